@@ -1,0 +1,21 @@
+"""Robot Framework keywords that prove virtual persistent memory, from the host's NVDIMM to the guest's last byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.version import __version__
+
+if TYPE_CHECKING:
+    from VpmemLibrary.library import VpmemLibrary
+
+__all__ = ["VpmemLibrary", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the library class when it is asked for, so that scripts and the command line load no Robot Framework."""
+    if name == "VpmemLibrary":
+        from VpmemLibrary.library import VpmemLibrary as library  # noqa: N813, PLC0415
+
+        return library
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

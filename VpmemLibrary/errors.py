@@ -1,0 +1,151 @@
+"""The errors of this library: each says what was wrong, the value, and what would be valid or what to do next.
+
+Robot Framework shows only the message of a `VpmemError` (`ROBOT_SUPPRESS_NAME`), so a message must stand alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from VpmemLibrary.host.transport import CommandResult
+
+
+class VpmemError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+    ROBOT_SUPPRESS_NAME = True
+
+
+class InvalidValueError(VpmemError, ValueError):
+    """An argument that cannot be used; nothing was changed.
+
+    Args:
+        what: The name of the argument or setting, as the user knows it.
+        value: What was given.
+        valid: What would be valid, with an example.
+
+    Example: ``InvalidValueError("size", "100M", "a multiple of 16MiB: 96MiB or 112MiB")``.
+    """
+
+    def __init__(self, what: str, value: object, valid: str) -> None:
+        self.what = what
+        self.value = value
+        self.valid = valid
+        super().__init__(f"{what} {value!r} cannot be used: expected {valid}.")
+
+
+class NotFoundError(VpmemError, LookupError):
+    """A named thing (namespace, region, host alias, guest) is not there; says what is.
+
+    Args:
+        what: The kind of thing, e.g. ``namespace``.
+        name: The name that was asked for.
+        there: The names that exist.
+    """
+
+    def __init__(self, what: str, name: str, there: list[str], where: str = "") -> None:
+        self.what = what
+        self.name = name
+        self.there = there
+        place = f" on {where}" if where else ""
+        known = f"There are: {', '.join(there)}." if there else "There is none."
+        super().__init__(f"No {what} {name!r}{place}. {known}")
+
+
+class AmbiguousError(VpmemError, LookupError):
+    """A name stands for more than one thing, and picking one would be a guess."""
+
+
+class UnreachableError(VpmemError, ConnectionError):
+    """A host cannot be reached, or its connection broke."""
+
+
+class HostKeyError(UnreachableError):
+    """The host's key is unknown or has changed; the connection was refused."""
+
+
+class AccessDeniedError(UnreachableError):
+    """The host answered and refused the credentials."""
+
+
+class CommandError(VpmemError):
+    """A tool failed: the message carries the command, the exit status and stderr.
+
+    Args:
+        result: What the command left.
+        meaning: What the status means, and the mend, where known.
+    """
+
+    def __init__(self, result: CommandResult, meaning: str = "") -> None:
+        self.result = result
+        self.meaning = meaning
+        super().__init__(result.describe(meaning))
+
+
+class CommandTimeoutError(CommandError):
+    """A command did not end within its timeout and was ended."""
+
+
+class ToolMissingError(CommandError):
+    """The command's program is not installed on the host."""
+
+
+class UnreadableOutputError(CommandError):
+    """A tool exited 0 but printed what cannot be read as its documented output."""
+
+
+class OutOfSpaceError(VpmemError):
+    """There is no room for what was asked; the message says how much there is. Nothing was changed."""
+
+
+class NoSpaceError(CommandError, OutOfSpaceError):
+    """A tool found no room for what was asked."""
+
+
+class BusyError(VpmemError):
+    """The device is in use; the message says by whom. Nothing was changed."""
+
+
+class DeviceBusyError(CommandError, BusyError):
+    """A tool found the device in use."""
+
+
+class ForeignError(VpmemError):
+    """This run did not make the thing that was to be changed or destroyed, and was not told to do so all the same."""
+
+
+class UnsupportedError(VpmemError):
+    """The host, its tools or the device cannot do this."""
+
+
+class GuestError(VpmemError):
+    """A guest did not do what it was asked to: did not start, answer, stop."""
+
+
+class LibvirtError(VpmemError):
+    """Libvirt refused; carries libvirt's error code, domain and text.
+
+    Args:
+        action: What was being done, e.g. ``define guest 'a'``.
+        code: The ``VIR_ERR_*`` number (texts vary by version: match on this).
+        text: What libvirt said.
+    """
+
+    def __init__(self, action: str, code: int, text: str) -> None:
+        self.action = action
+        self.code = code
+        self.text = text
+        super().__init__(f"libvirt could not {action}: {text} (libvirt error code {code}).")
+
+
+class ViewsDisagreeError(VpmemError, AssertionError):
+    """The views of one device differ; the message is a table of them."""
+
+
+class ContentDiffersError(VpmemError, AssertionError):
+    """The bytes of a device or file are not the expected ones; the message says where and how many."""
+
+
+class LabError(VpmemError):
+    """The built-in lab could not do what it was asked."""
