@@ -1,0 +1,1 @@
+"""The disposable host: image, machine, saved state, command line."""

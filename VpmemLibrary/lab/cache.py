@@ -1,0 +1,133 @@
+"""Directories that are made whole or not at all, and checked before use.
+
+A directory is made beside its place under a lock, described in a manifest, and renamed into its place. So a half-made
+one is never taken for a whole one, and a second process waits for the first instead of making it again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from VpmemLibrary.lab.progress import Progress
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 22
+MAKING = ".making-"
+"""How the name of a directory begins while it is being made."""
+
+
+def cached(directory: Path, make: Callable[[Path], None], progress: Progress) -> Path:
+    """Return `directory`, made by `make` where it is missing or its files have not the sizes of its manifest.
+
+    Args:
+        directory: Its place in the cache.
+        make: Fills the empty directory that it is given.
+        progress: Shows that another process is waited for, or that a broken one was found.
+    """
+    if not faults(directory):
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
+        wrong = faults(directory)
+        if not wrong:
+            return directory
+        if directory.exists():
+            progress.note(f"{directory} is broken ({wrong[0]}): making it anew")
+        for leftover in directory.parent.glob(f"{MAKING}{directory.name}-*"):
+            shutil.rmtree(leftover)
+        fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f"{MAKING}{directory.name}-"))
+        try:
+            make(fresh)
+            _write_manifest(fresh)
+            if directory.exists():
+                shutil.rmtree(directory)
+            fresh.rename(directory)
+        finally:
+            if fresh.exists():
+                shutil.rmtree(fresh)
+    return directory
+
+
+def faults(directory: Path, *, thorough: bool = False) -> list[str]:
+    """Return what is wrong with a cached directory; nothing when it is whole.
+
+    Args:
+        directory: Its place in the cache.
+        thorough: Whether contents are compared with their checksums, and not only sizes.
+    """
+    try:
+        listed: dict[str, dict[str, object]] = json.loads((directory / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        return [f"{MANIFEST} is missing" if directory.exists() else "it does not exist"]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{MANIFEST} cannot be read: {error}"]
+    wrong = []
+    for name, entry in listed.items():
+        path = directory / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif path.stat().st_size != entry["size"]:
+            wrong.append(f"{name} has {path.stat().st_size} bytes, not {entry['size']}")
+        elif thorough and _checksum(path) != entry["sha256"]:
+            wrong.append(f"{name} has changed: its checksum differs")
+    return wrong
+
+
+@contextmanager
+def locked(path: Path, progress: Progress, purpose: str) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, which the kernel frees when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step(f"waiting for another process that is {purpose}", 60):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_manifest(directory: Path) -> None:
+    files = {
+        str(path.relative_to(directory)): {"size": path.stat().st_size, "sha256": _checksum(path)}
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+    (directory / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
+
+
+def _checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's data and where it lies; holes are skipped, as most of a disk is one."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        for begin, end in _extents(file.fileno(), path.stat().st_size):
+            for offset in range(begin, end, _CHUNK):
+                chunk = os.pread(file.fileno(), min(_CHUNK, end - offset), offset)
+                if chunk.count(0) != len(chunk):
+                    digest.update(offset.to_bytes(8, "big") + chunk)
+    return digest.hexdigest()
+
+
+def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the chunks that hold data, on chunk boundaries, so that allocated zeros and holes look alike."""
+    position = 0
+    while position < size:
+        try:
+            data = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError:  # ENXIO: only a hole is left
+            return
+        begin = data // _CHUNK * _CHUNK
+        hole = os.lseek(descriptor, data, os.SEEK_HOLE)
+        end = min(-(-hole // _CHUNK) * _CHUNK, size)
+        yield max(begin, position), end
+        position = end

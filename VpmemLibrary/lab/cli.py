@@ -1,0 +1,130 @@
+"""`vpmem lab`: the lab from a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from VpmemLibrary.errors import LabError
+from VpmemLibrary.lab.lab import MOST_HOSTS, Lab, LabHost
+from VpmemLibrary.lab.progress import default_progress
+from VpmemLibrary.lab.report import hosts_file, lab_status, status_text
+
+_HOST = click.argument("host", default="", required=False)
+
+
+@click.group()
+def lab() -> None:
+    """Disposable hosts with emulated NVDIMMs, for a machine that has none."""
+
+
+@lab.command()
+@click.option("--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many lab hosts.")
+def up(hosts: int) -> None:
+    """Have lab hosts running and answering SSH.
+
+    The first time this builds an image and a saved state (some two minutes); afterwards it takes seconds. Lab hosts
+    that run are left as they are, those that have crashed are replaced.
+    """
+    for host in Lab(default_progress()).up(hosts):
+        click.echo(f"{host.name}  {shlex.join(_ssh_command(host))}")
+
+
+@lab.command()
+def down() -> None:
+    """End all lab hosts and remove what they left; the cache stays."""
+    names = Lab(default_progress()).down()
+    click.echo(f"removed: {', '.join(names)}" if names else "there was no lab host")
+
+
+@lab.command()
+def clean() -> None:
+    """Remove from the cache what neither this version nor a lab host uses."""
+    for path in Lab(default_progress()).clean():
+        click.echo(f"removed: {path}")
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--verify", is_flag=True, help="Compare the cache with its checksums, not only its sizes.")
+def status(as_json: bool, verify: bool) -> None:
+    """Show every lab host and all that the lab keeps on disk.
+
+    Exits with 1 if a lab host has crashed or something in the cache is broken.
+    """
+    found = lab_status(Lab(), thorough=verify)
+    click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
+    if not found["ok"]:
+        raise SystemExit(1)
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@_HOST
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(host: str, command: tuple[str, ...]) -> None:
+    """Log in to a lab host (the first one unless HOST is given), or run COMMAND there."""
+    argv = [*_ssh_command(Lab().host(host)), *command]
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606  replaced by ssh, as a terminal expects
+    except FileNotFoundError as error:
+        raise LabError("ssh is not installed here: apt-get install openssh-client") from error
+
+
+@lab.command()
+@_HOST
+def console(host: str) -> None:
+    """Use a lab host's serial console; Ctrl-] leaves it."""
+    from VpmemLibrary.lab.console import use_console  # noqa: PLC0415
+
+    use_console(Lab().host(host).machine)
+
+
+@lab.command()
+@_HOST
+def reset(host: str) -> None:
+    """Replace a lab host by a fresh one: NVDIMMs all zeros, nothing of what was done to it."""
+    click.echo(f"{Lab(default_progress()).reset(host).name} is as new")
+
+
+@lab.command()
+@_HOST
+def reboot(host: str) -> None:
+    """Reboot a lab host in good order; its disk and NVDIMMs keep their contents."""
+    found = Lab().host(host)
+    with default_progress().step(f"rebooting {found.name}", 35):
+        found.reboot()
+
+
+@lab.command("power-cut")
+@_HOST
+@click.option("--stay-off", is_flag=True, help="Do not give it power again.")
+def power_cut(host: str, stay_off: bool) -> None:
+    """Cut a lab host's power, then boot it again; its disk and NVDIMMs keep what had reached them."""
+    found = Lab().host(host)
+    found.power_cut()
+    if not stay_off:
+        with default_progress().step(f"booting {found.name} again", 35):
+            found.power_on()
+
+
+@lab.command("hosts-file")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+def write_hosts_file(path: Path) -> None:
+    """Write the running lab hosts to a hosts file, which pabot reads as its --resourcefile."""
+    hosts = [host for host in Lab().hosts() if host.alive]
+    if not hosts:
+        raise LabError("No lab host runs: vpmem lab up")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(hosts_file(hosts))
+
+
+def _ssh_command(host: LabHost) -> list[str]:
+    return [
+        *("ssh", "-F", "none", "-p", str(host.port), "-i", str(host.key_file)),
+        *("-o", f"UserKnownHostsFile={host.known_hosts}", "-o", "IdentitiesOnly=yes"),
+        f"{host.user}@{host.address}",
+    ]

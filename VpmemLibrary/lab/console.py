@@ -1,0 +1,55 @@
+"""A lab machine's serial console in this terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import termios
+import tty
+
+from VpmemLibrary.errors import LabError
+from VpmemLibrary.lab.machine import Machine
+from VpmemLibrary.lab.qmp import connect_unix
+
+_LEAVE = b"\x1d"
+_CHUNK = 4096
+
+
+def use_console(machine: Machine) -> None:
+    """Pass bytes between this terminal and the console until Ctrl-] or the machine's end.
+
+    Raises:
+        LabError: The machine does not run, or somebody else uses its console.
+    """
+    try:
+        console = connect_unix(machine.console_socket)
+    except OSError as error:
+        raise LabError(f"The console of {machine.directory.name} does not answer: {error.strerror}.") from error
+    print(f"console of {machine.directory.name}; Ctrl-] leaves it", file=sys.stderr)
+    terminal = sys.stdin.fileno()
+    saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
+    try:
+        if saved is not None:
+            tty.setraw(terminal)
+        sources: list[socket.socket | int] = [console, terminal]
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if console in ready:
+                printed = console.recv(_CHUNK)
+                if not printed:
+                    return
+                os.write(sys.stdout.fileno(), printed)
+            if terminal in ready:
+                typed = os.read(terminal, _CHUNK)
+                if not typed:
+                    return
+                before, leave, _ = typed.partition(_LEAVE)
+                console.sendall(before)
+                if leave:
+                    return
+    finally:
+        if saved is not None:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
+        console.close()

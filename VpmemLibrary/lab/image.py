@@ -1,0 +1,183 @@
+"""The lab's image: made once from the recipe, cached, checked, made anew when it is broken.
+
+In it are a root disk, a kernel and an initramfs for the lab host, the guest image (inside the root disk), the keys of
+this installation, and the tools that the lab runs on this machine: QEMU, qemu-img and mke2fs from the image itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from VpmemLibrary.errors import LabError
+from VpmemLibrary.lab.cache import cached
+from VpmemLibrary.lab.paths import cache_directory
+from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.recipe import find_mirror, mmdebstrap_command, recipe_key
+
+GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
+"""The guest's kernel on every lab host, where libvirt's QEMU may read it."""
+
+GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
+"""The guest's initramfs on every lab host."""
+
+GUEST_COMMAND_LINE = (
+    "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests"
+)
+"""The guest's kernel command line."""
+
+_TOOLS = (
+    "./boot",
+    "./usr/bin/qemu-img",
+    "./usr/bin/qemu-system-x86_64",
+    "./usr/lib/x86_64-linux-gnu",
+    "./usr/lib64",
+    "./usr/sbin/mke2fs",
+    "./usr/share/qemu",
+    "./usr/share/seabios",
+)
+_ROOT_DISK_SIZE = "6G"
+_BUILD_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A finished image in the cache.
+
+    Args:
+        directory: Where it lies.
+    """
+
+    directory: Path
+
+    @property
+    def key(self) -> str:
+        """What tells this image from others."""
+        return self.directory.name
+
+    @property
+    def root_disk(self) -> Path:
+        """The lab host's root file system: ext4, sparse, never written to."""
+        return self.directory / "root.ext4"
+
+    @property
+    def kernel(self) -> Path:
+        """The lab host's kernel, unpacked."""
+        return self.directory / "tools/boot/vmlinux"
+
+    @property
+    def initrd(self) -> Path:
+        """The lab host's initramfs."""
+        return self.directory / "tools/boot/lab-host.initrd"
+
+    @property
+    def key_file(self) -> Path:
+        """The private key that lets root in."""
+        return self.directory / "keys/id_ed25519"
+
+    @property
+    def host_public_key(self) -> str:
+        """The lab hosts' public key as known_hosts has it: type and base64."""
+        return " ".join((self.directory / "keys/host_ed25519.pub").read_text().split()[:2])
+
+    @property
+    def firmware(self) -> tuple[Path, ...]:
+        """The directories of QEMU's firmware files."""
+        share = self.directory / "tools/usr/share"
+        return (share / "qemu", share / "seabios")
+
+    def tool(self, name: str) -> list[str]:
+        """Return the start of a command that runs one of the image's programs on this machine.
+
+        The program runs through the image's own loader and libraries, so neither root nor a chroot is needed.
+        """
+        tools = self.directory / "tools"
+        for directory in ("usr/bin", "usr/sbin"):
+            if (tools / directory / name).exists():
+                loader = str(tools / "usr/lib64/ld-linux-x86-64.so.2")
+                return [
+                    loader,
+                    "--library-path",
+                    str(tools / "usr/lib/x86_64-linux-gnu"),
+                    str(tools / directory / name),
+                ]
+        raise LabError(f"The lab's image in {self.directory} has no {name}.")
+
+
+def image_name() -> str:
+    """Return the name that this version's image has in the cache."""
+    return f"image-{recipe_key()}"
+
+
+def find_or_build_image(progress: Progress | None = None) -> Image:
+    """Return this version's image from the cache; make it where there is none or it is broken.
+
+    Raises:
+        LabError: A tool is missing or fails.
+    """
+    shown = progress or Silent()
+    entry = cached(cache_directory() / image_name(), lambda directory: _build(Image(directory), shown), shown)
+    return Image(entry)
+
+
+def _build(image: Image, progress: Progress) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise LabError("mmdebstrap is not installed here: apt-get install mmdebstrap debian-archive-keyring uidmap")
+    keys = image.directory / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host_ed25519", "id_ed25519"):
+        _write_key(keys / name)
+    with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
+        archive = Path(scratch) / "root.tar"
+        with progress.step("installing Debian for the lab host", 50):
+            # Debian's own initramfs, which no lab host boots from, takes longer to make than all else after unpacking.
+            _run(mmdebstrap_command(archive, keys, find_mirror()), "install Debian", INITRD="No")
+        with progress.step("making its disk", 6):
+            tools = image.directory / "tools"
+            tools.mkdir()
+            _run(["tar", "-C", str(tools), "-xf", str(archive), "--no-same-owner", *_TOOLS], "unpack the lab's tools")
+            _run(
+                [
+                    *image.tool("mke2fs"),
+                    # With a journal, as lab hosts lose their power on purpose.
+                    *("-q", "-t", "ext4", "-J", "size=32", "-E", "lazy_itable_init=1,nodiscard"),
+                    *("-d", str(archive), str(image.root_disk), _ROOT_DISK_SIZE),
+                ],
+                "make the lab host's disk",
+            )
+
+
+def _write_key(path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    key = Ed25519PrivateKey.generate()
+    path.touch(mode=0o600)
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    path.with_suffix(".pub").write_bytes(public + b" vpmem-lab\n")
+
+
+def _run(command: Sequence[str], purpose: str, **environment: str) -> None:
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_BUILD_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s.") from error
+    if result.returncode != 0:
+        tail = "\n".join((result.stderr or result.stdout).strip().splitlines()[-15:])
+        raise LabError(f"Could not {purpose}: {command[0]} ended with status {result.returncode}:\n{tail}")

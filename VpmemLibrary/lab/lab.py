@@ -1,0 +1,301 @@
+"""The lab: disposable compute hosts with emulated NVDIMMs, on a machine that has none.
+
+Example::
+
+    lab = Lab()
+    for host in lab.up(hosts=2):
+        print(host.name, host.port)
+    lab.down()
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
+from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.lab.acceleration import find_accelerator
+from VpmemLibrary.lab.cache import locked
+from VpmemLibrary.lab.image import Image, find_or_build_image, image_name
+from VpmemLibrary.lab.machine import Accelerator, Machine
+from VpmemLibrary.lab.paths import cache_directory, state_directory
+from VpmemLibrary.lab.ports import free_port, known_hosts_line
+from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.state import BOOT_SECONDS, SavedState, connect, find_or_save_state, wait_for_ssh
+
+MOST_HOSTS = 16
+"""More than this many lab hosts at once is surely a mistake."""
+
+_POLL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is written down of a lab host, so that another process finds it again."""
+
+    port: int
+    uuid: str
+    image: str
+    accelerator: str
+    accelerator_reason: str
+
+
+class LabHost:
+    """One host of the lab, found by its directory.
+
+    Args:
+        directory: Its own directory; its name is the host's name.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._record = _Record(**json.loads((directory / "host.json").read_text()))
+        accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
+        self.machine = Machine(directory, Image(Path(self._record.image)), accelerator)
+
+    def __repr__(self) -> str:
+        return f"LabHost({self.name!r}, port={self.port})"
+
+    @property
+    def name(self) -> str:
+        """``lab-1``, ``lab-2``, ..."""
+        return self.directory.name
+
+    @property
+    def address(self) -> str:
+        """Always the loopback address."""
+        return "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """The loopback port of its SSH server; it stays the same for as long as the lab host exists."""
+        return self._record.port
+
+    @property
+    def user(self) -> str:
+        """Always root."""
+        return "root"
+
+    @property
+    def key_file(self) -> Path:
+        """The private key that lets `user` in."""
+        return self.machine.image.key_file
+
+    @property
+    def known_hosts(self) -> Path:
+        """A known_hosts file with this host's key."""
+        return self.directory / "known_hosts"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its machine runs."""
+        return self.machine.process is not None
+
+    def transport(self) -> SshTransport:
+        """Return a connection of its own to this host."""
+        return connect(self.machine.image, self.port, self.known_hosts)
+
+    def power_cut(self) -> None:
+        """Cut its power: what had not reached its disk or its NVDIMMs is lost, the NVDIMMs keep their contents."""
+        self.machine.kill()
+
+    def power_on(self, timeout: float = BOOT_SECONDS) -> None:
+        """Boot it from its disk and wait until SSH answers; its NVDIMMs are as they were left.
+
+        Args:
+            timeout: Seconds that the boot may take.
+
+        Raises:
+            LabError: It has power already, or does not come up.
+        """
+        if self.alive:
+            raise LabError(f"Lab host {self.name} has power already: cut it, or reboot.")
+        self.machine.start(self.port)
+        with self.transport() as transport:
+            wait_for_ssh(self.machine, transport, timeout)
+
+    def reboot(self, timeout: float = BOOT_SECONDS) -> None:
+        """Reboot it in good order and wait until SSH answers on the new boot.
+
+        Args:
+            timeout: Seconds that the reboot may take.
+
+        Raises:
+            LabError: It does not run, or is not back in time.
+        """
+        if not self.alive:
+            raise LabError(f"Lab host {self.name} does not run.")
+        deadline = time.monotonic() + timeout
+        with self.transport() as transport:
+            before = _boot_id(transport)
+            transport.run(["systemctl", "reboot", "--no-block"]).check()
+            while True:
+                wait_for_ssh(self.machine, transport, max(deadline - time.monotonic(), 0))
+                try:
+                    if _boot_id(transport) != before:
+                        return
+                except (UnreachableError, CommandError):
+                    continue  # it went down between the two commands
+                if time.monotonic() > deadline:
+                    raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
+                time.sleep(_POLL)
+
+    @classmethod
+    def _create(cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState) -> LabHost:
+        directory.mkdir(parents=True)
+        machine = Machine(directory, image, accelerator)
+        machine.create(state.disk, "qcow2")
+        port = free_port()
+        (directory / "known_hosts").write_text(known_hosts_line(port, image.host_public_key))
+        record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason)
+        (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
+        host = cls(directory)
+        state.restore(host.machine, port)
+        return host
+
+    def _personalise(self) -> None:
+        """Give it what must differ between hosts that were restored from one state, once SSH answers."""
+        with self.transport() as transport:
+            wait_for_ssh(self.machine, transport, 60)
+            now = f"{time.time():.3f}"
+            number = self.name.rpartition("-")[2]
+            transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
+
+
+class Lab:
+    """The lab of the current user.
+
+    Args:
+        progress: Shows what takes a while.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Silent()
+        self._root = state_directory()
+
+    @property
+    def directory(self) -> Path:
+        """Where the lab hosts' directories lie."""
+        return self._root / "hosts"
+
+    def hosts(self) -> list[LabHost]:
+        """Return every lab host that exists, running or not, in the order of their numbers."""
+        if not self.directory.is_dir():
+            return []
+        found = [path for path in self.directory.iterdir() if (path / "host.json").is_file()]
+        return [LabHost(path) for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))]
+
+    def host(self, name: str = "") -> LabHost:
+        """Return one lab host; without a name the first.
+
+        Raises:
+            NotFoundError: There is none of that name, or none at all.
+        """
+        hosts = self.hosts()
+        for host in hosts:
+            if not name or host.name == name:
+                return host
+        raise NotFoundError("lab host", name or "lab-1", [host.name for host in hosts])
+
+    def up(self, hosts: int = 1) -> list[LabHost]:
+        """Have lab hosts ``lab-1`` to ``lab-N`` running and answering SSH, and return them.
+
+        Those that run are left as they are; those that have crashed, or were killed, are replaced.
+
+        Args:
+            hosts: How many.
+
+        Raises:
+            InvalidValueError: That is not a sensible number.
+            LabError: The lab cannot be made or started.
+        """
+        if isinstance(hosts, bool) or not isinstance(hosts, int) or not 1 <= hosts <= MOST_HOSTS:
+            raise InvalidValueError("hosts", hosts, f"a whole number from 1 to {MOST_HOSTS}")
+        with self._locked("changing the lab"):
+            names = [f"lab-{number}" for number in range(1, hosts + 1)]
+            existing = {host.name: host for host in self.hosts()}
+            missing = [name for name in names if name not in existing or not existing[name].alive]
+            if missing:
+                self._restore(missing)
+            return [self.host(name) for name in names]
+
+    def down(self) -> list[str]:
+        """End every lab host and remove all that they left; return their names."""
+        with self._locked("changing the lab"):
+            names = []
+            for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else []:
+                self._remove(path)
+                names.append(path.name)
+            return names
+
+    def reset(self, name: str = "") -> LabHost:
+        """Replace a lab host by a fresh one of the same name: NVDIMMs all zeros, the saved state as it was made.
+
+        Raises:
+            NotFoundError: There is no such lab host.
+        """
+        with self._locked("changing the lab"):
+            host = self.host(name)
+            self._restore([host.name])
+            return self.host(host.name)
+
+    def clean(self) -> list[Path]:
+        """Remove from the cache what neither this version nor a lab host of this lab uses; return what was removed."""
+        with self._locked("changing the lab"):
+            used = {host.machine.image.key for host in self.hosts()} | {image_name()}
+            removed = []
+            for path in _directories(cache_directory()):
+                image = path.name if path.name.startswith("image-") else SavedState(path).image_key
+                if image not in used:
+                    shutil.rmtree(path)
+                    removed.append(path)
+            return removed
+
+    def _restore(self, names: list[str]) -> None:
+        image = find_or_build_image(self._progress)
+        accelerator = find_accelerator(image, self._progress)
+        state = find_or_save_state(image, accelerator, self._progress)
+        with self._progress.step(f"restoring {', '.join(names)}", 4):
+            fresh = []
+            try:
+                for name in names:
+                    directory = self.directory / name
+                    if directory.exists():
+                        self._progress.note(f"{name} is replaced")
+                        self._remove(directory)
+                    fresh.append(LabHost._create(directory, image, accelerator, state))
+                with ThreadPoolExecutor(len(fresh)) as pool:
+                    list(pool.map(LabHost._personalise, fresh))
+            except BaseException:
+                for name in names:
+                    self._remove(self.directory / name)
+                raise
+
+    def _remove(self, directory: Path) -> None:
+        if not directory.exists():
+            return
+        # The process is known by the directory alone: a half-made host has no record yet.
+        Machine(directory, Image(directory), Accelerator("tcg")).kill()
+        shutil.rmtree(directory)
+
+    @contextmanager
+    def _locked(self, purpose: str) -> Iterator[None]:
+        with locked(self._root / "lab.lock", self._progress, purpose):
+            yield
+
+
+def _directories(path: Path) -> list[Path]:
+    """Return the finished entries of the cache; those being made have a name that begins with a dot."""
+    return sorted(entry for entry in path.glob("[!.]*") if entry.is_dir())
+
+
+def _boot_id(transport: SshTransport) -> bytes:
+    return transport.read_file("/proc/sys/kernel/random/boot_id")

@@ -1,0 +1,301 @@
+"""One lab machine: a QEMU process in a directory of its own.
+
+The directory holds all that the machine is: its disk (over the saved state's or the image's), its NVDIMMs, its
+console's log, its sockets and what is known of its process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import LabError
+from VpmemLibrary.lab.image import Image
+from VpmemLibrary.lab.qmp import Monitor, connect_unix
+from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+
+if TYPE_CHECKING:
+    import psutil
+
+MEMORY = Size(4 * GiB)
+"""A lab host's main memory."""
+
+NVDIMMS = 4
+"""How many NVDIMMs a lab host has."""
+
+LABEL_SIZE = Size(128 * KiB)
+"""The label area at the end of each NVDIMM's file."""
+
+REGION_SIZE = Size(1 * GiB)
+"""The region each NVDIMM makes: a multiple of 16 MiB, or ndctl refuses namespaces in it as misaligned."""
+
+KERNEL_COMMAND_LINE = (
+    "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
+    "cryptomgr.notests net.ifnames=0 systemd.show_status=no"
+)
+
+_POLL = 0.01
+_STOP_SECONDS = 10
+_START_SECONDS = 60
+
+# Machines outlive the process that starts them; while it lives, it must collect those that end.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """How QEMU runs a lab host.
+
+    Args:
+        name: ``kvm`` or ``tcg``.
+        reason: How that was decided.
+    """
+
+    name: str
+    reason: str = ""
+
+    @property
+    def cpus(self) -> int:
+        """One under emulation: with two, nested guests die at boot. With KVM as many as help."""
+        return 1 if self.name == "tcg" else min(4, os.cpu_count() or 1)
+
+    @property
+    def arguments(self) -> list[str]:
+        """QEMU's arguments for it.
+
+        Five-level paging is off: under emulation it makes every page walk, and the nested ones most, longer. The
+        emulation's thread=single stopped a lab host for minutes, its timer lost, while a nested guest booted.
+        """
+        cpu = "max,la57=off" if self.name == "tcg" else "host"
+        accelerator = "tcg,thread=multi,tb-size=1024" if self.name == "tcg" else "kvm"
+        return ["-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFile:
+    """The file that a machine's main memory lies in.
+
+    Args:
+        path: The file.
+        shared: Whether the machine writes to it; if not, it reads from it and keeps its changes to itself.
+    """
+
+    path: Path
+    shared: bool
+
+
+class Machine:
+    """A lab machine, running or not.
+
+    Args:
+        directory: Its own directory.
+        image: What it boots.
+        accelerator: How it runs.
+    """
+
+    def __init__(self, directory: Path, image: Image, accelerator: Accelerator) -> None:
+        self.directory = directory
+        self.image = image
+        self.accelerator = accelerator
+
+    @property
+    def console_log(self) -> Path:
+        """All that the machine has printed to its serial console since its directory was made."""
+        return self.directory / "console.log"
+
+    @property
+    def console_socket(self) -> Path:
+        """Where the serial console can be used."""
+        return self.directory / "console.sock"
+
+    @property
+    def disk(self) -> Path:
+        """The machine's disk: what differs from its base."""
+        return self.directory / "disk.qcow2"
+
+    @property
+    def nvdimms(self) -> tuple[Path, ...]:
+        """The files of its NVDIMMs."""
+        return tuple(self.directory / f"nvdimm{number}" for number in range(NVDIMMS))
+
+    @property
+    def shape(self) -> str:
+        """What a saved state depends on: it fits only the machine that it was saved from."""
+        command = " ".join(self._command(0, None, ""))
+        return command.replace(str(self.image.directory), "").replace(self.private_group, "")
+
+    def create(self, base: Path, base_format: str) -> None:
+        """Make its disk over `base`, and its NVDIMMs all zeros.
+
+        Raises:
+            LabError: qemu-img failed.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        command = [*self.image.tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base)]
+        _checked([*command, str(self.disk)], "make the lab machine's disk")
+        for path in self.nvdimms:
+            with path.open("wb") as file:
+                file.truncate(REGION_SIZE + LABEL_SIZE)
+
+    def start(
+        self, port: int, *, memory: MemoryFile | None = None, incoming: bool = False, disk_cache: str = "writeback"
+    ) -> None:
+        """Start its process; the machine boots, or waits for a saved state to be loaded.
+
+        Args:
+            port: The loopback port that leads to its SSH server.
+            memory: The file its main memory lies in; without one it has memory of its own.
+            incoming: Whether it waits for a saved state.
+            disk_cache: QEMU's cache mode of its disk.
+
+        Raises:
+            LabError: QEMU did not start; has its message.
+        """
+        for stale in (self.console_socket, self._monitor_socket):
+            stale.unlink(missing_ok=True)
+        command = self._command(port, memory, disk_cache)
+        if incoming:
+            command += ["-incoming", "defer"]
+        log = self.directory / "qemu.log"
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+            )
+        _children.append(child)
+        started = {"pid": child.pid, "started": _started(child.pid)}
+        self._process_file.write_text(json.dumps(started))
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if child.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
+                raise LabError(f"QEMU could not start the lab machine: {said}")
+            time.sleep(_POLL)
+
+    @property
+    def private_group(self) -> str:
+        """The multicast group on the loopback interface that is the private network of the lab hosts beside it."""
+        digest = hashlib.sha256(str(self.directory.parent).encode()).digest()
+        return f"239.255.{digest[0]}.{digest[1]}:{20000 + int.from_bytes(digest[2:4], 'big') % 10000}"
+
+    def monitor(self) -> Monitor:
+        """Return a connection to QEMU, to be used in a ``with``."""
+        return Monitor(self._monitor_socket)
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """Its process if it runs: the one that was started, never another that got its number since."""
+        import psutil  # noqa: PLC0415
+
+        try:
+            known = json.loads(self._process_file.read_text())
+            process = psutil.Process(known["pid"])
+            same = abs(process.create_time() - known["started"]) < 0.05
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return None
+
+    def kill(self) -> None:
+        """End its process as a power cut does: at once, with nothing flushed by the machine.
+
+        Raises:
+            LabError: The process does not go away.
+        """
+        import psutil  # noqa: PLC0415
+
+        process = self.process
+        if process is not None:
+            try:
+                process.send_signal(signal.SIGKILL)
+                process.wait(_STOP_SECONDS)
+            except psutil.NoSuchProcess:
+                pass
+            except psutil.TimeoutExpired as error:
+                raise LabError(f"Process {process.pid} of the lab machine in {self.directory} does not end.") from error
+        self._process_file.unlink(missing_ok=True)
+
+    def console_tail(self, lines: int = 15) -> str:
+        """Return the last lines of its console, for messages."""
+        try:
+            text = self.console_log.read_bytes()[-8000:].decode("utf-8", "replace")
+        except FileNotFoundError:
+            return "(no console output)"
+        return "\n".join(text.strip().splitlines()[-lines:]) or "(no console output)"
+
+    @property
+    def _monitor_socket(self) -> Path:
+        return self.directory / "qmp.sock"
+
+    @property
+    def _process_file(self) -> Path:
+        return self.directory / "process.json"
+
+    def _answers(self) -> bool:
+        try:
+            connect_unix(self._monitor_socket).close()
+        except OSError:
+            return False
+        return True
+
+    def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
+        """Return QEMU's command line; paths of its own are relative, as unix sockets allow no long ones."""
+        return [
+            *self.image.tool("qemu-system-x86_64"),
+            *(part for directory in self.image.firmware for part in ("-L", str(directory))),
+            *("-name", f"vpmem-{self.directory.name}", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
+            *("-machine", "q35,nvdimm=on,memory-backend=ram,usb=off,vmport=off,sata=off", *self.accelerator.arguments),
+            *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
+            *("-object", _memory_object(memory)),
+            *("-rtc", "base=utc,clock=host"),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", KERNEL_COMMAND_LINE),
+            *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
+            *("-device", "virtio-blk-pci,drive=root"),
+            *("-netdev", f"user,id=user,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
+            *("-device", "virtio-net-pci,netdev=user,romfile=,mac=52:54:00:12:34:56"),
+            *("-netdev", f"socket,id=private,mcast={self.private_group},localaddr=127.0.0.1"),
+            *("-device", "virtio-net-pci,netdev=private,romfile=,mac=52:54:00:12:35:00"),
+            *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"),
+            *("-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"),
+            *("-serial", "chardev:console"),
+            *("-qmp", "unix:qmp.sock,server=on,wait=off"),
+            *(part for slot, path in enumerate(self.nvdimms) for part in _nvdimm(slot, path)),
+        ]
+
+
+def _memory_object(memory: MemoryFile | None) -> str:
+    if memory is None:
+        return f"memory-backend-ram,id=ram,size={MEMORY:d}"
+    # A private mapping of a read-only file that is writable memory all the same: QEMU's "VM templating" document.
+    access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
+    return f"memory-backend-file,id=ram,size={MEMORY:d},mem-path={memory.path},{access}"
+
+
+def _nvdimm(slot: int, path: Path) -> list[str]:
+    backend = f"memory-backend-file,id=nvdimm{slot}-file,mem-path={path.name},share=on"
+    return [
+        *("-object", f"{backend},size={REGION_SIZE + LABEL_SIZE:d}"),
+        *("-device", f"nvdimm,id=nvdimm{slot},memdev=nvdimm{slot}-file,slot={slot},label-size={LABEL_SIZE:d}"),
+    ]
+
+
+def _started(pid: int) -> float:
+    import psutil  # noqa: PLC0415
+
+    return psutil.Process(pid).create_time()
+
+
+def _checked(command: Sequence[str], purpose: str) -> None:
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_START_SECONDS
+    )
+    if result.returncode != 0:
+        raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")

@@ -1,0 +1,92 @@
+"""What a person sees while the lab works: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Shows steps that take a while."""
+
+    def step(self, text: str, expected: float) -> AbstractContextManager[None]:
+        """Show `text` while the block runs; `expected` is about how many seconds it takes."""
+
+    def note(self, text: str) -> None:
+        """Show something worth knowing."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def step(self, text: str, expected: float) -> Iterator[None]:  # noqa: ARG002  the protocol's arguments
+        """Run the block."""
+        yield
+
+    def note(self, text: str) -> None:
+        """Ignore `text`."""
+
+
+class PlainLines:
+    """One line when a step begins and one when it has ended, on standard error."""
+
+    @contextmanager
+    def step(self, text: str, expected: float) -> Iterator[None]:
+        """Print `text` before and after the block."""
+        _print(f"{text} (about {expected:.0f} s) ...")
+        began = time.monotonic()
+        yield
+        _print(f"{text}: {time.monotonic() - began:.1f} s")
+
+    def note(self, text: str) -> None:
+        """Print `text`."""
+        _print(text)
+
+
+class LiveBar:
+    """A bar that fills as the expected time passes, in a terminal."""
+
+    @contextmanager
+    def step(self, text: str, expected: float) -> Iterator[None]:
+        """Show a bar while the block runs, and a line with its time afterwards."""
+        import threading  # noqa: PLC0415
+
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        console = Console(stderr=True)
+        began = time.monotonic()
+        done = threading.Event()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bars:
+            task = bars.add_task(text, total=expected)
+
+            def fill() -> None:
+                while not done.wait(0.1):
+                    bars.update(task, completed=min(time.monotonic() - began, expected * 0.98))
+
+            filler = threading.Thread(target=fill, daemon=True)
+            filler.start()
+            try:
+                yield
+            finally:
+                done.set()
+                filler.join()
+        console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print `text`."""
+        _print(text)
+
+
+def default_progress() -> Progress:
+    """Return the live bar where standard error is a terminal, plain lines elsewhere."""
+    return LiveBar() if sys.stderr.isatty() else PlainLines()
+
+
+def _print(text: str) -> None:
+    print(f"[lab] {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,128 @@
+"""What the lab tells of itself: its status, and the hosts file of its hosts."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.lab.cache import MAKING, faults
+from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL
+from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
+from VpmemLibrary.sizes import MiB
+
+
+def host_fields(host: LabHost) -> dict[str, str]:
+    """Return a lab host's section of a hosts file."""
+    return {
+        "tags": "vpmem",
+        "host_name": host.name,
+        "host_address": host.address,
+        "host_port": str(host.port),
+        "host_user": host.user,
+        "host_key_file": str(host.key_file),
+        "host_known_hosts": str(host.known_hosts),
+        "host_may_initialize_labels": "yes",
+        "guest_kernel": GUEST_KERNEL,
+        "guest_initrd": GUEST_INITRD,
+        "guest_cmdline": GUEST_COMMAND_LINE,
+    }
+
+
+def hosts_file(hosts: Sequence[LabHost]) -> str:
+    """Return a hosts file with one section for each lab host.
+
+    Raises:
+        InvalidValueError: A path has a percent sign, which pabot cannot read.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    for host in hosts:
+        fields = host_fields(host)
+        for field, value in fields.items():
+            if "%" in value:
+                raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")
+        parser[host.name] = fields
+    text = io.StringIO()
+    parser.write(text, space_around_delimiters=False)
+    return text.getvalue()
+
+
+def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
+    """Return all that the lab runs and keeps on disk, as data that JSON can hold.
+
+    Args:
+        lab: The lab.
+        thorough: Whether cached files are compared with their checksums.
+    """
+    hosts = [_host_status(host) for host in lab.hosts()]
+    known = {host["name"] for host in hosts}
+    unfinished = sorted(path for path in _entries(lab.directory) if path.name not in known)
+    cache = [_cache_status(path, thorough=thorough) for path in _entries(cache_directory()) if path.is_dir()]
+    return {
+        "ok": all(host["alive"] for host in hosts) and not unfinished and not any(entry["faults"] for entry in cache),
+        "hosts": hosts,
+        "unfinished": [str(path) for path in unfinished],
+        "state_directory": str(state_directory()),
+        "cache_directory": str(cache_directory()),
+        "cache": cache,
+        "guest": {"kernel": GUEST_KERNEL, "initrd": GUEST_INITRD, "command_line": GUEST_COMMAND_LINE},
+    }
+
+
+def status_text(status: dict[str, Any]) -> str:
+    """Return `lab_status` for reading."""
+    lines = []
+    for host in status["hosts"]:
+        state = f"up {host['seconds']:.0f} s, process {host['pid']}" if host["alive"] else "CRASHED (vpmem lab up)"
+        lines.append(f"{host['name']}  port {host['port']}  {host['accelerator']}  {state}  {_mib(host['bytes'])}")
+        lines.append(f"  {host['directory']}  ({host['accelerator_reason']})")
+    lines += [f"unfinished: {path}" for path in status["unfinished"]]
+    if not status["hosts"]:
+        lines.append("no lab host")
+    for entry in status["cache"]:
+        wrong = f"  BROKEN: {entry['faults'][0]}" if entry["faults"] else ""
+        lines.append(f"cache  {entry['path']}  {_mib(entry['bytes'])}{wrong}")
+    guest = status["guest"]
+    lines.append(f"guest image on each host: {guest['kernel']} {guest['initrd']}")
+    return "\n".join(lines)
+
+
+def _host_status(host: LabHost) -> dict[str, Any]:
+    process = host.machine.process
+    return {
+        "name": host.name,
+        "alive": process is not None,
+        "pid": process.pid if process else None,
+        "seconds": round(time.time() - process.create_time(), 1) if process else None,
+        "address": host.address,
+        "port": host.port,
+        "user": host.user,
+        "key_file": str(host.key_file),
+        "known_hosts": str(host.known_hosts),
+        "accelerator": host.machine.accelerator.name,
+        "accelerator_reason": host.machine.accelerator.reason,
+        "directory": str(host.directory),
+        "bytes": disk_usage(host.directory),
+    }
+
+
+def _cache_status(path: Path, *, thorough: bool) -> dict[str, Any]:
+    wrong = ["it is being made, or was left half-made"] if path.name.startswith(MAKING) else []
+    return {
+        "path": str(path),
+        "bytes": disk_usage(path),
+        "faults": wrong or faults(path, thorough=thorough),
+    }
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _mib(size: int) -> str:
+    return f"{size / MiB:.0f} MiB on disk"

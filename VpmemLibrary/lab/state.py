@@ -1,0 +1,213 @@
+"""The saved state: a lab host that has booted and is warm, saved once and restored in seconds.
+
+Its main memory lies in a file that every restored lab host maps privately (QEMU's "VM templating" document), so that
+nothing is read or copied before it is needed and several lab hosts share what none of them changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from VpmemLibrary.errors import CommandTimeoutError, LabError, UnreachableError
+from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.lab.cache import cached
+from VpmemLibrary.lab.image import Image
+from VpmemLibrary.lab.machine import MEMORY, Accelerator, Machine, MemoryFile
+from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest
+from VpmemLibrary.lab.paths import cache_directory
+from VpmemLibrary.lab.ports import free_port, known_hosts_line
+from VpmemLibrary.lab.progress import Progress, Silent
+
+BOOT_SECONDS = 300.0
+"""Deadline of a boot: some 30 s under emulation on an idle machine."""
+
+_SAVE_SECONDS = 120.0
+_POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A finished saved state in the cache.
+
+    Args:
+        directory: Where it lies.
+    """
+
+    directory: Path
+
+    @property
+    def memory(self) -> Path:
+        """The main memory of the saved machine."""
+        return self.directory / "memory"
+
+    @property
+    def devices(self) -> Path:
+        """The state of its processors and devices."""
+        return self.directory / "devices"
+
+    @property
+    def disk(self) -> Path:
+        """Its disk, the base of every restored machine's own."""
+        return self.directory / "disk.qcow2"
+
+    @property
+    def image_key(self) -> str:
+        """The image that it was booted from; empty if that cannot be told any more."""
+        try:
+            return (self.directory / "image").read_text()
+        except OSError:
+            return ""
+
+    def restore(self, machine: Machine, port: int) -> None:
+        """Start `machine`, whose disk lies over this state's, where the saved machine stopped.
+
+        Raises:
+            LabError: QEMU refused the state.
+        """
+        machine.start(port, memory=MemoryFile(self.memory, shared=False), incoming=True)
+        with machine.monitor() as monitor:
+            monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+            monitor.execute("migrate-incoming", {"uri": f"file:{self.devices}"})
+            _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "load the saved state")
+            _wait(lambda: monitor.execute("query-status")["status"] != "inmigrate", _SAVE_SECONDS, "load the state")
+            monitor.execute("cont")
+
+
+def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progress | None = None) -> SavedState:
+    """Return the saved state for this image and way of running; make it where there is none or it is broken.
+
+    Raises:
+        LabError: The lab host does not boot, or is not in order when it has.
+    """
+    shown = progress or Silent()
+    machine = Machine(cache_directory() / "state", image, accelerator)
+    shape = [image.key, image.host_public_key, machine.shape, int(MEMORY)]
+    key = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
+    entry = cached(
+        cache_directory() / f"state-{key}",
+        lambda directory: _save(SavedState(directory), image, accelerator, shown),
+        shown,
+    )
+    return SavedState(entry)
+
+
+def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
+    """Return a connection to the lab host behind a loopback port; nothing is sent yet."""
+    settings = SshSettings(
+        "127.0.0.1",
+        port=port,
+        user="root",
+        key_file=image.key_file,
+        known_hosts=known_hosts,
+        use_agent=False,
+        connect_timeout=10,
+    )
+    return SshTransport(settings)
+
+
+def wait_for_ssh(machine: Machine, transport: Transport, timeout: float = BOOT_SECONDS) -> None:
+    """Wait until a command really runs on a lab host.
+
+    Raises:
+        LabError: Its machine ended, or no command ran within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            transport.run(["true"], timeout=10).check()
+        except (UnreachableError, CommandTimeoutError) as error:
+            if machine.process is None:
+                raise LabError(f"The lab machine ended while it started:\n{machine.console_tail()}") from error
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"The lab host did not answer over SSH within {timeout:g} s ({error}). Its console:\n"
+                    f"{machine.console_tail()}"
+                ) from error
+            time.sleep(_POLL)
+        else:
+            return
+
+
+_IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
+
+
+def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: Progress) -> None:
+    machine = Machine(state.directory, image, accelerator)
+    port = free_port()
+    (state.directory / "image").write_text(image.key)
+    known_hosts = state.directory / "known_hosts"
+    known_hosts.write_text(known_hosts_line(port, image.host_public_key))
+    with state.memory.open("wb") as file:
+        file.truncate(MEMORY)
+    machine.create(image.root_disk, "raw")
+    emulated = accelerator.name == "tcg"
+    try:
+        machine.start(port, memory=MemoryFile(state.memory, shared=True), disk_cache="unsafe")
+        with connect(image, port, known_hosts) as host:
+            with progress.step("booting the lab host for the first time", 40 if emulated else 8):
+                wait_for_ssh(machine, host)
+            with progress.step("warming it up", 50 if emulated else 8):
+                _warm(host)
+        with progress.step("saving its state", 5), machine.monitor() as monitor:
+            monitor.execute("stop")
+            monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+            monitor.execute("migrate", {"uri": f"file:{state.devices}"})
+            _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "save the state")
+            with suppress(LabError):  # it may be gone before it answers
+                monitor.execute("quit")
+        _wait(lambda: machine.process is None, _SAVE_SECONDS, "end the saved machine")
+    finally:
+        machine.kill()
+    for path in state.directory.iterdir():
+        if path.name not in {"image", state.memory.name, state.devices.name, state.disk.name}:
+            path.unlink()
+
+
+def _warm(host: Transport) -> None:
+    """Bring a lab host to where it needs nothing more before its first guest, and see that it is in order.
+
+    Raises:
+        LabError: Something failed in it, or it offers no KVM to its guests.
+    """
+    overall = host.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS).text.strip()
+    if overall != "running":
+        failed = host.run(["systemctl", "--failed", "--no-pager", "--plain"]).text
+        raise LabError(f"The lab host is {overall}, not running:\n{failed}")
+    host.run(["modprobe", "kvm_amd" if _is_amd(host) else "kvm_intel"]).check("The lab host's kernel has no KVM")
+    capabilities = host.run(["virsh", "capabilities"], timeout=BOOT_SECONDS).check().text
+    if "<domain type='kvm'" not in capabilities:
+        raise LabError("libvirt on the lab host does not offer KVM.")
+    for kind in ("kvm", "qemu"):
+        host.run(["virsh", "domcapabilities", "--virttype", kind], timeout=BOOT_SECONDS).check()
+    try:
+        boot_guest(host, domain_xml("warm-up"), "warm-up")
+    finally:
+        end_guest(host, "warm-up")
+    host.run(["find", "/var/log/libvirt/qemu", "-type", "f", "-delete"]).check()
+    host.run(["sync"]).check()
+
+
+def _is_amd(host: Transport) -> bool:
+    return "AuthenticAMD" in host.run(["cat", "/proc/cpuinfo"]).check().text
+
+
+def _migrated(answer: dict[str, object]) -> bool:
+    status = answer.get("status")
+    if status == "failed":
+        raise LabError(f"QEMU could not carry the machine's state over: {answer.get('error-desc', 'no reason given')}.")
+    return status == "completed"
+
+
+def _wait(condition: Callable[[], bool], timeout: float, purpose: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"Could not {purpose} within {timeout:g} s.")
+        time.sleep(_POLL)
