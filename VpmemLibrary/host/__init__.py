@@ -1,0 +1,1 @@
+"""A host: the ways to reach it, and what is on it."""

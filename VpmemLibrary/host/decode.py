@@ -1,0 +1,242 @@
+"""The output of ``ndctl list`` and ``daxctl list`` as typed records.
+
+ndctl prints nothing, and exits 0, when nothing matches; with ``-B`` it otherwise prints an array of buses, whatever
+was found (without it one object, or an array of another kind). Fields that are not known here are kept in `extra`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.model import Bus, DaxDevice, Dimm, Inventory, MapLocation, Namespace, NamespaceMode, Region
+from VpmemLibrary.sizes import Size
+
+LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
+"""Lists all there is: idle things too, device-DAX nodes, label UUIDs, NUMA nodes and what a region is capable of."""
+
+DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
+"""Lists every device-DAX instance, disabled ones too."""
+
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
+_FLAG = "flag_"
+
+
+def decode_inventory(result: CommandResult) -> Inventory:
+    """Return what ``ndctl list -B...`` printed; nothing printed is an empty inventory.
+
+    Every level is ordered by device number, as ndctl's own order is the kernel's order of discovery.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It is not what ndctl prints.
+    """
+    buses = [_bus(_Fields(result, "bus", item)) for item in _items(result)]
+    return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
+
+
+def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
+    """Return what ``daxctl list -D`` printed; nothing printed is an empty tuple.
+
+    Raises:
+        UnreadableOutputError: It is not what daxctl prints.
+    """
+    devices = [_dax_device(_Fields(result, "device", item)) for item in _items(result)]
+    return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
+
+
+def _items(result: CommandResult) -> list[Any]:
+    if not result.stdout.strip():
+        return []
+    try:
+        printed = json.loads(result.stdout)
+    except ValueError as error:
+        raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({error})") from error
+    return printed if isinstance(printed, list) else [printed]
+
+
+def _bus(fields: _Fields) -> Bus:
+    dev, provider = fields.required("dev"), fields.text("provider")
+    dimms = [_dimm(item) for item in fields.children("dimms", "DIMM")]
+    regions = [_region(item, dev, provider) for item in fields.children("regions", "region")]
+    return Bus(
+        dev=dev,
+        provider=provider,
+        dimms=tuple(sorted(dimms, key=lambda dimm: _by_number(dimm.dev))),
+        regions=tuple(sorted(regions, key=lambda region: _by_number(region.dev))),
+        extra=fields.rest(),
+    )
+
+
+def _dimm(fields: _Fields) -> Dimm:
+    return Dimm(
+        dev=fields.required("dev"),
+        id=fields.text("id"),
+        handle=fields.number("handle"),
+        phys_id=fields.number("phys_id"),
+        state=fields.text("state"),
+        flags=fields.flags(),
+        extra=fields.rest(),
+    )
+
+
+def _region(fields: _Fields, bus: str, provider: str) -> Region:
+    dev = fields.required("dev")
+    mappings = list(fields.children("mappings", "mapping"))
+    namespaces = [_namespace(item, dev, bus) for item in fields.children("namespaces", "namespace")]
+    return Region(
+        dev=dev,
+        size=fields.size("size") or Size(0),
+        available_size=fields.size("available_size") or Size(0),
+        max_available_extent=fields.size("max_available_extent"),
+        align=fields.size("align"),
+        type=fields.text("type"),
+        numa_node=fields.number("numa_node"),
+        iset_id=fields.number("iset_id"),
+        persistence_domain=fields.text("persistence_domain"),
+        state=fields.text("state"),
+        bus=bus,
+        provider=provider,
+        dimms=tuple(mapping.required("dimm") for mapping in mappings),
+        namespaces=tuple(
+            sorted((ns for ns in namespaces if not _is_seed(ns)), key=lambda namespace: _by_number(namespace.dev))
+        ),
+        extra=fields.rest(),
+    )
+
+
+def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
+    chardev = fields.text("chardev") or next(
+        (
+            device.text("chardev")
+            for dax_region in fields.children("daxregion", "daxregion", keep=True)
+            for device in dax_region.children("devices", "device")
+        ),
+        "",
+    )
+    return Namespace(
+        dev=fields.required("dev"),
+        mode=fields.member("mode", NamespaceMode),
+        size=fields.size("size") or Size(0),
+        name=fields.text("name"),
+        uuid=fields.uuid("uuid"),
+        raw_uuid=fields.uuid("raw_uuid"),
+        map=fields.member("map", MapLocation),
+        align=fields.size("align"),
+        sector_size=fields.number("sector_size"),
+        blockdev=fields.text("blockdev"),
+        chardev=chardev,
+        state=fields.text("state"),
+        numa_node=fields.number("numa_node"),
+        region=region,
+        bus=bus,
+        extra=fields.rest(),
+    )
+
+
+def _is_seed(namespace: Namespace) -> bool:
+    """Whether it is the empty one that the kernel keeps in each region for the next create."""
+    return not namespace.active and namespace.size == 0 and not namespace.uuid
+
+
+def _dax_device(fields: _Fields) -> DaxDevice:
+    return DaxDevice(
+        chardev=fields.required("chardev"),
+        size=fields.size("size") or Size(0),
+        mode=fields.text("mode"),
+        align=fields.size("align"),
+        target_node=fields.number("target_node"),
+        state=fields.text("state"),
+        extra=fields.rest(),
+    )
+
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+class _Fields:
+    """One JSON object; what is taken from it is not in its rest."""
+
+    def __init__(self, result: CommandResult, what: str, item: object) -> None:
+        self._result = result
+        self._what = what
+        if not isinstance(item, dict):
+            raise self._unreadable(f"a {what} should be an object, not {item!r}")
+        self._left: dict[str, Any] = dict(item)
+
+    def text(self, key: str) -> str:
+        value = self._left.pop(key, None)
+        if value is None:
+            return ""
+        if isinstance(value, (dict, list)):
+            raise self._unreadable(f"{key} of a {self._what} should be a text, not {value!r}")
+        return str(value)
+
+    def required(self, key: str) -> str:
+        if text := self.text(key):
+            return text
+        raise self._unreadable(f"a {self._what} has no {key}")
+
+    def uuid(self, key: str) -> str:
+        text = self.text(key).lower()
+        return "" if text == _NO_UUID else text
+
+    def number(self, key: str) -> int | None:
+        """A whole number, also when it is written as a text, decimal or hexadecimal."""
+        value = self._left.pop(key, None)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            try:
+                return int(value, 0)
+            except ValueError:
+                pass
+        raise self._unreadable(f"{key} of a {self._what} should be a whole number, not {value!r}")
+
+    def size(self, key: str) -> Size | None:
+        value = self.number(key)
+        if value is None:
+            return None
+        if value < 0:
+            raise self._unreadable(f"{key} of a {self._what} should not be negative: {value}")
+        return Size(value)
+
+    def member(self, key: str, kind: type[Member]) -> Member | None:
+        """A member of an enumeration; a value that it does not have stays in the rest."""
+        for member in kind:
+            if self._left.get(key) == member:
+                del self._left[key]
+                return member
+        return None
+
+    def flags(self) -> tuple[str, ...]:
+        """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
+        names = [key for key, value in self._left.items() if key.startswith(_FLAG) and value is True]
+        for name in names:
+            del self._left[name]
+        return tuple(name.removeprefix(_FLAG) for name in names)
+
+    def children(self, key: str, what: str, *, keep: bool = False) -> Iterable[_Fields]:
+        value = self._left.get(key) if keep else self._left.pop(key, None)
+        if value is None:
+            return []
+        return [_Fields(self._result, what, item) for item in (value if isinstance(value, list) else [value])]
+
+    def rest(self) -> Mapping[str, object]:
+        return self._left
+
+    def _unreadable(self, reason: str) -> UnreadableOutputError:
+        return UnreadableOutputError(self._result, f"It exited 0, but {reason}")
+
+
+def _by_number(dev: str) -> tuple[list[int], str]:
+    return [int(digits) for digits in re.findall(r"[0-9]+", dev)], dev

@@ -1,0 +1,35 @@
+"""Running commands through sudo, which must never ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from VpmemLibrary.errors import AccessDeniedError
+from VpmemLibrary.host.transport import CommandResult
+
+SUDO = ("sudo", "-n", "--")
+"""sudo that fails rather than asks for a password."""
+
+_SUDO_FAILED = 1
+_COMMAND_NOT_FOUND = 127
+
+
+def checked_elevation(result: CommandResult) -> CommandResult:
+    """Return what the command itself left, sudo's own failures told apart from the command's.
+
+    sudo exits 1 for its own failures, as a command may do; its texts under ``LC_ALL=C`` tell them apart.
+
+    Raises:
+        AccessDeniedError: sudo asks for a password or does not allow the command.
+    """
+    if result.exit_status != _SUDO_FAILED or not result.stderr.startswith(b"sudo: "):
+        return result
+    first = result.error_text.splitlines()[0]
+    if first.endswith(": command not found"):
+        return replace(result, exit_status=_COMMAND_NOT_FOUND)
+    if "password" in first or "not allowed" in first or "may not run" in first:
+        raise AccessDeniedError(
+            f"sudo on {result.host} refused to run a command: {first}. Allow it without a password "
+            f"(NOPASSWD in /etc/sudoers.d), or log in as root.\ncommand: {result.command}"
+        )
+    return result

@@ -1,0 +1,228 @@
+"""What a host is, in one round trip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.sizes import KiB, Size
+
+MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem", "kvm_intel", "kvm_amd")
+"""The kernel modules of persistent memory and of KVM on x86."""
+
+TOOLS = ("ndctl", "daxctl", "virsh", "virt-ssh-helper", "flock", "modprobe", "openssl", "daxio")
+"""The programs that this library runs on a host."""
+
+# Each fact is its name and its value, NUL after each, as a value may hold any other byte. What is absent is empty.
+_SCRIPT = r"""
+fact() { printf '%s\0' "$1"; shift; "$@" 2>/dev/null; printf '\0'; }
+first() { for program; do command -v "$program" && return; done; }
+version() { program=$(first "$@") && "$program" --version; }
+module() {
+    if [ -d "/sys/module/$1" ]; then echo loaded
+    elif modprobe -n -q "$1"; then echo available
+    fi
+}
+regions() {
+    for region in /sys/bus/nd/devices/region*; do
+        [ -d "$region" ] || continue
+        printf '%s' "${region##*/}"
+        for value in size available_size numa_node persistence_domain read_only; do
+            printf ' %s=%s' "$value" "$(cat "$region/$value" 2>/dev/null)"
+        done
+        echo
+    done
+}
+nodes() { for node in /sys/devices/system/node/node[0-9]*; do [ -d "$node" ] && echo "${node##*/node}"; done; }
+kvm() { [ -e /dev/kvm ] && echo present; ( : <>/dev/kvm ) && echo openable; }
+fact hostname uname -n
+fact os_release cat /etc/os-release
+fact kernel uname -r
+fact architecture uname -m
+fact cpus grep -c '^processor' /proc/cpuinfo
+fact memory awk '/^MemTotal:/ { print $2 }' /proc/meminfo
+fact loaded cut -d ' ' -f 1 /proc/modules
+fact ndctl version ndctl
+fact daxctl version daxctl
+fact libvirt version libvirtd virtqemud virsh
+fact libvirt_socket ls /run/libvirt/libvirt-sock /run/libvirt/virtqemud-sock
+fact qemu version "qemu-system-$(uname -m)" qemu-kvm /usr/libexec/qemu-kvm
+fact regions regions
+fact nodes nodes
+fact kvm kvm
+fact user id -u
+separator=$1; shift
+while [ "$1" != "$separator" ]; do fact "module $1" module "$1"; shift; done; shift
+for tool; do fact "tool $tool" first "$tool"; done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFact:
+    """One region as sysfs has it; what the kernel does not tell is None or empty."""
+
+    dev: str
+    size: Size = Size(0)
+    available_size: Size | None = None
+    numa_node: int | None = None
+    persistence_domain: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a host is. A version or a text that is not there is empty, a number None.
+
+    Args:
+        hostname: Its own name.
+        distribution: The ID of ``/etc/os-release``, e.g. ``debian``.
+        distribution_family: The IDs that it is like, itself first, e.g. ``("ubuntu", "debian")``.
+        distribution_name: Its name with the version, e.g. ``Debian GNU/Linux 13 (trixie)``.
+        kernel: The kernel's release.
+        architecture: E.g. ``x86_64``.
+        cpus: How many processors are online.
+        memory: All of its RAM, in bytes.
+        modules: The kernel modules that are loaded.
+        module_states: For each of `MODULES`: ``loaded`` (or built in), ``available``, or empty.
+        ndctl: The version of ndctl.
+        daxctl: The version of daxctl.
+        libvirt: The version of libvirt.
+        libvirt_running: Whether libvirt's socket is there.
+        qemu: The version of QEMU for the host's own architecture.
+        tools: For each of `TOOLS` the path, or empty.
+        regions: The regions.
+        numa_nodes: The numbers of the NUMA nodes.
+        kvm_present: Whether ``/dev/kvm`` is there.
+        kvm_usable: Whether it can be opened and its module is loaded. A guest may still not run: only a boot tells.
+        root: Whether commands run as root.
+    """
+
+    hostname: str = ""
+    distribution: str = ""
+    distribution_family: tuple[str, ...] = ()
+    distribution_name: str = ""
+    kernel: str = ""
+    architecture: str = ""
+    cpus: int | None = None
+    memory: Size | None = None
+    modules: tuple[str, ...] = ()
+    module_states: Mapping[str, str] = field(default_factory=dict)
+    ndctl: str = ""
+    daxctl: str = ""
+    libvirt: str = ""
+    libvirt_running: bool = False
+    qemu: str = ""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[RegionFact, ...] = ()
+    numa_nodes: tuple[int, ...] = ()
+    kvm_present: bool = False
+    kvm_usable: bool = False
+    root: bool = False
+
+    def as_rows(self) -> tuple[tuple[str, str], ...]:
+        """Return the facts as rows of a table; what is absent says so."""
+        memory_modules = " ".join(f"{name}:{state or 'absent'}" for name, state in self.module_states.items())
+        regions = ", ".join(f"{region.dev} {region.size}" for region in self.regions)
+        return tuple(
+            (name, value or "absent")
+            for name, value in (
+                ("host name", self.hostname),
+                ("distribution", self.distribution_name),
+                ("kernel", self.kernel),
+                ("architecture", self.architecture),
+                ("processors", "" if self.cpus is None else str(self.cpus)),
+                ("memory", "" if self.memory is None else str(self.memory)),
+                ("modules", memory_modules),
+                ("ndctl", self.ndctl),
+                ("daxctl", self.daxctl),
+                (
+                    "libvirt",
+                    self.libvirt and f"{self.libvirt} ({'running' if self.libvirt_running else 'not running'})",
+                ),
+                ("QEMU", self.qemu),
+                ("regions", regions),
+                ("NUMA nodes", " ".join(map(str, self.numa_nodes))),
+                ("KVM", "usable" if self.kvm_usable else "present, not usable" if self.kvm_present else ""),
+            )
+        )
+
+
+def read_facts(transport: Transport) -> HostFacts:
+    """Return what a host is, read by one command.
+
+    Args:
+        transport: The way to the host.
+
+    Raises:
+        CommandError: The host has no POSIX shell.
+        UnreadableOutputError: It printed something else.
+    """
+    result = transport.run(["sh", "-c", _SCRIPT, "sh", "--", *MODULES, "--", *TOOLS]).check()
+    parts = result.stdout.decode("utf-8", "replace").split("\0")
+    found = dict(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=False))
+    if "user" not in found or f"tool {TOOLS[-1]}" not in found:
+        raise UnreadableOutputError(result, "The facts are not whole")
+    release = dict(_assignments(found["os_release"]))
+    states = {name: found[f"module {name}"] for name in MODULES}
+    kvm_module = any(states[name] == "loaded" for name in ("kvm_intel", "kvm_amd")) or not found[
+        "architecture"
+    ].startswith("x86")
+    return HostFacts(
+        hostname=found["hostname"],
+        distribution=release.get("ID", ""),
+        distribution_family=tuple(f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()),
+        distribution_name=release.get("PRETTY_NAME", ""),
+        kernel=found["kernel"],
+        architecture=found["architecture"],
+        cpus=_number(found["cpus"]),
+        memory=Size(int(found["memory"]) * KiB) if found["memory"].isdigit() else None,
+        modules=tuple(found["loaded"].split()),
+        module_states=states,
+        ndctl=_version(found["ndctl"]),
+        daxctl=_version(found["daxctl"]),
+        libvirt=_version(found["libvirt"]),
+        libvirt_running=bool(found["libvirt_socket"]),
+        qemu=_version(found["qemu"]),
+        tools={name: found[f"tool {name}"] for name in TOOLS},
+        regions=tuple(_region(line) for line in sorted(found["regions"].splitlines(), key=_by_number)),
+        numa_nodes=tuple(sorted(int(node) for node in found["nodes"].split())),
+        kvm_present="present" in found["kvm"],
+        kvm_usable="openable" in found["kvm"] and kvm_module,
+        root=found["user"] == "0",
+    )
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            yield name.strip(), value.strip().strip("\"'")
+
+
+def _version(text: str) -> str:
+    match = re.search(r"[0-9]+(\.[0-9]+)*", text)
+    return match[0] if match else ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _region(line: str) -> RegionFact:
+    dev, *values = line.split()
+    read = dict(value.split("=", 1) for value in values)
+    return RegionFact(
+        dev=dev,
+        size=Size(_number(read["size"]) or 0),
+        available_size=Size(int(read["available_size"])) if read["available_size"].isdigit() else None,
+        numa_node=_number(read["numa_node"]),
+        persistence_domain=read["persistence_domain"],
+        read_only=read["read_only"] == "1",
+    )
+
+
+def _by_number(text: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"[0-9]+", text.partition(" ")[0])]

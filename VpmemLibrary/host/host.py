@@ -1,0 +1,45 @@
+"""One host: an alias, the way to it, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from VpmemLibrary.host.facts import HostFacts, read_facts
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.preflight import Preflight, check_facts
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport
+
+
+class Host:
+    """A machine whose NVDIMMs, ndctl and libvirt are used.
+
+    Args:
+        alias: The name by which suites know it.
+        transport: The way to it.
+
+    Example::
+
+        host = Host("left", SshTransport(SshSettings("192.0.2.13")))
+        host.ndctl.inventory()
+    """
+
+    def __init__(self, alias: str, transport: Transport) -> None:
+        self.alias = alias
+        self.transport = transport
+        self.ndctl = Ndctl(transport)
+
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command on the host; see `Transport.run`."""
+        return self.transport.run(argv, timeout=timeout, stdin=stdin)
+
+    def facts(self) -> HostFacts:
+        """Return what the host is, read afresh in one round trip."""
+        return read_facts(self.transport)
+
+    def preflight(self) -> Preflight:
+        """Return what the host has and lacks for virtual persistent memory."""
+        return check_facts(self.facts(), self.alias)
+
+    def close(self) -> None:
+        """End the connection; what runs on the host goes on running."""
+        self.transport.close()

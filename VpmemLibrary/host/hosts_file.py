@@ -1,0 +1,216 @@
+"""The hosts file: how to reach each host, one section a host.
+
+It is the file that pabot reads as ``--resourcefile``, so that one file serves plain ``robot``, pabot and this library.
+pabot takes two sections with the same fields for one resource, so no two sections may be equal.
+
+Example::
+
+    [rack1-pmem3]
+    tags = vpmem
+    host_address = 192.0.2.13
+    host_user = qa
+    host_key_file = ~/.ssh/id_ed25519
+    host_sudo = yes
+    guest_kernel = /var/lib/libvirt/boot/vmlinuz
+    guest_initrd = /var/lib/libvirt/boot/initrd
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.host.transport import Transport
+
+LOCAL = "local"
+"""The address of the machine that this process runs on."""
+
+_FIELDS = {
+    "tags",
+    "host_name",
+    "host_address",
+    "host_port",
+    "host_user",
+    "host_key_file",
+    "host_known_hosts",
+    "host_password_env",
+    "host_sudo",
+    "host_may_initialize_labels",
+    "guest_kernel",
+    "guest_initrd",
+    "guest_cmdline",
+    "guest_disk",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostEntry:
+    """One section of a hosts file.
+
+    Args:
+        name: The section's name, which becomes the host's alias.
+        address: Name or IP address; ``local`` means this machine, without SSH.
+        port: The SSH port.
+        user: Who logs in.
+        key_file: The private key; without one the agent and the user's own keys are tried.
+        known_hosts: The file that holds the host's key; without one the user's own.
+        password_env: The environment variable that holds the password, so that none stands in a file.
+        sudo: Whether commands are run through sudo.
+        may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
+        guest_kernel: A kernel on the host that guests boot from.
+        guest_initrd: Its initramfs.
+        guest_cmdline: Its command line.
+        guest_disk: Or a disk image on the host that guests boot from.
+    """
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = "root"
+    key_file: Path | None = None
+    known_hosts: Path | None = None
+    password_env: str = ""
+    sudo: bool = False
+    may_initialize_labels: bool = False
+    guest_kernel: str = ""
+    guest_initrd: str = ""
+    guest_cmdline: str = ""
+    guest_disk: str = ""
+
+
+def read_hosts(path: Path) -> tuple[HostEntry, ...]:
+    """Return the hosts of a file, in its order.
+
+    Args:
+        path: The hosts file.
+
+    Raises:
+        InvalidValueError: The file is absent, is not of this form, has an unknown field, or names one host twice.
+    """
+    if not path.is_file():
+        raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host")
+    return parse_hosts(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
+    """Return the hosts that a text in the form of a hosts file describes.
+
+    Args:
+        text: The text.
+        where: Where it is from, for messages.
+
+    Raises:
+        InvalidValueError: It is not of this form, has an unknown field, or names one host twice.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text, source=where)
+    except configparser.Error as error:
+        raise InvalidValueError("hosts file", where, f"sections of `field = value` lines ({error})") from error
+    if not parser.sections():
+        raise InvalidValueError("hosts file", where, "at least one [section], named as the host")
+    entries = tuple(_entry(where, name, dict(parser[name])) for name in parser.sections())
+    _refuse_equal(where, entries)
+    return entries
+
+
+def find_host(entries: tuple[HostEntry, ...], name: str = "") -> HostEntry:
+    """Return the host called `name`, or the first one when `name` is empty.
+
+    Raises:
+        NotFoundError: No section has that name.
+    """
+    if not name:
+        return entries[0]
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise NotFoundError("host", name, [entry.name for entry in entries], where="the hosts file")
+
+
+def transport_to(entry: HostEntry) -> Transport:
+    """Return the way to a host; nothing is connected yet.
+
+    Raises:
+        InvalidValueError: The environment variable that should hold the password is not set.
+    """
+    if entry.address == LOCAL:
+        return LocalTransport(sudo=entry.sudo, name=entry.name)
+    password = os.environ.get(entry.password_env) if entry.password_env else None
+    if entry.password_env and password is None:
+        raise InvalidValueError(
+            f"host_password_env of [{entry.name}]", entry.password_env, "an environment variable that is set"
+        )
+    return SshTransport(
+        SshSettings(
+            address=entry.address,
+            port=entry.port,
+            user=entry.user,
+            password=password,
+            key_file=entry.key_file,
+            known_hosts=entry.known_hosts,
+            sudo=entry.sudo,
+        )
+    )
+
+
+def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
+    where = f"{file} [{name}]"
+    if unknown := sorted(set(fields) - _FIELDS):
+        raise InvalidValueError(f"field of {where}", ", ".join(unknown), "one of " + ", ".join(sorted(_FIELDS)))
+    if any("%" in value for value in fields.values()):
+        raise InvalidValueError(f"value in {where}", "%", "no percent sign: pabot cannot read one")
+    address = fields.get("host_address", "")
+    if not address:
+        raise InvalidValueError(f"host_address of {where}", address, "a name, an IP address, or `local`")
+    return HostEntry(
+        name=name,
+        address=address,
+        port=_port(where, fields.get("host_port", "22")),
+        user=fields.get("host_user", "root"),
+        key_file=_path(fields.get("host_key_file", "")),
+        known_hosts=_path(fields.get("host_known_hosts", "")),
+        password_env=fields.get("host_password_env", ""),
+        sudo=_boolean(where, "host_sudo", fields),
+        may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
+        guest_kernel=fields.get("guest_kernel", ""),
+        guest_initrd=fields.get("guest_initrd", ""),
+        guest_cmdline=fields.get("guest_cmdline", ""),
+        guest_disk=fields.get("guest_disk", ""),
+    )
+
+
+def _port(where: str, value: str) -> int:
+    if value.isascii() and value.isdigit() and 0 < int(value) < 65536:
+        return int(value)
+    raise InvalidValueError(f"host_port of {where}", value, "a port number, 1 to 65535")
+
+
+def _path(value: str) -> Path | None:
+    return Path(value).expanduser() if value else None
+
+
+def _boolean(where: str, field: str, fields: dict[str, str]) -> bool:
+    value = fields.get(field, "no")
+    states = configparser.ConfigParser.BOOLEAN_STATES
+    if value.lower() not in states:
+        raise InvalidValueError(f"{field} of {where}", value, "yes or no")
+    return states[value.lower()]
+
+
+def _refuse_equal(file: str, entries: tuple[HostEntry, ...]) -> None:
+    seen: dict[tuple[str, int], str] = {}
+    for entry in entries:
+        target = (entry.address, entry.port)
+        if target in seen:
+            raise InvalidValueError(
+                f"host_address of {file} [{entry.name}]",
+                f"{entry.address}:{entry.port}",
+                f"another host than [{seen[target]}]: two sections for one host would be used by two workers at once",
+            )
+        seen[target] = entry.name

@@ -1,0 +1,69 @@
+"""One namespace as ndctl, sysfs and its device node each have it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.agreement import Agreement
+from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.model import Namespace
+from VpmemLibrary.sizes import Size
+
+# The kernel's words for a namespace's mode (drivers/nvdimm/namespace_devs.c, mode_show).
+_KERNEL_MODES = {"raw": "raw", "memory": "fsdax", "dax": "devdax", "safe": "sector"}
+
+# The size of a claimed namespace is its holder's (pfn, dax or btt device); a raw one is its block device.
+_SCRIPT = r"""
+sys=/sys/bus/nd/devices/$1
+[ -d "$sys" ] || exit 3
+holder=$(cat "$sys/holder")
+printf 'mode=%s\n' "$(cat "$sys/mode")"
+printf 'name=%s\n' "$(cat "$sys/alt_name" 2>/dev/null)"
+printf 'holder=%s\n' "$holder"
+[ -n "$holder" ] && printf 'size=%s\n' "$(cat "/sys/bus/nd/devices/$holder/size")"
+[ -n "$holder" ] && printf 'uuid=%s\n' "$(cat "/sys/bus/nd/devices/$holder/uuid")"
+[ -n "$holder" ] || printf 'uuid=%s\n' "$(cat "$sys/uuid")"
+if [ -b "$2" ]; then
+    printf 'node_kind=block\nnode_size=%s\n' "$(blockdev --getsize64 "$2")"
+elif [ -c "$2" ]; then
+    number=$(stat -c '%t:%T' "$2")
+    printf 'node_kind=character\nnode_size=%s\n' \
+        "$(cat "/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))/size")"
+fi
+"""
+
+
+def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
+    """Return the namespace as three independent views, read in one round trip.
+
+    Args:
+        transport: The way to the machine that has it.
+        namespace: What ndctl said of it.
+
+    Raises:
+        NotFoundError: The kernel has no such namespace.
+    """
+    result = transport.run(["sh", "-c", _SCRIPT, "sh", namespace.dev, namespace.device])
+    if result.exit_status == 3:
+        raise NotFoundError("namespace in sysfs", namespace.dev, [], where=transport.name)
+    result.check()
+    found = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
+    if "mode" not in found:
+        raise UnreadableOutputError(result, "sysfs gave no mode")
+    ndctl: dict[str, object] = {
+        "mode": str(namespace.mode),
+        "usable size": namespace.size,
+        "name": namespace.name,
+        "UUID": namespace.uuid,
+        "node": "character" if namespace.chardev else "block" if namespace.blockdev else "none",
+    }
+    sysfs: dict[str, object] = {
+        "mode": _KERNEL_MODES.get(found["mode"], found["mode"]),
+        "name": found["name"],
+        "UUID": found["uuid"],
+    }
+    if "size" in found:
+        sysfs["usable size"] = Size.parse(found["size"])
+    node: dict[str, object] = {"node": found.get("node_kind", "none")}
+    if "node_size" in found:
+        node["usable size"] = Size.parse(found["node_size"])
+    return Agreement(namespace.dev, {"ndctl": ndctl, "sysfs": sysfs, "device node": node})

@@ -1,0 +1,173 @@
+"""How large a namespace will be, and which sizes can be, computed without touching a host.
+
+The figures follow the kernel's own arithmetic: ``drivers/nvdimm/pfn_devs.c`` (``nd_pfn_init``) for fsdax and devdax,
+``drivers/nvdimm/btt.c`` (``alloc_arena``, ``create_arenas``) for sector, ``namespace_devs.c`` (``__size_store``) and
+ndctl's ``validate_namespace_options`` for which sizes are taken. The integration tests compare them with real tools.
+"""
+
+from __future__ import annotations
+
+import math
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+
+SMALLEST_NAMESPACE = Size(16 * MiB)
+"""What the kernel and ndctl take at least for any mode but raw; a region's alignment makes it so for raw as well."""
+
+REGION_ALIGN = Size(16 * MiB)
+"""A region's alignment when the kernel does not tell it (MEMREMAP_COMPAT_ALIGN_MAX)."""
+
+DEFAULT_ALIGN = Size(2 * MiB)
+DEFAULT_SECTOR_SIZE = 4096
+ALIGNMENTS = (Size(4 * KiB), Size(2 * MiB), Size(GiB))
+"""The mapping alignments of x86 and of arm64 with 4 KiB pages."""
+SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
+LABEL_VERSIONS = ("1.1", "1.2")
+
+_MAPPED = (NamespaceMode.fsdax, NamespaceMode.devdax)
+_PAGE = 4 * KiB
+_SUBSECTION = 2 * MiB
+_INFO_BLOCK = 8 * KiB
+_PAGE_STRUCT = 64
+_DAX_LABEL = 128 * KiB
+
+_BTT_PAGE = 4 * KiB
+_BTT_FREE_BLOCKS = 256
+_BTT_LOG = 16 * KiB
+_BTT_MAP_ENTRY = 4
+_BTT_BLOCK_STEP = 64
+_ARENA_LARGEST = 512 * GiB
+_ARENA_SMALLEST = 16 * MiB
+
+
+def predict_usable_size(
+    size: Size,
+    *,
+    mode: NamespaceMode,
+    map_location: MapLocation | None = None,
+    align: Size | None = None,
+    sector_size: int | None = None,
+    label_version: str = "1.2",
+    start: int = 0,
+) -> Size:
+    """Return how many bytes of a new namespace can be used.
+
+    Args:
+        size: What it takes from its region.
+        mode: Its mode.
+        map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
+        align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
+        sector_size: For sector; 4096 by default.
+        label_version: For sector: under 1.1 the block translation table leaves its first 4 KiB free.
+        start: Where it begins in physical memory; matters for an alignment larger than the region's.
+
+    Raises:
+        InvalidValueError: A namespace of that size, or with that option, cannot be.
+
+    Example: ``predict_usable_size(Size.parse("64MiB"), mode=NamespaceMode.devdax) == Size.parse("62MiB")``.
+    """
+    if size < SMALLEST_NAMESPACE or size % _PAGE:
+        raise InvalidValueError("size", str(size), f"{SMALLEST_NAMESPACE} at least, and whole pages of 4KiB")
+    if mode is NamespaceMode.raw:
+        return Size(size)
+    if mode is NamespaceMode.sector:
+        return _sector_usable(
+            size, checked_sector_size(sector_size or DEFAULT_SECTOR_SIZE), checked_label_version(label_version)
+        )
+    chosen = checked_align(align or DEFAULT_ALIGN)
+    return _mapped_usable(size, mode, map_location or MapLocation.dev, chosen, start)
+
+
+def size_step(*, region_align: Size | None = None, ways: int = 1, align: Size | None = None) -> Size:
+    """Return what the size of a namespace must be a multiple of.
+
+    Args:
+        region_align: The region's alignment, as ndctl lists it.
+        ways: Over how many DIMMs the region is interleaved.
+        align: The namespace's mapping alignment; None for the sector and raw modes.
+    """
+    return Size(math.lcm(region_align or REGION_ALIGN, (align or _PAGE) * ways))
+
+
+def valid_sizes_around(size: Size, step: Size) -> tuple[Size, ...]:
+    """Return the nearest sizes that can be, below and above one that cannot (only above, when it is too small).
+
+    Example: around 100000000 bytes with a step of 16 MiB: 80 MiB and 96 MiB.
+    """
+    smallest = SMALLEST_NAMESPACE.up_to(step)
+    below, above = size.down_to(step), size.up_to(step)
+    if above <= smallest:
+        return (smallest,)
+    return (below, above)
+
+
+def checked_size(size: Size, step: Size) -> Size:
+    """Return `size`, or raise if no namespace can have it.
+
+    Raises:
+        InvalidValueError: It is too small or no multiple of `step`; names the nearest sizes that can be.
+    """
+    if size < SMALLEST_NAMESPACE or size % step:
+        around = " or ".join(str(valid) for valid in valid_sizes_around(size, step))
+        raise InvalidValueError("size", str(size), f"a multiple of {step}, {SMALLEST_NAMESPACE} at least: {around}")
+    return size
+
+
+def checked_align(align: Size, there: tuple[Size, ...] = ALIGNMENTS) -> Size:
+    """Return a mapping alignment, or raise if it is none that there is."""
+    if align not in there:
+        raise InvalidValueError("align", str(align), " or ".join(str(Size(each)) for each in there))
+    return align
+
+
+def checked_sector_size(sector_size: int, there: tuple[int, ...] = SECTOR_SIZES) -> int:
+    """Return a sector size in bytes, or raise if it is none that there is."""
+    if sector_size not in there:
+        raise InvalidValueError("sector_size", sector_size, " or ".join(str(each) for each in there))
+    return sector_size
+
+
+def checked_label_version(version: str) -> str:
+    """Return a label version, or raise if it is none that there is."""
+    if version not in LABEL_VERSIONS:
+        raise InvalidValueError("label version", version, " or ".join(LABEL_VERSIONS))
+    return version
+
+
+def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int) -> Size:
+    """Follow ``nd_pfn_init``: an info block, then the page map if it lies here, then the data, aligned."""
+    align = max(align, Size(_SUBSECTION))
+    reserved = _INFO_BLOCK
+    if where is MapLocation.dev:
+        reserved += _PAGE_STRUCT * ((size - _INFO_BLOCK) // _PAGE)
+        if mode is NamespaceMode.devdax:
+            reserved += _DAX_LABEL
+    data = Size(start + reserved).up_to(align) - start
+    end = Size(start + size).down_to(align) - start
+    if data >= end:
+        raise InvalidValueError(
+            "size", str(size), f"more than {data}, which this mode, map and align take for themselves"
+        )
+    return end - data
+
+
+def _sector_usable(size: Size, sector_size: int, label_version: str) -> Size:
+    """Follow ``create_arenas``: arenas of 512 GiB at most; a rest of less than 16 MiB is not used."""
+    left = size - (_BTT_PAGE if label_version == "1.1" else 0)
+    if left < _ARENA_SMALLEST:
+        raise InvalidValueError("size", str(size), f"more than {SMALLEST_NAMESPACE} for sector under labels 1.1")
+    blocks = 0
+    while left >= _ARENA_SMALLEST:
+        arena = min(left, Size(_ARENA_LARGEST))
+        left -= arena
+        blocks += _arena_blocks(arena, sector_size)
+    return Size(blocks * (DEFAULT_SECTOR_SIZE if sector_size >= DEFAULT_SECTOR_SIZE else 512))
+
+
+def _arena_blocks(arena: Size, sector_size: int) -> int:
+    """Follow ``alloc_arena``: two info blocks, the log, then blocks and their map, 256 of the blocks kept free."""
+    available = arena.down_to(_BTT_PAGE) - 2 * _BTT_PAGE - _BTT_LOG
+    block = Size(sector_size).up_to(_BTT_BLOCK_STEP)
+    return (available - _BTT_PAGE) // (block + _BTT_MAP_ENTRY) - _BTT_FREE_BLOCKS

@@ -1,0 +1,308 @@
+"""Opening an SSH connection: settings, host keys, credentials, and an error of its own for each way to fail."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import logging
+import signal
+import socket
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError
+
+if TYPE_CHECKING:
+    import paramiko
+
+_KEEPALIVE = 10
+_DEAD_AFTER_MS = 60_000
+_SSH_PORT = 22
+_SILENT = logging.NullHandler()
+
+
+class HostKeyPolicy(StrEnum):
+    """What to do with a host whose key is not known. A key that has changed is always refused."""
+
+    strict = "strict"
+    """Refuse it."""
+    accept_new = "accept-new"
+    """Take it for as long as this process lives; nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SshSettings:
+    """How to reach a host over SSH.
+
+    Args:
+        address: Its name or IP address.
+        port: Its SSH port.
+        user: Who logs in.
+        password: The user's password.
+        key_file: A private key; without one, and without a password, the agent's and the user's own keys are tried.
+        key_passphrase: What the private key is locked with.
+        known_hosts: The file that holds the host's key, read and never written; ``~/.ssh/known_hosts`` by default.
+        host_key: What to do with an unknown host key.
+        use_agent: Whether the keys of a running SSH agent are tried.
+        sudo: Whether every command is run through ``sudo -n``.
+        connect_timeout: Seconds that connecting and logging in may take, each.
+
+    Example: ``SshSettings("192.0.2.13", user="qa", key_file=Path("~/.ssh/id_ed25519"), sudo=True)``.
+
+    Raises:
+        InvalidValueError: The address is empty, the port is none, or the timeout is not positive.
+    """
+
+    address: str
+    port: int = _SSH_PORT
+    user: str = "root"
+    password: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    key_passphrase: str | None = field(default=None, repr=False)
+    known_hosts: Path | None = None
+    host_key: HostKeyPolicy = HostKeyPolicy.strict
+    use_agent: bool = True
+    sudo: bool = False
+    connect_timeout: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not self.address or self.address.startswith("-") or any(c.isspace() for c in self.address):
+            raise InvalidValueError("address", self.address, "a host's name or IP address, e.g. 192.0.2.13")
+        if not 0 < self.port < 65536:
+            raise InvalidValueError("port", self.port, "1 to 65535")
+        if not self.user:
+            raise InvalidValueError("user", self.user, "the name of who logs in, e.g. root")
+        if not self.connect_timeout > 0:
+            raise InvalidValueError("connect_timeout", self.connect_timeout, "more than 0 seconds")
+
+    @property
+    def label(self) -> str:
+        """The host in messages: its address, and its port unless that is 22."""
+        return self.address if self.port == _SSH_PORT else f"{self.address}:{self.port}"
+
+    @property
+    def known_hosts_file(self) -> Path:
+        """The file that the host's key is looked up in."""
+        return (self.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
+
+
+class Connector:
+    """Opens connections to one host, and remembers the key it accepted for as long as it lives."""
+
+    def __init__(self, settings: SshSettings) -> None:
+        self._settings = settings
+        self._accepted: paramiko.PKey | None = None
+
+    def connect(self) -> paramiko.SSHClient:
+        """Return a connection that is logged in.
+
+        Raises:
+            InvalidValueError: The key file or the known-hosts file cannot be used.
+            UnreachableError: Nothing answers there.
+            HostKeyError: The host's key is unknown or has changed.
+            AccessDeniedError: The host refused the credentials.
+        """
+        import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
+
+        settings = self._settings
+        # paramiko tells its log what it then raises; without a log set up, Python would print that on stderr.
+        logging.getLogger("paramiko").addHandler(_SILENT)
+        key = self._key()
+        client = paramiko.SSHClient()
+        try:
+            self._load_known_hosts(client)
+            client.set_missing_host_key_policy(self._policy())
+            client.connect(
+                settings.address,
+                port=settings.port,
+                username=settings.user,
+                password=settings.password,
+                pkey=key,
+                sock=self._socket(),
+                timeout=settings.connect_timeout,
+                banner_timeout=settings.connect_timeout,
+                auth_timeout=settings.connect_timeout,
+                allow_agent=settings.use_agent,
+                look_for_keys=key is None and settings.password is None,
+                transport_factory=_transport_class(),  # type: ignore[arg-type]  # the stubs forget its keywords
+            )
+        except BaseException as error:
+            client.close()
+            if (translated := self._translate(error, key)) is not None:
+                raise translated from error
+            raise
+        transport = client.get_transport()
+        if transport is not None:
+            transport.set_keepalive(_KEEPALIVE)
+        return client
+
+    def _socket(self) -> socket.socket:
+        settings = self._settings
+        try:
+            connection = socket.create_connection((settings.address, settings.port), settings.connect_timeout)
+        except socket.gaierror as error:
+            raise UnreachableError(
+                f"Host {settings.address} cannot be found: {error.strerror}. Check the name, or give the IP address."
+            ) from error
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"Host {settings.address} did not answer on port {settings.port} within "
+                f"{settings.connect_timeout:g} s. Is it up, and does a firewall let port {settings.port} through?"
+            ) from error
+        except ConnectionRefusedError as error:
+            raise UnreachableError(
+                f"Host {settings.address} refuses connections on port {settings.port}. "
+                "Does sshd run there, and on that port?"
+            ) from error
+        except OSError as error:
+            raise UnreachableError(
+                f"Host {settings.address} cannot be reached on port {settings.port}: {error.strerror or error}."
+            ) from error
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
+        return connection
+
+    def _key(self) -> paramiko.PKey | None:
+        import paramiko  # noqa: PLC0415
+
+        if self._settings.key_file is None:
+            return None
+        path = self._settings.key_file.expanduser()
+        passphrase = self._settings.key_passphrase
+        valid = "a readable private key in OpenSSH or PEM form"
+        try:
+            path.read_bytes()
+            return paramiko.PKey.from_path(path, passphrase.encode() if passphrase else None)  # type: ignore[arg-type]  # takes bytes only
+        except OSError as error:
+            raise InvalidValueError("key_file", str(path), f"{valid} ({error.strerror})") from error
+        except (TypeError, paramiko.PasswordRequiredException) as error:
+            reason = "it is locked: give key_passphrase" if not passphrase else "it has no passphrase: give none"
+            raise InvalidValueError("key_file", str(path), f"{valid} ({reason})") from error
+        except (ValueError, paramiko.SSHException) as error:
+            reason = "not one, or key_passphrase is wrong" if passphrase else "this is not one"
+            raise InvalidValueError("key_file", str(path), f"{valid} ({reason})") from error
+
+    def _load_known_hosts(self, client: paramiko.SSHClient) -> None:
+        path = self._settings.known_hosts_file
+        try:
+            client.load_system_host_keys(str(path))
+        except FileNotFoundError as error:
+            if self._settings.known_hosts is not None:
+                raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
+        except OSError as error:
+            raise InvalidValueError("known_hosts", str(path), f"a readable file ({error.strerror})") from error
+
+    def _policy(self) -> paramiko.MissingHostKeyPolicy:
+        import paramiko  # noqa: PLC0415
+
+        connector = self
+
+        class Policy(paramiko.MissingHostKeyPolicy):
+            def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+                connector._accept(key)
+
+        return Policy()
+
+    def _accept(self, key: paramiko.PKey) -> None:
+        settings = self._settings
+        if settings.host_key is HostKeyPolicy.strict:
+            raise HostKeyError(
+                f"The key of host {settings.label} is not known: {_describe(key)} is not in "
+                f"{settings.known_hosts_file}. Compare this fingerprint with the host's own "
+                f"(ssh-keygen -lf on the host), then add the key with:\n"
+                f"ssh-keyscan -p {settings.port} {settings.address} >> {settings.known_hosts_file}"
+            )
+        if self._accepted is not None and self._accepted != key:
+            raise self._changed(key, self._accepted, "what it had when it was first reached")
+        self._accepted = key
+
+    def _changed(self, got: paramiko.PKey, expected: paramiko.PKey, where: str) -> HostKeyError:
+        settings = self._settings
+        name = settings.address if settings.port == _SSH_PORT else f"[{settings.address}]:{settings.port}"
+        return HostKeyError(
+            f"The key of host {settings.label} has changed: it is {_describe(got)}, but {where} has "
+            f"{_describe(expected)}. Either the host was installed anew or another machine answers in its place. "
+            f"If it was installed anew, forget the old key with:\nssh-keygen -f {settings.known_hosts_file} -R '{name}'"
+        )
+
+    def _translate(self, error: BaseException, key: paramiko.PKey | None) -> Exception | None:
+        import paramiko  # noqa: PLC0415
+
+        settings = self._settings
+        if isinstance(error, paramiko.BadHostKeyException):
+            return self._changed(error.key, error.expected_key, str(settings.known_hosts_file))
+        if isinstance(error, paramiko.AuthenticationException):
+            offered = getattr(error, "allowed_types", None)
+            accepts = f" The host accepts: {', '.join(offered)}." if offered else ""
+            return AccessDeniedError(
+                f"Host {settings.label} does not let user {settings.user!r} in; tried: {self._tried(key)}.{accepts} "
+                "Check the user's name, and that the key is in the user's authorized_keys."
+            )
+        if isinstance(error, UnreachableError):
+            return None
+        if isinstance(error, (paramiko.SSHException, OSError, EOFError)):
+            if str(error) == "No authentication methods available":
+                return AccessDeniedError(
+                    f"There is nothing to log in to {settings.label} with as user {settings.user!r}: no password or "
+                    "key_file was given, and neither an agent nor ~/.ssh has a key."
+                )
+            return UnreachableError(
+                f"Something answers at {settings.address} port {settings.port}, but no SSH connection came about: "
+                f"{str(error) or type(error).__name__}."
+            )
+        return None
+
+    def _tried(self, key: paramiko.PKey | None) -> str:
+        settings = self._settings
+        tried = []
+        if key is not None:
+            tried.append(f"the key {settings.key_file} ({_describe(key)})")
+        if settings.use_agent:
+            tried.append("the agent's keys")
+        if key is None and settings.password is None:
+            tried.append("the keys in ~/.ssh")
+        if settings.password is not None:
+            tried.append("the password")
+        return ", ".join(tried)
+
+
+def _describe(key: paramiko.PKey) -> str:
+    """Return a key's type and fingerprint as ``ssh-keygen -l`` prints them."""
+    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+    return f"{key.get_name()} SHA256:{digest}"
+
+
+def _transport_class() -> type[paramiko.Transport]:
+    """Return paramiko's transport, made to tell which signal ended a command (RFC 4254, section 6.10).
+
+    paramiko ignores ``exit-signal``; a channel's exit status is then -1, as for a lost connection.
+    """
+    import paramiko  # noqa: PLC0415
+    from paramiko.common import MSG_CHANNEL_REQUEST  # noqa: PLC0415
+
+    def handle_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
+        position = message.packet.tell()
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            channel.exit_status = -_signal_number(message.get_text())
+            channel.status_event.set()
+            return
+        message.packet.seek(position)
+        channel._handle_request(message)  # type: ignore[attr-defined]  # not in the stubs
+
+    class SignalAwareTransport(paramiko.Transport):
+        _channel_handler_table = {  # noqa: RUF012  as the base class has it
+            **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # not in the stubs
+            MSG_CHANNEL_REQUEST: handle_request,
+        }
+
+    return SignalAwareTransport
+
+
+def _signal_number(name: str) -> int:
+    with contextlib.suppress(KeyError):
+        return int(signal.Signals[f"SIG{name}"])
+    return int(signal.SIGKILL)

@@ -1,0 +1,203 @@
+"""The one face of every way to a machine: local, SSH, or the agent inside a guest.
+
+A command is a list of arguments; it is quoted once, here, and never by a caller. There is no pty, so a tool always
+prints what it prints to a program (`ndctl create-namespace` prints human sizes to a terminal).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self, runtime_checkable
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a command may take when its caller says nothing."""
+
+ENVIRONMENT = {"LC_ALL": "C"}
+"""What every command finds in its environment, so that texts are the same everywhere."""
+
+EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks it."""
+
+_COMMAND_NOT_FOUND = 127
+_SHOWN_OUTPUT = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command left.
+
+    Args:
+        argv: The command, one item an argument.
+        exit_status: The exit status; ``-N`` when signal N ended it.
+        stdout: What it printed, as bytes.
+        stderr: What it complained of, as bytes.
+        seconds: How long it took, measured here.
+        host: The name of the machine it ran on.
+    """
+
+    argv: tuple[str, ...]
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    host: str = ""
+    stdin_bytes: int = field(default=0, compare=False)
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def error_text(self) -> str:
+        """Standard error as text."""
+        return self.stderr.decode("utf-8", "replace")
+
+    @property
+    def command(self) -> str:
+        """The command in a form that can be pasted into a shell."""
+        return shell_line(self.argv)
+
+    def check(self, meaning: str = "") -> Self:
+        """Return this result, or raise if the command failed.
+
+        Args:
+            meaning: What a failure means and how to mend it, added to the message.
+
+        Raises:
+            ToolMissingError: The program is not installed (exit status 127).
+            CommandError: Any other exit status but 0.
+        """
+        if self.exit_status == _COMMAND_NOT_FOUND:
+            raise ToolMissingError(self, meaning or f"{self.argv[0]} is not installed there, or not on its PATH")
+        if self.exit_status != 0:
+            raise CommandError(self, meaning)
+        return self
+
+    def expect(self, exit_status: int | None) -> Self:
+        """Return this result, or raise unless it has an exit status.
+
+        Args:
+            exit_status: The status that it must have; None for any.
+
+        Raises:
+            ToolMissingError: 0 is expected and the program is not installed.
+            CommandError: It has another status.
+        """
+        if exit_status == 0:
+            return self.check()
+        if exit_status is not None and self.exit_status != exit_status:
+            raise CommandError(self, f"The exit status should be {exit_status}")
+        return self
+
+    def describe(self, meaning: str = "") -> str:
+        """Return command, exit status, stderr and time as the lines of an error message."""
+        place = f" on {self.host}" if self.host else ""
+        lines = [meaning.rstrip(".") + "." if meaning else "The command failed."]
+        lines.append(f"command{place}: {self.command}")
+        lines.append(f"exit status: {self.exit_status} after {self.seconds:.2f} s")
+        lines.append(f"stderr: {_clip(self.error_text) or '(nothing)'}")
+        if self.stdout:
+            lines.append(f"stdout: {_clip(self.text)}")
+        return "\n".join(lines)
+
+
+class Stream(Protocol):
+    """Two-way bytes to a command that is running on the machine."""
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes as they come; ``b""`` at the end."""
+
+    def close(self) -> None:
+        """End the command's standard input and forget it."""
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """A way to run commands on one machine."""
+
+    @property
+    def name(self) -> str:
+        """The machine's name in messages and logs."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Run a command to its end and return what it left, whatever its exit status.
+
+        Args:
+            argv: The command, one item an argument.
+            timeout: Seconds after which the command is ended.
+            stdin: What the command reads.
+
+        Raises:
+            CommandTimeoutError: It did not end in time; it was ended.
+            UnreachableError: The connection is gone.
+        """
+
+    def stream(self, argv: Sequence[str]) -> Stream:
+        """Start a command and return its standard input and output as one stream."""
+
+    def read_file(self, path: str) -> bytes:
+        """Return the bytes of a file on the machine."""
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file on the machine, whole or not at all."""
+
+    def close(self) -> None:
+        """End the connection; ending it twice is harmless."""
+
+
+def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return `argv` as a tuple, or raise if no program could get it as it is.
+
+    Raises:
+        InvalidValueError: It is empty, is one string, or an argument holds a NUL byte or is not text.
+    """
+    if isinstance(argv, str) or not argv:
+        raise InvalidValueError("command", argv, "a list with one item for each argument, e.g. ['ndctl', 'list']")
+    for argument in argv:
+        if not isinstance(argument, str):
+            raise InvalidValueError("command argument", argument, "text")
+        if "\0" in argument:
+            raise InvalidValueError("command argument", argument, "text without a NUL byte")
+    return tuple(argv)
+
+
+def shell_line(argv: Sequence[str]) -> str:
+    """Return `argv` quoted for a POSIX shell: the only place where anything is quoted."""
+    return shlex.join(argv)
+
+
+def checked_name(what: str, value: str, *, longest: int = 63) -> str:
+    """Return a name that is safe as a label, a file name and an argument.
+
+    The rule is narrower than ndctl's or libvirt's own: a letter or digit first, so that no name looks like an option
+    or a hidden file. ndctl keeps 63 bytes of a namespace's name (NSLABEL_NAME_LEN 64 with its NUL, kernel
+    ``drivers/nvdimm/label.h``).
+
+    Raises:
+        InvalidValueError: It is anything else.
+    """
+    if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_.+:-]{{0,{longest - 1}}}", value, flags=re.ASCII):
+        raise InvalidValueError(
+            what, value, f"1 to {longest} of A-Z a-z 0-9 _ . + : -, a letter or digit first, e.g. 'ns_0'"
+        )
+    return value
+
+
+def _clip(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= _SHOWN_OUTPUT else f"{text[:_SHOWN_OUTPUT]} ... ({len(text)} characters)"
