@@ -1,0 +1,1 @@
+"""Bytes: patterns, where they lie, and their proof."""

@@ -1,0 +1,132 @@
+"""What a path on a machine is, and how its bytes are read and written past every cache."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.sizes import Size
+
+_LARGEST_CHUNK = 1 << 20
+
+# daxio makes a regular file of a path that is not there, so what a path is comes first.
+_SCRIPT = r"""
+if [ -b "$1" ]; then
+    echo "block $(blockdev --getsize64 "$1")"
+elif [ -c "$1" ]; then
+    number=$(stat -L -c '%t:%T' "$1")
+    sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
+    case $(readlink "$sys/subsystem") in
+        */dax) echo "devdax $(cat "$sys/size")" ;;
+        *) echo "character 0" ;;
+    esac
+elif [ -f "$1" ]; then
+    echo "file $(stat -L -c %s "$1")"
+elif [ -e "$1" ]; then
+    echo "other 0"
+else
+    echo "absent 0"
+fi
+"""
+
+
+class TargetKind(StrEnum):
+    """What a path that holds bytes is."""
+
+    block = "block"
+    devdax = "devdax"
+    file = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A block device, a device-DAX node or a file on a machine.
+
+    Args:
+        path: Its path.
+        kind: What it is.
+        size: Its bytes.
+    """
+
+    path: str
+    kind: TargetKind
+    size: Size
+
+    def check_range(self, offset: int, length: int) -> None:
+        """Raise unless the range lies within.
+
+        Raises:
+            InvalidValueError: It does not.
+        """
+        if offset < 0:
+            raise InvalidValueError("offset", offset, "0 or more")
+        if length <= 0 or offset + length > self.size:
+            raise InvalidValueError(
+                "range",
+                f"{Size(max(length, 0))} from {Size(offset)}",
+                f"at least one byte, within the {self.size} ({int(self.size)} bytes) of {self.path}",
+            )
+
+    def reader(self, offset: int, length: int) -> tuple[str, ...]:
+        """Return the command that prints a range and tells on stderr how many bytes it copied."""
+        if self.kind is TargetKind.devdax:
+            return ("daxio", "-i", self.path, "-k", str(int(offset)), "-l", str(int(length)))
+        flags = "skip_bytes,count_bytes,fullblock" + (",direct" if self.kind is TargetKind.block else "")
+        return (
+            "dd",
+            f"if={self.path}",
+            f"bs={chunk_of(length)}",
+            f"skip={int(offset)}",
+            f"count={int(length)}",
+            f"iflag={flags}",
+        )
+
+    def writer(self, offset: int, length: int) -> tuple[str, ...]:
+        """Return the command that stores its standard input in a range, flushed, and tells how many bytes it copied."""
+        if self.kind is TargetKind.devdax:
+            return ("daxio", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
+        flags = "seek_bytes" + (",direct" if self.kind is TargetKind.block else "")
+        return (
+            "dd",
+            f"of={self.path}",
+            f"bs={chunk_of(length)}",
+            f"seek={int(offset)}",
+            "iflag=fullblock",
+            f"oflag={flags}",
+            "conv=notrunc,fsync",
+        )
+
+
+def chunk_of(length: int) -> int:
+    """Return the largest record, 1 MiB at most, that a length is a whole number of.
+
+    So dd copies whole records only, and their number alone tells how much it copied (busybox may print nothing else).
+    """
+    return math.gcd(int(length), _LARGEST_CHUNK)
+
+
+def look_at(transport: Transport, path: str) -> Target:
+    """Return what a path on a machine is.
+
+    Args:
+        transport: The way to the machine.
+        path: An absolute path.
+
+    Raises:
+        InvalidValueError: The path is not absolute, or nothing is there.
+        UnsupportedError: It is neither a block device, a device-DAX node nor a file.
+    """
+    if not path.startswith("/"):
+        raise InvalidValueError("path", path, "an absolute path, e.g. /dev/pmem0")
+    result = transport.run(["sh", "-c", _SCRIPT, "sh", path]).check()
+    kind, _, size = result.text.strip().partition(" ")
+    if kind == "absent":
+        raise InvalidValueError("path", path, f"one that exists on {transport.name}")
+    if kind not in list(TargetKind):
+        raise UnsupportedError(f"{path} on {transport.name} is neither a block device, a device-DAX node nor a file.")
+    if not size.isdigit():
+        raise UnreadableOutputError(result, f"The size of {path} is not known")
+    return Target(path, TargetKind(kind), Size(int(size)))

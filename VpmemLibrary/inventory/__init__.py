@@ -1,0 +1,1 @@
+"""Whose a namespace is: names, marks and cleanup."""

@@ -1,0 +1,81 @@
+"""Removing what runs made on a host; nothing without a mark is ever touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.inventory.ownership import RunMark, is_marked, run_of
+from VpmemLibrary.model import Namespace
+
+
+def destroy_owned(host: Host, run: RunMark, namespace: Namespace | str, *, foreign: bool = False) -> Namespace:
+    """Destroy one namespace if this run made it, and return what it was.
+
+    Args:
+        host: The host that has it.
+        run: This run.
+        namespace: Its record, UUID, name or device name.
+        foreign: Destroy it even if this run did not make it.
+
+    Raises:
+        ForeignError: This run did not make it, and `foreign` is not set.
+        NotFoundError: There is no such namespace.
+        BusyError: It is in use.
+    """
+    found = host.ndctl.namespace(namespace)
+    if not foreign:
+        run.require_own(found)
+    host.ndctl.destroy_namespace(found)
+    return found
+
+
+def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
+    """Destroy every namespace that this run made on a host, and return what they were.
+
+    All of them are tried; the first failure is raised afterwards.
+
+    Raises:
+        BusyError: One is in use.
+        CommandError: ndctl failed.
+    """
+    return _destroy_all(host, (ns for ns in host.ndctl.inventory().namespaces if run.owns(ns)))
+
+
+def leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, ...]:
+    """Return the namespaces of runs that are dead.
+
+    Args:
+        host: The host.
+        alive: The ids of the runs that still live, this one among them.
+    """
+    return tuple(ns for ns in host.ndctl.inventory().namespaces if is_marked(ns) and run_of(ns) not in alive)
+
+
+def clean_up_leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, ...]:
+    """Destroy what dead runs left on a host, and return what it was. Never done unless asked for.
+
+    Args:
+        host: The host.
+        alive: The ids of the runs that still live, this one among them: what they made is left.
+
+    Raises:
+        BusyError: One is in use.
+        CommandError: ndctl failed.
+    """
+    return _destroy_all(host, leftovers(host, alive))
+
+
+def _destroy_all(host: Host, namespaces: Iterable[Namespace]) -> tuple[Namespace, ...]:
+    destroyed = []
+    failures = []
+    for namespace in namespaces:
+        try:
+            host.ndctl.destroy_namespace(namespace)
+            destroyed.append(namespace)
+        except VpmemError as error:  # the others go all the same; this one is told afterwards
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return tuple(destroyed)
