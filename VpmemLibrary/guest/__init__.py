@@ -1,0 +1,1 @@
+"""A guest: its domain, its life, and the ways into it."""

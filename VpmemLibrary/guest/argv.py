@@ -1,0 +1,102 @@
+"""The command line of the running QEMU, read from the host's own process table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+
+from VpmemLibrary.errors import GuestError, UnreadableOutputError
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.sizes import KiB, Size
+
+# By libvirt's own pid file, or (libvirt in a container, or an older one) by the name that libvirt gives its QEMU.
+_SCRIPT = r"""
+pid=$(cat "/run/libvirt/qemu/$1.pid" 2>/dev/null)
+if ! [ -r "/proc/${pid:-none}/cmdline" ]; then
+    pid=
+    for file in /proc/[0-9]*/cmdline; do
+        name=$(tr '\0' '\n' <"$file" 2>/dev/null | grep -x -A 1 -e -name | tail -n 1)
+        case "$name" in "guest=$1" | "guest=$1,"*) pid=${file#/proc/} pid=${pid%/cmdline}; break ;; esac
+    done
+fi
+[ -n "$pid" ] || exit 3
+printf '%s\0' "$pid"
+exec cat "/proc/$pid/cmdline"
+"""
+_GONE = 3
+_SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": KiB**2, "G": KiB**3, "T": KiB**4}
+
+
+def read_process(transport: Transport, guest: str) -> tuple[int, tuple[str, ...]]:
+    """Return the process id and the command line of a guest's QEMU.
+
+    Args:
+        transport: The way to the host.
+        guest: The guest's name.
+
+    Raises:
+        GuestError: It has no QEMU.
+    """
+    result = transport.run(["sh", "-c", _SCRIPT, "sh", guest])
+    if result.exit_status == _GONE:
+        raise GuestError(f"Guest {guest} is not running on {transport.name}: it has no QEMU process.")
+    pid, *argv = result.check().stdout.rstrip(b"\0").split(b"\0")
+    if not pid.isdigit() or not argv:
+        raise UnreadableOutputError(result, "The host's process table gave no command line")
+    return int(pid), tuple(part.decode("utf-8", "replace") for part in argv)
+
+
+def argv_devices(argv: tuple[str, ...]) -> dict[int, dict[str, object]]:
+    """Return, for each memory slot, what QEMU's command line says of the nvdimm or virtio-pmem device in it."""
+    options = list(pairwise(argv))
+    backends = {str(o.get("id")): o for flag, text in options if flag == "-object" for o in [_option(text, "qom-type")]}
+    found: dict[int, dict[str, object]] = {}
+    for flag, text in options:
+        if flag != "-device":
+            continue
+        device = _option(text, "driver")
+        if device.get("driver") not in ("nvdimm", "virtio-pmem-pci"):
+            continue
+        backend = backends.get(str(device.get("memdev")), {})
+        slot = int(str(device.get("slot", len(found))))
+        found[slot] = _view(device, backend)
+    return found
+
+
+def _view(device: Mapping[str, object], backend: Mapping[str, object]) -> dict[str, object]:
+    view: dict[str, object] = {
+        "path": backend.get("mem-path", ""),
+        "size": _bytes(backend.get("size")),
+        "shared": _true(backend.get("share")),
+        "pmem": _true(backend.get("pmem")),
+        "readonly": _true(device.get("unarmed")) or _true(backend.get("readonly")),
+    }
+    if "align" in backend:
+        view["align"] = _bytes(backend["align"])
+    view["label size"] = _bytes(device.get("label-size", 0))
+    if "node" in device:
+        view["node"] = int(str(device["node"]))
+    return view
+
+
+def _option(text: str, first: str) -> dict[str, object]:
+    """Return an option as a dictionary; QEMU takes JSON or ``key=value,...``, in which a comma is written twice."""
+    if text.startswith("{"):
+        decoded = json.loads(text)
+        return decoded if isinstance(decoded, dict) else {}
+    parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    pairs = [part.split("=", 1) if "=" in part else [part, "on"] for part in parts[1:]]
+    head = parts[0].split("=", 1) if "=" in parts[0] else [first, parts[0]]
+    return {head[0]: head[1], **dict(pairs)}
+
+
+def _true(value: object) -> bool:
+    return value is True or value in ("on", "yes", "true")
+
+
+def _bytes(value: object) -> Size:
+    if isinstance(value, int):
+        return Size(value)
+    text = str(value or 0)
+    return Size(int(text.rstrip("BKMGT")) * _SUFFIXES[text.lstrip("0123456789")])

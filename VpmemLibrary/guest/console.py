@@ -1,0 +1,50 @@
+"""What a guest wrote on its serial console, as libvirt's log of it on the host keeps it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.host.transport import Transport
+
+# The first line of a panic at or after byte $2 of file $1 (counted from 0), without the kernel's time stamp.
+_PANIC = r"""
+tail -c +$(($2 + 1)) -- "$1" | tr -d '\r' | grep -a -m 1 -o 'Kernel panic - not syncing.*'
+exit 0
+"""
+
+
+class Console:
+    """The log of a guest's serial console.
+
+    Args:
+        host: The way to the guest's host.
+        path: The log's path on the host; empty when the guest has none.
+        appended: Whether a new start leaves in it what was there.
+    """
+
+    def __init__(self, host: Transport, path: str, appended: bool = False) -> None:
+        self._host = host
+        self._path = path
+        self.appended = appended
+
+    def size(self) -> int:
+        """Return how many bytes there are now."""
+        result = self._host.run(["stat", "-L", "-c", "%s", "--", self._path]) if self._path else None
+        return int(result.text) if result is not None and result.exit_status == 0 else 0
+
+    def tail(self, lines: int) -> str:
+        """Return the last lines; empty when there are none."""
+        if not self._path:
+            return ""
+        result = self._host.run(["tail", "-n", str(lines), "--", self._path])
+        return result.text.replace("\r", "") if result.exit_status == 0 else ""
+
+    def panic(self, start: int) -> str:
+        """Return the line with which a kernel panicked; empty when none did.
+
+        A kernel that reboots after a panic (``panic=-1``) goes on writing, so the line may be far from the end.
+
+        Args:
+            start: Where to begin, in bytes.
+        """
+        if not self._path:
+            return ""
+        return self._host.run(["sh", "-c", _PANIC, "sh", self._path, str(start)]).check().text.strip()

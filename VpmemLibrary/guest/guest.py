@@ -1,0 +1,559 @@
+"""A guest on a host: its domain, its life, and the ways into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from VpmemLibrary.agreement import Agreement
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.errors import (
+    AmbiguousError,
+    ForeignError,
+    GuestError,
+    InvalidValueError,
+    LibvirtError,
+    NotFoundError,
+    VpmemError,
+)
+from VpmemLibrary.guest.agent import AgentTransport
+from VpmemLibrary.guest.argv import argv_devices, read_process
+from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
+from VpmemLibrary.guest.console import Console
+from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, in_slots
+from VpmemLibrary.guest.inside import inside_devices
+from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
+from VpmemLibrary.guest.qmp import qmp_devices
+from VpmemLibrary.guest.template import add_devices, as_own
+from VpmemLibrary.guest.views import compare, region_of_handle
+from VpmemLibrary.guest.xml import build_domain, read_console_log, read_devices, read_mark, read_name
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.model import Inventory, Region
+
+if TYPE_CHECKING:
+    import libvirt
+
+_POLL = 1.0
+"""Seconds between two looks when no event of libvirt's says that there is something to see."""
+
+_CONSOLE_LINES = 40
+_CONSOLE_EVERY = 3.0
+"""Seconds between two looks for a panic on the console: each costs a command on the host."""
+
+_NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
+_ACTIVE = 1  # VIR_CONNECT_LIST_DOMAINS_ACTIVE
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+# libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
+_STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
+_OFF = "shut off"
+_OFF_REASONS = ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "daemon")
+_GONE = "gone"
+_ALIVE = ("running", "idle", "paused", "in shutdown")
+
+Result = TypeVar("Result")
+WrapTransport = Callable[[Transport], Transport]
+
+
+class Guest:
+    """One guest: a libvirt domain and what can be asked of it.
+
+    Args:
+        host: The way to its host.
+        link: The host's libvirt connection.
+        name: Its name.
+        devices: Its devices as asked for; read from its XML when it was not defined here.
+        wrap: What is put around the transport into the guest, e.g. to log its commands.
+    """
+
+    def __init__(
+        self,
+        host: Transport,
+        link: LibvirtLink,
+        name: str,
+        *,
+        devices: tuple[VpmemDevice, ...] | None = None,
+        wrap: WrapTransport | None = None,
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._link = link
+        self._devices = devices
+        self._console_from: int | None = None
+        self._agent = AgentTransport(name, self._agent_call)
+        self.transport: Transport = wrap(self._agent) if wrap else self._agent
+
+    def __str__(self) -> str:
+        return self.name
+
+    # What it is
+
+    @cached_property
+    def ndctl(self) -> Ndctl:
+        """The guest's own ndctl: a guest is a host too."""
+        return Ndctl(self.transport)
+
+    @cached_property
+    def content(self) -> ContentStore:
+        """Patterns inside the guest."""
+        return ContentStore(self.transport)
+
+    @property
+    def devices(self) -> tuple[VpmemDevice, ...]:
+        """Its devices as asked for, each nvdimm with its slot."""
+        if self._devices is None:
+            return in_slots(read_devices(self.xml()))
+        return in_slots(self._devices)
+
+    def device(self, path: str | None = None) -> VpmemDevice:
+        """Return the device on a backing, or the only one.
+
+        Raises:
+            NotFoundError: There is none on that backing.
+            AmbiguousError: No backing is given and there are several.
+        """
+        devices = self.devices
+        if path is None:
+            if len(devices) > 1:
+                raise AmbiguousError(
+                    f"Guest {self.name} has {len(devices)} devices: say which, by its backing: "
+                    f"{', '.join(device.path for device in devices)}."
+                )
+            if devices:
+                return devices[0]
+        for device in devices:
+            if device.path == path:
+                return device
+        raise NotFoundError("device on", path or "(any)", [each.path for each in devices], where=f"guest {self.name}")
+
+    def xml(self, *, inactive: bool = False) -> str:
+        """Return its XML: the live one while it runs, or the one of its next start."""
+        import libvirt  # noqa: PLC0415
+
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+        xml: str = self._with_domain("read the XML of", lambda domain: domain.XMLDesc(flags))
+        return xml
+
+    def state(self) -> str:
+        """Return its state in virsh's words: ``running``, ``shut off`` ..."""
+        return _STATES[self._with_domain("ask the state of", lambda domain: domain.state())[0]]
+
+    def made_by(self) -> str:
+        """Return the id of the run that defined it; empty when none did."""
+        return read_mark(self.xml())
+
+    def require_made_by(self, run_id: str) -> None:
+        """Raise unless a run defined it.
+
+        Raises:
+            ForeignError: Another run did, or none.
+        """
+        maker = self.made_by()
+        if maker != run_id:
+            made = f"run {maker} made it" if maker else "no run made it: it has no mark"
+            raise ForeignError(
+                f"Guest {self.name} on {self._link.host} is not this run's own: {made}, and this is run {run_id}. "
+                "It was left as it is. Say foreign=True to end or undefine it all the same."
+            )
+
+    # Its life
+
+    def start(self) -> None:
+        """Start it; it is not ready yet.
+
+        Raises:
+            InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
+                one and share the other.
+            LibvirtError: libvirt or QEMU refused.
+        """
+        check_backings(self._host, self.devices)
+        refuse_shared(self._host, self._link, self.name, self.devices)
+        console = self._console
+        self._console_from = console.size() if console.appended else 0
+        self._with_domain("start", lambda domain: domain.create())
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until its agent answers.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            GuestError: It ended, panicked, or did not answer in time; with its last console lines.
+        """
+        self._wait(timeout, "ready", self._agent.ping)
+        self._console_from = None
+
+    def shutdown(self, timeout: float) -> None:
+        """Shut it down as its operating system does it and wait until it is off.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            GuestError: It is not off in time; it is left running.
+        """
+        self._with_domain("shut down", lambda domain: domain.shutdown())
+        deadline = time.monotonic() + timeout
+        for _ in self._looks(deadline):
+            if self._condition()[0] not in _ALIVE:
+                return
+        raise GuestError(self._told(f"did not shut down within {timeout:g} s"))
+
+    def reboot(self, timeout: float) -> None:
+        """Reboot it from inside and wait until the agent answers from another boot.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            GuestError: It ended, panicked, or no other boot answered in time; with its last console lines.
+        """
+        import libvirt  # noqa: PLC0415
+
+        before = self.boot_id()
+        self._console_from = self._console.size()
+        self._with_domain("reboot", lambda domain: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+
+        def rebooted() -> bool:
+            with contextlib.suppress(VpmemError):  # the agent comes and goes while it reboots
+                return self._agent.ping(2) and self.boot_id() != before
+            return False
+
+        self._wait(timeout, "rebooted", rebooted)
+        self._console_from = None
+
+    def destroy(self) -> None:
+        """End its QEMU without asking it; its domain stays defined.
+
+        Raises:
+            LibvirtError: libvirt could not.
+        """
+        self._with_domain("destroy", lambda domain: domain.destroy())
+
+    def undefine(self) -> None:
+        """Remove its domain; it must be off.
+
+        Raises:
+            LibvirtError: libvirt could not.
+        """
+        import libvirt  # noqa: PLC0415
+
+        flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM  # without it a domain with UEFI variables is not undefined at all
+        )
+        self._with_domain("undefine", lambda domain: domain.undefineFlags(flags))
+
+    # Looking into it
+
+    def boot_id(self) -> str:
+        """Return the id that its kernel gave this boot."""
+        return self.transport.run(["cat", _BOOT_ID]).check().text.strip()
+
+    def process(self) -> int:
+        """Return the process id of its QEMU on the host.
+
+        Raises:
+            GuestError: It is not running.
+        """
+        return read_process(self._host, self.name)[0]
+
+    def region_of(self, device: VpmemDevice) -> Region:
+        """Return the region that its kernel has for a device.
+
+        Raises:
+            NotFoundError: It has none.
+        """
+        return self._region(self.ndctl.inventory(), device)
+
+    def regions_by_slot(self) -> dict[int, Region]:
+        """Return, for each memory slot, the region that its kernel has for the device in it, in one reading.
+
+        A device without a region is left out.
+        """
+        inventory = self.ndctl.inventory()
+        found = {}
+        for device in self.devices:
+            with contextlib.suppress(NotFoundError):
+                found[device.slot or 0] = self._region(inventory, device)
+        return found
+
+    def node_of(self, device: VpmemDevice) -> str:
+        """Return the node, inside the guest, of the one namespace in a device's region.
+
+        Raises:
+            NotFoundError: The region has no namespace with a node.
+            AmbiguousError: It has several.
+        """
+        region = self.region_of(device)
+        nodes = [namespace.device for namespace in region.namespaces if namespace.device]
+        if len(nodes) > 1:
+            raise AmbiguousError(f"{region.dev} in guest {self.name} has {len(nodes)} nodes: {', '.join(nodes)}.")
+        if not nodes:
+            raise NotFoundError("node of", region.dev, [], where=f"guest {self.name}")
+        return nodes[0]
+
+    def views(self) -> tuple[Agreement, ...]:
+        """Return each device in its independent views, and a device that only some of them have as well.
+
+        Raises:
+            GuestError: It is not running, or its agent does not answer.
+            UnsupportedError: It has a device without a slot (virtio-pmem), by which views could be matched.
+        """
+        _, argv = read_process(self._host, self.name)
+        return compare(
+            self.name,
+            asked=self.devices,
+            xml=read_devices(self.xml()),
+            argv=argv_devices(argv),
+            qmp=qmp_devices(self._monitor),
+            inside=inside_devices(self.transport),
+            inactive=read_devices(self.xml(inactive=True)),
+        )
+
+    def console_tail(self, lines: int = _CONSOLE_LINES) -> str:
+        """Return the last lines of its serial console; empty when there is no log of it."""
+        return self._console.tail(lines)
+
+    # How it is done
+
+    @property
+    def _console(self) -> Console:
+        return Console(self._host, *read_console_log(self.xml()))
+
+    def _region(self, inventory: Inventory, device: VpmemDevice) -> Region:
+        return region_of_handle(inventory, device.handle or 0, f"guest {self.name}")
+
+    def _monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
+        import libvirt_qemu  # noqa: PLC0415
+
+        request = json.dumps({"execute": command, "arguments": dict(arguments)})
+        answer = self._with_domain(
+            "ask QEMU's monitor of", lambda domain: libvirt_qemu.qemuMonitorCommand(domain, request, 0)
+        )
+        decoded = json.loads(answer)
+        if "return" not in decoded:
+            raise GuestError(f"QEMU's monitor of guest {self.name} refused {command}: {decoded.get('error')}")
+        return decoded["return"]
+
+    def _agent_call(self, request: str, timeout: int) -> str:
+        import libvirt_qemu  # noqa: PLC0415
+
+        answer: str = self._with_domain(
+            "ask the agent of", lambda domain: libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0)
+        )
+        return answer
+
+    def _with_domain(self, action: str, work: Callable[[libvirt.virDomain], Result]) -> Result:
+        with translated(f"{action} guest {self.name}"):
+            return work(self._link.domain(self.name))
+
+    def _wait(self, timeout: float, wanted: str, done: Callable[[], bool]) -> None:
+        """Wait until `done`, or raise as soon as it cannot be any more: the guest ended, or its kernel panicked."""
+        now = time.monotonic()
+        deadline, next_console = now + timeout, now + _CONSOLE_EVERY
+        console = self._console
+        start = console.size() if self._console_from is None else self._console_from
+        for _ in self._looks(deadline):
+            if done():
+                return
+            state, reason = self._condition()
+            if state not in _ALIVE:
+                raise GuestError(self._told(f"is {state}{reason} instead of {wanted}"))
+            if time.monotonic() >= next_console:
+                if panic := console.panic(start):
+                    raise GuestError(self._told(f"panicked instead of being {wanted}: {panic}"))
+                next_console = time.monotonic() + _CONSOLE_EVERY
+        panic = console.panic(start)
+        ended = f"panicked: {panic}" if panic else f"is {self._condition()[0]}"
+        raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}"))
+
+    def _looks(self, deadline: float) -> Iterator[None]:
+        """Give a turn at once, whenever libvirt tells of a change, and from time to time, until the deadline."""
+        with translated(f"watch guest {self.name}"), self._link.changes(self.name) as changed:
+            while True:
+                changed.clear()
+                yield
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                changed.wait(min(left, _POLL))
+
+    def _condition(self) -> tuple[str, str]:
+        """Return its state and, where it is off, why; a transient domain is gone when it ends."""
+        try:
+            state, reason = self._with_domain("ask the state of", lambda domain: domain.state())
+        except LibvirtError as error:
+            if error.code != _NO_DOMAIN:
+                raise
+            return _GONE, ""
+        name = _STATES[state]
+        known = name == _OFF and reason < len(_OFF_REASONS)
+        return name, f" ({_OFF_REASONS[reason]})" if known else ""
+
+    def _told(self, what: str) -> str:
+        with contextlib.suppress(LibvirtError):  # a domain that is gone has no XML that tells where its console is
+            console = self.console_tail()
+            log = self._host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
+            return (
+                f"Guest {self.name} on {self._link.host} {what}.\n"
+                f"Its console ends with:\n{console or '(it wrote nothing, or has no console log)'}\n"
+                f"QEMU's log ends with:\n{log.text or '(nothing)'}"
+            )
+        return f"Guest {self.name} on {self._link.host} {what}."
+
+
+def define_guest(
+    host: Transport,
+    link: LibvirtLink,
+    spec: GuestSpec,
+    *,
+    unshared: bool = False,
+    wrap: WrapTransport | None = None,
+) -> Guest:
+    """Define a guest; mistakes are refused before, and no half-defined domain is left.
+
+    Args:
+        host: The way to its host.
+        link: The host's libvirt connection.
+        spec: What it should be.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        wrap: What is put around the transport into the guest.
+
+    Raises:
+        InvalidValueError: A device cannot be what it is asked to be, or a guest of that name is there.
+        LibvirtError: libvirt refused.
+    """
+    check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
+    xml = build_domain(spec if spec.hypervisor != AUTO else replace(spec, hypervisor=best_hypervisor(link)))
+    return _define(host, link, spec.name, xml=xml, devices=spec.devices, wrap=wrap)
+
+
+def define_guest_from(
+    host: Transport,
+    link: LibvirtLink,
+    xml: str,
+    devices: Iterable[VpmemDevice],
+    *,
+    run_id: str,
+    name: str = "",
+    unshared: bool = False,
+    wrap: WrapTransport | None = None,
+) -> Guest:
+    """Define a guest from a user's own domain XML with devices added; no half-defined domain is left.
+
+    Args:
+        host: The way to its host.
+        link: The host's libvirt connection.
+        xml: The user's XML; only what devices need is changed in it, and the run's mark is added.
+        devices: The devices to add.
+        run_id: The run that makes it.
+        name: Another name than the XML's.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        wrap: What is put around the transport into the guest.
+
+    Raises:
+        InvalidValueError: It is no domain XML, a device cannot be in it, or a guest of that name is there.
+        LibvirtError: libvirt refused.
+    """
+    full = add_devices(as_own(xml, run_id, name=name), devices, unshared=unshared)
+    return _define(host, link, read_name(full), xml=full, devices=read_devices(full), wrap=wrap)
+
+
+def best_hypervisor(link: LibvirtLink) -> str:
+    """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
+    offered = link.call("read the capabilities", lambda connection: connection.getCapabilities())
+    return "kvm" if "<domain type='kvm'" in offered else "qemu"
+
+
+def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTransport | None = None) -> Guest:
+    """Return a guest that is there, whoever defined it.
+
+    Raises:
+        NotFoundError: There is none of that name; the message names those that are.
+    """
+    guest = Guest(host, link, name, wrap=wrap)
+    try:
+        guest.state()
+    except LibvirtError as error:
+        if error.code != _NO_DOMAIN:
+            raise
+        raise NotFoundError("guest", name, guest_names(link), where=link.host) from None
+    return guest
+
+
+def guest_names(link: LibvirtLink) -> list[str]:
+    """Return the names of all domains of a host."""
+    return sorted(link.call("list guests", lambda connection: [each.name() for each in connection.listAllDomains()]))
+
+
+def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[Guest]:
+    """Return the guests that a run defined, and no other."""
+    for name in guest_names(link):
+        guest = Guest(host, link, name)
+        if guest.made_by() == run_id:
+            yield guest
+
+
+def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
+    """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
+
+    Backings are compared by what they are, not by their paths: a symbolic link is no other device.
+
+    Args:
+        host: The way to the host.
+        link: The host's libvirt connection.
+        name: The guest that wants them.
+        devices: Its devices.
+
+    Raises:
+        InvalidValueError: Names the guest that has the backing.
+    """
+    wanted = [device.path for device in devices]
+    if not wanted:
+        return
+    running = link.call(
+        "list running guests",
+        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
+    )
+    taken = [(device.path, owner) for owner, xml in running if owner != name for device in read_devices(xml)]
+    if not taken:
+        return
+    identities = backing_identities(host, [*wanted, *(path for path, _ in taken)])
+    owners = {identities[path]: (path, owner) for path, owner in taken}
+    for path in wanted:
+        if identities[path] in owners:
+            theirs, owner = owners[identities[path]]
+            known = "" if theirs == path else f", as {theirs}"
+            raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
+
+
+def _define(
+    host: Transport,
+    link: LibvirtLink,
+    name: str,
+    *,
+    xml: str,
+    devices: tuple[VpmemDevice, ...],
+    wrap: WrapTransport | None,
+) -> Guest:
+    import libvirt  # noqa: PLC0415
+
+    check_backings(host, devices)
+    if name in guest_names(link):
+        raise InvalidValueError("guest name", name, "one that no domain of the host has")
+    refuse_shared(host, link, name, devices)
+    link.call(
+        f"define guest {name}",
+        lambda connection: connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE),
+    )
+    return Guest(host, link, name, devices=in_slots(devices), wrap=wrap)

@@ -1,0 +1,146 @@
+"""A user's own domain XML, with persistent-memory devices added and nothing else changed that need not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.checks import check_devices
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.xml import (
+    MARK_NAMESPACE,
+    device_element,
+    mark_element,
+    numa_element,
+    parse_domain,
+    read_devices,
+    read_size,
+)
+from VpmemLibrary.host.transport import checked_name
+from VpmemLibrary.sizes import KiB, Size
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element as Element
+
+
+def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = False) -> str:
+    """Return a domain's XML with more devices, and with the room that libvirt wants for them.
+
+    Only these are touched: ``maxMemory`` and its slots where there are too few, a NUMA cell with all RAM where there
+    is none, ``memory`` (libvirt: RAM and devices together), and the end of ``devices``.
+
+    Args:
+        xml: The domain's XML.
+        devices: The devices to add.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+
+    Raises:
+        InvalidValueError: It is no domain XML, states no memory, or a device cannot be in it.
+
+    Example: ``add_devices(Path("guest.xml").read_text(), [VpmemDevice("/dev/dax0.0", Size(266338304))])``.
+    """
+    from lxml import etree  # noqa: PLC0415
+
+    new = tuple(devices)
+    domain = parse_domain(xml, comments=True)
+    ram = _give_numa(domain)
+    cells = len(domain.findall("./cpu/numa/cell"))
+    check_devices([*read_devices(xml), *new], unshared=unshared, cells=cells, given=len(read_devices(xml)))
+    holder = _child(domain, "devices")
+    for device in new:
+        _append(holder, device_element(device))
+    attached = [read_size(size) or Size(0) for size in holder.findall("./memory/target/size")]
+    total = Size(ram + sum(attached))
+    memory = _child(domain, "memory")
+    memory.text = str(total // KiB)
+    memory.set("unit", "KiB")
+    _give_room(domain, total, len(attached))
+    return etree.tostring(domain, encoding="unicode")
+
+
+def as_own(xml: str, run_id: str, *, name: str = "") -> str:
+    """Return a domain's XML with a run's mark, and under another name when one is given.
+
+    A domain under another name is another domain: its UUID is left out, so that libvirt gives it one of its own.
+
+    Args:
+        xml: The domain's XML.
+        run_id: The run.
+        name: The new name.
+
+    Raises:
+        InvalidValueError: It is no domain XML, or the name cannot be.
+    """
+    from lxml import etree  # noqa: PLC0415
+
+    domain = parse_domain(xml, comments=True)
+    if name:
+        _child(domain, "name").text = checked_name("guest name", name)
+        for element in domain.findall("./uuid"):
+            _remove(element)
+    metadata = _child(domain, "metadata")
+    for element in metadata.findall(f"./{{{MARK_NAMESPACE}}}made-by"):
+        _remove(element)
+    _append(metadata, mark_element(run_id))
+    return etree.tostring(domain, encoding="unicode")
+
+
+def _give_numa(domain: Element) -> Size:
+    """Return the RAM of a domain; one without NUMA cells gets one that has all of it."""
+    cells = domain.findall("./cpu/numa/cell")
+    if cells:
+        return Size(sum(_cell_memory(cell) for cell in cells))
+    memory = read_size(domain.find("./memory"))
+    if memory is None:
+        raise InvalidValueError("domain XML", "no <memory>", "one that states its memory")
+    attached = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
+    ram = Size(memory - attached)
+    vcpus = (domain.findtext("./vcpu") or "1").strip()
+    if not vcpus.isdecimal():
+        raise InvalidValueError("<vcpu> of the domain XML", vcpus, "a whole number, e.g. 1")
+    _append(_child(domain, "cpu"), numa_element(ram, int(vcpus)))
+    return ram
+
+
+def _cell_memory(cell: Element) -> Size:
+    """Return the RAM of a NUMA cell, which is an attribute there and not a text."""
+    from lxml import etree  # noqa: PLC0415
+
+    element = etree.Element("memory", unit=cell.get("unit", "KiB"))
+    element.text = cell.get("memory", "")
+    return read_size(element) or Size(0)
+
+
+def _give_room(domain: Element, total: Size, devices: int) -> None:
+    room = _child(domain, "maxMemory")
+    slots = room.get("slots", "0")
+    if not slots.isdecimal() or int(slots) < devices:
+        room.set("slots", str(devices))
+    if (read_size(room) or Size(0)) < total:
+        room.text = str(total.up_to(1024**3) // KiB)
+        room.set("unit", "KiB")
+
+
+def _child(parent: Element, name: str) -> Element:
+    """Return an element, made at the end of its parent when it is not there."""
+    from lxml import etree  # noqa: PLC0415
+
+    found = parent.find(f"./{name}")
+    return _append(parent, etree.Element(name)) if found is None else found
+
+
+def _append(parent: Element, element: Element) -> Element:
+    """Append an element, indented as its siblings are."""
+    last = parent[-1] if len(parent) else None
+    if last is not None:
+        element.tail = last.tail
+        last.tail = parent.text
+    parent.append(element)
+    return element
+
+
+def _remove(element: Element) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        parent.remove(element)
