@@ -1,0 +1,63 @@
+"""Getters that assert: ``Get Namespace Size    ns0    ==    256MiB``.
+
+The operators are robotframework-assertion-engine's, as in the Browser library. A size compares with a size however it
+is written, and a failure shows both in the same unit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assertionengine import AssertionOperator, verify_assertion
+from assertionengine.assertion_engine import EvaluationOperators, NumericalOperators
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.sizes import Size
+
+__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value"]
+
+
+def assert_size(
+    size: Size, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
+) -> Any:
+    """Return the size, or the result of an evaluating operator; raise unless the assertion holds.
+
+    Args:
+        size: What was found.
+        operator: The assertion, or None for no assertion.
+        expected: A size in any form: ``256MiB``, bytes, another size.
+        subject: What was looked at, for the failure's text.
+        message: The user's own failure text.
+    """
+    if operator is None or operator in EvaluationOperators:
+        return verify_assertion(size, operator, expected, subject, message)
+    if operator not in NumericalOperators:
+        raise InvalidValueError(
+            "assertion operator", operator.name, "==, !=, <, <=, >, >=, validate or then for a size"
+        )
+    if not isinstance(expected, (str, int)):
+        raise InvalidValueError("expected size", expected, "a size such as 256MiB or 268435456")
+    return verify_assertion(size, operator, Size.parse(expected), subject, message)
+
+
+def assert_text(
+    text: str, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
+) -> Any:
+    """Return the text, or raise unless the assertion holds; `expected` is compared as text."""
+    return verify_assertion(text, operator, None if expected is None else str(expected), subject, message)
+
+
+def assert_value(
+    value: object, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
+) -> Any:
+    """Return the value, or raise unless the assertion holds; `expected` is first made a value of the same type.
+
+    Raises:
+        InvalidValueError: `expected` cannot be made one.
+    """
+    if operator in NumericalOperators and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            expected = int(str(expected), 0)
+        except ValueError:
+            raise InvalidValueError("expected value", expected, "a whole number") from None
+    return verify_assertion(value, operator, expected, subject, message)

@@ -1,0 +1,194 @@
+"""What the keyword components share: the open hosts, the guests of this run, and the run itself."""
+
+from __future__ import annotations
+
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.guest import Guest, define_guest, find_guest, guest_names, guests_of_run
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.log import LoggedTransport
+from VpmemLibrary.sizes import Size
+
+
+class OpenHost:
+    """A host that is open, and what belongs to it.
+
+    Args:
+        host: The host.
+        run: The run: its mark is on the guests that are defined here.
+    """
+
+    def __init__(self, host: Host, run: RunMark) -> None:
+        self.host = host
+        self.boot: BootSource | None = None
+        self.may_initialize_labels = False
+        self.remembered: HostState | None = None
+        self._run = run
+        self._link: LibvirtLink | None = None
+        self._guests: dict[str, Guest] = {}
+        self._made = 0
+
+    @property
+    def content(self) -> ContentStore:
+        """Patterns on the host."""
+        return ContentStore(self.host.transport)
+
+    @property
+    def link(self) -> LibvirtLink:
+        """The host's one libvirt connection, made with its first call."""
+        if self._link is None:
+            self._link = LibvirtLink(self.host.transport)
+        return self._link
+
+    def define_guest(self, *, name: str, memory: Size, vcpus: int, devices: tuple[VpmemDevice, ...]) -> Guest:
+        """Define a guest that carries this run's mark.
+
+        Raises:
+            InvalidValueError: There is no image to boot from, or a value cannot be.
+        """
+        if self.boot is None:
+            raise InvalidValueError(
+                "guest image",
+                "none",
+                "guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
+            )
+        self._made += 1
+        spec = GuestSpec(
+            name=name or f"vpmem-{self._run.run_id}-{self._made}",
+            boot=self.boot,
+            devices=devices,
+            memory=memory,
+            vcpus=vcpus,
+            run_id=self._run.run_id,
+        )
+        guest = define_guest(self.host.transport, self.link, spec, wrap=LoggedTransport)
+        self._guests[guest.name] = guest
+        return guest
+
+    def guest(self, which: Guest | str) -> Guest:
+        """Return a guest of this host, whoever defined it.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        if not isinstance(which, str):
+            return which
+        if which not in self._guests:
+            self._guests[which] = find_guest(self.host.transport, self.link, which, wrap=LoggedTransport)
+        return self._guests[which]
+
+    def guest_names(self) -> list[str]:
+        """Return the names of the host's guests; none where there is no libvirt."""
+        return guest_names(self.link)
+
+    def undefine_guest(self, guest: Guest) -> None:
+        """Undefine a guest and forget it."""
+        guest.undefine()
+        self._guests.pop(guest.name, None)
+
+    def remove_guests(self) -> list[str]:
+        """Destroy and undefine the guests that this run made, and return their names."""
+        removed = []
+        for guest in guests_of_run(self.host.transport, self.link, self._run.run_id):
+            if guest.state() != "shut off":
+                guest.destroy()
+            self.undefine_guest(guest)
+            removed.append(guest.name)
+        return removed
+
+    def close(self) -> None:
+        """End the connections; what runs on the host goes on running."""
+        link, self._link = self._link, None
+        self._guests.clear()
+        try:
+            if link is not None:
+                link.close()
+        finally:
+            self.host.close()
+
+
+class Context:
+    """The state of one library instance."""
+
+    def __init__(self, run: RunMark, timeout: float) -> None:
+        self.run = run
+        self.timeout = timeout
+        self._open: dict[str, OpenHost] = {}
+        self._current = ""
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases of the open hosts, in the order of opening."""
+        return list(self._open)
+
+    @property
+    def current_alias(self) -> str:
+        """The alias of the current host; empty when none is open."""
+        return self._current
+
+    @property
+    def current(self) -> OpenHost:
+        """The host that keywords act on."""
+        return self.find()
+
+    @property
+    def host(self) -> Host:
+        """The current host itself."""
+        return self.current.host
+
+    def find(self, alias: str = "") -> OpenHost:
+        """Return the open host called `alias`, or the current one.
+
+        Raises:
+            NotFoundError: None is open by that alias, or none at all.
+        """
+        name = alias or self._current
+        if name not in self._open:
+            raise NotFoundError("open host", name or "(current)", self.aliases)
+        return self._open[name]
+
+    def add(self, opened: OpenHost) -> None:
+        """Keep a host and make it the current one.
+
+        Raises:
+            InvalidValueError: Another open host has that alias.
+        """
+        alias = opened.host.alias
+        self.refuse_taken(alias)
+        self._open[alias] = opened
+        self._current = alias
+
+    def refuse_taken(self, alias: str) -> None:
+        """Raise if a host is open by that alias."""
+        if alias in self._open:
+            raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
+
+    def switch(self, alias: str) -> str:
+        """Make another host the current one and return the alias of the one before."""
+        self.find(alias)
+        before, self._current = self._current, alias
+        return before
+
+    def close(self, alias: str = "") -> None:
+        """End the connections of one host."""
+        opened = self.find(alias)
+        name = opened.host.alias
+        del self._open[name]
+        if self._current == name:
+            self._current = next(reversed(self._open), "")
+        opened.close()
+
+    def close_all(self) -> None:
+        """End all connections, whatever happens to any of them."""
+        failures = []
+        for alias in reversed(self.aliases):
+            try:
+                self.close(alias)
+            except Exception as error:  # every host is closed first, then the first failure is told
+                failures.append(error)
+        if failures:
+            raise failures[0]

@@ -1,0 +1,20 @@
+"""How an argument in a .robot file becomes a typed value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from VpmemLibrary.sizes import ALL, Size
+
+
+def to_size(value: str | int) -> Size:
+    """A number of bytes: `268435456`, or with a binary unit `256MiB`, `16GiB`.
+
+    Units are `KiB`, `MiB`, `GiB` and `TiB`. Decimal units such as `16GB` and single letters such as `16G` are refused,
+    as they are where mistakes of seven per cent come from. `all` stands for all that there is, where a keyword says so.
+    """
+    return ALL if value == str(ALL) else Size.parse(value)
+
+
+CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}

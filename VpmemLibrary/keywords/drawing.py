@@ -1,0 +1,66 @@
+"""A small drawing for log.html: what each of a guest's devices lies on, from the host to the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+_BOX_WIDTH = 210
+_BOX_HEIGHT = 46
+_GAP = 34
+_HEAD = 24
+_LETTER = 6.6
+
+
+def chain_svg(heads: Sequence[str], chains: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Return a drawing of one row a chain, its boxes joined by arrows from left to right.
+
+    Args:
+        heads: What each column is, e.g. ``("region", "namespace", "device", "guest")``.
+        chains: For each row its boxes: a title and a line under it.
+
+    Example: ``chain_svg(("namespace", "guest"), [[("ns_0", "254MiB"), ("/dev/pmem0", "252MiB")]])``.
+    """
+    width = len(heads) * (_BOX_WIDTH + _GAP) - _GAP + 2
+    height = _HEAD + len(chains) * (_BOX_HEIGHT + _GAP // 2) + 2
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12" role="img">',
+        '<defs><marker id="vpmem-tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
+        '<path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
+    ]
+    parts += [
+        f'<text x="{_left(column) + 4}" y="15" fill="#777">{escape(head)}</text>' for column, head in enumerate(heads)
+    ]
+    for row, chain in enumerate(chains):
+        top = _HEAD + row * (_BOX_HEIGHT + _GAP // 2)
+        for column, (title, line) in enumerate(chain):
+            parts += _box(_left(column), top, title, line)
+            if column:
+                parts.append(_arrow(_left(column), top + _BOX_HEIGHT // 2))
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def _left(column: int) -> int:
+    return 1 + column * (_BOX_WIDTH + _GAP)
+
+
+def _box(left: int, top: int, title: str, line: str) -> list[str]:
+    return [
+        f'<rect x="{left}" y="{top}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="#f4f8fb" stroke="#48a"/>',
+        f'<text x="{left + 8}" y="{top + 19}" font-weight="bold">{escape(_clip(title))}</text>',
+        f'<text x="{left + 8}" y="{top + 36}" fill="#444">{escape(_clip(line))}</text>',
+    ]
+
+
+def _arrow(right: int, middle: int) -> str:
+    return (
+        f'<line x1="{right - _GAP}" y1="{middle}" x2="{right - 1}" y2="{middle}" stroke="#555" '
+        f'marker-end="url(#vpmem-tip)"/>'
+    )
+
+
+def _clip(text: str) -> str:
+    letters = int((_BOX_WIDTH - 16) / _LETTER)
+    return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -1,0 +1,414 @@
+"""Keywords that define, start, stop and undefine guests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from robot.api import logger
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.domain import Access, BootSource, VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
+from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.model import Namespace
+from VpmemLibrary.sizes import ALL, MiB, Size
+
+READY_TIMEOUT = timedelta(minutes=3)
+"""A guest under emulation is ready in half a minute; a host that is busy as well may take several times that."""
+
+
+class GuestKeywords:
+    """Guests: their domains and their lives."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @keyword(tags=("guest",))
+    def set_guest_image(self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "") -> None:
+        """Say what guests of the current host boot from, when a keyword does not say it itself.
+
+        Args:
+            kernel: A kernel, as an absolute path on the host that libvirt's QEMU may read.
+            initrd: Its initramfs.
+            cmdline: Its command line.
+            disk: Or a disk image with an operating system of its own.
+
+        Raises:
+            InvalidValueError: Neither a kernel nor a disk is given, or both are, or a path is relative.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        My Own Guest
+            Set Guest Image    disk=/var/lib/libvirt/images/fedora.qcow2
+            ${guest} =    Start New Guest    vpmem=ns_0
+        ```
+        """
+        self._context.current.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+
+    @keyword(tags=("guest",))
+    def new_vpmem_device(
+        self,
+        backing: Namespace | str,
+        *,
+        size: Size = ALL,
+        label_size: Size = Size(2 * MiB),
+        align: Size = Size(2 * MiB),
+        shared: bool = True,
+        pmem: bool = True,
+        readonly: bool = False,
+        node: int = 0,
+    ) -> VpmemDevice:
+        """Return a device for a guest, for [Define Guest], [Start New Guest]; nothing is done with it yet.
+
+        Args:
+            backing: A namespace (record, UUID, name or device name), or the absolute path of a device node or file.
+            size: How much of the backing the device has; `all` is all of a namespace.
+            label_size: The size of its label area, at the end of the backing; `0` for a device without labels.
+            align: The mapping alignment, in libvirt `alignsize`: that of the namespace for devdax.
+            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt).
+            pmem: Whether QEMU may take the backing for persistent memory.
+            readonly: Whether the guest may not write.
+            node: The guest's NUMA node that has it.
+
+        Returns:
+            The device's record.
+
+        Raises:
+            InvalidValueError: A value that no guest can have, named with what would be valid.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Without A Label Area
+            ${device} =    New Vpmem Device    ns_0    label_size=0
+            ${guest} =    Start New Guest    vpmem=${device}
+        ```
+        """
+        path = backing if isinstance(backing, str) and backing.startswith("/") else ""
+        if not path:
+            namespace = self._context.host.ndctl.namespace(backing)
+            if not namespace.device:
+                raise InvalidValueError("backing", namespace.name or namespace.dev, "a namespace that is enabled")
+            path = namespace.device
+            size = namespace.size if size is ALL else size
+        if size is ALL:
+            raise InvalidValueError("size", "all", f"how many bytes of {path} the device has, e.g. 256MiB")
+        return VpmemDevice(
+            path=path,
+            size=Size.parse(size),
+            label_size=label_size or None,
+            align=align,
+            access=Access.shared if shared else Access.private,
+            pmem=pmem,
+            readonly=readonly,
+            node=node,
+        )
+
+    @keyword(tags=("guest",))
+    def define_guest(
+        self,
+        vpmem: VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None = None,
+        *,
+        name: str = "",
+        memory: Size = Size(256 * MiB),
+        vcpus: int = 1,
+    ) -> Guest:
+        """Define a guest on the current host; it is not started.
+
+        Mistakes that libvirt or QEMU would take and that would end in a guest that does not persist, or in somebody
+        else's device, are refused before anything is defined. The domain is validated against libvirt's schema and
+        carries this run's mark in its metadata.
+
+        Args:
+            vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
+            name: Its name; one of this run's own by default.
+            memory: Its RAM, without the devices.
+            vcpus: Its virtual CPUs.
+
+        Returns:
+            The guest.
+
+        Raises:
+            InvalidValueError: A device cannot be (named, with what would be valid), or no image is set.
+            LibvirtError: libvirt refused; its code is in the message, and no domain is left.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Define And Start
+            ${guest} =    Define Guest    vpmem=ns_0    memory=512MiB
+            Start Guest    ${guest}
+        ```
+        """
+        opened = self._context.current
+        items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
+        devices = tuple(self.new_vpmem_device(item) if isinstance(item, Namespace | str) else item for item in items)
+        guest = opened.define_guest(name=name, memory=memory, vcpus=vcpus, devices=devices)
+        logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
+        return guest
+
+    @keyword(tags=("guest",))
+    def start_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Start a guest and wait until its agent answers.
+
+        A guest that dies, panics or does not answer in time fails here, with the last lines of its console.
+
+        Args:
+            guest: The guest or its name.
+            timeout: How long it may take to be ready.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            LibvirtError: libvirt or QEMU refused to start it.
+            GuestError: It died or was not ready in time; the message has its last console lines.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On
+            Start Guest    ${guest}
+            Get Guest State    ${guest}    ==    running
+        ```
+        """
+        found = self._context.current.guest(guest)
+        found.start()
+        found.wait_until_ready(timeout.total_seconds())
+
+    @keyword(tags=("guest",))
+    def start_new_guest(
+        self,
+        vpmem: VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None = None,
+        *,
+        name: str = "",
+        memory: Size = Size(256 * MiB),
+        vcpus: int = 1,
+        timeout: timedelta = READY_TIMEOUT,
+    ) -> Guest:
+        """Define a guest, start it and wait until its agent answers: [Define Guest] and [Start Guest] in one.
+
+        Args:
+            vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
+            name: Its name; one of this run's own by default.
+            memory: Its RAM, without the devices.
+            vcpus: Its virtual CPUs.
+            timeout: How long it may take to be ready.
+
+        Returns:
+            The guest.
+
+        Raises:
+            InvalidValueError: A device cannot be, or no image is set.
+            LibvirtError: libvirt or QEMU refused.
+            GuestError: It died or was not ready in time; the message has its last console lines.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Guest On Two Namespaces
+            ${guest} =    Start New Guest    vpmem=${{['ns_0', 'ns_1']}}
+            All Views Should Agree    ${guest}
+        ```
+        """
+        guest: Guest = self.define_guest(vpmem, name=name, memory=memory, vcpus=vcpus)
+        self.start_guest(guest, timeout=timeout)
+        return guest
+
+    @keyword(tags=("guest",))
+    def stop_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Shut a guest down as its operating system does it, and wait until it is off.
+
+        Args:
+            guest: The guest or its name.
+            timeout: How long it may take.
+
+        Raises:
+            GuestError: It did not shut down in time; it is left running.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Off
+            Stop Guest    ${guest}
+            Get Guest State    ${guest}    ==    shut off
+        ```
+        """
+        self._context.current.guest(guest).shutdown(timeout.total_seconds())
+
+    @keyword(tags=("guest",))
+    def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Reboot a guest from inside and wait until its agent answers again from another boot.
+
+        The other boot is proven by the kernel's boot id, not assumed.
+
+        Args:
+            guest: The guest or its name.
+            timeout: How long it may take.
+
+        Raises:
+            GuestError: It died, or no other boot answered in time; the message has its last console lines.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Again
+            Reboot Guest    ${guest}
+        ```
+        """
+        self._context.current.guest(guest).reboot(timeout.total_seconds())
+
+    @keyword(tags=("guest", "destructive"))
+    def destroy_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
+        """End a guest's QEMU without asking the guest, as pulling its plug; its domain stays defined.
+
+        Args:
+            guest: The guest or its name.
+            foreign: Allow it on a guest that this run did not make.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make it, and `foreign` is not set.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Plug
+            Destroy Guest    ${guest}
+            Start Guest    ${guest}
+        ```
+        """
+        self._owned(guest, foreign).destroy()
+
+    @keyword(tags=("guest", "destructive"))
+    def undefine_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
+        """Remove a guest's domain from libvirt; the guest must be off. Its backings are not touched.
+
+        Args:
+            guest: The guest or its name.
+            foreign: Allow it on a guest that this run did not make.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make it, and `foreign` is not set.
+            LibvirtError: It is running.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Gone
+            Destroy Guest    ${guest}
+            Undefine Guest    ${guest}
+        ```
+        """
+        self._context.current.undefine_guest(self._owned(guest, foreign))
+
+    @keyword(tags=("guest", "getter"))
+    def get_guest_state(
+        self,
+        guest: Guest | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return a guest's state as libvirt has it, and assert it when an operator is given.
+
+        Args:
+            guest: The guest or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The state that is expected: `running`, `paused`, `shut off`, `crashed` ...
+            message: Your own failure text.
+
+        Returns:
+            The state, in virsh's words.
+
+        Raises:
+            NotFoundError: There is no such guest.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On
+            Get Guest State    ${guest}    ==    running
+        ```
+        """
+        found = self._context.current.guest(guest)
+        return assert_text(found.state(), assertion_operator, expected, f"State of guest {found.name}", message)
+
+    @keyword(tags=("guest", "getter"))
+    def get_guest_process(
+        self,
+        guest: Guest | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the process id of a guest's QEMU on the host, and assert it when an operator is given.
+
+        Args:
+            guest: The guest or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The process id that is expected.
+            message: Your own failure text.
+
+        Returns:
+            The process id.
+
+        Raises:
+            GuestError: It is not running.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Another QEMU
+            ${before} =    Get Guest Process    ${guest}
+            Destroy Guest    ${guest}
+            Start Guest    ${guest}
+            Get Guest Process    ${guest}    !=    ${before}
+        ```
+        """
+        found = self._context.current.guest(guest)
+        return assert_value(
+            found.process(), assertion_operator, expected, f"QEMU's process id of guest {found.name}", message
+        )
+
+    @keyword(tags=("guest", "getter"))
+    def get_guest_console(self, guest: Guest | str, lines: int = 50) -> str:
+        """Return the last lines that a guest wrote on its serial console.
+
+        Args:
+            guest: The guest or its name.
+            lines: How many lines.
+
+        Returns:
+            The lines; empty when it wrote none or has no console log.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        What It Said
+            ${text} =    Get Guest Console    ${guest}
+            Should Contain    ${text}    Linux version
+        ```
+        """
+        return self._context.current.guest(guest).console_tail(lines)
+
+    def _owned(self, guest: Guest | str, foreign: bool) -> Guest:
+        found = self._context.current.guest(guest)
+        if not foreign:
+            found.require_made_by(self._context.run.run_id)
+        return found

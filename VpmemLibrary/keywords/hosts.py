@@ -1,0 +1,353 @@
+"""Keywords that open hosts, tell what they are, and run commands on them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from robot.api import logger
+from robot.api.deco import keyword
+from robot.api.types import Secret
+
+from VpmemLibrary.errors import InvalidValueError, UnsupportedError
+from VpmemLibrary.guest.domain import BootSource
+from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.hosts_file import HostEntry, find_host, parse_hosts, read_hosts, transport_to
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.log import LoggedTransport, log_table
+
+LAB = "lab"
+"""What stands for the running lab where a hosts file is expected."""
+
+
+class HostKeywords:
+    """Hosts: open, switch, close, facts, preflight, commands."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @keyword(tags=("host",))
+    def open_host(
+        self,
+        address: str,
+        user: str = "root",
+        *,
+        port: int = 22,
+        alias: str = "",
+        password: Secret | None = None,
+        key_file: Path | None = None,
+        key_passphrase: Secret | None = None,
+        known_hosts: Path | None = None,
+        host_key: HostKeyPolicy = HostKeyPolicy.strict,
+        sudo: bool = False,
+        connect_timeout: timedelta = timedelta(seconds=15),
+    ) -> str:
+        """Open a host over SSH and make it the current one.
+
+        The connection is made at once, so that a host that cannot be reached is told here. It is kept and shared by
+        all keywords, libvirt's traffic included. The user's own `known_hosts` is read and never written.
+
+        Args:
+            address: The host's name or IP address.
+            user: Who logs in.
+            port: The SSH port.
+            alias: The name by which other keywords know the host; the address by default.
+            password: The password, as a `Secret`. Without one, the key file, the agent and the user's keys are tried.
+            key_file: A private key.
+            key_passphrase: What the private key is locked with, as a `Secret`.
+            known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
+            host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run.
+            sudo: Run commands through `sudo -n`.
+            connect_timeout: How long connecting may take.
+
+        Returns:
+            The alias.
+
+        Raises:
+            InvalidValueError: The alias is taken.
+            HostKeyError: The host's key is unknown or has changed.
+            AccessDeniedError: The host refused the credentials.
+            UnreachableError: The host cannot be reached.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Two Hosts
+            Open Host    192.0.2.13    user=qa    sudo=True    alias=left
+            Open Host    192.0.2.14    password=${PASSWORD}    alias=right
+            Switch Host    left
+        ```
+        """
+        return self._open(
+            alias or address,
+            SshTransport(
+                SshSettings(
+                    address=address,
+                    port=port,
+                    user=user,
+                    password=None if password is None else password.value,
+                    key_file=key_file,
+                    key_passphrase=None if key_passphrase is None else key_passphrase.value,
+                    known_hosts=known_hosts,
+                    host_key=host_key,
+                    sudo=sudo,
+                    connect_timeout=connect_timeout.total_seconds(),
+                )
+            ),
+        )
+
+    @keyword(tags=("host",))
+    def open_local_host(self, alias: str = "local", *, sudo: bool = False) -> str:
+        """Open the machine that the tests run on and make it the current host.
+
+        Args:
+            alias: The name by which other keywords know the host.
+            sudo: Run commands through `sudo -n`.
+
+        Returns:
+            The alias.
+
+        Raises:
+            InvalidValueError: The alias is taken.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        This Machine
+            Open Local Host
+            Host Should Support Vpmem
+        ```
+        """
+        return self._open(alias, LocalTransport(sudo=sudo))
+
+    @keyword(tags=("host",))
+    def open_host_from_file(self, hosts: str, name: str = "") -> str:
+        """Open a host that a hosts file describes and make it the current one.
+
+        A hosts file has one section a host and is also what pabot takes as `--resourcefile`. The fields
+        `guest_kernel`, `guest_initrd`, `guest_cmdline` or `guest_disk` say what guests boot from on that host, as
+        [Set Guest Image] does.
+
+        Args:
+            hosts: The file's path, or `lab` for the lab that is running on this machine.
+            name: The section; the first one by default. It becomes the alias.
+
+        Returns:
+            The alias.
+
+        Raises:
+            InvalidValueError: The file is absent or is not of the form.
+            NotFoundError: No section has that name.
+            UnreachableError: The host cannot be reached.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Third Host Of The Rack
+            Open Host From File    ${CURDIR}/hosts.dat    rack1-pmem3
+        ```
+        """
+        entry = find_host(_lab_hosts() if hosts == LAB else read_hosts(Path(hosts)), name)
+        alias = self._open(entry.name, transport_to(entry))
+        opened = self._context.find(alias)
+        opened.may_initialize_labels = entry.may_initialize_labels
+        if entry.guest_kernel or entry.guest_disk:
+            opened.boot = BootSource(
+                kernel=entry.guest_kernel,
+                initrd=entry.guest_initrd,
+                cmdline=entry.guest_cmdline,
+                disk=entry.guest_disk,
+            )
+        return alias
+
+    @keyword(tags=("host",))
+    def switch_host(self, alias: str) -> str:
+        """Make another open host the current one.
+
+        Args:
+            alias: The host's alias.
+
+        Returns:
+            The alias of the host that was the current one.
+
+        Raises:
+            NotFoundError: No host is open by that alias; the message names those that are.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        There And Back
+            ${before} =    Switch Host    right
+            Run On Host    uptime
+            Switch Host    ${before}
+        ```
+        """
+        return self._context.switch(alias)
+
+    @keyword(tags=("host",))
+    def close_host(self, alias: str = "") -> None:
+        """End the connections to a host; what runs on it goes on running.
+
+        Args:
+            alias: The host's alias; the current host by default.
+
+        Raises:
+            NotFoundError: No host is open by that alias.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Teardown    Close Host
+        ```
+        """
+        self._context.close(alias)
+
+    @keyword(tags=("host",))
+    def close_all_hosts(self) -> None:
+        """End the connections to every open host; harmless when none is open.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Teardown    Close All Hosts
+        ```
+        """
+        self._context.close_all()
+
+    @keyword(tags=("host", "getter"))
+    def get_open_hosts(self) -> list[str]:
+        """Return which hosts are open.
+
+        Returns:
+            Their aliases, in the order of opening.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Is Open
+            ${aliases} =    Get Open Hosts
+            Should Be Empty    ${aliases}
+        ```
+        """
+        return self._context.aliases
+
+    @keyword(tags=("host", "getter"))
+    def get_host_facts(self) -> HostFacts:
+        """Return what the current host is, in one read, and show it in the log.
+
+        Returns:
+            A record with `kernel`, `modules`, `ndctl`, `daxctl`, `libvirt`, `qemu`, `regions`, `numa_nodes`,
+            `kvm_usable` and more; what is not there is empty or None.
+
+        Raises:
+            CommandError: The host has no POSIX shell.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Host Has KVM
+            ${facts} =    Get Host Facts
+            Should Be True    ${facts.kvm_usable}
+        ```
+        """
+        facts = self._context.host.facts()
+        log_table(f"Facts of {self._context.host.alias}", ("fact", "value"), facts.as_rows())
+        return facts
+
+    @keyword(tags=("host", "assertion"))
+    def host_should_support_vpmem(self) -> None:
+        """Fail unless the current host has all that virtual persistent memory needs.
+
+        Every item is shown in the log with what was found; the failure lists each missing one with its mend. The floors
+        are those that Nova documents for vPMEM: kernel 4.18, QEMU 3.1, libvirt 5.0, ndctl 62.
+
+        Raises:
+            UnsupportedError: Something is missing; one line an item, with the exact mend.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Setup    Host Should Support Vpmem
+        ```
+        """
+        preflight = self._context.host.preflight()
+        rows = [(item.name, item.status, item.found, item.needed, item.mend) for item in preflight.items]
+        marked = {(i, 1) for i, item in enumerate(preflight.items) if not item.passed}
+        log_table(
+            f"Preflight of {self._context.host.alias}",
+            ("item", "status", "found", "needed", "mend"),
+            rows,
+            marked=marked,
+        )
+        if not preflight.passed:
+            raise UnsupportedError(preflight.describe())
+
+    @keyword(tags=("host",))
+    def run_on_host(
+        self, *command: str, timeout: timedelta | None = None, stdin: str = "", expected_status: int | None = 0
+    ) -> CommandResult:
+        """Run a command on the current host.
+
+        The command is a list of arguments and no shell reads it: `|`, `;` and `*` mean nothing. The log shows it in a
+        form that can be pasted into a shell.
+
+        Args:
+            command: The program and its arguments, one each.
+            timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
+            stdin: What the command reads.
+            expected_status: The exit status that it must have; `None` for any.
+
+        Returns:
+            A result with `exit_status`, `text` (standard output), `error_text`, `stdout` and `stderr` (bytes),
+            `seconds` and `command`.
+
+        Raises:
+            CommandError: Another exit status; the message has the command, the status and standard error.
+            CommandTimeoutError: It took too long.
+            UnreachableError: The connection broke.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Kernel
+            ${result} =    Run On Host    uname    -r
+            Should Start With    ${result.text}    6.
+        ```
+        """
+        seconds = self._context.timeout if timeout is None else timeout.total_seconds()
+        return self._context.host.run(command, timeout=seconds, stdin=stdin.encode()).expect(expected_status)
+
+    def _open(self, alias: str, transport: Transport) -> str:
+        try:
+            self._context.refuse_taken(alias)
+            transport.run(["true"]).check()
+            self._context.add(OpenHost(Host(alias, LoggedTransport(transport, alias)), self._context.run))
+        except BaseException:
+            transport.close()
+            raise
+        logger.info(f"Opened host {alias}.")
+        return alias
+
+
+def _lab_hosts() -> tuple[HostEntry, ...]:
+    from VpmemLibrary.lab.lab import Lab  # noqa: PLC0415  the lab is one host among others until it is asked for
+    from VpmemLibrary.lab.report import hosts_file  # noqa: PLC0415
+
+    running = [host for host in Lab().hosts() if host.alive]
+    if not running:
+        raise InvalidValueError("hosts file", LAB, "a file, or a lab that runs: start one with `vpmem lab up`")
+    return parse_hosts(hosts_file(running), LAB)

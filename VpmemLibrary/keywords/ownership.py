@@ -1,0 +1,97 @@
+"""Keywords that clean up what this run made, and prove that nothing else was touched."""
+
+from __future__ import annotations
+
+from robot.api import logger
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.inventory.cleanup import clean_up
+from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.keywords.context import Context
+
+
+class OwnershipKeywords:
+    """Ownership, cleanup, leaks."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @keyword(tags=("ownership", "getter"))
+    def get_run_id(self) -> str:
+        """Return the id of this run: what marks the things that it makes.
+
+        Returns:
+            8 hexadecimal digits.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Who Am I
+            ${id} =    Get Run Id
+        ```
+        """
+        return self._context.run.run_id
+
+    @keyword(tags=("ownership", "destructive"))
+    def clean_up_host(self) -> None:
+        """Remove from the current host what this run made there: guests first, then namespaces.
+
+        Nothing else is touched: a thing without this run's mark stays as it is.
+
+        Raises:
+            BusyError: Something that this run made is in use by something that it did not make.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Test Teardown    Clean Up Host
+        ```
+        """
+        opened = self._context.current
+        removed = [f"guest {name}" for name in opened.remove_guests()]
+        removed += [
+            f"namespace {namespace.name or namespace.dev} ({namespace.uuid})"
+            for namespace in clean_up(opened.host, self._context.run)
+        ]
+        logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
+
+    @keyword(tags=("ownership",))
+    def remember_host_state(self) -> None:
+        """Remember what is on the current host, for [Host Should Be As Remembered].
+
+        Remembered are each region's free bytes, every namespace by UUID, and every libvirt domain.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Setup    Remember Host State
+        ```
+        """
+        opened = self._context.current
+        opened.remembered = HostState.read(opened.host, opened.guest_names())
+
+    @keyword(tags=("ownership", "assertion"))
+    def host_should_be_as_remembered(self) -> None:
+        """Fail if the current host has more or less on it than [Remember Host State] found.
+
+        Raises:
+            AssertionError: Something leaked or went; the message lists it.
+            UnsupportedError: Nothing was remembered.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Teardown    Host Should Be As Remembered
+        ```
+        """
+        opened = self._context.current
+        if opened.remembered is None:
+            raise UnsupportedError("Nothing was remembered of this host: run Remember Host State first.")
+        difference = opened.remembered.difference(HostState.read(opened.host, opened.guest_names()))
+        if difference:
+            raise AssertionError(f"Host {opened.host.alias} is not as it was:\n" + "\n".join(difference))

@@ -1,0 +1,111 @@
+"""The facade: the library's settings and the list of its keyword components."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from robot.api.deco import library
+from robotlibcore import DynamicCore
+
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.content import ContentKeywords
+from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import CONVERTERS
+from VpmemLibrary.keywords.guests import GuestKeywords
+from VpmemLibrary.keywords.hosts import HostKeywords
+from VpmemLibrary.keywords.inside import InsideKeywords
+from VpmemLibrary.keywords.namespaces import NamespaceKeywords
+from VpmemLibrary.keywords.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.regions import RegionKeywords
+from VpmemLibrary.version import __version__
+
+
+@library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
+class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not typed
+    """Keywords that prove virtual persistent memory, from the host's NVDIMM to the guest's last byte.
+
+    The library works on real tools only: `ndctl` on a host, libvirt and QEMU for the guests, the guest's own kernel
+    for what a guest sees. It reaches a host over SSH or locally, and a guest through its QEMU guest agent.
+
+    ### Table of contents
+
+    %TOC%
+
+    # Hosts
+
+    A host is opened once, by [Open Host], [Open Local Host] or [Open Host From File], and has an alias. Keywords act
+    on the current host, which [Switch Host] changes. There is one SSH connection a host and it is kept. Host keys are
+    checked: an unknown or changed key is refused.
+
+    ```robotframework
+    *** Settings ***
+    Library    VpmemLibrary
+
+    *** Test Cases ***
+    A Guest Sees The Namespace It Was Given
+        Open Host    192.0.2.13    user=qa    sudo=True
+        ${region} =    Get Roomiest Region    at_least=256MiB
+        ${namespace} =    Create Namespace    ${region}    mode=devdax    size=256MiB
+        ${guest} =    Start New Guest    vpmem=${namespace}
+        All Views Should Agree    ${guest}
+        [Teardown]    Run Keywords    Clean Up Host    AND    Close All Hosts
+    ```
+
+    # Naming a namespace, a region, a guest
+
+    Wherever a keyword takes a namespace, it takes the record that another keyword returned, a UUID, a name, or a
+    device name such as `namespace0.0`. A record and a UUID always mean the same namespace: device names may change
+    when a host boots. A name that two namespaces share is refused rather than guessed. Regions and guests are given
+    by record or name in the same way.
+
+    # Sizes
+
+    A size is a whole number of bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single
+    letters are refused. Sizes in records are integers of bytes that print with the largest exact unit.
+
+    # Assertions
+
+    Getters assert, as in the Browser library: `Get Namespace Size    ${ns}    ==    254MiB`. Without an operator
+    they only return the value. The operators are those of
+    [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
+
+    # Ownership
+
+    What a run makes carries its mark: a namespace in its UUID, a guest in its domain's metadata. Keywords that destroy
+    take exact targets, and refuse what this run did not make unless told so in words (`foreign=True`).
+    [Clean Up Host] removes what this run made and nothing else. All workers of one pabot run share one run id when
+    the environment variable `VPMEM_RUN_ID` is set; otherwise every process is a run of its own.
+
+    # Errors
+
+    A mistake is refused before anything is changed, with what was wrong, the value, and what would be valid. A tool
+    that fails gives its command as one can paste it, its exit status and what it wrote on standard error.
+    """
+
+    def __init__(self, timeout: timedelta = timedelta(seconds=60), run_id: str | None = None) -> None:
+        """Set the library up; nothing is opened, read or imported until a keyword needs it.
+
+        Args:
+            timeout: How long a command on a host or in a guest may take when its keyword says nothing.
+            run_id: The run's id, 8 hexadecimal digits. By default the environment variable `VPMEM_RUN_ID`, or a
+                random one.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Library    VpmemLibrary    timeout=2 minutes
+        ```
+        """
+        context = Context(RunMark.of_this_run(run_id), timeout.total_seconds())
+        super().__init__(
+            [
+                HostKeywords(context),
+                RegionKeywords(context),
+                NamespaceKeywords(context),
+                ContentKeywords(context),
+                GuestKeywords(context),
+                InsideKeywords(context),
+                OwnershipKeywords(context),
+            ]
+        )
