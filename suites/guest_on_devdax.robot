@@ -1,0 +1,53 @@
+*** Settings ***
+Documentation     A guest on device DAX: what was asked for, libvirt, QEMU and the guest's kernel tell the same story.
+...
+...               One guest with three devices of different sizes is booted once and shared by the tests.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Boot A Guest With Three Devices
+Suite Teardown    Give The Host Back
+
+
+*** Test Cases ***
+All Views Of Every Device Agree
+    [Documentation]    Path, size, alignment, label, pmem, share and node in five independent views.
+    [Tags]    gd-01
+    All Views Should Agree    ${GUEST}
+
+The Guest Sees Each Device Less Its Label Area
+    [Documentation]    A region of the predicted size for every device, on the node asked for, with its block device.
+    [Tags]    gb-01
+    FOR    ${device}    IN    @{GUEST.devices}
+        ${predicted} =    Get Predicted Guest Region Size    ${device}
+        Get Guest Region Size    ${GUEST}    ${device}    ==    ${predicted}
+    END
+    ${regions} =    Get Guest Regions    ${GUEST}
+    FOR    ${region}    IN    @{regions}
+        Should Be Equal    ${region.provider}    ACPI.NFIT
+        Should Be Equal As Integers    ${region.numa_node}    0
+        Run In Guest    ${GUEST}    test    -b    /dev/${region.namespaces[0].blockdev}
+    END
+
+Devices Are Matched By A Stable Key Rather Than By Order
+    [Documentation]    A pattern written through the host's namespace is found in the guest's device of that handle.
+    [Tags]    gb-03
+    FOR    ${namespace}    IN    @{NAMESPACES}
+        ${device} =    Get Guest Device    ${GUEST}    backing=${namespace}
+        Write Pattern In Guest    ${GUEST}    ${device}    seed=${namespace.name}    length=4MiB
+    END
+    FOR    ${namespace}    IN    @{NAMESPACES}
+        Host Should Hold Guest Pattern    ${GUEST}    ${namespace}    seed=${namespace.name}    length=4MiB
+    END
+
+
+*** Keywords ***
+Boot A Guest With Three Devices
+    [Documentation]    Three devdax namespaces of different sizes, one guest.
+    Take A Host
+    ${small} =    Create Devdax Namespace    64MiB    small
+    ${middle} =    Create Devdax Namespace    128MiB    middle
+    ${large} =    Create Devdax Namespace    256MiB    large
+    VAR    @{NAMESPACES} =    ${large}    ${small}    ${middle}    scope=SUITE
+    ${guest} =    Start New Guest    vpmem=${NAMESPACES}
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
