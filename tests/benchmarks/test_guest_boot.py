@@ -1,0 +1,71 @@
+"""What the library adds to the boot of a guest: its own start and wait against virsh in a loop on the host itself."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.guest import define_guest
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.hosts_file import read_hosts, transport_to
+from VpmemLibrary.inventory.cleanup import clean_up
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.sizes import MiB, Size
+
+pytestmark = [pytest.mark.lab, pytest.mark.benchmark]
+ROUNDS = 3
+
+# Nothing of this library: libvirt's own client on the host, and its own clock.
+BARE = r"""
+start=$(cut -d' ' -f1 /proc/uptime)
+virsh -q start "$1" >/dev/null
+until virsh -q qemu-agent-command "$1" '{"execute":"guest-ping"}' >/dev/null 2>&1; do :; done
+end=$(cut -d' ' -f1 /proc/uptime)
+echo "$start $end"
+"""
+
+
+def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
+    entry = read_hosts(lab_hosts)[0]
+    host = Host(entry.name, transport_to(entry))
+    link = LibvirtLink(host.transport)
+    run = RunMark.of_this_run()
+    guest = None
+    bare: list[float] = []
+    ours: list[float] = []
+    try:
+        if any(region.dev == "region2" for region in host.ndctl.unlabeled_regions()):
+            host.ndctl.init_labels("region2")
+        namespace = host.ndctl.create_namespace(
+            "region2", mode=NamespaceMode.devdax, size=Size(64 * MiB), uuid=run.new_uuid()
+        )
+        boot = BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline)
+        device = VpmemDevice(path=namespace.device, size=namespace.size)
+        guest = define_guest(
+            host.transport, link, GuestSpec(name="boot", boot=boot, devices=(device,), run_id=run.run_id)
+        )
+        for _ in range(ROUNDS):
+            start, end = host.run(["sh", "-c", BARE, "sh", guest.name], timeout=300).check().text.split()
+            bare.append(float(end) - float(start))
+            guest.destroy()
+            began = time.monotonic()
+            guest.start()
+            guest.wait_until_ready(300)
+            ours.append(time.monotonic() - began)
+            guest.destroy()
+    finally:
+        if guest is not None:
+            if guest.state() != "shut off":
+                guest.destroy()
+            guest.undefine()
+        link.close()
+        clean_up(host, run)
+        host.close()
+    ratio = statistics.median(ours) / statistics.median(bare)
+    print(f"\nbare {sorted(bare)}\nlibrary {sorted(ours)}\nratio of the medians {ratio:.2f}")

@@ -1,0 +1,49 @@
+"""One lab host for the tests that need one: of its own, so that a lab that runs already is left alone.
+
+``VPMEM_TEST_HOSTS=hosts.dat`` takes the first host of a file instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from VpmemLibrary.host.hosts_file import HostEntry, read_hosts
+from VpmemLibrary.lab.lab import Lab
+from VpmemLibrary.lab.progress import default_progress
+from VpmemLibrary.lab.report import hosts_file
+
+
+@pytest.fixture(scope="session")
+def lab_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The hosts file of the host that tests use."""
+    given = os.environ.get("VPMEM_TEST_HOSTS")
+    if given:
+        yield Path(given)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VPMEM_STATE", str(tmp_path_factory.mktemp("lab")))
+        lab = Lab(default_progress())
+        try:
+            path = tmp_path_factory.mktemp("hosts") / "hosts.dat"
+            path.write_text(hosts_file(lab.up(1)))
+            patch.setenv("VPMEM_TEST_HOSTS", str(path))
+            yield path
+        finally:
+            lab.down()
+
+
+@pytest.fixture
+def entry(lab_hosts: Path) -> HostEntry:
+    """The host that tests use."""
+    return read_hosts(lab_hosts)[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_lab_host_for_lab_tests(request: pytest.FixtureRequest) -> None:
+    """Have the lab host before the first test of a module that is marked ``lab``."""
+    if request.node.get_closest_marker("lab"):
+        request.getfixturevalue("lab_hosts")

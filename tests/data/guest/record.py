@@ -1,0 +1,93 @@
+"""Records what libvirt, QEMU and a guest's kernel say of a guest with two devices, for the unit tests.
+
+Run on a lab host: ``python tests/data/guest/record.py HOSTS_FILE``. The files' names carry the tools' versions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from VpmemLibrary.guest.argv import read_process
+from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.guest import define_guest
+from VpmemLibrary.guest.inside import INSIDE_COMMAND
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.qmp import qmp_devices
+from VpmemLibrary.host.decode import LIST_COMMAND
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.hosts_file import read_hosts, transport_to
+from VpmemLibrary.inventory.cleanup import clean_up
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.sizes import MiB, Size
+
+HERE = Path(__file__).parent
+
+
+def main(hosts: str) -> None:
+    """Boot one guest on two namespaces and write down what each tool says of it."""
+    entry = read_hosts(Path(hosts))[0]
+    host = Host(entry.name, transport_to(entry))
+    link = LibvirtLink(host.transport)
+    run = RunMark.of_this_run()
+    guest = None
+    for region in host.ndctl.unlabeled_regions():
+        host.ndctl.init_labels(region)
+    try:
+        namespaces = [
+            host.ndctl.create_namespace(
+                "region0", mode=NamespaceMode.devdax, map_location=MapLocation.mem, size=Size(size * MiB), name=name,
+                uuid=run.new_uuid(),
+            )
+            for name, size in (("small", 64), ("large", 256))
+        ]  # fmt: skip
+        spec = GuestSpec(
+            name="recorded",
+            boot=BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline),
+            devices=tuple(VpmemDevice(path=ns.device, size=ns.size) for ns in reversed(namespaces)),
+            run_id=run.run_id,
+        )
+        guest = define_guest(host.transport, link, spec)
+        facts = host.facts()
+        tools = f"libvirt-{facts.libvirt}_qemu-{facts.qemu}"
+        write(f"{tools}_inactive.xml", guest.xml())
+        guest.start()
+        guest.wait_until_ready(300)
+        write(f"{tools}_live.xml", guest.xml())
+        write(f"{tools}_cmdline.json", json.dumps(read_process(host.transport, guest.name)[1], indent=1))
+        answers: list[dict[str, Any]] = []
+
+        def monitor(command: str, arguments: Mapping[str, object]) -> Any:
+            answer = guest._monitor(command, arguments)
+            answers.append({"execute": command, "arguments": dict(arguments), "return": answer})
+            return answer
+
+        qmp_devices(monitor)
+        write(f"{tools}_qmp.json", json.dumps(answers, indent=1))
+        listed = guest.transport.run(LIST_COMMAND).check()
+        write(f"ndctl-{facts.ndctl}_guest.json", json.dumps({"argv": listed.argv, "stdout": listed.text}, indent=1))
+        inside = guest.transport.run(INSIDE_COMMAND).check()
+        kernel = guest.transport.run(["uname", "-r"]).check().text.strip()
+        write(f"linux-{kernel}_inside.json", json.dumps({"argv": inside.argv, "stdout": inside.text}, indent=1))
+    finally:
+        if guest is not None:
+            if guest.state() == "running":
+                guest.destroy()
+            guest.undefine()
+        link.close()
+        clean_up(host, run)
+        host.close()
+
+
+def write(name: str, text: str) -> None:
+    """Write one recording."""
+    (HERE / name).write_text(text.rstrip() + "\n")
+    print(name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,133 @@
+"""Patterns on the lab's real devices, with the host's tools and with busybox, as a small guest has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from host_under_test import labeled
+
+from VpmemLibrary.content.pattern import Pattern
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream
+from VpmemLibrary.inventory.cleanup import clean_up
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.sizes import KiB, MiB, Size
+
+pytest_plugins = ["host_under_test"]
+pytestmark = pytest.mark.lab
+
+APPLETS = "/tmp/busybox-applets"
+PAGE = 4 * KiB
+
+
+class Busybox:
+    """The host with busybox's applets in the place of its own tools."""
+
+    def __init__(self, inner: SshTransport) -> None:
+        self._inner = inner
+        inner.run(["sh", "-c", 'mkdir -p "$1" && busybox --install -s "$1"', "sh", APPLETS]).check()
+
+    @property
+    def name(self) -> str:
+        return f"busybox on {self._inner.name}"
+
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        path = f"PATH={APPLETS}:/usr/sbin:/usr/bin"
+        return self._inner.run(["env", path, *argv], timeout=timeout, stdin=stdin)
+
+    def stream(self, argv: Sequence[str]) -> Stream:
+        return self._inner.stream(argv)
+
+    def read_file(self, path: str) -> bytes:
+        return self._inner.read_file(path)
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        self._inner.write_file(path, data, mode=mode)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.fixture(scope="module", params=["coreutils", "busybox"])
+def store(request: pytest.FixtureRequest, lab_transport: SshTransport) -> ContentStore:
+    if request.param == "coreutils":
+        return ContentStore(lab_transport)
+    busybox = Busybox(lab_transport)
+    assert "BusyBox" in busybox.run(["dd", "--help"]).error_text
+    return ContentStore(busybox)
+
+
+@pytest.fixture(scope="module")
+def namespaces(lab_transport: SshTransport) -> Iterator[dict[NamespaceMode, Namespace]]:
+    """One namespace of each mode."""
+    host = labeled(Host("lab", lab_transport))
+    region = max(host.ndctl.inventory().regions, key=lambda region: region.free_extent)
+    run = RunMark.of_this_run()
+    try:
+        yield {
+            mode: host.ndctl.create_namespace(region, mode=mode, size=Size(16 * MiB), uuid=run.new_uuid())
+            for mode in NamespaceMode
+        }
+    finally:
+        clean_up(host, run)
+
+
+@pytest.mark.parametrize("mode", NamespaceMode)
+def test_every_mode_keeps_a_pattern_and_tells_a_difference(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
+) -> None:
+    device, size = namespaces[mode].device, namespaces[mode].size.down_to(PAGE)
+    whole = Pattern("whole", length=size)
+    store.write(device, whole)
+    store.verify(device, whole).require()
+    piece = Pattern("piece", length=2 * PAGE, offset=3 * PAGE)
+    store.write(device, piece)
+    store.verify(device, piece).require()
+    found = store.verify(device, whole)
+    assert 3 * PAGE <= (found.first or 0) < 3 * PAGE + 16
+    assert 2 * PAGE - 100 < found.differing <= 2 * PAGE
+    with pytest.raises(ContentDiffersError):
+        found.require()
+
+
+@pytest.mark.parametrize("mode", NamespaceMode)
+def test_every_mode_is_wiped_to_its_end(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
+) -> None:
+    device, size = namespaces[mode].device, namespaces[mode].size.down_to(PAGE)
+    store.write(device, Pattern("tail", length=PAGE), at=size - PAGE)
+    assert store.verify_zero(device, size - PAGE, PAGE).differing > 4000
+    store.zero(device)
+    assert store.verify_zero(device).intact
+    assert store.read(device, size - 3, 3) == bytes(3)
+
+
+def test_devices_of_the_same_bytes_have_the_same_checksum(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace]
+) -> None:
+    devices = [namespaces[mode].device for mode in (NamespaceMode.devdax, NamespaceMode.fsdax, NamespaceMode.raw)]
+    for device in devices:
+        store.write(device, Pattern("same", length=MiB), at=MiB)
+    assert len({store.checksum(device, MiB, MiB) for device in devices}) == 1
+
+
+@pytest.mark.parametrize("mode", [NamespaceMode.devdax, NamespaceMode.raw])
+def test_past_the_end_nothing_is_written(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
+) -> None:
+    namespace = namespaces[mode]
+    before = store.checksum(namespace.device)
+    with pytest.raises(InvalidValueError, match="range"):
+        store.write(namespace.device, Pattern("x", length=2 * PAGE), at=namespace.size - PAGE)
+    assert store.checksum(namespace.device) == before
+
+
+def test_no_file_is_made_of_a_device_that_is_absent(store: ContentStore, lab_transport: SshTransport) -> None:
+    with pytest.raises(InvalidValueError, match="path"):
+        store.write("/dev/dax77.0", Pattern("x", length=PAGE))
+    assert lab_transport.run(["test", "-e", "/dev/dax77.0"]).exit_status == 1

@@ -1,0 +1,118 @@
+"""A lab host of these tests' own, made, broken, cut off and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.machine import REGION_SIZE
+from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devdax
+from VpmemLibrary.lab.progress import PlainLines
+from VpmemLibrary.lab.report import lab_status
+from VpmemLibrary.sizes import MiB, Size
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VPMEM_STATE", str(tmp_path_factory.mktemp("state")))
+        found = Lab(PlainLines())
+        try:
+            yield found
+        finally:
+            found.down()
+
+
+@pytest.fixture
+def host(lab: Lab) -> LabHost:
+    return lab.up()[0]
+
+
+@pytest.fixture
+def transport(host: LabHost) -> Iterator[SshTransport]:
+    with host.transport() as found:
+        yield found
+
+
+def regions(transport: SshTransport) -> list[dict[str, object]]:
+    buses = json.loads(transport.run(["ndctl", "list", "-B", "-R", "-D"]).check().text)
+    return [region for bus in buses for region in bus["regions"]]
+
+
+def test_it_is_a_compute_host_in_order(transport: SshTransport) -> None:
+    assert transport.run(["systemctl", "is-system-running"]).text == "running\n"
+    assert transport.run(["hostname"]).text == "lab-1\n"
+    assert "<domain type='kvm'" in transport.run(["virsh", "capabilities"]).check().text
+    assert [region["size"] for region in regions(transport)] == [int(REGION_SIZE)] * 4
+    assert "libvirt" in transport.run(["aa-status"]).check().text
+    assert abs(float(transport.run(["date", "+%s.%N"]).text) - time.time()) < 30
+
+
+def test_a_guest_on_devdax_answers(lab: Lab, host: LabHost) -> None:
+    with lab.reset(host.name).transport() as transport:
+        device, size = make_devdax(transport, "test", Size(256 * MiB))
+        try:
+            times = boot_guest(transport, domain_xml("test", device, size), "test")
+        finally:
+            end_guest(transport, "test")
+    assert 0 < times.started < times.ready
+
+
+def test_up_leaves_a_running_host_as_it_is(lab: Lab, host: LabHost) -> None:
+    assert host.machine.process == lab.up()[0].machine.process
+
+
+def test_a_killed_host_is_noticed_and_replaced(lab: Lab, host: LabHost) -> None:
+    process = host.machine.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs([process], timeout=10)
+    assert not host.alive
+    assert not lab_status(lab)["ok"]
+    fresh = lab.up()[0]
+    assert fresh.alive
+    assert fresh.machine.process != process
+    with fresh.transport() as transport:
+        assert transport.run(["true"]).exit_status == 0
+
+
+def test_nvdimms_survive_a_reboot_and_a_power_cut_and_a_reset_empties_them(lab: Lab) -> None:
+    host = lab.reset(lab.up()[0].name)
+    with host.transport() as transport:
+        device, _ = make_devdax(transport, "kept", Size(64 * MiB))
+        made = transport.run(["ndctl", "list", "-N"]).check().text
+        boot = transport.read_file("/proc/sys/kernel/random/boot_id")
+    host.reboot()
+    with host.transport() as transport:
+        assert transport.read_file("/proc/sys/kernel/random/boot_id") != boot
+        assert transport.run(["ndctl", "list", "-N"]).check().text == made
+    host.power_cut()
+    assert not host.alive
+    host.power_on()
+    with host.transport() as transport:
+        assert transport.run(["ndctl", "list", "-N"]).check().text == made
+        assert transport.run(["systemctl", "is-system-running", "--wait"], timeout=120).text == "running\n"
+        assert transport.run(["hostname"]).text == "lab-1\n"
+        assert transport.run(["test", "-c", device]).exit_status == 0
+    with lab.reset(host.name).transport() as transport:
+        assert transport.run(["ndctl", "list", "-N"]).check().text != made
+
+
+def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:
+    process = host.machine.process
+    assert process is not None
+    assert lab.down() == ["lab-1"]
+    assert not psutil.pid_exists(process.pid)
+    assert list(Path(lab.directory).iterdir()) == []
+    assert lab_status(lab)["hosts"] == []

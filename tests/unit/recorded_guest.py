@@ -1,0 +1,38 @@
+"""What libvirt 11.3.0, QEMU 10.0.13 and ndctl 81 said of a guest with two devices; see tests/data/guest/record.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.host.decode import decode_inventory
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.model import Inventory
+from VpmemLibrary.sizes import Size
+
+DATA = Path(__file__).parent.parent / "data" / "guest"
+TOOLS = "libvirt-11.3.0_qemu-10.0.13"
+
+INACTIVE_XML = (DATA / f"{TOOLS}_inactive.xml").read_text()
+LIVE_XML = (DATA / f"{TOOLS}_live.xml").read_text()
+COMMAND_LINE: tuple[str, ...] = tuple(json.loads((DATA / f"{TOOLS}_cmdline.json").read_text()))
+
+LARGE = VpmemDevice(path="/dev/dax0.1", size=Size.parse("254MiB"), slot=0)
+SMALL = VpmemDevice(path="/dev/dax0.0", size=Size.parse("62MiB"), slot=1)
+
+
+def monitor(command: str, arguments: Mapping[str, object]) -> Any:
+    """Answer as QEMU's monitor did."""
+    for entry in json.loads((DATA / f"{TOOLS}_qmp.json").read_text()):
+        if (entry["execute"], entry["arguments"]) == (command, dict(arguments)):
+            return entry["return"]
+    raise AssertionError(f"{command} {dict(arguments)} was not recorded")
+
+
+def inventory() -> Inventory:
+    """Return what the guest's own ndctl listed."""
+    recorded = json.loads((DATA / "ndctl-81_guest.json").read_text())
+    return decode_inventory(CommandResult(tuple(recorded["argv"]), 0, recorded["stdout"].encode(), b"", 0.1))

@@ -1,0 +1,70 @@
+"""Mistakes that are refused before anything is defined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.checks import check_backings, check_device, check_devices
+from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.sizes import KiB, MiB, Size
+
+GOOD = VpmemDevice(path="/dev/dax0.0", size=Size(254 * MiB))
+
+
+def test_a_good_device_is_taken() -> None:
+    check_device(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": "dax0.0"}, "path 'dax0.0'.*an absolute path"),
+        ({"size": Size(254 * MiB + 4096)}, "a multiple of 2MiB: 254MiB or 256MiB"),
+        ({"size": Size(0)}, "a multiple of 2MiB"),
+        ({"align": Size(3 * MiB)}, "a power of two"),
+        ({"align": Size(1 * KiB)}, "4KiB at least"),
+        ({"label_size": Size(64 * KiB)}, "128KiB at least"),
+        ({"label_size": Size(254 * MiB)}, "less than the device's 254MiB"),
+        ({"label_size": Size(253 * MiB)}, "leaves a region"),
+        ({"node": None}, "a NUMA node"),
+        ({"node": -1}, "a NUMA node"),
+        ({"access": None}, "shared: without it"),
+        ({"access": Access.private}, "nothing persists"),
+        ({"model": VpmemModel.virtio_pmem}, "no label area"),
+        ({"model": VpmemModel.virtio_pmem, "label_size": None}, "PCI device"),
+    ],
+)
+def test_a_wrong_device_is_refused_with_what_would_be_right(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        check_device(replace(GOOD, **changes))
+
+
+def test_a_device_that_does_not_persist_is_taken_when_it_is_wanted_so() -> None:
+    check_device(replace(GOOD, access=None), unshared=True)
+
+
+def test_one_backing_for_two_devices_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="another backing"):
+        check_devices([GOOD, replace(GOOD, size=Size(64 * MiB))])
+
+
+def test_an_absent_backing_is_refused_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "absent"
+    with pytest.raises(InvalidValueError, match=r"absent.*a device node or file"):
+        check_backings(LocalTransport(), [replace(GOOD, path=str(path))])
+    assert not path.exists()
+
+
+def test_a_backing_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    with path.open("wb") as file:
+        file.truncate(64 * MiB)
+    with pytest.raises(InvalidValueError, match="at most what the backing has, 64MiB"):
+        check_backings(LocalTransport(), [replace(GOOD, path=str(path))])
+    check_backings(LocalTransport(), [replace(GOOD, path=str(path), size=Size(64 * MiB))])

@@ -1,0 +1,81 @@
+"""The hosts file: what it may say, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from pabot.pabotlib import _PabotLib
+
+from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.host.hosts_file import find_host, read_hosts
+
+TWO_HOSTS = """
+[left]
+tags = vpmem, numa
+host_address = 192.0.2.13
+host_port = 2222
+host_user = qa
+host_key_file = ~/key
+host_sudo = yes
+
+[right]
+host_address = local
+host_may_initialize_labels = yes
+guest_kernel = /boot/vmlinuz
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "hosts.dat"
+    path.write_text(text)
+    return path
+
+
+def test_every_field_is_read(tmp_path: Path) -> None:
+    left, right = read_hosts(write(tmp_path, TWO_HOSTS))
+    assert (left.name, left.address, left.port, left.user, left.sudo) == ("left", "192.0.2.13", 2222, "qa", True)
+    assert left.key_file == Path("~/key").expanduser()
+    assert not left.may_initialize_labels
+    assert (right.address, right.port, right.may_initialize_labels) == ("local", 22, True)
+    assert right.guest_kernel == "/boot/vmlinuz"
+
+
+def test_pabot_reads_the_same_file(tmp_path: Path) -> None:
+    values = _PabotLib(str(write(tmp_path, TWO_HOSTS)))._values
+    assert set(values) == {"left", "right"}
+    assert values["left"]["tags"] == ["vpmem", "numa"]
+
+
+def test_a_host_is_found_by_name_or_is_the_first(tmp_path: Path) -> None:
+    path = write(tmp_path, TWO_HOSTS)
+    assert find_host(read_hosts(path)).name == "left"
+    assert find_host(read_hosts(path), "right").name == "right"
+
+
+def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"No host 'middle'.*left, right"):
+        find_host(read_hosts(write(tmp_path, TWO_HOSTS)), "middle")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one"),
+        ("host_address = a", "sections of"),
+        ("[a]\nhost_user = root", "host_address of .*a name, an IP address"),
+        ("[a]\nhost_address = x\nhost_colour = red", "host_colour.*one of"),
+        ("[a]\nhost_address = x\nhost_port = 0", "host_port of .*1 to 65535"),
+        ("[a]\nhost_address = x\nhost_port = ssh", "host_port of .*1 to 65535"),
+        ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
+        ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
+        ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
+        ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_what_would_be_right(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        read_hosts(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"nowhere\.dat"):
+        read_hosts(tmp_path / "nowhere.dat")

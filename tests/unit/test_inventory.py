@@ -1,0 +1,162 @@
+"""The run's mark, the guard of what is foreign, cleanup, and the leak report."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.inventory.cleanup import clean_up, clean_up_leftovers, destroy_owned
+from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
+from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
+from VpmemLibrary.sizes import MiB, Size
+
+run_ids = st.integers(min_value=0, max_value=0xFFFFFFFF).map(lambda number: f"{number:08x}")
+MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
+
+
+def active(label: str, **fields: object) -> Namespace:
+    """Return an active namespace with an info block: its own UUID is not the label's."""
+    namespace = Namespace("namespace0.0", NamespaceMode.devdax, Size(62 * MiB), "ns", str(uuid.uuid4()), label)
+    return replace(namespace, region="region0", **fields)  # type: ignore[arg-type]
+
+
+@given(run_ids)
+def test_a_mark_is_a_uuid_of_version_8_that_tells_its_run(run_id: str) -> None:
+    mark = RunMark(run_id)
+    text = mark.new_uuid()
+    parsed = uuid.UUID(text)
+    assert (str(parsed), parsed.version, parsed.variant) == (text, 8, uuid.RFC_4122)
+    assert mark.owns(active(text))
+    assert run_of(active(text)) == run_id
+
+
+def test_marks_differ() -> None:
+    assert len({MINE.new_uuid() for _ in range(1000)}) == 1000
+
+
+def test_the_mark_is_read_from_the_label_whatever_the_state() -> None:
+    label = MINE.new_uuid()
+    assert MINE.owns(active(label))
+    assert MINE.owns(Namespace("namespace0.0", NamespaceMode.raw, uuid=label))
+    assert MINE.owns(Namespace("namespace0.0", NamespaceMode.raw, uuid=label, state="disabled"))
+    info_block_only = Namespace("namespace0.0", NamespaceMode.fsdax, uuid=label)
+    assert not MINE.owns(info_block_only)
+
+
+@given(st.uuids())
+def test_other_uuids_are_no_marks(other: uuid.UUID) -> None:
+    assert not is_marked(active(str(other)))
+
+
+def test_what_is_foreign_is_refused_with_its_maker() -> None:
+    MINE.require_own(active(MINE.new_uuid()))
+    with pytest.raises(ForeignError, match="run ffffffff made it, and this is run 0123abcd"):
+        MINE.require_own(active(OTHER.new_uuid()))
+    with pytest.raises(ForeignError, match="no mark"):
+        MINE.require_own(active(str(uuid.uuid4())))
+
+
+def test_the_run_id_is_given_by_argument_environment_or_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_ID_VARIABLE, "00000007")
+    assert RunMark.of_this_run("00000001").run_id == "00000001"
+    assert RunMark.of_this_run().run_id == "00000007"
+    monkeypatch.delenv(RUN_ID_VARIABLE)
+    assert RunMark.of_this_run() != RunMark.of_this_run()
+
+
+@pytest.mark.parametrize("run_id", ["", "123", "0123ABCD", "0123abcg", "0123abcd\n", "0123abcd0"])
+def test_a_run_id_that_is_none_is_refused(run_id: str) -> None:
+    with pytest.raises(InvalidValueError, match="run id"):
+        RunMark(run_id)
+
+
+class Shelf:
+    """In the place of ndctl: namespaces that can be listed and destroyed, one perhaps in use."""
+
+    def __init__(self, *namespaces: Namespace, busy: str = "") -> None:
+        self.namespaces = list(namespaces)
+        self._busy = busy
+
+    def inventory(self) -> Inventory:
+        region = Region("region0", Size(1 << 30), Size(1 << 29), namespaces=tuple(self.namespaces))
+        return Inventory((Bus("ndbus0", regions=(region,)),))
+
+    def namespace(self, which: Namespace | str) -> Namespace:
+        return next(ns for ns in self.namespaces if which in (ns, ns.name))
+
+    def destroy_namespace(self, namespace: Namespace) -> None:
+        if namespace.name == self._busy:
+            raise BusyError(f"{namespace.name} is in use")
+        self.namespaces.remove(namespace)
+
+
+def host_with(*namespaces: Namespace, busy: str = "") -> Host:
+    host = Host("here", LocalTransport())
+    host.ndctl = Shelf(*namespaces, busy=busy)  # type: ignore[assignment]
+    return host
+
+
+def names(host: Host) -> list[str]:
+    return [namespace.name for namespace in host.ndctl.inventory().namespaces]
+
+
+def test_cleaning_up_takes_what_is_own_and_nothing_else() -> None:
+    host = host_with(
+        active(MINE.new_uuid(), name="mine"),
+        active(OTHER.new_uuid(), name="other"),
+        active(str(uuid.uuid4()), name="unmarked"),
+        Namespace("namespace1.0", NamespaceMode.raw, name="without label"),
+    )
+    assert [ns.name for ns in clean_up(host, MINE)] == ["mine"]
+    assert names(host) == ["other", "unmarked", "without label"]
+    assert clean_up_leftovers(host, {MINE.run_id, OTHER.run_id}) == ()
+    assert [ns.name for ns in clean_up_leftovers(host, {MINE.run_id})] == ["other"]
+    assert names(host) == ["unmarked", "without label"]
+
+
+def test_one_in_use_does_not_keep_the_others() -> None:
+    host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "held", "c")), busy="held")
+    with pytest.raises(BusyError, match="held"):
+        clean_up(host, MINE)
+    assert names(host) == ["held"]
+
+
+def test_destroying_what_is_foreign_takes_saying_so() -> None:
+    host = host_with(active(OTHER.new_uuid(), name="other"))
+    with pytest.raises(ForeignError):
+        destroy_owned(host, MINE, "other")
+    assert names(host) == ["other"]
+    assert destroy_owned(host, MINE, "other", foreign=True).name == "other"
+    assert names(host) == []
+
+
+def state(*namespaces: Namespace, free: int = 1 << 30, domains: tuple[str, ...] = ()) -> HostState:
+    region = Region("region0", Size(1 << 30), Size(free), namespaces=namespaces)
+    return HostState.of(Inventory((Bus("ndbus0", regions=(region,)),)), domains)
+
+
+def test_the_same_is_no_difference() -> None:
+    label = MINE.new_uuid()
+    before = state(active(label, dev="namespace0.1"))
+    assert before.difference(state(active(label, dev="namespace0.7"))) == ()
+
+
+def test_what_leaked_went_or_changed_has_a_line_each() -> None:
+    kept, gone, leaked = active(MINE.new_uuid(), name="kept"), active("g", name="gone"), active("l", name="leaked")
+    before = state(kept, gone, domains=("a", "b"))
+    after = state(replace(kept, mode=NamespaceMode.fsdax), leaked, free=512 * MiB, domains=("b", "c"))
+    difference = before.difference(after)
+    assert [line.split(" in ")[0] for line in difference[:3]] == [
+        "leaked: namespace leaked",
+        "gone: namespace gone",
+        "changed: namespace kept",
+    ]
+    assert difference[3:] == ("leaked: domain c", "gone: domain a", "changed: free in region0: 1GiB, now 512MiB")

@@ -1,0 +1,119 @@
+"""The hosts file is one that the library and pabot read; status shows what is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pabot.pabotlib import PabotLib
+
+from VpmemLibrary.cli import main
+from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.host.hosts_file import read_hosts
+from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, image_name
+from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.report import hosts_file, lab_status
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VPMEM_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("VPMEM_CACHE", str(tmp_path / "cache"))
+
+
+def put_host(name: str, port: int, image: str = "/cache/image-1") -> LabHost:
+    directory = Lab().directory / name
+    directory.mkdir(parents=True)
+    record = {"port": port, "uuid": "u", "image": image, "accelerator": "tcg", "accelerator_reason": "no /dev/kvm"}
+    (directory / "host.json").write_text(json.dumps(record))
+    return LabHost(directory)
+
+
+def test_the_hosts_file_is_read_by_the_library_and_by_pabot(tmp_path: Path) -> None:
+    hosts = [put_host("lab-1", 40001), put_host("lab-2", 40002)]
+    path = tmp_path / "hosts.dat"
+    path.write_text(hosts_file(hosts))
+    entries = read_hosts(path)
+    assert [(entry.name, entry.port) for entry in entries] == [("lab-1", 40001), ("lab-2", 40002)]
+    assert entries[0].guest_cmdline == GUEST_COMMAND_LINE
+    assert entries[0].may_initialize_labels
+    values = PabotLib()._parse_values(str(path))
+    assert values["lab-2"]["host_port"] == "40002"
+    assert values["lab-2"]["tags"] == ["vpmem"]
+
+
+def test_a_path_that_pabot_cannot_read_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="without %"):
+        hosts_file([put_host("lab-1", 40001, image="/cache%20/image-1")])
+
+
+def test_hosts_come_in_the_order_of_their_numbers() -> None:
+    for number in (10, 2, 1):
+        put_host(f"lab-{number}", 40000 + number)
+    assert [host.name for host in Lab().hosts()] == ["lab-1", "lab-2", "lab-10"]
+    assert Lab().host("lab-2").port == 40002
+    assert Lab().host().name == "lab-1"
+    with pytest.raises(NotFoundError, match=r"No lab host 'lab-3'\. There are: lab-1, lab-2, lab-10"):
+        Lab().host("lab-3")
+
+
+@pytest.mark.parametrize("number", [0, -1, 17, True])
+def test_a_number_of_hosts_that_makes_no_sense_is_refused(number: int) -> None:
+    with pytest.raises(InvalidValueError, match="a whole number from 1 to 16"):
+        Lab().up(number)
+    assert not Lab().directory.exists()
+
+
+def test_status_shows_crashed_hosts_half_made_hosts_and_a_broken_cache(tmp_path: Path) -> None:
+    assert lab_status(Lab())["ok"]
+    put_host("lab-1", 40001)
+    (Lab().directory / "lab-2").mkdir()
+    (tmp_path / "cache/image-1").mkdir(parents=True)
+    status = lab_status(Lab())
+    assert not status["ok"]
+    assert [host["alive"] for host in status["hosts"]] == [False]
+    assert status["unfinished"] == [str(Lab().directory / "lab-2")]
+    assert status["cache"][0]["faults"] == ["manifest.json is missing"]
+    result = CliRunner().invoke(main, ["lab", "status"])
+    assert result.exit_code == 1
+    assert "CRASHED" in result.output
+    assert "unfinished" in result.output
+    assert "BROKEN" in result.output
+
+
+def test_down_removes_crashed_and_half_made_hosts() -> None:
+    put_host("lab-1", 40001)
+    (Lab().directory / "lab-2").mkdir()
+    assert Lab().down() == ["lab-1", "lab-2"]
+    assert lab_status(Lab())["ok"]
+    assert list(Lab().directory.iterdir()) == []
+
+
+def test_clean_removes_what_neither_this_version_nor_a_host_uses(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    put_host("lab-1", 40001, image=str(cache / "image-used"))
+    names = (image_name(), "image-used", "image-old", "state-a", "state-b", "state-c", ".making-image-new")
+    for name in names:
+        (cache / name).mkdir(parents=True)
+    (cache / "state-a/image").write_text("image-used")
+    (cache / "state-b/image").write_text("image-old")
+    (cache / "acceleration.json").touch()
+    assert [path.name for path in Lab().clean()] == ["image-old", "state-b", "state-c"]
+    kept = {image_name(), "image-used", "state-a", ".making-image-new", "acceleration.json"}
+    assert {path.name for path in cache.iterdir()} == kept
+
+
+def test_an_error_is_shown_as_its_message_alone() -> None:
+    result = CliRunner().invoke(main, ["lab", "reset", "lab-7"])
+    assert result.exit_code == 1
+    assert result.output == "Error: No lab host 'lab-7'. There is none.\n"
+    result = CliRunner().invoke(main, ["lab", "hosts-file", "x.dat"])
+    assert "No lab host runs: vpmem lab up" in result.output
+
+
+def test_help_names_the_commands() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert "lab" in result.output
+    assert CliRunner().invoke(main, ["no-such"]).exit_code == 2
