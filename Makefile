@@ -1,0 +1,53 @@
+# Every target sets up what it needs: Debian packages (through sudo where needed), a virtual environment, the lab.
+#   make acceptance                    the suites on the built-in lab
+#   make acceptance HOSTS=hosts.dat    the suites on your own hosts
+#   make test                          linters, types, unit tests, and the integration tests on the lab
+
+SHELL := /bin/bash
+BIN := .venv/bin
+HOSTS ?=
+PROCESSES ?=
+SUITES ?= suites
+ROBOT_OPTIONS ?=
+PYTEST_OPTIONS ?=
+
+export HOSTS PROCESSES SUITES ROBOT_OPTIONS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup acceptance test lint unit integration bench soak docs clean
+
+help:
+	@grep -E '^# ' Makefile | cut -c3-
+
+setup:
+	@scripts/setup
+
+acceptance: setup
+	@scripts/acceptance
+
+test: setup lint unit integration
+
+lint:
+	$(BIN)/ruff format --check VpmemLibrary tests
+	$(BIN)/ruff check VpmemLibrary tests
+	$(BIN)/mypy
+	$(BIN)/robocop format --check --no-overwrite suites resources
+	$(BIN)/robocop check suites resources
+
+unit:
+	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)
+
+integration:
+	$(BIN)/pytest tests/integration $(PYTEST_OPTIONS)
+
+bench: setup
+	$(BIN)/pytest tests/benchmarks -s $(PYTEST_OPTIONS)
+
+soak: setup
+	$(BIN)/python -m VpmemLibrary.lab.soak
+
+docs: setup
+	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html
+
+clean:
+	rm -rf results/* .mypy_cache .ruff_cache .pytest_cache .hypothesis
