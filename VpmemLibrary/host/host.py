@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from VpmemLibrary.host.facts import HostFacts, read_facts
+from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.preflight import Preflight, check_facts
+from VpmemLibrary.host.regions import Regions
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport
 
 
@@ -27,6 +29,8 @@ class Host:
         self.alias = alias
         self.transport = transport
         self.ndctl = Ndctl(transport)
+        self.namespaces = Namespaces(self.ndctl)
+        self.regions = Regions(self.ndctl)
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command on the host; see `Transport.run`."""

@@ -27,7 +27,7 @@ def destroy_owned(host: Host, run: RunMark, namespace: Namespace | str, *, forei
     found = host.ndctl.namespace(namespace)
     if not foreign:
         run.require_own(found)
-    host.ndctl.destroy_namespace(found)
+    host.namespaces.destroy(found)
     return found
 
 
@@ -72,7 +72,7 @@ def _destroy_all(host: Host, namespaces: Iterable[Namespace]) -> tuple[Namespace
     failures = []
     for namespace in namespaces:
         try:
-            host.ndctl.destroy_namespace(namespace)
+            host.namespaces.destroy(namespace)
             destroyed.append(namespace)
         except VpmemError as error:  # the others go all the same; this one is told afterwards
             failures.append(error)

@@ -73,7 +73,7 @@ class NamespaceKeywords:
             Get Namespace Size    ${namespace}    ==    250MiB
         ```
         """
-        namespace = self._ndctl.create_namespace(
+        namespace = self._context.host.namespaces.create(
             region=region,
             mode=mode,
             size=None if size is ALL else size,
@@ -125,7 +125,7 @@ class NamespaceKeywords:
         ```
         """
         before = self._owned(namespace, foreign)
-        after = self._ndctl.reconfigure_namespace(
+        after = self._context.host.namespaces.reconfigure(
             before,
             mode=mode,
             map_location=_unless_default(mode, map, MapLocation.dev),
@@ -162,7 +162,7 @@ class NamespaceKeywords:
             Enable Namespace    ns_0
         ```
         """
-        return self._ndctl.disable_namespace(self._owned(namespace, foreign))
+        return self._context.host.namespaces.disable(self._owned(namespace, foreign))
 
     @keyword(tags=("namespace",))
     def enable_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> Namespace:
@@ -187,7 +187,7 @@ class NamespaceKeywords:
             Enable Namespace    ns_0
         ```
         """
-        return self._ndctl.enable_namespace(self._owned(namespace, foreign))
+        return self._context.host.namespaces.enable(self._owned(namespace, foreign))
 
     @keyword(tags=("namespace", "destructive"))
     def destroy_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> None:
@@ -215,7 +215,7 @@ class NamespaceKeywords:
             Namespace Should Not Exist    ns_0
         ```
         """
-        self._ndctl.destroy_namespace(self._owned(namespace, foreign))
+        self._context.host.namespaces.destroy(self._owned(namespace, foreign))
 
     @keyword(tags=("namespace", "getter"))
     def get_namespaces(self) -> tuple[Namespace, ...]:

@@ -212,7 +212,7 @@ class RegionKeywords:
         ```
         """
         before = self._ndctl.region(region)
-        after = self._ndctl.init_labels(before, version=version, overwrite=overwrite)
+        after = self._context.host.regions.initialize_labels(before, version=version, overwrite=overwrite)
         log_regions(f"{before.dev} before", (before,))
         log_regions(f"{after.dev} after", (after,))
         return after
@@ -235,7 +235,7 @@ class RegionKeywords:
         Suite Setup    Initialize Unlabeled Regions
         ```
         """
-        unlabeled = self._ndctl.unlabeled_regions()
+        unlabeled = self._context.host.regions.unlabeled()
         if unlabeled and not self._context.current.may_initialize_labels:
             logger.info(
                 f"Left without labels, as the hosts file does not say host_may_initialize_labels: "

@@ -40,9 +40,9 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
     bare: list[float] = []
     ours: list[float] = []
     try:
-        if any(region.dev == "region2" for region in host.ndctl.unlabeled_regions()):
-            host.ndctl.init_labels("region2")
-        namespace = host.ndctl.create_namespace(
+        if any(region.dev == "region2" for region in host.regions.unlabeled()):
+            host.regions.initialize_labels("region2")
+        namespace = host.namespaces.create(
             "region2", mode=NamespaceMode.devdax, size=Size(64 * MiB), uuid=run.new_uuid()
         )
         boot = BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline)

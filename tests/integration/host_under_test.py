@@ -28,9 +28,9 @@ def lab_settings() -> SshSettings:
 
 def labeled(host: Host) -> Host:
     """Return the host with labels in one region at least; the other regions stay as they are."""
-    unlabeled = host.ndctl.unlabeled_regions()
+    unlabeled = host.regions.unlabeled()
     if len(unlabeled) == len(host.ndctl.inventory().regions):
-        host.ndctl.init_labels(unlabeled[0])
+        host.regions.initialize_labels(unlabeled[0])
     return host
 
 

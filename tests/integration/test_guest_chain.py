@@ -54,9 +54,9 @@ def bench(lab_hosts: Path) -> Iterator[Bench]:
     run = RunMark.of_this_run()
     guest = None
     try:
-        if any(region.dev == "region1" for region in host.ndctl.unlabeled_regions()):
-            host.ndctl.init_labels("region1")
-        namespace = host.ndctl.create_namespace(
+        if any(region.dev == "region1" for region in host.regions.unlabeled()):
+            host.regions.initialize_labels("region1")
+        namespace = host.namespaces.create(
             "region1",
             mode=NamespaceMode.devdax,
             map_location=MapLocation.mem,
@@ -131,7 +131,7 @@ def test_the_host_reads_what_the_guest_wrote(bench: Bench) -> None:
 
 def test_a_namespace_under_a_guest_cannot_be_destroyed(bench: Bench) -> None:
     with pytest.raises(BusyError, match="qemu"):
-        bench.host.ndctl.destroy_namespace(bench.namespace)
+        bench.host.namespaces.destroy(bench.namespace)
     assert bench.host.ndctl.namespace(bench.namespace).active
 
 

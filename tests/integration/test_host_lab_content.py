@@ -70,7 +70,7 @@ def namespaces(lab_transport: SshTransport) -> Iterator[dict[NamespaceMode, Name
     run = RunMark.of_this_run()
     try:
         yield {
-            mode: host.ndctl.create_namespace(region, mode=mode, size=Size(16 * MiB), uuid=run.new_uuid())
+            mode: host.namespaces.create(region, mode=mode, size=Size(16 * MiB), uuid=run.new_uuid())
             for mode in NamespaceMode
         }
     finally:

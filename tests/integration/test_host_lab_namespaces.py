@@ -65,7 +65,7 @@ def test_the_usable_size_is_the_predicted_one(
     host: Host, region: str, run: RunMark, shape: tuple[NamespaceMode, MapLocation | None], size: int
 ) -> None:
     mode, where = shape
-    made = host.ndctl.create_namespace(
+    made = host.namespaces.create(
         region, mode=mode, size=Size(size), map_location=where, name="sized", uuid=run.new_uuid()
     )
     assert made.size == predict_usable_size(Size(size), mode=mode, map_location=where)
@@ -78,7 +78,7 @@ def test_the_usable_size_is_the_predicted_one(
 
 @pytest.mark.parametrize("sector_size", [512, 528, 4096, 4160])
 def test_the_usable_size_of_every_kind_of_sector(host: Host, region: str, run: RunMark, sector_size: int) -> None:
-    made = host.ndctl.create_namespace(
+    made = host.namespaces.create(
         region, mode=NamespaceMode.sector, size=Size(32 * MiB), sector_size=sector_size, uuid=run.new_uuid()
     )
     assert made.size == predict_usable_size(Size(32 * MiB), mode=NamespaceMode.sector, sector_size=sector_size)
@@ -99,21 +99,21 @@ def test_a_wrong_request_changes_nothing(
     host: Host, region: str, options: dict[str, object], error: type[VpmemError]
 ) -> None:
     with pytest.raises(error):
-        host.ndctl.create_namespace(**{"region": region, "mode": DEVDAX, **options})  # type: ignore[arg-type]
+        host.namespaces.create(**{"region": region, "mode": DEVDAX, **options})  # type: ignore[arg-type]
 
 
 def test_a_region_without_labels_is_refused(host: Host) -> None:
-    unlabeled = host.ndctl.unlabeled_regions()
+    unlabeled = host.regions.unlabeled()
     if not unlabeled:
         pytest.skip("every region of this host has labels: reset the lab")
     with pytest.raises(UnsupportedError, match="no labels"):
-        host.ndctl.create_namespace(unlabeled[-1], mode=DEVDAX, size=Size(64 * MiB))
+        host.namespaces.create(unlabeled[-1], mode=DEVDAX, size=Size(64 * MiB))
 
 
 def test_what_a_create_that_fails_in_the_kernel_leaves_is_removed(host: Host, region: str, run: RunMark) -> None:
     """1 GiB of alignment in 16 MiB of namespace: ndctl takes the labels first, then the kernel refuses the map."""
     with pytest.raises(VpmemError):
-        host.ndctl.create_namespace(
+        host.namespaces.create(
             region, mode=DEVDAX, size=Size(16 * MiB), align=Size(GiB), uuid=run.new_uuid(), name="half"
         )
     with pytest.raises(NotFoundError):
@@ -121,42 +121,42 @@ def test_what_a_create_that_fails_in_the_kernel_leaves_is_removed(host: Host, re
 
 
 def test_a_reconfigured_namespace_keeps_its_name_and_the_mark(host: Host, region: str, run: RunMark) -> None:
-    made = host.ndctl.create_namespace(region, mode=DEVDAX, size=Size(64 * MiB), name="kept", uuid=run.new_uuid())
+    made = host.namespaces.create(region, mode=DEVDAX, size=Size(64 * MiB), name="kept", uuid=run.new_uuid())
     for mode in (NamespaceMode.fsdax, NamespaceMode.sector, DEVDAX):
-        made = host.ndctl.reconfigure_namespace(made, mode=mode, uuid=run.new_uuid())
+        made = host.namespaces.reconfigure(made, mode=mode, uuid=run.new_uuid())
         assert (made.mode, made.name, run.owns(made)) == (mode, "kept", True)
 
 
 def test_disabling_and_enabling_keeps_identity_and_bytes(host: Host, region: str, run: RunMark) -> None:
     store = ContentStore(host.transport)
-    made = host.ndctl.create_namespace(region, mode=DEVDAX, size=Size(16 * MiB), name="off", uuid=run.new_uuid())
+    made = host.namespaces.create(region, mode=DEVDAX, size=Size(16 * MiB), name="off", uuid=run.new_uuid())
     pattern = Pattern("kept", length=made.size)
     store.write(made.device, pattern)
-    disabled = host.ndctl.disable_namespace(made)
+    disabled = host.namespaces.disable(made)
     assert not disabled.active
     assert disabled.label_uuid == made.label_uuid
-    again = host.ndctl.enable_namespace(disabled)
+    again = host.namespaces.enable(disabled)
     assert (again.uuid, again.name, again.size) == (made.uuid, made.name, made.size)
     store.verify(again.device, pattern).require()
 
 
 def test_a_mounted_and_a_mapped_namespace_are_not_destroyed(host: Host, region: str, run: RunMark) -> None:
-    disk = host.ndctl.create_namespace(
+    disk = host.namespaces.create(
         region, mode=NamespaceMode.fsdax, size=Size(64 * MiB), name="mounted", uuid=run.new_uuid()
     )
     host.run(["mkfs.ext4", "-q", disk.device]).check()
     host.run(["mount", disk.device, "/mnt"]).check()
     try:
         with pytest.raises(BusyError, match="mounted at /mnt"):
-            host.ndctl.destroy_namespace(disk)
+            host.namespaces.destroy(disk)
     finally:
         host.run(["umount", "/mnt"]).check()
-    dax = host.ndctl.create_namespace(region, mode=DEVDAX, size=Size(16 * MiB), name="open", uuid=run.new_uuid())
+    dax = host.namespaces.create(region, mode=DEVDAX, size=Size(16 * MiB), name="open", uuid=run.new_uuid())
     holder = host.transport.stream(["sh", "-c", 'exec 3<"$1"; echo held; cat', "sh", dax.device])
     try:
         assert holder.recv(100) == b"held\n"
         with pytest.raises(BusyError, match=r"process [0-9]+"):
-            host.ndctl.destroy_namespace(dax)
+            host.namespaces.destroy(dax)
         assert host.ndctl.namespace(dax).active
     finally:
         holder.close()
@@ -166,13 +166,13 @@ def test_neighbours_keep_every_byte_and_the_gap_is_used_again(host: Host, region
     store = ContentStore(host.transport)
     made: list[Namespace] = []
     for name in ("left", "middle", "right"):
-        namespace = host.ndctl.create_namespace(
+        namespace = host.namespaces.create(
             region, mode=NamespaceMode.raw, size=Size(32 * MiB), name=name, uuid=run.new_uuid()
         )
         store.write(namespace.device, Pattern(name, length=32 * MiB))
         made.append(namespace)
     before = host.ndctl.region(region)
-    host.ndctl.destroy_namespace(made[1])
+    host.namespaces.destroy(made[1])
     assert host.ndctl.region(region).available_size == before.available_size + 32 * MiB
     for namespace in (made[0], made[2]):
         store.verify(namespace.device, Pattern(namespace.name, length=32 * MiB)).require()
@@ -184,7 +184,7 @@ def test_creates_at_once_in_one_region_all_succeed(host: Host, region: str, run:
     def work(number: int) -> None:
         with SshTransport(host.transport.settings) as transport:  # type: ignore[attr-defined]
             try:
-                Host("worker", transport).ndctl.create_namespace(
+                Host("worker", transport).namespaces.create(
                     region, mode=DEVDAX, size=Size(16 * MiB), name=f"at-once-{number}", uuid=run.new_uuid()
                 )
             except VpmemError as error:
@@ -206,20 +206,20 @@ def test_labels_of_both_versions(host: Host, region: str) -> None:
     if found.namespaces:
         pytest.skip(f"{region} has namespaces, which this test would end")
     with pytest.raises(InvalidValueError, match="overwrite"):
-        host.ndctl.init_labels(region)
+        host.regions.initialize_labels(region)
     try:
-        host.ndctl.init_labels(region, version="1.1", overwrite=True)
-        made = host.ndctl.create_namespace(region, mode=NamespaceMode.sector, size=Size(64 * MiB))
+        host.regions.initialize_labels(region, version="1.1", overwrite=True)
+        made = host.namespaces.create(region, mode=NamespaceMode.sector, size=Size(64 * MiB))
         assert made.size == predict_usable_size(Size(64 * MiB), mode=NamespaceMode.sector, label_version="1.1")
-        host.ndctl.destroy_namespace(made)
+        host.namespaces.destroy(made)
     finally:
-        assert host.ndctl.init_labels(region, overwrite=True).available_size == found.available_size
+        assert host.regions.initialize_labels(region, overwrite=True).available_size == found.available_size
 
 
 def test_a_region_goes_and_comes_back(host: Host, region: str, run: RunMark) -> None:
-    made = host.ndctl.create_namespace(region, mode=DEVDAX, size=Size(16 * MiB), name="there", uuid=run.new_uuid())
+    made = host.namespaces.create(region, mode=DEVDAX, size=Size(16 * MiB), name="there", uuid=run.new_uuid())
     try:
-        assert host.ndctl.disable_region(region).state == "disabled"
+        assert host.regions.disable(region).state == "disabled"
     finally:
-        assert host.ndctl.enable_region(region).state == ""
+        assert host.regions.enable(region).state == ""
     assert host.ndctl.namespace(made).name == "there"

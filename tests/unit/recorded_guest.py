@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +36,17 @@ def inventory() -> Inventory:
     """Return what the guest's own ndctl listed."""
     recorded = json.loads((DATA / "ndctl-81_guest.json").read_text())
     return decode_inventory(CommandResult(tuple(recorded["argv"]), 0, recorded["stdout"].encode(), b"", 0.1))
+
+
+class Inside:
+    """In the place of the way into the guest: answers the one command that was recorded."""
+
+    name = "recorded"
+
+    def run(self, argv: Sequence[str], **_: object) -> CommandResult:
+        """Return what the guest's kernel said."""
+        recorded = json.loads((DATA / "linux-6.12.117+deb13-cloud-amd64_inside.json").read_text())
+        return CommandResult(tuple(argv), 0, recorded["stdout"].encode(), b"", 0.1)
+
+
+inside: Any = Inside()

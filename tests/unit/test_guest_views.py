@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recorded_guest import COMMAND_LINE, LARGE, LIVE_XML, SMALL, inventory, monitor
+from recorded_guest import COMMAND_LINE, INACTIVE_XML, LARGE, LIVE_XML, SMALL, inside, inventory, monitor
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, ViewsDisagreeError
 from VpmemLibrary.guest.argv import argv_devices
+from VpmemLibrary.guest.inside import inside_devices
 from VpmemLibrary.guest.prediction import backing_offset, configured_size, guest_region_size, label_area_offset
 from VpmemLibrary.guest.qmp import qmp_devices
-from VpmemLibrary.guest.views import compare, guest_view, region_of_handle
+from VpmemLibrary.guest.views import compare, region_of_handle
 from VpmemLibrary.guest.xml import read_devices
 from VpmemLibrary.sizes import MiB, Size
 
@@ -20,13 +21,13 @@ Views = dict[str, Any]
 
 
 def readings() -> Views:
-    regions = {device.slot: region_of_handle(inventory(), device.handle or 0) for device in (LARGE, SMALL)}
     return {
         "asked": (LARGE, SMALL),
         "xml": read_devices(LIVE_XML),
         "argv": argv_devices(COMMAND_LINE),
         "qmp": qmp_devices(monitor),
-        "inside": {slot: guest_view(region, read_only=False) for slot, region in regions.items()},
+        "inside": inside_devices(inside),
+        "inactive": read_devices(INACTIVE_XML),
     }
 
 
@@ -39,11 +40,18 @@ def test_the_views_of_a_real_guest_agree() -> None:
     large.require()
     small.require()
     for agreement in (large, small):
-        assert list(agreement.views) == ["asked for", "live XML", "QEMU command line", "QMP", "guest's kernel"]
+        assert list(agreement.views) == [
+            "asked for",
+            "live XML",
+            "inactive XML",
+            "QEMU command line",
+            "QMP",
+            "guest's kernel",
+        ]
         stated = {field: sum(field in view for view in agreement.views.values()) for field in agreement.fields}
-        assert min(stated[field] for field in ("path", "size", "label size", "shared", "pmem", "align")) == 4
+        assert min(stated[field] for field in ("path", "size", "label size", "shared", "pmem", "align")) == 5
         assert stated["region size"] == 3
-        assert stated["readonly"] == 5
+        assert stated["readonly"] == 6
 
 
 @pytest.mark.parametrize("view", ["argv", "qmp"])

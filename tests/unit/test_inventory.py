@@ -92,7 +92,7 @@ class Shelf:
     def namespace(self, which: Namespace | str) -> Namespace:
         return next(ns for ns in self.namespaces if which in (ns, ns.name))
 
-    def destroy_namespace(self, namespace: Namespace) -> None:
+    def destroy(self, namespace: Namespace) -> None:
         if namespace.name == self._busy:
             raise BusyError(f"{namespace.name} is in use")
         self.namespaces.remove(namespace)
@@ -100,7 +100,7 @@ class Shelf:
 
 def host_with(*namespaces: Namespace, busy: str = "") -> Host:
     host = Host("here", LocalTransport())
-    host.ndctl = Shelf(*namespaces, busy=busy)  # type: ignore[assignment]
+    host.ndctl = host.namespaces = Shelf(*namespaces, busy=busy)  # type: ignore[assignment]
     return host
 
 

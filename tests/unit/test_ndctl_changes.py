@@ -27,8 +27,10 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.decode import LIST_COMMAND, decode_inventory
 from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked, status_of
+from VpmemLibrary.host.regions import Regions
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import GiB, MiB, Size
@@ -149,23 +151,23 @@ def test_a_wrong_request_is_refused_before_anything_is_changed(
 ) -> None:
     machine = Machine("modes")
     with pytest.raises(error, match=text):
-        Ndctl(machine).create_namespace(**{"region": "region0", "mode": DEVDAX, **options})  # type: ignore[arg-type]
+        Namespaces(Ndctl(machine)).create(**{"region": "region0", "mode": DEVDAX, **options})  # type: ignore[arg-type]
     assert machine.asked == []
 
 
 def test_a_region_without_labels_is_refused_with_the_mend() -> None:
     machine = Machine("unlabeled", nstype="4")
-    with pytest.raises(UnsupportedError, match="init_labels"):
-        Ndctl(machine).create_namespace("region3", mode=DEVDAX)
+    with pytest.raises(UnsupportedError, match="initialize_labels"):
+        Namespaces(Ndctl(machine)).create("region3", mode=DEVDAX)
     assert machine.asked == []
-    assert [region.dev for region in Ndctl(machine).unlabeled_regions()] == ["region3"]
+    assert [region.dev for region in Regions(Ndctl(machine)).unlabeled()] == ["region3"]
 
 
 def test_a_create_is_proven_by_another_listing() -> None:
     identity = str(uuid.uuid4())
     machine = Machine("modes", with_namespace("modes", identity, disabled=False))
     machine.answers["create-namespace"] = [left(0, "{}")]
-    created = Ndctl(machine).create_namespace(
+    created = Namespaces(Ndctl(machine)).create(
         "region0", mode=NamespaceMode.raw, size=Size(64 * MiB), name="of-raw", uuid=identity
     )
     assert (created.name, created.label_uuid) == ("of-raw", identity)
@@ -184,7 +186,7 @@ def test_what_a_failed_create_left_is_removed_and_nothing_else(failure: CommandR
     machine.answers["create-namespace"] = [failure]
     machine.answers["destroy-namespace"] = [left(0, stderr="destroyed 1 namespace")]
     with pytest.raises(CommandError):
-        Ndctl(machine).create_namespace("region0", mode=NamespaceMode.sector, uuid=identity)
+        Namespaces(Ndctl(machine)).create("region0", mode=NamespaceMode.sector, uuid=identity)
     assert [command[3:] for command in machine.asked if command[3] != "create-namespace"] == [
         ("destroy-namespace", "namespace0.4")
     ]
@@ -194,7 +196,7 @@ def test_a_failed_create_that_left_nothing_removes_nothing() -> None:
     machine = Machine("modes")
     machine.answers["create-namespace"] = [recorded("create-misaligned")]
     with pytest.raises(CommandError, match="EINVAL"):
-        Ndctl(machine).create_namespace("region0", mode=DEVDAX, size=Size(64 * MiB))
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(64 * MiB))
     assert len(machine.asked) == 1
 
 
@@ -203,22 +205,22 @@ def test_no_space_is_told_apart_from_no_device() -> None:
     machine = Machine("modes", full)
     machine.answers["create-namespace"] = [recorded("create-too-large")]
     with pytest.raises(NoSpaceError, match="nothing of it is free"):
-        Ndctl(machine).create_namespace("region0", mode=DEVDAX, size=Size(64 * MiB))
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(64 * MiB))
     machine = Machine("modes")
     machine.answers["create-namespace"] = [recorded("create-no-region")]
     with pytest.raises(CommandError, match="ENODEV") as caught:
-        Ndctl(machine).create_namespace("region0", mode=DEVDAX, size=Size(64 * MiB))
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(64 * MiB))
     assert not isinstance(caught.value, OutOfSpaceError)
 
 
 def test_one_in_use_is_neither_disabled_nor_destroyed() -> None:
     machine = Machine("modes", users="process 7 (qemu-system-x86)\nmounted at /mnt\n")
     with pytest.raises(BusyError, match=r"process 7 \(qemu-system-x86\), mounted at /mnt"):
-        Ndctl(machine).destroy_namespace("of-devdax")
+        Namespaces(Ndctl(machine)).destroy("of-devdax")
     with pytest.raises(BusyError):
-        Ndctl(machine).disable_region("region0")
+        Regions(Ndctl(machine)).disable("region0")
     with pytest.raises(BusyError):
-        Ndctl(machine).init_labels("region0", overwrite=True)
+        Regions(Ndctl(machine)).initialize_labels("region0", overwrite=True)
     assert machine.asked == []
 
 
@@ -226,7 +228,7 @@ def test_one_that_ndctl_finds_in_use_is_not_destroyed() -> None:
     machine = Machine("modes")
     machine.answers["disable-namespace"] = [recorded("disable-mounted")]
     with pytest.raises(DeviceBusyError, match="Device or resource busy"):
-        Ndctl(machine).destroy_namespace("of-fsdax")
+        Namespaces(Ndctl(machine)).destroy("of-fsdax")
     assert [command[3] for command in machine.asked] == ["disable-namespace"]
 
 
@@ -235,24 +237,24 @@ def test_a_destroy_that_changed_nothing_is_a_failure_whatever_its_status() -> No
     machine.answers["disable-namespace"] = [left(0)]
     machine.answers["destroy-namespace"] = [left(0, stderr="destroyed 1 namespace")]
     with pytest.raises(CommandError, match="still there though ndctl reports success"):
-        Ndctl(machine).destroy_namespace("of-fsdax")
+        Namespaces(Ndctl(machine)).destroy("of-fsdax")
 
 
 def test_an_enable_that_exits_0_and_enables_nothing_is_a_failure() -> None:
     machine = Machine("region-disabled")
     machine.answers["enable-region"] = [recorded("enable-region-absent")]
     with pytest.raises(CommandError, match="enabled 0 regions"):
-        Ndctl(machine).enable_region("region0")
+        Regions(Ndctl(machine)).enable("region0")
 
 
 def test_labels_are_not_ended_unless_told_so_in_words() -> None:
     machine = Machine("modes")
     with pytest.raises(InvalidValueError, match=r"of-fsdax \(namespace0\.0\)"):
-        Ndctl(machine).init_labels("region0")
+        Regions(Ndctl(machine)).initialize_labels("region0")
     with pytest.raises(InvalidValueError, match="labels, without a namespace"):
-        Ndctl(Machine("labeled-empty")).init_labels("region0")
+        Regions(Ndctl(Machine("labeled-empty"))).initialize_labels("region0")
     with pytest.raises(InvalidValueError, match=r"1\.1 or 1\.2"):
-        Ndctl(machine).init_labels("region0", version="2.0", overwrite=True)
+        Regions(Ndctl(machine)).initialize_labels("region0", version="2.0", overwrite=True)
     assert machine.asked == []
 
 
@@ -262,7 +264,7 @@ def test_a_region_is_enabled_again_when_its_labels_could_not_be_made() -> None:
     machine.answers["init-labels"] = [recorded("init-labels-again")]
     machine.answers["enable-region"] = [recorded("enable-region")]
     with pytest.raises(CommandError, match="initialise the labels of nmem0"):
-        Ndctl(machine).init_labels("region0", overwrite=True)
+        Regions(Ndctl(machine)).initialize_labels("region0", overwrite=True)
     assert [command[3] for command in machine.asked] == ["disable-region", "init-labels", "enable-region"]
 
 

@@ -35,11 +35,11 @@ def main(hosts: str) -> None:
     link = LibvirtLink(host.transport)
     run = RunMark.of_this_run()
     guest = None
-    for region in host.ndctl.unlabeled_regions():
-        host.ndctl.init_labels(region)
+    for region in host.regions.unlabeled():
+        host.regions.initialize_labels(region)
     try:
         namespaces = [
-            host.ndctl.create_namespace(
+            host.namespaces.create(
                 "region0", mode=NamespaceMode.devdax, map_location=MapLocation.mem, size=Size(size * MiB), name=name,
                 uuid=run.new_uuid(),
             )
