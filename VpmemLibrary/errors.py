@@ -16,6 +16,10 @@ class VpmemError(Exception):
 
     ROBOT_SUPPRESS_NAME = True
 
+    def add(self, more: str) -> None:
+        """Add a line to the message: what was found out after the failure."""
+        self.args = (f"{self}\n{more}", *self.args[1:])
+
 
 class InvalidValueError(VpmemError, ValueError):
     """An argument that cannot be used; nothing was changed.

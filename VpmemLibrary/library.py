@@ -12,6 +12,7 @@ from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
 from VpmemLibrary.keywords.guests import GuestKeywords
+from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
@@ -101,6 +102,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         super().__init__(
             [
                 HostKeywords(context),
+                HostSetupKeywords(context),
                 RegionKeywords(context),
                 NamespaceKeywords(context),
                 ContentKeywords(context),

@@ -29,6 +29,13 @@ class MapLocation(StrEnum):
     dev = "dev"
 
 
+class DaxMode(StrEnum):
+    """How a device-DAX instance is used, as in ``daxctl reconfigure-device --mode``."""
+
+    devdax = "devdax"
+    system_ram = "system-ram"
+
+
 @dataclass(frozen=True, slots=True)
 class Dimm:
     """One NVDIMM (``nmemN``); `handle` is its NFIT handle, the stable key of a device in a guest."""
@@ -42,7 +49,7 @@ class Dimm:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that decoding ten thousand of them can fill each at once
 class Namespace:
     """One namespace; `size` is usable bytes, `uuid` its identity (device names change between boots).
 
@@ -133,6 +140,24 @@ class DaxDevice:
     align: Size | None = None
     target_node: int | None = None
     state: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaxRegion:
+    """One device-DAX region as daxctl has it: the capacity of one or more device-DAX instances.
+
+    A static one is a devdax namespace and has one instance of a fixed size; from a dynamic one (special-purpose memory,
+    CXL) instances are cut. `path` is in sysfs.
+    """
+
+    id: int
+    path: str = ""
+    size: Size = Size(0)
+    available_size: Size = Size(0)
+    align: Size | None = None
+    dynamic: bool = False
+    devices: tuple[DaxDevice, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

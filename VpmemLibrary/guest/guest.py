@@ -504,6 +504,11 @@ def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[G
             yield guest
 
 
+def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
+    return [(name, read_mark(xml)) for name, xml in _running(link)]
+
+
 def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
     """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
 
@@ -521,11 +526,7 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
     wanted = [device.path for device in devices]
     if not wanted:
         return
-    running = link.call(
-        "list running guests",
-        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
-    )
-    taken = [(device.path, owner) for owner, xml in running if owner != name for device in read_devices(xml)]
+    taken = [(device.path, owner) for owner, xml in _running(link) if owner != name for device in read_devices(xml)]
     if not taken:
         return
     identities = backing_identities(host, [*wanted, *(path for path, _ in taken)])
@@ -535,6 +536,14 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
             theirs, owner = owners[identities[path]]
             known = "" if theirs == path else f", as {theirs}"
             raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
+
+
+def _running(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name and the live XML of every guest that runs."""
+    return link.call(
+        "list running guests",
+        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
+    )
 
 
 def _define(

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Bus, DaxDevice, Dimm, Inventory, MapLocation, Namespace, NamespaceMode, Region
+from VpmemLibrary.model import Bus, DaxDevice, DaxRegion, Dimm, Inventory, MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import Size
 
 LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
@@ -23,8 +23,13 @@ LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
 DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
 """Lists every device-DAX instance, disabled ones too."""
 
+DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
+"""Lists every device-DAX region with its instances, disabled ones too."""
+
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _FLAG = "flag_"
+_MODES = {str(mode): mode for mode in NamespaceMode}
+_MAPS = {str(where): where for where in MapLocation}
 
 
 def decode_inventory(result: CommandResult) -> Inventory:
@@ -50,6 +55,17 @@ def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
     """
     devices = [_dax_device(_Fields(result, "device", item)) for item in _items(result)]
     return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
+
+
+def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
+    """Return what ``daxctl list -RD`` printed; nothing printed is an empty tuple.
+
+    daxctl does not tell static regions from dynamic ones, so all of them read as static.
+
+    Raises:
+        UnreadableOutputError: It is not what daxctl prints.
+    """
+    return tuple(_dax_region(_Fields(result, "region", item)) for item in _items(result))
 
 
 def _items(result: CommandResult) -> list[Any]:
@@ -105,45 +121,38 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
         bus=bus,
         provider=provider,
         dimms=tuple(mapping.required("dimm") for mapping in mappings),
-        namespaces=tuple(
-            sorted((ns for ns in namespaces if not _is_seed(ns)), key=lambda namespace: _by_number(namespace.dev))
-        ),
+        namespaces=tuple(sorted((ns for ns in namespaces if not _is_seed(ns)), key=_by_last_number)),
         extra=fields.rest(),
     )
 
 
 def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
-    chardev = fields.text("chardev") or next(
-        (
-            device.text("chardev")
-            for dax_region in fields.children("daxregion", "daxregion", keep=True)
-            for device in dax_region.children("devices", "device")
-        ),
-        "",
-    )
-    return Namespace(
+    namespace = object.__new__(Namespace)
+    # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
+    vars(namespace).update(
         dev=fields.required("dev"),
-        mode=fields.member("mode", NamespaceMode),
+        mode=fields.member("mode", _MODES),
         size=fields.size("size") or Size(0),
         name=fields.text("name"),
         uuid=fields.uuid("uuid"),
         raw_uuid=fields.uuid("raw_uuid"),
-        map=fields.member("map", MapLocation),
+        map=fields.member("map", _MAPS),
         align=fields.size("align"),
         sector_size=fields.number("sector_size"),
         blockdev=fields.text("blockdev"),
-        chardev=chardev,
+        chardev=fields.text("chardev") or fields.dax_device(),
         state=fields.text("state"),
         numa_node=fields.number("numa_node"),
         region=region,
         bus=bus,
         extra=fields.rest(),
     )
+    return namespace
 
 
 def _is_seed(namespace: Namespace) -> bool:
     """Whether it is the empty one that the kernel keeps in each region for the next create."""
-    return not namespace.active and namespace.size == 0 and not namespace.uuid
+    return not namespace.uuid and namespace.size == 0 and not namespace.active
 
 
 def _dax_device(fields: _Fields) -> DaxDevice:
@@ -158,21 +167,38 @@ def _dax_device(fields: _Fields) -> DaxDevice:
     )
 
 
+def _dax_region(fields: _Fields) -> DaxRegion:
+    devices = [_dax_device(item) for item in fields.children("devices", "device")]
+    return DaxRegion(
+        id=int(fields.required("id")),
+        path=fields.text("path"),
+        size=fields.size("size") or Size(0),
+        available_size=fields.size("available_size") or Size(0),
+        align=fields.size("align"),
+        devices=tuple(sorted(devices, key=lambda device: _by_number(device.chardev))),
+        extra=fields.rest(),
+    )
+
+
 Member = TypeVar("Member", bound=StrEnum)
 
 
 class _Fields:
     """One JSON object; what is taken from it is not in its rest."""
 
+    __slots__ = ("_left", "_result", "_what")
+
     def __init__(self, result: CommandResult, what: str, item: object) -> None:
         self._result = result
         self._what = what
         if not isinstance(item, dict):
             raise self._unreadable(f"a {what} should be an object, not {item!r}")
-        self._left: dict[str, Any] = dict(item)
+        self._left: dict[str, Any] = item  # parsed for this alone, so it may be taken apart
 
     def text(self, key: str) -> str:
-        value = self._left.pop(key, None)
+        value = self._left.pop(key, "")
+        if type(value) is str:
+            return value
         if value is None:
             return ""
         if isinstance(value, (dict, list)):
@@ -185,15 +211,13 @@ class _Fields:
         raise self._unreadable(f"a {self._what} has no {key}")
 
     def uuid(self, key: str) -> str:
-        text = self.text(key).lower()
-        return "" if text == _NO_UUID else text
+        text = self.text(key)
+        return "" if text == _NO_UUID else text.lower()
 
     def number(self, key: str) -> int | None:
         """A whole number, also when it is written as a text, decimal or hexadecimal."""
         value = self._left.pop(key, None)
-        if value is None:
-            return None
-        if isinstance(value, int) and not isinstance(value, bool):
+        if value is None or type(value) is int:
             return value
         if isinstance(value, str):
             try:
@@ -210,13 +234,24 @@ class _Fields:
             raise self._unreadable(f"{key} of a {self._what} should not be negative: {value}")
         return Size(value)
 
-    def member(self, key: str, kind: type[Member]) -> Member | None:
+    def member(self, key: str, members: Mapping[str, Member]) -> Member | None:
         """A member of an enumeration; a value that it does not have stays in the rest."""
-        for member in kind:
-            if self._left.get(key) == member:
-                del self._left[key]
-                return member
-        return None
+        value = self._left.get(key)
+        if type(value) is not str or value not in members:
+            return None
+        del self._left[key]
+        return members[value]
+
+    def dax_device(self) -> str:
+        """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
+        if "daxregion" not in self._left:
+            return ""
+        nodes = (
+            device.text("chardev")
+            for dax_region in self.children("daxregion", "daxregion", keep=True)
+            for device in dax_region.children("devices", "device", keep=True)
+        )
+        return next(nodes, "")
 
     def flags(self) -> tuple[str, ...]:
         """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
@@ -229,7 +264,8 @@ class _Fields:
         value = self._left.get(key) if keep else self._left.pop(key, None)
         if value is None:
             return []
-        return [_Fields(self._result, what, item) for item in (value if isinstance(value, list) else [value])]
+        items = value if isinstance(value, list) else [value]
+        return [_Fields(self._result, what, dict(item) if keep and isinstance(item, dict) else item) for item in items]
 
     def rest(self) -> Mapping[str, object]:
         return self._left
@@ -240,3 +276,8 @@ class _Fields:
 
 def _by_number(dev: str) -> tuple[list[int], str]:
     return [int(digits) for digits in re.findall(r"[0-9]+", dev)], dev
+
+
+def _by_last_number(namespace: Namespace) -> tuple[int, str]:
+    """The order of one region's namespaces: their names differ in the last number alone, and a longer one is larger."""
+    return len(namespace.dev), namespace.dev

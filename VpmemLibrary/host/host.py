@@ -18,6 +18,7 @@ class Host:
     Args:
         alias: The name by which suites know it.
         transport: The way to it.
+        timeout: Seconds that one command of ndctl's may take.
 
     Example::
 
@@ -25,10 +26,10 @@ class Host:
         host.ndctl.inventory()
     """
 
-    def __init__(self, alias: str, transport: Transport) -> None:
+    def __init__(self, alias: str, transport: Transport, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self.alias = alias
         self.transport = transport
-        self.ndctl = Ndctl(transport)
+        self.ndctl = Ndctl(transport, timeout=timeout)
         self.namespaces = Namespaces(self.ndctl)
         self.regions = Regions(self.ndctl)
 

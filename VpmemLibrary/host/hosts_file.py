@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import configparser
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import Transport
 
 LOCAL = "local"
@@ -40,7 +42,9 @@ _FIELDS = {
     "host_known_hosts",
     "host_password_env",
     "host_sudo",
+    "host_through",
     "host_may_initialize_labels",
+    "host_may_reboot",
     "guest_kernel",
     "guest_initrd",
     "guest_cmdline",
@@ -61,7 +65,9 @@ class HostEntry:
         known_hosts: The file that holds the host's key; without one the user's own.
         password_env: The environment variable that holds the password, so that none stands in a file.
         sudo: Whether commands are run through sudo.
+        through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
+        may_reboot: Whether tests may reboot it.
         guest_kernel: A kernel on the host that guests boot from.
         guest_initrd: Its initramfs.
         guest_cmdline: Its command line.
@@ -76,7 +82,9 @@ class HostEntry:
     known_hosts: Path | None = None
     password_env: str = ""
     sudo: bool = False
+    through: tuple[str, ...] = ()
     may_initialize_labels: bool = False
+    may_reboot: bool = False
     guest_kernel: str = ""
     guest_initrd: str = ""
     guest_cmdline: str = ""
@@ -139,6 +147,11 @@ def transport_to(entry: HostEntry) -> Transport:
     Raises:
         InvalidValueError: The environment variable that should hold the password is not set.
     """
+    direct = _direct_transport_to(entry)
+    return ThroughTransport(direct, entry.through) if entry.through else direct
+
+
+def _direct_transport_to(entry: HostEntry) -> Transport:
     if entry.address == LOCAL:
         return LocalTransport(sudo=entry.sudo, name=entry.name)
     password = os.environ.get(entry.password_env) if entry.password_env else None
@@ -177,7 +190,9 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         known_hosts=_path(fields.get("host_known_hosts", "")),
         password_env=fields.get("host_password_env", ""),
         sudo=_boolean(where, "host_sudo", fields),
+        through=_words(where, "host_through", fields),
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
+        may_reboot=_boolean(where, "host_may_reboot", fields),
         guest_kernel=fields.get("guest_kernel", ""),
         guest_initrd=fields.get("guest_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),
@@ -193,6 +208,16 @@ def _port(where: str, value: str) -> int:
 
 def _path(value: str) -> Path | None:
     return Path(value).expanduser() if value else None
+
+
+def _words(where: str, field: str, fields: dict[str, str]) -> tuple[str, ...]:
+    value = fields.get(field, "")
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{field} of {where}", value, f"a program and its arguments, quoted as in a shell ({error})"
+        ) from error
 
 
 def _boolean(where: str, field: str, fields: dict[str, str]) -> bool:

@@ -47,7 +47,7 @@ class Ndctl:
 
     def __init__(self, transport: Transport, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self.transport = transport
-        self._timeout = timeout
+        self.timeout = timeout
 
     # What there is
 
@@ -120,7 +120,7 @@ class Ndctl:
 
     def run(self, command: Iterable[str]) -> CommandResult:
         """Run a command on the machine within this object's timeout, whatever its exit status."""
-        return self.transport.run(list(command), timeout=self._timeout)
+        return self.transport.run(list(command), timeout=self.timeout)
 
     def change(self, region: str, *arguments: str) -> CommandResult:
         """Run an ndctl command that changes a region, one at a time for each region and machine.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import Guest, define_guest, find_guest, guest_names, guests_of_run
+from VpmemLibrary.guest.guest import Guest, define_guest, find_guest, guest_names, guests_of_run, running_guests
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.inventory.leaks import HostState
@@ -26,6 +26,7 @@ class OpenHost:
         self.host = host
         self.boot: BootSource | None = None
         self.may_initialize_labels = False
+        self.may_reboot = False
         self.remembered: HostState | None = None
         self._run = run
         self._link: LibvirtLink | None = None
@@ -90,6 +91,10 @@ class OpenHost:
         guest.undefine()
         self._guests.pop(guest.name, None)
 
+    def foreign_guests_running(self) -> list[str]:
+        """Return the names of the guests that run and that this run did not make; none where there is no libvirt."""
+        return [name for name, maker in running_guests(self.link) if maker != self._run.run_id]
+
     def remove_guests(self) -> list[str]:
         """Destroy and undefine the guests that this run made, and return their names."""
         removed = []
@@ -139,6 +144,12 @@ class Context:
     def host(self) -> Host:
         """The current host itself."""
         return self.current.host
+
+    def set_timeout(self, timeout: float) -> None:
+        """Have every open host, and those opened later, give a command so many seconds."""
+        self.timeout = timeout
+        for opened in self._open.values():
+            opened.host.ndctl.timeout = timeout
 
     def find(self, alias: str = "") -> OpenHost:
         """Return the open host called `alias`, or the current one.

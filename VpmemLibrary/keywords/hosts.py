@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, find_host, parse_hosts, read_hosts, transport_to
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.log import LoggedTransport, log_table
@@ -44,6 +47,7 @@ class HostKeywords:
         known_hosts: Path | None = None,
         host_key: HostKeyPolicy = HostKeyPolicy.strict,
         sudo: bool = False,
+        through: Sequence[str] = (),
         connect_timeout: timedelta = timedelta(seconds=15),
     ) -> str:
         """Open a host over SSH and make it the current one.
@@ -62,6 +66,7 @@ class HostKeywords:
             known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
             host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run.
             sudo: Run commands through `sudo -n`.
+            through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
             connect_timeout: How long connecting may take.
 
         Returns:
@@ -83,31 +88,29 @@ class HostKeywords:
             Switch Host    left
         ```
         """
-        return self._open(
-            alias or address,
-            SshTransport(
-                SshSettings(
-                    address=address,
-                    port=port,
-                    user=user,
-                    password=None if password is None else password.value,
-                    key_file=key_file,
-                    key_passphrase=None if key_passphrase is None else key_passphrase.value,
-                    known_hosts=known_hosts,
-                    host_key=host_key,
-                    sudo=sudo,
-                    connect_timeout=connect_timeout.total_seconds(),
-                )
-            ),
+        settings = SshSettings(
+            address=address,
+            port=port,
+            user=user,
+            password=None if password is None else password.value,
+            key_file=key_file,
+            key_passphrase=None if key_passphrase is None else key_passphrase.value,
+            known_hosts=known_hosts,
+            host_key=host_key,
+            sudo=sudo,
+            connect_timeout=connect_timeout.total_seconds(),
         )
+        return self._open(alias or address, _through(SshTransport(settings), through))
 
     @keyword(tags=("host",))
-    def open_local_host(self, alias: str = "local", *, sudo: bool = False) -> str:
+    def open_local_host(self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = ()) -> str:
         """Open the machine that the tests run on and make it the current host.
 
         Args:
             alias: The name by which other keywords know the host.
             sudo: Run commands through `sudo -n`.
+            through: A program and its arguments, as a list, that every command is run through: `nsenter` leaves a
+                container for the machine itself.
 
         Returns:
             The alias.
@@ -122,12 +125,16 @@ class HostKeywords:
         This Machine
             Open Local Host
             Host Should Support Vpmem
+
+        Out Of A Container
+            VAR    @{machine} =    nsenter    -t    1    -m    --
+            Open Local Host    machine    through=${machine}
         ```
         """
-        return self._open(alias, LocalTransport(sudo=sudo))
+        return self._open(alias, _through(LocalTransport(sudo=sudo), through))
 
     @keyword(tags=("host",))
-    def open_host_from_file(self, hosts: str, name: str = "") -> str:
+    def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
         """Open a host that a hosts file describes and make it the current one.
 
         A hosts file has one section a host and is also what pabot takes as `--resourcefile`. The fields
@@ -136,7 +143,10 @@ class HostKeywords:
 
         Args:
             hosts: The file's path, or `lab` for the lab that is running on this machine.
-            name: The section; the first one by default. It becomes the alias.
+            name: The section; the first one by default.
+            alias: The name by which other keywords know the host; the section's name by default.
+            through: A program and its arguments, as a list, that every command is run through, in place of the
+                section's `host_through`.
 
         Returns:
             The alias.
@@ -154,10 +164,13 @@ class HostKeywords:
             Open Host From File    ${CURDIR}/hosts.dat    rack1-pmem3
         ```
         """
-        entry = find_host(_lab_hosts() if hosts == LAB else read_hosts(Path(hosts)), name)
-        alias = self._open(entry.name, transport_to(entry))
+        entry = find_host(_entries(hosts), name)
+        if through:
+            entry = replace(entry, through=tuple(through))
+        alias = self._open(alias or entry.name, transport_to(entry))
         opened = self._context.find(alias)
         opened.may_initialize_labels = entry.may_initialize_labels
+        opened.may_reboot = entry.may_reboot
         if entry.guest_kernel or entry.guest_disk:
             opened.boot = BootSource(
                 kernel=entry.guest_kernel,
@@ -166,6 +179,32 @@ class HostKeywords:
                 disk=entry.guest_disk,
             )
         return alias
+
+    @keyword(tags=("host", "getter"))
+    def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:
+        """Return how a hosts file says that a host is reached; nothing is opened.
+
+        Args:
+            hosts: The file's path, or `lab` for the lab that is running on this machine.
+            name: The section; the first one by default.
+
+        Returns:
+            A record with `name`, `address`, `port`, `user`, `key_file`, `known_hosts`, `sudo` and more.
+
+        Raises:
+            InvalidValueError: The file is absent or is not of the form.
+            NotFoundError: No section has that name.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        As Another User
+            ${entry} =    Get Host Entry    ${CURDIR}/hosts.dat    rack1-pmem3
+            Open Host    ${entry.address}    guest    port=${entry.port}
+        ```
+        """
+        return find_host(_entries(hosts), name)
 
     @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:
@@ -331,16 +370,56 @@ class HostKeywords:
         seconds = self._context.timeout if timeout is None else timeout.total_seconds()
         return self._context.host.run(command, timeout=seconds, stdin=stdin.encode()).expect(expected_status)
 
+    @keyword(tags=("host",))
+    def set_command_timeout(self, timeout: timedelta) -> timedelta:
+        """Set how long a command on a host or in a guest may take when its keyword says nothing.
+
+        It holds for every open host and for those that are opened later.
+
+        Args:
+            timeout: The new timeout, e.g. `2 minutes`; more than 0.
+
+        Returns:
+            The timeout that held before.
+
+        Raises:
+            InvalidValueError: It is not more than 0; nothing was changed.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Slow Host
+            ${before} =    Set Command Timeout    5 minutes
+            Create Namespace    region0    mode=fsdax
+            [Teardown]    Set Command Timeout    ${before}
+        ```
+        """
+        if timeout <= timedelta():
+            raise InvalidValueError("timeout", str(timeout), "more than 0, e.g. 2 minutes")
+        before = timedelta(seconds=self._context.timeout)
+        self._context.set_timeout(timeout.total_seconds())
+        return before
+
     def _open(self, alias: str, transport: Transport) -> str:
         try:
             self._context.refuse_taken(alias)
             transport.run(["true"]).check()
-            self._context.add(OpenHost(Host(alias, LoggedTransport(transport, alias)), self._context.run))
+            host = Host(alias, LoggedTransport(transport, alias), timeout=self._context.timeout)
+            self._context.add(OpenHost(host, self._context.run))
         except BaseException:
             transport.close()
             raise
         logger.info(f"Opened host {alias}.")
         return alias
+
+
+def _through(transport: Transport, prefix: Sequence[str]) -> Transport:
+    return ThroughTransport(transport, prefix) if prefix else transport
+
+
+def _entries(hosts: str) -> tuple[HostEntry, ...]:
+    return _lab_hosts() if hosts == LAB else read_hosts(Path(hosts))
 
 
 def _lab_hosts() -> tuple[HostEntry, ...]:

@@ -48,6 +48,32 @@ class RegionKeywords:
         return regions
 
     @keyword(tags=("region", "getter"))
+    def get_region(self, region: Region | str) -> Region:
+        """Return one region as a fresh listing shows it.
+
+        Args:
+            region: The region's record or its name.
+
+        Returns:
+            Its record, as [Get Regions] has it.
+
+        Raises:
+            NotFoundError: There is no such region; the message names those that are there.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        What Is In It
+            ${region} =    Get Region    region0
+            Length Should Be    ${region.namespaces}    3
+        ```
+        """
+        found = self._ndctl.region(region)
+        log_regions("Found", (found,))
+        return found
+
+    @keyword(tags=("region", "getter"))
     def get_dimms(self) -> tuple[Dimm, ...]:
         """Return every DIMM of the current host and show them in the log.
 

@@ -6,6 +6,7 @@ console's log, its sockets and what is known of its process.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -213,13 +214,13 @@ class Machine:
 
         process = self.process
         if process is not None:
-            try:
+            deadline = time.monotonic() + _STOP_SECONDS
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-                process.wait(_STOP_SECONDS)
-            except psutil.NoSuchProcess:
-                pass
-            except psutil.TimeoutExpired as error:
-                raise LabError(f"Process {process.pid} of the lab machine in {self.directory} does not end.") from error
+            while self.process is not None:  # one that has ended and that its parent has not collected is gone as well
+                if time.monotonic() > deadline:
+                    raise LabError(f"Process {process.pid} of the lab machine in {self.directory} does not end.")
+                time.sleep(_POLL)
         self._process_file.unlink(missing_ok=True)
 
     def console_tail(self, lines: int = 15) -> str:

@@ -1,0 +1,70 @@
+"""Rebooting a host and finding it again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from VpmemLibrary.errors import CommandTimeoutError, UnreachableError, UnsupportedError
+from VpmemLibrary.host.transport import CommandResult, Transport
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+"""Another one with every boot (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""
+
+_POLL = 0.5
+_ANSWER = 5.0
+
+
+def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
+    """Return the id that the kernel gave this boot.
+
+    Raises:
+        CommandError: It cannot be read.
+        UnreachableError: The machine does not answer.
+    """
+    return transport.run(["cat", BOOT_ID], timeout=timeout).check().text.strip()
+
+
+def reboot(transport: Transport, *, timeout: float) -> float:
+    """Reboot a machine in good order and wait until it answers from another boot.
+
+    Args:
+        transport: The way to the machine; it connects anew by itself.
+        timeout: Seconds until it must answer again.
+
+    Returns:
+        How many seconds it took.
+
+    Raises:
+        UnsupportedError: It is the machine that this process runs on.
+        CommandError: The machine refused to reboot.
+        UnreachableError: It did not answer from another boot in time.
+    """
+    before = boot_id(transport)
+    if before == _own_boot_id():
+        raise UnsupportedError("The machine that the tests run on is not rebooted: the run would end with it.")
+    started = time.monotonic()
+    with suppress(UnreachableError):  # the connection may end before the answer: another boot id is the proof
+        _order(transport)
+    last = "it still answered from the boot before"
+    while time.monotonic() - started < timeout:
+        try:
+            if boot_id(transport) != before:
+                return time.monotonic() - started
+        except CommandTimeoutError:
+            transport.close()  # a machine that went without a word leaves a connection that never answers
+            last = "it did not answer"
+        except UnreachableError as error:
+            last = str(error)
+        time.sleep(_POLL)
+    raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s of its reboot: {last}.")
+
+
+def _own_boot_id() -> str:
+    path = Path(BOOT_ID)
+    return path.read_text(encoding="ascii").strip() if path.is_file() else ""
+
+
+def _order(transport: Transport) -> CommandResult:
+    return transport.run(["systemctl", "reboot"]).check("The machine refused to reboot")

@@ -1,0 +1,107 @@
+*** Settings ***
+Documentation     What a host must have before it can carry persistent memory, and what is done where it lacks it.
+...
+...               A host that lacks something is the taken host itself, seen through a mount namespace in which that one
+...               thing is hidden: the host is not changed.
+
+Library           OperatingSystem
+Resource          ../resources/host.resource
+
+Suite Setup       Take A Host
+Suite Teardown    Give The Host Back
+Test Teardown     Look At The Host Itself
+
+
+*** Variables ***
+${OLD_NDCTL}    mount -t tmpfs none /mnt && printf '#!/bin/sh\\necho 61\\n' >/mnt/ndctl && chmod 755 /mnt/ndctl
+
+
+*** Test Cases ***
+The Preflight Names A Missing Tool And Its Package
+    [Documentation]    A host without ndctl.
+    [Tags]    hs-02
+    Preflight Should Tell    mount --bind /dev/null "$(command -v ndctl)"
+    ...    ndctl is missing    62 or newer    install ndctl
+
+The Preflight Names A Tool That Is Too Old
+    [Documentation]    A host with ndctl 61.
+    [Tags]    hs-02
+    Preflight Should Tell    ${OLD_NDCTL} && mount --bind /mnt/ndctl "$(command -v ndctl)"
+    ...    ndctl is too old    found: 61    62 or newer    install ndctl
+
+The Preflight Names A Missing Region
+    [Documentation]    A host without an NVDIMM.
+    [Tags]    hs-02
+    Preflight Should Tell    mount -t tmpfs none /sys/bus/nd/devices
+    ...    region is missing    App Direct    kernel parameter memmap
+
+The Preflight Names A Missing Module
+    [Documentation]    A host whose kernel has none of the modules.
+    [Tags]    hs-02
+    Preflight Should Tell    mount -t tmpfs none /sys/module && mount -t tmpfs none /lib/modules
+    ...    module nd_pmem is missing    module device_dax is missing    modules package
+
+A Missing Module Is Loaded And Seen In The Kernel
+    [Documentation]    Is unloaded first; afterwards the kernel's own list has it.
+    [Tags]    hs-03
+    Run On Host    modprobe    -r    kmem    expected_status=${None}
+    ${before} =    Run On Host    cat    /proc/modules
+    Skip If    'kmem ' in $before.text    kmem is in use, so it cannot be missing: return system-ram to devdax first.
+    ${loaded} =    Load Kernel Modules    kmem
+    Should Be Equal    ${loaded}    ${{('kmem',)}}
+    ${after} =    Run On Host    cat    /proc/modules
+    Should Match Regexp    ${after.text}    (?m)^kmem\\s
+    ${again} =    Load Kernel Modules    kmem
+    Should Be Empty    ${again}
+    [Teardown]    Run On Host    modprobe    -r    kmem
+
+A Module That The Kernel Does Not Have Is An Error
+    [Documentation]    The error names the module and carries what modprobe said.
+    [Tags]    hs-03
+    Run Keyword And Expect Error    *no module no_such_module*exit status: 1*not found*
+    ...    Load Kernel Modules    no_such_module
+
+An Unknown Host Key Is Refused
+    [Documentation]    The host is not in the file of known hosts.
+    [Tags]    hs-05
+    ${known_hosts} =    Write Known Hosts    ${EMPTY}
+    Opening Should Be Refused    ${known_hosts}    *not known*
+
+A Changed Host Key Is Refused
+    [Documentation]    The file of known hosts has another key for the host, which may be another machine.
+    [Tags]    hs-05
+    VAR    ${key} =    ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUVc/7Wr3dzGJx0v5Qb0sxBSH5jTbO8gC5aSgV3zEuv
+    ${known_hosts} =    Write Known Hosts    ${key}
+    Opening Should Be Refused    ${known_hosts}    *changed*
+
+
+*** Keywords ***
+Preflight Should Tell
+    [Documentation]    Expects the preflight to fail after a change, and its text to have all of these.
+    [Arguments]    ${change}    @{texts}
+    Look At The Host Through    ${change}
+    ${told} =    Run Keyword And Expect Error    *    Host Should Support Vpmem
+    FOR    ${text}    IN    @{texts}
+        Should Contain    ${told}    ${text}
+    END
+
+Write Known Hosts
+    [Documentation]    Writes a file of known hosts that has this key for the taken host, or no key.
+    [Arguments]    ${key}
+    ${aliases} =    Get Open Hosts
+    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
+    Skip If    $entry.address == 'local'    This machine is opened without SSH: give a host with an address.
+    VAR    ${path} =    ${OUTPUT_DIR}/known_hosts-${entry.name}
+    OperatingSystem.Create File    ${path}    [${entry.address}]:${entry.port} ${key}\n
+    RETURN    ${path}
+
+Opening Should Be Refused
+    [Documentation]    Expects the taken host to be refused with a file of known hosts, and to be open with its own.
+    [Arguments]    ${known_hosts}    ${message}
+    ${aliases} =    Get Open Hosts
+    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
+    Run Keyword And Expect Error    ${message}    Open Host    ${entry.address}    ${entry.user}
+    ...    port=${entry.port}    key_file=${entry.key_file}    known_hosts=${known_hosts}    alias=changed
+    ${after} =    Get Open Hosts
+    Should Be Equal    ${after}    ${aliases}
+    OperatingSystem.Remove File    ${known_hosts}

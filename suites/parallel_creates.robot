@@ -1,0 +1,49 @@
+*** Settings ***
+Documentation     Two workers make namespaces in one region of one host at the same moment.
+
+Library           Process
+Resource          ../resources/host.resource
+
+Suite Setup       Take A Host
+Suite Teardown    Give The Host Back
+
+
+*** Variables ***
+${ROUNDS}    4
+
+
+*** Test Cases ***
+Two Workers Create In One Region At Once
+    [Documentation]    Two processes of robot of their own; every namespace of each is there once, and none was lost.
+    [Tags]    ns-12
+    ${region} =    Get Roomiest Region    at_least=256MiB
+    Start A Worker    one    ${region.dev}
+    Start A Worker    two    ${region.dev}
+    Every Worker Should End Well
+    ${after} =    Get Region    ${region}
+    VAR    @{wanted} =    ${{sorted(f'kept-{worker}-{i}' for worker in ('one', 'two') for i in range(int($ROUNDS)))}}
+    VAR    @{found} =    ${{sorted(each.name for each in $after.namespaces if each.name.startswith('kept-'))}}
+    Should Be Equal    ${found}    ${wanted}
+    Should Be Equal    ${{len({each.uuid for each in $after.namespaces})}}    ${{len($after.namespaces)}}
+    Get Region Available Size    ${region}    ==    ${{$region.available_size - len($wanted) * 16 * 1024 * 1024}}
+    [Teardown]    Process.Terminate All Processes    kill=True
+
+
+*** Keywords ***
+Start A Worker
+    [Documentation]    Starts robot with the suite of one worker, under this run's id.
+    [Arguments]    ${worker}    ${region}
+    ${run} =    Get Run Id
+    ${aliases} =    Get Open Hosts
+    Process.Start Process    ${{sys.executable}}    -m    robot    --output    NONE    --log    NONE
+    ...    --report    NONE    --variable    HOSTS:${HOSTS}    --variable    HOST:${aliases}[0]
+    ...    --variable    REGION:${region}    --variable    WORKER:${worker}    --variable    ROUNDS:${ROUNDS}
+    ...    ${CURDIR}/../resources/workers/create_namespaces.robot
+    ...    alias=${worker}    env:VPMEM_RUN_ID=${run}    stdout=${OUTPUT_DIR}/worker-${worker}.txt    stderr=STDOUT
+
+Every Worker Should End Well
+    [Documentation]    Waits for both workers; one that fails shows what it printed.
+    FOR    ${worker}    IN    one    two
+        ${ended} =    Process.Wait For Process    ${worker}    timeout=5 minutes    on_timeout=kill
+        Should Be Equal As Integers    ${ended.rc}    0    ${ended.stdout}
+    END
