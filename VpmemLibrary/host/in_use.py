@@ -1,7 +1,8 @@
 """Who uses a device node on a machine.
 
 ndctl itself asks only the block layer (an exclusive open). It does not see a program that has a device-DAX node
-mapped, such as a guest's QEMU: disabling the namespace would pull the memory from under it.
+mapped, such as a guest's QEMU: disabling the namespace would pull the memory from under it. A device-DAX node that is
+system RAM is in use too, by the machine itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ for pid in $(
     printf 'process %s (%s)\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
 done
 awk -v node="/dev/$1" '$1 == node { print "mounted at " $2 }' /proc/mounts
+driver=$(readlink "/sys/bus/dax/devices/$1/driver" 2>/dev/null)
+[ "${driver##*/}" = kmem ] && echo "the machine itself as system RAM"
 exit 0
 """
 

@@ -8,6 +8,7 @@ ndctl's ``validate_namespace_options`` for which sizes are taken. The integratio
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.model import MapLocation, NamespaceMode
@@ -78,6 +79,23 @@ def predict_usable_size(
         )
     chosen = checked_align(align or DEFAULT_ALIGN)
     return _mapped_usable(size, mode, map_location or MapLocation.dev, chosen, start)
+
+
+def predict_memory_growth(ranges: Iterable[tuple[int, int]], block: Size, *, map_inside: bool = False) -> Size:
+    """Return by how much a machine's MemTotal grows when a device-DAX instance becomes system RAM.
+
+    Only whole memory blocks are taken (``drivers/dax/kmem.c``, ``dax_kmem_range``): what lies before the first
+    boundary and after the last one stays unused.
+
+    Args:
+        ranges: The first and the last physical byte of each piece of the instance.
+        block: The size of a memory block, as ``/sys/devices/system/memory/block_size_bytes`` has it.
+        map_inside: Whether the memory's own page map is kept in it (``memmap_on_memory``, mm/memory_hotplug.c).
+
+    Example: 254 MiB from 2 MiB before a boundary on, in blocks of 128 MiB, are one block: 128 MiB.
+    """
+    whole = sum(max(0, Size(last + 1).down_to(block) - Size(first).up_to(block)) for first, last in ranges)
+    return Size(whole - (whole // _PAGE * _PAGE_STRUCT if map_inside else 0))
 
 
 def size_step(*, region_align: Size | None = None, ways: int = 1, align: Size | None = None) -> Size:
