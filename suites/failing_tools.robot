@@ -54,9 +54,9 @@ A Connection That Breaks In The Middle Of A Create Leaves Nothing
 *** Keywords ***
 Choose A Region
     [Documentation]    Picks the region with the largest free extent.
-    ${region} =    Get Roomiest Region    at_least=64MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
-    VAR    ${FREE} =    ${region.available_size}    scope=SUITE
+    ${roomiest} =    Get Roomiest Region    at_least=64MiB
+    VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
+    VAR    ${FREE} =    ${roomiest.available_size}    scope=SUITE
 
 Look Through A Stand-In
     [Documentation]    Puts a script in the place of ndctl: the given lines, and after them the host's own ndctl.

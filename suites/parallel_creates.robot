@@ -21,8 +21,8 @@ Two Workers Create In One Region At Once
     Start A Worker    two    ${region.dev}
     Every Worker Should End Well
     ${after} =    Get Region    ${region}
-    VAR    @{wanted} =    ${{sorted(f'kept-{worker}-{i}' for worker in ('one', 'two') for i in range(int($ROUNDS)))}}
-    VAR    @{found} =    ${{sorted(each.name for each in $after.namespaces if each.name.startswith('kept-'))}}
+    VAR    @{wanted} =    @{{sorted(f'kept-{worker}-{i}' for worker in ('one', 'two') for i in range(${ROUNDS}))}}
+    VAR    @{found} =    @{{sorted(each.name for each in $after.namespaces if each.name.startswith('kept-'))}}
     Should Be Equal    ${found}    ${wanted}
     Should Be Equal    ${{len({each.uuid for each in $after.namespaces})}}    ${{len($after.namespaces)}}
     Get Region Available Size    ${region}    ==    ${{$region.available_size - len($wanted) * 16 * 1024 * 1024}}
