@@ -151,5 +151,9 @@ class ContentDiffersError(VpmemError, AssertionError):
     """The bytes of a device or file are not the expected ones; the message says where and how many."""
 
 
+class DamagedError(VpmemError, AssertionError):
+    """Metadata on the media is broken; the message says what is wrong with it."""
+
+
 class LabError(VpmemError):
     """The built-in lab could not do what it was asked."""

@@ -15,6 +15,7 @@ from VpmemLibrary.keywords.guests import GuestKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
+from VpmemLibrary.keywords.labels import LabelKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.ownership import OwnershipKeywords
 from VpmemLibrary.keywords.regions import RegionKeywords
@@ -104,6 +105,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 HostKeywords(context),
                 HostSetupKeywords(context),
                 RegionKeywords(context),
+                LabelKeywords(context),
                 NamespaceKeywords(context),
                 ContentKeywords(context),
                 GuestKeywords(context),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from VpmemLibrary.host.facts import HostFacts, read_facts
+from VpmemLibrary.host.labels import Labels
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.preflight import Preflight, check_facts
@@ -32,6 +33,7 @@ class Host:
         self.ndctl = Ndctl(transport, timeout=timeout)
         self.namespaces = Namespaces(self.ndctl)
         self.regions = Regions(self.ndctl)
+        self.labels = Labels(self.ndctl, self.regions)
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command on the host; see `Transport.run`."""

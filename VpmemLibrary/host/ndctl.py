@@ -118,17 +118,17 @@ class Ndctl:
 
     # The machinery of every change
 
-    def run(self, command: Iterable[str]) -> CommandResult:
+    def run(self, command: Iterable[str], *, stdin: bytes = b"") -> CommandResult:
         """Run a command on the machine within this object's timeout, whatever its exit status."""
-        return self.transport.run(list(command), timeout=self.timeout)
+        return self.transport.run(list(command), timeout=self.timeout, stdin=stdin)
 
-    def change(self, region: str, *arguments: str) -> CommandResult:
+    def change(self, region: str, *arguments: str, stdin: bytes = b"") -> CommandResult:
         """Run an ndctl command that changes a region, one at a time for each region and machine.
 
         Two creates at once in one region are given the same empty namespace by the kernel: one fails, or both report
         success with one UUID lost. The lock is held on the region itself by the command, so it goes with the command.
         """
-        return self.run(["flock", f"/sys/bus/nd/devices/{region}", "ndctl", *arguments])
+        return self.run(["flock", f"/sys/bus/nd/devices/{region}", "ndctl", *arguments], stdin=stdin)
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
         """Return the names of those regions whose namespaces come from labels."""

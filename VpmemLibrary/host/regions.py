@@ -6,13 +6,39 @@ ndctl may fail at a region and exit 0, so each change is proven by a fresh listi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 
-from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
+from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError, VpmemError
+from VpmemLibrary.host.dimm_labels import init_area, read_area, switch_dimm
 from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.host.label_area import LabelArea
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import checked_label_version
-from VpmemLibrary.model import NamespaceMode, Region
+from VpmemLibrary.model import Dimm, NamespaceMode, Region
+
+_DISABLED = "disabled"
+
+
+class LabelState(StrEnum):
+    """What the kernel makes of the labels of a region's DIMMs.
+
+    A DIMM that the kernel has seen labels on goes on as one with labels until the machine boots again, also when the
+    labels are gone (``NDD_LABELING``, kernel ``drivers/nvdimm/dimm_devs.c``).
+    """
+
+    labeled = "labeled"
+    """Namespaces come from labels."""
+    lost = "lost"
+    """Namespaces come from labels, and a DIMM has none any more: the next create writes labels 1.2 there."""
+    unlabeled = "unlabeled"
+    """There are label areas without labels: one raw namespace fills the region."""
+    ignored = "ignored"
+    """There are labels, and the kernel does not go by them: one raw namespace fills the region."""
+    none = "none"
+    """There is no label area: one namespace fills the region."""
 
 
 class Regions:
@@ -36,6 +62,48 @@ class Regions:
         labeled = self._ndctl.labeled(regions)
         return tuple(region for region in regions if region.dev not in labeled)
 
+    def label_state(self, region: Region | str) -> LabelState:
+        """Return what the kernel makes of a region's labels.
+
+        Raises:
+            NotFoundError: There is no such region.
+        """
+        found = self._ndctl.region(region)
+        try:
+            areas = [read_area(self._ndctl, dimm) for dimm in found.dimms]
+        except UnsupportedError:
+            return LabelState.none
+        if not areas:
+            return LabelState.none
+        there = all(area.version for area in areas)
+        if self._ndctl.labeled([found]):
+            return LabelState.labeled if there else LabelState.lost
+        return LabelState.ignored if there else LabelState.unlabeled
+
+    def label_areas(self, region: Region | str) -> tuple[LabelArea, ...]:
+        """Return the label area of each DIMM of a region.
+
+        Raises:
+            NotFoundError: There is no such region.
+            UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
+        """
+        return tuple(read_area(self._ndctl, dimm) for dimm in self.with_dimms(region).dimms)
+
+    def with_dimms(self, region: Region | str) -> Region:
+        """Return a region as a fresh listing has it, or raise if it lies on no DIMM.
+
+        Raises:
+            NotFoundError: There is no such region.
+            UnsupportedError: It lies on no DIMM, so there is no label area.
+        """
+        found = self._ndctl.region(region)
+        if not found.dimms:
+            raise UnsupportedError(
+                f"{found.dev} on {self._ndctl.transport.name} lies on no DIMM (provider {found.provider}), "
+                "so it has no label area."
+            )
+        return found
+
     def enable(self, region: Region | str) -> Region:
         """Enable a region, and prove it: ``ndctl enable-region`` can fail and exit 0.
 
@@ -44,7 +112,7 @@ class Regions:
             CommandError: It is not enabled afterwards.
         """
         before = self._ndctl.region(region)
-        if before.state != "disabled":
+        if before.state != _DISABLED:
             return before
         return self._switch_region(before, "enable", wanted="")
 
@@ -57,11 +125,59 @@ class Regions:
             CommandError: It is not disabled afterwards.
         """
         before = self._ndctl.region(region)
-        if before.state == "disabled":
+        if before.state == _DISABLED:
             return before
-        for namespace in before.namespaces:
-            refuse_in_use(self._ndctl.transport, namespace)
-        return self._switch_region(before, "disable", wanted="disabled")
+        self._refuse_in_use(before)
+        return self._switch_region(before, "disable", wanted=_DISABLED)
+
+    def enable_dimm(self, dimm: Dimm | str) -> Dimm:
+        """Enable a DIMM, and prove it.
+
+        Raises:
+            NotFoundError: There is no such DIMM.
+            CommandError: It is not enabled afterwards.
+        """
+        return self._switch_dimm(dimm, enabled=True)
+
+    def disable_dimm(self, dimm: Dimm | str) -> Dimm:
+        """Disable a DIMM, and prove it. Its regions must be disabled; those with labels cannot be enabled without it.
+
+        Raises:
+            NotFoundError: There is no such DIMM.
+            CommandError: It is not disabled afterwards, as when a region of it is enabled.
+        """
+        return self._switch_dimm(dimm, enabled=False)
+
+    @contextmanager
+    def out_of_use(self, region: Region | str) -> Iterator[Region]:
+        """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
+
+        Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
+
+        Raises:
+            NotFoundError: There is no such region.
+            BusyError: A namespace is in use; nothing was changed.
+            CommandError: A region could not be disabled or, afterwards, not be enabled.
+        """
+        before = self._ndctl.region(region)
+        enabled = [each for each in self.beside(before) if each.state != _DISABLED]
+        for each in enabled:
+            self._refuse_in_use(each)
+        try:
+            for each in enabled:
+                self._switch_region(each, "disable", wanted=_DISABLED)
+            yield self._ndctl.region(before)
+        except BaseException as error:
+            self._enable_again(enabled, error)
+            raise
+        self._enable_again(enabled)
+
+    def beside(self, region: Region) -> tuple[Region, ...]:
+        """Return the regions that lie on a DIMM of a region, that one among them."""
+        dimms = set(region.dimms)
+        return tuple(
+            each for each in self._ndctl.inventory().regions if each.dev == region.dev or dimms & set(each.dimms)
+        )
 
     def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
         """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
@@ -78,44 +194,67 @@ class Regions:
             CommandError: ndctl failed; the region was enabled again.
         """
         checked_label_version(version)
-        before = self._ndctl.region(region)
-        if not before.dimms:
-            raise UnsupportedError(
-                f"{before.dev} on {self._ndctl.transport.name} lies on no DIMM (provider {before.provider}), "
-                "so it has no label area."
-            )
+        before = self.with_dimms(region)
         if not overwrite and (losses := self._losses(before)):
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
             )
-        self.disable(before)
-        try:
+        with self.out_of_use(before):
             for dimm in before.dimms:
-                self._init_dimm(before, dimm, version, overwrite)
-        except BaseException:
-            self._switch_region(before, "enable", wanted="")
-            raise
-        return self._switch_region(before, "enable", wanted="")
+                init_area(self._ndctl, before.dev, dimm, version, force=overwrite)
+        return self.enable(before)
+
+    def _refuse_in_use(self, region: Region) -> None:
+        for namespace in region.namespaces:
+            refuse_in_use(self._ndctl.transport, namespace)
 
     def _switch_region(self, region: Region, verb: str, *, wanted: str) -> Region:
         result = checked(self._ndctl.change(region.dev, f"{verb}-region", region.dev), f"{verb} {region.dev}")
         after = self._ndctl.region(region)
-        if after.state != wanted:
+        count = re.search(rf"{verb}d ([0-9]+) region", result.error_text)
+        if after.state != wanted or (count is not None and count[1] != "1"):
             raise CommandError(
-                result, f"{region.dev} is {after.state or 'enabled'} though ndctl exited 0: its count is on stderr"
+                result,
+                f"Could not {verb} {region.dev}: it is {after.state or 'enabled'} though ndctl exited 0, "
+                "and its count is on stderr",
             )
         return after
 
-    def _init_dimm(self, region: Region, dimm: str, version: str, overwrite: bool) -> None:
-        force = ["--force"] if overwrite else []
-        result = self._ndctl.change(region.dev, "init-labels", "--label-version", version, *force, dimm)
-        checked(result, f"initialise the labels of {dimm}")
-        count = re.search(r"initialized ([0-9]+) nmem", result.error_text)
-        if count is None or count[1] == "0":
-            raise CommandError(result, f"The labels of {dimm} were not initialised though ndctl exited 0")
+    def _switch_dimm(self, dimm: Dimm | str, *, enabled: bool) -> Dimm:
+        before = self._ndctl.dimm(dimm)
+        if (before.state != _DISABLED) is enabled:
+            return before
+        return switch_dimm(self._ndctl, before.dev, enabled=enabled)
+
+    def _enable_again(self, regions: list[Region], error: BaseException | None = None) -> None:
+        """Enable what was enabled before; what cannot be is told, beside the failure that came first."""
+        failures: list[VpmemError] = []
+        for region in regions:
+            try:
+                for dimm in region.dimms:
+                    self.enable_dimm(dimm)
+                self.enable(region)
+            except VpmemError as failure:
+                failures.append(failure)
+        if not failures:
+            return
+        if error is None:
+            raise failures[0]
+        more = "\n".join(f"What was disabled for it could not be enabled again: {failure}" for failure in failures)
+        if isinstance(error, VpmemError):
+            error.add(more)
+        else:
+            error.add_note(more)
 
     def _losses(self, region: Region) -> str:
         """Tell what initialising labels would end; the raw namespace that fills a region without labels is nothing."""
-        labeled = region.dev in self._ndctl.labeled([region])
+        labeled = bool(self._ndctl.labeled([region]))
         ended = [ns.called for ns in region.namespaces if labeled or ns.mode is not NamespaceMode.raw]
-        return ", ".join(ended) or ("labels, without a namespace" if labeled else "")
+        areas = self.label_areas(region)
+        ended += [
+            f"{label.name or 'a namespace'} (UUID {label.uuid})"
+            for area in areas
+            for label in area.labels
+            if label.uuid not in {namespace.label_uuid for namespace in region.namespaces}
+        ]
+        return ", ".join(ended) or ("labels, without a namespace" if any(area.version for area in areas) else "")

@@ -1,15 +1,15 @@
-"""Keywords for regions, DIMMs and their label areas."""
+"""Keywords for regions and DIMMs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size
+from VpmemLibrary.inventory.region_ownership import require_own_region
+from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_regions, log_table
 from VpmemLibrary.model import Dimm, Region
@@ -17,7 +17,7 @@ from VpmemLibrary.sizes import Size
 
 
 class RegionKeywords:
-    """Regions, DIMMs, labels."""
+    """Regions, DIMMs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -208,66 +208,152 @@ class RegionKeywords:
             )
         return best
 
-    @keyword(tags=("region", "destructive"))
-    def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
-        """Give the DIMMs of one region fresh label areas, so that namespaces can be cut from it.
+    @keyword(tags=("region",))
+    def enable_region(self, region: Region | str) -> Region:
+        """Enable a disabled region, and with it its namespaces.
 
-        The region is disabled for the time of it, and is verified to be enabled again: `ndctl enable-region` may fail
-        and exit 0.
+        A fresh listing must show it enabled, and ndctl must have counted it: `ndctl enable-region` may fail and exit 0.
 
         Args:
-            region: The region's record or its name. There is no default and no "all".
-            version: The label version, `1.1` or `1.2` (UEFI 2.7).
-            overwrite: End the labels, and so the namespaces, that are there.
+            region: The region's record or its name.
 
         Returns:
             The region's record afterwards.
 
         Raises:
-            InvalidValueError: The version is unknown, or there are labels and `overwrite` is not set.
-            UnsupportedError: The DIMMs have no label area.
-            BusyError: A namespace of the region is in use.
+            NotFoundError: There is no such region; the message names those that are there.
+            CommandError: It could not be enabled, whatever ndctl's exit status: a DIMM of it is disabled, say.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        A New Host
-            Initialize Labels    region0
-            Get Region Available Size    region0    ==    1GiB
+        On Again
+            Disable Region    region0
+            Enable Region    region0
+            Get Region State    region0    ==    enabled
         ```
         """
-        before = self._ndctl.region(region)
-        after = self._context.host.regions.initialize_labels(before, version=version, overwrite=overwrite)
-        log_regions(f"{before.dev} before", (before,))
-        log_regions(f"{after.dev} after", (after,))
-        return after
+        return self._context.host.regions.enable(region)
 
-    @keyword(tags=("region", "destructive"))
-    def initialize_unlabeled_regions(self) -> tuple[str, ...]:
-        """Give labels to every region of the current host that has none, if the hosts file allows it.
+    @keyword(tags=("region",))
+    def disable_region(self, region: Region | str, *, foreign: bool = False) -> Region:
+        """Disable a region and with it its namespaces: their nodes go, their labels and bytes stay.
 
-        A region that has labels is left as it is. A region without labels is one raw namespace: giving it labels ends
-        what that held, so it is done only on a host whose section of the hosts file says
-        `host_may_initialize_labels = yes`, as the lab's does.
+        Args:
+            region: The region's record or its name. There is no default and no "all".
+            foreign: Allow it on a region with namespaces that this run did not make.
 
         Returns:
-            The names of the regions that were given labels.
+            The region's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such region.
+            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
+            BusyError: A namespace of it is in use.
+            CommandError: It could not be disabled, whatever ndctl's exit status.
 
         Example:
 
         ```robotframework
-        *** Settings ***
-        Suite Setup    Initialize Unlabeled Regions
+        *** Test Cases ***
+        Off
+            Disable Region    region0
+            Get Region State    region0    ==    disabled
         ```
         """
-        unlabeled = self._context.host.regions.unlabeled()
-        if unlabeled and not self._context.current.may_initialize_labels:
-            logger.info(
-                f"Left without labels, as the hosts file does not say host_may_initialize_labels: "
-                f"{', '.join(region.dev for region in unlabeled)}."
-            )
-            return ()
-        for region in unlabeled:
-            self.initialize_labels(region)
-        return tuple(region.dev for region in unlabeled)
+        self._require_own(region, foreign)
+        return self._context.host.regions.disable(region)
+
+    @keyword(tags=("region",))
+    def enable_dimm(self, dimm: Dimm | str) -> Dimm:
+        """Enable a disabled DIMM, so that its regions can be enabled.
+
+        Args:
+            dimm: The DIMM's record or its name, e.g. `nmem0`.
+
+        Returns:
+            The DIMM's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such DIMM; the message names those that are there.
+            CommandError: It could not be enabled, whatever ndctl's exit status.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On Again
+            Enable Dimm    nmem0
+            Enable Region    region0
+        ```
+        """
+        return self._context.host.regions.enable_dimm(dimm)
+
+    @keyword(tags=("region",))
+    def disable_dimm(self, dimm: Dimm | str, *, foreign: bool = False) -> Dimm:
+        """Disable a DIMM whose regions are disabled. A region with labels cannot be enabled without its DIMMs.
+
+        Args:
+            dimm: The DIMM's record or its name. There is no default and no "all".
+            foreign: Allow it on a DIMM with namespaces that this run did not make.
+
+        Returns:
+            The DIMM's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such DIMM.
+            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
+            CommandError: It could not be disabled, whatever ndctl's exit status: a region of it is enabled.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Off
+            Disable Region    region0
+            Disable Dimm    nmem0
+        ```
+        """
+        found = self._ndctl.dimm(dimm)
+        for region in self._ndctl.inventory().regions:
+            if found.dev in region.dimms:
+                self._require_own(region, foreign)
+        return self._context.host.regions.disable_dimm(found)
+
+    @keyword(tags=("region", "getter"))
+    def get_region_state(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return `enabled` or `disabled`, read afresh, and assert it when an operator is given.
+
+        Args:
+            region: The region's record or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The state that is expected.
+            message: Your own failure text.
+
+        Returns:
+            The state as text.
+
+        Raises:
+            NotFoundError: There is no such region.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On
+            Get Region State    region0    ==    enabled
+        ```
+        """
+        found = self._ndctl.region(region)
+        return assert_text(found.state or "enabled", assertion_operator, expected, f"State of {found.dev}", message)
+
+    def _require_own(self, region: Region | str, foreign: bool) -> None:
+        if not foreign:
+            require_own_region(self._context.host, self._context.run, region)

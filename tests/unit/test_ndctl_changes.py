@@ -240,34 +240,6 @@ def test_a_destroy_that_changed_nothing_is_a_failure_whatever_its_status() -> No
         Namespaces(Ndctl(machine)).destroy("of-fsdax")
 
 
-def test_an_enable_that_exits_0_and_enables_nothing_is_a_failure() -> None:
-    machine = Machine("region-disabled")
-    machine.answers["enable-region"] = [recorded("enable-region-absent")]
-    with pytest.raises(CommandError, match="enabled 0 regions"):
-        Regions(Ndctl(machine)).enable("region0")
-
-
-def test_labels_are_not_ended_unless_told_so_in_words() -> None:
-    machine = Machine("modes")
-    with pytest.raises(InvalidValueError, match=r"of-fsdax \(namespace0\.0\)"):
-        Regions(Ndctl(machine)).initialize_labels("region0")
-    with pytest.raises(InvalidValueError, match="labels, without a namespace"):
-        Regions(Ndctl(Machine("labeled-empty"))).initialize_labels("region0")
-    with pytest.raises(InvalidValueError, match=r"1\.1 or 1\.2"):
-        Regions(Ndctl(machine)).initialize_labels("region0", version="2.0", overwrite=True)
-    assert machine.asked == []
-
-
-def test_a_region_is_enabled_again_when_its_labels_could_not_be_made() -> None:
-    machine = Machine("labeled-empty", "labeled-empty", "region-disabled", "labeled-empty")
-    machine.answers["disable-region"] = [left(0, stderr="disabled 1 region")]
-    machine.answers["init-labels"] = [recorded("init-labels-again")]
-    machine.answers["enable-region"] = [recorded("enable-region")]
-    with pytest.raises(CommandError, match="initialise the labels of nmem0"):
-        Regions(Ndctl(machine)).initialize_labels("region0", overwrite=True)
-    assert [command[3] for command in machine.asked] == ["disable-region", "init-labels", "enable-region"]
-
-
 @pytest.mark.parametrize("version", ["76.1", "81"])
 @pytest.mark.parametrize(
     ("state", "error", "text"),

@@ -1,0 +1,120 @@
+"""The label area of one DIMM: read, initialised, zeroed and written by the machine's own ndctl.
+
+Each change is proven by the bytes that are read back: ``write-labels`` that fails says "wrote 1 nmem" and exits 0, and
+every one of these commands exits 0 for a DIMM that is not there (ndctl 81). A DIMM's regions must be disabled for a
+change; ndctl then has the kernel read the labels anew.
+"""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import CommandError, UnsupportedError
+from VpmemLibrary.host.label_area import LabelArea, decode_label_area
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.ndctl_errors import checked
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.model import Dimm
+
+
+def read_area(ndctl: Ndctl, dimm: str) -> LabelArea:
+    """Return what is in the label area of a DIMM.
+
+    Raises:
+        UnsupportedError: The DIMM has no label area, or it cannot be read.
+    """
+    result = ndctl.run(["ndctl", "read-labels", dimm])
+    if result.exit_status == 0 and result.stdout:
+        return decode_label_area(result.stdout, dimm)
+    if result.exit_status not in (0, 1):
+        checked(result, f"read the labels of {dimm}")
+    raise UnsupportedError(result.describe(f"{dimm} has no label area, or it cannot be read"))
+
+
+def init_area(ndctl: Ndctl, region: str, dimm: str, version: str, *, force: bool) -> LabelArea:
+    """Give a DIMM an empty label area of a version.
+
+    Args:
+        ndctl: The machine's ndctl.
+        region: The DIMM's region, which is disabled.
+        dimm: The DIMM.
+        version: ``1.1`` or ``1.2``.
+        force: Do it even where there are labels.
+
+    Raises:
+        CommandError: It has not such an area afterwards, whatever ndctl's exit status.
+    """
+    forced = ["--force"] if force else []
+    result = _change(ndctl, region, "init-labels", "--label-version", version, *forced, dimm)
+    after = read_area(ndctl, dimm)
+    if after.problems or after.version != version or after.labels:
+        found = f"has version {after.version or 'none'} and {len(after.labels)} labels"
+        wrong = "".join(f"\n{line}" for line in after.problems)
+        raise CommandError(
+            result, f"The labels of {dimm} were not initialised though ndctl exited 0: it {found}{wrong}"
+        )
+    return after
+
+
+def zero_area(ndctl: Ndctl, region: str, dimm: str) -> LabelArea:
+    """Fill the label area of a DIMM with zeros.
+
+    Args:
+        ndctl: The machine's ndctl.
+        region: The DIMM's region, which is disabled.
+        dimm: The DIMM.
+
+    Raises:
+        CommandError: It is not all zeros afterwards, whatever ndctl's exit status.
+    """
+    result = _change(ndctl, region, "zero-labels", dimm)
+    after = read_area(ndctl, dimm)
+    if not after.blank:
+        raise CommandError(result, f"The label area of {dimm} is not all zeros though ndctl exited 0")
+    return after
+
+
+def write_area(ndctl: Ndctl, region: str, dimm: str, data: bytes) -> LabelArea:
+    """Write all bytes of the label area of a DIMM.
+
+    Args:
+        ndctl: The machine's ndctl.
+        region: The DIMM's region, which is disabled.
+        dimm: The DIMM.
+        data: As many bytes as the area has.
+
+    Raises:
+        CommandError: It has other bytes afterwards, whatever ndctl's exit status.
+    """
+    result = _change(ndctl, region, "write-labels", dimm, stdin=data)
+    after = read_area(ndctl, dimm)
+    if after.data != data:
+        different = sum(one != other for one, other in zip(after.data, data, strict=False))
+        raise CommandError(
+            result,
+            f"The label area of {dimm} was not written though ndctl exited 0: {different} of its "
+            f"{int(after.size)} bytes are not those that were given",
+        )
+    return after
+
+
+def switch_dimm(ndctl: Ndctl, dimm: str, *, enabled: bool) -> Dimm:
+    """Enable or disable a DIMM, and return it as a fresh listing has it.
+
+    Args:
+        ndctl: The machine's ndctl.
+        dimm: The DIMM.
+        enabled: What it is to be.
+
+    Raises:
+        CommandError: It is not so afterwards, whatever ndctl's exit status; a DIMM whose region is enabled stays so.
+    """
+    verb = "enable" if enabled else "disable"
+    result = _change(ndctl, dimm, f"{verb}-dimm", dimm)
+    after = ndctl.dimm(dimm)
+    if (after.state != "disabled") is not enabled:
+        raise CommandError(result, f"{dimm} is not {verb}d though ndctl exited 0")
+    return after
+
+
+def _change(ndctl: Ndctl, lock: str, verb: str, *arguments: str, stdin: bytes = b"") -> CommandResult:
+    """Run a command whose last argument is the DIMM."""
+    return checked(ndctl.change(lock, verb, *arguments, stdin=stdin), f"run {verb} on {arguments[-1]}")

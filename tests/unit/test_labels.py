@@ -1,0 +1,390 @@
+"""What is refused, proven and undone when regions and labels change, on what ndctl 81 left (tests/data)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_label_area import recorded_bytes
+from test_ndctl_changes import Machine, left, recorded
+
+from VpmemLibrary.errors import (
+    BusyError,
+    CommandError,
+    ForeignError,
+    InvalidValueError,
+    UnsupportedError,
+    VpmemError,
+)
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.label_file import SavedArea, SavedLabels
+from VpmemLibrary.host.regions import LabelState
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
+from VpmemLibrary.model import Dimm
+from VpmemLibrary.sizes import Size
+
+DATA = Path(__file__).parents[1] / "data" / "labels"
+
+
+def answer(state: str) -> CommandResult:
+    data = json.loads((DATA / f"ndctl-81_{state}.json").read_text())
+    stdout, stderr = ("\n".join(data[stream]) for stream in ("stdout", "stderr"))
+    return replace(left(data["exit_status"], stdout, stderr), argv=tuple(data["argv"]))
+
+
+def area(state: str | bytes) -> CommandResult:
+    return replace(left(0), stdout=recorded_bytes(state) if isinstance(state, str) else state)
+
+
+class LabelMachine(Machine):
+    """A transport whose region goes off and on, with label areas: one after the other, the last one again and again.
+
+    Args:
+        found: The listing while the region is enabled, or the only one.
+        areas: What is read of the label area.
+    """
+
+    def __init__(
+        self, found: CommandResult, *, areas: Sequence[str | bytes], nstype: str = "5", users: str = ""
+    ) -> None:
+        super().__init__(found, nstype=nstype, users=users)
+        self.found = found
+        self.answers["read-labels"] = [area(each) for each in areas]
+        self.answers["disable-region"] = [left(0, stderr="disabled 1 region")]
+        self.answers["enable-region"] = [left(0, stderr="enabled 1 region")]
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        result = super().run(argv, timeout=timeout, stdin=stdin)
+        if "disabled 1 region" in result.error_text:
+            self.answers["list"] = [disabled(self.found)]
+        if "enabled 1 region" in result.error_text:
+            self.answers["list"] = [self.found]
+        return result
+
+    @property
+    def changes(self) -> list[str]:
+        """The ndctl commands that were to change something."""
+        return [command[3] for command in self.asked if command[0] == "flock"]
+
+
+def listing(state: str) -> CommandResult:
+    return answer(f"listing-{state}")
+
+
+def disabled(result: CommandResult) -> CommandResult:
+    """Return a listing in which the region is disabled: its namespaces are not listed."""
+    data = json.loads(result.text)
+    (region,) = data[0]["regions"]
+    region["state"] = "disabled"
+    region.pop("namespaces", None)
+    return replace(result, stdout=json.dumps(data).encode())
+
+
+USED = listing("1.2")
+FREE = recorded("labeled-empty")
+
+
+# Regions
+
+
+def test_an_enable_that_exits_0_and_enables_nothing_is_a_failure() -> None:
+    machine = LabelMachine(recorded("region-disabled"), areas=[])
+    machine.answers["enable-region"] = [recorded("enable-region-absent")]
+    with pytest.raises(CommandError, match="enabled 0 regions"):
+        Host("h", machine).regions.enable("region0")
+
+
+def test_a_region_whose_dimm_is_disabled_is_not_enabled_whatever_ndctl_exits_with() -> None:
+    machine = LabelMachine(listing("without-dimm"), areas=[])
+    machine.answers["enable-region"] = [answer("enable-region-without-dimm")]
+    with pytest.raises(CommandError, match=r"Could not enable region0(.|\n)*exit status: 0(.|\n)*failed to enable"):
+        Host("h", machine).regions.enable("region0")
+
+
+def test_a_count_that_is_not_one_is_a_failure_whatever_the_listing_says() -> None:
+    machine = LabelMachine(FREE, areas=[])
+    machine.answers["list"] = [recorded("region-disabled"), FREE]
+    machine.answers["enable-region"] = [left(0, stderr="enabled 2 regions")]
+    with pytest.raises(CommandError, match="enabled 2 regions"):
+        Host("h", machine).regions.enable("region0")
+
+
+def test_a_region_in_use_is_not_disabled() -> None:
+    machine = LabelMachine(USED, areas=[], users="process 7 (qemu-system-x86)\n")
+    with pytest.raises(BusyError, match="process 7"):
+        Host("h", machine).regions.disable("region0")
+    with pytest.raises(BusyError, match="process 7"), Host("h", machine).regions.out_of_use("region0"):
+        pytest.fail("it is in use")
+    assert machine.changes == []
+
+
+def test_a_dimm_whose_region_is_enabled_is_not_disabled() -> None:
+    machine = LabelMachine(USED, areas=[])
+    machine.answers["disable-dimm"] = [answer("disable-dimm-active")]
+    with pytest.raises(CommandError, match="nmem0 is active, skipping"):
+        Host("h", machine).regions.disable_dimm("nmem0")
+    machine.answers["disable-dimm"] = [left(0, stderr="disabled 0 nmem")]
+    with pytest.raises(CommandError, match="nmem0 is not disabled though ndctl exited 0"):
+        Host("h", machine).regions.disable_dimm("nmem0")
+
+
+@pytest.mark.parametrize(
+    ("found", "data", "nstype", "state"),
+    [
+        (USED, "used-1.2", "5", LabelState.labeled),
+        (listing("zeroed"), "zeroed", "5", LabelState.lost),
+        (recorded("unlabeled"), "zeroed", "4", LabelState.unlabeled),
+        (recorded("unlabeled"), "used-1.2", "4", LabelState.ignored),
+    ],
+)
+def test_what_the_kernel_makes_of_labels(found: CommandResult, data: str, nstype: str, state: LabelState) -> None:
+    regions = Host("h", LabelMachine(found, areas=[data], nstype=nstype)).regions
+    assert regions.label_state(json.loads(found.text)[0]["regions"][0]["dev"]) is state
+
+
+def test_a_dimm_without_a_label_area_is_told() -> None:
+    machine = LabelMachine(USED, areas=[])
+    machine.answers["read-labels"] = [answer("read-absent")]
+    assert Host("h", machine).regions.label_state("region0") is LabelState.none
+    with pytest.raises(UnsupportedError, match="nmem0 has no label area, or it cannot be read"):
+        Host("h", machine).labels.read("region0")
+
+
+# Initialising
+
+
+def test_labels_are_not_ended_unless_told_so_in_words() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    with pytest.raises(InvalidValueError, match=r"overwrite.*one \(namespace0\.0\)"):
+        Host("h", machine).regions.initialize_labels("region0")
+    with pytest.raises(InvalidValueError, match=r"1\.1 or 1\.2"):
+        Host("h", machine).regions.initialize_labels("region0", version="2.0", overwrite=True)
+    hidden = LabelMachine(disabled(USED), areas=["used-1.2"])
+    with pytest.raises(InvalidValueError, match=r"one \(UUID 413b338f"):
+        Host("h", hidden).regions.initialize_labels("region0")
+    empty = LabelMachine(FREE, areas=["empty-1.2"])
+    with pytest.raises(InvalidValueError, match="labels, without a namespace"):
+        Host("h", empty).regions.initialize_labels("region0")
+    assert machine.changes == hidden.changes == empty.changes == []
+
+
+def test_a_region_is_enabled_again_when_its_labels_could_not_be_made() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    machine.answers["init-labels"] = [answer("init-without-force")]
+    with pytest.raises(CommandError, match=r"run init-labels on nmem0(.|\n)*already initialized"):
+        Host("h", machine).regions.initialize_labels("region0", overwrite=True)
+    assert machine.changes == ["disable-region", "init-labels", "enable-region"]
+
+
+def test_what_could_not_be_enabled_again_is_told_beside_the_failure() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    machine.answers["init-labels"] = [answer("init-without-force")]
+    machine.answers["enable-region"] = [answer("enable-region-without-dimm")]
+    with pytest.raises(
+        CommandError, match=r"already initialized(.|\n)*could not be enabled again(.|\n)*enabled 0 regions"
+    ):
+        Host("h", machine).regions.initialize_labels("region0", overwrite=True)
+
+
+@pytest.mark.parametrize("after", ["used-1.2", "empty-1.1", "zeroed"])
+def test_labels_that_are_not_what_was_asked_for_are_a_failure(after: str) -> None:
+    machine = LabelMachine(USED, areas=[after])
+    machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
+    with pytest.raises(CommandError, match="not initialised though ndctl exited 0: it has version"):
+        Host("h", machine).regions.initialize_labels("region0", overwrite=True)
+    assert machine.changes[-1] == "enable-region"
+
+
+def test_a_region_whose_labels_are_lost_is_initialised_without_a_word() -> None:
+    machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.1"])
+    machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
+    Host("h", machine).regions.initialize_labels("region0", version="1.1")
+    (command,) = [command for command in machine.asked if "init-labels" in command]
+    assert command[3:] == ("init-labels", "--label-version", "1.1", "nmem0")
+
+
+# Zeroing and writing
+
+
+def test_a_write_that_fails_and_exits_0_is_a_failure_and_the_region_is_enabled_again() -> None:
+    """ndctl 81 counts a DIMM before it writes: "wrote 1 nmem" and status 0, whatever happens then."""
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    machine.answers["write-labels"] = [answer("write-active")]
+    with pytest.raises(CommandError, match=r"was not written though ndctl exited 0(.|\n)*abort label write"):
+        Host("h", machine).labels.write("region0", {"nmem0": recorded_bytes("empty-1.2")})
+    assert machine.changes == ["disable-region", "write-labels", "enable-region"]
+
+
+def test_a_zeroing_that_changed_nothing_is_a_failure() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    machine.answers["zero-labels"] = [answer("zero-absent")]
+    with pytest.raises(CommandError, match="not all zeros though ndctl exited 0"):
+        Host("h", machine).labels.zero("region0")
+    assert machine.changes == ["disable-region", "zero-labels", "enable-region"]
+
+
+def test_what_was_zeroed_and_written_is_read_back() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2", "zeroed"])
+    machine.answers["zero-labels"] = [answer("zero")]
+    Host("h", machine).labels.zero("region0")
+    data = recorded_bytes("used-1.2")
+    machine = LabelMachine(USED, areas=["zeroed", data])
+    machine.answers["write-labels"] = [left(0, stderr="wrote 1 nmem")]
+    Host("h", machine).labels.write("region0", {"nmem0": data})
+
+
+def test_there_must_be_something_to_zero() -> None:
+    machine = LabelMachine(recorded("unlabeled"), areas=["zeroed"], nstype="4")
+    with pytest.raises(UnsupportedError, match="no labels that could be zeroed"):
+        Host("h", machine).labels.zero("region3")
+    assert machine.changes == []
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({}, "those of nmem0, all of them"),
+        ({"nmem0": bytes(131072), "nmem1": bytes(131072)}, "those of nmem0, all of them"),
+        ({"nmem0": bytes(4096)}, "'4096 bytes' cannot be used: expected 131072 bytes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_changed(data: dict[str, bytes], text: str) -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    with pytest.raises(InvalidValueError, match=text):
+        Host("h", machine).labels.write("region0", data)
+    assert machine.changes == []
+
+
+# What there is
+
+
+def test_labels_without_one_kind_have_no_version() -> None:
+    host = Host("h", LabelMachine(recorded("unlabeled"), areas=["zeroed"], nstype="4"))
+    with pytest.raises(UnsupportedError, match=r"region3 on recorded has no labels: nmem\d has no valid index block"):
+        host.labels.labeled("region3")
+
+
+def test_the_kernels_own_count_must_be_a_number() -> None:
+    machine = LabelMachine(USED, areas=[])
+    machine.answers["users"] = [left(0, "nmem0 506\n")]
+    assert Host("h", machine).labels.available_slots("region0") == 506
+    machine.answers["users"] = [left(0, "nmem0 \n", "cat: No such device")]
+    with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
+        Host("h", machine).labels.available_slots("region0")
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+def test_recorded_labels_and_the_recorded_listing_agree(version: str) -> None:
+    machine = LabelMachine(listing(version), areas=[f"used-{version}"])
+    machine.answers["check-labels"] = [answer(f"check-{version}")]
+    assert Host("h", machine).labels.problems("region0") == ()
+
+
+def test_labels_and_kernel_that_disagree_are_told_both_ways() -> None:
+    machine = LabelMachine(USED, areas=["by-the-kernel"])
+    machine.answers["check-labels"] = [answer("check-zeroed")]
+    problems = Host("h", machine).labels.problems("region0")
+    assert "the kernel has no namespace of the label auto (UUID 3d363fa2-e20d-4d60-aa5f-0b4a8864c8ea)" in problems
+    assert "namespace one (namespace0.0) (UUID 413b338f-4327-4232-81b9-4c0cb112a16b) has no label" in problems
+    assert "nmem0: ndctl check-labels exits 1: successfully verified 0 nmem label" in problems
+    assert len(problems) == 5
+
+
+# Saving
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    saved = Host("h", LabelMachine(USED, areas=["used-1.2"])).labels.saved("region0")
+    assert [(each.dimm, each.id, each.size) for each in saved.areas] == [("nmem0", "8680-56341200", Size(131072))]
+    path = tmp_path / "labels"
+    saved.write(path)
+    assert SavedLabels.read(path) == saved
+    assert [each.name for each in tmp_path.iterdir()] == ["labels"]
+    with pytest.raises(InvalidValueError, match="one that can be written"):
+        saved.write(tmp_path / "absent" / "labels")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda content: b"", "a file that Save Labels wrote"),
+        (lambda content: content[131072:], "a file that Save Labels wrote"),
+        (lambda content: content[:-1], "bytes for nmem0 are whole"),
+        (lambda content: content[:-1] + b"x", "bytes for nmem0 are whole"),
+        (lambda content: content.replace(b'"dimms"', b'"other"'), "a file that Save Labels wrote"),
+        (lambda content: content.replace(b'"8680', b"8680"), "a file that Save Labels wrote"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_refused(tmp_path: Path, spoil: object, text: str) -> None:
+    assert callable(spoil)
+    path = tmp_path / "labels"
+    SavedLabels("h", "region0", (SavedArea("nmem0", "8680-1", recorded_bytes("used-1.2")),)).write(path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InvalidValueError, match=text):
+        SavedLabels.read(path)
+    with pytest.raises(InvalidValueError, match="No such file"):
+        SavedLabels.read(tmp_path / "absent")
+
+
+def test_labels_go_back_to_the_dimms_that_they_came_from() -> None:
+    one, two = SavedArea("nmem0", "8680-1", b"1" * 1024), SavedArea("nmem1", "8680-2", b"2" * 1024)
+    saved = SavedLabels("lab-1", "region0", (one, two))
+    here = [Dimm("nmem4", id="8680-2"), Dimm("nmem5", id="8680-1")]
+    other = [Dimm("nmem4", id="8680-2"), Dimm("nmem5", id="8680-9")]
+    size = Size(1024)
+    assert saved.matched(here, [size, size]) == {"nmem4": two.data, "nmem5": one.data}
+    with pytest.raises(InvalidValueError, match=r"region0 of lab-1.*nmem5 \(id 8680-9\).*elsewhere=True"):
+        saved.matched(other, [size, size])
+    assert saved.matched(other, [size, size], elsewhere=True) == {"nmem4": one.data, "nmem5": two.data}
+    for elsewhere in (False, True):
+        with pytest.raises(InvalidValueError, match="those of 1 DIMMs; they are of 2"):
+            saved.matched(here[:1], [size], elsewhere=elsewhere)
+        with pytest.raises(InvalidValueError, match=r"expected 2KiB for nmem5; for nmem. they are 1KiB"):
+            saved.matched(here, [size, Size(2048)], elsewhere=elsewhere)
+    nameless = SavedLabels("lab-1", "region0", (replace(one, id=""),))
+    with pytest.raises(InvalidValueError, match="id none"):
+        nameless.matched([Dimm("nmem4")], [size])
+
+
+def test_the_labels_of_another_dimm_change_nothing() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    saved = SavedLabels("lab-1", "region1", (SavedArea("nmem1", "8680-57341200", recorded_bytes("empty-1.2")),))
+    with pytest.raises(InvalidValueError, match="elsewhere=True"):
+        Host("h", machine).labels.restore("region0", saved)
+    assert machine.changes == []
+
+
+# Whose a region is
+
+
+def test_a_disabled_region_is_known_by_its_labels() -> None:
+    machine = LabelMachine(disabled(USED), areas=["used-1.2"])
+    host = Host("h", machine)
+    assert [namespace.name for namespace in namespaces_on(host, "region0")] == ["one", "three", "four"]
+    with pytest.raises(ForeignError, match=r"one \(slot 1 of nmem0\).*no run made it"):
+        require_own_region(host, RunMark("0123abcd"), "region0")
+
+
+def test_a_region_without_namespaces_is_everybodys() -> None:
+    for found, data, nstype in ((FREE, "empty-1.2", "5"), (recorded("unlabeled"), "zeroed", "4")):
+        host = Host("h", LabelMachine(found, areas=[data], nstype=nstype))
+        region = host.ndctl.inventory().regions[0]
+        assert namespaces_on(host, region) == ()
+        require_own_region(host, RunMark("0123abcd"), region)
+
+
+def test_labels_beside_the_listing_are_not_told_twice() -> None:
+    host = Host("h", LabelMachine(USED, areas=["used-1.2"]))
+    assert [namespace.name for namespace in namespaces_on(host, "region0")] == ["one", "three", "four"]
+
+
+def test_a_failure_of_the_caller_enables_the_region_again() -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    with pytest.raises(VpmemError, match="within"), Host("h", machine).regions.out_of_use("region0"):
+        raise VpmemError("within")
+    assert machine.changes == ["disable-region", "enable-region"]
