@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from VpmemLibrary.host.btt import Btt
+from VpmemLibrary.host.daxctl import DaxDevices
 from VpmemLibrary.host.facts import HostFacts, read_facts
+from VpmemLibrary.host.health import Health
+from VpmemLibrary.host.info_blocks import InfoBlocks
+from VpmemLibrary.host.injection import Injection
 from VpmemLibrary.host.labels import Labels
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.preflight import Preflight, check_facts
 from VpmemLibrary.host.regions import Regions
+from VpmemLibrary.host.scrub import Scrub
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport
 
 
@@ -34,6 +40,12 @@ class Host:
         self.namespaces = Namespaces(self.ndctl)
         self.regions = Regions(self.ndctl)
         self.labels = Labels(self.ndctl, self.regions)
+        self.info_blocks = InfoBlocks(self.ndctl, self.namespaces)
+        self.btt = Btt(self.ndctl, self.namespaces, self.info_blocks)
+        self.scrub = Scrub(self.ndctl)
+        self.dax = DaxDevices(self.ndctl)
+        self.health = Health(self.ndctl)
+        self.injection = Injection(self.ndctl)
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command on the host; see `Transport.run`."""

@@ -7,7 +7,8 @@ leaves nothing behind.
 from __future__ import annotations
 
 import uuid as uuids
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from VpmemLibrary.errors import (
     CommandError,
@@ -15,26 +16,22 @@ from VpmemLibrary.errors import (
     InvalidValueError,
     NoSpaceError,
     NotFoundError,
-    OutOfSpaceError,
+    UnsupportedError,
     VpmemError,
 )
 from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.host.namespace_plan import Plan, mapping_align, mode_options, no_room, plan_namespace
 from VpmemLibrary.host.ndctl import Ndctl, is_uuid
 from VpmemLibrary.host.ndctl_errors import NO_DEVICE, checked
-from VpmemLibrary.host.prediction import (
-    ALIGNMENTS,
-    DEFAULT_ALIGN,
-    SECTOR_SIZES,
-    checked_align,
-    checked_sector_size,
-    checked_size,
-    size_step,
-)
+from VpmemLibrary.host.prediction import REGION_ALIGN, checked_size, predict_usable_size, size_step
+from VpmemLibrary.host.room import read_room
 from VpmemLibrary.host.transport import CommandResult, checked_name
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import Size
 
-_MAPPED = (NamespaceMode.fsdax, NamespaceMode.devdax)
+_RENAME = r"""
+printf '%s\n' "$2" > "/sys/bus/nd/devices/$1/alt_name"
+"""
 
 
 class Namespaces:
@@ -74,7 +71,7 @@ class Namespaces:
             name: Its name; none by default.
             map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
             align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
-            sector_size: For sector: 4096 by default.
+            sector_size: In bytes; 4096 by default for sector, 512 for fsdax and raw.
             uuid: The UUID of its label; a random one by default.
 
         Raises:
@@ -84,20 +81,19 @@ class Namespaces:
             NotFoundError: There is no such region.
             CommandError: ndctl failed; what it left of the attempt was removed.
         """
-        target = self._ndctl.region(region)
         identity = _checked_uuid(uuid)
-        options = _options(target, mode, map_location, align, sector_size)
-        if name:
-            options += ["--name", checked_name("name", name)]
-        self._ndctl.refuse_unlabeled(target)
-        if size is not None:
-            size = Size.parse(size)
-            step = size_step(region_align=target.align, ways=target.ways, align=_mapping_align(mode, align))
-            options += ["--size", str(int(checked_size(size, step)))]
-        if (size or Size(1)) > target.free_extent:
-            raise OutOfSpaceError(_no_room(target, size))
+        plan = plan_namespace(
+            self._ndctl,
+            region,
+            mode=mode,
+            size=size,
+            name=name,
+            map_location=map_location,
+            align=align,
+            sector_size=sector_size,
+        )
         try:
-            self._checked_create(["--region", target.dev, "--uuid", identity, *options], target, size)
+            self._checked_create(plan, identity)
             return self._ndctl.namespace(identity)
         except BaseException as error:
             self._reclaim(identity, error)
@@ -122,7 +118,7 @@ class Namespaces:
             mode: Its new mode.
             map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
             align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
-            sector_size: For sector: 4096 by default.
+            sector_size: In bytes; 4096 by default for sector, 512 for fsdax and raw.
             uuid: The new UUID of its label; a random one by default.
 
         Raises:
@@ -132,7 +128,9 @@ class Namespaces:
             CommandError: ndctl failed; what the namespace held may be lost.
         """
         before = self._ndctl.namespace(namespace)
-        options = _options(self._ndctl.region(before.region), mode, map_location, align, sector_size)
+        region = self._ndctl.region(before.region)
+        options = mode_options(region, mode, map_location, align, sector_size)
+        self._refuse_unusable(before, region, mode, map_location, align)
         identity = _checked_uuid(uuid) if before.label_uuid else ""
         if identity:
             options += ["--uuid", identity]
@@ -147,6 +145,55 @@ class Namespaces:
             self._restore(before)
             raise
         return self._ndctl.namespace(identity or before)
+
+    def rename(self, namespace: Namespace | str, name: str) -> Namespace:
+        """Give a namespace another name; its UUID, place, mode and every byte stay.
+
+        ndctl cannot. The kernel takes a name while the namespace is disabled (``drivers/nvdimm/namespace_devs.c``,
+        ``alt_name_store``) and writes it to the labels: an active one is disabled for the time of it.
+
+        Args:
+            namespace: Its record, UUID, device name or name.
+            name: Its new name.
+
+        Raises:
+            InvalidValueError: It cannot be a name; nothing was changed.
+            NotFoundError: There is no such namespace.
+            UnsupportedError: It has no label, so it has no name.
+            BusyError: It is in use; nothing was changed.
+            CommandError: The kernel did not take the name, or it has another one afterwards.
+        """
+        checked_name("name", name)
+        before = self._ndctl.namespace(namespace)
+        if not before.label_uuid:
+            raise UnsupportedError(f"{before.called} has no label, and a name is kept in the label.")
+        with self.disabled(before) as idle:
+            lock = ("flock", f"/sys/bus/nd/devices/{idle.region}")
+            result = self._ndctl.run([*lock, "sh", "-c", _RENAME, "sh", idle.dev, name])
+            result.check(f"Could not rename {before.called} to {name}")
+        after = self._ndctl.namespace(before)
+        if after.name != name:
+            raise CommandError(result, f"{before.called} is called {after.name!r} though the kernel took {name!r}")
+        return after
+
+    @contextmanager
+    def disabled(self, namespace: Namespace | str) -> Iterator[Namespace]:
+        """Have a namespace disabled for a while; one that was active is enabled again, whatever happens meanwhile.
+
+        Raises:
+            NotFoundError: There is no such namespace.
+            BusyError: It is in use; nothing was changed.
+            CommandError: It could not be disabled, or not be enabled again.
+        """
+        before = self._ndctl.namespace(namespace)
+        idle = self.disable(before)
+        try:
+            yield idle
+        except BaseException:
+            self._restore(before)
+            raise
+        if before.active:
+            self.enable(idle)
 
     def disable(self, namespace: Namespace | str) -> Namespace:
         """Disable a namespace: its node goes, its label and bytes stay. Doing it twice is harmless.
@@ -197,24 +244,50 @@ class Namespaces:
         """
         self._destroy(self._ndctl.namespace(namespace))
 
-    def _checked_create(self, options: list[str], region: Region, size: Size | None) -> None:
-        result = self._ndctl.change(region.dev, "create-namespace", "--no-autolabel", *options)
+    def _checked_create(self, plan: Plan, identity: str) -> None:
+        where = ["--region", plan.region.dev, "--uuid", identity]
+        result = self._ndctl.change(plan.region.dev, "create-namespace", "--no-autolabel", *where, *plan.options)
         if result.exit_status == NO_DEVICE:
-            now = self._ndctl.region(region)
-            if (size or Size(1)) > now.free_extent:  # another took the room since it was looked at
-                raise NoSpaceError(result, _no_room(now, size))
-        checked(result, f"create a namespace in {region.dev}")
+            now = self._ndctl.region(plan.region)
+            if (plan.size or Size(1)) > now.free_extent:  # another took the room since it was looked at
+                raise NoSpaceError(result, no_room(now, plan.size))
+        checked(result, f"create a namespace in {plan.region.dev}")
 
     def _reclaim(self, identity: str, error: BaseException) -> None:
-        """Remove what a failed create left: only what carries the UUID that was made for it."""
+        """Remove what a failed create left, only what carries the UUID that was made for it, and tell what it was."""
         try:
-            with suppress(NotFoundError):
-                self._destroy(self._ndctl.namespace(identity))
+            self._destroy(self._ndctl.namespace(identity))
+        except NotFoundError:
+            found = f"Nothing is left of it: a fresh listing has no namespace {identity}."
         except VpmemError as leak:
-            raise VpmemError(f"{error}\nWhat it left (UUID {identity}) could not be removed: {leak}") from error
+            found = f"What is left of it, namespace {identity}, is not known or could not be removed: {leak}"
+        else:
+            found = f"It had made namespace {identity}, which was removed again."
+        if isinstance(error, VpmemError):
+            error.add(found)
+        else:
+            error.add_note(found)
+
+    def _refuse_unusable(
+        self,
+        namespace: Namespace,
+        region: Region,
+        mode: NamespaceMode,
+        map_location: MapLocation | None,
+        align: Size | None,
+    ) -> None:
+        """Raise where an alignment leaves nothing usable: the kernel says so only when the old mode is gone."""
+        if mapping_align(mode, align) is None or (align or 0) <= (region.align or REGION_ALIGN):
+            return
+        room = read_room(self._ndctl.transport, region)
+        for extent in room.extents:
+            if extent.holder == namespace.dev:
+                checked_size(extent.size, size_step(region_align=region.align, ways=region.ways, align=align))
+                start = room.start + extent.offset
+                predict_usable_size(extent.size, mode=mode, map_location=map_location, align=align, start=start)
 
     def _restore(self, before: Namespace) -> None:
-        """Enable again what a failed reconfiguration left disabled; the caller tells why that failed."""
+        """Enable again what a failed change left disabled; the caller tells why that failed."""
         if before.active:
             with suppress(VpmemError):
                 self.enable(before)
@@ -246,47 +319,3 @@ def _checked_uuid(text: str | None) -> str:
     if not is_uuid(text):
         raise InvalidValueError("uuid", text, f"a UUID, e.g. {uuids.uuid4()}")
     return text.lower()
-
-
-def _mapping_align(mode: NamespaceMode, align: Size | None) -> Size | None:
-    return (align or DEFAULT_ALIGN) if mode in _MAPPED else None
-
-
-def _options(
-    region: Region, mode: NamespaceMode, map_location: MapLocation | None, align: Size | None, sector_size: int | None
-) -> list[str]:
-    """Return ndctl's options for a mode, each checked against what the mode takes and the region is capable of."""
-    options = ["--mode", NamespaceMode(mode).value]
-    if mode in _MAPPED:
-        options += ["--map", MapLocation(map_location or MapLocation.dev).value]
-        if align is not None:
-            there = tuple(Size(each) for each in _capabilities(region, mode, "alignments")) or ALIGNMENTS
-            options += ["--align", str(int(checked_align(align, there)))]
-    elif map_location is not None or align is not None:
-        what, value = ("map", map_location) if map_location is not None else ("align", align)
-        raise InvalidValueError(what, str(value), f"none with mode {mode}: only fsdax and devdax have one")
-    if mode is NamespaceMode.sector:
-        if sector_size is not None:
-            there_sizes = tuple(_capabilities(region, mode, "sector_sizes")) or SECTOR_SIZES
-            options += ["--sector-size", str(checked_sector_size(sector_size, there_sizes))]
-    elif sector_size is not None:
-        raise InvalidValueError("sector_size", sector_size, f"none with mode {mode}: only sector has one")
-    return options
-
-
-def _capabilities(region: Region, mode: NamespaceMode, key: str) -> list[int]:
-    """Return what ndctl lists as possible in a region for a mode; nothing when this ndctl does not list it."""
-    capabilities = region.extra.get("capabilities")
-    if isinstance(capabilities, list):
-        for capability in capabilities:
-            if isinstance(capability, dict) and capability.get("mode") == mode:
-                return [int(each) for each in capability.get(key, [])]
-    return []
-
-
-def _no_room(region: Region, size: Size | None) -> str:
-    wanted = "a namespace" if size is None else f"a namespace of {size}"
-    free = region.free_extent
-    apart = f" ({region.available_size} in all, in pieces)" if region.available_size > free else ""
-    largest = f"the largest that fits has {free}{apart}" if free else "nothing of it is free"
-    return f"There is no room for {wanted} in {region.dev}: {largest}."

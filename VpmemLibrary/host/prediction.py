@@ -25,6 +25,9 @@ DEFAULT_SECTOR_SIZE = 4096
 ALIGNMENTS = (Size(4 * KiB), Size(2 * MiB), Size(GiB))
 """The mapping alignments of x86 and of arm64 with 4 KiB pages."""
 SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
+"""The sector sizes of a sector namespace; those between hold metadata beside the data."""
+BLOCK_SECTOR_SIZES = (512, 4096)
+"""The sector sizes of an fsdax or raw namespace, under labels 1.2 (``namespace_devs.c``, pmem_lbasize_supported)."""
 LABEL_VERSIONS = ("1.1", "1.2")
 
 _MAPPED = (NamespaceMode.fsdax, NamespaceMode.devdax)
