@@ -244,14 +244,11 @@ class _Fields:
 
     def dax_device(self) -> str:
         """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
-        if "daxregion" not in self._left:
+        try:
+            node = self._left["daxregion"]["devices"][0]["chardev"]
+        except (KeyError, IndexError, TypeError):
             return ""
-        nodes = (
-            device.text("chardev")
-            for dax_region in self.children("daxregion", "daxregion", keep=True)
-            for device in dax_region.children("devices", "device", keep=True)
-        )
-        return next(nodes, "")
+        return node if isinstance(node, str) else ""
 
     def flags(self) -> tuple[str, ...]:
         """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
@@ -260,12 +257,12 @@ class _Fields:
             del self._left[name]
         return tuple(name.removeprefix(_FLAG) for name in names)
 
-    def children(self, key: str, what: str, *, keep: bool = False) -> Iterable[_Fields]:
-        value = self._left.get(key) if keep else self._left.pop(key, None)
+    def children(self, key: str, what: str) -> Iterable[_Fields]:
+        value = self._left.pop(key, None)
         if value is None:
             return []
         items = value if isinstance(value, list) else [value]
-        return [_Fields(self._result, what, dict(item) if keep and isinstance(item, dict) else item) for item in items]
+        return [_Fields(self._result, what, item) for item in items]
 
     def rest(self) -> Mapping[str, object]:
         return self._left

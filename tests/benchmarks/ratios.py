@@ -1,0 +1,30 @@
+"""Two ways to do one thing, timed by turns in one run: only their ratio means anything on a machine that others use."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds something takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of both ways, each round doing both, after one round that is not counted."""
+    ours(), theirs()
+    pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def show(what: str, ours: list[float], theirs: list[float], wanted: str) -> None:
+    """Print the medians of both ways and their ratio."""
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    print(
+        f"\n{what}: {mine * 1000:.2f} ms against {other * 1000:.2f} ms over {len(ours)} rounds: "
+        f"{mine / other:.2f} times as long (wanted: {wanted})"
+    )
