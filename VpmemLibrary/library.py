@@ -11,7 +11,9 @@ from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
+from VpmemLibrary.keywords.dax import DaxKeywords
 from VpmemLibrary.keywords.guests import GuestKeywords
+from VpmemLibrary.keywords.health import HealthKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
@@ -107,6 +109,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 RegionKeywords(context),
                 LabelKeywords(context),
                 NamespaceKeywords(context),
+                DaxKeywords(context),
+                HealthKeywords(context),
                 ContentKeywords(context),
                 GuestKeywords(context),
                 InsideKeywords(context),

@@ -11,11 +11,20 @@ from VpmemLibrary.host.transport import CommandResult, Transport, shell_line
 
 _STAGE = re.compile(rb"^stage ([0-9]+) ([0-9]+)\n", re.MULTILINE)
 _MISSING = 127
+
+SECOND_INPUT = "/dev/fd/3"
+"""Where the later stages of a pipeline find what its command `beside` prints."""
 _PACKAGES = {"openssl": "openssl", "daxio": "pmdk-tools on Debian 13, otherwise daxio"}
 
 
 def run_pipeline(
-    transport: Transport, stages: Sequence[Sequence[str]], *, action: str, timeout: float, allowed: Sequence[int] = ()
+    transport: Transport,
+    stages: Sequence[Sequence[str]],
+    *,
+    action: str,
+    timeout: float,
+    allowed: Sequence[int] = (),
+    beside: Sequence[str] = (),
 ) -> CommandResult:
     """Run commands joined by pipes and return what the last one printed.
 
@@ -28,15 +37,22 @@ def run_pipeline(
         action: What is being done, for the message.
         timeout: Seconds that all of it may take.
         allowed: The statuses that the last stage may have and that are no failure.
+        beside: A command that runs beside the first one; the later stages read what it prints at `SECOND_INPUT`.
 
     Raises:
         ToolMissingError: A program is not installed; the message says which package has it.
         CommandError: A stage failed.
         UnreadableOutputError: The shell did not tell the status of every stage.
     """
-    script = " | ".join(
-        f'{{ {shell_line(stage)}; echo "stage {number} $?" >&2; }}' for number, stage in enumerate(stages)
-    )
+    if beside:
+        stages = [beside, *stages]
+    parts = [f'{{ {shell_line(stage)}; echo "stage {number} $?" >&2; }}' for number, stage in enumerate(stages)]
+    if beside:
+        # The first reader must not hold the second one's pipe, or that would not end when its reader does.
+        other, first, *rest = parts
+        script = f"{other} | {{ exec 3<&0; {' | '.join([first + ' </dev/null 3<&-', *rest])}; }}"
+    else:
+        script = " | ".join(parts)
     result = transport.run(["sh", "-c", script], timeout=timeout)
     statuses = {int(number): int(status) for number, status in _STAGE.findall(result.stderr)}
     last = len(stages) - 1

@@ -104,6 +104,15 @@ class DaxDevices:
         """
         return self._listed(self._find(which).chardev)
 
+    def namespace(self, which: DaxDevice | Namespace | str) -> Namespace | None:
+        """Return the namespace that an instance is of; None for one of a dynamic region.
+
+        Raises:
+            NotFoundError: There is no such namespace.
+            InvalidValueError: The namespace has no instance.
+        """
+        return self._find(which).namespace
+
     def memory(self, which: DaxDevice | Namespace | str) -> DaxMemory:
         """Return an instance and its memory blocks as the kernel has them.
 

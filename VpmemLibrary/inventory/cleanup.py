@@ -72,6 +72,7 @@ def _destroy_all(host: Host, namespaces: Iterable[Namespace]) -> tuple[Namespace
     failures = []
     for namespace in namespaces:
         try:
+            host.dax.release(namespace)
             host.namespaces.destroy(namespace)
             destroyed.append(namespace)
         except VpmemError as error:  # the others go all the same; this one is told afterwards

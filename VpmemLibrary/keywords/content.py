@@ -1,4 +1,4 @@
-"""Keywords that write patterns and prove them, on a host and in a guest."""
+"""Keywords that write, prove, compare, copy and wipe content on a host; no byte of it travels."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.pattern import Pattern
-from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.content.store import ContentStore, Transfer, Verification
+from VpmemLibrary.errors import ForeignError, InvalidValueError
+from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, Size
 
 
 class ContentKeywords:
-    """Content of namespaces."""
+    """Content of namespaces, devices and files."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -22,27 +24,38 @@ class ContentKeywords:
     def _store(self) -> ContentStore:
         return self._context.current.content
 
-    def _target(self, namespace: Namespace | str) -> Namespace:
-        return self._context.host.ndctl.namespace(namespace)
-
     @keyword(tags=("content", "destructive"))
     def write_pattern(
-        self, namespace: Namespace | str, *, seed: str, offset: Size = Size(0), length: Size = ALL
-    ) -> None:
-        """Write a pattern to a namespace of the current host, and flush it.
+        self,
+        namespace: Namespace | str,
+        *,
+        seed: str,
+        offset: Size = Size(0),
+        length: Size = ALL,
+        force: bool = False,
+        foreign: bool = False,
+    ) -> Transfer:
+        """Write a pattern to a namespace, device or file of the current host, and flush it.
 
         The pattern is made on the host itself: no byte of it travels. Its bytes depend on the seed and on where they
-        lie, so bytes that moved are found out.
+        lie, so bytes that moved are found out. How fast it was is shown in the log.
 
         Args:
-            namespace: Its record, UUID, name or device name. It must be this run's own.
+            namespace: Its record, UUID, name or device name; or the path of a device or file. It must be this run's
+                own; a file never is.
             seed: Any text; the same seed gives the same bytes on every machine.
             offset: Where to begin, in bytes from the namespace's first usable one; a multiple of 4 KiB.
             length: How much to write, a multiple of 4 KiB; `all` is to the end.
+            force: Leave it to the tool to refuse a range past the end of a device. daxio then writes what fits and
+                exits 0, which this keyword reports as the failure that it is.
+            foreign: Allow it on what this run did not make.
+
+        Returns:
+            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
-            ForeignError: This run did not make it.
-            InvalidValueError: Offset or length is not aligned, or reaches past the end.
+            ForeignError: This run did not make it, and `foreign` is not set.
+            InvalidValueError: Offset or length is not aligned, or reaches past the end; nothing was written.
             CommandError: A tool failed.
 
         Example:
@@ -54,22 +67,33 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        target = self._target(namespace)
-        self._context.run.require_own(target)
-        pattern = Pattern(seed=seed, offset=offset, length=target.size - offset if length is ALL else length)
-        logger.info(f"Wrote {self._store.write(target.device, pattern)}.")
+        path = self._own_path(namespace, foreign)
+        pattern = Pattern(seed=seed, offset=offset, length=self._length(path, offset, length))
+        return _logged("Wrote", self._store.write(path, pattern, force=force))
 
     @keyword(tags=("content", "assertion"))
     def pattern_should_be_intact(
-        self, namespace: Namespace | str, *, seed: str, offset: Size = Size(0), length: Size = ALL
-    ) -> None:
-        """Fail unless a namespace of the current host holds a pattern, compared byte for byte on the host.
+        self,
+        namespace: Namespace | str,
+        *,
+        seed: str,
+        offset: Size = Size(0),
+        length: Size = ALL,
+        at: Size = ALL,
+        force: bool = False,
+    ) -> Transfer:
+        """Fail unless a namespace, device or file of the current host holds a pattern, compared on the host.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: Its record, UUID, name or device name; or the path of a device or file.
             seed: The pattern's seed.
-            offset: Where it begins.
+            offset: Where the piece begins in the pattern.
             length: How much to compare; `all` is to the end.
+            at: Where the piece lies, if not at its own offset: the bytes of a namespace lie elsewhere in its raw view.
+            force: Leave it to the tool to refuse a range past the end of a device.
+
+        Returns:
+            What was read: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
             AssertionError: It differs; the message has the first differing offset and how many bytes differ.
@@ -82,9 +106,162 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        target = self._target(namespace)
-        pattern = Pattern(seed=seed, offset=offset, length=target.size - offset if length is ALL else length)
-        self._store.verify(target.device, pattern).require()
+        path = self._path(namespace)
+        place = offset if at is ALL else at
+        pattern = Pattern(seed=seed, offset=offset, length=self._length(path, place, length))
+        return _proven(self._store.verify(path, pattern, at=place, force=force))
+
+    @keyword(tags=("content", "destructive"))
+    def wipe_content(
+        self, target: Namespace | str, *, offset: Size = Size(0), length: Size = ALL, foreign: bool = False
+    ) -> Transfer:
+        """Overwrite a namespace, device or file of the current host with zeros, and prove that nothing else is left.
+
+        Args:
+            target: A namespace's record, UUID, name or device name; or the path of a device or file.
+            offset: Where to begin; a multiple of 4 KiB.
+            length: How much; a multiple of 4 KiB, `all` is to the end.
+            foreign: Allow it on what this run did not make.
+
+        Returns:
+            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+
+        Raises:
+            ForeignError: This run did not make it, and `foreign` is not set.
+            BusyError: The namespace is in use; nothing was written.
+            InvalidValueError: Offset or length is not aligned, or reaches past the end; nothing was written.
+            ContentDiffersError: Something is left though the tools reported success.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Of The First Tenant Is Left
+            Wipe Content    ns_0
+            Content Should Be Zero    ns_0
+        ```
+        """
+        path = self._own_path(target, foreign, unused=True)
+        return _logged("Wiped", self._store.wipe(path, offset, None if length is ALL else length))
+
+    @keyword(tags=("content", "destructive"))
+    def copy_content(
+        self,
+        source: Namespace | str,
+        target: Namespace | str,
+        *,
+        offset: Size = Size(0),
+        at: Size = ALL,
+        length: Size = ALL,
+        foreign: bool = False,
+    ) -> Transfer:
+        """Write to one namespace, device or file of the current host what another holds, and flush it.
+
+        Args:
+            source: A namespace's record, UUID, name or device name; or the path of a device or file.
+            target: Another one.
+            offset: Where to begin reading; a multiple of 4 KiB.
+            at: Where to begin writing; at `offset` by default.
+            length: How much; a multiple of 4 KiB, `all` is to the end of the source.
+            foreign: Allow writing to what this run did not make.
+
+        Returns:
+            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+
+        Raises:
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            BusyError: The target is in use; nothing was written.
+            InvalidValueError: A range is not aligned, or reaches past an end; nothing was written.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Second One With The Same Bytes
+            Copy Content    ns_0    ns_1
+            Content Should Be Equal    ns_0    ns_1
+        ```
+        """
+        path = self._own_path(target, foreign, unused=True)
+        copied = self._store.copy(
+            self._path(source),
+            path,
+            offset=offset,
+            at=None if at is ALL else at,
+            length=None if length is ALL else length,
+        )
+        return _logged("Copied", copied)
+
+    @keyword(tags=("content", "assertion"))
+    def content_should_be_equal(
+        self,
+        first: Namespace | str,
+        second: Namespace | str,
+        *,
+        offset: Size = Size(0),
+        at: Size = ALL,
+        length: Size = ALL,
+    ) -> Transfer:
+        """Fail unless two namespaces, devices or files of the current host hold the same bytes.
+
+        Args:
+            first: A namespace's record, UUID, name or device name; or the path of a device or file.
+            second: Another one.
+            offset: Where to begin; a multiple of 4 KiB.
+            at: Where to begin on the second one; at `offset` by default.
+            length: How much; `all` is to the ends of both, which must be equally far.
+
+        Returns:
+            What was read of the first one: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+
+        Raises:
+            AssertionError: They differ; the message has the first differing offset and how many bytes differ, counted
+                up to 1 MiB of them.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Twins
+            Content Should Be Equal    ns_0    ns_1    length=16MiB
+        ```
+        """
+        return _proven(
+            self._store.compare(
+                self._path(first),
+                self._path(second),
+                offset=offset,
+                at=None if at is ALL else at,
+                length=None if length is ALL else length,
+            )
+        )
+
+    @keyword(tags=("content", "assertion"))
+    def content_should_be_zero(
+        self, target: Namespace | str, *, offset: Size = Size(0), length: Size = ALL
+    ) -> Transfer:
+        """Fail unless a namespace, device or file of the current host holds zeros and nothing else.
+
+        Args:
+            target: A namespace's record, UUID, name or device name; or the path of a device or file.
+            offset: Where to begin; a multiple of 4 KiB.
+            length: How much; `all` is to the end.
+
+        Returns:
+            What was read: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+
+        Raises:
+            AssertionError: It holds something; the message has the first offset and how many bytes.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Next Tenant Reads Zeros
+            Content Should Be Zero    ns_0
+        ```
+        """
+        return _proven(self._store.verify_zero(self._path(target), offset, None if length is ALL else length))
 
     @keyword(tags=("content", "getter"))
     def get_namespace_checksum(self, namespace: Namespace | str, *, offset: Size = Size(0), length: Size = ALL) -> str:
@@ -110,5 +287,56 @@ class ContentKeywords:
             Should Be Equal    ${after}    ${before}
         ```
         """
-        target = self._target(namespace)
-        return self._store.checksum(target.device, offset, target.size - offset if length is ALL else length)
+        return self._store.checksum(self._path(namespace), offset, None if length is ALL else length)
+
+    def _path(self, target: Namespace | str) -> str:
+        """Return the path of a namespace's node, read afresh, or the path that was given."""
+        if isinstance(target, str) and target.startswith("/"):
+            return target
+        return _node(self._context.host.ndctl.namespace(target))
+
+    def _own_path(self, target: Namespace | str, foreign: bool, *, unused: bool = False) -> str:
+        """Return the path of what may be written to.
+
+        Raises:
+            ForeignError: This run did not make it, and `foreign` is not set.
+            BusyError: It is to be unused and is a namespace in use.
+        """
+        host = self._context.host
+        namespace: Namespace | None
+        if isinstance(target, str) and target.startswith("/"):
+            namespace = next((ns for ns in host.ndctl.inventory().namespaces if ns.device == target), None)
+        else:
+            namespace = host.ndctl.namespace(target)
+        if namespace is None:
+            if not foreign:
+                raise ForeignError(
+                    f"{target} on {host.alias} is no namespace's device, so no run's own. It was left as it is. "
+                    "Say foreign=True to write to it all the same."
+                )
+            return str(target)
+        if not foreign:
+            self._context.run.require_own(namespace)
+        if unused:
+            refuse_in_use(host.transport, namespace)
+        return _node(namespace)
+
+    def _length(self, path: str, offset: Size, length: Size) -> Size:
+        return self._store.size(path) - offset if length is ALL else length
+
+
+def _node(namespace: Namespace) -> str:
+    if not namespace.device:
+        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device node")
+    return namespace.device
+
+
+def _logged(done: str, transfer: Transfer) -> Transfer:
+    logger.info(f"{done} {transfer}.")
+    return transfer
+
+
+def _proven(verification: Verification) -> Transfer:
+    """Return what was read, or raise if it is not what it should be."""
+    verification.require()
+    return _logged("Read", verification.transfer)
