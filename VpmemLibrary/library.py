@@ -16,11 +16,15 @@ from VpmemLibrary.keywords.guests import GuestKeywords
 from VpmemLibrary.keywords.health import HealthKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
+from VpmemLibrary.keywords.info_blocks import InfoBlockKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
 from VpmemLibrary.keywords.labels import LabelKeywords
+from VpmemLibrary.keywords.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.ownership import OwnershipKeywords
 from VpmemLibrary.keywords.regions import RegionKeywords
+from VpmemLibrary.keywords.room import RoomKeywords
+from VpmemLibrary.keywords.scrub import ScrubKeywords
 from VpmemLibrary.version import __version__
 
 
@@ -108,7 +112,11 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 HostSetupKeywords(context),
                 RegionKeywords(context),
                 LabelKeywords(context),
+                RoomKeywords(context),
                 NamespaceKeywords(context),
+                NamespaceGetterKeywords(context),
+                InfoBlockKeywords(context),
+                ScrubKeywords(context),
                 DaxKeywords(context),
                 HealthKeywords(context),
                 ContentKeywords(context),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
 from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.model import Namespace
+from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
 # The kernel's words for a namespace's mode (drivers/nvdimm/namespace_devs.c, mode_show).
 _KERNEL_MODES = {"raw": "raw", "memory": "fsdax", "dax": "devdax", "safe": "sector"}
+
+# Where its pfn or dax device keeps the page map (drivers/nvdimm/pfn_devs.c, mode_show).
+_KERNEL_MAPS = {"ram": "mem", "pmem": "dev"}
 
 # The size of a claimed namespace is its holder's (pfn, dax or btt device); a raw one is its block device.
 _SCRIPT = r"""
@@ -22,6 +27,9 @@ printf 'holder=%s\n' "$holder"
 [ -n "$holder" ] && printf 'size=%s\n' "$(cat "/sys/bus/nd/devices/$holder/size")"
 [ -n "$holder" ] && printf 'uuid=%s\n' "$(cat "/sys/bus/nd/devices/$holder/uuid")"
 [ -n "$holder" ] || printf 'uuid=%s\n' "$(cat "$sys/uuid")"
+for name in mode align sector_size; do
+    value=$(cat "/sys/bus/nd/devices/$holder/$name" 2>/dev/null) && printf 'holder_%s=%s\n' "$name" "$value"
+done
 if [ -b "$2" ]; then
     printf 'node_kind=block\nnode_size=%s\n' "$(blockdev --getsize64 "$2")"
 elif [ -c "$2" ]; then
@@ -56,11 +64,21 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
         "UUID": namespace.uuid,
         "node": "character" if namespace.chardev else "block" if namespace.blockdev else "none",
     }
+    if namespace.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
+        ndctl |= {"map": str(namespace.map), "align": namespace.align}
+    elif namespace.mode is NamespaceMode.sector:
+        ndctl["sector size"] = namespace.sector_size
     sysfs: dict[str, object] = {
         "mode": _KERNEL_MODES.get(found["mode"], found["mode"]),
         "name": found["name"],
         "UUID": found["uuid"],
     }
+    if "holder_mode" in found:
+        sysfs["map"] = _KERNEL_MAPS.get(found["holder_mode"], found["holder_mode"])
+    if "holder_align" in found:
+        sysfs["align"] = Size.parse(found["holder_align"])
+    if selected := re.search(r"\[([0-9]+)\]", found.get("holder_sector_size", "")):
+        sysfs["sector size"] = int(selected[1])
     if "size" in found:
         sysfs["usable size"] = Size.parse(found["size"])
     node: dict[str, object] = {"node": found.get("node_kind", "none")}

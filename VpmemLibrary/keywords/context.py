@@ -11,6 +11,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.log import LoggedTransport
+from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import Size
 
 
@@ -161,6 +162,22 @@ class Context:
         if name not in self._open:
             raise NotFoundError("open host", name or "(current)", self.aliases)
         return self._open[name]
+
+    def own_namespace(self, which: Namespace | str, *, foreign: bool = False) -> Namespace:
+        """Return a namespace of the current host as a fresh listing has it, if this run made it.
+
+        Args:
+            which: Its record, UUID, device name or name.
+            foreign: Return it whoever made it.
+
+        Raises:
+            NotFoundError: There is no such namespace.
+            ForeignError: This run did not make it, and `foreign` is not set.
+        """
+        found = self.host.ndctl.namespace(which)
+        if not foreign:
+            self.run.require_own(found)
+        return found
 
     def add(self, opened: OpenHost) -> None:
         """Keep a host and make it the current one.

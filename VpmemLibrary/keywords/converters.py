@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from VpmemLibrary.model import NamespaceMode
 from VpmemLibrary.sizes import ALL, Size
+
+Option = TypeVar("Option")
 
 
 def to_size(value: str | int) -> Size:
@@ -18,3 +21,8 @@ def to_size(value: str | int) -> Size:
 
 
 CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
+
+
+def unless_default(mode: NamespaceMode, value: Option, default: Option) -> Option | None:
+    """Return an option of the modes that have a page map; for the others only one that was said, to be refused."""
+    return value if mode in (NamespaceMode.devdax, NamespaceMode.fsdax) or value != default else None

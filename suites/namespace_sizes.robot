@@ -1,0 +1,138 @@
+*** Settings ***
+Documentation     What a region gives: usable sizes, alignments, the room that is left and its pieces.
+
+Resource          ../resources/host.resource
+
+Suite Setup       Take A Host
+Suite Teardown    Give The Host Back
+Test Setup        Choose A Region
+Test Teardown     Clean Up Host
+
+
+*** Test Cases ***
+The Page Map Takes What Was Predicted
+    [Documentation]    With the map in memory or in the device, ndctl, kernel and node have the predicted bytes.
+    [Tags]    ns-06
+    FOR    ${mode}    IN    fsdax    devdax
+        ${with_dev} =    Usable Size With    ${mode}    dev
+        ${with_mem} =    Usable Size With    ${mode}    mem
+        Should Be True    $with_dev < $with_mem
+    END
+
+Sizes Are Multiples Of Their Alignment
+    [Documentation]    With each alignment that fits anywhere the usable size is a whole multiple, and sysfs has the same.
+    [Tags]    ns-07
+    FOR    ${mode}    IN    fsdax    devdax
+        FOR    ${align}    IN    4KiB    2MiB
+            ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=32MiB    align=${align}
+            Get Namespace Align    ${namespace}    ==    ${align}
+            Get Namespace Size    ${namespace}    validate    value % ${{int($namespace.align)}} == 0
+            ${predicted} =    Get Predicted Usable Size    32MiB    mode=${mode}    align=${align}
+            Get Namespace Size    ${namespace}    ==    ${predicted}
+            Namespace Views Should Agree    ${namespace}
+            Destroy Namespace    ${namespace}
+        END
+    END
+
+An Alignment Of A Gibibyte Is Made Or Refused Beforehand
+    [Documentation]    Its first GiB is lost to the info block: what leaves nothing usable is refused, and nothing is made.
+    [Tags]    ns-07
+    ${largest} =    Get Largest Free Extent    ${REGION}
+    Run Keyword And Expect Error    size '32MiB' cannot be used: expected a multiple of 1GiB*
+    ...    Create Namespace    ${REGION}    mode=devdax    size=32MiB    align=1GiB    name=gibibyte
+    IF    $largest >= 3 * 1024 ** 3
+        ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=3GiB    align=1GiB    name=gibibyte
+        Get Namespace Align    ${namespace}    ==    1GiB
+        Get Namespace Size    ${namespace}    validate    value % 1024 ** 3 == 0
+        Namespace Views Should Agree    ${namespace}
+    ELSE
+        Run Keyword And Expect Error    *1GiB*
+        ...    Create Namespace    ${REGION}    mode=devdax    size=1GiB    align=1GiB    name=gibibyte
+        Namespace Should Not Exist    gibibyte
+        Get Largest Free Extent    ${REGION}    ==    ${largest}
+    END
+
+A Full Region Is Refused As Full
+    [Documentation]    Not as an absent device: the message says what is free, and no attempt leaves anything behind.
+    [Tags]    ns-04
+    ${largest} =    Get Largest Free Extent    ${REGION}
+    Run Keyword And Expect Error    There is no room for *the largest that fits has *
+    ...    Create Namespace    ${REGION}    mode=raw    size=${largest + 1024 ** 3}    name=too-large
+    Create Namespace    ${REGION}    mode=raw    size=all    name=filler
+    Get Largest Free Extent    ${REGION}    <    ${largest}
+    Fill The Rest
+    Run Keyword And Expect Error    There is no room for *nothing of it is free.
+    ...    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=too-late
+    Run Keyword And Expect Error    There is no room for *nothing of it is free.
+    ...    Create Namespace    ${REGION}    mode=devdax    name=too-late
+    Namespace Should Not Exist    too-large
+    Namespace Should Not Exist    too-late
+
+The Room Of A Namespace That Went Is Used Again
+    [Documentation]    The gap between two others is the largest extent then, and a new namespace takes all of it.
+    [Tags]    ns-10
+    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=left
+    ${middle} =    Create Namespace    ${REGION}    mode=raw    size=64MiB    name=middle
+    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=right
+    ${place} =    Offset Of    ${middle}
+    Fill The Rest
+    Destroy Namespace    ${middle}
+    Get Largest Free Extent    ${REGION}    ==    64MiB
+    Get Region Fragmentation    ${REGION}    ==    0
+    Region Room Views Should Agree    ${REGION}
+    ${again} =    Create Namespace    ${REGION}    mode=devdax    name=again
+    ${offset} =    Offset Of    ${again}
+    Should Be Equal    ${offset}    ${place}
+    ${predicted} =    Get Predicted Usable Size    64MiB    mode=devdax
+    Get Namespace Size    ${again}    ==    ${predicted}
+    Get Largest Free Extent    ${REGION}    ==    0
+
+Room That Lies In Pieces Is Reported So
+    [Documentation]    Two gaps of 32 MiB: the half of what is free is out of reach, and a request for more names both.
+    [Tags]    ns-10
+    ${first} =    Create Namespace    ${REGION}    mode=raw    size=32MiB    name=first
+    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=between
+    ${last} =    Create Namespace    ${REGION}    mode=raw    size=32MiB    name=last
+    Fill The Rest
+    Destroy Namespace    ${first}
+    Destroy Namespace    ${last}
+    Get Region Available Size    ${REGION}    ==    64MiB
+    Get Largest Free Extent    ${REGION}    ==    32MiB
+    Get Region Fragmentation    ${REGION}    ==    50
+    Region Room Views Should Agree    ${REGION}
+    Namespace Should Fit    ${REGION}    mode=devdax    size=32MiB
+    Run Keyword And Expect Error    *no room*48MiB*32MiB*64MiB in all*32MiB at *, 32MiB at *
+    ...    Create Namespace    ${REGION}    mode=devdax    size=48MiB    name=too-large
+    Namespace Should Not Exist    too-large
+
+
+*** Keywords ***
+Choose A Region
+    [Documentation]    Picks the region with the largest free extent.
+    ${region} =    Get Roomiest Region    at_least=256MiB
+    VAR    ${REGION} =    ${region.dev}    scope=SUITE
+
+Usable Size With
+    [Documentation]    Makes a namespace with a page map there, proves its predicted size by every view, and returns it.
+    [Arguments]    ${mode}    ${map}
+    ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    map=${map}    size=128MiB
+    ${predicted} =    Get Predicted Usable Size    128MiB    mode=${mode}    map=${map}
+    Get Namespace Size    ${namespace}    ==    ${predicted}
+    Namespace Views Should Agree    ${namespace}
+    Destroy Namespace    ${namespace}
+    RETURN    ${namespace.size}
+
+Fill The Rest
+    [Documentation]    Takes every free extent, until nothing of the region is free.
+    WHILE    True    limit=64
+        ${free} =    Get Largest Free Extent    ${REGION}
+        IF    $free == 0    BREAK
+        Create Namespace    ${REGION}    mode=raw    name=filler
+    END
+
+Offset Of
+    [Documentation]    Returns where in the region a namespace lies, as sysfs has it.
+    [Arguments]    ${namespace}
+    ${extents} =    Get Region Extents    ${REGION}
+    VAR    &{offsets} =    &{{{extent.holder: extent.offset for extent in $extents}}}
+    RETURN    ${offsets}[${namespace.dev}]
