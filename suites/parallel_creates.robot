@@ -1,6 +1,7 @@
 *** Settings ***
 Documentation     Two workers make namespaces in one region of one host at the same moment.
 
+Library           OperatingSystem
 Library           Process
 Resource          ../resources/host.resource
 
@@ -17,8 +18,8 @@ Two Workers Create In One Region At Once
     [Documentation]    Two processes of robot of their own; every namespace of each is there once, and none was lost.
     [Tags]    ns-12
     ${region} =    Get Roomiest Region    at_least=256MiB
-    Start A Worker    one    ${region.dev}
-    Start A Worker    two    ${region.dev}
+    Start A Worker    worker=one    other=two    region=${region.dev}
+    Start A Worker    worker=two    other=one    region=${region.dev}
     Every Worker Should End Well
     ${after} =    Get Region    ${region}
     VAR    @{wanted} =    @{{sorted(f'kept-{worker}-{i}' for worker in ('one', 'two') for i in range(${ROUNDS}))}}
@@ -26,20 +27,28 @@ Two Workers Create In One Region At Once
     Should Be Equal    ${found}    ${wanted}
     Should Be Equal    ${{len({each.uuid for each in $after.namespaces})}}    ${{len($after.namespaces)}}
     Get Region Available Size    ${region}    ==    ${{$region.available_size - len($wanted) * 16 * 1024 * 1024}}
-    [Teardown]    Process.Terminate All Processes    kill=True
+    [Teardown]    End The Workers
 
 
 *** Keywords ***
 Start A Worker
     [Documentation]    Starts robot with the suite of one worker, under this run's id.
-    [Arguments]    ${worker}    ${region}
+    [Arguments]    ${worker}    ${other}    ${region}
+    VAR    ${meeting} =    ${OUTPUT_DIR}/meeting-of-the-workers
+    OperatingSystem.Create Directory    ${meeting}
     ${run} =    Get Run Id
     ${aliases} =    Get Open Hosts
     Process.Start Process    ${{sys.executable}}    -m    robot    --output    NONE    --log    NONE
     ...    --report    NONE    --variable    HOSTS:${HOSTS}    --variable    HOST:${aliases}[0]
-    ...    --variable    REGION:${region}    --variable    WORKER:${worker}    --variable    ROUNDS:${ROUNDS}
+    ...    --variable    REGION:${region}    --variable    WORKER:${worker}
+    ...    --variable    OTHER:${other}    --variable    MEETING:${meeting}    --variable    ROUNDS:${ROUNDS}
     ...    ${CURDIR}/../resources/workers/create_namespaces.robot
     ...    alias=${worker}    env:VPMEM_RUN_ID=${run}    stdout=${OUTPUT_DIR}/worker-${worker}.txt    stderr=STDOUT
+
+End The Workers
+    [Documentation]    Leaves no process behind, nor the files by which the workers met.
+    Process.Terminate All Processes    kill=True
+    OperatingSystem.Remove Directory    ${OUTPUT_DIR}/meeting-of-the-workers    recursive=True
 
 Every Worker Should End Well
     [Documentation]    Waits for both workers; one that fails shows what it printed.
