@@ -10,7 +10,7 @@ Suite Teardown    Give The Host Back
 
 
 *** Variables ***
-${ROUNDS}    4
+${ROUNDS}    2
 
 
 *** Test Cases ***

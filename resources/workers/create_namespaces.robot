@@ -33,10 +33,10 @@ Every Create Gives A Namespace Of Its Own
 
 *** Keywords ***
 Open The Host
-    [Documentation]    Opens the host so that every create starts with a full three seconds of its clock: the workers'
+    [Documentation]    Opens the host so that every create starts with an even second of its clock: the workers'
     ...    creates then begin at the same moment, as chance would have it now and then.
     VAR    ${together} =    case "$*" in *create-namespace*)
-    ...    until [ $(($(date +%s) % 3)) -eq 0 ]; do sleep 0.02; done;; esac; exec "$@"
+    ...    until [ $(($(date +%s) % 2)) -eq 0 ]; do sleep 0.02; done;; esac; exec "$@"
     VAR    @{through} =    sh    -c    ${together}    sh
     Open Host From File    ${HOSTS}    ${HOST}    through=${through}
 
