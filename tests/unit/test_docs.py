@@ -1,0 +1,31 @@
+"""The documents speak of keywords that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from VpmemLibrary import VpmemLibrary
+
+ROOT = Path(__file__).parent.parent.parent
+KEYWORD = re.compile(r"`((?:[A-Z][A-Za-z]*)(?: [A-Z][A-Za-z]*)+)`(?! of)")
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_every_keyword_that_a_document_names_is_there(document: Path) -> None:
+    there = {name.replace("_", " ").title() for name in VpmemLibrary().get_keyword_names()}
+    assert [name for name in KEYWORD.findall(document.read_text()) if name not in there] == []
+
+
+def test_every_method_of_avocados_pmem_has_a_keyword() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (ROOT / "docs" / "avocado-pmem.md").read_text(), re.MULTILINE)
+    keywords = {method: KEYWORD.findall(ours) for methods, ours in rows for method in re.findall(r"`(\w+)", methods)}
+    assert {method for method, ours in keywords.items() if not ours} == set()
+    assert set(keywords) >= {
+        *("check_subcmd", "run_ndctl_list", "run_ndctl_list_val", "run_daxctl_list", "set_dax_memory_online"),
+        *("set_dax_memory_offline", "reconfigure_dax_device", "get_slot_count", "is_region_legacy", "check_buses"),
+        *("enable_region", "disable_region", "enable_namespace", "disable_namespace", "create_namespace"),
+        *("destroy_namespace", "write_infoblock", "read_infoblock"),
+    }
