@@ -22,7 +22,7 @@ _ABSENT = 3
 
 # Memory block N lies at N times the block size (Documentation/admin-guide/mm/memory-hotplug.rst). Before mappings
 # (5.10) an instance was one range.
-_SCRIPT = r"""
+READ_SCRIPT = r"""
 sys=/sys/bus/dax/devices/$1
 memory=/sys/devices/system/memory
 [ -d "$sys" ] || { ls /sys/bus/dax/devices 2>/dev/null; exit 3; }
@@ -151,7 +151,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
         NotFoundError: The kernel has no such instance.
         UnreadableOutputError: sysfs did not tell where it lies; only root is told.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", chardev])
+    result = transport.run(["sh", "-c", READ_SCRIPT, "sh", chardev])
     if result.exit_status == _ABSENT:
         raise NotFoundError("device-DAX instance", chardev, result.text.split(), where=transport.name)
     lines = [line.partition("=") for line in result.check().text.splitlines()]

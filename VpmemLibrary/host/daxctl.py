@@ -293,10 +293,10 @@ class DaxDevices:
             CommandError: daxctl failed; it was enabled again.
         """
         found = self._dynamic(which, "it goes with its namespace")
-        self._disabled(found, ["destroy-device", found.chardev], f"destroy {found.called}")
+        result = self._disabled(found, ["destroy-device", found.chardev], f"destroy {found.called}")
         left = [device for device in self.list() if device.chardev == found.chardev and device.size]
         if left:
-            raise UnsupportedError(f"{found.called} on {self._name} is still there, of {left[0].size}.")
+            raise CommandError(result, f"{found.called} is still there, of {left[0].size}, though daxctl exited 0")
 
     def resize(self, which: DaxDevice | str, size: Size) -> DaxDevice:
         """Give an instance of a dynamic region another size; what both sizes have in common stays.

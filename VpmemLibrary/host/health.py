@@ -47,7 +47,7 @@ _ALARMS = {
 }
 
 # What cannot be read is not printed: dirty_shutdown is only there where the DIMM counts.
-_SCRIPT = r"""
+KERNEL_SCRIPT = r"""
 while [ "$1" != -- ]; do
     sys=/sys/bus/nd/devices/$1
     [ -d "$sys" ] && printf 'dimm %s\n' "$1"
@@ -71,7 +71,7 @@ exit 0
 """
 
 # What is claimed lies where its holder (pfn or dax device) says; else the namespace's own range counts.
-_PLACE_SCRIPT = r"""
+PLACE_SCRIPT = r"""
 cd /sys/bus/nd/devices || exit 1
 holder=$(cat "$1/holder")
 [ -n "$holder" ] && [ -r "$holder/resource" ] || holder=$1
@@ -293,7 +293,7 @@ class Health:
         return decode_inventory(checked(self._ndctl.run(HEALTH_COMMAND), "list the health of what there is"))
 
     def _kernel(self, dimms: Iterable[str], regions: Iterable[str]) -> _Kernel:
-        result = self._ndctl.run(["sh", "-c", _SCRIPT, "sh", *dimms, "--", *regions]).check()
+        result = self._ndctl.run(["sh", "-c", KERNEL_SCRIPT, "sh", *dimms, "--", *regions]).check()
         return _parsed(result)
 
     def _listed(self, wanted: Callable[[Region], bool]) -> tuple[Region, ...]:
@@ -310,7 +310,7 @@ class Health:
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return where the bytes of a namespace begin in its region, and how many they are."""
-        result = self._ndctl.run(["sh", "-c", _PLACE_SCRIPT, "sh", namespace.dev, namespace.region]).check()
+        result = self._ndctl.run(["sh", "-c", PLACE_SCRIPT, "sh", namespace.dev, namespace.region]).check()
         numbers = result.text.split()
         if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
             raise UnreadableOutputError(result, f"sysfs does not tell where {namespace.called} lies; only root is told")

@@ -1,0 +1,232 @@
+"""Health, bad blocks and injections, on output recorded from ndctl 81 and the kernel (tests/data/ndctl)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from recorded_host import RecordedHost, left, recorded
+
+from VpmemLibrary.errors import (
+    CommandError,
+    InvalidValueError,
+    NotFoundError,
+    UnsupportedError,
+    ViewsDisagreeError,
+    VpmemError,
+)
+from VpmemLibrary.host.health import HEALTH_COMMAND, BadBlock, Health, sectors_of
+from VpmemLibrary.host.injection import Injection
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.sizes import KiB, MiB, Size
+
+BAD = 589824 * 512
+"""Where the recorded bad page lies in region0: 32 MiB into a namespace that begins at 256 MiB."""
+
+# The keys that ndctl lists of a DIMM with SMART (ndctl/json-smart.c).
+SMART = {
+    "health_state": "non-critical",
+    "temperature_celsius": 23.5,
+    "spares_percentage": 75,
+    "alarm_temperature": False,
+    "alarm_spares": True,
+    "life_used_percentage": 5,
+    "shutdown_state": "dirty",
+    "shutdown_count": 3,
+}
+
+
+def host(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
+    usual: dict[str, str | CommandResult | list[str | CommandResult]] = {
+        "sysfs": "health-sysfs",
+        "health": "health",
+        "listing": "dax-listing",
+    }
+    words = {"health": "ndctl list -H", "listing": "ndctl list -X", "sysfs": "dirty_shutdown", "place": "holder"}
+    both = {**usual, **answers}
+    return RecordedHost({words.get(name, name.replace("_", "-")): answer for name, answer in both.items()})
+
+
+def health(**answers: str | CommandResult | list[str | CommandResult]) -> Health:
+    return Health(Ndctl(host(**answers)))
+
+
+def with_smart(**values: object) -> CommandResult:
+    """Return the recorded listing with SMART values of nmem0."""
+    printed = recorded("health")
+    buses = json.loads(printed.text)
+    (dimm,) = (dimm for dimm in buses[0]["dimms"] if dimm["dev"] == "nmem0")
+    dimm["health"] = {**SMART, **values}
+    return replace(printed, stdout=json.dumps(buses).encode())
+
+
+def told(old: str, new: str) -> CommandResult:
+    printed = recorded("health-sysfs")
+    assert old in printed.text
+    return replace(printed, stdout=printed.text.replace(old, new, 1).encode())
+
+
+def test_what_a_dimm_does_not_tell_is_absent_rather_than_zero() -> None:
+    assert recorded("health").argv[: len(HEALTH_COMMAND)] == HEALTH_COMMAND
+    dimms = health().dimms()
+    assert [dimm.dev for dimm in dimms] == ["nmem0", "nmem1", "nmem2", "nmem3"]
+    silent = dimms[0]
+    assert (silent.flags, silent.kernel_flags, silent.values) == ((), (), {})
+    for value in (silent.health_state, silent.temperature, silent.spares, silent.alarms, silent.dirty_shutdown_count):
+        assert value is None
+    assert [value for name, value in silent.as_rows() if name.startswith("flags")] == ["none", "none"]
+    assert [value for name, value in silent.as_rows()].count("absent") == 9
+    with pytest.raises(UnsupportedError, match=r"absent: neither its SMART health nor the kernel .* It is not 0"):
+        health().dirty_shutdown_count("nmem0")
+    with pytest.raises(NotFoundError, match="nmem0, nmem1"):
+        health().dimm("nmem7")
+
+
+def test_what_a_dimm_tells_is_read() -> None:
+    dimm = health(health=with_smart()).dimm("nmem0")
+    assert (dimm.health_state, dimm.temperature, dimm.spares, dimm.life_used) == ("non-critical", 23.5, 75, 5)
+    assert (dimm.alarms, dimm.shutdown_state, dimm.shutdown_count) == (("spares",), "dirty", 3)
+    assert dimm.controller_temperature is None
+    assert dict(dimm.values) == SMART
+
+
+def test_the_kernels_count_comes_first_and_zero_is_a_count() -> None:
+    counts = told("phys_id 0x0", "phys_id 0x0\ndirty_shutdown 0")
+    assert health(sysfs=counts).dirty_shutdown_count("nmem0") == 0
+    assert health(sysfs=counts, health=with_smart()).dirty_shutdown_count("nmem0") == 0
+    assert health(health=with_smart()).dirty_shutdown_count("nmem0") == 3
+
+
+def test_flags_of_the_kernel_that_ndctl_does_not_have_are_a_disagreement() -> None:
+    views = health().views("nmem0")
+    views.require()
+    assert {"flags", "handle", "id", "bad in region0"} <= set(views.fields)
+    armed = health(sysfs=told("flags ", "flags not_armed smart_notify "))
+    assert armed.dimm("nmem0").kernel_flags == ("not_armed", "smart_notify")
+    with pytest.raises(ViewsDisagreeError, match=r"(?s)differ in flags.*>none<.*>failed_arm<"):
+        armed.views("nmem0").require()
+    with pytest.raises(ViewsDisagreeError, match=r"differ in dirty shutdowns"):
+        health(health=with_smart(), sysfs=told("phys_id 0x0", "phys_id 0x0\ndirty_shutdown 4")).views("nmem0").require()
+
+
+def test_bad_blocks_of_a_region_and_of_its_dimm() -> None:
+    for where in ("region0", "nmem0"):
+        (bad,) = health(health="bad-devdax").bad_blocks(where)
+        assert (bad.offset, bad.length, bad.dimms) == (BAD, 4 * KiB, ("nmem0",))
+        assert str(bad) == "4KiB at 288MiB on nmem0"
+        assert health().bad_blocks(where) == ()
+    assert health(health="bad-devdax", listing="health").bad_blocks("nmem1") == ()
+    with pytest.raises(NotFoundError, match="No region 'region9'"):
+        health().bad_blocks("region9")
+
+
+def test_bad_blocks_of_a_namespace_count_from_its_first_usable_byte() -> None:
+    (bad,) = health(health="bad-devdax", place="bad-devdax-place").bad_blocks("small")
+    assert (bad.offset, bad.length) == (30 * MiB, 4 * KiB)
+    assert health(health="bad-devdax", place=left(0, f"{6 << 30} {6 << 30} {256 << 20}")).bad_blocks("ram") == ()
+
+
+def test_those_that_ndctl_lists_for_a_raw_namespace_are_its_regions() -> None:
+    """ndctl 81 lists for a raw namespace the offsets in its region, and the bad blocks of its neighbours."""
+    raw = next(
+        namespace
+        for bus in json.loads(recorded("bad-raw").text)
+        for region in bus["regions"]
+        for namespace in region.get("namespaces", ())
+        if namespace.get("name") == "bad"
+    )
+    assert raw["badblocks"][0]["offset"] * 512 == BAD
+    (bad,) = health(health="bad-raw", listing="bad-raw", place="bad-raw-place").bad_blocks("bad")
+    assert bad.offset == 32 * MiB
+
+
+@pytest.mark.parametrize(
+    ("begin", "length", "piece"),
+    [(0, 100, (10, 20)), (10, 20, (0, 20)), (15, 100, (0, 15)), (0, 15, (10, 5)), (30, 9, (0, 0)), (0, 10, (10, 0))],
+)
+def test_the_part_of_a_bad_block_within_a_range(begin: int, length: int, piece: tuple[int, int]) -> None:
+    part = BadBlock(Size(10), Size(20)).within(begin, length)
+    assert part.length == piece[1]
+    assert not piece[1] or part.offset == piece[0]
+
+
+def test_a_region_without_a_list_is_not_one_without_bad_blocks() -> None:
+    without = told("\nregion region0", "")
+    for where in ("region0", "nmem0", "ram"):
+        with pytest.raises(UnsupportedError, match="keeps no list of bad blocks for region0"):
+            health(sysfs=without).bad_blocks(where)
+
+
+def test_bad_blocks_agree_in_ndctl_and_sysfs() -> None:
+    health(health="bad-devdax", sysfs="bad-sysfs").views("nmem0").require()
+    with pytest.raises(ViewsDisagreeError, match=r"(?s)bad in region0.*4KiB at 288MiB.*none"):
+        health(health="bad-devdax").views("nmem0").require()
+
+
+def injection(**answers: str | CommandResult | list[str | CommandResult]) -> tuple[Injection, RecordedHost]:
+    machine = host(**answers)
+    return Injection(Ndctl(machine)), machine
+
+
+def test_a_bus_without_injection_refuses_with_its_reason_command_and_status() -> None:
+    inject, machine = injection(inject_error="inject-error")
+    for change in (inject.inject_error, inject.uninject_error):
+        with pytest.raises(UnsupportedError, match=r"(?s)\(ACPI\.NFIT\) has no such injection.*--block=2048.*161"):
+            change("small", Size(MiB), Size(4 * KiB))
+    assert all("flock /sys/bus/nd/devices/region0" in " ".join(argv) for argv in machine.asked if "flock" in argv)
+    inject, _ = injection(inject_smart="inject-smart")
+    with pytest.raises(UnsupportedError, match=r"(?s)SMART values into nmem0.*--spares=4 nmem0.*exit status: 251"):
+        inject.inject_smart("nmem0", spares=4)
+    with pytest.raises(UnsupportedError, match="uninject-all"):
+        inject.uninject_smart("nmem0")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (lambda i: i.inject_error("small", Size(100), Size(512)), InvalidValueError, "offset '100B'"),
+        (lambda i: i.inject_error("small", Size(0), Size(0)), InvalidValueError, "one sector at least"),
+        (lambda i: i.inject_error("small", Size(62 * MiB), Size(512)), InvalidValueError, "within the 62MiB"),
+        (lambda i: i.inject_error("nix", Size(0), Size(512)), NotFoundError, "small"),
+        (lambda i: i.inject_smart("nmem0"), InvalidValueError, "one at least"),
+        (lambda i: i.inject_smart("nmem9", spares=4), NotFoundError, "nmem0"),
+    ],
+)
+def test_an_injection_that_cannot_be_never_reaches_the_bus(
+    change: Callable[[Injection], object], error: type[VpmemError], text: str
+) -> None:
+    inject, machine = injection()
+    with pytest.raises(error, match=text):
+        change(inject)
+    assert not [argv for argv in machine.asked if "inject" in " ".join(argv)]
+
+
+def test_an_injection_that_is_not_listed_afterwards_is_a_failure() -> None:
+    inject, _ = injection(inject_error=left(0), place="bad-devdax-place")
+    with pytest.raises(CommandError, match="no bad block is listed there"):
+        inject.inject_error("small", Size(30 * MiB), Size(4 * KiB))
+    inject, _ = injection(inject_error=left(0), place="bad-devdax-place", health="bad-devdax")
+    assert inject.inject_error("small", Size(30 * MiB), Size(4 * KiB))[0].offset == 30 * MiB
+    assert inject.uninject_error("small", Size(30 * MiB), Size(4 * KiB))
+    with pytest.raises(CommandError, match="no bad block is listed there"):
+        inject.inject_error("small", Size(0), Size(4 * KiB))
+
+
+def test_smart_values_are_given_as_ndctl_takes_them() -> None:
+    inject, machine = injection(inject_smart=left(0))
+    inject.inject_smart(
+        "nmem0", temperature=90.5, controller_temperature=80, spares=0, fatal=True, unsafe_shutdown=True
+    )
+    assert machine.asked[-1] == (
+        "ndctl", "inject-smart", "--media-temperature=90.5", "--ctrl-temperature=80", "--spares=0", "--fatal",
+        "--unsafe-shutdown", "nmem0",
+    )  # fmt: skip
+
+
+def test_sectors_are_whole() -> None:
+    assert sectors_of("offset", Size(4 * KiB)) == 8
+    with pytest.raises(InvalidValueError, match=r"length '1B'.*512 bytes"):
+        sectors_of("length", Size(1))
