@@ -35,7 +35,7 @@ Sizes Are Multiples Of Their Alignment
     END
 
 An Alignment Of A Gibibyte Is Made Or Refused Beforehand
-    [Documentation]    Its first GiB is lost to the info block: what leaves nothing usable is refused, and nothing is made.
+    [Documentation]    Up to a GiB at either end is lost to it: what leaves nothing usable is refused, and nothing is made.
     [Tags]    ns-07
     ${largest} =    Get Largest Free Extent    ${REGION}
     Run Keyword And Expect Error    size '32MiB' cannot be used: expected a multiple of 1GiB*

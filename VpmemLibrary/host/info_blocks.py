@@ -108,7 +108,9 @@ class InfoBlocks:
         blocks = decode_info_blocks(result.stdout)
         if not blocks:
             raise NotFoundError("info block of", idle.called, [], where=self._ndctl.transport.name)
-        return next((block for block in blocks if not block.faults(idle.label_uuid)), blocks[0])
+        # An older namespace in this place may have left one as well: its parent is another.
+        own = [block for block in blocks if block.parent_uuid == idle.label_uuid] or blocks
+        return next((block for block in own if not block.faults(idle.label_uuid)), own[0])
 
     def _refuse_bound(self, idle: Namespace, mode: NamespaceMode) -> int:
         """Raise if the kernel would not look for such a block, or return where the namespace begins in memory."""

@@ -249,7 +249,8 @@ class Namespaces:
         result = self._ndctl.change(plan.region.dev, "create-namespace", "--no-autolabel", *where, *plan.options)
         if result.exit_status == NO_DEVICE:
             now = self._ndctl.region(plan.region)
-            if (plan.size or Size(1)) > now.free_extent:  # another took the room since it was looked at
+            half_made = any(namespace.label_uuid == identity for namespace in now.namespaces)
+            if not half_made and (plan.size or Size(1)) > now.free_extent:  # another took it since it was looked at
                 raise NoSpaceError(result, no_room(now, plan.size))
         checked(result, f"create a namespace in {plan.region.dev}")
 

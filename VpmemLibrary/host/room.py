@@ -25,6 +25,9 @@ for namespace in "$region"/namespace[0-9]*; do
 done
 """
 
+ROOM_COMMAND = ("sh", "-c", _SCRIPT, "sh")
+"""Reads how a region is divided; the region's name follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -100,7 +103,7 @@ def read_room(transport: Transport, region: Region) -> Room:
     """
     if region.state == "disabled":
         raise UnsupportedError(f"{region.dev} on {transport.name} is disabled: enable it first.")
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", region.dev]).check("The kernel has no such region")
+    result = transport.run([*ROOM_COMMAND, region.dev]).check("The kernel has no such region")
     return decode_room(result, align=region.align or REGION_ALIGN)
 
 

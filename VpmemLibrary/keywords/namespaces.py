@@ -51,8 +51,8 @@ class NamespaceKeywords:
                 `all` takes the largest free extent. The usable size is smaller: see [Get Predicted Usable Size].
             name: Its name, up to 63 characters; none by default.
             map: Where its page map lives, for `devdax` and `fsdax`: `dev` (in itself) or `mem`.
-            align: Its mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`. With `1GiB` the first
-                GiB is lost to the info block, so it takes 2 GiB at least.
+            align: Its mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`. With `1GiB` up to a
+                GiB at either end cannot be used, so one of 1 GiB is refused.
             sector_size: The sector size in bytes: for `sector` 512, 520, 528, 4096, 4104, 4160 or 4224, by default
                 4096; for `fsdax` and `raw` 512, the default, or 4096.
 

@@ -1,0 +1,124 @@
+*** Settings ***
+Documentation     Namespaces that change: mode, name, state. What stays and what goes is proven by content and by labels.
+
+Resource          ../resources/host.resource
+
+Suite Setup       Take A Host
+Suite Teardown    Give The Host Back
+Test Setup        Choose A Region
+Test Teardown     Clean Up Host
+
+
+*** Test Cases ***
+A Namespace Changes Its Mode In Place And Keeps Its Name
+    [Documentation]    Between fsdax and devdax every usable byte stays. What sector's tables overwrote is lost, no more.
+    [Tags]    ns-05
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=kept
+    ${before} =    Get Region Extents    ${REGION}
+    Write Pattern    ${namespace}    seed=before
+    FOR    ${mode}    IN    fsdax    devdax
+        ${namespace} =    Changed Mode    ${namespace}    ${mode}
+        Pattern Should Be Intact    ${namespace}    seed=before
+    END
+    ${devdax} =    Read Info Block    ${namespace}
+    ${namespace} =    Changed Mode    ${namespace}    sector
+    ${sector} =    Read Info Block    ${namespace}
+    ${namespace} =    Changed Mode    ${namespace}    devdax
+    VAR    ${kept} =    ${{$sector.map_offset - $devdax.data_offset}}
+    Pattern Should Be Intact    ${namespace}    seed=before    length=${kept}
+    Run Keyword And Expect Error    * does not hold *
+    ...    Pattern Should Be Intact    ${namespace}    seed=before    offset=${kept}    length=4KiB
+    ${after} =    Get Region Extents    ${REGION}
+    Should Be Equal    ${after}    ${before}
+
+A Disabled Namespace Keeps Identity And Content
+    [Documentation]    Of each mode: the node goes, ndctl shows it as raw and disabled, and all is back when enabled.
+    [Tags]    ns-08
+    FOR    ${mode}    IN    fsdax    devdax    sector    raw
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=16MiB    name=off-${mode}
+        ${uuid} =    Get Namespace Uuid    ${namespace}
+        Write Pattern    ${namespace}    seed=${mode}    length=1MiB
+        Disable Namespace    ${namespace}
+        Get Namespace State    ${namespace}    ==    disabled
+        Get Namespace Mode    ${namespace}    ==    raw
+        Get Namespace Name    ${namespace}    ==    off-${mode}
+        Run On Host    test    -e    ${namespace.device}    expected_status=1
+        ${again} =    Enable Namespace    ${namespace}
+        Get Namespace Mode    ${again}    ==    ${mode}
+        Get Namespace Uuid    ${again}    ==    ${uuid}
+        Get Namespace Size    ${again}    ==    ${namespace.size}
+        Namespace Views Should Agree    ${again}
+        Pattern Should Be Intact    ${again}    seed=${mode}    length=1MiB
+        Destroy Namespace    ${again}
+    END
+
+A Renamed Namespace Keeps Identity And Content
+    [Documentation]    The new name is in the label on the DIMM, and nothing else of the namespace changes.
+    [Tags]    ns-02    ns-11
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=old
+    Write Pattern    ${namespace}    seed=renamed
+    ${uuid} =    Get Namespace Uuid    ${namespace}
+    ${renamed} =    Rename Namespace    ${namespace}    new
+    Names In The Labels Should Be    ${uuid}    new
+    Namespace Should Not Exist    old
+    Get Namespace Uuid    new    ==    ${uuid}
+    Should Be Equal    ${renamed.uuid}    ${namespace.uuid}
+    Namespace Views Should Agree    new
+    Pattern Should Be Intact    new    seed=renamed
+
+A Namespace That Is In Use Is Not Renamed
+    [Documentation]    A process has the node open: the refusal names it, and the name stays.
+    [Tags]    ns-11
+    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=16MiB    name=used
+    Run On Host    mkfs.ext4    -q    ${namespace.device}
+    ${directory} =    Run On Host    mktemp    -d
+    Run On Host    mount    ${namespace.device}    ${directory.text.strip()}
+    TRY
+        Run Keyword And Expect Error    *mounted at ${directory.text.strip()}*    Rename Namespace    used    other
+        Get Namespace State    used    ==    active
+    FINALLY
+        Run On Host    umount    ${directory.text.strip()}
+        Run On Host    rmdir    ${directory.text.strip()}
+    END
+
+A Name That Two Namespaces Have Is Reported And Never Resolved
+    [Documentation]    Every keyword refuses it with both UUIDs, nothing is destroyed, and a UUID still means one.
+    [Tags]    ns-11
+    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=twice
+    ${second} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=twice
+    ${one} =    Get Namespace Uuid    ${first}
+    ${two} =    Get Namespace Uuid    ${second}
+    FOR    ${step}    IN    Get Namespace    Destroy Namespace    Disable Namespace    Namespace Should Exist
+        Run Keyword And Expect Error    *'twice'*${one}*${two}*    ${step}    twice
+    END
+    Run Keyword And Expect Error    *'twice'*${one}*${two}*    Namespace Names Should Be Unique
+    Get Namespace State    ${first}    ==    active
+    Get Namespace State    ${second}    ==    active
+    Rename Namespace    ${two}    once
+    Get Namespace Uuid    twice    ==    ${one}
+    Get Namespace Uuid    once    ==    ${two}
+
+
+*** Keywords ***
+Choose A Region
+    [Documentation]    Picks the region with the largest free extent.
+    ${region} =    Get Roomiest Region    at_least=64MiB
+    VAR    ${REGION} =    ${region.dev}    scope=SUITE
+
+Changed Mode
+    [Documentation]    Gives a namespace another mode, and proves mode and name by every view.
+    [Arguments]    ${namespace}    ${mode}
+    ${changed} =    Reconfigure Namespace    ${namespace}    mode=${mode}
+    Get Namespace Mode    ${changed}    ==    ${mode}
+    Get Namespace Name    ${changed}    ==    ${namespace.name}
+    Namespace Views Should Agree    ${changed}
+    RETURN    ${changed}
+
+Names In The Labels Should Be
+    [Documentation]    Reads the label areas of the region's DIMMs afresh, and fails unless a UUID has that name on each.
+    [Arguments]    ${uuid}    ${name}
+    ${areas} =    Read Labels    ${REGION}
+    FOR    ${area}    IN    @{areas}
+        VAR    &{names} =    &{{{label.uuid: label.name for label in $area.labels}}}
+        Should Be Equal    ${names}[${uuid}]    ${name}
+    END

@@ -1,0 +1,100 @@
+"""Scrubs and clearing errors, on what ndctl 81 says of QEMU's NVDIMMs, which know neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from test_ndctl_changes import Machine, left, recorded
+
+from VpmemLibrary.errors import (
+    BusyError,
+    CommandError,
+    NotFoundError,
+    UnreadableOutputError,
+    UnsupportedError,
+)
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.scrub import Scrub, ScrubState
+from VpmemLibrary.host.transport import CommandResult
+
+
+def scrubbing(state: str) -> CommandResult:
+    """Return the recorded modes on a bus that can scrub."""
+    text = recorded("modes").text.replace('"dev":"ndbus0"', f'"dev":"ndbus0","scrub_state":"{state}"', 1)
+    return replace(recorded("modes"), stdout=text.encode())
+
+
+def test_a_bus_is_found_by_name_and_by_provider() -> None:
+    scrub = Scrub(Ndctl(Machine("modes")))
+    assert scrub.bus("ndbus0") == scrub.bus("ACPI.NFIT") == scrub.bus(scrub.bus("ndbus0"))
+    with pytest.raises(NotFoundError, match=r"No bus 'ndbus9' on recorded\. There are: ndbus0 \(ACPI\.NFIT\)"):
+        scrub.bus("ndbus9")
+
+
+@pytest.mark.parametrize("state", ["idle", "active"])
+def test_the_state_is_the_one_that_is_listed(state: str) -> None:
+    assert Scrub(Ndctl(Machine(scrubbing(state)))).state("ndbus0") == state
+
+
+def test_a_bus_that_cannot_scrub_says_so_in_every_step() -> None:
+    machine = Machine("modes")
+    for verb in ("start-scrub", "wait-scrub", "clear-errors"):
+        machine.answers[verb] = [recorded(verb)]
+    scrub = Scrub(Ndctl(machine))
+    assert scrub.state("ndbus0") is ScrubState.unsupported
+    steps: tuple[Callable[[], None], ...] = (
+        lambda: scrub.start("ndbus0"),
+        lambda: scrub.wait("ndbus0", timeout=5),
+        lambda: scrub.clear_errors("of-fsdax", timeout=5),
+    )
+    for step in steps:
+        with pytest.raises(UnsupportedError, match=r"its bus \(ACPI\.NFIT\) cannot do it\. Nothing was changed\."):
+            step()
+
+
+def test_what_is_unknown_is_not_taken_for_idle() -> None:
+    machine = Machine(scrubbing("odd"))
+    with pytest.raises(UnreadableOutputError, match="'odd'"):
+        Scrub(Ndctl(machine)).state("ndbus0")
+
+
+def test_a_scrub_that_runs_is_not_started_again() -> None:
+    machine = Machine(scrubbing("active"))
+    Scrub(Ndctl(machine)).start("ndbus0")
+    assert machine.asked == []
+
+
+def test_a_wait_that_ends_too_early_is_a_failure() -> None:
+    machine = Machine(scrubbing("active"))
+    machine.answers["wait-scrub"] = [left(0)]
+    with pytest.raises(CommandError, match="still scrubs"):
+        Scrub(Ndctl(machine)).wait("ndbus0", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "text"),
+    [("namespace0.3", "sector namespace"), ("off", "is disabled"), ("of-sectors", "No namespace")],
+)
+def test_what_ndctl_would_skip_or_clear_too_much_of_is_refused(namespace: str, text: str) -> None:
+    machine = Machine("modes")
+    with pytest.raises((UnsupportedError, NotFoundError), match=text):
+        Scrub(Ndctl(machine)).clear_errors(namespace, timeout=5)
+    assert machine.asked == []
+
+
+def test_errors_of_one_in_use_are_not_cleared() -> None:
+    machine = Machine("modes", users="mounted at /mnt\n")
+    with pytest.raises(BusyError, match="mounted at /mnt"):
+        Scrub(Ndctl(machine)).clear_errors("of-fsdax", timeout=5)
+    assert machine.asked == []
+
+
+def test_errors_are_cleared_under_the_lock_of_the_region() -> None:
+    machine = Machine(scrubbing("idle"))
+    machine.answers["clear-errors"] = [left(0)]
+    Scrub(Ndctl(machine)).clear_errors("of-fsdax", scrub=True, timeout=5)
+    assert machine.asked == [
+        ("flock", "/sys/bus/nd/devices/region0", "ndctl", "clear-errors", "--scrub", "namespace0.0")
+    ]
