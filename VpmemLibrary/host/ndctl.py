@@ -75,7 +75,7 @@ class Ndctl:
         namespaces = self.inventory().namespaces
         found = [namespace for namespace in namespaces if _is_namespace(namespace, which)]
         if len(found) > 1:
-            each = ", ".join(f"{namespace.dev} (UUID {namespace.uuid})" for namespace in found)
+            each = ", ".join(f"{namespace.dev} (UUID {namespace.label_uuid or namespace.uuid})" for namespace in found)
             raise AmbiguousError(
                 f"{len(found)} namespaces on {self.transport.name} are called {which!r}: {each}. "
                 "Give the UUID or the device name of the one that is meant."
