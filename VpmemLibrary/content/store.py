@@ -17,6 +17,8 @@ _LARGEST_READ = MiB
 COUNTED = MiB
 """How many differing bytes of two devices are counted at most: each of them is a line that cmp prints."""
 
+# Each differing byte is a line; that there are some is no failure.
+_LIST = ("sh", "-c", 'cmp -l "$1" -; [ $? -le 1 ]', "sh", SECOND_INPUT)
 _OVER = 3  # the status by which the counting stage says that there are more
 _COUNT = f"NR > {COUNTED} {{ over = 1; exit {_OVER} }} END {{ print over ? NR - 1 : NR }}"
 
@@ -260,9 +262,11 @@ class ContentStore:
             return Verification(transfer, expected, 0)
         if differs is None:
             raise UnreadableOutputError(found, f"Could not {action}: cmp did not say where they differ")
-        counted = self._beside(*readers, [("cmp", "-l", SECOND_INPUT, "-"), ("awk", _COUNT)], action, allowed=_OVER)
+        counted = self._beside(*readers, [_LIST, ("awk", _COUNT)], action, allowed=_OVER)
         if not counted.text.strip().isdigit():
             raise UnreadableOutputError(counted, f"Could not {action}: awk printed no number")
+        if counted.exit_status == 0:
+            _require_copied(counted, length, action, times=2)
         first = Size(start + int(differs[1]) - 1)
         return Verification(transfer, expected, int(counted.text), first, counted.exit_status == _OVER)
 

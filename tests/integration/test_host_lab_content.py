@@ -9,7 +9,7 @@ from host_under_test import labeled
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
+from VpmemLibrary.errors import CommandError, ContentDiffersError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream
@@ -114,6 +114,32 @@ def test_devices_of_the_same_bytes_have_the_same_checksum(
     for device in devices:
         store.write(device, Pattern("same", length=MiB), at=MiB)
     assert len({store.checksum(device, MiB, MiB) for device in devices}) == 1
+
+
+@pytest.mark.parametrize("mode", NamespaceMode)
+def test_every_mode_is_copied_and_compared_with_every_other(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
+) -> None:
+    device = namespaces[mode].device
+    store.write(device, Pattern("one", length=MiB))
+    for other in (each.device for each in namespaces.values() if each.mode is not mode):
+        store.copy(device, other, length=MiB, at=2 * MiB)
+        assert store.compare(device, other, length=MiB, at=2 * MiB).intact
+        store.zero(other, 2 * MiB + 3 * PAGE, PAGE)
+        found = store.compare(device, other, length=MiB, at=2 * MiB)
+        assert 3 * PAGE <= (found.first or 0) < 3 * PAGE + 16
+        assert PAGE - 50 < found.differing <= PAGE
+
+
+def test_what_daxio_copies_of_a_range_past_the_end_is_not_taken_for_all(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace]
+) -> None:
+    """daxio 1.13 writes what fits and exits 0."""
+    namespace = namespaces[NamespaceMode.devdax]
+    with pytest.raises(CommandError, match=r"8192 bytes should have been copied(.|\n)*exit status: 0"):
+        store.write(namespace.device, Pattern("x", length=2 * PAGE), at=namespace.size - PAGE, force=True)
+    with pytest.raises(CommandError, match="mmap"):
+        store.write(namespace.device, Pattern("x", length=2 * PAGE), at=namespace.size, force=True)
 
 
 @pytest.mark.parametrize("mode", [NamespaceMode.devdax, NamespaceMode.raw])

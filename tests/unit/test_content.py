@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.content.pattern import Pattern
-from VpmemLibrary.content.pipeline import run_pipeline
-from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.content.target import TargetKind, look_at
+from VpmemLibrary.content.pipeline import SECOND_INPUT, run_pipeline
+from VpmemLibrary.content.store import COUNTED, ContentStore
+from VpmemLibrary.content.target import Target, TargetKind, look_at
 from VpmemLibrary.errors import (
     CommandError,
     ContentDiffersError,
@@ -103,6 +103,116 @@ def test_zeros_are_written_and_proven(store: ContentStore, path: Path) -> None:
     store.zero(str(path))
     assert store.verify_zero(str(path)).intact
     assert path.stat().st_size == SIZE
+
+
+def test_a_wipe_is_proven_and_stays_in_its_range(store: ContentStore, path: Path) -> None:
+    store.write(str(path), Pattern("seed", length=SIZE))
+    before = path.read_bytes()
+    assert store.wipe(str(path), PAGE, MiB).length == MiB
+    assert path.read_bytes() == before[:PAGE] + bytes(MiB) + before[PAGE + MiB :]
+    store.wipe(str(path))
+    assert path.read_bytes() == bytes(SIZE)
+
+
+def test_a_wipe_that_left_something_is_no_wipe(
+    store: ContentStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(str(path), Pattern("seed", length=SIZE))
+    monkeypatch.setattr(store, "zero", lambda *_: None)
+    with pytest.raises(ContentDiffersError, match="does not hold zeros"):
+        store.wipe(str(path))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    other = tmp_path / "$(another) one"
+    other.write_bytes(bytes(SIZE))
+    return other
+
+
+def test_a_copy_is_the_same_bytes_and_nothing_beside_them(store: ContentStore, path: Path, other: Path) -> None:
+    store.write(str(path), Pattern("seed", length=SIZE))
+    data = path.read_bytes()
+    copied = store.copy(str(path), str(other), offset=PAGE, at=MiB, length=MiB)
+    assert (copied.path, copied.offset, copied.length) == (str(other), MiB, MiB)
+    assert other.read_bytes() == bytes(MiB) + data[PAGE : PAGE + MiB] + bytes(SIZE - 2 * MiB)
+    store.copy(str(path), str(other))
+    assert other.read_bytes() == path.read_bytes() == data
+
+
+def test_equal_targets_are_equal(store: ContentStore, path: Path, other: Path) -> None:
+    for each in (path, other):
+        store.write(str(each), Pattern("seed", length=SIZE))
+    found = store.compare(str(path), str(other))
+    assert (found.intact, found.transfer.length, found.first) == (True, SIZE, None)
+    store.copy(str(path), str(other), offset=0, at=MiB, length=MiB)
+    assert store.compare(str(path), str(other), offset=0, at=MiB, length=MiB).intact
+    assert not store.compare(str(path), str(other), offset=MiB, at=0, length=PAGE).intact
+
+
+@pytest.mark.parametrize("damaged", [[0], [SIZE - 1], [MiB, MiB + 1, 2 * MiB + 7]])
+def test_the_first_byte_that_two_differ_in_and_their_number_are_told(
+    store: ContentStore, path: Path, other: Path, damaged: list[int]
+) -> None:
+    for each in (path, other):
+        store.write(str(each), Pattern("seed", length=SIZE))
+    data = bytearray(other.read_bytes())
+    for offset in damaged:
+        data[offset] ^= 0x80
+    other.write_bytes(data)
+    found = store.compare(str(path), str(other))
+    assert (found.differing, found.first, found.more) == (len(damaged), damaged[0], False)
+    with pytest.raises(ContentDiffersError, match=f"what .*another.* holds at 0B: {len(damaged)} of {SIZE} bytes"):
+        found.require()
+    if damaged[0] >= MiB:
+        assert store.compare(str(path), str(other), offset=MiB).first == damaged[0]
+
+
+def test_more_than_is_counted_is_told_as_more(store: ContentStore, path: Path, other: Path) -> None:
+    path.write_bytes(b"\xff" * SIZE)
+    found = store.compare(str(path), str(other))
+    assert (found.differing, found.first, found.more) == (COUNTED, 0, True)
+    with pytest.raises(ContentDiffersError, match=f"more than {COUNTED} of {SIZE}"):
+        found.require()
+
+
+def test_targets_of_other_lengths_are_not_compared_as_if_they_were_equal(
+    store: ContentStore, path: Path, tmp_path: Path
+) -> None:
+    shorter = tmp_path / "shorter"
+    shorter.write_bytes(bytes(MiB))
+    with pytest.raises(InvalidValueError, match=f"{SIZE} bytes from .*{MiB} from"):
+        store.compare(str(path), str(shorter))
+    with pytest.raises(InvalidValueError, match="range"):
+        store.compare(str(path), str(shorter), length=2 * MiB)
+    assert store.compare(str(path), str(shorter), length=MiB).intact
+
+
+def test_a_reader_that_fails_is_no_difference(store: ContentStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device with a bad block: one of the two readers ends early, and cmp sees the other one go on."""
+    readers = iter([("sh", "-c", "head -c 4096 /dev/zero; exit 5"), ("head", "-c", str(SIZE), "/dev/zero")])
+    monkeypatch.setattr(Target, "reader", lambda *_: next(readers))
+    with pytest.raises(CommandError, match="compare"):
+        store.compare(str(path), str(path))
+
+
+def test_a_forced_range_is_still_refused_of_a_file(store: ContentStore, path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="range"):
+        store.write(str(path), Pattern("seed", length=PAGE), at=SIZE, force=True)
+    assert path.stat().st_size == SIZE
+
+
+def test_what_runs_beside_a_pipeline_is_checked_too() -> None:
+    first = ["printf", "one"]
+    both = run_pipeline(
+        LocalTransport(), [first, ["cat", "-", SECOND_INPUT]], action="try", timeout=30, beside=["printf", "two"]
+    )
+    assert both.text == "onetwo"
+    with pytest.raises(CommandError, match=r"exit status: 6"):
+        run_pipeline(
+            LocalTransport(), [first, ["cat", "-", SECOND_INPUT]], action="try", timeout=30,
+            beside=["sh", "-c", "exit 6"],
+        )  # fmt: skip
 
 
 def test_a_checksum_is_sha_256(store: ContentStore, path: Path) -> None:

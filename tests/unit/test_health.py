@@ -118,7 +118,8 @@ def test_bad_blocks_of_a_region_and_of_its_dimm() -> None:
         assert (bad.offset, bad.length, bad.dimms) == (BAD, 4 * KiB, ("nmem0",))
         assert str(bad) == "4KiB at 288MiB on nmem0"
         assert health().bad_blocks(where) == ()
-    assert health(health="bad-devdax", listing="health").bad_blocks("nmem1") == ()
+    every = told("region region0", "".join(f"region region{number}\n" for number in range(4)))
+    assert health(health="bad-devdax", listing="health", sysfs=every).bad_blocks("nmem1") == ()
     with pytest.raises(NotFoundError, match="No region 'region9'"):
         health().bad_blocks("region9")
 
