@@ -12,6 +12,8 @@ from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
 from VpmemLibrary.keywords.dax import DaxKeywords
+from VpmemLibrary.keywords.devices import DeviceKeywords
+from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
 from VpmemLibrary.keywords.guests import GuestKeywords
 from VpmemLibrary.keywords.health import HealthKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
@@ -120,7 +122,9 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 DaxKeywords(context),
                 HealthKeywords(context),
                 ContentKeywords(context),
+                DeviceKeywords(context),
                 GuestKeywords(context),
+                GuestXmlKeywords(context),
                 InsideKeywords(context),
                 OwnershipKeywords(context),
             ]

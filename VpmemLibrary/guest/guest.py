@@ -32,6 +32,7 @@ from VpmemLibrary.guest.qmp import qmp_devices
 from VpmemLibrary.guest.template import add_devices, as_own
 from VpmemLibrary.guest.views import compare, region_of_handle
 from VpmemLibrary.guest.xml import build_domain, read_console_log, read_devices, read_mark, read_name
+from VpmemLibrary.guest.xml_checks import check_domain
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.model import Inventory, Region
@@ -455,7 +456,7 @@ def define_guest_from(
         host: The way to its host.
         link: The host's libvirt connection.
         xml: The user's XML; only what devices need is changed in it, and the run's mark is added.
-        devices: The devices to add.
+        devices: The devices to add; without any, the XML is checked as it is.
         run_id: The run that makes it.
         name: Another name than the XML's.
         unshared: Devices without shared access are wanted, though nothing on them persists.
@@ -465,7 +466,11 @@ def define_guest_from(
         InvalidValueError: It is no domain XML, a device cannot be in it, or a guest of that name is there.
         LibvirtError: libvirt refused.
     """
-    full = add_devices(as_own(xml, run_id, name=name), devices, unshared=unshared)
+    added = tuple(devices)
+    full = as_own(xml, run_id, name=name)
+    if added:
+        full = add_devices(full, added, unshared=unshared)
+    check_domain(full, unshared=unshared)
     return _define(host, link, read_name(full), xml=full, devices=read_devices(full), wrap=wrap)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import Guest, define_guest, find_guest, guest_names, guests_of_run, running_guests
+from VpmemLibrary.guest.guest import (
+    Guest,
+    define_guest,
+    define_guest_from,
+    find_guest,
+    guest_names,
+    guests_of_run,
+    running_guests,
+)
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.inventory.leaks import HostState
@@ -46,8 +54,8 @@ class OpenHost:
             self._link = LibvirtLink(self.host.transport)
         return self._link
 
-    def define_guest(self, *, name: str, memory: Size, vcpus: int, devices: tuple[VpmemDevice, ...]) -> Guest:
-        """Define a guest that carries this run's mark.
+    def guest_spec(self, *, name: str, memory: Size, vcpus: int, devices: tuple[VpmemDevice, ...]) -> GuestSpec:
+        """Return what a guest of this run would be.
 
         Raises:
             InvalidValueError: There is no image to boot from, or a value cannot be.
@@ -59,7 +67,7 @@ class OpenHost:
                 "guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
             )
         self._made += 1
-        spec = GuestSpec(
+        return GuestSpec(
             name=name or f"vpmem-{self._run.run_id}-{self._made}",
             boot=self.boot,
             devices=devices,
@@ -67,7 +75,37 @@ class OpenHost:
             vcpus=vcpus,
             run_id=self._run.run_id,
         )
-        guest = define_guest(self.host.transport, self.link, spec, wrap=LoggedTransport)
+
+    def define_guest(self, spec: GuestSpec) -> Guest:
+        """Define a guest that carries this run's mark.
+
+        Raises:
+            InvalidValueError: A device cannot be.
+        """
+        return self._keep(define_guest(self.host.transport, self.link, spec, wrap=LoggedTransport))
+
+    def define_guest_from(
+        self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "", unshared: bool = False
+    ) -> Guest:
+        """Define a guest from a user's XML; it carries this run's mark.
+
+        Raises:
+            InvalidValueError: It is no domain XML, or a device cannot be.
+        """
+        return self._keep(
+            define_guest_from(
+                self.host.transport,
+                self.link,
+                xml,
+                devices,
+                run_id=self._run.run_id,
+                name=name,
+                unshared=unshared,
+                wrap=LoggedTransport,
+            )
+        )
+
+    def _keep(self, guest: Guest) -> Guest:
         self._guests[guest.name] = guest
         return guest
 

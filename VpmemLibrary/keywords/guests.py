@@ -8,13 +8,13 @@ from typing import Any
 from robot.api import logger
 from robot.api.deco import keyword
 
-from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import Access, BootSource, VpmemDevice
+from VpmemLibrary.guest.domain import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.devices import devices_of
 from VpmemLibrary.model import Namespace
-from VpmemLibrary.sizes import ALL, MiB, Size
+from VpmemLibrary.sizes import MiB, Size
 
 READY_TIMEOUT = timedelta(minutes=3)
 """A guest under emulation is ready in half a minute; a host that is busy as well may take several times that."""
@@ -49,66 +49,6 @@ class GuestKeywords:
         ```
         """
         self._context.current.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
-
-    @keyword(tags=("guest",))
-    def new_vpmem_device(
-        self,
-        backing: Namespace | str,
-        *,
-        size: Size = ALL,
-        label_size: Size = Size(2 * MiB),
-        align: Size = Size(2 * MiB),
-        shared: bool = True,
-        pmem: bool = True,
-        readonly: bool = False,
-        node: int = 0,
-    ) -> VpmemDevice:
-        """Return a device for a guest, for [Define Guest], [Start New Guest]; nothing is done with it yet.
-
-        Args:
-            backing: A namespace (record, UUID, name or device name), or the absolute path of a device node or file.
-            size: How much of the backing the device has; `all` is all of a namespace.
-            label_size: The size of its label area, at the end of the backing; `0` for a device without labels.
-            align: The mapping alignment, in libvirt `alignsize`: that of the namespace for devdax.
-            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt).
-            pmem: Whether QEMU may take the backing for persistent memory.
-            readonly: Whether the guest may not write.
-            node: The guest's NUMA node that has it.
-
-        Returns:
-            The device's record.
-
-        Raises:
-            InvalidValueError: A value that no guest can have, named with what would be valid.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Without A Label Area
-            ${device} =    New Vpmem Device    ns_0    label_size=0
-            ${guest} =    Start New Guest    vpmem=${device}
-        ```
-        """
-        path = backing if isinstance(backing, str) and backing.startswith("/") else ""
-        if not path:
-            namespace = self._context.host.ndctl.namespace(backing)
-            if not namespace.device:
-                raise InvalidValueError("backing", namespace.name or namespace.dev, "a namespace that is enabled")
-            path = namespace.device
-            size = namespace.size if size is ALL else size
-        if size is ALL:
-            raise InvalidValueError("size", "all", f"how many bytes of {path} the device has, e.g. 256MiB")
-        return VpmemDevice(
-            path=path,
-            size=Size.parse(size),
-            label_size=label_size or None,
-            align=align,
-            access=Access.shared if shared else Access.private,
-            pmem=pmem,
-            readonly=readonly,
-            node=node,
-        )
 
     @keyword(tags=("guest",))
     def define_guest(
@@ -148,9 +88,8 @@ class GuestKeywords:
         ```
         """
         opened = self._context.current
-        items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
-        devices = tuple(self.new_vpmem_device(item) if isinstance(item, Namespace | str) else item for item in items)
-        guest = opened.define_guest(name=name, memory=memory, vcpus=vcpus, devices=devices)
+        devices = devices_of(self._context, vpmem)
+        guest = opened.define_guest(opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices))
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
