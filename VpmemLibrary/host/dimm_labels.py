@@ -12,7 +12,7 @@ from VpmemLibrary.host.label_area import LabelArea, decode_label_area
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Dimm
+from VpmemLibrary.model import Dimm, Region
 
 
 def read_area(ndctl: Ndctl, dimm: str) -> LabelArea:
@@ -27,6 +27,29 @@ def read_area(ndctl: Ndctl, dimm: str) -> LabelArea:
     if result.exit_status not in (0, 1):
         checked(result, f"read the labels of {dimm}")
     raise UnsupportedError(result.describe(f"{dimm} has no label area, or it cannot be read"))
+
+
+def read_areas(ndctl: Ndctl, region: Region) -> tuple[LabelArea, ...]:
+    """Return the label area of each DIMM that a record of a region names.
+
+    Raises:
+        UnsupportedError: It names none, or a DIMM has no label area.
+    """
+    return tuple(read_area(ndctl, dimm) for dimm in require_dimms(ndctl, region))
+
+
+def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
+    """Return the DIMMs that a record of a region names.
+
+    Raises:
+        UnsupportedError: It names none, so there is no label area.
+    """
+    if not region.dimms:
+        raise UnsupportedError(
+            f"{region.dev} on {ndctl.transport.name} lies on no DIMM (provider {region.provider}), so it has no label "
+            "area."
+        )
+    return region.dimms
 
 
 def init_area(ndctl: Ndctl, region: str, dimm: str, version: str, *, force: bool) -> LabelArea:

@@ -6,10 +6,10 @@ be ended: nothing here knows who made them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.dimm_labels import write_area, zero_area
+from VpmemLibrary.host.dimm_labels import read_areas, require_dimms, write_area, zero_area
 from VpmemLibrary.host.label_area import LabelArea, set_problems
 from VpmemLibrary.host.label_file import SavedArea, SavedLabels
 from VpmemLibrary.host.ndctl import Ndctl
@@ -49,7 +49,7 @@ class Labels:
             NotFoundError: There is no such region.
             UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
         """
-        return self._regions.label_areas(region)
+        return read_areas(self._ndctl, self._ndctl.region(region))
 
     def labeled(self, region: Region | str) -> tuple[LabelArea, ...]:
         """Return the label area of each DIMM of a region that has labels of one version and size on all of them.
@@ -58,8 +58,8 @@ class Labels:
             NotFoundError: There is no such region.
             UnsupportedError: A DIMM has no labels, or they are of several kinds.
         """
-        areas = self.read(region)
         found = self._ndctl.region(region)
+        areas = read_areas(self._ndctl, found)
         if bare := [area.dimm for area in areas if not area.version]:
             raise UnsupportedError(
                 f"{found.dev} on {self._ndctl.transport.name} has no labels: {', '.join(bare)} has no valid index "
@@ -78,11 +78,11 @@ class Labels:
             UnsupportedError: It lies on no DIMM.
             UnreadableOutputError: The kernel does not tell, as of a disabled DIMM.
         """
-        found = self._regions.with_dimms(region)
-        result = self._ndctl.run(["sh", "-c", _SLOTS, "sh", *found.dimms]).check()
+        dimms = require_dimms(self._ndctl, self._ndctl.region(region))
+        result = self._ndctl.run(["sh", "-c", _SLOTS, "sh", *dimms]).check()
         counts = [line.partition(" ")[2] for line in result.text.splitlines()]
-        if len(counts) != len(found.dimms) or not all(count.isdigit() for count in counts):
-            raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(found.dimms)}")
+        if len(counts) != len(dimms) or not all(count.isdigit() for count in counts):
+            raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(dimms)}")
         return min(int(count) for count in counts)
 
     def problems(self, region: Region | str) -> tuple[str, ...]:
@@ -95,9 +95,9 @@ class Labels:
             NotFoundError: There is no such region.
             UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
         """
-        areas = self.read(region)
-        lines = list(set_problems(areas))
         found = self._ndctl.region(region)
+        areas = read_areas(self._ndctl, found)
+        lines = list(set_problems(areas))
         if found.state != "disabled" and any(area.version for area in areas):
             described = {label.uuid: label for area in areas for label in area.labels if label.valid}
             listed = {namespace.label_uuid: namespace for namespace in found.namespaces}
@@ -131,8 +131,8 @@ class Labels:
             BusyError: A namespace is in use; nothing was changed.
             CommandError: They are not all zeros afterwards, or the region could not be enabled again.
         """
-        found = self._regions.with_dimms(region)
-        if all(area.blank for area in self.read(found)):
+        found = self._ndctl.region(region)
+        if all(area.blank for area in read_areas(self._ndctl, found)):
             raise UnsupportedError(
                 f"{found.dev} on {self._ndctl.transport.name} has no labels that could be zeroed: the label area of "
                 f"{', '.join(found.dimms)} is all zeros."
@@ -152,17 +152,8 @@ class Labels:
             BusyError: A namespace is in use; nothing was changed.
             CommandError: Other bytes are there afterwards, or the region could not be enabled again.
         """
-        found = self._regions.with_dimms(region)
-        if set(data) != set(found.dimms):
-            raise InvalidValueError(
-                "labels", ", ".join(data) or "none", f"those of {', '.join(found.dimms)}, all of them"
-            )
-        for area in self.read(found):
-            if len(data[area.dimm]) != area.size:
-                raise InvalidValueError(
-                    "labels", f"{len(data[area.dimm])} bytes", f"{int(area.size)} bytes, the label area of {area.dimm}"
-                )
-        return self._change(found, lambda dimm: write_area(self._ndctl, found.dev, dimm, data[dimm]))
+        found = self._ndctl.region(region)
+        return self._write(found, read_areas(self._ndctl, found), data)
 
     def saved(self, region: Region | str) -> SavedLabels:
         """Return the label areas of a region with what they came from, for a file.
@@ -171,12 +162,14 @@ class Labels:
             NotFoundError: There is no such region.
             UnsupportedError: It has no label area.
         """
-        found = self._regions.with_dimms(region)
-        areas = {area.dimm: area for area in self.read(found)}
+        found = self._ndctl.region(region)
+        areas = read_areas(self._ndctl, found)
         return SavedLabels(
             host=self._ndctl.transport.name,
             region=found.dev,
-            areas=tuple(SavedArea(dimm.dev, dimm.id, areas[dimm.dev].data) for dimm in self._dimms(found)),
+            areas=tuple(
+                SavedArea(dimm.dev, dimm.id, area.data) for dimm, area in zip(self._dimms(found), areas, strict=True)
+            ),
         )
 
     def restore(self, region: Region | str, saved: SavedLabels, *, elsewhere: bool = False) -> Region:
@@ -193,9 +186,21 @@ class Labels:
             BusyError: A namespace is in use; nothing was changed.
             CommandError: Other bytes are there afterwards, or the region could not be enabled again.
         """
-        found = self._regions.with_dimms(region)
-        sizes = [area.size for area in self.read(found)]
-        return self.write(found, saved.matched(self._dimms(found), sizes, elsewhere=elsewhere))
+        found = self._ndctl.region(region)
+        areas = read_areas(self._ndctl, found)
+        data = saved.matched(self._dimms(found), [area.size for area in areas], elsewhere=elsewhere)
+        return self._write(found, areas, data)
+
+    def _write(self, region: Region, areas: Sequence[LabelArea], data: Mapping[str, bytes]) -> Region:
+        if set(data) != set(region.dimms):
+            given = ", ".join(data) or "none"
+            raise InvalidValueError("labels", given, f"those of {', '.join(region.dimms)}, all of them")
+        for area in areas:
+            if len(data[area.dimm]) != area.size:
+                raise InvalidValueError(
+                    "labels", f"{len(data[area.dimm])} bytes", f"{int(area.size)} bytes, the label area of {area.dimm}"
+                )
+        return self._change(region, lambda dimm: write_area(self._ndctl, region.dev, dimm, data[dimm]))
 
     def _dimms(self, region: Region) -> list[Dimm]:
         there = {dimm.dev: dimm for dimm in self._ndctl.inventory().dimms}

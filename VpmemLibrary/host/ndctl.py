@@ -96,6 +96,20 @@ class Ndctl:
         """
         return self._one("region", _asked(which), self.inventory().regions)
 
+    def regions_beside(self, which: Region | str) -> tuple[Region, ...]:
+        """Return one region and every other one that lies on a DIMM of it, that one first.
+
+        Args:
+            which: Its record or its name.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+        regions = self.inventory().regions
+        found = self._one("region", _asked(which), regions)
+        dimms = set(found.dimms)
+        return (found, *(each for each in regions if each.dev != found.dev and dimms & set(each.dimms)))
+
     def dimm(self, which: Dimm | str) -> Dimm:
         """Return one DIMM as a fresh listing has it.
 

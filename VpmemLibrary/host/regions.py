@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError, VpmemError
-from VpmemLibrary.host.dimm_labels import init_area, read_area, switch_dimm
+from VpmemLibrary.host.dimm_labels import init_area, read_areas, require_dimms, switch_dimm
 from VpmemLibrary.host.in_use import refuse_in_use
-from VpmemLibrary.host.label_area import LabelArea
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import checked_label_version
@@ -70,39 +69,13 @@ class Regions:
         """
         found = self._ndctl.region(region)
         try:
-            areas = [read_area(self._ndctl, dimm) for dimm in found.dimms]
+            areas = read_areas(self._ndctl, found)
         except UnsupportedError:
-            return LabelState.none
-        if not areas:
             return LabelState.none
         there = all(area.version for area in areas)
         if self._ndctl.labeled([found]):
             return LabelState.labeled if there else LabelState.lost
         return LabelState.ignored if there else LabelState.unlabeled
-
-    def label_areas(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label area of each DIMM of a region.
-
-        Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
-        """
-        return tuple(read_area(self._ndctl, dimm) for dimm in self.with_dimms(region).dimms)
-
-    def with_dimms(self, region: Region | str) -> Region:
-        """Return a region as a fresh listing has it, or raise if it lies on no DIMM.
-
-        Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It lies on no DIMM, so there is no label area.
-        """
-        found = self._ndctl.region(region)
-        if not found.dimms:
-            raise UnsupportedError(
-                f"{found.dev} on {self._ndctl.transport.name} lies on no DIMM (provider {found.provider}), "
-                "so it has no label area."
-            )
-        return found
 
     def enable(self, region: Region | str) -> Region:
         """Enable a region, and prove it: ``ndctl enable-region`` can fail and exit 0.
@@ -149,7 +122,7 @@ class Regions:
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
-    def out_of_use(self, region: Region | str) -> Iterator[Region]:
+    def out_of_use(self, region: Region | str) -> Iterator[None]:
         """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
 
         Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
@@ -159,25 +132,17 @@ class Regions:
             BusyError: A namespace is in use; nothing was changed.
             CommandError: A region could not be disabled or, afterwards, not be enabled.
         """
-        before = self._ndctl.region(region)
-        enabled = [each for each in self.beside(before) if each.state != _DISABLED]
+        enabled = [each for each in self._ndctl.regions_beside(region) if each.state != _DISABLED]
         for each in enabled:
             self._refuse_in_use(each)
         try:
             for each in enabled:
                 self._switch_region(each, "disable", wanted=_DISABLED)
-            yield self._ndctl.region(before)
+            yield
         except BaseException as error:
             self._enable_again(enabled, error)
             raise
         self._enable_again(enabled)
-
-    def beside(self, region: Region) -> tuple[Region, ...]:
-        """Return the regions that lie on a DIMM of a region, that one among them."""
-        dimms = set(region.dimms)
-        return tuple(
-            each for each in self._ndctl.inventory().regions if each.dev == region.dev or dimms & set(each.dimms)
-        )
 
     def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
         """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
@@ -194,7 +159,8 @@ class Regions:
             CommandError: ndctl failed; the region was enabled again.
         """
         checked_label_version(version)
-        before = self.with_dimms(region)
+        before = self._ndctl.region(region)
+        require_dimms(self._ndctl, before)
         if not overwrite and (losses := self._losses(before)):
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
@@ -231,9 +197,7 @@ class Regions:
         failures: list[VpmemError] = []
         for region in regions:
             try:
-                for dimm in region.dimms:
-                    self.enable_dimm(dimm)
-                self.enable(region)
+                self._enable_with_dimms(region)
             except VpmemError as failure:
                 failures.append(failure)
         if not failures:
@@ -246,11 +210,19 @@ class Regions:
         else:
             error.add_note(more)
 
+    def _enable_with_dimms(self, region: Region) -> None:
+        now = self._ndctl.inventory()
+        for dimm in now.dimms:
+            if dimm.dev in region.dimms and dimm.state == _DISABLED:
+                switch_dimm(self._ndctl, dimm.dev, enabled=True)
+        if any(each.dev == region.dev and each.state == _DISABLED for each in now.regions):
+            self._switch_region(region, "enable", wanted="")
+
     def _losses(self, region: Region) -> str:
         """Tell what initialising labels would end; the raw namespace that fills a region without labels is nothing."""
         labeled = bool(self._ndctl.labeled([region]))
         ended = [ns.called for ns in region.namespaces if labeled or ns.mode is not NamespaceMode.raw]
-        areas = self.label_areas(region)
+        areas = read_areas(self._ndctl, region)
         ended += [
             f"{label.name or 'a namespace'} (UUID {label.uuid})"
             for area in areas

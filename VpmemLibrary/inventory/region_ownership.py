@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.host.dimm_labels import read_areas
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.model import Namespace, NamespaceMode, Region
@@ -21,10 +22,10 @@ def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
     Raises:
         NotFoundError: There is no such region.
     """
-    found = host.ndctl.region(region)
-    listed = [ns for each in host.regions.beside(found) for ns in each.namespaces if not _fills(ns)]
+    found, *beside = host.ndctl.regions_beside(region)
+    listed = [ns for each in (found, *beside) for ns in each.namespaces if not _fills(ns)]
     try:
-        areas = host.labels.read(found) if found.dimms else ()
+        areas = read_areas(host.ndctl, found)
     except UnsupportedError:
         areas = ()
     known = {namespace.label_uuid for namespace in listed}

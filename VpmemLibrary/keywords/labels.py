@@ -323,7 +323,7 @@ class LabelKeywords:
             Write Labels    region0    @{labels}
         ```
         """
-        found = self._context.host.regions.with_dimms(region)
+        found = self._context.host.ndctl.region(region)
         if len(labels) != len(found.dimms) or not all(isinstance(each, (LabelArea, bytes)) for each in labels):
             raise InvalidValueError(
                 "labels",
@@ -539,6 +539,28 @@ class LabelKeywords:
         found = self._context.host.ndctl.region(region)
         state: LabelState = self._context.host.regions.label_state(found)
         return assert_text(str(state), assertion_operator, expected, f"Label state of {found.dev}", message)
+
+    @keyword(tags=("region", "getter"))
+    def get_unlabeled_regions(self) -> tuple[Region, ...]:
+        """Return the regions of the current host that lie on DIMMs and that the kernel found no labels on.
+
+        One raw namespace fills each of them. A region whose labels were ended since the host booted is not among them.
+
+        Returns:
+            The regions' records; empty when there is none.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Every Region Has Labels
+            ${regions} =    Get Unlabeled Regions
+            Should Be Empty    ${regions}
+        ```
+        """
+        regions = self._context.host.regions.unlabeled()
+        log_regions("Regions without labels", regions)
+        return regions
 
     @keyword(tags=("region", "getter"))
     def get_region_for_labels(self) -> Region:

@@ -1,0 +1,259 @@
+*** Settings ***
+Documentation     Labels, which describe namespaces on their DIMMs: proven by their bytes, by the kernel's own count and
+...               by what the namespaces hold. They are changed in one empty region, and are put back byte for byte.
+
+Library           Collections
+Resource          ../resources/host.resource
+
+Suite Setup       Take A Host
+Suite Teardown    Give The Host Back
+Test Teardown     Put The Labels Back
+
+
+*** Variables ***
+${REGION}         ${None}
+${BEFORE}         ${OUTPUT_DIR}/before.labels
+${SAVED}          ${OUTPUT_DIR}/saved.labels
+# A namespace that run 00000000 made.
+${OTHERS_UUID}    76706d65-6d00-8000-8000-b5c6d7e8f901
+
+
+*** Test Cases ***
+A Namespace Comes Back With Its Labels From A File
+    [Documentation]    Zeroed labels take the namespace away and leave its bytes; restored ones bring it back.
+    [Tags]    lb-01
+    [Setup]    Take A Region For Labels
+    Zero Labels    ${REGION}
+    Label Area Should Be All Zeros
+    Initialize Labels    ${REGION}
+    ${namespace} =    Create Namespace With A Pattern    devdax
+    Save Labels    ${REGION}    ${SAVED}
+    Zero Labels    ${REGION}
+    Namespace Should Not Exist    ${namespace}
+    Get Region Available Size    ${REGION}    ==    ${REGION.size}
+    Restore Labels    ${REGION}    ${SAVED}
+    Namespace Should Be As Before    ${namespace}
+
+Namespaces Of Every Mode Come Back With Labels As They Were Read
+    [Documentation]    What was read is written again, after other labels were there in the meantime.
+    [Tags]    lb-01
+    [Setup]    Take A Region For Labels
+    VAR    @{namespaces} =    @{EMPTY}
+    FOR    ${mode}    IN    fsdax    devdax    sector    raw
+        ${namespace} =    Create Namespace With A Pattern    ${mode}
+        Collections.Append To List    ${namespaces}    ${namespace}
+    END
+    ${labels} =    Read Labels    ${REGION}
+    Initialize Labels    ${REGION}    overwrite=True
+    Get Region Available Size    ${REGION}    ==    ${REGION.size}
+    Write Labels    ${REGION}    @{labels}
+    FOR    ${namespace}    IN    @{namespaces}
+        Namespace Should Be As Before    ${namespace}
+    END
+
+Each Label Version Has As Many Slots As Predicted
+    [Documentation]    The index block, ndctl and the kernel's own count agree with the prediction for the area's size.
+    [Tags]    lb-02
+    [Setup]    Take A Region For Labels
+    ${size} =    Get Label Area Size    ${REGION}
+    FOR    ${version}    IN    1.1    1.2
+        Initialize Labels    ${REGION}    version=${version}    overwrite=True
+        ${slots} =    Get Predicted Label Slot Count    ${size}    version=${version}
+        Get Label Version    ${REGION}    ==    ${version}
+        Get Label Slot Count    ${REGION}    ==    ${slots}
+        Get Available Label Slots    ${REGION}    ==    ${slots - 1}
+        Slots As Ndctl Reads Them Should Be    ${slots}
+    END
+
+Labels Of Both Versions Say What Ndctl Lists
+    [Documentation]    UUID, name, size and what claims it, read from each label's bytes; the kernel counts the label.
+    [Tags]    lb-02
+    [Setup]    Take A Region For Labels
+    VAR    &{claims_1_1} =    devdax=${EMPTY}    sector=${EMPTY}
+    VAR    &{claims_1_2} =    devdax=dax    sector=btt2    fsdax=pfn    raw=${EMPTY}
+    FOR    ${version}    ${claims}    IN    1.1    ${claims_1_1}    1.2    ${claims_1_2}
+        Initialize Labels    ${REGION}    version=${version}    overwrite=True
+        FOR    ${mode}    ${claim}    IN    &{claims}
+            ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=64MiB    name=of-${mode}
+            Label Should Describe    ${namespace}    64MiB    claimed_by=${claim}
+            Destroy Namespace    ${namespace}
+        END
+    END
+
+Every Broken Label Is Named
+    [Documentation]    A label that lost a byte ends its namespace; the reason is told, and the neighbour is unharmed.
+    [Tags]    lb-02
+    [Setup]    Take A Region For Labels
+    ${broken} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=broken
+    ${sound} =    Create Namespace With A Pattern    devdax
+    Labels Should Be Consistent    ${REGION}
+    ${labels} =    Read Labels    ${REGION}
+    Write Labels    ${REGION}    ${{$labels[0].data.replace(b'broken', b'brokem')}}
+    Namespace Should Not Exist    ${broken}
+    Run Keyword And Expect Error    *label in slot ?: its checksum is 0x*    Labels Should Be Consistent    ${REGION}
+    Namespace Should Be As Before    ${sound}
+    Write Labels    ${REGION}    @{labels}
+    Namespace Should Exist    ${broken}
+
+A Region Goes And Comes Back With Its Namespaces
+    [Documentation]    A disabled region has no driver and its namespace no node; enabled, both are as before.
+    [Tags]    lb-03
+    [Setup]    Take A Region For Labels
+    ${namespace} =    Create Namespace With A Pattern    devdax
+    Disable Region    ${REGION}
+    Get Region State    ${REGION}    ==    disabled
+    Kernel Should Have Enabled    ${REGION}    ${False}
+    Run On Host    test    -e    ${namespace.device}    expected_status=1
+    Enable Region    ${REGION}
+    Kernel Should Have Enabled    ${REGION}    ${True}
+    Namespace Should Be As Before    ${namespace}
+
+An Enable That Fails And Exits 0 Is A Failure
+    [Documentation]    A region with labels cannot be enabled without its DIMM: ndctl says so on stderr and exits 0.
+    [Tags]    lb-03
+    [Setup]    Take A Region For Labels
+    Disable Region    ${REGION}
+    Disable Dimm    ${REGION.dimms}[0]
+    Run Keyword And Expect Error    *exit status: 0*enabled 0 regions*    Enable Region    ${REGION}
+    Kernel Should Have Enabled    ${REGION}    ${False}
+    Enable Dimm    ${REGION.dimms}[0]
+    Enable Region    ${REGION}
+    Kernel Should Have Enabled    ${REGION}    ${True}
+
+A Region With Namespaces Of Others Is Left Alone
+    [Documentation]    Each keyword that would end a namespace of another run refuses, and every byte is as before.
+    [Tags]    lb-03
+    [Setup]    Take A Region For Labels
+    Run On Host    ndctl    create-namespace    --region    ${REGION.dev}    --mode    raw    --size    16M
+    ...    --uuid    ${OTHERS_UUID}    --name    others
+    ${labels} =    Read Labels    ${REGION}
+    FOR    ${keyword}    IN    Disable Region    Zero Labels
+        Should Be Refused    ${keyword}    ${REGION}
+    END
+    Should Be Refused    Initialize Labels    ${REGION}    overwrite=True
+    Should Be Refused    Write Labels    ${REGION}    @{labels}
+    Should Be Refused    Restore Labels    ${REGION}    ${BEFORE}
+    ${after} =    Read Labels    ${REGION}
+    Should Be Equal    ${after}    ${labels}
+    [Teardown]    Run Keywords    Destroy Namespace    ${OTHERS_UUID}    foreign=True    AND    Put The Labels Back
+
+What A Region Without Labels Cannot Do Is Refused
+    [Documentation]    No namespace can be cut from it and it has no labels to be read; it is as before every refusal.
+    [Tags]    lb-04
+    [Setup]    Take A Region Without Labels
+    Get Region Label State    ${REGION}    ==    unlabeled
+    Run Keyword And Expect Error    *${REGION.dev}*has no labels*initialize_labels*
+    ...    Create Namespace    ${REGION}    mode=devdax    size=64MiB
+    Run Keyword And Expect Error    *${REGION.dev}*no labels that could be zeroed*    Zero Labels    ${REGION}
+    FOR    ${keyword}    IN    Get Label Version    Get Label Slot Count
+        Run Keyword And Expect Error    *${REGION.dev}*has no labels*initialize_labels*    ${keyword}    ${REGION}
+    END
+    Run Keyword And Expect Error
+    ...    *no labels: the label area is all zeros*
+    ...    Labels Should Be Consistent
+    ...    ${REGION}
+    Label Area Should Be All Zeros
+    [Teardown]    Region Should Be As Before    ${REGION}
+
+A Region Without Labels Goes And Comes Back
+    [Documentation]    Its one raw namespace fills it before and after.
+    [Tags]    lb-04
+    [Setup]    Take A Region Without Labels
+    Disable Region    ${REGION}
+    Kernel Should Have Enabled    ${REGION}    ${False}
+    Enable Region    ${REGION}
+    Kernel Should Have Enabled    ${REGION}    ${True}
+    [Teardown]    Region Should Be As Before    ${REGION}
+
+
+*** Keywords ***
+Take A Region For Labels
+    [Documentation]    Chooses an empty region whose labels may be changed, and keeps its labels; skips without one.
+    VAR    ${REGION} =    ${None}    scope=SUITE
+    TRY
+        ${found} =    Get Region For Labels
+    EXCEPT    *may not be changed*    *labels and nothing else*    type=GLOB    AS    ${reason}
+        Skip    ${reason}
+    END
+    Save Labels    ${found}    ${BEFORE}
+    VAR    ${REGION} =    ${found}    scope=SUITE
+
+Put The Labels Back
+    [Documentation]    Leaves the region enabled and empty, with the label bytes that it had.
+    IF    not $REGION    RETURN
+    FOR    ${dimm}    IN    @{REGION.dimms}
+        Enable Dimm    ${dimm}
+    END
+    Enable Region    ${REGION}
+    Restore Labels    ${REGION}    ${BEFORE}
+    Region Should Be As Before    ${REGION}
+
+Take A Region Without Labels
+    [Documentation]    Chooses a region that the kernel found no labels on; skips without one.
+    VAR    ${REGION} =    ${None}    scope=SUITE
+    ${regions} =    Get Unlabeled Regions
+    Skip If    not $regions
+    ...    Every region has had labels since its host booted: zero those of one and reboot, or reset the lab host.
+    VAR    ${REGION} =    ${regions}[0]    scope=SUITE
+
+Region Should Be As Before
+    [Documentation]    Fails unless a fresh listing shows the region as its record has it.
+    [Arguments]    ${before}
+    IF    not $before    RETURN
+    ${after} =    Get Region    ${before}
+    Should Be Equal    ${after}    ${before}
+
+Create Namespace With A Pattern
+    [Documentation]    Makes a namespace in the chosen region whose first bytes are a pattern of its own.
+    [Arguments]    ${mode}
+    ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=16MiB    name=of-${mode}
+    Write Pattern    ${namespace}    seed=of-${mode}    length=256KiB
+    RETURN    ${namespace}
+
+Namespace Should Be As Before
+    [Documentation]    Finds a namespace by its label UUID, and compares what it is and what it holds.
+    [Arguments]    ${before}
+    ${found} =    Get Namespace    ${before.label_uuid}
+    Should Be Equal    ${{$found.name, $found.mode, $found.size, $found.uuid}}
+    ...    ${{$before.name, $before.mode, $before.size, $before.uuid}}
+    Namespace Views Should Agree    ${found}
+    Pattern Should Be Intact    ${found}    seed=${before.name}    length=256KiB
+
+Label Should Describe
+    [Documentation]    Fails unless the one label of the region says of a namespace what ndctl lists.
+    [Arguments]    ${namespace}    ${size}    ${claimed_by}
+    ${areas} =    Read Labels    ${REGION}
+    VAR    ${label} =    ${areas[0].labels[0]}
+    Length Should Be    ${areas[0].labels}    1
+    Should Be Equal    ${{$label.uuid, $label.name}}    ${{$namespace.label_uuid, $namespace.name}}
+    Should Be Equal As Strings    ${label.rawsize}    ${size}
+    Should Be Equal    ${label.abstraction}    ${claimed_by}
+    Get Available Label Slots    ${REGION}    ==    ${areas[0].nslot - 2}
+
+Label Area Should Be All Zeros
+    [Documentation]    Reads the area with ndctl alone and fails on any byte that is not zero.
+    FOR    ${dimm}    IN    @{REGION.dimms}
+        ${result} =    Run On Host    sh    -c    ndctl read-labels "$1" | tr -d '\\000' | wc -c    sh    ${dimm}
+        Should Be Equal As Integers    ${result.text}    0
+    END
+
+Slots As Ndctl Reads Them Should Be
+    [Documentation]    Fails unless ndctl reads that many slots from both index blocks of each DIMM.
+    [Arguments]    ${slots}
+    FOR    ${dimm}    IN    @{REGION.dimms}
+        ${result} =    Run On Host    ndctl    read-labels    --index    --json    ${dimm}
+        VAR    ${counts} =    ${{[each['nslot'] for each in json.loads($result.text)[0]['index']]}}
+        Should Be Equal    ${counts}    ${{[$slots, $slots]}}
+    END
+
+Kernel Should Have Enabled
+    [Documentation]    Fails unless the kernel's own driver has the region, or has it not.
+    [Arguments]    ${region}    ${enabled}
+    Run On Host    test    -e    /sys/bus/nd/drivers/nd_region/${region.dev}
+    ...    expected_status=${{0 if $enabled else 1}}
+
+Should Be Refused
+    [Documentation]    Runs a keyword and fails unless it refuses for the namespace of another run.
+    [Arguments]    ${keyword}    @{arguments}    &{options}
+    Run Keyword And Expect Error    *others*not this run's own: run 00000000 made it*foreign=True*
+    ...    ${keyword}    @{arguments}    &{options}
