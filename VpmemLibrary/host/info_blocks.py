@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.host.info_block import HEAD, InfoBlock, MappedInfoBlock, decode_info_blocks
-from VpmemLibrary.host.namespace_plan import mapping_align, mode_options
+from VpmemLibrary.host.namespace_plan import mode_options
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
@@ -84,8 +84,6 @@ class InfoBlocks:
             raise InvalidValueError("mode", str(mode), "fsdax or devdax: ndctl writes no other info block")
         before = self._ndctl.namespace(namespace)
         options = mode_options(self._ndctl.region(before.region), mode, map_location, align, None)
-        if align is None:
-            options += ["--align", str(int(mapping_align(mode, align) or 0))]
         with self._namespaces.disabled(before) as idle:
             start = self._refuse_bound(idle, mode)
             predict_usable_size(idle.size, mode=mode, map_location=map_location, align=align, start=start)

@@ -110,9 +110,10 @@ def mode_options(
     options = ["--mode", NamespaceMode(mode).value]
     if mode in _MAPPED:
         options += ["--map", MapLocation(map_location or MapLocation.dev).value]
-        if align is not None:
-            there = tuple(Size(each) for each in _capabilities(region, mode, "alignments")) or ALIGNMENTS
-            options += ["--align", str(int(checked_align(align, there)))]
+        there = tuple(Size(each) for each in _capabilities(region, mode, "alignments")) or ALIGNMENTS
+        if align is not None or DEFAULT_ALIGN in there:
+            # Always told: ndctl's own default is what the last create of the region asked for, even one that failed.
+            options += ["--align", str(int(checked_align(align or DEFAULT_ALIGN, there)))]
     elif map_location is not None or align is not None:
         what, value = ("map", map_location) if map_location is not None else ("align", align)
         raise InvalidValueError(what, str(value), f"none with mode {mode}: only fsdax and devdax have one")

@@ -24,18 +24,13 @@ from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab
 
 DEVDAX = NamespaceMode.devdax
-GRID = [
-    *((mode, where) for mode in (NamespaceMode.fsdax, NamespaceMode.devdax) for where in MapLocation),
-    (NamespaceMode.sector, None),
-    (NamespaceMode.raw, None),
-]
 
 
 @pytest.fixture
@@ -57,31 +52,6 @@ def run(host: Host) -> Iterator[RunMark]:
     yield mark
     clean_up(host, mark)
     assert before.difference(HostState.read(host)) == ()
-
-
-@pytest.mark.parametrize("size", [16 * MiB, 64 * MiB, 144 * MiB])
-@pytest.mark.parametrize("shape", GRID)
-def test_the_usable_size_is_the_predicted_one(
-    host: Host, region: str, run: RunMark, shape: tuple[NamespaceMode, MapLocation | None], size: int
-) -> None:
-    mode, where = shape
-    made = host.namespaces.create(
-        region, mode=mode, size=Size(size), map_location=where, name="sized", uuid=run.new_uuid()
-    )
-    assert made.size == predict_usable_size(Size(size), mode=mode, map_location=where)
-    if made.blockdev:
-        assert int(host.run(["blockdev", "--getsize64", made.device]).check().text) == made.size
-    else:
-        sysfs = f"/sys/bus/dax/devices/{made.chardev}/size"
-        assert int(host.run(["cat", sysfs]).check().text) == made.size
-
-
-@pytest.mark.parametrize("sector_size", [512, 528, 4096, 4160])
-def test_the_usable_size_of_every_kind_of_sector(host: Host, region: str, run: RunMark, sector_size: int) -> None:
-    made = host.namespaces.create(
-        region, mode=NamespaceMode.sector, size=Size(32 * MiB), sector_size=sector_size, uuid=run.new_uuid()
-    )
-    assert made.size == predict_usable_size(Size(32 * MiB), mode=NamespaceMode.sector, sector_size=sector_size)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +78,6 @@ def test_a_region_without_labels_is_refused(host: Host) -> None:
         pytest.skip("every region of this host has labels: reset the lab")
     with pytest.raises(UnsupportedError, match="no labels"):
         host.namespaces.create(unlabeled[-1], mode=DEVDAX, size=Size(64 * MiB))
-
-
-def test_what_a_create_that_fails_in_the_kernel_leaves_is_removed(host: Host, region: str, run: RunMark) -> None:
-    """1 GiB of alignment in 16 MiB of namespace: ndctl takes the labels first, then the kernel refuses the map."""
-    with pytest.raises(VpmemError):
-        host.namespaces.create(
-            region, mode=DEVDAX, size=Size(16 * MiB), align=Size(GiB), uuid=run.new_uuid(), name="half"
-        )
-    with pytest.raises(NotFoundError):
-        host.ndctl.namespace("half")
 
 
 def test_a_reconfigured_namespace_keeps_its_name_and_the_mark(host: Host, region: str, run: RunMark) -> None:

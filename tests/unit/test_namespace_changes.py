@@ -66,7 +66,10 @@ def test_a_plan_tells_what_will_be_usable() -> None:
     machine = Divided()
     plan = plan_namespace(Ndctl(machine), "region0", mode=DEVDAX, size=Size(64 * MiB), name="ns_0")
     assert (plan.size, plan.usable) == (64 * MiB, 62 * MiB)
-    assert plan.options == ("--mode", "devdax", "--map", "dev", "--name", "ns_0", "--size", "67108864")
+    assert plan.options == (
+        *("--mode", "devdax", "--map", "dev", "--align", "2097152"),
+        *("--name", "ns_0", "--size", "67108864"),
+    )
     whole = plan_namespace(Ndctl(machine), "region0", mode=NamespaceMode.raw)
     assert (whole.size, whole.usable) == (None, GiB - 160 * MiB)
     assert machine.changed == []
@@ -249,6 +252,12 @@ def test_whatever_happens_while_one_is_disabled_it_is_enabled_again() -> None:
     with pytest.raises(RuntimeError), Namespaces(Ndctl(used)).disabled("of-raw"):
         raise RuntimeError
     assert [argv[3] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
+
+
+def test_the_alignment_is_always_told_as_ndctl_takes_it_from_an_attempt_before() -> None:
+    for mode in (NamespaceMode.fsdax, DEVDAX):
+        plan = plan_namespace(Ndctl(Divided()), "region0", mode=mode, size=Size(16 * MiB))
+        assert plan.options[plan.options.index("--align") + 1] == str(2 * MiB)
 
 
 @pytest.mark.parametrize("sector_size", [512, 4096])
