@@ -399,9 +399,9 @@ class ContentStore:
 
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:
     """Raise unless dd or daxio says that it copied every byte, and each of several that it did."""
-    # Two of them may write at once, so a line need not begin with what one of them says.
-    told = re.findall(r"([0-9]+) bytes", result.error_text)
-    records = re.findall(r"^([0-9]+)\+0 records out", result.error_text, re.MULTILINE)
-    copied = [int(each) for each in told] or [int(each) * chunk_of(length) for each in records]
+    # Two of them may write at once, so a line need not begin with what one of them says; busybox tells records only.
+    told = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
+    records = re.findall(r"([0-9]+)\+0 records out", result.error_text)
+    copied = told + [int(each) * chunk_of(length) for each in records[: times - len(told)]]
     if copied != [int(length)] * times:
         raise UnreadableOutputError(result, f"Could not {action}: {int(length)} bytes should have been copied")
