@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from VpmemLibrary.host.hosts_file import HostEntry, read_hosts
 from VpmemLibrary.lab.lab import Lab
 from VpmemLibrary.lab.progress import default_progress
 from VpmemLibrary.lab.report import hosts_file
+
+# A machine that emulates a lab host beside the tests is slow now and then; what is slow is not wrong.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

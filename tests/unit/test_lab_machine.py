@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import signal
 import subprocess
 from pathlib import Path
 
@@ -68,7 +69,17 @@ def test_its_own_process_is_ended(machine: Machine) -> None:
     assert machine.process is not None
     machine.kill()
     assert machine.process is None
-    assert not psutil.pid_exists(child.pid)
+    assert child.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_a_process_that_ended_and_that_nobody_collected_is_gone(machine: Machine) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    known = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
+    (machine.directory / "process.json").write_text(json.dumps(known))
+    child.kill()
+    machine.kill()
+    assert machine.process is None
+    assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
     child.wait()
 
 
