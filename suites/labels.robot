@@ -5,13 +5,15 @@ Documentation     Labels, which describe namespaces on their DIMMs: proven by th
 Library           Collections
 Resource          ../resources/host.resource
 
-Suite Setup       Take A Host
+Suite Setup       Take A Host And A Region For Labels
 Suite Teardown    Give The Host Back
 Test Teardown     Put The Labels Back
 
 
 *** Variables ***
 ${REGION}         ${None}
+${WHY_NONE}       ${EMPTY}
+${BARE}           ${None}
 ${BEFORE}         ${OUTPUT_DIR}/before.labels
 ${SAVED}          ${OUTPUT_DIR}/saved.labels
 # A namespace that run 00000000 made.
@@ -22,9 +24,9 @@ ${OTHERS_UUID}    76706d65-6d00-8000-8000-b5c6d7e8f901
 A Namespace Comes Back With Its Labels From A File
     [Documentation]    Zeroed labels take the namespace away and leave its bytes; restored ones bring it back.
     [Tags]    lb-01
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     Zero Labels    ${REGION}
-    Label Area Should Be All Zeros
+    Label Area Should Be All Zeros    ${REGION}
     Initialize Labels    ${REGION}
     ${namespace} =    Create Namespace With A Pattern    devdax
     Save Labels    ${REGION}    ${SAVED}
@@ -37,7 +39,7 @@ A Namespace Comes Back With Its Labels From A File
 Namespaces Of Every Mode Come Back With Labels As They Were Read
     [Documentation]    What was read is written again, after other labels were there in the meantime.
     [Tags]    lb-01
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     VAR    @{namespaces} =    @{EMPTY}
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace With A Pattern    ${mode}
@@ -54,7 +56,7 @@ Namespaces Of Every Mode Come Back With Labels As They Were Read
 Each Label Version Has As Many Slots As Predicted
     [Documentation]    The index block, ndctl and the kernel's own count agree with the prediction for the area's size.
     [Tags]    lb-02
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     ${size} =    Get Label Area Size    ${REGION}
     FOR    ${version}    IN    1.1    1.2
         Initialize Labels    ${REGION}    version=${version}    overwrite=True
@@ -68,7 +70,7 @@ Each Label Version Has As Many Slots As Predicted
 Labels Of Both Versions Say What Ndctl Lists
     [Documentation]    UUID, name, size and what claims it, read from each label's bytes; the kernel counts the label.
     [Tags]    lb-02
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     VAR    &{claims_1_1} =    devdax=${EMPTY}    sector=${EMPTY}
     VAR    &{claims_1_2} =    devdax=dax    sector=btt2    fsdax=pfn    raw=${EMPTY}
     FOR    ${version}    ${claims}    IN    1.1    ${claims_1_1}    1.2    ${claims_1_2}
@@ -83,7 +85,7 @@ Labels Of Both Versions Say What Ndctl Lists
 Every Broken Label Is Named
     [Documentation]    A label that lost a byte ends its namespace; the reason is told, and the neighbour is unharmed.
     [Tags]    lb-02
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     ${broken} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=broken
     ${sound} =    Create Namespace With A Pattern    devdax
     Labels Should Be Consistent    ${REGION}
@@ -98,7 +100,7 @@ Every Broken Label Is Named
 A Region Goes And Comes Back With Its Namespaces
     [Documentation]    A disabled region has no driver and its namespace no node; enabled, both are as before.
     [Tags]    lb-03
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     ${namespace} =    Create Namespace With A Pattern    devdax
     Disable Region    ${REGION}
     Get Region State    ${REGION}    ==    disabled
@@ -111,7 +113,7 @@ A Region Goes And Comes Back With Its Namespaces
 An Enable That Fails And Exits 0 Is A Failure
     [Documentation]    A region with labels cannot be enabled without its DIMM: ndctl says so on stderr and exits 0.
     [Tags]    lb-03
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     Disable Region    ${REGION}
     Disable Dimm    ${REGION.dimms}[0]
     Run Keyword And Expect Error    *exit status: 0*enabled 0 regions*    Enable Region    ${REGION}
@@ -123,7 +125,7 @@ An Enable That Fails And Exits 0 Is A Failure
 A Region With Namespaces Of Others Is Left Alone
     [Documentation]    Each keyword that would end a namespace of another run refuses, and every byte is as before.
     [Tags]    lb-03
-    [Setup]    Take A Region For Labels
+    [Setup]    There Must Be A Region For Labels
     Run On Host    ndctl    create-namespace    --region    ${REGION.dev}    --mode    raw    --size    16M
     ...    --uuid    ${OTHERS_UUID}    --name    others
     ${labels} =    Read Labels    ${REGION}
@@ -141,42 +143,46 @@ What A Region Without Labels Cannot Do Is Refused
     [Documentation]    No namespace can be cut from it and it has no labels to be read; it is as before every refusal.
     [Tags]    lb-04
     [Setup]    Take A Region Without Labels
-    Get Region Label State    ${REGION}    ==    unlabeled
-    Run Keyword And Expect Error    *${REGION.dev}*has no labels*initialize_labels*
-    ...    Create Namespace    ${REGION}    mode=devdax    size=64MiB
-    Run Keyword And Expect Error    *${REGION.dev}*no labels that could be zeroed*    Zero Labels    ${REGION}
+    Get Region Label State    ${BARE}    ==    unlabeled
+    Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
+    ...    Create Namespace    ${BARE}    mode=devdax    size=64MiB
+    Run Keyword And Expect Error    *${BARE.dev}*no labels that could be zeroed*    Zero Labels    ${BARE}
     FOR    ${keyword}    IN    Get Label Version    Get Label Slot Count
-        Run Keyword And Expect Error    *${REGION.dev}*has no labels*initialize_labels*    ${keyword}    ${REGION}
+        Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*    ${keyword}    ${BARE}
     END
     Run Keyword And Expect Error
     ...    *no labels: the label area is all zeros*
     ...    Labels Should Be Consistent
-    ...    ${REGION}
-    Label Area Should Be All Zeros
-    [Teardown]    Region Should Be As Before    ${REGION}
+    ...    ${BARE}
+    Label Area Should Be All Zeros    ${BARE}
+    [Teardown]    Region Should Be As Before    ${BARE}
 
 A Region Without Labels Goes And Comes Back
     [Documentation]    Its one raw namespace fills it before and after.
     [Tags]    lb-04
     [Setup]    Take A Region Without Labels
-    Disable Region    ${REGION}
-    Kernel Should Have Enabled    ${REGION}    ${False}
-    Enable Region    ${REGION}
-    Kernel Should Have Enabled    ${REGION}    ${True}
-    [Teardown]    Region Should Be As Before    ${REGION}
+    Disable Region    ${BARE}
+    Kernel Should Have Enabled    ${BARE}    ${False}
+    Enable Region    ${BARE}
+    Kernel Should Have Enabled    ${BARE}    ${True}
+    [Teardown]    Region Should Be As Before    ${BARE}
 
 
 *** Keywords ***
-Take A Region For Labels
-    [Documentation]    Chooses an empty region whose labels may be changed, and keeps its labels; skips without one.
-    VAR    ${REGION} =    ${None}    scope=SUITE
+Take A Host And A Region For Labels
+    [Documentation]    Chooses an empty region of a host, whose labels may be changed, and keeps its labels in a file.
+    Take A Host
     TRY
         ${found} =    Get Region For Labels
+        Save Labels    ${found}    ${BEFORE}
+        VAR    ${REGION} =    ${found}    scope=SUITE
     EXCEPT    *may not be changed*    *labels and nothing else*    type=GLOB    AS    ${reason}
-        Skip    ${reason}
+        VAR    ${WHY_NONE} =    ${reason}    scope=SUITE
     END
-    Save Labels    ${found}    ${BEFORE}
-    VAR    ${REGION} =    ${found}    scope=SUITE
+
+There Must Be A Region For Labels
+    [Documentation]    Skips with the reason where there is none.
+    Skip If    not $REGION    ${WHY_NONE}
 
 Put The Labels Back
     [Documentation]    Leaves the region enabled and empty, with the label bytes that it had.
@@ -190,11 +196,11 @@ Put The Labels Back
 
 Take A Region Without Labels
     [Documentation]    Chooses a region that the kernel found no labels on; skips without one.
-    VAR    ${REGION} =    ${None}    scope=SUITE
+    VAR    ${BARE} =    ${None}    scope=SUITE
     ${regions} =    Get Unlabeled Regions
     Skip If    not $regions
     ...    Every region has had labels since its host booted: zero those of one and reboot, or reset the lab host.
-    VAR    ${REGION} =    ${regions}[0]    scope=SUITE
+    VAR    ${BARE} =    ${regions}[0]    scope=SUITE
 
 Region Should Be As Before
     [Documentation]    Fails unless a fresh listing shows the region as its record has it.
@@ -232,7 +238,8 @@ Label Should Describe
 
 Label Area Should Be All Zeros
     [Documentation]    Reads the area with ndctl alone and fails on any byte that is not zero.
-    FOR    ${dimm}    IN    @{REGION.dimms}
+    [Arguments]    ${region}
+    FOR    ${dimm}    IN    @{region.dimms}
         ${result} =    Run On Host    sh    -c    ndctl read-labels "$1" | tr -d '\\000' | wc -c    sh    ${dimm}
         Should Be Equal As Integers    ${result.text}    0
     END

@@ -20,7 +20,7 @@ The Page Map Takes What Was Predicted
     END
 
 Sizes Are Multiples Of Their Alignment
-    [Documentation]    With each alignment that fits anywhere the usable size is a whole multiple, and sysfs has the same.
+    [Documentation]    The usable size is a whole multiple of each alignment that fits anywhere, and sysfs has the same.
     [Tags]    ns-07
     FOR    ${mode}    IN    fsdax    devdax
         FOR    ${align}    IN    4KiB    2MiB
@@ -35,7 +35,7 @@ Sizes Are Multiples Of Their Alignment
     END
 
 An Alignment Of A Gibibyte Is Made Or Refused Beforehand
-    [Documentation]    Up to a GiB at either end is lost to it: what leaves nothing usable is refused, and nothing is made.
+    [Documentation]    Up to a GiB at either end is lost: what leaves nothing usable is refused, and nothing is made.
     [Tags]    ns-07
     ${largest} =    Get Largest Free Extent    ${REGION}
     Run Keyword And Expect Error    size '32MiB' cannot be used: expected a multiple of 1GiB*
@@ -71,31 +71,23 @@ A Full Region Is Refused As Full
 The Room Of A Namespace That Went Is Used Again
     [Documentation]    The gap between two others is the largest extent then, and a new namespace takes all of it.
     [Tags]    ns-10
-    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=left
-    ${middle} =    Create Namespace    ${REGION}    mode=raw    size=64MiB    name=middle
-    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=right
-    ${place} =    Offset Of    ${middle}
-    Fill The Rest
-    Destroy Namespace    ${middle}
+    @{made} =    Fill The Region With    16MiB    64MiB    16MiB
+    ${place} =    Offset Of    ${made}[1]
+    Destroy Namespace    ${made}[1]
     Get Largest Free Extent    ${REGION}    ==    64MiB
     Get Region Fragmentation    ${REGION}    ==    0
     Region Room Views Should Agree    ${REGION}
     ${again} =    Create Namespace    ${REGION}    mode=devdax    name=again
     ${offset} =    Offset Of    ${again}
     Should Be Equal    ${offset}    ${place}
-    ${predicted} =    Get Predicted Usable Size    64MiB    mode=devdax
-    Get Namespace Size    ${again}    ==    ${predicted}
     Get Largest Free Extent    ${REGION}    ==    0
 
 Room That Lies In Pieces Is Reported So
     [Documentation]    Two gaps of 32 MiB: the half of what is free is out of reach, and a request for more names both.
     [Tags]    ns-10
-    ${first} =    Create Namespace    ${REGION}    mode=raw    size=32MiB    name=first
-    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=between
-    ${last} =    Create Namespace    ${REGION}    mode=raw    size=32MiB    name=last
-    Fill The Rest
-    Destroy Namespace    ${first}
-    Destroy Namespace    ${last}
+    @{made} =    Fill The Region With    32MiB    16MiB    32MiB
+    Destroy Namespace    ${made}[0]
+    Destroy Namespace    ${made}[2]
     Get Region Available Size    ${REGION}    ==    64MiB
     Get Largest Free Extent    ${REGION}    ==    32MiB
     Get Region Fragmentation    ${REGION}    ==    50
@@ -121,6 +113,17 @@ Usable Size With
     Namespace Views Should Agree    ${namespace}
     Destroy Namespace    ${namespace}
     RETURN    ${namespace.size}
+
+Fill The Region With
+    [Documentation]    Makes raw namespaces of those sizes one behind the other, takes all the rest, and returns them.
+    [Arguments]    @{sizes}
+    VAR    @{made} =    @{EMPTY}
+    FOR    ${size}    IN    @{sizes}
+        ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=${size}
+        Collections.Append To List    ${made}    ${namespace}
+    END
+    Fill The Rest
+    RETURN    @{made}
 
 Fill The Rest
     [Documentation]    Takes every free extent, until nothing of the region is free.
