@@ -160,6 +160,29 @@ def test_a_bad_block_is_listed_where_it_lies_and_cannot_be_read(host: Host, regi
     store.verify(block.device, Pattern("hurt", length=5 * MiB)).require()
 
 
+def test_instances_are_cut_from_a_dynamic_region(host: Host) -> None:
+    """On a host booted with ``memmap=512M%0x140000000-1+0xefffffff``, its dax4.0 destroyed: not on the usual lab."""
+    found = [region for region in host.dax.regions() if region.dynamic and region.available_size >= 128 * MiB]
+    if not found:
+        pytest.skip("no device-DAX region of this host is dynamic and has 128 MiB available")
+    before = found[0]
+    made = [host.dax.create(before, size=Size(64 * MiB)), host.dax.create(before, size=Size(32 * MiB))]
+    assert [device.size for device in made] == [64 * MiB, 32 * MiB]
+    for device in made:
+        sysfs = f"/sys/bus/dax/devices/{device.chardev}/size"
+        assert int(host.run(["cat", sysfs]).check().text) == device.size
+    store = ContentStore(host.transport)
+    pattern = Pattern("cut", length=32 * MiB)
+    store.write(f"/dev/{made[0].chardev}", pattern)
+    assert host.dax.resize(made[0], Size(32 * MiB)).size == 32 * MiB
+    store.verify(f"/dev/{made[0].chardev}", pattern).require()
+    for device in made:
+        host.dax.destroy(device)
+    assert host.dax.regions() == tuple(
+        before if region.path == before.path else region for region in host.dax.regions()
+    )
+
+
 def test_the_lab_takes_no_injection(host: Host, region: str, run: RunMark) -> None:
     namespace = create(host, region, run, 16 * MiB)
     with pytest.raises(UnsupportedError, match="exit status: 161"):

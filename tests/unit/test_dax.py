@@ -342,60 +342,75 @@ def test_a_static_region_is_left_as_it_is(change: Callable[[DaxDevices], object]
 
 
 def dynamic(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
-    """Return a host whose recorded region of dax0.1 is dynamic, half of it taken."""
-    printed = recorded("dax-regions")
-    text = printed.text.replace('"size":65011712,', '"size":130023424,"available_size":65011712,', 1)
-    path = next(region.path for region in decode_dax_regions(printed) if region.devices[0].chardev == "dax0.1")
+    """Return a host that booted with special-purpose memory: a dynamic region of 512 MiB."""
     usual: dict[str, str | CommandResult | list[str | CommandResult]] = {
-        "regions": replace(printed, stdout=text.encode()),
-        "dynamic": left(0, path + "\n"),
+        "regions": "dynamic-regions-created",
+        "devices": "dynamic-devices-two",
+        "memory": "dax-memory-dynamic",
+        "dynamic": left(0, "/platform/hmem.4\n"),
         "listing": left(0),
+        "create_device": "dynamic-create",
+        "disable_device": "dynamic-disable",
+        "destroy_device": "dynamic-destroy",
+        "enable_device": left(0),
     }
     return host(**{**usual, **answers})
 
 
-def devices(*sizes: tuple[str, int]) -> CommandResult:
-    listed = ",".join(f'{{"chardev":"{name}","size":{size},"align":2097152,"mode":"devdax"}}' for name, size in sizes)
-    return left(0, f"[{listed}]")
-
-
-TWO = (("dax0.0", 254 * MiB), ("dax0.1", 62 * MiB))
-
-
 def test_an_instance_is_cut_from_a_dynamic_region_and_proven() -> None:
-    machine = dynamic(devices=[devices(*TWO), devices(*TWO, ("dax0.2", 32 * MiB))], create_device=left(0, "[]"))
-    (region,) = [region for region in dax(dynamic()).regions() if region.dynamic]
-    assert dax(machine).create(region, size=Size(32 * MiB)).chardev == "dax0.2"
-    assert machine.changes == ["daxctl create-device --region=0 --size=33554432"]
+    machine = dynamic(regions="dynamic-regions", devices=["dynamic-devices", "dynamic-devices-created"])
+    made = dax(machine).create("4", size=Size(64 * MiB))
+    assert (made.chardev, made.size) == ("dax4.1", 64 * MiB)
+    assert machine.changes == ["daxctl create-device --region=4 --size=67108864"]
+    (region,) = dax(dynamic()).regions()
+    assert (region.dynamic, region.available_size) == (True, 416 * MiB)
     with pytest.raises(CommandError, match="new: none"):
-        dax(dynamic(devices=devices(*TWO), create_device=left(0))).create(region)
+        dax(dynamic(devices="dynamic-devices")).create(region)
+    with pytest.raises(CommandError, match=r"new: dax4\.1 of 64MiB"):
+        dax(dynamic(devices=["dynamic-devices", "dynamic-devices-created"])).create(region, size=Size(32 * MiB))
     with pytest.raises(InvalidValueError, match="a multiple of 2MiB"):
         dax(dynamic()).create(region, size=Size(3 * MiB))
-    with pytest.raises(OutOfSpaceError, match="62MiB available, not 64MiB"):
-        dax(dynamic()).create(region, size=Size(64 * MiB))
+    with pytest.raises(OutOfSpaceError, match="416MiB available, not 512MiB"):
+        dax(dynamic()).create(region, size=Size(512 * MiB))
     with pytest.raises(NotFoundError, match="No device-DAX region '7'"):
         dax(dynamic()).create("7")
 
 
 def test_an_instance_of_a_dynamic_region_is_destroyed_and_resized_and_proven() -> None:
-    good = {"disable_device": left(0), "enable_device": left(0)}
-    machine = dynamic(devices=devices(TWO[0]), destroy_device=left(0), **good)
-    dax(machine).destroy("dax0.1")
-    assert machine.changes == ["daxctl disable-device dax0.1", "daxctl destroy-device dax0.1"]
-    with pytest.raises(CommandError, match="is still there, of 62MiB, though daxctl exited 0"):
-        dax(dynamic(devices=devices(*TWO), destroy_device=left(0), **good)).destroy("dax0.1")
-    machine = dynamic(devices=[devices(*TWO), devices(("dax0.1", 32 * MiB))], **{"--size=33554432": left(0)}, **good)
-    assert dax(machine).resize("dax0.1", Size(32 * MiB)).size == 32 * MiB
-    with pytest.raises(OutOfSpaceError, match="can have 124MiB at most"):
-        dax(dynamic(devices=devices(*TWO))).resize("dax0.1", Size(126 * MiB))
+    machine = dynamic(devices="dynamic-devices")
+    dax(machine).destroy("dax4.1")
+    assert machine.changes == ["daxctl disable-device dax4.1", "daxctl destroy-device dax4.1"]
+    with pytest.raises(CommandError, match="is still there, of 64MiB, though daxctl exited 0"):
+        dax(dynamic()).destroy("dax4.1")
+    resized = replace(recorded("dynamic-devices-two"), stdout=b'[{"chardev":"dax4.1","size":33554432}]')
+    answers = {"--size=33554432": left(0)}
+    machine = dynamic(devices=["dynamic-devices-two", resized], **answers)
+    assert dax(machine).resize("dax4.1", Size(32 * MiB)).size == 32 * MiB
+    assert machine.changes[1] == "daxctl reconfigure-device --size=33554432 dax4.1"
+    with pytest.raises(CommandError, match="is of 64MiB though daxctl exited 0"):
+        dax(dynamic(**answers)).resize("dax4.1", Size(32 * MiB))
+    with pytest.raises(OutOfSpaceError, match="can have 480MiB at most"):
+        dax(dynamic()).resize("dax4.1", Size(512 * MiB))
 
 
 def test_an_instance_is_enabled_again_when_it_could_not_be_destroyed() -> None:
-    machine = dynamic(destroy_device="dax-destroy-static", disable_device=left(0), enable_device=left(0))
-    with pytest.raises(CommandError, match=r"destroy dax0\.1"):
-        dax(machine).destroy("dax0.1")
-    assert machine.changes[-1] == "daxctl enable-device dax0.1"
-    machine = dynamic(memory="dax-memory-movable")
-    with pytest.raises(UnsupportedError, match="make it a device first"):
-        dax(machine).destroy("dax0.1")
-    assert machine.changes == []
+    machine = dynamic(destroy_device="dax-destroy-static")
+    with pytest.raises(CommandError, match=r"destroy dax4\.1"):
+        dax(machine).destroy("dax4.1")
+    assert machine.changes[-1] == "daxctl enable-device dax4.1"
+
+
+def test_system_ram_and_what_is_in_use_are_not_destroyed() -> None:
+    for answers, error in (
+        ({"memory": "dax-memory-movable"}, UnsupportedError),
+        ({"users": left(0, "process 7 (sleep)\n")}, BusyError),
+    ):
+        machine = dynamic(**answers)
+        with pytest.raises(error, match=r"make it a device first|process 7"):
+            dax(machine).destroy("dax4.1")
+        assert machine.changes == []
+
+
+def test_an_instance_without_bytes_gives_no_memory() -> None:
+    memory = read_dax_memory(dynamic(memory="dax-memory-without-bytes"), "dax4.0")
+    assert (memory.size, memory.growth, memory.state) == (0, 0, "disabled")

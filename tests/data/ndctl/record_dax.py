@@ -5,11 +5,15 @@ check of the kernel's mce-inject module, which stays until the NFIT device is bo
 fresh lab host::
 
     VPMEM_TEST_HOST=root@127.0.0.1:42222 VPMEM_TEST_KEY=~/.ssh/id python tests/data/ndctl/record_dax.py
+
+With the argument ``dynamic`` it records a dynamic region instead, none of which may be in use: that of a host booted
+with 512 MiB of special-purpose memory (kernel parameter ``memmap=512M%0x140000000-1+0xefffffff``).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from record_ndctl import Recorder
@@ -36,6 +40,9 @@ def main() -> None:
     )
     with SshTransport(settings) as transport:
         recorder = Recorder(transport, "")
+        if sys.argv[1:] == ["dynamic"]:
+            record_dynamic(recorder)
+            return
         recorder.prepare(
             "ndctl disable-region region0", "ndctl init-labels -f -V 1.2 nmem0", "ndctl enable-region region0"
         )
@@ -85,6 +92,23 @@ def record_dax(recorder: Recorder) -> None:
 
 def memory(recorder: Recorder, state: str, chardev: str) -> None:
     recorder.record(f"dax-memory-{state}", "sh", "-c", READ_SCRIPT, "sh", chardev)
+
+
+def record_dynamic(recorder: Recorder) -> None:
+    """Record region 4, whose one instance dax4.0 has no bytes: one of 64 MiB is cut from it, and another beside it."""
+    recorder.record("dynamic-regions", *DAX_REGIONS_COMMAND)
+    recorder.record("dynamic-devices", *DAX_LIST_COMMAND)
+    memory(recorder, "without-bytes", "dax4.0")
+    recorder.record("dynamic-create", DAXCTL, "create-device", "--region=4", "--size=67108864")
+    recorder.record("dynamic-devices-created", *DAX_LIST_COMMAND)
+    recorder.prepare("daxctl create-device --region=4 --size=33554432")
+    recorder.record("dynamic-regions-created", *DAX_REGIONS_COMMAND)
+    recorder.record("dynamic-devices-two", *DAX_LIST_COMMAND)
+    memory(recorder, "dynamic", "dax4.1")
+    recorder.record("dynamic-disable", DAXCTL, "disable-device", "dax4.1")
+    recorder.record("dynamic-destroy", DAXCTL, "destroy-device", "dax4.1")
+    recorder.record("dynamic-destroy-active", DAXCTL, "destroy-device", "dax4.0")
+    recorder.prepare("daxctl disable-device dax4.0", "daxctl destroy-device dax4.0")
 
 
 def record_bad_blocks(recorder: Recorder) -> None:
