@@ -163,10 +163,12 @@ The Module Is Loaded When It Is Missing
     ${devices} =    Get Dax Devices
     Skip If    any(device.mode == 'system-ram' for device in $devices)
     ...    Device DAX of others is system RAM on this host: its module cannot be unloaded.
+    ${namespace} =    Create Devdax Namespace    256MiB
+    Run On Host    udevadm    settle
     Run On Host    modprobe    --remove    kmem    expected_status=${None}
     ${there} =    Run On Host    test    -d    /sys/module/kmem    expected_status=${None}
     Skip If    $there.exit_status == 0    The module kmem is built into this host's kernel.
-    Create System RAM
+    Make System RAM    ${namespace}
     Run On Host    test    -d    /sys/module/kmem
 
 A Namespace In Use Becomes No System RAM
@@ -215,6 +217,7 @@ A Namespace Of Another Run Is Left As It Is
 
 The One Instance Of A Namespace Is Neither Resized Nor Destroyed
     [Documentation]    daxctl would disable it and then fail; it is refused before that, and nothing is cut beside it.
+    [Tags]    dax
     ${namespace} =    Create Devdax Namespace    16MiB
     ${regions} =    Get Dax Regions
     FOR    ${region}    IN    @{regions}
@@ -249,15 +252,20 @@ Create Devdax Namespace
     RETURN    ${namespace}
 
 Create System RAM
-    [Documentation]    Makes a devdax namespace and system RAM of it; MemTotal must grow by what was predicted.
+    [Documentation]    Makes a devdax namespace, and system RAM of it.
     ${namespace} =    Create Devdax Namespace    256MiB
+    Make System RAM    ${namespace}
+    RETURN    ${namespace}
+
+Make System RAM
+    [Documentation]    Makes system RAM of a namespace; MemTotal must grow by what was predicted.
+    [Arguments]    ${namespace}
     ${growth} =    Get Predicted Memory Growth    ${namespace}
     Should Be True    $growth > 0
     VAR    ${GROWN} =    ${{$BEFORE + $growth}}    scope=SUITE
     Reconfigure Dax Device    ${namespace}    mode=system-ram
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${GROWN}
-    RETURN    ${namespace}
 
 Create Foreign Namespace
     [Documentation]    Makes a devdax namespace as another would, without this run's mark.
