@@ -9,7 +9,8 @@ from dataclasses import replace
 from VpmemLibrary.errors import CommandError, ToolMissingError, UnreadableOutputError
 from VpmemLibrary.host.transport import CommandResult, Transport, shell_line
 
-_STAGE = re.compile(rb"^stage ([0-9]+) ([0-9]+)\n", re.MULTILINE)
+# A line of its own that begins with its own line break: another command may be in the middle of a line.
+_STAGE = re.compile(rb"\nstage ([0-9]+) ([0-9]+)\n")
 _MISSING = 127
 
 SECOND_INPUT = "/dev/fd/3"
@@ -46,7 +47,8 @@ def run_pipeline(
     """
     if beside:
         stages = [beside, *stages]
-    parts = [f'{{ {shell_line(stage)}; echo "stage {number} $?" >&2; }}' for number, stage in enumerate(stages)]
+    told = r"printf '\nstage %s %s\n'"
+    parts = [f"{{ {shell_line(stage)}; {told} {number} $? >&2; }}" for number, stage in enumerate(stages)]
     if beside:
         # The first reader must not hold the second one's pipe, or that would not end when its reader does.
         other, first, *rest = parts

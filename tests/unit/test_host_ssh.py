@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class Sessions(paramiko.ServerInterface):
 
     @staticmethod
     def _run(channel: paramiko.Channel, command: bytes) -> None:
+        assert isinstance(channel.transport, InOrder)
+        channel.transport.wait_for_reply(channel.remote_chanid)
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             stdin=subprocess.PIPE,
@@ -107,6 +110,28 @@ def _send_exit_signal(channel: paramiko.Channel, name: str) -> None:
     channel.transport._send_user_message(message)  # type: ignore[union-attr]  # not in the stubs
 
 
+class InOrder(paramiko.Transport):
+    """A server's side that can tell when the client was told that its command is taken: sshd does nothing before."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._replied = threading.Condition()
+        self._taken: set[int] = set()
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]  # not in the stubs
+        sent = data.asbytes()
+        if sent[:1] == paramiko.common.cMSG_CHANNEL_SUCCESS:
+            with self._replied:
+                self._taken.add(int.from_bytes(sent[1:5], "big"))
+                self._replied.notify_all()
+
+    def wait_for_reply(self, channel: int) -> None:
+        with self._replied:
+            self._replied.wait_for(lambda: channel in self._taken)
+            self._taken.discard(channel)
+
+
 class Server:
     """An SSH server on a port of its own."""
 
@@ -148,7 +173,7 @@ class Server:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
-                transport = paramiko.Transport(connection)
+                transport = InOrder(connection)
                 transport.add_server_key(self.host_key)
                 self.transports.append(transport)
                 with contextlib.suppress(paramiko.SSHException, EOFError):
@@ -186,20 +211,13 @@ def test_hostile_arguments_arrive_as_they_are(host: SshTransport) -> None:
 
 def test_many_commands_share_one_connection(host: SshTransport, server: Server) -> None:
     before = len(server.transports)
-    failures: list[str] = []
 
-    def work(number: int) -> None:
-        for _ in range(5):
-            text = host.run(["sh", "-c", "echo $1", "sh", str(number)]).text
-            if text != f"{number}\n":
-                failures.append(text)
+    def work(number: int) -> list[str]:
+        return [host.run(["sh", "-c", "echo $1", "sh", str(number)]).text for _ in range(5)]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures
+    with ThreadPoolExecutor(12) as pool:
+        printed = list(pool.map(work, range(12)))
+    assert printed == [[f"{number}\n"] * 5 for number in range(12)]
     assert len(server.transports) == before + 1
 
 
@@ -223,7 +241,7 @@ def test_a_timeout_ends_the_command_and_its_children(host: SshTransport, tmp_pat
     pids = tmp_path / "pids"
     script = 'sleep 600 & echo $! > "$1"; echo $$ >> "$1"; echo partial; wait'
     with pytest.raises(CommandTimeoutError) as caught:
-        host.run(["sh", "-c", script, "sh", str(pids)], timeout=0.5)
+        host.run(["sh", "-c", script, "sh", str(pids)], timeout=3)
     assert caught.value.result.stdout == b"partial\n"
     assert not [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}/cmdline").exists() and _runs(pid)]
     assert host.run(["echo", "still there"]).text == "still there\n"
