@@ -20,7 +20,7 @@ A Namespace Changes Its Mode In Place And Keeps Its Name
         ${namespace} =    Changed Mode    ${namespace}    ${mode}
         Pattern Should Be Intact    ${namespace}    seed=before
     END
-    ${kept} =    Bytes That Sector Leaves    ${namespace}
+    ${namespace}    ${kept} =    Made Sector And Devdax Again    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=before    length=${kept}
     Run Keyword And Expect Error    * does not hold *
     ...    Pattern Should Be Intact    ${namespace}    seed=before    offset=${kept}    length=4KiB
@@ -99,14 +99,14 @@ Changed Mode
     Namespace Views Should Agree    ${changed}
     RETURN    ${changed}
 
-Bytes That Sector Leaves
-    [Documentation]    Makes a devdax namespace sector and devdax again, and returns how far its bytes are not sector's.
+Made Sector And Devdax Again
+    [Documentation]    Changes a devdax namespace twice, and returns it with how many of its bytes sector left.
     [Arguments]    ${namespace}
     ${devdax} =    Read Info Block    ${namespace}
     ${changed} =    Changed Mode    ${namespace}    sector
     ${sector} =    Read Info Block    ${changed}
-    Changed Mode    ${changed}    devdax
-    RETURN    ${{$sector.map_offset - $devdax.data_offset}}
+    ${again} =    Changed Mode    ${changed}    devdax
+    RETURN    ${again}    ${{$sector.map_offset - $devdax.data_offset}}
 
 Turn Off And On
     [Documentation]    Disables a namespace and enables it again, and fails unless it is the same then.

@@ -90,11 +90,13 @@ class InfoBlocks:
             arguments = ("write-infoblock", idle.dev, *options, "--offset", str(start))
             result = checked(self._ndctl.change(idle.region, *arguments), f"write the info block of {before.called}")
             written = self._read(idle)
-            if (faults := written.faults(idle.label_uuid)) or (written.mode, _map_of(written)) != (
-                mode,
-                map_location or MapLocation.dev,
-            ):
-                raise CommandError(result, f"{before.called} has another info block than was written: {faults}")
+            told = written.faults(idle.label_uuid)
+            if (written.mode, _map_of(written)) != (mode, map_location or MapLocation.dev):
+                told += (f"its mode is {written.mode} and its map {_map_of(written) or 'none'}",)
+            if told:
+                raise CommandError(
+                    result, f"{before.called} has another info block than was written: {'; '.join(told)}"
+                )
         return written
 
     def _read(self, idle: Namespace) -> InfoBlock:

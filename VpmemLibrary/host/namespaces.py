@@ -186,14 +186,14 @@ class Namespaces:
             CommandError: It could not be disabled, or not be enabled again.
         """
         before = self._ndctl.namespace(namespace)
-        idle = self.disable(before)
+        idle = self._disabled(before)
         try:
             yield idle
         except BaseException:
             self._restore(before)
             raise
         if before.active:
-            self.enable(idle)
+            self._enabled(idle)
 
     def disable(self, namespace: Namespace | str) -> Namespace:
         """Disable a namespace: its node goes, its label and bytes stay. Doing it twice is harmless.
@@ -202,14 +202,7 @@ class Namespaces:
             NotFoundError: There is no such namespace.
             BusyError: It is in use: mounted, or open or mapped by a process.
         """
-        before = self._ndctl.namespace(namespace)
-        if not before.active:
-            return before
-        result = self._disable(before)
-        after = self._ndctl.namespace(before)
-        if after.active:
-            raise DeviceBusyError(result, f"{before.called} is still active though ndctl reports success")
-        return after
+        return self._disabled(self._ndctl.namespace(namespace))
 
     def enable(self, namespace: Namespace | str) -> Namespace:
         """Enable a namespace. Doing it twice is harmless.
@@ -218,14 +211,7 @@ class Namespaces:
             NotFoundError: There is no such namespace.
             CommandError: It could not be enabled, whatever ndctl's exit status.
         """
-        before = self._ndctl.namespace(namespace)
-        if before.active:
-            return before
-        result = checked(self._ndctl.change(before.region, "enable-namespace", before.dev), f"enable {before.called}")
-        after = self._ndctl.namespace(before)
-        if not after.active:
-            raise CommandError(result, f"{before.called} is still disabled though ndctl reports success")
-        return after
+        return self._enabled(self._ndctl.namespace(namespace))
 
     def destroy(self, namespace: Namespace | str) -> None:
         """Destroy one namespace and prove by a fresh listing that it is gone.
@@ -292,6 +278,24 @@ class Namespaces:
         if before.active:
             with suppress(VpmemError):
                 self.enable(before)
+
+    def _disabled(self, before: Namespace) -> Namespace:
+        if not before.active:
+            return before
+        result = self._disable(before)
+        after = self._ndctl.namespace(before)
+        if after.active:
+            raise DeviceBusyError(result, f"{before.called} is still active though ndctl reports success")
+        return after
+
+    def _enabled(self, before: Namespace) -> Namespace:
+        if before.active:
+            return before
+        result = checked(self._ndctl.change(before.region, "enable-namespace", before.dev), f"enable {before.called}")
+        after = self._ndctl.namespace(before)
+        if not after.active:
+            raise CommandError(result, f"{before.called} is still disabled though ndctl reports success")
+        return after
 
     def _disable(self, namespace: Namespace) -> CommandResult:
         refuse_in_use(self._ndctl.transport, namespace)

@@ -238,17 +238,17 @@ def test_a_failed_change_of_mode_leaves_an_active_one_enabled() -> None:
 def test_whatever_happens_while_one_is_disabled_it_is_enabled_again() -> None:
     active, disabled = recorded("modes"), listed("modes", ('"name":"of-raw"', '"name":"of-raw","state":"disabled"'))
 
-    def machine() -> Divided:
-        made = Divided(active, active, disabled, disabled, active)
+    def machine(*listings: CommandResult) -> Divided:
+        made = Divided(*listings)
         made.answers["disable-namespace"] = [left(0)]
         made.answers["enable-namespace"] = [left(0)]
         return made
 
-    used = machine()
+    used = machine(active, disabled, active)
     with Namespaces(Ndctl(used)).disabled("of-raw") as idle:
         assert not idle.active
     assert [argv[3] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
-    used = machine()
+    used = machine(active, disabled, disabled, active)
     with pytest.raises(RuntimeError), Namespaces(Ndctl(used)).disabled("of-raw"):
         raise RuntimeError
     assert [argv[3] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
