@@ -229,6 +229,7 @@ def guest(lab_hosts: Path, host: Host, run: RunMark) -> Iterator[Host]:
                 name=f"label-{label_size}",
                 uuid=run.new_uuid(),
             )
+            ContentStore(host.transport).zero(made.device, made.size - label_size)  # the labels of an earlier guest
             devices.append(VpmemDevice(path=made.device, size=made.size, label_size=label_size))
         spec = GuestSpec(
             name=f"labels-{run.run_id}",
@@ -251,32 +252,32 @@ def guest(lab_hosts: Path, host: Host, run: RunMark) -> Iterator[Host]:
 
 INITIALISE = """
 set -e
-for region in "$@"; do
-    ndctl disable-region "$region"
-    for dimm in $(ndctl list -D -r "$region" | grep -o 'nmem[0-9]*'); do
-        ndctl init-labels --force --label-version "$VERSION" "$dimm"
-        bytes=$(ndctl read-labels "$dimm" | wc -c)
-        slots=$(ndctl read-labels --index --json "$dimm" | grep -o '"nslot":[0-9]*' | sort -u)
-        echo "$bytes ${slots#*:} $(cat "/sys/bus/nd/devices/$dimm/available_slots")"
-    done
-    ndctl enable-region "$region"
-done 2>/dev/null
+ndctl disable-region "$1"
+ndctl init-labels --force --label-version "$3" "$2"
+ndctl enable-region "$1"
+cat "/sys/bus/nd/devices/$2/available_slots"
+ndctl read-labels "$2" | wc -c
+ndctl read-labels "$2" | head -c 60 | tail -c 4
 """
 
 
 def test_slots_follow_the_size_of_the_label_area(guest: Host) -> None:
-    """The guest's kernel and its ndctl count as predicted; the label areas hold what their backing held before."""
+    """The guest's kernel counts as predicted, and so does the index block that its ndctl wrote, read from its bytes.
+
+    ``ndctl read-labels --json`` would not do (ndctl 81): with ``--index`` it looks for the second index block of 1.2
+    where 1.1 has it, and without it prints nothing where an older index block lies in the first slot.
+    """
     regions = guest.ndctl.inventory().regions
     assert guest.regions.unlabeled() == regions
     for region in regions:
         with pytest.raises(UnsupportedError, match="has no labels"):
             guest.namespaces.create(region, mode=NamespaceMode.raw, size=SMALL)
-    names = [region.dev for region in regions]
     for version in ("1.1", "1.2"):
-        script = f"VERSION={version}\n{INITIALISE}"
-        lines = guest.run(["sh", "-c", script, "sh", *names], timeout=120).check().text.splitlines()
-        counted = sorted(tuple(int(word) for word in line.split()) for line in lines)
-        assert counted == [
-            (size, slot_count(size, version), slot_count(size, version) - 1) for size in (128 * KiB, 2 * MiB)
-        ]
+        sizes = []
+        for region in regions:
+            command = ["sh", "-c", INITIALISE, "sh", region.dev, region.dimms[0], version]
+            available, size, nslot = guest.run(command, timeout=120).check().stdout.split(b"\n", 2)
+            assert int.from_bytes(nslot, "little") == slot_count(int(size), version) == int(available) + 1
+            sizes.append(int(size))
+        assert sorted(sizes) == [128 * KiB, 2 * MiB]
     assert guest.regions.unlabeled() == ()
