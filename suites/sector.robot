@@ -48,6 +48,20 @@ Torn Metadata That Has No Copy Is Detected And Not Called Repaired
         Destroy Namespace    ${namespace}
     END
 
+What Is Torn Shows As It Is Until It Is Repaired
+    [Documentation]    Without its info block the kernel has it as raw, and says so; repaired, it is what it was.
+    [Tags]    ns-13
+    ${namespace} =    Written Sector Namespace
+    Tear Sector Metadata    ${namespace}    info
+    ${raw} =    Enable Namespace    ${namespace}
+    Get Namespace Mode    ${raw}    ==    raw
+    Namespace Views Should Agree    ${raw}
+    Disable Namespace    ${raw}
+    Repair Namespace    ${raw}
+    ${again} =    Enable Namespace    ${raw}
+    Should Be Equal    ${again}    ${namespace}
+    Pattern Should Be Intact    ${again}    seed=sectors    length=1MiB
+
 A Namespace Of Another Mode Is Not Checked As One
     [Documentation]    Active or disabled: refused by its mode, and not called damaged.
     [Tags]    ns-13
