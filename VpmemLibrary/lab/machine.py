@@ -221,6 +221,9 @@ class Machine:
                 if time.monotonic() > deadline:
                     raise LabError(f"Process {process.pid} of the lab machine in {self.directory} does not end.")
                 time.sleep(_POLL)
+            for child in _children:
+                if child.pid == process.pid:
+                    child.wait(_STOP_SECONDS)  # it has ended: this collects it
         self._process_file.unlink(missing_ok=True)
 
     def console_tail(self, lines: int = 15) -> str:
