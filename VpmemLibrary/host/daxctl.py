@@ -367,7 +367,7 @@ class DaxDevices:
         return self._locked(found.lock, command, timeout)
 
     def _locked(self, lock: str, command: Sequence[str], timeout: float | None) -> CommandResult:
-        """Run daxctl under the same lock as ndctl's changes of the region; see `Ndctl.change`."""
+        """Run daxctl under the same kind of lock as ndctl's changes of a region; see `ndctl.locked`."""
         argv = ["flock", lock, "daxctl", *command]
         if timeout is None:
             return self._ndctl.run(argv)

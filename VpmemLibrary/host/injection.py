@@ -9,7 +9,7 @@ import errno
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
 from VpmemLibrary.host.health import BadBlock, Health, sectors_of
-from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.ndctl import Ndctl, locked
 from VpmemLibrary.host.ndctl_errors import checked, status_of
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Dimm, Namespace
@@ -138,9 +138,7 @@ class Injection:
         self._supported(result, f"{verb} {found.dev}", provider)
 
     def _run(self, region: str, command: list[str]) -> CommandResult:
-        """Run ndctl under the lock of the region; see `Ndctl.change`."""
-        argv = ["flock", f"/sys/bus/nd/devices/{region}", "ndctl", *command]
-        return self._ndctl.transport.run(argv, timeout=self._timeout)
+        return self._ndctl.transport.run(locked(region, "ndctl", *command), timeout=self._timeout)
 
     def _supported(self, result: CommandResult, action: str, provider: str) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:

@@ -21,7 +21,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.host.namespace_plan import Plan, mapping_align, mode_options, no_room, plan_namespace
-from VpmemLibrary.host.ndctl import Ndctl, is_uuid
+from VpmemLibrary.host.ndctl import Ndctl, is_uuid, locked
 from VpmemLibrary.host.ndctl_errors import NO_DEVICE, checked
 from VpmemLibrary.host.prediction import REGION_ALIGN, checked_size, predict_usable_size, size_step
 from VpmemLibrary.host.room import read_room
@@ -168,8 +168,7 @@ class Namespaces:
         if not before.label_uuid:
             raise UnsupportedError(f"{before.called} has no label, and a name is kept in the label.")
         with self.disabled(before) as idle:
-            lock = ("flock", f"/sys/bus/nd/devices/{idle.region}")
-            result = self._ndctl.run([*lock, "sh", "-c", _RENAME, "sh", idle.dev, name])
+            result = self._ndctl.run(locked(idle.region, "sh", "-c", _RENAME, "sh", idle.dev, name))
             result.check(f"Could not rename {before.called} to {name}")
         after = self._ndctl.namespace(before)
         if after.name != name:

@@ -137,12 +137,8 @@ class Ndctl:
         return self.transport.run(list(command), timeout=self.timeout, stdin=stdin)
 
     def change(self, region: str, *arguments: str, stdin: bytes = b"") -> CommandResult:
-        """Run an ndctl command that changes a region, one at a time for each region and machine.
-
-        Two creates at once in one region are given the same empty namespace by the kernel: one fails, or both report
-        success with one UUID lost. The lock is held on the region itself by the command, so it goes with the command.
-        """
-        return self.run(["flock", f"/sys/bus/nd/devices/{region}", "ndctl", *arguments], stdin=stdin)
+        """Run an ndctl command that changes a region, one at a time for each region and machine; see `locked`."""
+        return self.run(locked(region, "ndctl", *arguments), stdin=stdin)
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
         """Return the names of those regions whose namespaces come from labels."""
@@ -193,6 +189,15 @@ def _is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
     if is_uuid(which):
         return which.lower() in (namespace.label_uuid, namespace.uuid)
     return bool(which) and namespace.name == which
+
+
+def locked(region: str, *command: str) -> list[str]:
+    """Return a command that holds the lock of a region for as long as it runs.
+
+    Two creates at once in one region are given the same empty namespace by the kernel: one fails, or both report
+    success with one UUID lost. The lock is held on the region itself by the command, so it goes with the command.
+    """
+    return ["flock", f"/sys/bus/nd/devices/{region}", *command]
 
 
 def is_uuid(text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
-from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.ndctl import Ndctl, locked
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.model import Namespace
@@ -88,11 +88,10 @@ def raw_access(ndctl: Ndctl, namespace: Namespace) -> Iterator[RawBytes]:
     """
     if namespace.active:
         raise InvalidValueError("namespace", namespace.called, "a disabled one")
-    lock = ("flock", f"/sys/bus/nd/devices/{namespace.region}")
-    opened = ndctl.run([*lock, "sh", "-c", _OPEN, "sh", namespace.dev])
+    opened = ndctl.run(locked(namespace.region, "sh", "-c", _OPEN, "sh", namespace.dev))
     try:
         block = checked(opened, f"open all bytes of {namespace.called}").text.strip()
         yield RawBytes(ndctl.transport, f"/dev/{block}", namespace.size)
     finally:
-        closed = ndctl.run([*lock, "sh", "-c", _CLOSE, "sh", namespace.dev])
+        closed = ndctl.run(locked(namespace.region, "sh", "-c", _CLOSE, "sh", namespace.dev))
     checked(closed, f"disable {namespace.called} again")

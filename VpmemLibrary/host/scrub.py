@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.host.in_use import refuse_in_use
-from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.ndctl import Ndctl, locked
 from VpmemLibrary.host.ndctl_errors import checked, status_of
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Bus, Namespace, NamespaceMode
@@ -136,7 +136,7 @@ class Scrub:
             )
         refuse_in_use(self._ndctl.transport, found)
         option = ["--scrub"] if scrub else []
-        command = ["flock", f"/sys/bus/nd/devices/{found.region}", "ndctl", "clear-errors", *option, found.dev]
+        command = locked(found.region, "ndctl", "clear-errors", *option, found.dev)
         result = self._ndctl.transport.run(command, timeout=timeout)
         provider = next((bus.provider for bus in self._ndctl.inventory().buses if bus.dev == found.bus), found.bus)
         self._supported(result, f"clear the errors of {found.called}", provider)
