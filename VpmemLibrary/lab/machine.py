@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 MEMORY = Size(4 * GiB)
 """A lab host's main memory."""
 
+_NODES = (Size(MEMORY - 256 * MiB), Size(256 * MiB))
+"""How it is dealt out to NUMA nodes: the second has too little for anything but to be there, with an NVDIMM."""
+
+_NODE_OF_NVDIMM = (0, 0, 0, 1)
+
 NVDIMMS = 4
 """How many NVDIMMs a lab host has."""
 
@@ -256,9 +261,9 @@ class Machine:
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
             *("-name", f"vpmem-{self.directory.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
-            *("-machine", "q35,nvdimm=on,memory-backend=ram,usb=off,vmport=off,sata=off", *self.accelerator.arguments),
+            *("-machine", "q35,nvdimm=on,usb=off,vmport=off,sata=off", *self.accelerator.arguments),
             *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
-            *("-object", _memory_object(memory)),
+            *(part for node in range(len(_NODES)) for part in _node(node, memory, self.accelerator.cpus)),
             *("-rtc", "base=utc,clock=host"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", KERNEL_COMMAND_LINE),
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
@@ -275,19 +280,28 @@ class Machine:
         ]
 
 
-def _memory_object(memory: MemoryFile | None) -> str:
+def _node(node: int, memory: MemoryFile | None, cpus: int) -> list[str]:
+    """Return the arguments for a NUMA node: its piece of the main memory, and for the first one all processors."""
+    size, offset = _NODES[node], sum(_NODES[:node])
     if memory is None:
-        return f"memory-backend-ram,id=ram,size={MEMORY:d}"
-    # A private mapping of a read-only file that is writable memory all the same: QEMU's "VM templating" document.
-    access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
-    return f"memory-backend-file,id=ram,size={MEMORY:d},mem-path={memory.path},{access}"
+        backend = f"memory-backend-ram,id=ram{node},size={size:d}"
+    else:
+        # A private mapping of a read-only file that is writable memory all the same: QEMU's "VM templating" document.
+        access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
+        backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset},{access}"
+    processors = f",cpus=0-{cpus - 1}" if node == 0 else ""
+    return ["-object", backend, "-numa", f"node,nodeid={node},memdev=ram{node}{processors}"]
 
 
 def _nvdimm(slot: int, path: Path) -> list[str]:
     backend = f"memory-backend-file,id=nvdimm{slot}-file,mem-path={path.name},share=on"
     return [
         *("-object", f"{backend},size={REGION_SIZE + LABEL_SIZE:d}"),
-        *("-device", f"nvdimm,id=nvdimm{slot},memdev=nvdimm{slot}-file,slot={slot},label-size={LABEL_SIZE:d}"),
+        *(
+            "-device",
+            f"nvdimm,id=nvdimm{slot},memdev=nvdimm{slot}-file,slot={slot},node={_NODE_OF_NVDIMM[slot]},"
+            f"label-size={LABEL_SIZE:d}",
+        ),
     ]
 
 

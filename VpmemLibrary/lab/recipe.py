@@ -31,9 +31,9 @@ PACKAGES = (
     # a compute host
     *("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     # persistent memory
-    *("ndctl", "daxctl", "pmdk-tools", "e2fsprogs", "xfsprogs", "acl", "openssl"),
+    *("ndctl", "daxctl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
     # for the guest image and for making both: mke2fs reads a tar through libarchive
-    *("busybox-static", "qemu-guest-agent", "cpio", "xz-utils", "zstd", "libarchive13t64"),
+    *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
 )
 
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
