@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.errors import CommandTimeoutError, UnreachableError
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.local import write_command
+from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
 from VpmemLibrary.host.ssh_connect import Connector, HostKeyPolicy, SshSettings
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
@@ -67,6 +68,8 @@ class SshTransport:
         self._client: paramiko.SSHClient | None = None
         self._lock = threading.Lock()
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
+        self._resident: ResidentShell | None = None
+        self._asking = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -99,6 +102,8 @@ class SshTransport:
             AccessDeniedError: The host refused the credentials, or sudo asks for a password.
         """
         command = checked_argv(argv)
+        if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
+            return checked_elevation(result) if self._settings.sudo else result
         with self._session(command, timeout) as channel:
             execution = _Execution(channel, self.name, command, stdin)
             try:
@@ -150,12 +155,71 @@ class SshTransport:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+        with self._asking:
+            self._dismiss()
 
     def __enter__(self) -> SshTransport:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
+        """Have the shell that stays run a query; None when it is busy or gone, and a session of its own must do it."""
+        if not self._asking.acquire(blocking=False):
+            return None
+        try:
+            shell = self._resident or self._engage()
+            if shell is None:
+                return None
+            try:
+                answer = shell.ask((*SUDO, *command) if self._settings.sudo else command, timeout)
+            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                self._dismiss(kill=True)
+                raise
+            if answer is None:
+                self._dismiss()
+                return None
+            result = self._answered(command, answer)
+            if answer.exit_status is None:
+                self._dismiss(kill=True)
+                raise CommandTimeoutError(result, f"It did not end within {timeout:g} s and was ended")
+            return result
+        finally:
+            self._asking.release()
+
+    def _answered(self, command: tuple[str, ...], answer: Answer) -> CommandResult:
+        return CommandResult(
+            argv=command,
+            exit_status=_NO_STATUS if answer.exit_status is None else answer.exit_status,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            seconds=answer.seconds,
+            host=self.name,
+        )
+
+    def _engage(self) -> ResidentShell | None:
+        """Start the shell that stays; None when no session is free for it."""
+        if not self._sessions.acquire(blocking=False):
+            return None
+        try:
+            self._resident = ResidentShell(self._open(("sh",), elevated=False), self._sessions.release)
+        except BaseException:
+            self._sessions.release()
+            raise
+        return self._resident
+
+    def _dismiss(self, *, kill: bool = False) -> None:
+        """End the shell that stays, and with it what it runs."""
+        shell, self._resident = self._resident, None
+        if shell is None:
+            return
+        try:
+            if kill and shell.pid is not None:
+                with contextlib.suppress(UnreachableError):
+                    self._kill("KILL", shell.pid)
+        finally:
+            shell.close()
 
     def _connected(self) -> paramiko.Transport:
         with self._lock:
@@ -185,10 +249,11 @@ class SshTransport:
         finally:
             self._sessions.release()
 
-    def _open(self, command: tuple[str, ...]) -> paramiko.Channel:
+    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> paramiko.Channel:
         import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
 
-        line = _PRELUDE + shell_line((*SUDO, *command) if self._settings.sudo else command)
+        sudo = self._settings.sudo if elevated is None else elevated
+        line = _PRELUDE + shell_line((*SUDO, *command) if sudo else command)
         try:
             channel = self._channel()
             channel.exit_status = _NO_STATUS
