@@ -13,11 +13,13 @@ from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
 from VpmemLibrary.keywords.dax import DaxKeywords
 from VpmemLibrary.keywords.devices import DeviceKeywords
+from VpmemLibrary.keywords.guest_memory import GuestMemoryKeywords
 from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
 from VpmemLibrary.keywords.guests import GuestKeywords
 from VpmemLibrary.keywords.health import HealthKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
+from VpmemLibrary.keywords.hotplug import HotplugKeywords
 from VpmemLibrary.keywords.info_blocks import InfoBlockKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
 from VpmemLibrary.keywords.labels import LabelKeywords
@@ -125,7 +127,9 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 DeviceKeywords(context),
                 GuestKeywords(context),
                 GuestXmlKeywords(context),
+                HotplugKeywords(context),
                 InsideKeywords(context),
+                GuestMemoryKeywords(context),
                 OwnershipKeywords(context),
             ]
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from VpmemLibrary.errors import GuestError, UnreadableOutputError
+from VpmemLibrary.guest.domain import DeviceKey
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.sizes import KiB, Size
 
@@ -47,11 +48,11 @@ def read_process(transport: Transport, guest: str) -> tuple[int, tuple[str, ...]
     return int(pid), tuple(part.decode("utf-8", "replace") for part in argv)
 
 
-def argv_devices(argv: tuple[str, ...]) -> dict[int, dict[str, object]]:
-    """Return, for each memory slot, what QEMU's command line says of the nvdimm or virtio-pmem device in it."""
+def argv_devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
+    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its alias."""
     options = list(pairwise(argv))
     backends = {str(o.get("id")): o for flag, text in options if flag == "-object" for o in [_option(text, "qom-type")]}
-    found: dict[int, dict[str, object]] = {}
+    found: dict[DeviceKey, dict[str, object]] = {}
     for flag, text in options:
         if flag != "-device":
             continue
@@ -59,21 +60,29 @@ def argv_devices(argv: tuple[str, ...]) -> dict[int, dict[str, object]]:
         if device.get("driver") not in ("nvdimm", "virtio-pmem-pci"):
             continue
         backend = backends.get(str(device.get("memdev")), {})
-        slot = int(str(device.get("slot", len(found))))
-        found[slot] = _view(device, backend)
+        if device.get("driver") == "nvdimm":
+            found[int(str(device.get("slot", len(found))))] = _nvdimm(device, backend)
+        else:
+            found[str(device.get("id"))] = _view(backend)
     return found
 
 
-def _view(device: Mapping[str, object], backend: Mapping[str, object]) -> dict[str, object]:
+def _view(backend: Mapping[str, object]) -> dict[str, object]:
     view: dict[str, object] = {
         "path": backend.get("mem-path", ""),
         "size": _bytes(backend.get("size")),
         "shared": _true(backend.get("share")),
         "pmem": _true(backend.get("pmem")),
-        "readonly": _true(device.get("unarmed")) or _true(backend.get("readonly")),
+        "readonly": _true(backend.get("readonly")),
     }
     if "align" in backend:
         view["align"] = _bytes(backend["align"])
+    return view
+
+
+def _nvdimm(device: Mapping[str, object], backend: Mapping[str, object]) -> dict[str, object]:
+    view = _view(backend)
+    view["readonly"] = view["readonly"] or _true(device.get("unarmed"))
     view["label size"] = _bytes(device.get("label-size", 0))
     if "node" in device:
         view["node"] = int(str(device["node"]))

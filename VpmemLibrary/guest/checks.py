@@ -163,3 +163,9 @@ def _check_virtio(device: VpmemDevice) -> None:
         )
     if device.node is not None:
         raise InvalidValueError(f"node of {device.path}", device.node, "none: virtio-pmem is a PCI device")
+    if device.align is not None:
+        raise InvalidValueError(f"align of {device.path}", str(device.align), "none: virtio-pmem has no alignment")
+    if device.pmem:
+        raise InvalidValueError(f"pmem of {device.path}", device.pmem, "False: virtio-pmem flushes by asking the host")
+    if device.readonly:
+        raise InvalidValueError(f"readonly of {device.path}", device.readonly, "False: virtio-pmem is always writable")

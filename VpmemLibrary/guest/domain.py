@@ -8,7 +8,11 @@ from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.transport import checked_name
-from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.sizes import GiB, MiB, Size
+
+DeviceKey = int | str
+"""What tells a guest's device from its others, whatever their order: an nvdimm's memory slot, or the alias that libvirt
+gives a virtio-pmem device."""
 
 
 class VpmemModel(StrEnum):
@@ -39,7 +43,8 @@ class VpmemDevice:
         pmem: Whether QEMU takes the backing for persistent memory (``pmem=on``).
         readonly: Whether the guest may not write.
         node: The guest's NUMA node that has it.
-        slot: Its memory slot; None until libvirt has given it one.
+        slot: Its memory slot; None until libvirt has given it one, and for virtio-pmem, which has none.
+        alias: What libvirt calls it while it runs, e.g. ``virtiopmem0``.
     """
 
     path: str
@@ -52,6 +57,7 @@ class VpmemDevice:
     readonly: bool = False
     node: int | None = 0
     slot: int | None = None
+    alias: str = ""
 
     @property
     def handle(self) -> int | None:
@@ -75,6 +81,9 @@ def in_slots(devices: Iterable[VpmemDevice]) -> tuple[VpmemDevice, ...]:
         for device in listed
     )
 
+
+_MOST_SLOTS = 256
+"""QEMU's ACPI_MAX_RAM_SLOTS (include/hw/acpi/acpi-defs.h)."""
 
 AUTO = "auto"
 HYPERVISORS = ("kvm", "qemu", AUTO, "test")
@@ -125,7 +134,8 @@ class GuestSpec:
         run_id: The run that makes it: its mark.
         machine: QEMU's machine type; ``pc`` boots fastest.
         hypervisor: ``kvm``, ``qemu`` (emulation), or ``auto``: kvm where the host's libvirt offers it.
-        spare_slots: For how many more devices there is room, to be attached while it runs.
+        spare_slots: For how many more devices there is a slot, to be attached while it runs.
+        spare_memory: For how large devices there is room, to be attached while it runs.
         numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
 
     Raises:
@@ -141,6 +151,7 @@ class GuestSpec:
     machine: str = "pc"
     hypervisor: str = "kvm"
     spare_slots: int = 2
+    spare_memory: Size = Size(4 * GiB)
     numa_cells: int = 1
 
     def __post_init__(self) -> None:
@@ -151,6 +162,8 @@ class GuestSpec:
             raise InvalidValueError("vcpus", self.vcpus, "1 or more")
         if self.hypervisor not in HYPERVISORS:
             raise InvalidValueError("hypervisor", self.hypervisor, " or ".join(HYPERVISORS))
+        if self.spare_slots < 0 or self.slots > _MOST_SLOTS:
+            raise InvalidValueError("spare_slots", self.spare_slots, f"0 to {_MOST_SLOTS - len(self.devices)}")
         if self.numa_cells < 1 or self.memory % (self.numa_cells * MiB):
             raise InvalidValueError(
                 "numa_cells", self.numa_cells, f"1 or more that share {self.memory} in whole MiB, e.g. 2"
@@ -158,8 +171,8 @@ class GuestSpec:
 
     @property
     def max_memory(self) -> Size:
-        """Room for RAM, every device and as many again to be attached, each rounded up to a slot's gigabyte."""
-        return Size(self.memory + sum(device.size for device in self.devices)).up_to(1024 * MiB) + 4096 * MiB
+        """Room for RAM, every device and those to be attached, in whole MiB."""
+        return Size(self.memory + sum(device.size for device in self.devices) + self.spare_memory).up_to(MiB)
 
     @property
     def slots(self) -> int:

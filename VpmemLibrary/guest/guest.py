@@ -25,17 +25,17 @@ from VpmemLibrary.guest.agent import AgentTransport
 from VpmemLibrary.guest.argv import argv_devices, read_process
 from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
 from VpmemLibrary.guest.console import Console
-from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, in_slots
-from VpmemLibrary.guest.inside import inside_devices
+from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, VpmemModel, in_slots
+from VpmemLibrary.guest.inside import inside_devices, inside_regions
 from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
-from VpmemLibrary.guest.qmp import qmp_devices
+from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices
 from VpmemLibrary.guest.template import add_devices, as_own
-from VpmemLibrary.guest.views import compare, region_of_handle
+from VpmemLibrary.guest.views import compare
 from VpmemLibrary.guest.xml import build_domain, read_console_log, read_devices, read_mark, read_name
 from VpmemLibrary.guest.xml_checks import check_domain
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.model import Inventory, Region
+from VpmemLibrary.model import Region
 
 if TYPE_CHECKING:
     import libvirt
@@ -83,7 +83,7 @@ class Guest:
         wrap: WrapTransport | None = None,
     ) -> None:
         self.name = name
-        self._host = host
+        self.host = host
         self._link = link
         self._devices = devices
         self._console_from: int | None = None
@@ -112,6 +112,11 @@ class Guest:
             return in_slots(read_devices(self.xml()))
         return in_slots(self._devices)
 
+    @property
+    def live_devices(self) -> tuple[VpmemDevice, ...]:
+        """Its devices as libvirt has them now, with slots and aliases."""
+        return read_devices(self.xml())
+
     def device(self, path: str | None = None) -> VpmemDevice:
         """Return the device on a backing, or the only one.
 
@@ -133,17 +138,34 @@ class Guest:
                 return device
         raise NotFoundError("device on", path or "(any)", [each.path for each in devices], where=f"guest {self.name}")
 
+    def asked_also_for(self, device: VpmemDevice) -> None:
+        """Have one more device among those that were asked for."""
+        self._devices = None if self._devices is None else (*self._devices, device)
+
+    def no_longer_asked_for(self, path: str) -> None:
+        """Have the device on a backing no longer among those that were asked for."""
+        if self._devices is not None:
+            self._devices = tuple(each for each in self._devices if each.path != path)
+
+    def refuse_backings_in_use(self, devices: Iterable[VpmemDevice]) -> None:
+        """Raise if another running guest has a backing of these devices.
+
+        Raises:
+            InvalidValueError: Names the guest that has it.
+        """
+        refuse_shared(self.host, self._link, self.name, devices)
+
     def xml(self, *, inactive: bool = False) -> str:
         """Return its XML: the live one while it runs, or the one of its next start."""
         import libvirt  # noqa: PLC0415
 
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
-        xml: str = self._with_domain("read the XML of", lambda domain: domain.XMLDesc(flags))
+        xml: str = self.act("read the XML of", lambda domain: domain.XMLDesc(flags))
         return xml
 
     def state(self) -> str:
         """Return its state in virsh's words: ``running``, ``shut off`` ..."""
-        return _STATES[self._with_domain("ask the state of", lambda domain: domain.state())[0]]
+        return _STATES[self.act("ask the state of", lambda domain: domain.state())[0]]
 
     def made_by(self) -> str:
         """Return the id of the run that defined it; empty when none did."""
@@ -165,19 +187,23 @@ class Guest:
 
     # Its life
 
-    def start(self) -> None:
+    def start(self, *, share_backing: bool = False) -> None:
         """Start it; it is not ready yet.
+
+        Args:
+            share_backing: Another running guest may have a backing of its devices.
 
         Raises:
             InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
                 one and share the other.
             LibvirtError: libvirt or QEMU refused.
         """
-        check_backings(self._host, self.devices)
-        refuse_shared(self._host, self._link, self.name, self.devices)
+        check_backings(self.host, self.devices)
+        if not share_backing:
+            self.refuse_backings_in_use(self.devices)
         console = self._console
         self._console_from = console.size() if console.appended else 0
-        self._with_domain("start", lambda domain: domain.create())
+        self.act("start", lambda domain: domain.create())
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until its agent answers.
@@ -200,7 +226,7 @@ class Guest:
         Raises:
             GuestError: It is not off in time; it is left running.
         """
-        self._with_domain("shut down", lambda domain: domain.shutdown())
+        self.act("shut down", lambda domain: domain.shutdown())
         deadline = time.monotonic() + timeout
         for _ in self._looks(deadline):
             if self._condition()[0] not in _ALIVE:
@@ -220,7 +246,7 @@ class Guest:
 
         before = self.boot_id()
         self._console_from = self._console.size()
-        self._with_domain("reboot", lambda domain: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+        self.act("reboot", lambda domain: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
 
         def rebooted() -> bool:
             with contextlib.suppress(VpmemError):  # the agent comes and goes while it reboots
@@ -236,7 +262,29 @@ class Guest:
         Raises:
             LibvirtError: libvirt could not.
         """
-        self._with_domain("destroy", lambda domain: domain.destroy())
+        self.act("destroy", lambda domain: domain.destroy())
+
+    def save(self, timeout: float) -> None:
+        """Write its memory to disk and end it; its next start goes on where it was (libvirt's managed save).
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            LibvirtError: libvirt could not; it runs on.
+            GuestError: It was not saved in time.
+        """
+        self.act("save", lambda domain: domain.managedSave(0))
+        deadline = time.monotonic() + timeout
+        for _ in self._looks(deadline):
+            if self._condition()[0] == _OFF and self.saved:
+                return
+        raise GuestError(self._told(f"was not saved within {timeout:g} s"))
+
+    @property
+    def saved(self) -> bool:
+        """Whether its next start goes on where it was saved."""
+        return bool(self.act("ask for the saved memory of", lambda domain: domain.hasManagedSaveImage(0)))
 
     def undefine(self) -> None:
         """Remove its domain; it must be off.
@@ -252,7 +300,7 @@ class Guest:
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM  # without it a domain with UEFI variables is not undefined at all
         )
-        self._with_domain("undefine", lambda domain: domain.undefineFlags(flags))
+        self.act("undefine", lambda domain: domain.undefineFlags(flags))
 
     # Looking into it
 
@@ -266,7 +314,7 @@ class Guest:
         Raises:
             GuestError: It is not running.
         """
-        return read_process(self._host, self.name)[0]
+        return read_process(self.host, self.name)[0]
 
     def region_of(self, device: VpmemDevice) -> Region:
         """Return the region that its kernel has for a device.
@@ -274,19 +322,23 @@ class Guest:
         Raises:
             NotFoundError: It has none.
         """
-        return self._region(self.ndctl.inventory(), device)
+        found = self.regions_by_path().get(device.path)
+        if found is None:
+            there = [f"{region.dev} ({region.provider})" for region in self.ndctl.inventory().regions]
+            raise NotFoundError(f"region of the {device.model} device on", device.path, there, where=str(self))
+        return found
 
-    def regions_by_slot(self) -> dict[int, Region]:
-        """Return, for each memory slot, the region that its kernel has for the device in it, in one reading.
+    def regions_by_path(self) -> dict[str, Region]:
+        """Return, for the backing of each device, the region that its kernel has for the device, in one reading.
 
         A device without a region is left out.
         """
-        inventory = self.ndctl.inventory()
-        found = {}
-        for device in self.devices:
-            with contextlib.suppress(NotFoundError):
-                found[device.slot or 0] = self._region(inventory, device)
-        return found
+        regions = inside_regions(self.transport)
+        aliases = self._aliases() if any(isinstance(region.key, str) for region in regions) else {}
+        names = {aliases.get(str(region.key), region.key): region.name for region in regions}
+        by_name = {region.dev: region for region in self.ndctl.inventory().regions}
+        paths = {device.slot if device.slot is not None else device.alias: device.path for device in self.live_devices}
+        return {paths[key]: by_name[name] for key, name in names.items() if key in paths and name in by_name}
 
     def node_of(self, device: VpmemDevice) -> str:
         """Return the node, inside the guest, of the one namespace in a device's region.
@@ -308,18 +360,37 @@ class Guest:
 
         Raises:
             GuestError: It is not running, or its agent does not answer.
-            UnsupportedError: It has a device without a slot (virtio-pmem), by which views could be matched.
         """
-        _, argv = read_process(self._host, self.name)
+        _, argv = read_process(self.host, self.name)
         return compare(
             self.name,
             asked=self.devices,
-            xml=read_devices(self.xml()),
+            xml=self.live_devices,
             argv=argv_devices(argv),
-            qmp=qmp_devices(self._monitor),
-            inside=inside_devices(self.transport),
+            qmp=qmp_devices(self.ask_monitor),
+            inside=inside_devices(inside_regions(self.transport), self._aliases()),
             inactive=read_devices(self.xml(inactive=True)),
         )
+
+    def ask_monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
+        """Return what QEMU's own monitor answers to a command that only asks; libvirt marks the domain as tainted.
+
+        Args:
+            command: A QMP command, e.g. ``query-memory-devices``.
+            arguments: Its arguments.
+
+        Raises:
+            LibvirtError: It is not running.
+            GuestError: QEMU refused.
+        """
+        import libvirt_qemu  # noqa: PLC0415
+
+        request = json.dumps({"execute": command, "arguments": dict(arguments)})
+        answer = self.act("ask QEMU's monitor of", lambda domain: libvirt_qemu.qemuMonitorCommand(domain, request, 0))
+        decoded = json.loads(answer)
+        if "return" not in decoded:
+            raise GuestError(f"QEMU's monitor of guest {self.name} refused {command}: {decoded.get('error')}")
+        return decoded["return"]
 
     def console_tail(self, lines: int = _CONSOLE_LINES) -> str:
         """Return the last lines of its serial console; empty when there is no log of it."""
@@ -329,32 +400,31 @@ class Guest:
 
     @property
     def _console(self) -> Console:
-        return Console(self._host, *read_console_log(self.xml()))
+        return Console(self.host, *read_console_log(self.xml()))
 
-    def _region(self, inventory: Inventory, device: VpmemDevice) -> Region:
-        return region_of_handle(inventory, device.handle or 0, f"guest {self.name}")
-
-    def _monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
-        import libvirt_qemu  # noqa: PLC0415
-
-        request = json.dumps({"execute": command, "arguments": dict(arguments)})
-        answer = self._with_domain(
-            "ask QEMU's monitor of", lambda domain: libvirt_qemu.qemuMonitorCommand(domain, request, 0)
-        )
-        decoded = json.loads(answer)
-        if "return" not in decoded:
-            raise GuestError(f"QEMU's monitor of guest {self.name} refused {command}: {decoded.get('error')}")
-        return decoded["return"]
+    def _aliases(self) -> dict[str, str]:
+        """Return the alias of each of its PCI devices by the address in the guest; nothing where it has no need."""
+        virtio = any(device.model is VpmemModel.virtio_pmem for device in self.live_devices)
+        return pci_aliases(self.ask_monitor) if virtio else {}
 
     def _agent_call(self, request: str, timeout: int) -> str:
         import libvirt_qemu  # noqa: PLC0415
 
-        answer: str = self._with_domain(
+        answer: str = self.act(
             "ask the agent of", lambda domain: libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0)
         )
         return answer
 
-    def _with_domain(self, action: str, work: Callable[[libvirt.virDomain], Result]) -> Result:
+    def act(self, action: str, work: Callable[[libvirt.virDomain], Result]) -> Result:
+        """Return what `work` returns of its domain; libvirt's errors become this library's.
+
+        Args:
+            action: What is being done, for the message; the guest's name follows it.
+            work: What to do with the domain.
+
+        Raises:
+            LibvirtError: libvirt refused.
+        """
         with translated(f"{action} guest {self.name}"):
             return work(self._link.domain(self.name))
 
@@ -378,6 +448,20 @@ class Guest:
         ended = f"panicked: {panic}" if panic else f"is {self._condition()[0]}"
         raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}"))
 
+    @contextlib.contextmanager
+    def listening(self, event: int, tell: Callable[..., None]) -> Iterator[None]:
+        """Have libvirt's events of one kind about it told, while in the ``with``.
+
+        Args:
+            event: A ``VIR_DOMAIN_EVENT_ID_*``.
+            tell: What is called, by libvirt's event thread, as libvirt calls back for that kind of event.
+
+        Raises:
+            LibvirtError: libvirt does not answer.
+        """
+        with translated(f"listen to guest {self.name}"), self._link.listening(self.name, event, tell):
+            yield
+
     def _looks(self, deadline: float) -> Iterator[None]:
         """Give a turn at once, whenever libvirt tells of a change, and from time to time, until the deadline."""
         with translated(f"watch guest {self.name}"), self._link.changes(self.name) as changed:
@@ -392,7 +476,7 @@ class Guest:
     def _condition(self) -> tuple[str, str]:
         """Return its state and, where it is off, why; a transient domain is gone when it ends."""
         try:
-            state, reason = self._with_domain("ask the state of", lambda domain: domain.state())
+            state, reason = self.act("ask the state of", lambda domain: domain.state())
         except LibvirtError as error:
             if error.code != _NO_DOMAIN:
                 raise
@@ -404,7 +488,7 @@ class Guest:
     def _told(self, what: str) -> str:
         with contextlib.suppress(LibvirtError):  # a domain that is gone has no XML that tells where its console is
             console = self.console_tail()
-            log = self._host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
+            log = self.host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
             return (
                 f"Guest {self.name} on {self._link.host} {what}.\n"
                 f"Its console ends with:\n{console or '(it wrote nothing, or has no console log)'}\n"
@@ -419,6 +503,7 @@ def define_guest(
     spec: GuestSpec,
     *,
     unshared: bool = False,
+    share_backing: bool = False,
     wrap: WrapTransport | None = None,
 ) -> Guest:
     """Define a guest; mistakes are refused before, and no half-defined domain is left.
@@ -428,6 +513,7 @@ def define_guest(
         link: The host's libvirt connection.
         spec: What it should be.
         unshared: Devices without shared access are wanted, though nothing on them persists.
+        share_backing: Another running guest may have a backing of its devices.
         wrap: What is put around the transport into the guest.
 
     Raises:
@@ -436,7 +522,7 @@ def define_guest(
     """
     check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
     xml = build_domain(spec if spec.hypervisor != AUTO else replace(spec, hypervisor=best_hypervisor(link)))
-    return _define(host, link, spec.name, xml=xml, devices=spec.devices, wrap=wrap)
+    return _define(host, link, spec.name, xml=xml, devices=spec.devices, share_backing=share_backing, wrap=wrap)
 
 
 def define_guest_from(
@@ -558,6 +644,7 @@ def _define(
     *,
     xml: str,
     devices: tuple[VpmemDevice, ...],
+    share_backing: bool = False,
     wrap: WrapTransport | None,
 ) -> Guest:
     import libvirt  # noqa: PLC0415
@@ -565,7 +652,8 @@ def _define(
     check_backings(host, devices)
     if name in guest_names(link):
         raise InvalidValueError("guest name", name, "one that no domain of the host has")
-    refuse_shared(host, link, name, devices)
+    if not share_backing:
+        refuse_shared(host, link, name, devices)
     link.call(
         f"define guest {name}",
         lambda connection: connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE),

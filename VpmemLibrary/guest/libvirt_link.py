@@ -121,6 +121,26 @@ class LibvirtLink:
                     relay.close()
 
     @contextlib.contextmanager
+    def listening(self, name: str, event: int, tell: Callable[..., None]) -> Iterator[None]:
+        """Have events of one kind about a domain told, by the thread of libvirt's events.
+
+        Args:
+            name: The domain's name.
+            event: A ``VIR_DOMAIN_EVENT_ID_*``.
+            tell: What is called for each.
+
+        Raises:
+            libvirt.libvirtError: There is no such domain, or libvirt does not answer.
+        """
+        domain = self.domain(name)
+        connection = domain.connect()
+        watch = connection.domainEventRegisterAny(domain, event, tell, None)
+        try:
+            yield
+        finally:
+            _deregister(connection, watch)
+
+    @contextlib.contextmanager
     def changes(self, name: str) -> Iterator[threading.Event]:
         """Have an event that is set whenever a domain, or the agent in it, changes its state.
 
@@ -135,13 +155,10 @@ class LibvirtLink:
         import libvirt  # noqa: PLC0415
 
         changed = threading.Event()
-        domain = self.domain(name)
-        connection = domain.connect()
         kinds = (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE)
         with contextlib.ExitStack() as stack:
             for kind in kinds:
-                watch = connection.domainEventRegisterAny(domain, kind, lambda *_: changed.set(), None)
-                stack.callback(_deregister, connection, watch)
+                stack.enter_context(self.listening(name, kind, lambda *_: changed.set()))
             yield changed
 
     def _open(self) -> libvirt.virConnect:

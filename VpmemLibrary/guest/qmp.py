@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from VpmemLibrary.guest.domain import DeviceKey
 from VpmemLibrary.sizes import Size
 
 Monitor = Callable[[str, Mapping[str, object]], Any]
@@ -13,12 +14,12 @@ Monitor = Callable[[str, Mapping[str, object]], Any]
 _KINDS = ("nvdimm", "virtio-pmem")
 
 
-def qmp_devices(monitor: Monitor) -> dict[int, dict[str, object]]:
-    """Return, for each memory slot, what ``query-memory-devices`` and the backend's own properties say.
+def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
+    """Return what ``query-memory-devices`` and the backend's own properties say of each device, by slot or alias.
 
     The size that QMP gives is without the label area (QEMU, hw/mem/nvdimm.c); the backend's is the whole.
     """
-    found: dict[int, dict[str, object]] = {}
+    found: dict[DeviceKey, dict[str, object]] = {}
     for entry in monitor("query-memory-devices", {}):
         if entry["type"] not in _KINDS:
             continue
@@ -34,14 +35,42 @@ def qmp_devices(monitor: Monitor) -> dict[int, dict[str, object]]:
             "size": whole,
             "shared": of("share"),
             "pmem": of("pmem"),
-            "align": Size(of("align")),
         }
-        slot = int(data.get("slot", len(found)))
+        key: DeviceKey = str(data["id"])
         if entry["type"] == "nvdimm":
+            key = int(data["slot"])
+            view["align"] = Size(of("align"))
             device = f"/machine/peripheral/{data['id']}"
             view["label size"] = Size(of("label-size", device))
             view["readonly"] = of("unarmed", device)
             view["node"] = int(data["node"])
-            view["region size"] = Size(data["size"])
-        found[slot] = view
+        else:
+            view["readonly"] = of("readonly")
+        view["region size"] = Size(data["size"])
+        view["attached later"] = of("hotplugged", f"/machine/peripheral/{data['id']}")
+        found[key] = view
     return found
+
+
+def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
+    """Return a guest's RAM and its devices without their label areas, as ``query-memory-size-summary`` has them."""
+    summary = monitor("query-memory-size-summary", {})
+    return Size(summary["base-memory"]), Size(summary.get("plugged-memory", 0))
+
+
+def pci_aliases(monitor: Monitor) -> dict[str, str]:
+    """Return the alias of each PCI device by the address that the guest knows it by, e.g. ``0000:00:05.0``.
+
+    Bus numbers are what the guest's firmware made of them, which only the running machine can tell.
+    """
+    found: dict[str, str] = {}
+    for bus in monitor("query-pci", {}):
+        _add_pci(bus.get("devices", []), found)
+    return found
+
+
+def _add_pci(devices: Iterable[Mapping[str, Any]], found: dict[str, str]) -> None:
+    for device in devices:
+        address = f"0000:{device['bus']:02x}:{device['slot']:02x}.{device['function']:x}"
+        found[address] = str(device.get("qdev_id", ""))
+        _add_pci(device.get("pci_bridge", {}).get("devices", []), found)

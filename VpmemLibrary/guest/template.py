@@ -10,6 +10,7 @@ from VpmemLibrary.guest.checks import check_devices
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.xml import (
     MARK_NAMESPACE,
+    cell_memory,
     device_element,
     mark_element,
     numa_element,
@@ -90,7 +91,7 @@ def _give_numa(domain: Element) -> Size:
     """Return the RAM of a domain; one without NUMA cells gets one that has all of it."""
     cells = domain.findall("./cpu/numa/cell")
     if cells:
-        return Size(sum(_cell_memory(cell) for cell in cells))
+        return Size(sum(cell_memory(cell) for cell in cells))
     memory = read_size(domain.find("./memory"))
     if memory is None:
         raise InvalidValueError("domain XML", "no <memory>", "one that states its memory")
@@ -101,15 +102,6 @@ def _give_numa(domain: Element) -> Size:
         raise InvalidValueError("<vcpu> of the domain XML", vcpus, "a whole number, e.g. 1")
     _append(_child(domain, "cpu"), numa_element(ram, int(vcpus)))
     return ram
-
-
-def _cell_memory(cell: Element) -> Size:
-    """Return the RAM of a NUMA cell, which is an attribute there and not a text."""
-    from lxml import etree  # noqa: PLC0415
-
-    element = etree.Element("memory", unit=cell.get("unit", "KiB"))
-    element.text = cell.get("memory", "")
-    return read_size(element) or Size(0)
 
 
 def _give_room(domain: Element, total: Size, devices: int) -> None:

@@ -5,6 +5,7 @@ The elements are those of libvirt's formatdomain document: *Memory devices*, *NU
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
@@ -104,6 +105,65 @@ def read_devices(xml: str) -> tuple[VpmemDevice, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much memory a domain may have.
+
+    Args:
+        maximum: ``<maxMemory>``; 0 where there is none, and no device can be attached.
+        slots: Its memory slots.
+        used_slots: How many memory devices there are, of whatever model.
+        memory: RAM and the devices.
+        cells: How many NUMA nodes it has.
+    """
+
+    maximum: Size
+    slots: int
+    used_slots: int
+    memory: Size
+    cells: int
+
+
+def read_room(xml: str) -> Room:
+    """Return how much memory a domain may have, and has.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    domain = parse_domain(xml)
+    maximum = domain.find("./maxMemory")
+    return Room(
+        maximum=read_size(maximum) or Size(0),
+        slots=0 if maximum is None else int(maximum.get("slots", "0")),
+        used_slots=len(domain.findall("./devices/memory")),
+        memory=read_size(domain.find("./memory")) or Size(0),
+        cells=len(domain.findall("./cpu/numa/cell")),
+    )
+
+
+def read_ram(xml: str) -> Size:
+    """Return the RAM of a domain, without its memory devices: its NUMA cells', or where it has none its memory.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    domain = parse_domain(xml)
+    cells = domain.findall("./cpu/numa/cell")
+    if cells:
+        return Size(sum(cell_memory(cell) for cell in cells))
+    devices = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
+    return (read_size(domain.find("./memory")) or Size(0)) - devices
+
+
+def cell_memory(cell: Element) -> Size:
+    """Return the RAM of a NUMA cell, which is an attribute there and not a text."""
+    from lxml import etree  # noqa: PLC0415
+
+    element = etree.Element("memory", unit=cell.get("unit", "KiB"))
+    element.text = cell.get("memory", "")
+    return read_size(element) or Size(0)
+
+
 def read_name(xml: str) -> str:
     """Return the name of a domain.
 
@@ -155,6 +215,7 @@ def parse_domain(xml: str, *, comments: bool = False) -> Element:
 
 def _read_device(element: Element) -> VpmemDevice:
     slot = element.find("./address")
+    alias = element.find("./alias")
     access = element.get("access")
     node = element.findtext("./target/node")
     return VpmemDevice(
@@ -167,7 +228,8 @@ def _read_device(element: Element) -> VpmemDevice:
         pmem=element.find("./source/pmem") is not None,
         readonly=element.find("./target/readonly") is not None,
         node=int(node) if node else None,
-        slot=None if slot is None or slot.get("slot") is None else int(slot.get("slot", ""), 0),
+        slot=None if slot is None or slot.get("type") != "dimm" else int(slot.get("slot", "0"), 0),
+        alias="" if alias is None else alias.get("name", ""),
     )
 
 

@@ -20,7 +20,7 @@ from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.log import LoggedTransport
 from VpmemLibrary.model import Namespace
-from VpmemLibrary.sizes import Size
+from VpmemLibrary.sizes import GiB, Size
 
 
 class OpenHost:
@@ -54,7 +54,17 @@ class OpenHost:
             self._link = LibvirtLink(self.host.transport)
         return self._link
 
-    def guest_spec(self, *, name: str, memory: Size, vcpus: int, devices: tuple[VpmemDevice, ...]) -> GuestSpec:
+    def guest_spec(
+        self,
+        *,
+        name: str,
+        memory: Size,
+        vcpus: int,
+        devices: tuple[VpmemDevice, ...],
+        numa_cells: int = 1,
+        spare_slots: int = 2,
+        spare_memory: Size = Size(4 * GiB),
+    ) -> GuestSpec:
         """Return what a guest of this run would be.
 
         Raises:
@@ -74,15 +84,20 @@ class OpenHost:
             memory=memory,
             vcpus=vcpus,
             run_id=self._run.run_id,
+            numa_cells=numa_cells,
+            spare_slots=spare_slots,
+            spare_memory=spare_memory,
         )
 
-    def define_guest(self, spec: GuestSpec) -> Guest:
+    def define_guest(self, spec: GuestSpec, *, share_backing: bool = False) -> Guest:
         """Define a guest that carries this run's mark.
 
         Raises:
             InvalidValueError: A device cannot be.
         """
-        return self._keep(define_guest(self.host.transport, self.link, spec, wrap=LoggedTransport))
+        return self._keep(
+            define_guest(self.host.transport, self.link, spec, share_backing=share_backing, wrap=LoggedTransport)
+        )
 
     def define_guest_from(
         self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "", unshared: bool = False

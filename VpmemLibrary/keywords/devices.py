@@ -70,7 +70,7 @@ class DeviceKeywords:
             size=size,
             model=model,
             label_size=None if virtio else label_size or None,
-            align=align,
+            align=None if virtio else align,
             access=Access.shared if shared else Access.private,
             pmem=pmem and not virtio,
             readonly=readonly,

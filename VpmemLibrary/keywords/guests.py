@@ -14,7 +14,7 @@ from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, ass
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import devices_of
 from VpmemLibrary.model import Namespace
-from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.sizes import GiB, MiB, Size
 
 READY_TIMEOUT = timedelta(minutes=3)
 """A guest under emulation is ready in half a minute; a host that is busy as well may take several times that."""
@@ -58,6 +58,10 @@ class GuestKeywords:
         name: str = "",
         memory: Size = Size(256 * MiB),
         vcpus: int = 1,
+        numa_cells: int = 1,
+        spare_slots: int = 2,
+        spare_memory: Size = Size(4 * GiB),
+        share_backing: bool = False,
     ) -> Guest:
         """Define a guest on the current host; it is not started.
 
@@ -70,6 +74,10 @@ class GuestKeywords:
             name: Its name; one of this run's own by default.
             memory: Its RAM, without the devices.
             vcpus: Its virtual CPUs.
+            numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
+            spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
+            spare_memory: For how large devices there is room, for [Attach Vpmem Device].
+            share_backing: Another running guest may have a backing of its devices, which both then write to.
 
         Returns:
             The guest.
@@ -89,22 +97,35 @@ class GuestKeywords:
         """
         opened = self._context.current
         devices = devices_of(self._context, vpmem)
-        guest = opened.define_guest(opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices))
+        spec = opened.guest_spec(
+            name=name,
+            memory=memory,
+            vcpus=vcpus,
+            devices=devices,
+            numa_cells=numa_cells,
+            spare_slots=spare_slots,
+            spare_memory=spare_memory,
+        )
+        guest = opened.define_guest(spec, share_backing=share_backing)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
     @keyword(tags=("guest",))
-    def start_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+    def start_guest(
+        self, guest: Guest | str, *, share_backing: bool = False, timeout: timedelta = READY_TIMEOUT
+    ) -> None:
         """Start a guest and wait until its agent answers.
 
         A guest that dies, panics or does not answer in time fails here, with the last lines of its console.
 
         Args:
             guest: The guest or its name.
+            share_backing: Another running guest may have a backing of its devices, which both then write to.
             timeout: How long it may take to be ready.
 
         Raises:
             NotFoundError: There is no such guest.
+            InvalidValueError: A backing is absent, too small, or another running guest has it.
             LibvirtError: libvirt or QEMU refused to start it.
             GuestError: It died or was not ready in time; the message has its last console lines.
 
@@ -118,7 +139,7 @@ class GuestKeywords:
         ```
         """
         found = self._context.current.guest(guest)
-        found.start()
+        found.start(share_backing=share_backing)
         found.wait_until_ready(timeout.total_seconds())
 
     @keyword(tags=("guest",))
@@ -129,6 +150,10 @@ class GuestKeywords:
         name: str = "",
         memory: Size = Size(256 * MiB),
         vcpus: int = 1,
+        numa_cells: int = 1,
+        spare_slots: int = 2,
+        spare_memory: Size = Size(4 * GiB),
+        share_backing: bool = False,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
         """Define a guest, start it and wait until its agent answers: [Define Guest] and [Start Guest] in one.
@@ -138,6 +163,10 @@ class GuestKeywords:
             name: Its name; one of this run's own by default.
             memory: Its RAM, without the devices.
             vcpus: Its virtual CPUs.
+            numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
+            spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
+            spare_memory: For how large devices there is room, for [Attach Vpmem Device].
+            share_backing: Another running guest may have a backing of its devices, which both then write to.
             timeout: How long it may take to be ready.
 
         Returns:
@@ -157,8 +186,17 @@ class GuestKeywords:
             All Views Should Agree    ${guest}
         ```
         """
-        guest: Guest = self.define_guest(vpmem, name=name, memory=memory, vcpus=vcpus)
-        self.start_guest(guest, timeout=timeout)
+        guest: Guest = self.define_guest(
+            vpmem,
+            name=name,
+            memory=memory,
+            vcpus=vcpus,
+            numa_cells=numa_cells,
+            spare_slots=spare_slots,
+            spare_memory=spare_memory,
+            share_backing=share_backing,
+        )
+        self.start_guest(guest, share_backing=share_backing, timeout=timeout)
         return guest
 
     @keyword(tags=("guest",))
@@ -252,6 +290,36 @@ class GuestKeywords:
         ```
         """
         self._context.current.undefine_guest(self._owned(guest, foreign))
+
+    @keyword(tags=("guest", "destructive"))
+    def save_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Write a running guest's memory to its host's disk and end its QEMU; its next start goes on where it was.
+
+        It is libvirt's managed save. RAM is in the saved memory; a persistent device's bytes stay in its backing, so
+        whoever changes the backing meanwhile changes what the guest finds.
+
+        Args:
+            guest: The guest or its name.
+            foreign: Allow it on a guest that this run did not make.
+            timeout: How long it may take.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make it, and `foreign` is not set.
+            LibvirtError: libvirt could not; the guest runs on.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Goes On
+            ${boot} =    Get Guest Boot Id    ${guest}
+            Save Guest    ${guest}
+            Start Guest    ${guest}
+            Get Guest Boot Id    ${guest}    ==    ${boot}
+        ```
+        """
+        self._owned(guest, foreign).save(timeout.total_seconds())
 
     @keyword(tags=("guest", "getter"))
     def get_guest_state(

@@ -382,21 +382,27 @@ class InsideKeywords:
     def _draw(self, guest: Guest) -> None:
         inventory = self._context.host.ndctl.inventory()
         by_device = {namespace.device: namespace for namespace in inventory.namespaces}
-        regions = guest.regions_by_slot()
+        regions = guest.regions_by_path()
         chains = []
         for device in guest.devices:
             namespace = by_device.get(device.path)
-            region = regions.get(device.slot or 0, Region("no region"))
+            region = regions.get(device.path, Region("no region"))
             node = ", ".join(each.device for each in region.namespaces if each.device)
             chains.append(
                 [
                     (namespace.region, self._context.host.alias) if namespace else (device.path, "a file"),
                     (namespace.called, f"{namespace.mode}, {namespace.size}") if namespace else (device.path, "file"),
-                    (f"{device.model} in slot {device.slot}", f"label {device.label_size}, align {device.align}"),
+                    _device_box(device),
                     (f"{region.dev} {node}", f"{region.size}"),
                 ]
             )
         logger.info(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains), html=True)
+
+
+def _device_box(device: VpmemDevice) -> tuple[str, str]:
+    if device.slot is None:
+        return (str(device.model), str(device.size))
+    return (f"{device.model} in slot {device.slot}", f"label {device.label_size}, align {device.align}")
 
 
 def _pattern(seed: str, offset: Size, length: Size) -> Pattern:

@@ -1,4 +1,4 @@
-"""What libvirt 11.3.0, QEMU 10.0.13 and ndctl 81 said of a guest with two devices; see tests/data/guest/record.py."""
+"""What libvirt 11.3.0, QEMU 10.0.13 and ndctl 81 said of a guest with three devices; see tests/data/guest/record.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel
 from VpmemLibrary.host.decode import decode_inventory
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Inventory
@@ -22,6 +22,15 @@ COMMAND_LINE: tuple[str, ...] = tuple(json.loads((DATA / f"{TOOLS}_cmdline.json"
 
 LARGE = VpmemDevice(path="/dev/dax0.1", size=Size.parse("254MiB"), slot=0)
 SMALL = VpmemDevice(path="/dev/dax0.0", size=Size.parse("62MiB"), slot=1)
+VIRTIO = VpmemDevice(
+    path="/dev/pmem1",
+    size=Size.parse("62MiB"),
+    model=VpmemModel.virtio_pmem,
+    label_size=None,
+    align=None,
+    pmem=False,
+    node=None,
+)
 
 
 def monitor(command: str, arguments: Mapping[str, object]) -> Any:
@@ -50,3 +59,9 @@ class Inside:
 
 
 inside: Any = Inside()
+
+
+def iomem() -> CommandResult:
+    """Return what the guest's kernel shows of its address space."""
+    recorded = json.loads((DATA / "linux-6.12.117+deb13-cloud-amd64_iomem.json").read_text())
+    return CommandResult(tuple(recorded["argv"]), 0, recorded["stdout"].encode(), b"", 0.1)

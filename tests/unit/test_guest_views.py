@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recorded_guest import COMMAND_LINE, INACTIVE_XML, LARGE, LIVE_XML, SMALL, inside, inventory, monitor
+from recorded_guest import COMMAND_LINE, INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO, inside, iomem, monitor
 
 from VpmemLibrary.agreement import Agreement
-from VpmemLibrary.errors import InvalidValueError, NotFoundError, ViewsDisagreeError
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, ViewsDisagreeError
 from VpmemLibrary.guest.argv import argv_devices
-from VpmemLibrary.guest.inside import inside_devices
+from VpmemLibrary.guest.inside import inside_devices, inside_regions
+from VpmemLibrary.guest.memory import system_ram
 from VpmemLibrary.guest.prediction import backing_offset, configured_size, guest_region_size, label_area_offset
-from VpmemLibrary.guest.qmp import qmp_devices
-from VpmemLibrary.guest.views import compare, region_of_handle
-from VpmemLibrary.guest.xml import read_devices
+from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices, qmp_memory
+from VpmemLibrary.guest.views import compare
+from VpmemLibrary.guest.xml import read_devices, read_ram, read_room
+from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import MiB, Size
 
 Views = dict[str, Any]
@@ -22,11 +24,11 @@ Views = dict[str, Any]
 
 def readings() -> Views:
     return {
-        "asked": (LARGE, SMALL),
+        "asked": (LARGE, SMALL, VIRTIO),
         "xml": read_devices(LIVE_XML),
         "argv": argv_devices(COMMAND_LINE),
         "qmp": qmp_devices(monitor),
-        "inside": inside_devices(inside),
+        "inside": inside_devices(inside_regions(inside), pci_aliases(monitor)),
         "inactive": read_devices(INACTIVE_XML),
     }
 
@@ -36,9 +38,9 @@ def views(**changes: Any) -> tuple[Agreement, ...]:
 
 
 def test_the_views_of_a_real_guest_agree() -> None:
-    large, small = views()
-    large.require()
-    small.require()
+    large, small, virtio = views()
+    for agreement in (large, small, virtio):
+        agreement.require()
     for agreement in (large, small):
         assert list(agreement.views) == [
             "asked for",
@@ -52,6 +54,9 @@ def test_the_views_of_a_real_guest_agree() -> None:
         assert min(stated[field] for field in ("path", "size", "label size", "shared", "pmem", "align")) == 5
         assert stated["region size"] == 3
         assert stated["readonly"] == 6
+    assert virtio.subject == "recorded, virtiopmem0"
+    for name, stated_by in virtio.views.items():
+        assert {"path", "region size"} & set(stated_by), name
 
 
 @pytest.mark.parametrize("view", ["argv", "qmp"])
@@ -62,7 +67,7 @@ def test_the_views_of_a_real_guest_agree() -> None:
 def test_a_wrong_field_in_one_view_is_found(view: str, field: str, wrong: object) -> None:
     changed = {slot: dict(stated) for slot, stated in readings()[view].items()}
     changed[1][field] = wrong
-    large, small = views(**{view: changed})
+    large, small, _ = views(**{view: changed})
     large.require()
     with pytest.raises(ViewsDisagreeError, match=field):
         small.require()
@@ -84,14 +89,45 @@ def test_a_view_without_the_device_is_found(view: str) -> None:
 def test_two_devices_that_changed_places_are_found() -> None:
     argv = readings()["argv"]
     with pytest.raises(ViewsDisagreeError):
-        views(argv={0: argv[1], 1: argv[0]})[0].require()
+        views(argv={**argv, 0: argv[1], 1: argv[0]})[0].require()
 
 
-def test_a_region_is_found_by_handle_and_not_by_order() -> None:
-    assert region_of_handle(inventory(), 1).size == guest_region_size(LARGE)
-    assert region_of_handle(inventory(), 2).size == guest_region_size(SMALL)
-    with pytest.raises(NotFoundError, match="handle '3'"):
-        region_of_handle(inventory(), 3)
+def test_a_region_is_told_by_its_slot_and_not_by_order() -> None:
+    found = {region.key: region.view["region size"] for region in inside_regions(inside)}
+    assert found.pop("0000:00:04.0") == guest_region_size(VIRTIO)
+    assert found == {0: guest_region_size(LARGE), 1: guest_region_size(SMALL)}
+
+
+def test_a_virtio_device_is_told_by_its_alias_and_not_by_order() -> None:
+    other = {**readings()["qmp"], "virtiopmem1": readings()["qmp"]["virtiopmem0"]}
+    with pytest.raises(ViewsDisagreeError, match="absent"):
+        views(qmp=other)[3].require()
+    assert views(qmp=other)[3].subject == "recorded, virtiopmem1"
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_device_that_qmp_says_came_later_need_not_be_on_the_command_line(later: bool) -> None:
+    read = readings()
+    argv = {key: view for key, view in read["argv"].items() if key != 1}
+    qmp = {**read["qmp"], 1: {**read["qmp"][1], "attached later": later}}
+    small = views(argv=argv, qmp=qmp)[1]
+    if later:
+        small.require()
+    else:
+        with pytest.raises(ViewsDisagreeError, match="absent"):
+            small.require()
+
+
+def test_ram_is_told_from_persistent_memory() -> None:
+    assert system_ram(iomem()) == read_ram(LIVE_XML) == qmp_memory(monitor)[0] == 256 * MiB
+    assert qmp_memory(monitor)[1] == sum(guest_region_size(device) for device in (LARGE, SMALL, VIRTIO))
+    assert read_room(LIVE_XML).memory == 256 * MiB + sum(device.size for device in (LARGE, SMALL, VIRTIO))
+
+
+def test_addresses_that_are_hidden_are_no_ram() -> None:
+    hidden = CommandResult(("cat", "/proc/iomem"), 0, b"00000000-00000000 : System RAM\n", b"", 0.1)
+    with pytest.raises(UnreadableOutputError, match="only root sees addresses"):
+        system_ram(hidden)
 
 
 def test_the_command_line_may_be_written_with_commas() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
-from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL
+from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain import Access, BootSource, GuestSpec, VpmemDevice, VpmemModel
@@ -25,11 +26,12 @@ def spec(**changes: Any) -> GuestSpec:
 
 
 def test_what_libvirt_made_of_a_guest_is_what_was_asked_for() -> None:
-    assert read_devices(LIVE_XML) == (LARGE, SMALL)
+    live = (replace(LARGE, alias="nvdimm0"), replace(SMALL, alias="nvdimm1"), replace(VIRTIO, alias="virtiopmem0"))
+    assert read_devices(LIVE_XML) == live
 
 
 def test_slots_are_given_when_a_guest_starts() -> None:
-    assert [device.path for device in read_devices(INACTIVE_XML)] == [LARGE.path, SMALL.path]
+    assert [device.path for device in read_devices(INACTIVE_XML)] == [LARGE.path, SMALL.path, VIRTIO.path]
 
 
 def test_devices_read_back_as_they_were_built() -> None:

@@ -1,4 +1,4 @@
-"""Records what libvirt, QEMU and a guest's kernel say of a guest with two devices, for the unit tests.
+"""Records what libvirt, QEMU and a guest say of two NVDIMMs and a virtio-pmem device, for the unit tests.
 
 Run on a lab host: ``python tests/data/guest/record.py HOSTS_FILE``. The files' names carry the tools' versions.
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from VpmemLibrary.guest.argv import read_process
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import define_guest
 from VpmemLibrary.guest.inside import INSIDE_COMMAND
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.qmp import qmp_devices
+from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices, qmp_memory
 from VpmemLibrary.host.decode import LIST_COMMAND
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
@@ -35,7 +35,7 @@ def main(hosts: str) -> None:
     link = LibvirtLink(host.transport)
     run = RunMark.of_this_run()
     guest = None
-    for region in host.regions.unlabeled():
+    for region in ("region0", "region1"):
         host.regions.initialize_labels(region)
     try:
         namespaces = [
@@ -45,10 +45,22 @@ def main(hosts: str) -> None:
             )
             for name, size in (("small", 64), ("large", 256))
         ]  # fmt: skip
+        block = host.namespaces.create(
+            "region1", mode=NamespaceMode.fsdax, size=Size(64 * MiB), name="block", uuid=run.new_uuid()
+        )
+        virtio = VpmemDevice(
+            path=block.device,
+            size=block.size,
+            model=VpmemModel.virtio_pmem,
+            label_size=None,
+            align=None,
+            pmem=False,
+            node=None,
+        )
         spec = GuestSpec(
             name="recorded",
             boot=BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline),
-            devices=tuple(VpmemDevice(path=ns.device, size=ns.size) for ns in reversed(namespaces)),
+            devices=(*(VpmemDevice(path=ns.device, size=ns.size) for ns in reversed(namespaces)), virtio),
             run_id=run.run_id,
         )
         guest = define_guest(host.transport, link, spec)
@@ -62,17 +74,21 @@ def main(hosts: str) -> None:
         answers: list[dict[str, Any]] = []
 
         def monitor(command: str, arguments: Mapping[str, object]) -> Any:
-            answer = guest._monitor(command, arguments)
+            answer = guest.ask_monitor(command, arguments)
             answers.append({"execute": command, "arguments": dict(arguments), "return": answer})
             return answer
 
         qmp_devices(monitor)
+        pci_aliases(monitor)
+        qmp_memory(monitor)
         write(f"{tools}_qmp.json", json.dumps(answers, indent=1))
         listed = guest.transport.run(LIST_COMMAND).check()
         write(f"ndctl-{facts.ndctl}_guest.json", json.dumps({"argv": listed.argv, "stdout": listed.text}, indent=1))
         inside = guest.transport.run(INSIDE_COMMAND).check()
+        iomem = guest.transport.run(["cat", "/proc/iomem"]).check()
         kernel = guest.transport.run(["uname", "-r"]).check().text.strip()
         write(f"linux-{kernel}_inside.json", json.dumps({"argv": inside.argv, "stdout": inside.text}, indent=1))
+        write(f"linux-{kernel}_iomem.json", json.dumps({"argv": iomem.argv, "stdout": iomem.text}, indent=1))
     finally:
         if guest is not None:
             if guest.state() == "running":

@@ -1,0 +1,199 @@
+"""Devices that a guest gets or loses after it was defined: while it runs, for its next start, or both."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, NotFoundError, OutOfSpaceError, VpmemError
+from VpmemLibrary.guest.checks import check_backings, check_devices
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.xml import device_element, parse_domain, read_devices, read_room
+from VpmemLibrary.model import Region
+from VpmemLibrary.sizes import Size
+
+if TYPE_CHECKING:
+    import libvirt
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at what the guest's kernel has: it enumerates a device some time after QEMU has it."""
+
+_EVENT_SECONDS = 60.0
+"""QEMU tells of a new device at once; under emulation a busy host needs seconds."""
+
+_NO_UNPLUG = "QEMU takes no NVDIMM and no virtio-pmem device out of a running guest: detach it for the next start."
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What came of attaching a device.
+
+    Args:
+        device: The device as libvirt has it: with its slot or alias.
+        event: The alias that libvirt's event named; empty where the guest does not run. libvirt 11.3 names the memory
+            backend (``memnvdimm1``) for some devices and the device (``nvdimm1``) for others.
+        region: The region that the guest's kernel has for it; None where the guest does not run.
+    """
+
+    device: VpmemDevice
+    event: str = ""
+    region: Region | None = None
+
+
+def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, timeout: float) -> Attached:
+    """Attach a device, wait for libvirt's event and until the guest's kernel has its region.
+
+    Args:
+        guest: The guest.
+        device: The device.
+        live: Into the running guest.
+        persistent: Into the configuration of its next start.
+        timeout: Seconds until the guest's kernel must have it.
+
+    Returns:
+        The device with its slot or alias, the event's alias and the kernel's region.
+
+    Raises:
+        InvalidValueError: The device cannot be, its backing is another device's, or nothing is to be done.
+        OutOfSpaceError: The guest has no slot or no room left.
+        LibvirtError: libvirt or QEMU refused.
+        GuestError: There was no event, or the guest's kernel has no region for it in time.
+    """
+    import libvirt  # noqa: PLC0415
+
+    if not live and not persistent:
+        raise InvalidValueError("live and persistent", "False and False", "at least one of them True")
+    for inactive in [each for each, wanted in ((False, live), (True, persistent)) if wanted]:
+        _check_room(guest.name, guest.xml(inactive=inactive), device)
+    check_backings(guest.host, [device])
+    guest.refuse_backings_in_use([device])
+    flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)
+    xml = _element_text(device)
+    if not live:
+        guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
+        guest.asked_also_for(device)
+        return Attached(_as_listed(guest, device.path, inactive=True))
+    with _additions(guest) as added:
+        guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
+        guest.asked_also_for(device)
+        event = added.wait(_EVENT_SECONDS)
+    if event is None:
+        raise GuestError(f"libvirt told of no new device in guest {guest.name} within {_EVENT_SECONDS:g} s.")
+    return Attached(_as_listed(guest, device.path, inactive=False), event, _wait_for_region(guest, device, timeout))
+
+
+def detach(guest: Guest, path: str, *, live: bool) -> None:
+    """Detach a device from the configuration of a guest's next start, or from the running guest, which QEMU refuses.
+
+    Args:
+        guest: The guest.
+        path: The backing of one of its devices.
+        live: From the running guest.
+
+    Raises:
+        NotFoundError: The guest has no such device there.
+        LibvirtError: libvirt refused; for a running guest always, with the mend.
+    """
+    import libvirt  # noqa: PLC0415
+
+    xml = _listed_text(guest.name, guest.xml(inactive=not live), path)
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    try:
+        guest.act("detach a device from", lambda domain: domain.detachDeviceFlags(xml, flags))
+    except LibvirtError as error:
+        if live:
+            error.add(_NO_UNPLUG)
+        raise
+    if guest.state() == "shut off":
+        guest.no_longer_asked_for(path)
+
+
+def _check_room(name: str, xml: str, device: VpmemDevice) -> None:
+    """Raise unless a domain has room for a device beside those that it has."""
+    there = read_devices(xml)
+    room = read_room(xml)
+    check_devices([*there, device], given=len(there), cells=room.cells or None)
+    if room.used_slots >= room.slots:
+        raise OutOfSpaceError(
+            f"Guest {name} has no memory slot left for {device.path}: it has {room.slots} and {room.used_slots} "
+            "of them are taken (virtio-pmem devices count too). Define it with more spare slots."
+        )
+    if room.memory + device.size > room.maximum:
+        raise OutOfSpaceError(
+            f"Guest {name} has no room for the {device.size} of {device.path}: of {room.maximum} at most "
+            f"{room.memory} are taken, and {Size(max(0, room.maximum - room.memory))} are left. "
+            "Define it with a larger maxMemory."
+        )
+
+
+def _element_text(device: VpmemDevice) -> str:
+    from lxml import etree  # noqa: PLC0415
+
+    return etree.tostring(device_element(device), encoding="unicode")
+
+
+def _listed_text(name: str, xml: str, path: str) -> str:
+    """Return the element of the device on a backing as a domain's XML has it, address and all."""
+    from lxml import etree  # noqa: PLC0415
+
+    for element in parse_domain(xml).findall("./devices/memory"):
+        if element.findtext("./source/path") == path:
+            return etree.tostring(element, encoding="unicode")
+    raise NotFoundError("device on", path, [each.path for each in read_devices(xml)], where=f"guest {name}")
+
+
+def _as_listed(guest: Guest, path: str, *, inactive: bool) -> VpmemDevice:
+    devices = read_devices(guest.xml(inactive=inactive))
+    for device in devices:
+        if device.path == path:
+            return device
+    raise NotFoundError("device on", path, [each.path for each in devices], where=f"guest {guest.name}")
+
+
+def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Region:
+    deadline = time.monotonic() + timeout
+    while True:
+        failure = ""
+        try:
+            if (region := guest.regions_by_path().get(device.path)) is not None:
+                return region
+        except VpmemError as error:  # the agent may be slow while the kernel takes the device
+            failure = f" The last look failed: {error}"
+        if time.monotonic() > deadline:
+            raise GuestError(
+                f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of its "
+                f"attachment.{failure}\nIts console ends with:\n{guest.console_tail() or '(nothing)'}"
+            )
+        time.sleep(_LOOK_EVERY)
+
+
+class _Additions:
+    """The aliases of the devices that libvirt tells were added."""
+
+    def __init__(self) -> None:
+        self._happened = threading.Event()
+        self._alias = ""
+
+    def tell(self, _connection: libvirt.virConnect, _domain: libvirt.virDomain, alias: str, _opaque: object) -> None:
+        """Take an event of libvirt's."""
+        self._alias = alias
+        self._happened.set()
+
+    def wait(self, timeout: float) -> str | None:
+        """Return the alias of the device that was added; None when none was in time."""
+        return self._alias if self._happened.wait(timeout) else None
+
+
+@contextlib.contextmanager
+def _additions(guest: Guest) -> Iterator[_Additions]:
+    """Listen for the devices that are added to a guest."""
+    import libvirt  # noqa: PLC0415
+
+    additions = _Additions()
+    with guest.listening(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.tell):
+        yield additions
