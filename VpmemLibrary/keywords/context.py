@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
+
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnsupportedError
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import (
     Guest,
@@ -16,6 +19,7 @@ from VpmemLibrary.guest.guest import (
 )
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.reboot import reboot
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.log import LoggedTransport
@@ -29,10 +33,14 @@ class OpenHost:
     Args:
         host: The host.
         run: The run: its mark is on the guests that are defined here.
+        inside: The guest that it is, when it is one: then it has no libvirt and no guests of its own.
+        outer: The host that this guest runs on.
     """
 
-    def __init__(self, host: Host, run: RunMark) -> None:
+    def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
         self.host = host
+        self.inside = inside
+        self.outer = outer
         self.boot: BootSource | None = None
         self.may_initialize_labels = False
         self.may_reboot = False
@@ -49,7 +57,12 @@ class OpenHost:
 
     @property
     def link(self) -> LibvirtLink:
-        """The host's one libvirt connection, made with its first call."""
+        """The host's one libvirt connection, made with its first call.
+
+        Raises:
+            UnsupportedError: The host is a guest.
+        """
+        self.refuse_inside()
         if self._link is None:
             self._link = LibvirtLink(self.host.transport)
         return self._link
@@ -69,7 +82,9 @@ class OpenHost:
 
         Raises:
             InvalidValueError: There is no image to boot from, or a value cannot be.
+            UnsupportedError: The host is a guest.
         """
+        self.refuse_inside()
         if self.boot is None:
             raise InvalidValueError(
                 "guest image",
@@ -89,14 +104,21 @@ class OpenHost:
             spare_memory=spare_memory,
         )
 
-    def define_guest(self, spec: GuestSpec, *, share_backing: bool = False) -> Guest:
+    def define_guest(self, spec: GuestSpec, *, share_backing: bool = False, unshared: bool = False) -> Guest:
         """Define a guest that carries this run's mark.
 
         Raises:
             InvalidValueError: A device cannot be.
         """
         return self._keep(
-            define_guest(self.host.transport, self.link, spec, share_backing=share_backing, wrap=LoggedTransport)
+            define_guest(
+                self.host.transport,
+                self.link,
+                spec,
+                share_backing=share_backing,
+                unshared=unshared,
+                wrap=LoggedTransport,
+            )
         )
 
     def define_guest_from(
@@ -138,7 +160,7 @@ class OpenHost:
 
     def guest_names(self) -> list[str]:
         """Return the names of the host's guests; none where there is no libvirt."""
-        return guest_names(self.link)
+        return [] if self.inside else guest_names(self.link)
 
     def undefine_guest(self, guest: Guest) -> None:
         """Undefine a guest and forget it."""
@@ -147,17 +169,36 @@ class OpenHost:
 
     def foreign_guests_running(self) -> list[str]:
         """Return the names of the guests that run and that this run did not make; none where there is no libvirt."""
+        if self.inside:
+            return []
         return [name for name, maker in running_guests(self.link) if maker != self._run.run_id]
 
     def remove_guests(self) -> list[str]:
         """Destroy and undefine the guests that this run made, and return their names."""
-        removed = []
+        removed: list[str] = []
+        if self.inside:
+            return removed
         for guest in guests_of_run(self.host.transport, self.link, self._run.run_id):
             if guest.state() != "shut off":
                 guest.destroy()
             self.undefine_guest(guest)
             removed.append(guest.name)
         return removed
+
+    def reboot(self, timeout: float) -> float:
+        """Reboot the host in good order, wait until it answers from another boot, and return the seconds it took.
+
+        Raises:
+            UnsupportedError: It is the machine that this process runs on.
+            CommandError: The host refused.
+            UnreachableError: It did not answer from another boot in time.
+            GuestError: It is a guest, and that did not.
+        """
+        if self.inside is None:
+            return reboot(self.host.transport, timeout=timeout)
+        started = time.monotonic()
+        self.inside.reboot(timeout)
+        return time.monotonic() - started
 
     def close(self) -> None:
         """End the connections; what runs on the host goes on running."""
@@ -168,6 +209,18 @@ class OpenHost:
                 link.close()
         finally:
             self.host.close()
+
+    def refuse_inside(self) -> None:
+        """Raise if the host is a guest.
+
+        Raises:
+            UnsupportedError: It is one: there is no libvirt in it.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(
+                f"{self.host.alias} is guest {self.inside.name}, opened as a host: no libvirt is reached in a guest, "
+                "so there are no guests of its own. Switch Host to the host that it runs on."
+            )
 
 
 class Context:
@@ -255,21 +308,35 @@ class Context:
         return before
 
     def close(self, alias: str = "") -> None:
-        """End the connections of one host."""
+        """End the connections of one host, and first those to its guests that are open as hosts."""
         opened = self.find(alias)
+        self._close_inside(opened)
         name = opened.host.alias
         del self._open[name]
         if self._current == name:
             self._current = next(reversed(self._open), "")
         opened.close()
 
+    def remove_guests(self) -> list[str]:
+        """Remove the guests that this run made on the current host, close those that are open as hosts, tell which."""
+        opened = self.current
+        removed = opened.remove_guests()
+        self._close_inside(opened, removed)
+        return removed
+
     def close_all(self) -> None:
         """End all connections, whatever happens to any of them."""
         failures = []
-        for alias in reversed(self.aliases):
+        while self._open:  # a guest that is open as a host goes before its host, which was opened before it
             try:
-                self.close(alias)
+                self.close(self.aliases[-1])
             except Exception as error:  # every host is closed first, then the first failure is told
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
+        """Close the guests of a host that are open as hosts: all of them, or those of some names."""
+        for alias, each in list(self._open.items()):
+            if each.outer is outer and each.inside and (names is None or each.inside.name in names):
+                self.close(alias)

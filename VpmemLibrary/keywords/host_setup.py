@@ -9,7 +9,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.host.modules import VPMEM_MODULES, load_modules, loaded_modules
-from VpmemLibrary.host.reboot import boot_id, reboot
+from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.keywords.context import Context
 
 
@@ -99,7 +99,7 @@ class HostSetupKeywords:
         """Reboot the current host in good order and wait until it answers from another boot.
 
         A host may be rebooted when its section of the hosts file says `host_may_reboot = yes` and no guest runs on it
-        that this run did not make.
+        that this run did not make. A guest that is open as a host may be when this run made it.
 
         Args:
             timeout: How long it may take until the host answers again.
@@ -110,6 +110,7 @@ class HostSetupKeywords:
             UnsupportedError: It is the machine that the tests run on.
             CommandError: The host refused to reboot.
             UnreachableError: It did not answer from another boot in time.
+            GuestError: It is a guest, and did not answer from another boot in time.
 
         Example:
 
@@ -124,12 +125,14 @@ class HostSetupKeywords:
         opened = self._context.current
         if not foreign:
             self._refuse_foreign()
-        seconds = reboot(opened.host.transport, timeout=timeout.total_seconds())
+        seconds = opened.reboot(timeout.total_seconds())
         logger.info(f"{opened.host.alias} answers from another boot after {seconds:.1f} s.")
 
     def _refuse_foreign(self) -> None:
         opened = self._context.current
         mend = "It was left as it is. Say foreign=True to reboot it all the same."
+        if not opened.may_reboot and opened.inside is not None:
+            raise ForeignError(f"Guest {opened.inside.name} may not be rebooted: this run did not make it. {mend}")
         if not opened.may_reboot:
             raise ForeignError(
                 f"Host {opened.host.alias} may not be rebooted: its section of the hosts file does not say "

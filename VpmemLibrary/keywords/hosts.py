@@ -13,6 +13,7 @@ from robot.api.types import Secret
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.domain import BootSource
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, find_host, parse_hosts, read_hosts, transport_to
@@ -178,6 +179,52 @@ class HostKeywords:
                 cmdline=entry.guest_cmdline,
                 disk=entry.guest_disk,
             )
+        return alias
+
+    @keyword(tags=("host", "guest"))
+    def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
+        """Open a running guest of the current host as a host of its own, and make it the current one.
+
+        A guest is a host too: every keyword for a host's regions, labels, namespaces, content, file systems and state
+        then works on what the guest's kernel has, through its QEMU guest agent. Namespaces that are made there carry
+        this run's mark as well. Labels may be initialised, and the guest be rebooted by [Reboot Host], when this run
+        made the guest. No libvirt is reached in a guest, so keywords that need one are refused.
+
+        Closing it ends nothing in the guest. It is closed with its host, and when [Clean Up Host] removes the guest.
+
+        Args:
+            guest: The guest or its name.
+            alias: The name by which other keywords know it as a host; the guest's name by default.
+
+        Returns:
+            The alias.
+
+        Raises:
+            InvalidValueError: The alias is taken.
+            NotFoundError: There is no such guest.
+            UnsupportedError: The current host is a guest itself.
+            GuestError: The guest is not running, or its agent does not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Namespace In The Guest's Device
+            ${guest} =    Start New Guest    vpmem=${device}
+            Open Guest As Host    ${guest}    alias=inside
+            Initialize Labels    region0
+            ${namespace} =    Create Namespace    region0    mode=fsdax    size=64MiB
+            Namespace Views Should Agree    ${namespace}
+            Close Host    inside
+        ```
+        """
+        outer = self._context.current
+        outer.refuse_inside()
+        found = outer.guest(guest)
+        own = found.made_by() == self._context.run.run_id
+        alias = self._keep(alias or found.name, found.transport, inside=found)
+        opened = self._context.find(alias)
+        opened.may_initialize_labels = opened.may_reboot = own
         return alias
 
     @keyword(tags=("host", "getter"))
@@ -403,13 +450,18 @@ class HostKeywords:
 
     def _open(self, alias: str, transport: Transport) -> str:
         try:
-            self._context.refuse_taken(alias)
-            transport.run(["true"]).check()
-            host = Host(alias, LoggedTransport(transport, alias), timeout=self._context.timeout)
-            self._context.add(OpenHost(host, self._context.run))
+            return self._keep(alias, LoggedTransport(transport, alias))
         except BaseException:
             transport.close()
             raise
+
+    def _keep(self, alias: str, transport: Transport, *, inside: Guest | None = None) -> str:
+        """Keep what answers as an open host; a guest of the current host when `inside` is given."""
+        self._context.refuse_taken(alias)
+        transport.run(["true"]).check()
+        host = Host(alias, transport, timeout=self._context.timeout)
+        outer = self._context.current if inside else None
+        self._context.add(OpenHost(host, self._context.run, inside=inside, outer=outer))
         logger.info(f"Opened host {alias}.")
         return alias
 

@@ -11,12 +11,13 @@ from robot.api.deco import keyword
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.prediction import backing_offset, guest_region_size
+from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, label_area_offset
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import chain_svg
 from VpmemLibrary.keywords.log import log_regions, log_table
+from VpmemLibrary.keywords.targets import path_of
 from VpmemLibrary.model import Namespace, Region
 from VpmemLibrary.sizes import Size
 
@@ -203,6 +204,77 @@ class InsideKeywords:
         """
         return self._guest(guest).device(self._backing(backing))
 
+    @keyword(tags=("inside", "getter"))
+    def get_guest_device_node(self, guest: Guest | str, device: VpmemDevice | Namespace | str | None = None) -> str:
+        """Return the node that a guest's kernel has for a device, e.g. `/dev/pmem0`.
+
+        The region is found by the device's NFIT handle, never by order; the node is that of its one namespace.
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+
+        Returns:
+            The node's path in the guest.
+
+        Raises:
+            NotFoundError: The guest has no such device, or its kernel no node for it.
+            AmbiguousError: There are several.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        As The Guest Calls It
+            ${node} =    Get Guest Device Node    ${guest}    ${device}
+            Run In Guest    ${guest}    test    -b    ${node}
+        ```
+        """
+        found = self._guest(guest)
+        return found.node_of(found.device(self._backing(device)))
+
+    @keyword(tags=("guest", "getter"))
+    def get_guest_mapping_flags(
+        self,
+        guest: Guest | str,
+        device: VpmemDevice | Namespace | str | None = None,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the flags of QEMU's mapping of a device's backing, and assert them when an operator is given.
+
+        The host's kernel has them (`VmFlags` in `/proc/PID/smaps`), two letters each: `sf` is a mapping with MAP_SYNC,
+        `sh` a shared one. QEMU asks for MAP_SYNC where the device is shared and `pmem`, and goes on without it where
+        the kernel refuses (QEMU, util/mmap-alloc.c).
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+            assertion_operator: See *Assertions* in the introduction; `contains` and `not contains` fit.
+            expected: A flag that is expected, or with `==` all of them.
+            message: Your own failure text.
+
+        Returns:
+            The flags with blanks between them, e.g. `rd wr sh mr mw me ms sf hg`.
+
+        Raises:
+            GuestError: The guest is not running.
+            NotFoundError: Its QEMU has not mapped that backing.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Synchronous
+            Get Guest Mapping Flags    ${guest}    ${device}    contains    sf
+        ```
+        """
+        found = self._guest(guest)
+        target = found.device(self._backing(device))
+        flags = " ".join(found.mapping_flags(target))
+        return assert_text(flags, assertion_operator, expected, f"QEMU's mapping of {target.path}", message)
+
     @keyword(tags=("prediction",))
     def get_predicted_guest_region_size(self, device: VpmemDevice) -> Size:
         """Return how large the region of a device will be in the guest, computed without starting it.
@@ -225,6 +297,31 @@ class InsideKeywords:
         ```
         """
         return guest_region_size(device)
+
+    @keyword(tags=("prediction",))
+    def get_predicted_label_area_offset(self, device: VpmemDevice) -> Size:
+        """Return where the label area of a device begins in its backing: it is at the device's very end.
+
+        Args:
+            device: The device's record.
+
+        Returns:
+            The offset in bytes (QEMU, hw/mem/nvdimm.c).
+
+        Raises:
+            InvalidValueError: The device has no label area.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        No Labels Yet
+            ${device} =    New Vpmem Device    ns_0    label_size=128KiB
+            ${offset} =    Get Predicted Label Area Offset    ${device}
+            Content Should Be Zero    ns_0    offset=${offset}    length=128KiB
+        ```
+        """
+        return label_area_offset(device)
 
     @keyword(tags=("inside", "assertion"))
     def all_views_should_agree(self, guest: Guest | str) -> None:
@@ -341,19 +438,19 @@ class InsideKeywords:
         length: Size,
         offset: Size = Size(0),
     ) -> None:
-        """Fail unless the host finds a guest's pattern in the namespace, at the offset that the library predicts.
+        """Fail unless the host finds a guest's pattern in the backing, at the offset that the library predicts.
 
-        The host reads its own namespace; the guest is not asked, and need not run.
+        The host reads its own namespace or file; the guest is not asked, and need not run.
 
         Args:
             guest: The guest or its name.
-            namespace: The namespace that backs the guest's device.
+            namespace: The namespace, or the path of the file, that backs the guest's device.
             seed: The pattern's seed.
             length: How much to compare.
             offset: Where the guest wrote it in its device.
 
         Raises:
-            NotFoundError: The guest has no device on that namespace.
+            NotFoundError: The guest has no device on that backing.
             AssertionError: The bytes are not there; the message has the first differing offset.
 
         Example:
@@ -364,12 +461,12 @@ class InsideKeywords:
             Host Should Hold Guest Pattern    ${guest}    ns_0    seed=first tenant    length=16MiB
         ```
         """
-        device = self._guest(guest).device(self._backing(namespace))
-        target = self._context.host.ndctl.namespace(namespace)
+        path = path_of(self._context, namespace)
+        device = self._guest(guest).device(path)
         pattern = _pattern(seed, offset, length)
         where = backing_offset(device, offset)
-        logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {target.device}.")
-        self._context.current.content.verify(target.device, pattern, at=where).require()
+        logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {path}.")
+        self._context.current.content.verify(path, pattern, at=where).require()
 
     def _backing(self, device: VpmemDevice | Namespace | str | None) -> str | None:
         """Return the path that a device lies on, whatever it was given as."""

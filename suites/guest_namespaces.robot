@@ -1,0 +1,129 @@
+*** Settings ***
+Documentation     A guest is a host too: labels and namespaces are made inside its device with the keywords of any host,
+...               are there after it rebooted, and the host finds them in the bytes of its own namespace.
+...
+...               One guest with one device is booted once; its tests follow one another.
+
+Library           Collections
+Resource          ../resources/guest.resource
+
+Suite Setup       Boot A Guest And Open It As A Host
+Suite Teardown    Give The Host Back
+Test Setup        Switch Host    inside
+
+Test Tags         gb-02
+
+
+*** Variables ***
+# With a label area of 128KiB it leaves a region of 256MiB, which namespaces of every mode can be cut from.
+${SIZE}          258MiB
+${LABEL_SIZE}    128KiB
+@{MADE}          @{EMPTY}
+
+
+*** Test Cases ***
+Labels Are Initialised In The Guest
+    [Documentation]    The host reads zeros in the device's label area before, and an index block afterwards.
+    Host Should Read Zeros In The Label Area
+    Get Region Available Size    ${REGION}    ==    0
+    Initialize Labels    ${REGION}
+    Get Region Available Size    ${REGION}    ==    256MiB
+    ${slots} =    Get Predicted Label Slot Count    ${LABEL_SIZE}
+    Get Label Slot Count    ${REGION}    ==    ${slots}
+    Host Should Read In The Label Area    NAMESPACE_INDEX
+
+Namespaces Of Three Modes Are Created In The Device
+    [Documentation]    Each has the predicted size to the byte, in every view that the guest's kernel has of it.
+    FOR    ${mode}    IN    fsdax    devdax    sector
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=64MiB    name=of-${mode}
+        ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
+        Get Namespace Size    ${namespace}    ==    ${predicted}
+        Namespace Views Should Agree    ${namespace}
+        Write Pattern    ${namespace}    seed=${namespace.name}    length=4MiB
+        Collections.Append To List    ${MADE}    ${namespace}
+    END
+    Get Region Available Size    ${REGION}    ==    64MiB
+    Labels Should Be Consistent    ${REGION}
+
+The Host Reads The Guest's Labels In Its Own Namespace
+    [Documentation]    Their names, in the label area at the predicted offset; the guest is not asked.
+    FOR    ${namespace}    IN    @{MADE}
+        Host Should Read In The Label Area    ${namespace.name}
+    END
+    Run Keyword And Expect Error    *not hold zeros*    Host Should Read Zeros In The Label Area
+
+Namespaces Are There After The Guest Rebooted
+    [Documentation]    Another boot of its kernel finds each by its UUID, with its name, mode, size and content.
+    ${before} =    Get Host Boot Id
+    Reboot Host
+    ${after} =    Get Host Boot Id
+    Should Not Be Equal    ${after}    ${before}
+    FOR    ${namespace}    IN    @{MADE}
+        ${found} =    Get Namespace    ${namespace.label_uuid}
+        Should Be Equal    ${{$found.name, $found.mode, $found.size, $found.uuid}}
+        ...    ${{$namespace.name, $namespace.mode, $namespace.size, $namespace.uuid}}
+        Pattern Should Be Intact    ${found}    seed=${namespace.name}    length=4MiB
+    END
+
+What Needs Libvirt Is Refused In A Guest
+    [Documentation]    A guest of the guest cannot be; the guest itself is still looked into.
+    Run Keyword And Expect Error    *inside is guest ${GUEST}, opened as a host: no libvirt*    Start New Guest
+    ${guests} =    Get Guests
+    Should Be Empty    ${guests}
+    Get Guest State    ${GUEST}    ==    running
+
+Cleaning Up In The Guest Leaves The Guest As It Is
+    [Documentation]    What the run made in it is gone, by the guest's own ndctl; the guest runs on the same QEMU.
+    ${process} =    Get Guest Process    ${GUEST}
+    Clean Up Host
+    ${listed} =    Run On Host    ndctl    list    --namespaces
+    Should Be Empty    ${listed.text}
+    Get Region Available Size    ${REGION}    ==    256MiB
+    Get Guest Process    ${GUEST}    ==    ${process}
+    Switch Host    ${OUTSIDE}
+    Namespace Should Exist    ${NAMESPACE}
+
+
+*** Keywords ***
+Boot A Guest And Open It As A Host
+    [Documentation]    One guest with one device, which is the current host afterwards.
+    Take A Host
+    Make A Device That Tells Of No Earlier Guest
+    ${guest} =    Start New Guest    vpmem=${DEVICE}
+    ${aliases} =    Get Open Hosts
+    Open Guest As Host    ${guest}    alias=inside
+    ${regions} =    Get Regions
+    VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
+    VAR    ${REGION} =    ${regions}[0]    scope=SUITE
+
+Make A Device That Tells Of No Earlier Guest
+    [Documentation]    A device on a devdax namespace, with zeros where info blocks and labels would be.
+    ${namespace} =    Create Devdax Namespace    272MiB    inside
+    ${device} =    New Vpmem Device    ${namespace}    size=${SIZE}    label_size=${LABEL_SIZE}
+    ${label} =    Get Predicted Label Area Offset    ${device}
+    Wipe Content    ${namespace}    length=4MiB
+    Wipe Content    ${namespace}    offset=${label}    length=${LABEL_SIZE}
+    VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
+    VAR    ${DEVICE} =    ${device}    scope=SUITE
+    VAR    ${LABEL} =    ${label}    scope=SUITE
+
+Host Should Read Zeros In The Label Area
+    [Documentation]    Fails if the bytes of the host's namespace there are anything else.
+    Switch Host    ${OUTSIDE}
+    TRY
+        Content Should Be Zero    ${NAMESPACE}    offset=${LABEL}    length=${LABEL_SIZE}
+    FINALLY
+        Switch Host    inside
+    END
+
+Host Should Read In The Label Area
+    [Documentation]    Fails unless the host finds a text in the bytes of its own namespace there, with daxio and grep.
+    [Arguments]    ${text}
+    Switch Host    ${OUTSIDE}
+    TRY
+        Run On Host    sh    -c    daxio -i "$1" -k "$2" -l 131072 | grep -q -a -F -e "$3"    sh
+        ...    ${NAMESPACE.device}    ${{int($LABEL)}}    ${text}
+    FINALLY
+        Switch Host    inside
+    END

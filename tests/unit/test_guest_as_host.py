@@ -1,0 +1,161 @@
+"""A guest that is open as a host: what works in it, what is refused, and what closes what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from recorded_host import RecordedHost, left
+
+from VpmemLibrary.errors import ForeignError, InvalidValueError, UnreachableError, UnsupportedError
+from VpmemLibrary.guest.domain import BootSource, GuestSpec
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.xml import build_domain
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
+from VpmemLibrary.keywords.guests import GuestKeywords
+from VpmemLibrary.keywords.host_setup import HostSetupKeywords
+from VpmemLibrary.keywords.hosts import HostKeywords
+from VpmemLibrary.keywords.labels import LabelKeywords
+from VpmemLibrary.keywords.ownership import OwnershipKeywords
+
+MINE = "0123abcd"
+
+
+class Machine(RecordedHost):
+    """A machine without persistent memory that tells whether it was closed."""
+
+    def __init__(self, *, silent: bool = False) -> None:
+        super().__init__({"ndctl list": left(0), "mountinfo": left(0), "cat": left(0, "a boot\n"), "true": left(0)})
+        self.closed = False
+        self.silent = silent
+
+    def run(self, argv: Any, **options: Any) -> CommandResult:
+        if self.silent:
+            raise UnreachableError("nobody answers")
+        return super().run(argv, **options)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def context() -> Context:
+    context = Context(RunMark(MINE), 60)
+    context.add(OpenHost(Host("outer", Machine()), context.run))
+    return context
+
+
+@pytest.fixture
+def link() -> Iterator[LibvirtLink]:
+    opened = LibvirtLink(Machine(), uri="test:///default")
+    yield opened
+    opened.close()
+
+
+def guest_of(link: LibvirtLink, run_id: str = MINE, name: str = "a") -> Guest:
+    """Return a guest of libvirt's test driver whose inside is a machine."""
+    spec = GuestSpec(name=name, boot=BootSource(kernel="/k"), run_id=run_id, hypervisor="test")
+    link.call("define", lambda connection: connection.defineXML(build_domain(spec)))
+    guest = Guest(Machine(), link, name)
+    guest.transport = Machine()
+    return guest
+
+
+def test_a_guest_becomes_the_current_host_under_its_name_or_an_alias(context: Context, link: LibvirtLink) -> None:
+    guest = guest_of(link)
+    assert HostKeywords(context).open_guest_as_host(guest) == "a"
+    assert context.current_alias == "a"
+    assert context.host.transport is guest.transport
+    context.switch("outer")
+    assert HostKeywords(context).open_guest_as_host(guest, alias="inside") == "inside"
+    assert context.aliases == ["outer", "a", "inside"]
+
+
+def test_labels_may_be_initialised_in_a_guest_of_this_run_only(context: Context, link: LibvirtLink) -> None:
+    HostKeywords(context).open_guest_as_host(guest_of(link), alias="own")
+    assert context.current.may_initialize_labels
+    context.switch("outer")
+    HostKeywords(context).open_guest_as_host(guest_of(link, "ffffffff", "b"), alias="foreign")
+    assert not context.current.may_initialize_labels
+    with pytest.raises(UnsupportedError, match="Labels of foreign may not be changed"):
+        LabelKeywords(context).get_region_for_labels()
+    with pytest.raises(ForeignError, match="Guest b may not be rebooted: this run did not make it"):
+        HostSetupKeywords(context).reboot_host()
+
+
+def test_what_needs_libvirt_is_refused_and_what_lists_guests_finds_none(context: Context, link: LibvirtLink) -> None:
+    HostKeywords(context).open_guest_as_host(guest_of(link), alias="inside")
+    refused = "inside is guest a, opened as a host: no libvirt is reached in a guest"
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: GuestKeywords(context).define_guest(),
+        lambda: GuestXmlKeywords(context).new_guest_xml(),
+        lambda: GuestXmlKeywords(context).define_guest_from_xml("<domain/>"),
+        lambda: GuestKeywords(context).get_guest_state("a"),
+        lambda: HostKeywords(context).open_guest_as_host("a"),
+    )
+    for step in steps:
+        with pytest.raises(UnsupportedError, match=refused):
+            step()
+    assert GuestXmlKeywords(context).get_guests() == []
+    assert context.current.foreign_guests_running() == []
+
+
+def test_clean_up_in_a_guest_leaves_the_guests_of_its_host(context: Context, link: LibvirtLink) -> None:
+    guest = guest_of(link)
+    HostKeywords(context).open_guest_as_host(guest, alias="inside")
+    OwnershipKeywords(context).remember_host_state()
+    OwnershipKeywords(context).clean_up_host()
+    OwnershipKeywords(context).host_should_be_as_remembered()
+    assert guest.state() == "shut off"
+    assert context.aliases == ["outer", "inside"]
+
+
+def test_a_guest_that_does_not_answer_is_not_opened(context: Context, link: LibvirtLink) -> None:
+    guest = guest_of(link)
+    guest.transport = Machine(silent=True)
+    with pytest.raises(UnreachableError):
+        HostKeywords(context).open_guest_as_host(guest)
+    assert (context.aliases, context.current_alias) == (["outer"], "outer")
+
+
+def test_an_alias_that_is_taken_is_refused(context: Context, link: LibvirtLink) -> None:
+    with pytest.raises(InvalidValueError, match="alias 'outer'"):
+        HostKeywords(context).open_guest_as_host(guest_of(link), alias="outer")
+
+
+def test_closing_a_host_closes_the_guests_in_it_and_no_other(context: Context, link: LibvirtLink) -> None:
+    context.add(OpenHost(Host("other", Machine()), context.run))
+    HostKeywords(context).open_guest_as_host(guest_of(link, name="b"), alias="in other")
+    context.switch("outer")
+    HostKeywords(context).open_guest_as_host(guest_of(link), alias="in outer")
+    context.close("outer")
+    assert context.aliases == ["other", "in other"]
+    context.close_all()
+    assert context.aliases == []
+
+
+def test_closing_a_guest_leaves_its_host_open_and_current(context: Context, link: LibvirtLink) -> None:
+    outer = context.host.transport
+    HostKeywords(context).open_guest_as_host(guest_of(link), alias="inside")
+    context.close("inside")
+    assert context.current_alias == "outer"
+    assert isinstance(outer, Machine)
+    assert not outer.closed
+
+
+def test_guests_that_a_cleanup_removes_are_closed(
+    context: Context, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        context.switch("outer")
+        HostKeywords(context).open_guest_as_host(guest_of(link, name=name))
+    context.switch("outer")
+    monkeypatch.setattr(context.current, "remove_guests", lambda: ["a"])
+    OwnershipKeywords(context).clean_up_host()
+    assert context.aliases == ["outer", "b"]
