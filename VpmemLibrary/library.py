@@ -13,6 +13,7 @@ from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
 from VpmemLibrary.keywords.dax import DaxKeywords
 from VpmemLibrary.keywords.devices import DeviceKeywords
+from VpmemLibrary.keywords.filesystems import FileSystemKeywords
 from VpmemLibrary.keywords.guest_memory import GuestMemoryKeywords
 from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
 from VpmemLibrary.keywords.guests import GuestKeywords
@@ -124,6 +125,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 DaxKeywords(context),
                 HealthKeywords(context),
                 ContentKeywords(context),
+                FileSystemKeywords(context),
                 DeviceKeywords(context),
                 GuestKeywords(context),
                 GuestXmlKeywords(context),

@@ -11,6 +11,7 @@ from VpmemLibrary.host.health import Health
 from VpmemLibrary.host.info_blocks import InfoBlocks
 from VpmemLibrary.host.injection import Injection
 from VpmemLibrary.host.labels import Labels
+from VpmemLibrary.host.mounts import Mounts
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.preflight import Preflight, check_facts
@@ -43,6 +44,7 @@ class Host:
         self.info_blocks = InfoBlocks(self.ndctl, self.namespaces)
         self.btt = Btt(self.ndctl, self.namespaces, self.info_blocks)
         self.scrub = Scrub(self.ndctl)
+        self.mounts = Mounts(transport)
         self.dax = DaxDevices(self.ndctl)
         self.health = Health(self.ndctl)
         self.injection = Injection(self.ndctl)

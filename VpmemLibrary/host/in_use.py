@@ -42,9 +42,21 @@ def refuse_in_use(transport: Transport, namespace: Namespace) -> None:
     Raises:
         BusyError: The message names the processes and mount points.
     """
-    node = namespace.chardev or namespace.blockdev
-    if not node:
-        return
+    if node := namespace.chardev or namespace.blockdev:
+        refuse_used_node(transport, node, namespace.called)
+
+
+def refuse_used_node(transport: Transport, node: str, called: str) -> None:
+    """Raise if a process has a device node open or mapped, or it is mounted.
+
+    Args:
+        transport: The way to the machine.
+        node: The node's name in ``/dev``.
+        called: How the message names it.
+
+    Raises:
+        BusyError: The message names the processes and mount points.
+    """
     result = transport.run(["sh", "-c", _SCRIPT, "sh", node, re.escape(node)]).check()
     if users := result.text.splitlines():
-        raise BusyError(f"{namespace.called} is in use on {transport.name}: {', '.join(users)}.")
+        raise BusyError(f"{called} is in use on {transport.name}: {', '.join(users)}.")

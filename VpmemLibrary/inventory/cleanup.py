@@ -32,7 +32,7 @@ def destroy_owned(host: Host, run: RunMark, namespace: Namespace | str, *, forei
 
 
 def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
-    """Destroy every namespace that this run made on a host, and return what they were.
+    """Destroy every namespace that this run made on a host, and return what they were; see also `unmount_owned`.
 
     All of them are tried; the first failure is raised afterwards.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.mounts import Mount
+from VpmemLibrary.inventory.mount_ownership import is_made
 from VpmemLibrary.model import Inventory
 from VpmemLibrary.sizes import Size
 
@@ -18,11 +20,13 @@ class HostState:
         available: For each region, how much of it is free.
         namespaces: For each namespace its identity (label UUID, or device where there is no label) and what it is.
         domains: The names of the libvirt domains.
+        mounts: The mounts of namespaces, and those at mount points that runs made.
     """
 
     available: Mapping[str, Size]
     namespaces: Mapping[str, str]
     domains: frozenset[str] = frozenset()
+    mounts: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, host: Host, domains: Iterable[str] = ()) -> HostState:
@@ -32,11 +36,12 @@ class HostState:
             host: The host.
             domains: The names of its libvirt domains.
         """
-        return cls.of(host.ndctl.inventory(), domains)
+        return cls.of(host.ndctl.inventory(), domains, host.mounts.all())
 
     @classmethod
-    def of(cls, inventory: Inventory, domains: Iterable[str] = ()) -> HostState:
-        """Return the state that an inventory shows."""
+    def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
+        """Return the state that an inventory shows, with what there is besides."""
+        nodes = {namespace.blockdev for namespace in inventory.namespaces if namespace.blockdev}
         return cls(
             available={region.dev: region.available_size for region in inventory.regions},
             namespaces={
@@ -47,6 +52,7 @@ class HostState:
                 for namespace in inventory.namespaces
             },
             domains=frozenset(domains),
+            mounts=frozenset(str(mount) for mount in mounts if mount.node in nodes or is_made(mount)),
         )
 
     def difference(self, after: HostState) -> tuple[str, ...]:
@@ -60,6 +66,8 @@ class HostState:
         ]
         lines += [f"leaked: domain {name}" for name in sorted(after.domains - self.domains)]
         lines += [f"gone: domain {name}" for name in sorted(self.domains - after.domains)]
+        lines += [f"leaked: mount of {mount}" for mount in sorted(after.mounts - self.mounts)]
+        lines += [f"gone: mount of {mount}" for mount in sorted(self.mounts - after.mounts)]
         lines += [
             f"changed: free in {region}: {_told(self.available.get(region))}, now {_told(after.available.get(region))}"
             for region in sorted({*self.available, *after.available})

@@ -7,9 +7,8 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore, Transfer, Verification
-from VpmemLibrary.errors import ForeignError, InvalidValueError
-from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.targets import own_path_of, path_of
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, Size
 
@@ -67,7 +66,7 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        path = self._own_path(namespace, foreign)
+        path = own_path_of(self._context, namespace, foreign=foreign)
         pattern = Pattern(seed=seed, offset=offset, length=self._length(path, offset, length))
         return _logged("Wrote", self._store.write(path, pattern, force=force))
 
@@ -106,7 +105,7 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        path = self._path(namespace)
+        path = path_of(self._context, namespace)
         place = offset if at is ALL else at
         pattern = Pattern(seed=seed, offset=offset, length=self._length(path, place, length))
         return _proven(self._store.verify(path, pattern, at=place, force=force))
@@ -141,7 +140,7 @@ class ContentKeywords:
             Content Should Be Zero    ns_0
         ```
         """
-        path = self._own_path(target, foreign, unused=True)
+        path = own_path_of(self._context, target, foreign=foreign, unused=True)
         return _logged("Wiped", self._store.wipe(path, offset, None if length is ALL else length))
 
     @keyword(tags=("content", "destructive"))
@@ -182,9 +181,9 @@ class ContentKeywords:
             Content Should Be Equal    ns_0    ns_1
         ```
         """
-        path = self._own_path(target, foreign, unused=True)
+        path = own_path_of(self._context, target, foreign=foreign, unused=True)
         copied = self._store.copy(
-            self._path(source),
+            path_of(self._context, source),
             path,
             offset=offset,
             at=None if at is ALL else at,
@@ -228,8 +227,8 @@ class ContentKeywords:
         """
         return _proven(
             self._store.compare(
-                self._path(first),
-                self._path(second),
+                path_of(self._context, first),
+                path_of(self._context, second),
                 offset=offset,
                 at=None if at is ALL else at,
                 length=None if length is ALL else length,
@@ -261,7 +260,8 @@ class ContentKeywords:
             Content Should Be Zero    ns_0
         ```
         """
-        return _proven(self._store.verify_zero(self._path(target), offset, None if length is ALL else length))
+        path = path_of(self._context, target)
+        return _proven(self._store.verify_zero(path, offset, None if length is ALL else length))
 
     @keyword(tags=("content", "getter"))
     def get_namespace_checksum(self, namespace: Namespace | str, *, offset: Size = Size(0), length: Size = ALL) -> str:
@@ -287,48 +287,10 @@ class ContentKeywords:
             Should Be Equal    ${after}    ${before}
         ```
         """
-        return self._store.checksum(self._path(namespace), offset, None if length is ALL else length)
-
-    def _path(self, target: Namespace | str) -> str:
-        """Return the path of a namespace's node, read afresh, or the path that was given."""
-        if isinstance(target, str) and target.startswith("/"):
-            return target
-        return _node(self._context.host.ndctl.namespace(target))
-
-    def _own_path(self, target: Namespace | str, foreign: bool, *, unused: bool = False) -> str:
-        """Return the path of what may be written to.
-
-        Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is to be unused and is a namespace in use.
-        """
-        host = self._context.host
-        namespace: Namespace | None
-        if isinstance(target, str) and target.startswith("/"):
-            namespace = next((ns for ns in host.ndctl.inventory().namespaces if ns.device == target), None)
-        else:
-            namespace = host.ndctl.namespace(target)
-        if namespace is None:
-            if not foreign:
-                raise ForeignError(
-                    f"{target} on {host.alias} is no namespace's device, so no run's own. It was left as it is. "
-                    "Say foreign=True to write to it all the same."
-                )
-            return str(target)
-        if not foreign:
-            self._context.run.require_own(namespace)
-        if unused:
-            refuse_in_use(host.transport, namespace)
-        return _node(namespace)
+        return self._store.checksum(path_of(self._context, namespace), offset, None if length is ALL else length)
 
     def _length(self, path: str, offset: Size, length: Size) -> Size:
         return self._store.size(path) - offset if length is ALL else length
-
-
-def _node(namespace: Namespace) -> str:
-    if not namespace.device:
-        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device node")
-    return namespace.device
 
 
 def _logged(done: str, transfer: Transfer) -> Transfer:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.persistence import Persistence, backing_kind, persistence_of
 from VpmemLibrary.guest.prediction import configured_size
+from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.targets import path_of
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, MiB, Size
 
@@ -30,7 +36,7 @@ class DeviceKeywords:
         size: Size = ALL,
         label_size: Size = Size(2 * MiB),
         align: Size = Size(2 * MiB),
-        shared: bool = True,
+        shared: bool | None = True,
         pmem: bool = True,
         readonly: bool = False,
         node: int = 0,
@@ -43,7 +49,8 @@ class DeviceKeywords:
             size: How much of the backing the device has; `all` is all of a namespace.
             label_size: The size of its label area, at the end of the backing; `0` for a device without labels.
             align: The mapping alignment, in libvirt `alignsize`: that of the namespace for devdax.
-            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt).
+            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt). `None` says
+                nothing of it in the domain's XML, which QEMU takes as not shared.
             pmem: Whether QEMU may take the backing for persistent memory.
             readonly: Whether the guest may not write.
             node: The guest's NUMA node that has it.
@@ -71,11 +78,82 @@ class DeviceKeywords:
             model=model,
             label_size=None if virtio else label_size or None,
             align=None if virtio else align,
-            access=Access.shared if shared else Access.private,
+            access=None if shared is None else Access.shared if shared else Access.private,
             pmem=pmem and not virtio,
             readonly=readonly,
             node=None if virtio else node,
         )
+
+    @keyword(tags=("guest", "getter"))
+    def get_backing_kind(
+        self,
+        backing: VpmemDevice | Namespace | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return what a backing is as the current host's kernel has it, and assert it when an operator is given.
+
+        Args:
+            backing: A device, a namespace, or the path of a device-DAX node or a file.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: `devdax`; `dax file`, which statx says is DAX; `plain file`, through the page cache; or
+                `memory file` (tmpfs, hugetlbfs).
+            message: Your own failure text.
+
+        Returns:
+            The kind.
+
+        Raises:
+            InvalidValueError: Nothing is there.
+            UnsupportedError: It can back no device.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A File That Is DAX
+            ${mount} =    Mount File System    ${namespace}    dax=always
+            Run On Host    fallocate    -l    64MiB    ${mount.mount_point}/backing
+            Get Backing Kind    ${mount.mount_point}/backing    ==    dax file
+        ```
+        """
+        path = _path_of(self._context, backing)
+        kind = backing_kind(self._context.host.transport, path)
+        return assert_text(kind, assertion_operator, expected, f"Kind of {path}", message)
+
+    @keyword(tags=("prediction",))
+    def get_predicted_persistence(self, device: VpmemDevice) -> Persistence:
+        """Return what becomes of what a guest writes to a device and flushes, computed without starting it.
+
+        It follows from the device's access and `pmem`, and from what its backing is on the current host: writes that
+        are not shared never reach the backing; what is in the page cache or in memory outlives QEMU and not the host;
+        only device DAX, and a DAX file that QEMU maps with MAP_SYNC, outlive a power loss (QEMU, docs/nvdimm.txt).
+
+        Args:
+            device: The device's record.
+
+        Returns:
+            A record with `restart` (it is there after the guest was destroyed and started), `power_loss` (and after the
+            host lost its power) and `reason`.
+
+        Raises:
+            InvalidValueError: The backing is not there.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Will Be There
+            ${device} =    New Vpmem Device    /srv/backing    size=64MiB    shared=False
+            ${predicted} =    Get Predicted Persistence    ${device}
+            Should Not Be True    ${predicted.restart}
+        ```
+        """
+        kind = backing_kind(self._context.host.transport, device.path)
+        predicted = persistence_of(device, kind)
+        logger.info(f"{device.path}, a {kind}: {predicted}.")
+        return predicted
 
     @keyword(tags=("prediction",))
     def get_predicted_device_size(self, size: Size) -> Size:
@@ -108,6 +186,10 @@ def devices_of(context: Context, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
     """
     items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
     return tuple(item if isinstance(item, VpmemDevice) else device_on(context, item) for item in items)
+
+
+def _path_of(context: Context, backing: VpmemDevice | Namespace | str) -> str:
+    return backing.path if isinstance(backing, VpmemDevice) else path_of(context, backing)
 
 
 def device_on(

@@ -62,6 +62,7 @@ class GuestKeywords:
         spare_slots: int = 2,
         spare_memory: Size = Size(4 * GiB),
         share_backing: bool = False,
+        shared_only: bool = True,
     ) -> Guest:
         """Define a guest on the current host; it is not started.
 
@@ -78,6 +79,7 @@ class GuestKeywords:
             spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
             spare_memory: For how large devices there is room, for [Attach Vpmem Device].
             share_backing: Another running guest may have a backing of its devices, which both then write to.
+            shared_only: Refuse devices that do not persist, as their access is not shared.
 
         Returns:
             The guest.
@@ -106,7 +108,7 @@ class GuestKeywords:
             spare_slots=spare_slots,
             spare_memory=spare_memory,
         )
-        guest = opened.define_guest(spec, share_backing=share_backing)
+        guest = opened.define_guest(spec, share_backing=share_backing, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
@@ -154,6 +156,7 @@ class GuestKeywords:
         spare_slots: int = 2,
         spare_memory: Size = Size(4 * GiB),
         share_backing: bool = False,
+        shared_only: bool = True,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
         """Define a guest, start it and wait until its agent answers: [Define Guest] and [Start Guest] in one.
@@ -167,6 +170,7 @@ class GuestKeywords:
             spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
             spare_memory: For how large devices there is room, for [Attach Vpmem Device].
             share_backing: Another running guest may have a backing of its devices, which both then write to.
+            shared_only: Refuse devices that do not persist, as their access is not shared.
             timeout: How long it may take to be ready.
 
         Returns:
@@ -195,6 +199,7 @@ class GuestKeywords:
             spare_slots=spare_slots,
             spare_memory=spare_memory,
             share_backing=share_backing,
+            shared_only=shared_only,
         )
         self.start_guest(guest, share_backing=share_backing, timeout=timeout)
         return guest

@@ -8,6 +8,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
 
 
@@ -36,7 +37,7 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_host(self) -> None:
-        """Remove from the current host what this run made there: guests first, then namespaces.
+        """Remove from the current host what this run made there: guests first, then mounts, then namespaces.
 
         Nothing else is touched: a thing without this run's mark stays as it is.
 
@@ -51,7 +52,8 @@ class OwnershipKeywords:
         ```
         """
         opened = self._context.current
-        removed = [f"guest {name}" for name in opened.remove_guests()]
+        removed = [f"guest {name}" for name in self._context.remove_guests()]
+        removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
         removed += [
             f"namespace {namespace.name or namespace.dev} ({namespace.uuid})"
             for namespace in clean_up(opened.host, self._context.run)
@@ -62,7 +64,7 @@ class OwnershipKeywords:
     def remember_host_state(self) -> None:
         """Remember what is on the current host, for [Host Should Be As Remembered].
 
-        Remembered are each region's free bytes, every namespace by UUID, and every libvirt domain.
+        Remembered are each region's free bytes, every namespace by UUID, every mount of one, and every libvirt domain.
 
         Example:
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.checks import check_backings, check_device, check_devices
@@ -68,3 +69,12 @@ def test_a_backing_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="at most what the backing has, 64MiB"):
         check_backings(LocalTransport(), [replace(GOOD, path=str(path))])
     check_backings(LocalTransport(), [replace(GOOD, path=str(path), size=Size(64 * MiB))])
+
+
+@pytest.mark.parametrize("access", [Access.private, None])
+def test_device_dax_that_is_not_shared_is_refused_and_a_file_is_taken(access: Access | None) -> None:
+    device = replace(GOOD, access=access)
+    node = RecordedHost({"blockdev": left(0, f"c {int(GOOD.size)} 2097152 char:fc:0\n")})
+    with pytest.raises(InvalidValueError, match="shared: device DAX cannot be mapped otherwise"):
+        check_backings(node, [device])
+    check_backings(RecordedHost({"blockdev": left(0, f"f {int(GOOD.size)} 0 file:1:2\n")}), [device])

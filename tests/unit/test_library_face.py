@@ -10,7 +10,7 @@ from robot.libdocpkg import LibraryDocumentation
 from robot.libdocpkg.model import KeywordDoc, LibraryDoc
 
 TAGS = {
-    "host", "region", "namespace", "content", "guest", "inside", "ownership", "dax", "health",
+    "host", "region", "namespace", "content", "guest", "inside", "ownership", "dax", "filesystem", "health",
     "getter", "assertion", "prediction", "destructive",
 }  # fmt: skip
 

@@ -1,0 +1,131 @@
+"""File systems on block devices of one machine: found and made by its own tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError, UnreadableOutputError
+from VpmemLibrary.host.in_use import refuse_used_node
+from VpmemLibrary.host.transport import CommandResult, Transport
+
+_TIMEOUT = 300.0
+
+# blkid reads the device itself (-p) and not its cache; it exits 2 where it knows nothing on it, 8 where it knows
+# several things (blkid(8)).
+_LOOK = r"""
+if ! [ -b "$1" ]; then
+    if [ -e "$1" ]; then echo other; else echo absent; fi
+    exit 0
+fi
+blkid -p -o export "$1"
+status=$?
+case "$status" in
+    0 | 2) exit 0 ;;
+    8) echo TYPE=ambivalent; exit 0 ;;
+esac
+exit "$status"
+"""
+
+
+class FileSystemType(StrEnum):
+    """The file systems that know DAX."""
+
+    ext4 = "ext4"
+    xfs = "xfs"
+
+
+# DAX needs blocks of the size of a page. XFS is told to share no blocks between files: kernels before 6.0 refused DAX
+# where it may (kernel, fs/xfs/xfs_super.c).
+_MAKE = {
+    FileSystemType.ext4: ("mkfs.ext4", "-q", "-F", "-b", "4096"),
+    FileSystemType.xfs: ("mkfs.xfs", "-q", "-f", "-b", "size=4096", "-m", "reflink=0"),
+}
+_PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """What a block device holds, read from the device itself.
+
+    Args:
+        path: The block device.
+        type: The file system's type, or that of a partition table; empty when nothing is known on it.
+        uuid: The file system's UUID.
+    """
+
+    path: str
+    type: str = ""
+    uuid: str = ""
+
+    def known_type(self) -> str:
+        """Return the type of the file system.
+
+        Raises:
+            InvalidValueError: There is none.
+        """
+        if not self.type:
+            raise InvalidValueError("path", self.path, "a device that holds a file system: see Make File System")
+        return self.type
+
+
+def read_file_system(transport: Transport, path: str) -> FileSystem:
+    """Return what a block device holds.
+
+    Args:
+        transport: The way to the machine.
+        path: The block device.
+
+    Raises:
+        InvalidValueError: It is no block device.
+        ToolMissingError: blkid is not installed.
+        CommandError: It cannot be read.
+    """
+    result = transport.run(["sh", "-c", _LOOK, "sh", path])
+    if result.exit_status == 127:
+        raise ToolMissingError(result, "blkid is not installed there (package util-linux)")
+    result.check(f"Could not read what {path} holds")
+    text = result.text.strip()
+    if text in ("absent", "other"):
+        there = "one that exists" if text == "absent" else "a block device: device DAX, files and directories are none"
+        raise InvalidValueError("path", path, f"{there} on {transport.name}")
+    known = dict(line.partition("=")[::2] for line in text.splitlines())
+    if text and not {"TYPE", "PTTYPE"} & set(known):
+        raise UnreadableOutputError(result, f"blkid did not tell the type of what {path} holds")
+    return FileSystem(path, known.get("TYPE", "") or known.get("PTTYPE", ""), known.get("UUID", ""))
+
+
+def make_file_system(
+    transport: Transport, path: str, file_system: FileSystemType, *, overwrite: bool = False
+) -> FileSystem:
+    """Make a file system that can be DAX on a block device, and return it as read from the device.
+
+    Args:
+        transport: The way to the machine.
+        path: The block device.
+        file_system: Its type.
+        overwrite: Make it though the device holds a file system, or anything else that is known, already.
+
+    Raises:
+        InvalidValueError: It is no block device, or holds something; nothing was changed.
+        BusyError: It is in use; nothing was changed.
+        CommandError: It could not be made.
+    """
+    there = read_file_system(transport, path)
+    if there.type and not overwrite:
+        raise InvalidValueError(
+            "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to end that"
+        )
+    refuse_used_node(transport, path.rpartition("/")[2], path)
+    result = _made(transport.run([*_MAKE[file_system], path], timeout=_TIMEOUT), path, file_system)
+    found = read_file_system(transport, path)
+    if found.type != file_system:
+        raise CommandError(result, f"{path} holds {found.type or 'nothing known'} though {result.argv[0]} succeeded")
+    return found
+
+
+def _made(result: CommandResult, path: str, file_system: FileSystemType) -> CommandResult:
+    if result.exit_status == 127:
+        program = result.argv[0]
+        raise ToolMissingError(result, f"{program} is not installed there (package {_PACKAGES[program]})")
+    return result.check(f"Could not make {file_system} on {path}")

@@ -1,0 +1,61 @@
+"""What keywords write to and read from: a namespace of the current host, or a path on it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import ForeignError, InvalidValueError
+from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.model import Namespace
+
+
+def path_of(context: Context, target: Namespace | str) -> str:
+    """Return the path of a namespace's node, read afresh, or the path that was given.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: It is not active.
+    """
+    if isinstance(target, str) and target.startswith("/"):
+        return target
+    return _node(context.host.ndctl.namespace(target))
+
+
+def own_path_of(context: Context, target: Namespace | str, *, foreign: bool, unused: bool = False) -> str:
+    """Return the path of what may be written to.
+
+    Args:
+        context: The open hosts.
+        target: A namespace, or a path.
+        foreign: Return it whoever made it.
+        unused: Whether a namespace must not be in use.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: It is not active.
+        ForeignError: This run did not make it, and `foreign` is not set.
+        BusyError: It is to be unused and is a namespace in use.
+    """
+    host = context.host
+    namespace: Namespace | None
+    if isinstance(target, str) and target.startswith("/"):
+        namespace = next((ns for ns in host.ndctl.inventory().namespaces if ns.device == target), None)
+    else:
+        namespace = host.ndctl.namespace(target)
+    if namespace is None:
+        if not foreign:
+            raise ForeignError(
+                f"{target} on {host.alias} is no namespace's device, so no run's own. It was left as it is. "
+                "Say foreign=True to write to it all the same."
+            )
+        return str(target)
+    if not foreign:
+        context.run.require_own(namespace)
+    if unused:
+        refuse_in_use(host.transport, namespace)
+    return _node(namespace)
+
+
+def _node(namespace: Namespace) -> str:
+    if not namespace.device:
+        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device node")
+    return namespace.device

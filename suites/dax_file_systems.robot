@@ -1,0 +1,210 @@
+*** Settings ***
+Documentation     File systems on persistent memory, on a host and in a guest alike: whether their files are DAX and
+...               whether MAP_SYNC is granted is the kernel's own word, and follows from no mount option.
+...
+...               One guest with an nvdimm and a virtio-pmem device is booted once and shared by the tests.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Make Namespaces On A Host And In A Guest
+Suite Teardown    Remove The File And Give The Host Back
+Test Teardown     Unmount What Is Mounted
+
+
+*** Variables ***
+# XFS wants more than 300MiB.
+${SIZE}    352MiB
+${FILE}    ${EMPTY}
+
+
+*** Test Cases ***
+Files Of Ext4 And XFS Are DAX On The Host
+    [Documentation]    By statx and the page cache; the kernel's table has the device; bytes outlive the mount.
+    [Tags]    df-01
+    Switch Host    ${OUTSIDE}
+    FOR    ${type}    IN    ext4    xfs
+        File System Should Be Dax And Keep A File    ${ON_HOST}    ${type}
+    END
+
+Files Of Ext4 And XFS Are DAX In A Guest
+    [Documentation]    The same keywords, on a namespace inside the guest's device.
+    [Tags]    df-01
+    Switch Host    inside
+    FOR    ${type}    IN    ext4    xfs
+        File System Should Be Dax And Keep A File    ${IN_GUEST}    ${type}
+    END
+
+Files Are DAX Only Where The Mount And Their Own Flag Say So
+    [Documentation]    Never with dax=never; with dax=inode those whose directory was given the flag.
+    [Tags]    df-01
+    Switch Host    ${OUTSIDE}
+    Make File System    ${ON_HOST}    xfs    overwrite=True
+    ${mount} =    Mount File System    ${ON_HOST}    dax=never
+    Get File Access    ${mount}    ==    page cache
+    Run Keyword And Expect Error
+    ...    *is not DAX: *4MiB of 4MiB are in the page cache*
+    ...    Mount Should Be Dax
+    ...    ${mount}
+    Unmount File System    ${mount}
+    ${mount} =    Mount File System    ${ON_HOST}    dax=inode
+    Get File Access    ${mount}    ==    page cache
+    Run On Host    xfs_io    -c    chattr +x    ${mount.mount_point}
+    Get File Access    ${mount}    ==    dax
+
+DAX That Is Turned Off In Silence Is A Failure
+    [Documentation]    XFS mounts a sector namespace with dax=always, exits 0 and is not DAX; nothing stays mounted.
+    [Tags]    df-01
+    Switch Host    ${OUTSIDE}
+    Make File System    ${ON_SECTOR}    xfs
+    Run Keyword And Expect Error    *the kernel has it with dax=never*exit status: 0*
+    ...    Mount File System    ${ON_SECTOR}    dax=always
+    Run On Host    grep    ${ON_SECTOR.blockdev}    /proc/self/mountinfo    expected_status=1
+    ${mount} =    Mount File System    ${ON_SECTOR}    dax=never
+    Get File Access    ${mount}    ==    page cache
+
+What Holds Or Uses A Device Is Not Overwritten
+    [Documentation]    A file system is made anew only when that is said in words, and never where one is mounted.
+    [Tags]    df-01
+    Switch Host    ${OUTSIDE}
+    ${made} =    Make File System    ${ON_HOST}    ext4    overwrite=True
+    Run Keyword And Expect Error    *this one holds ext4*overwrite=True*    Make File System    ${ON_HOST}    xfs
+    ${mount} =    Mount File System    ${ON_HOST}
+    Run Keyword And Expect Error    *is in use*mounted at ${mount.mount_point}*
+    ...    Make File System    ${ON_HOST}    xfs    overwrite=True
+    Run Keyword And Expect Error    *is in use*mounted at*    Destroy Namespace    ${ON_HOST}
+    ${uuid} =    Run On Host    blkid    -p    -o    value    -s    UUID    ${ON_HOST.device}
+    Should Be Equal    ${uuid.text.strip()}    ${made.uuid}
+
+MAP_SYNC Is Granted On DAX And Refused Elsewhere
+    [Documentation]    On the host and in the guest: ext4 with and without DAX, device DAX, and memory.
+    [Tags]    df-02
+    Switch Host    ${OUTSIDE}
+    Map Sync Should Follow Dax    ${ON_HOST}
+    Get Map Sync    ${BACKING.device}    ==    granted
+    Get Map Sync    /dev/shm    ==    EOPNOTSUPP
+    Switch Host    inside
+    Map Sync Should Follow Dax    ${IN_GUEST}
+    Get Map Sync    /dev/shm    ==    EOPNOTSUPP
+
+MAP_SYNC Is Refused On Virtio-Pmem
+    [Documentation]    Its files are DAX, and yet only fsync makes them persistent.
+    [Tags]    df-02
+    Switch Host    inside
+    ${namespace} =    Get Namespace    ${VIRTIO}
+    Make File System    ${namespace}    ext4    overwrite=True    foreign=True
+    ${mount} =    Mount File System    ${namespace}    foreign=True
+    Mount Should Be Dax    ${mount}
+    Get Map Sync    ${mount}    ==    EOPNOTSUPP
+
+QEMU Has The Nvdimm Mapped With MAP_SYNC
+    [Documentation]    The host's kernel has the flag on QEMU's mapping of the devdax node, and not on virtio-pmem's.
+    [Tags]    df-02
+    Switch Host    ${OUTSIDE}
+    Get Guest Mapping Flags    ${GUEST}    ${BACKING}    contains    sf
+    Get Guest Mapping Flags    ${GUEST}    ${BACKING}    contains    sh
+    Get Guest Mapping Flags    ${GUEST}    ${FILE}    not contains    sf
+
+A Mount That Is Left Is Reported And Cleaned Up
+    [Documentation]    In the guest, so that its host keeps what the run made there.
+    [Tags]    ow-02
+    Switch Host    inside
+    Remember Host State
+    Make File System    ${IN_GUEST}    ext4    overwrite=True
+    ${mount} =    Mount File System    ${IN_GUEST}
+    Run Keyword And Expect Error    *leaked: mount of ${IN_GUEST.device} at ${mount.mount_point} (ext4)*
+    ...    Host Should Be As Remembered
+    Clean Up Host
+    Run On Host    grep    ${mount.mount_point}    /proc/self/mountinfo    expected_status=1
+    Run On Host    test    -e    ${mount.mount_point}    expected_status=1
+
+
+*** Keywords ***
+Make Namespaces On A Host And In A Guest
+    [Documentation]    Block devices on the host; in the guest, one cut from an nvdimm, and what virtio-pmem is there.
+    Take A Host
+    ${aliases} =    Get Open Hosts
+    VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
+    ${region} =    Get Roomiest Region    at_least=704MiB
+    ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=${SIZE}    name=on-host
+    ${on_sector} =    Create Namespace    ${region}    mode=sector    size=${SIZE}    name=on-sector
+    VAR    ${ON_HOST} =    ${on_host}    scope=SUITE
+    VAR    ${ON_SECTOR} =    ${on_sector}    scope=SUITE
+    Boot A Guest With Both Kinds Of Device
+    Cut A Namespace In The Guest
+
+Remove The File And Give The Host Back
+    [Documentation]    The guest's QEMU still has the file, until it goes.
+    TRY
+        IF    $FILE
+            Switch Host    ${OUTSIDE}
+            Run On Host    rm    -f    ${FILE}
+        END
+    FINALLY
+        Give The Host Back
+    END
+
+Boot A Guest With Both Kinds Of Device
+    [Documentation]    An nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which needs a file.
+    ${backing} =    Create Devdax Namespace    416MiB    backing
+    Wipe Content    ${backing}    length=4MiB
+    ${nvdimm} =    New Vpmem Device    ${backing}    size=386MiB    label_size=128KiB
+    ${file} =    Run On Host    mktemp    --tmpdir\=/var/tmp    vpmem-XXXXXX
+    VAR    ${FILE} =    ${file.text.strip()}    scope=SUITE
+    Run On Host    truncate    -s    64M    ${FILE}
+    ${virtio} =    New Vpmem Device    ${FILE}    model=virtio_pmem    size=64MiB
+    ${guest} =    Start New Guest    vpmem=${{[$nvdimm, $virtio]}}
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
+    VAR    ${BACKING} =    ${backing}    scope=SUITE
+
+Cut A Namespace In The Guest
+    [Documentation]    Opens the guest as a host, and finds its two regions by their providers.
+    Open Guest As Host    ${GUEST}    alias=inside
+    ${regions} =    Get Regions
+    VAR    ${nvdimm} =    ${{next(each for each in $regions if each.dimms)}}
+    VAR    ${virtio} =    ${{next(each for each in $regions if not each.dimms)}}
+    Initialize Labels    ${nvdimm}    overwrite=True    foreign=True
+    ${namespace} =    Create Namespace    ${nvdimm}    mode=fsdax    size=${SIZE}    name=in-guest
+    VAR    ${IN_GUEST} =    ${namespace}    scope=SUITE
+    VAR    ${VIRTIO} =    ${virtio.namespaces[0]}    scope=SUITE
+
+Unmount What Is Mounted
+    [Documentation]    Unmounts what a test left mounted, on the host and in the guest.
+    FOR    ${alias}    IN    inside    ${OUTSIDE}
+        Switch Host    ${alias}
+        ${mounts} =    Get Mounts
+        FOR    ${mount}    IN    @{mounts}
+            IF    'pmem' in $mount.node    Unmount File System    ${mount}
+        END
+    END
+
+File System Should Be Dax And Keep A File
+    [Documentation]    Makes it, proves DAX, and finds a file's bytes after it was mounted again.
+    [Arguments]    ${namespace}    ${type}
+    Make File System    ${namespace}    ${type}    overwrite=True
+    Get File System    ${namespace}    ==    ${type}
+    ${mount} =    Mount File System    ${namespace}    dax=always
+    Kernel Should Have Mounted    namespace=${namespace}    mount=${mount}    type=${type}
+    Mount Should Be Dax    ${mount}
+    Run On Host    truncate    -s    8M    ${mount.mount_point}/file
+    Write Pattern    ${mount.mount_point}/file    seed=${type}    foreign=True
+    Unmount File System    ${mount}
+    ${mount} =    Mount File System    ${namespace}    dax=always
+    Pattern Should Be Intact    ${mount.mount_point}/file    seed=${type}
+    [Teardown]    Unmount File System    ${mount}
+
+Kernel Should Have Mounted
+    [Documentation]    Fails unless the kernel's table has the number of the device there, its type and the option.
+    [Arguments]    ${namespace}    ${mount}    ${type}
+    ${device} =    Run On Host    cat    /sys/class/block/${namespace.blockdev}/dev
+    Run On Host    grep    ${device.text.strip()} / ${mount.mount_point} .* - ${type} .*dax\=always
+    ...    /proc/self/mountinfo
+
+Map Sync Should Follow Dax
+    [Documentation]    Granted with dax=always, refused with dax=never, on the same file system.
+    [Arguments]    ${namespace}
+    Make File System    ${namespace}    ext4    overwrite=True
+    FOR    ${dax}    ${answer}    IN    always    granted    never    EOPNOTSUPP
+        ${mount} =    Mount File System    ${namespace}    dax=${dax}
+        Get Map Sync    ${mount}    ==    ${answer}
+        Unmount File System    ${mount}
+    END
