@@ -99,8 +99,8 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
     """Raise if a backing is absent (libvirt would create a file in its place) or cannot carry its device.
 
     Raises:
-        InvalidValueError: Names the path and what is there: nothing, fewer bytes, a coarser alignment, or another
-            device's backing under a second name.
+        InvalidValueError: Names the path and what is there: nothing, fewer bytes, a coarser alignment, device DAX that
+            is not shared, or another device's backing under a second name.
     """
     wanted = list(devices)
     seen: dict[str, str] = {}
@@ -115,6 +115,11 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
         if (device.align or Size(4 * KiB)) < backing.align:
             raise InvalidValueError(
                 f"align of {device.path}", str(device.align or "none"), f"that of the backing, {backing.align}"
+            )
+        # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
+        if backing.kind == "c" and device.access is not Access.shared:
+            raise InvalidValueError(
+                f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
             )
         if other := seen.get(backing.identity):
             raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")

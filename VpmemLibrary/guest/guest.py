@@ -28,6 +28,7 @@ from VpmemLibrary.guest.console import Console
 from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, VpmemModel, in_slots
 from VpmemLibrary.guest.inside import inside_devices, inside_regions
 from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
+from VpmemLibrary.guest.mappings import mapping_flags
 from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices
 from VpmemLibrary.guest.template import add_devices, as_own
 from VpmemLibrary.guest.views import compare
@@ -315,6 +316,15 @@ class Guest:
             GuestError: It is not running.
         """
         return read_process(self.host, self.name)[0]
+
+    def mapping_flags(self, device: VpmemDevice) -> tuple[str, ...]:
+        """Return the kernel's flags of its QEMU's mapping of a device's backing.
+
+        Raises:
+            GuestError: It is not running.
+            NotFoundError: Its QEMU has no such mapping.
+        """
+        return mapping_flags(self.host, self.process(), device.path)
 
     def region_of(self, device: VpmemDevice) -> Region:
         """Return the region that its kernel has for a device.

@@ -16,6 +16,7 @@ from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice, VpmemM
 from VpmemLibrary.guest.guest import define_guest
 from VpmemLibrary.guest.inside import INSIDE_COMMAND
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.mappings import read_mappings
 from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices, qmp_memory
 from VpmemLibrary.host.decode import LIST_COMMAND
 from VpmemLibrary.host.host import Host
@@ -89,6 +90,9 @@ def main(hosts: str) -> None:
         kernel = guest.transport.run(["uname", "-r"]).check().text.strip()
         write(f"linux-{kernel}_inside.json", json.dumps({"argv": inside.argv, "stdout": inside.text}, indent=1))
         write(f"linux-{kernel}_iomem.json", json.dumps({"argv": iomem.argv, "stdout": iomem.text}, indent=1))
+        mapped = read_mappings(host.transport, guest.process())
+        told = "".join(f"{' '.join(each.flags)}\t{each.path}\n" for each in mapped)
+        write(f"linux-{kernel}_mappings.json", json.dumps({"stdout": told}, indent=1))
     finally:
         if guest is not None:
             if guest.state() == "running":

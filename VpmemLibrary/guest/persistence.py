@@ -1,0 +1,119 @@
+"""What of a guest's writes is there afterwards: computed from the device and what it lies on, without starting it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.guest.domain import Access, VpmemDevice
+from VpmemLibrary.host.file_dax import read_file_dax
+from VpmemLibrary.host.transport import Transport
+
+_LOOK = r"""
+if [ -c "$1" ]; then
+    number=$(stat -L -c '%t:%T' -- "$1")
+    case $(readlink "/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))/subsystem") in
+        */dax) echo devdax ;;
+        *) echo other ;;
+    esac
+elif [ -f "$1" ]; then stat -L -f -c 'file %T' -- "$1"
+elif [ -e "$1" ]; then echo other
+else echo absent
+fi
+"""
+_IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
+
+
+class BackingKind(StrEnum):
+    """What a device lies on."""
+
+    devdax = "devdax"
+    """A device-DAX node."""
+    dax_file = "dax file"
+    """A file in a DAX file system, reached without the page cache."""
+    plain_file = "plain file"
+    """A file that is reached through the page cache."""
+    memory_file = "memory file"
+    """A file in memory: tmpfs, hugetlbfs."""
+    memfd = "memfd"
+    """Memory that goes with QEMU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """What becomes of what a guest wrote and flushed.
+
+    Args:
+        restart: Whether it is there after the guest was destroyed and started.
+        power_loss: Whether it is there after the host lost its power.
+        reason: Why, in words.
+    """
+
+    restart: bool
+    power_loss: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"what a guest writes is {'' if self.restart else 'not '}there after a restart and "
+            f"{'' if self.power_loss else 'not '}after a power loss, as {self.reason}"
+        )
+
+
+def persistence_of(device: VpmemDevice, kind: BackingKind) -> Persistence:
+    """Return what becomes of what a guest wrote to a device and flushed.
+
+    QEMU, docs/nvdimm.txt: without ``share=on`` writes stay in a private copy; persistence is guaranteed only for device
+    DAX, and for a file in a DAX file system that is mapped with MAP_SYNC, which QEMU does with ``share=on,pmem=on``
+    (util/mmap-alloc.c). What is in the page cache or in memory outlives QEMU and not the host.
+
+    Args:
+        device: The device.
+        kind: What it lies on.
+
+    Example: ``persistence_of(VpmemDevice("/dev/dax0.0", size), BackingKind.devdax).power_loss`` is True.
+    """
+    in_memory = kind in (BackingKind.memory_file, BackingKind.memfd)
+    restart, power_loss = kind is not BackingKind.memfd, not in_memory
+    if device.readonly:
+        reason = "the guest cannot write to it"
+    elif device.access is not Access.shared:
+        restart, power_loss, reason = False, False, "writes stay in QEMU's private copy, as it is not shared"
+    elif in_memory:
+        reason = "it is in memory, " + ("which is the host's" if restart else "which goes with QEMU")
+    elif kind is BackingKind.devdax:
+        reason = "writes go to the medium itself"
+    elif kind is BackingKind.dax_file and device.pmem:
+        reason = "QEMU maps the file with MAP_SYNC"
+    elif kind is BackingKind.dax_file:
+        power_loss, reason = False, "without pmem QEMU maps the file without MAP_SYNC"
+    else:
+        power_loss, reason = False, "the host's page cache holds it until the host writes it back"
+    return Persistence(restart, power_loss, reason)
+
+
+def backing_kind(transport: Transport, path: str) -> BackingKind:
+    """Return what a backing is, as the host's kernel has it.
+
+    Args:
+        transport: The way to the host.
+        path: A device-DAX node or a file.
+
+    Raises:
+        InvalidValueError: Nothing is there.
+        UnsupportedError: It is something else, or the kernel does not tell.
+    """
+    result = transport.run(["sh", "-c", _LOOK, "sh", path]).check()
+    match result.text.split():
+        case ["devdax"]:
+            return BackingKind.devdax
+        case ["file", system] if system in _IN_MEMORY:
+            return BackingKind.memory_file
+        case ["file", *_]:
+            return BackingKind.dax_file if read_file_dax(transport, path).dax else BackingKind.plain_file
+        case ["other"]:
+            raise UnsupportedError(f"{path} on {transport.name} is neither a device-DAX node nor a file.")
+        case ["absent"]:
+            raise InvalidValueError("path", path, f"one that exists on {transport.name}")
+    raise UnreadableOutputError(result, f"The host did not tell what {path} is")
