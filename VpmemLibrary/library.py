@@ -8,6 +8,7 @@ from robot.api.deco import library
 from robotlibcore import DynamicCore
 
 from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.access import AccessKeywords
 from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
@@ -132,6 +133,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 HotplugKeywords(context),
                 InsideKeywords(context),
                 GuestMemoryKeywords(context),
+                AccessKeywords(context),
                 OwnershipKeywords(context),
             ]
         )

@@ -29,6 +29,11 @@ The Guest Sees Each Device Less Its Label Area
         Run In Guest    ${GUEST}    test    -b    /dev/${region.namespaces[0].blockdev}
     END
 
+Ram And Persistent Memory Are Told Apart
+    [Documentation]    libvirt's info, XML and statistics, QEMU's monitor and the guest's kernel agree on both.
+    [Tags]    gb-04
+    Guest Memory Should Agree    ${GUEST}
+
 Devices Are Matched By A Stable Key Rather Than By Order
     [Documentation]    A pattern written through the host's namespace is found in the guest's device of that handle.
     [Tags]    gb-03

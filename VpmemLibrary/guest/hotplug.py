@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, NotFoundError, OutOfSpaceError, VpmemError
-from VpmemLibrary.guest.checks import check_backings, check_devices
+from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.xml import device_element, parse_domain, read_devices, read_room
@@ -68,9 +68,13 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
 
     if not live and not persistent:
         raise InvalidValueError("live and persistent", "False and False", "at least one of them True")
+    there = set()
     for inactive in [each for each, wanted in ((False, live), (True, persistent)) if wanted]:
-        _check_room(guest.name, guest.xml(inactive=inactive), device)
+        xml = guest.xml(inactive=inactive)
+        check_room(guest.name, xml, device)
+        there |= {each.path for each in read_devices(xml)}
     check_backings(guest.host, [device])
+    _refuse_own_backing(guest, device, sorted(there))
     guest.refuse_backings_in_use([device])
     flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)
     xml = _element_text(device)
@@ -113,8 +117,18 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
         guest.no_longer_asked_for(path)
 
 
-def _check_room(name: str, xml: str, device: VpmemDevice) -> None:
-    """Raise unless a domain has room for a device beside those that it has."""
+def check_room(name: str, xml: str, device: VpmemDevice) -> None:
+    """Raise unless a domain has room for a device beside those that it has.
+
+    Args:
+        name: Its name.
+        xml: Its XML.
+        device: The device.
+
+    Raises:
+        InvalidValueError: The device cannot be, or its backing is that of another one.
+        OutOfSpaceError: There is no memory slot, or no room below ``maxMemory``, left.
+    """
     there = read_devices(xml)
     room = read_room(xml)
     check_devices([*there, device], given=len(there), cells=room.cells or None)
@@ -129,6 +143,14 @@ def _check_room(name: str, xml: str, device: VpmemDevice) -> None:
             f"{room.memory} are taken, and {Size(max(0, room.maximum - room.memory))} are left. "
             "Define it with a larger maxMemory."
         )
+
+
+def _refuse_own_backing(guest: Guest, device: VpmemDevice, paths: Sequence[str]) -> None:
+    """Raise if a device of the guest lies on the backing, whatever it is called there."""
+    identities = backing_identities(guest.host, [device.path, *paths])
+    for path in paths:
+        if identities[path] == identities[device.path]:
+            raise InvalidValueError("path", device.path, f"another backing than {path}, which is the same")
 
 
 def _element_text(device: VpmemDevice) -> str:

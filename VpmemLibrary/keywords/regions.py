@@ -173,11 +173,12 @@ class RegionKeywords:
         )
 
     @keyword(tags=("region", "getter"))
-    def get_roomiest_region(self, at_least: Size = Size(0)) -> Region:
-        """Return the region of the current host with the largest free extent.
+    def get_roomiest_region(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
+        """Return the region of the current host, or of one of its NUMA nodes, with the largest free extent.
 
         Args:
             at_least: How much must be free in one piece, e.g. `256MiB`.
+            numa_node: The host's NUMA node that it must be on; any by default.
 
         Returns:
             The region's record.
@@ -194,7 +195,11 @@ class RegionKeywords:
             Create Namespace    ${region}    size=256MiB
         ```
         """
-        regions: tuple[Region, ...] = self.get_regions()
+        listed: tuple[Region, ...] = self.get_regions()
+        regions = [region for region in listed if numa_node in (None, region.numa_node)]
+        if listed and not regions:
+            nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
+            raise UnsupportedError(f"No region of {self._context.host.alias} is on NUMA node {numa_node}: {nodes}.")
         best = max(regions, key=lambda region: region.free_extent, default=None)
         if best is None:
             raise UnsupportedError(

@@ -1,0 +1,64 @@
+*** Settings ***
+Documentation     What a guest's QEMU may reach on its host, and that no device is another guest's as well.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Boot A Guest Beside Another Namespace
+Suite Teardown    Give The Host Back
+
+
+*** Test Cases ***
+A Guest Reaches Its Own Device And No Other
+    [Documentation]    Tried as the guest's QEMU, with its user, profile, control group and mount namespace.
+    [Tags]    sc-01
+    ${confinement} =    Get Guest Confinement    ${GUEST}
+    Skip If    not $confinement.profile
+    ...    The host confines guests by no AppArmor profile: turn AppArmor on to have this tried.
+    Should Be True    ${confinement.enforced}
+    Should Not Be Equal As Integers    ${confinement.user}    0
+    Guest Should Reach Only Its Own Devices    ${GUEST}
+
+The Profile Of A Guest Names Its Device And No Other
+    [Documentation]    What libvirt wrote for the kernel has the one device of this guest.
+    [Tags]    sc-01
+    ${confinement} =    Get Guest Confinement    ${GUEST}
+    Skip If    not $confinement.profile
+    ...    The host confines guests by no AppArmor profile: turn AppArmor on to have this tried.
+    ${rules} =    Run On Host    cat    /etc/apparmor.d/libvirt/${confinement.profile}.files
+    Should Contain    ${rules.text}    "${NAMESPACE.device}" rw
+    Should Not Contain    ${rules.text}    "${NEIGHBOUR.device}"
+
+A Device Of A Running Guest Is Refused To Another
+    [Documentation]    Neither by its path nor by a link to it; no guest comes of it.
+    [Tags]    sc-02
+    Run Keyword And Expect Error    *no running guest has*    Define Guest    vpmem=${NAMESPACE}    name=intruder
+    Run On Host    ln    -s    ${NAMESPACE.device}    /run/vpmem-by-another-name
+    ${link} =    New Vpmem Device    /run/vpmem-by-another-name    size=${NAMESPACE.size}
+    Run Keyword And Expect Error    *no running guest has*as ${NAMESPACE.device}*
+    ...    Define Guest    vpmem=${link}    name=intruder
+    ${guests} =    Get Guests
+    Should Not Contain    ${guests}    intruder
+    [Teardown]    Run On Host    rm    -f    /run/vpmem-by-another-name
+
+A Device Is Refused When A Guest That Was Defined Before Starts
+    [Documentation]    The other guest took the device after this one was defined.
+    [Tags]    sc-02
+    ${waiting} =    Define Guest    vpmem=${NEIGHBOUR}
+    Attach Vpmem Device    ${GUEST}    ${NEIGHBOUR}    persistent=False
+    Run Keyword And Expect Error    *no running guest has*    Start Guest    ${waiting}
+    Get Guest State    ${waiting}    ==    shut off
+    Undefine Guest    ${waiting}
+
+Two Guests Share A Device When It Is Asked For In Words
+    [Documentation]    What one writes the other reads.
+    [Tags]    sc-02
+    ${second} =    Start New Guest    vpmem=${NAMESPACE}    share_backing=True
+    Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=for both    length=4MiB
+    Guest Pattern Should Be Intact    ${second}    seed=for both    length=4MiB
+    Destroy Guest    ${second}
+
+
+*** Keywords ***
+Boot A Guest Beside Another Namespace
+    [Documentation]    A guest on one namespace; the namespace beside it is nobody's.
+    Boot A Guest On One Namespace    64MiB

@@ -1,0 +1,54 @@
+*** Settings ***
+Documentation     NUMA nodes: the namespace's on the host, and the device's in the guest.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Boot A Guest With A Device On The Second Node
+Suite Teardown    Give The Host Back
+
+
+*** Test Cases ***
+A Device Lies On The Node Asked For
+    [Documentation]    The host's region, libvirt's XML, QEMU and the guest's kernel name the same node.
+    [Tags]    nu-01
+    Should Be Equal As Integers    ${NAMESPACE.numa_node}    1
+    ${node} =    Run On Host    cat    /sys/bus/nd/devices/${NAMESPACE.region}/numa_node
+    Should Be Equal As Integers    ${node.text}    1
+    ${devices} =    Get Guest Devices    ${GUEST}
+    Should Be Equal As Integers    ${devices[0].node}    1
+    ${regions} =    Get Guest Regions    ${GUEST}
+    Should Be Equal As Integers    ${regions[0].numa_node}    1
+    All Views Should Agree    ${GUEST}
+
+A Node That The Guest Has Not Is Refused
+    [Documentation]    The message has the nodes that there are, and no guest is left.
+    [Tags]    nu-02
+    ${device} =    New Vpmem Device    ${OTHER}    node=2
+    Run Keyword And Expect Error    *node of ${OTHER.device} 2 cannot be used*0 to 1*
+    ...    Define Guest    vpmem=${device}    numa_cells=2    name=beyond
+    Run Keyword And Expect Error    *node of ${OTHER.device} 2 cannot be used*0 to 1*
+    ...    Attach Vpmem Device    ${GUEST}    ${device}
+    ${guests} =    Get Guests
+    Should Not Contain    ${guests}    beyond
+    All Views Should Agree    ${GUEST}
+
+
+*** Keywords ***
+Boot A Guest With A Device On The Second Node
+    [Documentation]    A guest with two NUMA nodes, whose device lies on a namespace of the host's second node.
+    Take A Host
+    ${region} =    Get A Region Of The Second Node
+    ${namespace} =    Create Devdax Namespace    64MiB    far    region=${region}
+    ${other} =    Create Devdax Namespace    64MiB    other
+    ${device} =    New Vpmem Device    ${namespace}    node=1
+    ${guest} =    Start New Guest    vpmem=${device}    numa_cells=2
+    VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
+    VAR    ${OTHER} =    ${other}    scope=SUITE
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
+
+Get A Region Of The Second Node
+    [Documentation]    Returns one with room, or skips the suite on a host that has one node only.
+    ${facts} =    Get Host Facts
+    Skip If    len($facts.numa_nodes) < 2    The host has one NUMA node: take one with a region on node 1.
+    ${region} =    Get Roomiest Region    at_least=64MiB    numa_node=1
+    RETURN    ${region}
