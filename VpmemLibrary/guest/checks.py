@@ -12,18 +12,21 @@ from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.sizes import KiB, Size
 
 # What each path is, a line each: c(haracter), b(lock), f(ile) or nothing; how many bytes it has; the alignment that a
-# devdax node wants; and what makes it itself whatever it is called: its device number, or file system and inode.
+# devdax node wants; what makes it itself whatever it is called: its device number, or file system and inode; and, of a
+# file, how many bytes of it are allocated.
 _LOOK = r"""
 for path in "$@"; do
     if [ -c "$path" ]; then
         number=$(stat -L -c '%t:%T' -- "$path")
         sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
         size=$(cat "$sys/size" 2>/dev/null) align=$(cat "$sys/align" "$sys/device/align" 2>/dev/null | head -n 1)
-        printf 'c %s %s %s\n' "${size:-0}" "${align:-0}" "char:$number"
+        printf 'c %s %s %s 0\n' "${size:-0}" "${align:-0}" "char:$number"
     elif [ -b "$path" ]; then
-        printf 'b %s 0 %s\n' "$(blockdev --getsize64 "$path")" "$(stat -L -c 'block:%t:%T' -- "$path")"
-    elif [ -f "$path" ]; then printf 'f %s\n' "$(stat -L -c '%s 0 file:%d:%i' -- "$path")"
-    else printf -- '- 0 0 -\n'
+        printf 'b %s 0 %s 0\n' "$(blockdev --getsize64 "$path")" "$(stat -L -c 'block:%t:%T' -- "$path")"
+    elif [ -f "$path" ]; then
+        blocks=$(stat -L -c %b -- "$path") unit=$(stat -L -c %B -- "$path")
+        printf 'f %s %s\n' "$(stat -L -c '%s 0 file:%d:%i' -- "$path")" "$((blocks * unit))"
+    else printf -- '- 0 0 - 0\n'
     fi
 done
 """
@@ -35,6 +38,7 @@ class _Backing:
     size: Size
     align: Size
     identity: str
+    allocated: Size
 
 
 def check_device(device: VpmemDevice, *, unshared: bool = False) -> None:
@@ -100,30 +104,51 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
 
     Raises:
         InvalidValueError: Names the path and what is there: nothing, fewer bytes, a coarser alignment, device DAX that
-            is not shared, or another device's backing under a second name.
+            is not shared, a sparse file that QEMU would allocate as a whole, or another device's backing under a
+            second name.
     """
     wanted = list(devices)
     seen: dict[str, str] = {}
     for device, backing in zip(wanted, _look(transport, [device.path for device in wanted]), strict=True):
         if backing.kind == "-":
             raise InvalidValueError("path", device.path, f"a device node or file that is on {transport.name}")
-        if backing.size < device.size:
-            raise InvalidValueError(
-                f"size of {device.path}", str(device.size), f"at most what the backing has, {backing.size}"
-            )
-        # QEMU, system/physmem.c: "backing store align is larger than 'align' option"
-        if (device.align or Size(4 * KiB)) < backing.align:
-            raise InvalidValueError(
-                f"align of {device.path}", str(device.align or "none"), f"that of the backing, {backing.align}"
-            )
-        # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
-        if backing.kind == "c" and device.access is not Access.shared:
-            raise InvalidValueError(
-                f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
-            )
+        _check_backing(device, backing)
         if other := seen.get(backing.identity):
             raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")
         seen[backing.identity] = device.path
+
+
+def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
+    """Raise unless a backing can carry a device."""
+    virtio = device.model is VpmemModel.virtio_pmem
+    if backing.size < device.size:
+        raise InvalidValueError(
+            f"size of {device.path}", str(device.size), f"at most what the backing has, {backing.size}"
+        )
+    if virtio and backing.align > 4 * KiB:
+        raise InvalidValueError(
+            f"align of {device.path}",
+            str(backing.align),
+            "a file or a block device, such as an fsdax namespace: libvirt gives a virtio-pmem device no alignment",
+        )
+    # QEMU, system/physmem.c: "backing store align is larger than 'align' option"
+    if (device.align or Size(4 * KiB)) < backing.align:
+        raise InvalidValueError(
+            f"align of {device.path}", str(device.align or "none"), f"that of the backing, {backing.align}"
+        )
+    # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
+    if backing.kind == "c" and device.access is not Access.shared:
+        raise InvalidValueError(
+            f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
+        )
+    # libvirt, qemu_command.c: all but what is persistent memory is preallocated
+    if backing.kind == "f" and backing.allocated < device.size and not virtio and not device.pmem:
+        raise InvalidValueError(
+            f"path of {device.model} device",
+            device.path,
+            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {device.path}): of this one "
+            f"{backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
+        )
 
 
 def backing_identities(transport: Transport, paths: Sequence[str]) -> dict[str, str]:
@@ -137,9 +162,12 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
         return []
     result = transport.run(["sh", "-c", _LOOK, "sh", *paths]).check()
     lines = [line.split() for line in result.text.splitlines()]
-    if len(lines) != len(paths) or any(len(line) != 4 for line in lines):
+    if len(lines) != len(paths) or any(len(line) != 5 for line in lines):
         raise UnreadableOutputError(result, "The host did not tell what each backing is")
-    return [_Backing(kind, Size(int(size)), Size(int(align)), identity) for kind, size, align, identity in lines]
+    return [
+        _Backing(kind, Size(int(size)), Size(int(align)), identity, Size(int(allocated)))
+        for kind, size, align, identity, allocated in lines
+    ]
 
 
 def _check_nvdimm(device: VpmemDevice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def test_an_absent_backing_is_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"absent.*a device node or file"):
         check_backings(LocalTransport(), [replace(GOOD, path=str(path))])
     assert not path.exists()
+
+
+def test_a_sparse_file_that_would_be_allocated_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(64 * MiB)
+    device = replace(GOOD, path=str(path), size=Size(64 * MiB), pmem=False)
+    with pytest.raises(InvalidValueError, match=r"fallocate -l 67108864 .*sparse.*0B of 64MiB are"):
+        check_backings(LocalTransport(), [device])
+    assert path.stat().st_blocks == 0
+    check_backings(LocalTransport(), [replace(device, pmem=True)])
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 64 * MiB)
+    check_backings(LocalTransport(), [device])
 
 
 def test_a_backing_that_is_too_small_is_refused(tmp_path: Path) -> None:
