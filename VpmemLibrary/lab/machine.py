@@ -32,7 +32,7 @@ MEMORY = Size(4 * GiB)
 _NODES = (Size(MEMORY - 256 * MiB), Size(256 * MiB))
 """How it is dealt out to NUMA nodes: the second has too little for anything but to be there, with an NVDIMM."""
 
-_NODE_OF_NVDIMM = (0, 0, 0, 1)
+_NODE_OF_NVDIMM = (0, 0, 1, 0)
 
 NVDIMMS = 4
 """How many NVDIMMs a lab host has."""
