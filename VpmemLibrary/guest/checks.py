@@ -142,7 +142,8 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
             f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
         )
     # libvirt, qemu_command.c: all but what is persistent memory is preallocated
-    if backing.kind == "f" and backing.allocated < device.size and not virtio and not device.pmem:
+    preallocated = not (virtio or device.pmem) and device.access is Access.shared
+    if backing.kind == "f" and backing.allocated < device.size and preallocated:
         raise InvalidValueError(
             f"path of {device.model} device",
             device.path,
