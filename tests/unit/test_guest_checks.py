@@ -89,7 +89,7 @@ def test_a_backing_that_is_too_small_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("access", [Access.private, None])
 def test_device_dax_that_is_not_shared_is_refused_and_a_file_is_taken(access: Access | None) -> None:
     device = replace(GOOD, access=access)
-    node = RecordedHost({"blockdev": left(0, f"c {int(GOOD.size)} 2097152 char:fc:0\n")})
+    node = RecordedHost({"blockdev": left(0, f"c {int(GOOD.size)} 2097152 char:fc:0 0\n")})
     with pytest.raises(InvalidValueError, match="shared: device DAX cannot be mapped otherwise"):
         check_backings(node, [device])
-    check_backings(RecordedHost({"blockdev": left(0, f"f {int(GOOD.size)} 0 file:1:2\n")}), [device])
+    check_backings(RecordedHost({"blockdev": left(0, f"f {int(GOOD.size)} 0 file:1:2 {int(GOOD.size)}\n")}), [device])
