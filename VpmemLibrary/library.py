@@ -22,6 +22,7 @@ from VpmemLibrary.keywords.health import HealthKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
 from VpmemLibrary.keywords.hotplug import HotplugKeywords
+from VpmemLibrary.keywords.identity import IdentityKeywords
 from VpmemLibrary.keywords.info_blocks import InfoBlockKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
 from VpmemLibrary.keywords.labels import LabelKeywords
@@ -132,6 +133,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 GuestXmlKeywords(context),
                 HotplugKeywords(context),
                 InsideKeywords(context),
+                IdentityKeywords(context),
                 GuestMemoryKeywords(context),
                 AccessKeywords(context),
                 OwnershipKeywords(context),

@@ -1,0 +1,66 @@
+"""What makes a guest's device itself, wherever its backing goes: the bytes of its label area, and what they mean."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from VpmemLibrary.agreement import Agreement
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.prediction import label_area_offset
+from VpmemLibrary.host.label_area import LabelArea, decode_label_area
+from VpmemLibrary.model import Region
+
+_ABSENT = "(no such namespace)"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """Who a device is, by its label area alone; nothing in it depends on a guest, a slot or a device node.
+
+    Args:
+        checksum: The SHA-256 of its label area.
+        labels: The UUID and the name in each label, sorted.
+    """
+
+    checksum: str
+    labels: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name or '(no name)'} {uuid}" for uuid, name in self.labels)
+        return f"{names or 'no labels'}; label area {self.checksum[:12]}"
+
+
+def read_label_area(host: ContentStore, device: VpmemDevice) -> tuple[DeviceIdentity, LabelArea]:
+    """Return who a device is and its label area, read by the host from the end of the backing; no guest is asked.
+
+    Args:
+        host: The bytes of the host.
+        device: The device.
+
+    Raises:
+        InvalidValueError: It has no label area.
+    """
+    data = host.read(device.path, label_area_offset(device), device.label_size or 0)
+    area = decode_label_area(data, f"label area of {device.path}")
+    labels = tuple(sorted((label.uuid, label.name) for label in area.labels))
+    return DeviceIdentity(hashlib.sha256(data).hexdigest(), labels), area
+
+
+def compare_labels(area: LabelArea, region: Region) -> Agreement:
+    """Return what the host reads in a label area beside the namespaces that the guest's kernel makes of it.
+
+    Args:
+        area: The label area as the host reads it.
+        region: The region in the guest.
+    """
+    read = {label.uuid: label.name for label in area.labels}
+    listed = {namespace.label_uuid: namespace.name for namespace in region.namespaces if namespace.label_uuid}
+    return Agreement(
+        f"{area.dimm} and {region.dev}",
+        {
+            "host's bytes": {uuid: read.get(uuid, _ABSENT) for uuid in {**read, **listed}},
+            "guest's kernel": {uuid: listed.get(uuid, _ABSENT) for uuid in {**read, **listed}},
+        },
+    )

@@ -1,0 +1,157 @@
+*** Settings ***
+Documentation     A guest's device stays itself, whatever happens around it: labels, the namespace in it, and bytes.
+...
+...               A guest makes a namespace in its device and writes to it. Each test does something to the guest, to
+...               libvirt or to the host, and then looks the device over from both sides; they follow one another.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Make A Namespace In A Guest
+Suite Teardown    Give The Host Back
+Test Teardown     Be On The Host
+
+Test Tags         ps-08
+
+
+*** Variables ***
+${SEED}          written in the guest's own namespace
+${LENGTH}        8MiB
+# With a label area of 128KiB it leaves a region of 64MiB, which namespaces of every mode can be cut from.
+${SIZE}          66MiB
+${LABEL_SIZE}    128KiB
+
+
+*** Test Cases ***
+The Host Reads The Guest's Labels
+    [Documentation]    What the host decodes at the end of its namespace is what the guest's kernel has.
+    [Tags]    ps-07
+    Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
+    The Device Should Be Itself
+
+After A Guest Reboot
+    [Documentation]    Another boot of the guest's kernel.
+    [Tags]    ps-01
+    ${before} =    Get Guest Boot Id    ${GUEST}
+    Reboot Guest    ${GUEST}
+    Get Guest Boot Id    ${GUEST}    !=    ${before}
+    The Device Should Be Itself
+
+After A Managed Save And Restore
+    [Documentation]    Another QEMU that goes on with the same boot of the guest's kernel.
+    [Tags]    ps-03    sv-01
+    ${boot} =    Get Guest Boot Id    ${GUEST}
+    ${process} =    Get Guest Process    ${GUEST}
+    Save Guest    ${GUEST}
+    Get Guest State    ${GUEST}    ==    shut off
+    Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=${SEED}    length=${LENGTH}
+    Start Guest    ${GUEST}
+    Get Guest Process    ${GUEST}    !=    ${process}
+    Get Guest Boot Id    ${GUEST}    ==    ${boot}
+    The Device Should Be Itself
+
+After Libvirt's Daemon Was Restarted
+    [Documentation]    The daemon is another process, the guest's QEMU and boot are the same.
+    [Tags]    ps-04
+    ${process} =    Get Guest Process    ${GUEST}
+    ${boot} =    Get Guest Boot Id    ${GUEST}
+    ${daemon} =    Run On Host    pidof    libvirtd
+    Run On Host    systemctl    restart    libvirtd.service
+    ${another} =    Run On Host    pidof    libvirtd
+    Should Not Be Equal    ${another.text}    ${daemon.text}
+    Get Guest Process    ${GUEST}    ==    ${process}
+    Get Guest Boot Id    ${GUEST}    ==    ${boot}
+    The Device Should Be Itself
+
+Under Another Name
+    [Documentation]    The guest is undefined and another one defined on the same namespace.
+    [Tags]    ps-06
+    Destroy Guest    ${GUEST}
+    Undefine Guest    ${GUEST}
+    Start Another Guest    ${NAMESPACE}
+    The Device Should Be Itself
+
+In Another Slot Of Another Guest
+    [Documentation]    The backing is moved to a guest that has another device before it, and is recognised there.
+    [Tags]    ps-09
+    Destroy Guest    ${GUEST}
+    Start Another Guest    ${NEIGHBOUR}    ${NAMESPACE}
+    ${device} =    Get Guest Device    ${GUEST}    backing=${NAMESPACE}
+    Should Be Equal As Integers    ${device.slot}    1
+    The Device Should Be Itself
+
+After The Host Rebooted
+    [Documentation]    The namespace is found by its UUID, whatever its device node is called now.
+    [Tags]    ps-05
+    ${entry} =    Get Host Entry    ${HOSTS}    ${OUTSIDE}
+    Skip If    not $entry.may_reboot
+    ...    ${entry.name} may not be rebooted: say host_may_reboot = yes in its section of the hosts file.
+    Stop Guest    ${GUEST}
+    ${before} =    Get Host Boot Id
+    Reboot Host
+    ${after} =    Get Host Boot Id
+    Should Not Be Equal    ${after}    ${before}
+    ${found} =    Get Namespace    ${NAMESPACE.label_uuid}
+    Start Another Guest    ${found}
+    The Device Should Be Itself
+
+
+*** Keywords ***
+Make A Namespace In A Guest
+    [Documentation]    Two namespaces on the host; a guest on the first one, and in it a namespace with a pattern.
+    Take A Host
+    ${aliases} =    Get Open Hosts
+    VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
+    Make Two Namespaces
+    Start Another Guest    ${NAMESPACE}
+    Make The Inner Namespace
+    ${identity} =    Get Device Identity    ${GUEST}    ${NAMESPACE}
+    VAR    ${IDENTITY} =    ${identity}    scope=SUITE
+
+Make Two Namespaces
+    [Documentation]    One with zeros, so that it tells of no earlier guest, and one with a pattern.
+    ${namespace} =    Create Devdax Namespace    72MiB    kept
+    ${neighbour} =    Create Devdax Namespace    72MiB    neighbour    region=${namespace.region}
+    Wipe Content    ${namespace}
+    Write Pattern    ${neighbour}    seed=the neighbour    length=${LENGTH}
+    VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
+    VAR    ${NEIGHBOUR} =    ${neighbour}    scope=SUITE
+
+Start Another Guest
+    [Documentation]    Starts a guest that has a device with a small label area on each namespace, in that order.
+    [Arguments]    @{namespaces}
+    VAR    @{devices} =    @{EMPTY}
+    FOR    ${namespace}    IN    @{namespaces}
+        ${device} =    New Vpmem Device    ${namespace}    size=${SIZE}    label_size=${LABEL_SIZE}
+        VAR    @{devices} =    @{devices}    ${device}
+    END
+    ${guest} =    Start New Guest    vpmem=${devices}
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
+
+Make The Inner Namespace
+    [Documentation]    Labels, a raw namespace that has the whole region, and a pattern in it.
+    Open Guest As Host    ${GUEST}    alias=inside
+    ${regions} =    Get Regions
+    Initialize Labels    ${regions}[0]
+    ${made} =    Create Namespace    ${regions}[0]    mode=raw    size=64MiB    name=inner
+    Write Pattern    ${made}    seed=${SEED}    length=${LENGTH}
+    VAR    ${INNER} =    ${made}    scope=SUITE
+    Be On The Host
+
+The Device Should Be Itself
+    [Documentation]    Its identity, the namespace in it and its bytes as they were made, read by host and guest.
+    ${now} =    Get Device Identity    ${GUEST}    ${NAMESPACE}
+    Should Be Equal    ${now}    ${IDENTITY}
+    Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
+    Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=${SEED}    length=${LENGTH}
+    Pattern Should Be Intact    ${NEIGHBOUR}    seed=the neighbour    length=${LENGTH}
+    Open Guest As Host    ${GUEST}    alias=inside
+    ${found} =    Get Namespace    ${INNER.label_uuid}
+    Should Be Equal    ${{$found.name, $found.mode, $found.size}}    ${{$INNER.name, $INNER.mode, $INNER.size}}
+    Pattern Should Be Intact    ${found}    seed=${SEED}    length=${LENGTH}
+    Be On The Host
+
+Be On The Host
+    [Documentation]    Ends the look into the guest, if there is one.
+    ${aliases} =    Get Open Hosts
+    IF    'inside' in $aliases    Close Host    inside
+    Switch Host    ${OUTSIDE}
