@@ -2,6 +2,7 @@
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
 #   make test                          linters, types, unit tests, and the integration tests on the lab
+#   make scenarios                     README's table of scenarios, from the last run's results
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -14,7 +15,7 @@ PYTEST_OPTIONS ?=
 export HOSTS PROCESSES SUITES ROBOT_OPTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup acceptance test lint unit integration bench soak docs clean
+.PHONY: help setup acceptance test lint unit integration bench soak scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -45,6 +46,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m VpmemLibrary.lab.soak
+
+scenarios: setup
+	$(BIN)/python scripts/scenario_table
 
 docs: setup
 	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ KEYWORD = re.compile(r"`((?:[A-Z][A-Za-z]*)(?: [A-Z][A-Za-z]*)+)`(?! of)")
 def test_every_keyword_that_a_document_names_is_there(document: Path) -> None:
     there = {name.replace("_", " ").title() for name in VpmemLibrary().get_keyword_names()}
     assert [name for name in KEYWORD.findall(document.read_text()) if name not in there] == []
+
+
+def test_every_scenario_that_a_suite_is_tagged_with_is_in_the_catalogue() -> None:
+    catalogue = tomllib.loads((ROOT / "docs" / "scenarios.toml").read_text())
+    known = {tag for group in catalogue.values() for tag in group}
+    tagged = {
+        tag
+        for suite in sorted((ROOT / "suites").rglob("*.robot"))
+        for line in re.findall(r"(?:\[Tags\]|^Test Tags) +(.*)", suite.read_text(), re.MULTILINE)
+        for tag in re.findall(r"\b[a-z]{2}-[0-9]{2}\b", line)
+    }
+    assert tagged
+    assert tagged - known == set()
 
 
 def test_every_method_of_avocados_pmem_has_a_keyword() -> None:
