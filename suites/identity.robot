@@ -109,8 +109,8 @@ Make A Namespace In A Guest
 
 Make Two Namespaces
     [Documentation]    One with zeros, so that it tells of no earlier guest, and one with a pattern.
-    ${namespace} =    Create Devdax Namespace    72MiB    kept
-    ${neighbour} =    Create Devdax Namespace    72MiB    neighbour    region=${namespace.region}
+    ${namespace} =    Create Devdax Namespace    80MiB    kept
+    ${neighbour} =    Create Devdax Namespace    80MiB    neighbour    region=${namespace.region}
     Wipe Content    ${namespace}
     Write Pattern    ${neighbour}    seed=the neighbour    length=${LENGTH}
     VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE

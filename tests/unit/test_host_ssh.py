@@ -145,7 +145,8 @@ class Server:
         self.known_hosts = directory / "known_hosts"
         self.transports: list[paramiko.Transport] = []
         self.know(self.host_key)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._serve, daemon=True)
+        self._acceptor.start()
 
     def know(self, key: paramiko.PKey) -> None:
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {key.get_name()} {key.get_base64()}\n")
@@ -166,6 +167,8 @@ class Server:
             transport.close()
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread: it would serve a later server
+        self._acceptor.join()
         self._socket.close()
         self.break_connections()
 
