@@ -50,7 +50,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     A host is opened once, by [Open Host], [Open Local Host] or [Open Host From File], and has an alias. Keywords act
     on the current host, which [Switch Host] changes. There is one SSH connection a host and it is kept. Host keys are
-    checked: an unknown or changed key is refused.
+    checked: an unknown or changed key is refused. A guest is a host too: [Open Guest As Host] opens a running one, and
+    the same keywords then work on what its kernel has.
 
     ```robotframework
     *** Settings ***

@@ -65,6 +65,41 @@ Namespaces Are There After The Guest Rebooted
         Pattern Should Be Intact    ${found}    seed=${namespace.name}    length=4MiB
     END
 
+Namespaces Are Changed In The Guest As On A Host
+    [Documentation]    Renamed, given another mode, disabled and enabled; the sector metadata and the room are sound.
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=64MiB    name=before
+    Rename Namespace    ${namespace}    after
+    ${namespace} =    Reconfigure Namespace    ${namespace}    mode=fsdax
+    Get Namespace Name    ${namespace}    ==    after
+    Disable Namespace    ${namespace}
+    Run On Host    test    -e    ${namespace.device}    expected_status=1
+    Enable Namespace    ${namespace}
+    Namespace Views Should Agree    ${namespace}
+    Check Namespace    of-sector
+    Region Room Views Should Agree    ${REGION}
+    [Teardown]    Destroy Namespace    ${namespace}
+
+Namespaces Come Back With Labels From A File In The Guest
+    [Documentation]    The file goes out of the guest and into it again through its agent.
+    Save Labels    ${REGION}    ${OUTPUT_DIR}/guest.labels
+    Zero Labels    ${REGION}
+    ${listed} =    Run On Host    ndctl    list    --namespaces
+    Should Be Empty    ${listed.text}
+    Restore Labels    ${REGION}    ${OUTPUT_DIR}/guest.labels
+    FOR    ${namespace}    IN    @{MADE}
+        Namespace Should Exist    ${namespace.label_uuid}
+        Pattern Should Be Intact    ${namespace}    seed=${namespace.name}    length=4MiB
+    END
+
+The Facts Of A Guest Are Its Own
+    [Documentation]    Its kernel's and tools', and a preflight that misses what a guest has not.
+    ${facts} =    Get Host Facts
+    ${kernel} =    Run On Host    uname    -r
+    Should Be Equal    ${facts.kernel}    ${kernel.text.strip()}
+    Length Should Be    ${facts.regions}    1
+    Kernel Modules Should Be Loaded
+    Run Keyword And Expect Error    *libvirt*    Host Should Support Vpmem
+
 What Needs Libvirt Is Refused In A Guest
     [Documentation]    A guest of the guest cannot be; the guest itself is still looked into.
     Run Keyword And Expect Error    *inside is guest ${GUEST}, opened as a host: no libvirt*    Start New Guest

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.inventory.mount_ownership import unmount_of
 from VpmemLibrary.inventory.ownership import RunMark, is_marked, run_of
 from VpmemLibrary.model import Namespace
 
@@ -54,7 +55,7 @@ def leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, ...]:
 
 
 def clean_up_leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, ...]:
-    """Destroy what dead runs left on a host, and return what it was. Never done unless asked for.
+    """Unmount and destroy what dead runs left on a host, and return its namespaces. Never done unless asked for.
 
     Args:
         host: The host.
@@ -64,6 +65,7 @@ def clean_up_leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, .
         BusyError: One is in use.
         CommandError: ndctl failed.
     """
+    unmount_of(host, lambda maker: maker not in alive)
     return _destroy_all(host, leftovers(host, alive))
 
 

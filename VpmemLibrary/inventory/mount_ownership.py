@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from VpmemLibrary.errors import ForeignError, VpmemError
 from VpmemLibrary.host.host import Host
@@ -63,9 +63,18 @@ def unmount(host: Host, mount: Mount) -> Mount:
 
 
 def unmount_owned(host: Host, run: RunMark) -> tuple[Mount, ...]:
-    """Unmount everything on a host that is a run's own, the last mounted first, and return what it was.
+    """Unmount everything on a host that is a run's own, and return what it was; see `unmount_of`."""
+    return unmount_of(host, lambda maker: maker == run.run_id)
+
+
+def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
+    """Unmount everything on a host that certain runs made, the last mounted first, and return what it was.
 
     All of it is tried; the first failure is raised afterwards.
+
+    Args:
+        host: The host.
+        wanted: Tells of a run's id whether its mounts are meant; what no run made is never unmounted.
 
     Raises:
         BusyError: Something is in use.
@@ -73,7 +82,8 @@ def unmount_owned(host: Host, run: RunMark) -> tuple[Mount, ...]:
     namespaces = host.ndctl.inventory().namespaces
     unmounted, failures = [], []
     for mount in reversed(host.mounts.all()):
-        if mount_run(mount, namespaces) != run.run_id:
+        maker = mount_run(mount, namespaces)
+        if not maker or not wanted(maker):
             continue
         try:
             unmounted.append(unmount(host, mount))

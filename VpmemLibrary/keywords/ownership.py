@@ -53,11 +53,13 @@ class OwnershipKeywords:
         """
         opened = self._context.current
         removed = [f"guest {name}" for name in self._context.remove_guests()]
-        removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
-        removed += [
-            f"namespace {namespace.name or namespace.dev} ({namespace.uuid})"
-            for namespace in clean_up(opened.host, self._context.run)
-        ]
+        try:
+            removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
+        finally:  # what is not mounted goes all the same
+            removed += [
+                f"namespace {namespace.name or namespace.dev} ({namespace.uuid})"
+                for namespace in clean_up(opened.host, self._context.run)
+            ]
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
     @keyword(tags=("ownership",))

@@ -25,6 +25,7 @@ from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount, Mounts, decode_mounts
 from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.cleanup import clean_up_leftovers
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.mount_ownership import (
     is_made,
@@ -361,3 +362,19 @@ def test_a_mount_that_leaked_or_went_is_reported() -> None:
     after = HostState.of(inventory, mounts=[mounted(), replace(mounted(), mount_point="/", node="vda1")])
     assert before.difference(after) == ("leaked: mount of /dev/pmem0 at /run/a mount point (ext4)",)
     assert after.difference(before) == ("gone: mount of /dev/pmem0 at /run/a mount point (ext4)",)
+
+
+def test_mounts_of_dead_runs_go_and_those_of_living_ones_and_of_no_run_stay() -> None:
+    dead = replace(mounted(), mount_point=new_mount_point(OTHER), node="pmem1", device="259:1")
+    mine = replace(mounted(), mount_point=new_mount_point(MINE), node="pmem2", device="259:2")
+    everything = table(dead, mine, mounted())
+    host = RecordedHost(
+        {
+            "ndctl list": left(0),
+            "mountinfo": [everything, everything, table(mine, mounted())],
+            "umount": left(0),
+            "rmdir": left(0),
+        }
+    )
+    assert clean_up_leftovers(Host("recorded", host), {MINE.run_id}) == ()
+    assert [argv for argv in host.asked if argv[0] == "umount"] == [("umount", dead.mount_point)]
