@@ -106,7 +106,7 @@ Memory On Memfd Is Gone With Its QEMU
     [Documentation]    libvirt gives memfd to RAM alone: a device always lies on a path. A file in that RAM is gone.
     [Tags]    gd-03
     ${process} =    Get Guest Process    ${GUEST}
-    ${argv} =    Run On Host    cat    /proc/${process}/cmdline
+    ${argv} =    Run On Host    sh    -c    tr '\\000' ' ' <"/proc/$1/cmdline"    sh    ${process}
     Should Contain    ${argv.text}    "qom-type":"memory-backend-memfd"
     Should Contain X Times    ${argv.text}    "qom-type":"memory-backend-file"    ${{len($DEVICES)}}
     Run In Guest    ${GUEST}    test    -e    /run/written-before    expected_status=1

@@ -150,7 +150,7 @@ Boot A Guest With Both Kinds Of Device
     ${nvdimm} =    New Vpmem Device    ${backing}    size=386MiB    label_size=128KiB
     ${file} =    Run On Host    mktemp    --tmpdir\=/var/tmp    vpmem-XXXXXX
     VAR    ${FILE} =    ${file.text.strip()}    scope=SUITE
-    Run On Host    truncate    -s    64M    ${FILE}
+    Run On Host    fallocate    -l    64MiB    ${FILE}
     ${virtio} =    New Vpmem Device    ${FILE}    model=virtio_pmem    size=64MiB
     ${guest} =    Start New Guest    vpmem=${{[$nvdimm, $virtio]}}
     VAR    ${GUEST} =    ${guest}    scope=SUITE
@@ -171,10 +171,7 @@ Unmount What Is Mounted
     [Documentation]    Unmounts what a test left mounted, on the host and in the guest.
     FOR    ${alias}    IN    inside    ${OUTSIDE}
         Switch Host    ${alias}
-        ${mounts} =    Get Mounts
-        FOR    ${mount}    IN    @{mounts}
-            IF    'pmem' in $mount.node    Unmount File System    ${mount}
-        END
+        Unmount Own File Systems
     END
 
 File System Should Be Dax And Keep A File

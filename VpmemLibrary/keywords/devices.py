@@ -120,7 +120,7 @@ class DeviceKeywords:
         """
         path = _path_of(self._context, backing)
         kind = backing_kind(self._context.host.transport, path)
-        return assert_text(kind, assertion_operator, expected, f"Kind of {path}", message)
+        return assert_text(str(kind), assertion_operator, expected, f"Kind of {path}", message)
 
     @keyword(tags=("prediction",))
     def get_predicted_persistence(self, device: VpmemDevice) -> Persistence:

@@ -11,7 +11,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystem, FileSystemType, make_file_system, read_file_system
 from VpmemLibrary.host.mounts import DaxOption, Mount
-from VpmemLibrary.inventory.mount_ownership import new_mount_point, require_own_mount, unmount
+from VpmemLibrary.inventory.mount_ownership import new_mount_point, require_own_mount, unmount, unmount_owned
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_table
@@ -191,6 +191,25 @@ class FileSystemKeywords:
         if not foreign:
             require_own_mount(self._context.run, found, host.ndctl.inventory().namespaces)
         logger.info(f"Unmounted {unmount(host, found)}.")
+
+    @keyword(tags=("filesystem", "destructive"))
+    def unmount_own_file_systems(self) -> None:
+        """Unmount everything on the current host that is this run's own, the last mounted first; nothing else.
+
+        Its own are the mounts of namespaces that it made, and those at mount points that it made.
+
+        Raises:
+            BusyError: Something is in use; the message says by whom. The others are unmounted.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Test Teardown    Unmount Own File Systems
+        ```
+        """
+        unmounted = unmount_owned(self._context.host, self._context.run)
+        logger.info(f"Unmounted {', '.join(map(str, unmounted)) or 'nothing'}.")
 
     @keyword(tags=("filesystem", "getter"))
     def get_mounts(self) -> tuple[Mount, ...]:
