@@ -9,6 +9,7 @@ from robotlibcore import DynamicCore
 
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.access import AccessKeywords
+from VpmemLibrary.keywords.channels import ChannelKeywords
 from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
@@ -40,7 +41,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     """Keywords that prove virtual persistent memory, from the host's NVDIMM to the guest's last byte.
 
     The library works on real tools only: `ndctl` on a host, libvirt and QEMU for the guests, the guest's own kernel
-    for what a guest sees. It reaches a host over SSH or locally, and a guest through its QEMU guest agent.
+    for what a guest sees. It reaches a host over SSH or locally, and a guest through its QEMU guest agent, over SSH or
+    on its serial console ([Use Guest Channel]).
 
     ### Table of contents
 
@@ -132,6 +134,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 DeviceKeywords(context),
                 GuestKeywords(context),
                 GuestXmlKeywords(context),
+                ChannelKeywords(context),
                 HotplugKeywords(context),
                 InsideKeywords(context),
                 IdentityKeywords(context),

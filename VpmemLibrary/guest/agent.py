@@ -16,10 +16,12 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     UnsupportedError,
 )
+from VpmemLibrary.guest.ending import END_FUNCTION
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     ENVIRONMENT,
     CommandResult,
+    Connection,
     Stream,
     checked_argv,
 )
@@ -33,15 +35,7 @@ _LONGEST_WAIT = 0.25
 _CHUNK = 1 << 20
 _NOT_FOUND = 127
 
-# Ends process $1 and its descendants. Each is stopped before its children are listed, so that none is born meanwhile.
-_END = r"""
-end() {
-    kill -STOP "$1" 2>/dev/null || return
-    for child in $(cat "/proc/$1/task"/*/children 2>/dev/null || ps -o pid= --ppid "$1"); do (end "$child"); done
-    kill -KILL "$1"
-}
-end "$1"
-"""
+_END = f'{END_FUNCTION}end "$1"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -66,10 +60,14 @@ class AgentTransport:
         """The guest in messages and logs."""
         return f"guest {self._name}"
 
-    def ping(self, timeout: int = 5) -> bool:
-        """Whether the agent answers."""
+    def ping(self, timeout: float = 5) -> bool:
+        """Whether the agent answers.
+
+        Args:
+            timeout: Seconds to wait for it; whole ones count.
+        """
         try:
-            self.command("guest-ping", timeout=timeout)
+            self.command("guest-ping", timeout=max(1, int(timeout)))
         except GuestError:
             return False
         return True
@@ -147,6 +145,14 @@ class AgentTransport:
             UnsupportedError: Always.
         """
         raise UnsupportedError(f"The agent of {self.name} cannot stream a command: {' '.join(argv)}")
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:  # noqa: ARG002
+        """Raise: the agent makes no connections.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError(f"{address} port {port} cannot be reached through the agent of {self.name}")
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file in the guest.

@@ -137,6 +137,7 @@ class GuestSpec:
         spare_slots: For how many more devices there is a slot, to be attached while it runs.
         spare_memory: For how large devices there is room, to be attached while it runs.
         numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
+        bridge: The bridge of the host that its interface is on; empty for no interface.
 
     Raises:
         InvalidValueError: A value that no guest can have.
@@ -153,11 +154,14 @@ class GuestSpec:
     spare_slots: int = 2
     spare_memory: Size = Size(4 * GiB)
     numa_cells: int = 1
+    bridge: str = ""
 
     def __post_init__(self) -> None:
         checked_name("guest name", self.name)
         if self.memory < 64 * MiB or self.memory % MiB:
             raise InvalidValueError("memory", str(self.memory), "whole MiB, 64MiB at least, e.g. 256MiB")
+        if self.bridge:
+            checked_name("bridge", self.bridge, longest=15)  # the kernel's IFNAMSIZ less its NUL
         if self.vcpus < 1:
             raise InvalidValueError("vcpus", self.vcpus, "1 or more")
         if self.hypervisor not in HYPERVISORS:

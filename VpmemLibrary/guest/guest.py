@@ -21,8 +21,8 @@ from VpmemLibrary.errors import (
     NotFoundError,
     VpmemError,
 )
-from VpmemLibrary.guest.agent import AgentTransport
 from VpmemLibrary.guest.argv import argv_devices, read_process
+from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
 from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
 from VpmemLibrary.guest.console import Console
 from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, VpmemModel, in_slots
@@ -88,11 +88,46 @@ class Guest:
         self._link = link
         self._devices = devices
         self._console_from: int | None = None
-        self._agent = AgentTransport(name, self._agent_call)
-        self.transport: Transport = wrap(self._agent) if wrap else self._agent
+        self._wrap = wrap
+        self._use(GuestChannel.agent, GuestAccess())
 
     def __str__(self) -> str:
         return self.name
+
+    # The way into it
+
+    def use_channel(self, kind: GuestChannel, access: GuestAccess) -> None:
+        """Look into it another way from now on; nothing is connected yet.
+
+        Args:
+            kind: Its agent, SSH or its serial console.
+            access: Who logs in, and where.
+
+        Raises:
+            InvalidValueError: SSH has no address, or a value cannot be.
+        """
+        before = self.transport
+        self._use(kind, access)
+        before.close()
+
+    def close(self) -> None:
+        """End what was connected to look into it."""
+        self.transport.close()
+
+    def _use(self, kind: GuestChannel, access: GuestAccess) -> None:
+        self._channel = open_channel(
+            kind,
+            access,
+            name=self.name,
+            host=self.host,
+            link=self._link,
+            agent=self._agent_call,
+            xml=self.xml,
+        )
+        self.channel = kind
+        self.transport: Transport = self._wrap(self._channel) if self._wrap else self._channel
+        for name in ("ndctl", "content"):  # they go through the transport that was
+            self.__dict__.pop(name, None)
 
     # What it is
 
@@ -207,15 +242,16 @@ class Guest:
         self.act("start", lambda domain: domain.create())
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until its agent answers.
+        """Wait until it answers through its channel.
 
         Args:
             timeout: Seconds.
 
         Raises:
             GuestError: It ended, panicked, or did not answer in time; with its last console lines.
+            AccessDeniedError: It does not let the user in.
         """
-        self._wait(timeout, "ready", self._agent.ping)
+        self._wait(timeout, "ready", self._channel.ping)
         self._console_from = None
 
     def shutdown(self, timeout: float) -> None:
@@ -235,7 +271,7 @@ class Guest:
         raise GuestError(self._told(f"did not shut down within {timeout:g} s"))
 
     def reboot(self, timeout: float) -> None:
-        """Reboot it from inside and wait until the agent answers from another boot.
+        """Reboot it from inside and wait until another boot answers through its channel.
 
         Args:
             timeout: Seconds.
@@ -247,11 +283,12 @@ class Guest:
 
         before = self.boot_id()
         self._console_from = self._console.size()
-        self.act("reboot", lambda domain: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+        by = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if self.channel is GuestChannel.agent else 0  # 0: whatever there is
+        self.act("reboot", lambda domain: domain.reboot(by))
 
         def rebooted() -> bool:
-            with contextlib.suppress(VpmemError):  # the agent comes and goes while it reboots
-                return self._agent.ping(2) and self.boot_id() != before
+            with contextlib.suppress(VpmemError):  # the channel comes and goes while it reboots
+                return self._channel.ping(2) and self.boot_id() != before
             return False
 
         self._wait(timeout, "rebooted", rebooted)

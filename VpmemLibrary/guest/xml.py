@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain import Access, GuestSpec, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.network import mac_address
 from VpmemLibrary.sizes import KiB, Size
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ for _power, _letter in enumerate("kmgtpe", start=1):
 def build_domain(spec: GuestSpec) -> str:
     """Return the XML of a whole domain.
 
-    The domain has no more than a guest needs to boot fast and to be looked into: no display, no USB, no network.
+    The domain has no more than a guest needs to boot fast and to be looked into: no display, no USB, and a network only
+    where it is asked for.
     """
     from lxml import etree  # noqa: PLC0415
     from lxml.builder import E  # noqa: PLC0415
@@ -49,6 +51,8 @@ def build_domain(spec: GuestSpec) -> str:
     )
     if spec.boot.disk:
         devices.append(_disk(spec.boot.disk))
+    if spec.bridge:
+        devices.append(_interface(spec))
     for device in spec.devices:
         devices.append(device_element(device))
     domain = E.domain(
@@ -191,6 +195,15 @@ def read_console_log(xml: str) -> tuple[str, bool]:
     return ("", False) if log is None else (log.get("file", ""), log.get("append") == "on")
 
 
+def read_interface(xml: str) -> tuple[str, str]:
+    """Return the MAC address and the bridge of a domain's first interface on a bridge; empty when it has none."""
+    interface = parse_domain(xml).find("./devices/interface[@type='bridge']")
+    if interface is None:
+        return "", ""
+    mac, source = interface.find("./mac"), interface.find("./source")
+    return ("" if mac is None else mac.get("address", ""), "" if source is None else source.get("bridge", ""))
+
+
 def parse_domain(xml: str, *, comments: bool = False) -> Element:
     """Return the root of a domain's XML; no entity is resolved and no file is read.
 
@@ -285,6 +298,18 @@ def _cpu(spec: GuestSpec) -> Element:
     numa = numa_element(spec.memory, spec.vcpus, spec.numa_cells)
     cpu: Element = E.cpu(numa, mode="host-passthrough") if spec.hypervisor == "kvm" else E.cpu(numa)
     return cpu
+
+
+def _interface(spec: GuestSpec) -> Element:
+    from lxml.builder import E  # noqa: PLC0415
+
+    interface: Element = E.interface(
+        E.mac(address=mac_address(spec.run_id, spec.name)),
+        E.source(bridge=spec.bridge),
+        E.model(type="virtio"),
+        type="bridge",
+    )
+    return interface
 
 
 def _disk(path: str) -> Element:

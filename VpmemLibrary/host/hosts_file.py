@@ -49,7 +49,17 @@ _FIELDS = {
     "guest_initrd",
     "guest_cmdline",
     "guest_disk",
+    "guest_channel",
+    "guest_user",
+    "guest_key_file",
+    "guest_known_hosts",
+    "guest_host_key_name",
+    "guest_password_env",
+    "guest_sudo",
+    "guest_bridge",
 }
+
+_CHANNELS = ("agent", "ssh", "serial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,14 @@ class HostEntry:
         guest_initrd: Its initramfs.
         guest_cmdline: Its command line.
         guest_disk: Or a disk image on the host that guests boot from.
+        guest_channel: How guests are looked into: ``agent``, ``ssh`` or ``serial``.
+        guest_user: Who logs in to guests, over SSH or on the serial console.
+        guest_key_file: The private key for it, on this machine.
+        guest_known_hosts: The file that holds the guests' SSH key.
+        guest_host_key_name: The name that it has the key under; without one each guest's address.
+        guest_password_env: The environment variable that holds the password.
+        guest_sudo: Whether commands in guests are run through sudo.
+        guest_bridge: A bridge of the host that guests with a network are put on.
     """
 
     name: str
@@ -89,6 +107,22 @@ class HostEntry:
     guest_initrd: str = ""
     guest_cmdline: str = ""
     guest_disk: str = ""
+    guest_channel: str = "agent"
+    guest_user: str = "root"
+    guest_key_file: Path | None = None
+    guest_known_hosts: Path | None = None
+    guest_host_key_name: str = ""
+    guest_password_env: str = ""
+    guest_sudo: bool = False
+    guest_bridge: str = ""
+
+    def guest_password(self) -> str | None:
+        """Return the password of who logs in to guests; None when there is none.
+
+        Raises:
+            InvalidValueError: The environment variable that should hold it is not set.
+        """
+        return _password(self, "guest_password_env", self.guest_password_env)
 
 
 def read_hosts(path: Path) -> tuple[HostEntry, ...]:
@@ -154,22 +188,24 @@ def transport_to(entry: HostEntry) -> Transport:
 def _direct_transport_to(entry: HostEntry) -> Transport:
     if entry.address == LOCAL:
         return LocalTransport(sudo=entry.sudo, name=entry.name)
-    password = os.environ.get(entry.password_env) if entry.password_env else None
-    if entry.password_env and password is None:
-        raise InvalidValueError(
-            f"host_password_env of [{entry.name}]", entry.password_env, "an environment variable that is set"
-        )
     return SshTransport(
         SshSettings(
             address=entry.address,
             port=entry.port,
             user=entry.user,
-            password=password,
+            password=_password(entry, "host_password_env", entry.password_env),
             key_file=entry.key_file,
             known_hosts=entry.known_hosts,
             sudo=entry.sudo,
         )
     )
+
+
+def _password(entry: HostEntry, field: str, variable: str) -> str | None:
+    password = os.environ.get(variable) if variable else None
+    if variable and password is None:
+        raise InvalidValueError(f"{field} of [{entry.name}]", variable, "an environment variable that is set")
+    return password
 
 
 def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
@@ -197,6 +233,14 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         guest_initrd=fields.get("guest_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),
         guest_disk=fields.get("guest_disk", ""),
+        guest_channel=_channel(where, fields),
+        guest_user=fields.get("guest_user", "root"),
+        guest_key_file=_path(fields.get("guest_key_file", "")),
+        guest_known_hosts=_path(fields.get("guest_known_hosts", "")),
+        guest_host_key_name=fields.get("guest_host_key_name", ""),
+        guest_password_env=fields.get("guest_password_env", ""),
+        guest_sudo=_boolean(where, "guest_sudo", fields),
+        guest_bridge=fields.get("guest_bridge", ""),
     )
 
 
@@ -204,6 +248,13 @@ def _port(where: str, value: str) -> int:
     if value.isascii() and value.isdigit() and 0 < int(value) < 65536:
         return int(value)
     raise InvalidValueError(f"host_port of {where}", value, "a port number, 1 to 65535")
+
+
+def _channel(where: str, fields: dict[str, str]) -> str:
+    value = fields.get("guest_channel", _CHANNELS[0])
+    if value not in _CHANNELS:
+        raise InvalidValueError(f"guest_channel of {where}", value, "one of " + ", ".join(_CHANNELS))
+    return value
 
 
 def _path(value: str) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from VpmemLibrary.errors import CommandTimeoutError
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, ENVIRONMENT, EXTRA_PATH, CommandResult, checked_argv
 
 _GRACE = 2.0
@@ -95,6 +97,14 @@ class LocalTransport:
             FileNotFoundError: There is no such program.
         """
         return LocalStream(self._start(checked_argv(argv), stderr=subprocess.DEVNULL))
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> socket.socket:
+        """Open a TCP connection; see `Transport.connect`.
+
+        Raises:
+            UnreachableError: Nothing answers there.
+        """
+        return connect_tcp(address, port, timeout)
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file.

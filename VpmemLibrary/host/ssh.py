@@ -6,13 +6,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from VpmemLibrary.errors import CommandTimeoutError, UnreachableError
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.local import write_command
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
-from VpmemLibrary.host.ssh_connect import Connector, HostKeyPolicy, SshSettings
+from VpmemLibrary.host.ssh_connect import Connector, Dial, HostKeyPolicy, SshSettings
+from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     ENVIRONMENT,
@@ -31,6 +32,7 @@ _CHUNK = 1 << 18
 _WINDOW = 1 << 22
 _GRACE = 2.0
 _SESSION_RETRY = 0.005
+_ORIGIN = "127.0.0.1"
 _NO_STATUS = -1 << 16
 
 # sshd allows ten sessions a connection (MaxSessions); two are kept for ending a command and for a file.
@@ -55,6 +57,7 @@ class SshTransport:
 
     Args:
         settings: How to reach the host.
+        dial: What opens the TCP connection to it; this machine by default.
 
     Example::
 
@@ -62,9 +65,9 @@ class SshTransport:
         host.run(["ndctl", "list", "-B"]).check()
     """
 
-    def __init__(self, settings: SshSettings) -> None:
+    def __init__(self, settings: SshSettings, *, dial: Dial = connect_tcp) -> None:
         self._settings = settings
-        self._connector = Connector(settings)
+        self._connector = Connector(settings, dial)
         self._client: paramiko.SSHClient | None = None
         self._lock = threading.Lock()
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
@@ -131,6 +134,30 @@ class SshTransport:
         channel = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
         return SshStream(channel, stack)
 
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
+        """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
+
+        Raises:
+            UnreachableError: Nothing answers there, or the host's sshd forwards nothing.
+        """
+        import paramiko  # noqa: PLC0415
+
+        target = f"{address} port {port}"
+        try:
+            return self._connected().open_channel("direct-tcpip", (address, port), (_ORIGIN, 0), timeout=timeout)
+        except paramiko.ChannelException as error:
+            if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
+                raise UnreachableError(
+                    f"sshd on {self.name} makes no connection to {target}: set AllowTcpForwarding (local) there."
+                ) from error
+            raise UnreachableError(
+                f"{target} does not answer, as seen from {self.name}. Is it up, and does a server listen on that port?"
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise UnreachableError(
+                f"{target} cannot be reached from {self.name}: {str(error) or type(error).__name__}."
+            ) from error
+
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file on the host.
 
@@ -158,7 +185,7 @@ class SshTransport:
         with self._asking:
             self._dismiss()
 
-    def __enter__(self) -> SshTransport:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -302,7 +329,11 @@ class SshTransport:
 
     def _kill(self, signal: str, pid: int) -> None:
         script = f"kill -{signal} -{pid} 2>/dev/null || kill -{signal} {pid}"  # dash takes no -- here
-        channel = self._open(("sh", "-c", script))
+        self._quietly(("sh", "-c", script))
+
+    def _quietly(self, command: tuple[str, ...]) -> None:
+        """Run a command of this transport's own, beside the sessions that are counted."""
+        channel = self._open(command)
         try:
             channel.status_event.wait(_GRACE)
         finally:

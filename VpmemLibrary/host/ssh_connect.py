@@ -7,21 +7,26 @@ import contextlib
 import hashlib
 import logging
 import signal
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError
+from VpmemLibrary.host.tcp import connect_tcp
+from VpmemLibrary.host.transport import Connection
 
 if TYPE_CHECKING:
     import paramiko
 
 _KEEPALIVE = 10
-_DEAD_AFTER_MS = 60_000
 _SSH_PORT = 22
 _SILENT = logging.NullHandler()
+
+
+Dial = Callable[[str, int, float], Connection]
+"""What opens a TCP connection to an address and port within so many seconds."""
 
 
 class HostKeyPolicy(StrEnum):
@@ -46,6 +51,8 @@ class SshSettings:
         key_passphrase: What the private key is locked with.
         known_hosts: The file that holds the host's key, read and never written; ``~/.ssh/known_hosts`` by default.
         host_key: What to do with an unknown host key.
+        host_key_name: The name that `known_hosts` has the host's key under, as OpenSSH's HostKeyAlias; by default the
+            address, with the port unless that is 22.
         use_agent: Whether the keys of a running SSH agent are tried.
         sudo: Whether every command is run through ``sudo -n``.
         connect_timeout: Seconds that connecting and logging in may take, each.
@@ -64,6 +71,7 @@ class SshSettings:
     key_passphrase: str | None = field(default=None, repr=False)
     known_hosts: Path | None = None
     host_key: HostKeyPolicy = HostKeyPolicy.strict
+    host_key_name: str = ""
     use_agent: bool = True
     sudo: bool = False
     connect_timeout: float = 15.0
@@ -84,16 +92,28 @@ class SshSettings:
         return self.address if self.port == _SSH_PORT else f"{self.address}:{self.port}"
 
     @property
+    def key_name(self) -> str:
+        """The name that `known_hosts` has the host's key under."""
+        default = self.address if self.port == _SSH_PORT else f"[{self.address}]:{self.port}"
+        return self.host_key_name or default
+
+    @property
     def known_hosts_file(self) -> Path:
         """The file that the host's key is looked up in."""
         return (self.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
 
 
 class Connector:
-    """Opens connections to one host, and remembers the key it accepted for as long as it lives."""
+    """Opens connections to one host, and remembers the key it accepted for as long as it lives.
 
-    def __init__(self, settings: SshSettings) -> None:
+    Args:
+        settings: How to reach the host.
+        dial: What opens the TCP connection; this machine by default.
+    """
+
+    def __init__(self, settings: SshSettings, dial: Dial = connect_tcp) -> None:
         self._settings = settings
+        self._dial = dial
         self._accepted: paramiko.PKey | None = None
 
     def connect(self) -> paramiko.SSHClient:
@@ -116,12 +136,12 @@ class Connector:
             self._load_known_hosts(client)
             client.set_missing_host_key_policy(self._policy())
             client.connect(
-                settings.address,
-                port=settings.port,
+                settings.host_key_name or settings.address,  # with a connection of its own, all it does is find the key
+                port=_SSH_PORT if settings.host_key_name else settings.port,
                 username=settings.user,
                 password=settings.password,
                 pkey=key,
-                sock=self._socket(),
+                sock=self._dial(settings.address, settings.port, settings.connect_timeout),
                 timeout=settings.connect_timeout,
                 banner_timeout=settings.connect_timeout,
                 auth_timeout=settings.connect_timeout,
@@ -138,32 +158,6 @@ class Connector:
         if transport is not None:
             transport.set_keepalive(_KEEPALIVE)
         return client
-
-    def _socket(self) -> socket.socket:
-        settings = self._settings
-        try:
-            connection = socket.create_connection((settings.address, settings.port), settings.connect_timeout)
-        except socket.gaierror as error:
-            raise UnreachableError(
-                f"Host {settings.address} cannot be found: {error.strerror}. Check the name, or give the IP address."
-            ) from error
-        except TimeoutError as error:
-            raise UnreachableError(
-                f"Host {settings.address} did not answer on port {settings.port} within "
-                f"{settings.connect_timeout:g} s. Is it up, and does a firewall let port {settings.port} through?"
-            ) from error
-        except ConnectionRefusedError as error:
-            raise UnreachableError(
-                f"Host {settings.address} refuses connections on port {settings.port}. "
-                "Does sshd run there, and on that port?"
-            ) from error
-        except OSError as error:
-            raise UnreachableError(
-                f"Host {settings.address} cannot be reached on port {settings.port}: {error.strerror or error}."
-            ) from error
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
-        return connection
 
     def _key(self) -> paramiko.PKey | None:
         import paramiko  # noqa: PLC0415
@@ -221,11 +215,11 @@ class Connector:
 
     def _changed(self, got: paramiko.PKey, expected: paramiko.PKey, where: str) -> HostKeyError:
         settings = self._settings
-        name = settings.address if settings.port == _SSH_PORT else f"[{settings.address}]:{settings.port}"
         return HostKeyError(
             f"The key of host {settings.label} has changed: it is {_describe(got)}, but {where} has "
             f"{_describe(expected)}. Either the host was installed anew or another machine answers in its place. "
-            f"If it was installed anew, forget the old key with:\nssh-keygen -f {settings.known_hosts_file} -R '{name}'"
+            "If it was installed anew, forget the old key with:\n"
+            f"ssh-keygen -f {settings.known_hosts_file} -R '{settings.key_name}'"
         )
 
     def _translate(self, error: BaseException, key: paramiko.PKey | None) -> Exception | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream, Transport, checked_argv
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport, checked_argv
 
 
 class ThroughTransport:
     """A transport that puts a program and its arguments before every command; in all else the one it wraps.
 
-    Files are read and written directly, not through the program.
+    Files are read and written directly, not through the program; so are TCP connections made.
 
     Args:
         inner: The transport.
@@ -38,6 +38,10 @@ class ThroughTransport:
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command; see `Transport.stream`."""
         return self._inner.stream(self._whole(argv))
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        """Open a TCP connection from the machine; see `Transport.connect`."""
+        return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file on the machine."""

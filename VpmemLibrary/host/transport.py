@@ -10,9 +10,17 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError
+
+if TYPE_CHECKING:
+    import socket
+
+    import paramiko
+
+Connection: TypeAlias = "socket.socket | paramiko.Channel"
+"""A TCP connection that was made from a machine; a channel has the face of a socket."""
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a command may take when its caller says nothing."""
@@ -149,6 +157,19 @@ class Transport(Protocol):
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream."""
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        """Open a TCP connection from the machine: to what it reaches and this process may not.
+
+        Args:
+            address: A name or IP address as the machine knows it, e.g. ``fe80::1%br0``.
+            port: The port.
+            timeout: Seconds that it may take.
+
+        Raises:
+            UnreachableError: Nothing answers there, or the machine cannot be reached.
+            UnsupportedError: The machine makes no connections for others.
+        """
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file on the machine."""

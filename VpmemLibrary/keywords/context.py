@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnsupportedError
+from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, address_of
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import (
     Guest,
@@ -42,6 +43,9 @@ class OpenHost:
         self.inside = inside
         self.outer = outer
         self.boot: BootSource | None = None
+        self.access = GuestAccess()
+        self.channel = GuestChannel.agent
+        self.bridge = ""
         self.may_initialize_labels = False
         self.may_reboot = False
         self.remembered: HostState | None = None
@@ -77,14 +81,20 @@ class OpenHost:
         numa_cells: int = 1,
         spare_slots: int = 2,
         spare_memory: Size = Size(4 * GiB),
+        network: bool = False,
     ) -> GuestSpec:
-        """Return what a guest of this run would be.
+        """Return what a guest of this run would be; one that is looked into over SSH always has a network.
 
         Raises:
-            InvalidValueError: There is no image to boot from, or a value cannot be.
+            InvalidValueError: There is no image to boot from, no bridge for a network, or a value cannot be.
             UnsupportedError: The host is a guest.
         """
         self.refuse_inside()
+        network = network or (self.channel is GuestChannel.ssh and not self.access.address)
+        if network and not self.bridge:
+            raise InvalidValueError(
+                "guest network", "none", "a bridge of the host: guest_bridge in the hosts file, or Set Guest Access"
+            )
         if self.boot is None:
             raise InvalidValueError(
                 "guest image",
@@ -102,6 +112,7 @@ class OpenHost:
             numa_cells=numa_cells,
             spare_slots=spare_slots,
             spare_memory=spare_memory,
+            bridge=self.bridge if network else "",
         )
 
     def define_guest(self, spec: GuestSpec, *, share_backing: bool = False, unshared: bool = False) -> Guest:
@@ -127,8 +138,11 @@ class OpenHost:
         """Define a guest from a user's XML; it carries this run's mark.
 
         Raises:
-            InvalidValueError: It is no domain XML, or a device cannot be.
+            InvalidValueError: It is no domain XML, a device cannot be, or it is to be looked into over SSH and has no
+                address.
         """
+        if self.channel is GuestChannel.ssh:
+            address_of(self.access, name, xml)
         return self._keep(
             define_guest_from(
                 self.host.transport,
@@ -143,6 +157,8 @@ class OpenHost:
         )
 
     def _keep(self, guest: Guest) -> Guest:
+        if self.channel is not GuestChannel.agent:
+            guest.use_channel(self.channel, self.access)
         self._guests[guest.name] = guest
         return guest
 
@@ -155,7 +171,7 @@ class OpenHost:
         if not isinstance(which, str):
             return which
         if which not in self._guests:
-            self._guests[which] = find_guest(self.host.transport, self.link, which, wrap=LoggedTransport)
+            self._keep(find_guest(self.host.transport, self.link, which, wrap=LoggedTransport))
         return self._guests[which]
 
     def guest_names(self) -> list[str]:
@@ -165,6 +181,7 @@ class OpenHost:
     def undefine_guest(self, guest: Guest) -> None:
         """Undefine a guest and forget it."""
         guest.undefine()
+        guest.close()
         self._guests.pop(guest.name, None)
 
     def foreign_guests_running(self) -> list[str]:
@@ -203,8 +220,11 @@ class OpenHost:
     def close(self) -> None:
         """End the connections; what runs on the host goes on running."""
         link, self._link = self._link, None
+        guests = list(self._guests.values())
         self._guests.clear()
         try:
+            for guest in guests:
+                guest.close()
             if link is not None:
                 link.close()
         finally:

@@ -63,6 +63,7 @@ class GuestKeywords:
         spare_memory: Size = Size(4 * GiB),
         share_backing: bool = False,
         shared_only: bool = True,
+        network: bool = False,
     ) -> Guest:
         """Define a guest on the current host; it is not started.
 
@@ -80,12 +81,13 @@ class GuestKeywords:
             spare_memory: For how large devices there is room, for [Attach Vpmem Device].
             share_backing: Another running guest may have a backing of its devices, which both then write to.
             shared_only: Refuse devices that do not persist, as their access is not shared.
+            network: Give it an interface on the host's bridge for guests (`guest_bridge` of the hosts file).
 
         Returns:
             The guest.
 
         Raises:
-            InvalidValueError: A device cannot be (named, with what would be valid), or no image is set.
+            InvalidValueError: A device cannot be (named, with what would be valid), or no image or bridge is set.
             LibvirtError: libvirt refused; its code is in the message, and no domain is left.
 
         Example:
@@ -107,6 +109,7 @@ class GuestKeywords:
             numa_cells=numa_cells,
             spare_slots=spare_slots,
             spare_memory=spare_memory,
+            network=network,
         )
         guest = opened.define_guest(spec, share_backing=share_backing, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
@@ -116,7 +119,7 @@ class GuestKeywords:
     def start_guest(
         self, guest: Guest | str, *, share_backing: bool = False, timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Start a guest and wait until its agent answers.
+        """Start a guest and wait until it answers: its agent, or what [Use Guest Channel] chose.
 
         A guest that dies, panics or does not answer in time fails here, with the last lines of its console.
 
@@ -157,9 +160,10 @@ class GuestKeywords:
         spare_memory: Size = Size(4 * GiB),
         share_backing: bool = False,
         shared_only: bool = True,
+        network: bool = False,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
-        """Define a guest, start it and wait until its agent answers: [Define Guest] and [Start Guest] in one.
+        """Define a guest, start it and wait until it answers: [Define Guest] and [Start Guest] in one.
 
         Args:
             vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
@@ -171,6 +175,7 @@ class GuestKeywords:
             spare_memory: For how large devices there is room, for [Attach Vpmem Device].
             share_backing: Another running guest may have a backing of its devices, which both then write to.
             shared_only: Refuse devices that do not persist, as their access is not shared.
+            network: Give it an interface on the host's bridge for guests.
             timeout: How long it may take to be ready.
 
         Returns:
@@ -198,6 +203,7 @@ class GuestKeywords:
             numa_cells=numa_cells,
             spare_slots=spare_slots,
             spare_memory=spare_memory,
+            network=network,
             share_backing=share_backing,
             shared_only=shared_only,
         )
@@ -228,7 +234,7 @@ class GuestKeywords:
 
     @keyword(tags=("guest",))
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Reboot a guest from inside and wait until its agent answers again from another boot.
+        """Reboot a guest from inside and wait until it answers again from another boot.
 
         The other boot is proven by the kernel's boot id, not assumed.
 

@@ -12,6 +12,7 @@ from robot.api.deco import keyword
 from robot.api.types import Secret
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
+from VpmemLibrary.guest.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.domain import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
@@ -172,6 +173,9 @@ class HostKeywords:
         opened = self._context.find(alias)
         opened.may_initialize_labels = entry.may_initialize_labels
         opened.may_reboot = entry.may_reboot
+        opened.access = _guest_access(entry)
+        opened.channel = GuestChannel(entry.guest_channel)
+        opened.bridge = entry.guest_bridge
         if entry.guest_kernel or entry.guest_disk:
             opened.boot = BootSource(
                 kernel=entry.guest_kernel,
@@ -468,6 +472,17 @@ class HostKeywords:
 
 def _through(transport: Transport, prefix: Sequence[str]) -> Transport:
     return ThroughTransport(transport, prefix) if prefix else transport
+
+
+def _guest_access(entry: HostEntry) -> GuestAccess:
+    return GuestAccess(
+        user=entry.guest_user,
+        password=entry.guest_password(),
+        key_file=entry.guest_key_file,
+        known_hosts=entry.guest_known_hosts,
+        host_key_name=entry.guest_host_key_name,
+        sudo=entry.guest_sudo,
+    )
 
 
 def _entries(hosts: str) -> tuple[HostEntry, ...]:

@@ -40,7 +40,7 @@ class InsideKeywords:
         stdin: str = "",
         expected_status: int | None = 0,
     ) -> CommandResult:
-        """Run a command in a guest through its QEMU guest agent.
+        """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
 
         The command is a list of arguments and no shell reads it, as with [Run On Host].
 
@@ -57,7 +57,7 @@ class InsideKeywords:
         Raises:
             CommandError: Another exit status; the message has the command, the status and standard error.
             CommandTimeoutError: It took too long.
-            GuestError: The agent does not answer.
+            GuestError: The agent, or the shell on the serial console, does not answer.
 
         Example:
 

@@ -8,7 +8,7 @@ from html import escape
 
 from robot.api import logger
 
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream, Transport
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport
 from VpmemLibrary.model import Namespace, Region
 
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
@@ -110,6 +110,10 @@ class LoggedTransport:
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command; its bytes are not logged."""
         return self._inner.stream(argv)
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        """Open a TCP connection from the machine; its bytes are not logged."""
+        return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file."""

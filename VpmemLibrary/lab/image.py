@@ -31,6 +31,12 @@ GUEST_COMMAND_LINE = (
 )
 """The guest's kernel command line."""
 
+GUEST_BRIDGE = "vpmem0"
+"""The bridge on every lab host that guests with a network are put on."""
+
+GUEST_KEY_NAME = "vpmem-guest"
+"""The name that a lab host's known_hosts has the guests' SSH key under: they all have the lab hosts' own."""
+
 _TOOLS = (
     "./boot",
     "./usr/bin/qemu-img",

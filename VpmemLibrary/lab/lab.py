@@ -24,7 +24,7 @@ from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFo
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import locked
-from VpmemLibrary.lab.image import Image, find_or_build_image, image_name
+from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.paths import cache_directory, state_directory
 from VpmemLibrary.lab.ports import free_port, known_hosts_line
@@ -91,7 +91,7 @@ class LabHost:
 
     @property
     def known_hosts(self) -> Path:
-        """A known_hosts file with this host's key."""
+        """A known_hosts file with this host's key, and that of its guests."""
         return self.directory / "known_hosts"
 
     @property
@@ -154,7 +154,9 @@ class LabHost:
         machine = Machine(directory, image, accelerator)
         machine.create(state.disk, "qcow2")
         port = free_port()
-        (directory / "known_hosts").write_text(known_hosts_line(port, image.host_public_key))
+        (directory / "known_hosts").write_text(
+            known_hosts_line(port, image.host_public_key) + f"{GUEST_KEY_NAME} {image.host_public_key}\n"
+        )
         record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason)
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)

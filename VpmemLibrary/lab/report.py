@@ -11,7 +11,7 @@ from typing import Any
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.lab.cache import MAKING, faults
-from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL
+from VpmemLibrary.lab.image import GUEST_BRIDGE, GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL, GUEST_KEY_NAME
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.sizes import MiB
@@ -32,6 +32,10 @@ def host_fields(host: LabHost) -> dict[str, str]:
         "guest_kernel": GUEST_KERNEL,
         "guest_initrd": GUEST_INITRD,
         "guest_cmdline": GUEST_COMMAND_LINE,
+        "guest_key_file": str(host.key_file),
+        "guest_known_hosts": str(host.known_hosts),
+        "guest_host_key_name": GUEST_KEY_NAME,
+        "guest_bridge": GUEST_BRIDGE,
     }
 
 

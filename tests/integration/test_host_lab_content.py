@@ -12,7 +12,7 @@ from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import CommandError, ContentDiffersError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.model import Namespace, NamespaceMode
@@ -42,6 +42,9 @@ class Busybox:
 
     def stream(self, argv: Sequence[str]) -> Stream:
         return self._inner.stream(argv)
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
         return self._inner.read_file(path)

@@ -13,7 +13,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.prediction import predict_usable_size
 from VpmemLibrary.host.room import read_room
 from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Stream
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RunMark
@@ -65,6 +65,9 @@ class Meddled:
 
     def stream(self, argv: Sequence[str]) -> Stream:
         return self._inner.stream(argv)
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
         return self._inner.read_file(path)

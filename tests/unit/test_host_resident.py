@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_host_ssh import Server
+from ssh_server import Server
 
 from VpmemLibrary.errors import CommandTimeoutError
 from VpmemLibrary.host.ssh import SshTransport

@@ -1,0 +1,145 @@
+"""A guest's serial console as two-way bytes, over the host's libvirt connection."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from VpmemLibrary.errors import BusyError, GuestError
+from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
+
+if TYPE_CHECKING:
+    import libvirt
+
+_CHUNK = 1 << 16
+_SENT_AT_ONCE = 1 << 10
+_WOULD_BLOCK = -2  # what libvirt-python's streams return when there is nothing to read, or no room to write
+_POLL = 0.02
+_TAKES = 30.0
+"""Seconds in which a guest takes what is typed: one whose kernel does not read the line takes none of it."""
+
+_OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
+_HELD = "Active console session exists"
+
+
+class ConsoleLine:
+    """The serial console of a running guest; nobody else has it until `close`.
+
+    Args:
+        link: The host's libvirt connection.
+        name: The guest's name.
+
+    Raises:
+        BusyError: Somebody else holds the console.
+        LibvirtError: There is no such guest, or it is not running.
+    """
+
+    def __init__(self, link: LibvirtLink, name: str) -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._data = bytearray()
+        self._ended = ""
+        self._closed = False
+        self._stream = self._open(link)
+
+    def send(self, data: bytes) -> None:
+        """Type on the console.
+
+        Args:
+            data: What to type, all of it.
+
+        Raises:
+            GuestError: The console is gone, or takes nothing.
+        """
+        deadline = time.monotonic() + _TAKES
+        while data:
+            self._require_open()
+            with translated(f"type on the console of guest {self._name}"):
+                sent = self._stream.send(data[:_SENT_AT_ONCE])
+            if sent == _WOULD_BLOCK:
+                if time.monotonic() > deadline:
+                    raise GuestError(f"The serial console of guest {self._name} takes nothing for {_TAKES:g} s.")
+                time.sleep(_POLL)
+                continue
+            data = data[sent:]
+
+    def receive(self, timeout: float) -> bytes:
+        """Return what the console shows.
+
+        Args:
+            timeout: Seconds to wait for something.
+
+        Returns:
+            What came; empty when nothing did.
+
+        Raises:
+            GuestError: The console is gone.
+        """
+        with self._changed:
+            if not self._data and not self._ended:
+                self._changed.wait(timeout)
+            data = bytes(self._data)
+            self._data.clear()
+        if not data:
+            self._require_open()
+        return data
+
+    def close(self) -> None:
+        """Let go of the console; closing twice is harmless."""
+        import libvirt  # noqa: PLC0415
+
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(libvirt.libvirtError):  # it ended by itself, or with its connection
+            self._stream.eventRemoveCallback()
+        with contextlib.suppress(libvirt.libvirtError):
+            self._stream.abort()
+
+    def _open(self, link: LibvirtLink) -> libvirt.virStream:
+        import libvirt  # noqa: PLC0415
+
+        try:
+            domain = link.domain(self._name)
+            stream = domain.connect().newStream(libvirt.VIR_STREAM_NONBLOCK)
+            domain.openConsole(None, stream, 0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == _OPERATION_FAILED and _HELD in str(error):
+                raise BusyError(
+                    f"Somebody else holds the serial console of guest {self._name} on {link.host}: only one may. "
+                    "End their `virsh console`, or whatever has it."
+                ) from error
+            with translated(f"open the console of guest {self._name}"):
+                raise
+        events = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR
+        stream.eventAddCallback(events, self._event, None)
+        return stream
+
+    def _event(self, stream: libvirt.virStream, events: int, _: Any) -> None:
+        """Take what came; libvirt's event loop calls this."""
+        import libvirt  # noqa: PLC0415
+
+        with self._changed:
+            try:
+                while (data := stream.recv(_CHUNK)) and isinstance(data, bytes):
+                    self._data += data
+                if data == b"":
+                    self._end("it ended")
+            except libvirt.libvirtError as error:
+                self._end(error.get_error_message() or str(error))
+            if events & (libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR):
+                self._end("it ended")
+            self._changed.notify_all()
+
+    def _end(self, reason: str) -> None:
+        import libvirt  # noqa: PLC0415
+
+        self._ended = self._ended or reason
+        with contextlib.suppress(libvirt.libvirtError):  # an ended stream would call again and again
+            self._stream.eventRemoveCallback()
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise GuestError(f"The serial console of guest {self._name} is gone: {self._ended}.")

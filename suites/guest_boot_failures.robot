@@ -1,0 +1,86 @@
+*** Settings ***
+Documentation     Guests that never get ready fail within their time, and say what was last on their console.
+...
+...               A guest that can never be ready is told at once; only one that might still be is waited for.
+
+Library           DateTime
+Resource          ../resources/guest.resource
+
+Suite Setup       Take A Host With A Kernel For Guests
+Suite Teardown    Give The Host Back
+Test Teardown     Clean Up Host
+
+Test Tags         gb-06
+
+
+*** Variables ***
+${LONG}         10 minutes
+${SHORT}        90 seconds
+${STARTING}     120
+${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
+
+
+*** Test Cases ***
+A Guest Without An Init Process Fails With Its Kernel's Panic
+    [Documentation]    The kernel stands still after the panic; nobody waits until the time is over.
+    ${message}    ${seconds} =    Start Should Fail    rdinit=/absent panic=0    ${LONG}
+    Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
+    Should Contain    ${message}    Its console ends with:
+    Should Match Regexp    ${message}    (?s)console ends with:.*end Kernel panic - not syncing
+    Should Be True    ${seconds} < 300
+
+A Guest That Panics And Reboots Again And Again Fails With The Panic
+    [Documentation]    It runs whenever one looks; what tells is the panic among what it wrote since its start.
+    ${message}    ${seconds} =    Start Should Fail    rdinit=/absent panic=-1    ${LONG}
+    Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
+    Should Match Regexp    ${message}    (?s)console ends with:.*(Linux version|Kernel panic|Rebooting)
+    Should Be True    ${seconds} < 300
+
+A Guest Whose Init Process Hangs Fails When Its Time Is Over
+    [Documentation]    It might get ready at any time, so it is waited for; its last line says what it does.
+    ${message}    ${seconds} =    Start Should Fail    rdinit=/bin/cat    ${SHORT}
+    Should Contain    ${message}    was not ready within 90 s: it is running
+    Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/cat as init process
+    Should Be True    90 <= ${seconds} < 90 + ${STARTING}
+
+A Guest That Waits For Its Console Fails With It As Well
+    [Documentation]    No shell answers on the serial console of a guest that hangs.
+    Set Guest Access    serial
+    ${message}    ${seconds} =    Start Should Fail    rdinit=/bin/sleep -- 1000000    ${SHORT}
+    Should Contain    ${message}    was not ready within 90 s: it is running
+    Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/sleep as init process
+    Should Be True    90 <= ${seconds} < 90 + ${STARTING}
+    [Teardown]    Run Keywords    Clean Up Host    AND    Set Guest Access    agent
+
+A Guest Whose Boot Source Is No Kernel Fails With What There Is
+    [Documentation]    There is no line on its console; the message says so, and what QEMU's log has.
+    Run On Host    sh    -c    head -c 1048576 /dev/zero >"$1" && chmod 644 "$1"    sh    ${NO_KERNEL}
+    ${message}    ${seconds} =    Start Should Fail    ${EMPTY}    ${SHORT}    kernel=${NO_KERNEL}
+    Should Contain    ${message}    Guest never-ready
+    Should Contain    ${message}    QEMU's log ends with:
+    Should Be True    ${seconds} < 90 + ${STARTING}
+    [Teardown]    Run Keywords    Clean Up Host    AND    Run On Host    rm    -f    ${NO_KERNEL}
+
+
+*** Keywords ***
+Take A Host With A Kernel For Guests
+    [Documentation]    A host whose guests boot from a kernel, whose command line can be made wrong.
+    Take A Host
+    ${host} =    Get Open Hosts
+    ${entry} =    Get Host Entry    ${HOSTS}    ${host}[0]
+    IF    not $entry.guest_kernel
+        Skip    guest_kernel of [${host}[0]] is not set: name a kernel on the host, which can be booted in a wrong way
+    END
+    VAR    ${ENTRY} =    ${entry}    scope=SUITE
+
+Start Should Fail
+    [Documentation]    Starts a guest with a wrong command line; returns the failure's message and how long it took.
+    [Arguments]    ${cmdline}    ${timeout}    ${kernel}=${ENTRY.guest_kernel}
+    Set Guest Image    kernel=${kernel}    initrd=${ENTRY.guest_initrd}    cmdline=console=ttyS0 ${cmdline}
+    ${guest} =    Define Guest    name=never-ready
+    ${began} =    DateTime.Get Current Date
+    ${message} =    Run Keyword And Expect Error    Guest never-ready on *
+    ...    Start Guest    ${guest}    timeout=${timeout}
+    ${ended} =    DateTime.Get Current Date
+    ${seconds} =    DateTime.Subtract Date From Date    ${ended}    ${began}
+    RETURN    ${message}    ${seconds}

@@ -1,0 +1,238 @@
+"""Commands by a shell on a serial console: a real shell on a real terminal, with a noisy kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from console_line import PtyLine, soon
+
+from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, GuestError, ToolMissingError, UnsupportedError
+from VpmemLibrary.guest.serial import SerialTransport
+from VpmemLibrary.guest.serial_shell import SerialShell
+from VpmemLibrary.host.transport import Transport
+
+SHELLS = [["sh"], ["bash", "--norc", "-i"], ["busybox", "ash"]]
+PASSWORD = "correct horse"
+
+# As getty and login do it: a prompt, a name, a password that is not echoed, a shell.
+LOGIN = """
+import getpass, os, subprocess, sys
+while True:
+    user = input("\\r\\nguest login: ")
+    if not user.strip():
+        continue
+    if getpass.getpass("Password: ") == "correct horse" and user == "qa":
+        subprocess.run(["sh"])
+    else:
+        print("Login incorrect")
+"""
+
+
+class Bench:
+    """A console, the way into it, and the directory that the shell keeps its files in."""
+
+    def __init__(self, line: PtyLine, directory: Path, **options: str) -> None:
+        self.line = line
+        self.directory = directory
+        self.transport = SerialTransport("g", lambda: line, **options)  # type: ignore[arg-type]  # user and password
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[Bench] = []
+
+    def make(argv: list[str], noise: float = 0, **options: str) -> Bench:
+        bench = Bench(PtyLine(argv, noise=noise, environment={"TMPDIR": str(tmp_path)}), tmp_path, **options)
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.line.close()
+
+
+def available(argv: list[str]) -> list[str]:
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"{argv[0]} is not installed here")
+    return argv
+
+
+@pytest.mark.parametrize("argv", SHELLS, ids=lambda argv: argv[0])
+def test_any_posix_shell_runs_commands_as_a_host_does(make: Make, argv: list[str]) -> None:
+    run = make(available(argv)).transport.run
+    assert run(["printf", "%s|", "a b", "$HOME", "'\"`;\n", "é"]).text == "a b|$HOME|'\"`;\n|é|"
+    result = run(["sh", "-c", "cat; echo no >&2; exit 7"], stdin=b"\0\xff\n")
+    assert (result.exit_status, result.stdout, result.stderr) == (7, b"\0\xff\n", b"no\n")
+    assert [run(["sh", "-c", f"kill -{number} $$"]).exit_status for number in (9, 15)] == [-9, -15]
+    assert run(["sh", "-c", "exit 143"]).exit_status == 143
+    assert run(["sh", "-c", "echo $LC_ALL; pwd"]).text == "C\n/\n"
+    with pytest.raises(ToolMissingError):
+        run(["no-such-program"]).check()
+
+
+def test_it_has_the_face_of_a_transport(make: Make, tmp_path: Path) -> None:
+    transport = make(["sh"]).transport
+    assert isinstance(transport, Transport)
+    path = str(tmp_path / "a file")
+    transport.write_file(path, bytes(range(256)) * 8, mode=0o640)
+    assert transport.read_file(path) == bytes(range(256)) * 8
+    assert Path(path).stat().st_mode & 0o777 == 0o640
+    with pytest.raises(UnsupportedError, match="cannot stream"):
+        transport.stream(["cat"])
+    with pytest.raises(UnsupportedError, match="through the serial console"):
+        transport.connect("::1", 22)
+
+
+def test_nothing_that_a_kernel_writes_in_between_changes_a_byte(make: Make) -> None:
+    bench = make(["sh"], noise=0.5)
+    data = os.urandom(40_000)
+    assert bench.transport.run(["cat"], stdin=data).stdout == data
+    assert [bench.transport.run(["echo", str(number)]).text for number in range(10)] == [f"{n}\n" for n in range(10)]
+
+
+def test_what_is_damaged_on_the_way_in_is_sent_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._AGAIN", 0.3)
+    bench = make(["sh"])
+    assert bench.transport.ping()
+    send = bench.line.send
+    damaged: list[bytes] = []
+
+    def lossy(data: bytes) -> None:
+        if data.startswith(b": ") and len(damaged) < 6 and len(bench.line.sent) % 3 == 0:
+            damaged.append(data)
+            data = data[:-5] + b"\n"
+        send(data)
+
+    bench.line.send = lossy  # type: ignore[method-assign]
+    data = os.urandom(3_000)
+    assert all(bench.transport.run(["cat"], stdin=data).stdout == data for _ in range(3))
+    assert damaged
+
+
+def test_a_timeout_ends_the_command_with_its_children_and_leaves_the_shell(make: Make, tmp_path: Path) -> None:
+    transport = make(["sh"]).transport
+    pids = tmp_path / "pids"
+    script = 'trap "" INT TERM; echo part; echo $$ >"$1"; while :; do sleep 1; done'
+    with pytest.raises(CommandTimeoutError, match="did not end within 1 s") as caught:
+        transport.run(["sh", "-c", script, "sh", str(pids)], timeout=1)
+    assert caught.value.result.stdout == b"part\n"
+    assert caught.value.result.exit_status == -9
+    assert not Path(f"/proc/{pids.read_text().strip()}").exists()
+    assert transport.run(["echo", "still there"]).text == "still there\n"
+
+
+def test_a_keyword_s_own_timeout_leaves_no_command_behind(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = make(["sh"]).transport
+    pids = tmp_path / "pids"
+    wait = SerialShell._wait
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(self: SerialShell, run: object, deadline: float) -> bool:
+        wait(self, run, time.monotonic() + 0.5)  # type: ignore[arg-type]  # its own record
+        raise Interrupted
+
+    monkeypatch.setattr(SerialShell, "_wait", interrupted)
+    with pytest.raises(Interrupted):
+        transport.run(["sh", "-c", 'echo $$ >"$1"; exec sleep 600', "sh", str(pids)])
+    monkeypatch.setattr(SerialShell, "_wait", wait)
+    assert transport.run(["echo", "still there"]).text == "still there\n"
+    assert not Path(f"/proc/{pids.read_text().strip()}").exists()
+
+
+def test_the_shell_is_given_back_as_it_was_found(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make(["sh"])
+    monkeypatch.setattr(bench.line, "close", lambda: None)
+    assert bench.line.echoes()
+    bench.transport.run(["true"])
+    assert not bench.line.echoes()
+    assert len(list(bench.directory.iterdir())) == 1
+    bench.transport.close()
+    bench.transport.close()
+    assert soon(bench.line.echoes)
+    assert list(bench.directory.iterdir()) == []
+
+
+def test_a_script_that_an_ended_process_left_there_is_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.6)
+    bench = make(["sh"])
+    assert bench.transport.ping()
+    assert SerialTransport("g", lambda: bench.line).run(["echo", "mine now"]).text == "mine now\n"
+
+
+def test_a_half_typed_line_of_somebody_s_is_not_run(make: Make, tmp_path: Path) -> None:
+    bench = make(["sh"])
+    bench.line.send(f"touch {tmp_path}/trap".encode())
+    assert bench.transport.run(["echo", "hi"]).text == "hi\n"
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_log_in_is_done_where_the_console_asks_for_it(make: Make) -> None:
+    bench = make([sys.executable, "-c", LOGIN], user="qa", password=PASSWORD)
+    assert bench.transport.run(["echo", "in"]).text == "in\n"
+    assert PASSWORD.encode() not in bench.line.seen
+
+
+@pytest.mark.parametrize(
+    ("password", "message"), [("wrong secret", "does not let user 'qa' in"), (None, "asks for a password of user 'qa'")]
+)
+def test_a_log_in_that_is_refused_says_so_and_shows_no_password(make: Make, password: str | None, message: str) -> None:
+    bench = make([sys.executable, "-c", LOGIN], user="qa", password=password)
+    with pytest.raises(AccessDeniedError, match=message) as caught:
+        bench.transport.run(["true"])
+    assert "wrong secret" not in str(caught.value)
+    assert "guest login" in str(caught.value)
+
+
+def test_a_console_without_a_shell_is_told_with_its_last_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("VpmemLibrary.guest.serial._START", 1)
+    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.5)
+    bench = make(["sh", "-c", "echo 'Kernel panic - not syncing: No working init found.'; exec sleep 600"])
+    with pytest.raises(GuestError, match=r"No shell answers.* of guest g\..*\n(.*\n)*.*No working init found"):
+        bench.transport.run(["true"])
+
+
+def test_a_ping_of_a_console_without_a_shell_fails_softly(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.5)
+    assert not make(["sleep", "600"]).transport.ping(0.5)
+
+
+def test_a_shell_that_lacks_a_tool_is_told_which(make: Make, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "stty", "mktemp", "base64", "md5sum", "rm", "cat", "sed", "wc"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    bench = make(["env", f"PATH={tools}", "sh"])
+    with pytest.raises(GuestError, match="lacks paste, ls, xargs, tr, mkdir"):
+        bench.transport.run(["true"])
+
+
+def test_a_console_that_ends_is_told_and_the_next_command_takes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[PtyLine] = []
+
+    def connect() -> PtyLine:
+        lines.append(PtyLine(["sh"], environment={"TMPDIR": str(tmp_path)}))
+        return lines[-1]
+
+    transport = SerialTransport("g", connect)
+    assert transport.run(["echo", "one"]).text == "one\n"
+    os.kill(lines[0].pid, 9)
+    with pytest.raises(GuestError, match="gone"):
+        transport.run(["echo", "two"])
+    assert transport.run(["echo", "three"]).text == "three\n"
+    transport.close()
+    assert len(lines) == 2
