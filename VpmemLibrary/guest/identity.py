@@ -64,3 +64,24 @@ def compare_labels(area: LabelArea, region: Region) -> Agreement:
             "guest's kernel": {uuid: listed.get(uuid, _ABSENT) for uuid in {**read, **listed}},
         },
     )
+
+
+def cookie_problem(area: LabelArea, region: Region) -> str:
+    """Return why a guest's kernel takes no label of an area, where that is the interleave set; empty where it is not.
+
+    A label names the interleave set that it was written in. QEMU makes a DIMM's serial number of its memory slot
+    (hw/acpi/nvdimm.c), and the set's cookie is made of it: in another slot the kernel passes the labels over.
+
+    Args:
+        area: The label area as the host reads it.
+        region: The region in the guest.
+    """
+    cookies = {label.isetcookie for label in area.labels}
+    if not cookies or region.iset_id is None or region.iset_id in cookies:
+        return ""
+    written = ", ".join(f"{cookie:#x}" for cookie in sorted(cookies))
+    return (
+        f"The labels were written in another interleave set, {written}, than {region.dev}, whose cookie is "
+        f"{region.iset_id:#x}: the kernel passes them over. QEMU's NVDIMMs have another one in each memory slot: give "
+        "the device the slot that it had."
+    )

@@ -148,6 +148,29 @@ class GuestKeywords:
         found.wait_until_ready(timeout.total_seconds())
 
     @keyword(tags=("guest",))
+    def wait_until_guest_is_ready(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Wait until a running guest can be looked into: after libvirt's daemon was restarted, or a start elsewhere.
+
+        Args:
+            guest: The guest or its name.
+            timeout: How long it may take.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            GuestError: It ended, panicked or was not ready in time; the message has its last console lines.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Libvirt Comes Back
+            Run On Host    systemctl    restart    libvirtd
+            Wait Until Guest Is Ready    ${guest}
+        ```
+        """
+        self._context.current.guest(guest).wait_until_ready(timeout.total_seconds())
+
+    @keyword(tags=("guest",))
     def start_new_guest(
         self,
         vpmem: VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None = None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from robot.api import logger
 from robot.api.deco import keyword
 
+from VpmemLibrary.errors import ViewsDisagreeError
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, read_label_area
+from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, cookie_problem, read_label_area
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_table
 from VpmemLibrary.model import Namespace
@@ -57,7 +58,8 @@ class IdentityKeywords:
         """Fail unless the labels that the host reads in a namespace are the namespaces that the guest's kernel has.
 
         The host decodes the label area at the end of its own namespace; the guest lists its namespaces. UUIDs and
-        names are compared, and the label area must be free of faults.
+        names are compared, and the label area must be free of faults. A kernel passes over labels that were written in
+        another memory slot of QEMU's; the message then says so.
 
         Args:
             guest: The guest or its name.
@@ -79,9 +81,15 @@ class IdentityKeywords:
         found = self._context.current.guest(guest)
         device = self._device(guest, namespace)
         _, area = read_label_area(self._context.current.content, device)
-        agreement = compare_labels(area, found.region_of(device))
+        region = found.region_of(device)
+        agreement = compare_labels(area, region)
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
-        agreement.require()
+        try:
+            agreement.require()
+        except ViewsDisagreeError as error:
+            if problem := cookie_problem(area, region):
+                error.add(problem)
+            raise
         if area.problems:
             raise AssertionError(f"The {area.dimm} has faults:\n" + "\n".join(area.problems))
 

@@ -11,7 +11,7 @@ import pytest
 
 from VpmemLibrary.errors import InvalidValueError, ViewsDisagreeError
 from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.guest.identity import compare_labels, read_label_area
+from VpmemLibrary.guest.identity import compare_labels, cookie_problem, read_label_area
 from VpmemLibrary.model import Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
@@ -80,6 +80,14 @@ def test_a_namespace_without_a_label_is_found() -> None:
     more = Namespace("namespace0.9", NamespaceMode.raw, name="other", uuid="94d02aa7-b6f2-4a01-a98b-bb4ad5be5e8c")
     with pytest.raises(ViewsDisagreeError, match="no such namespace"):
         compare_labels(read()[1], replace(listed, namespaces=(*listed.namespaces, more))).require()
+
+
+def test_labels_of_another_slot_are_told_as_such() -> None:
+    area = read()[1]
+    cookie = area.labels[0].isetcookie
+    assert cookie_problem(area, replace(region(), iset_id=cookie)) == ""
+    assert f"whose cookie is {cookie + 1:#x}" in cookie_problem(area, replace(region(), iset_id=cookie + 1))
+    assert cookie_problem(area, region()) == ""
 
 
 def test_another_name_is_found() -> None:
