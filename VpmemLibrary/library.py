@@ -10,6 +10,7 @@ from robotlibcore import DynamicCore
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.access import AccessKeywords
 from VpmemLibrary.keywords.channels import ChannelKeywords
+from VpmemLibrary.keywords.claims import ClaimKeywords
 from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
@@ -33,6 +34,7 @@ from VpmemLibrary.keywords.ownership import OwnershipKeywords
 from VpmemLibrary.keywords.regions import RegionKeywords
 from VpmemLibrary.keywords.room import RoomKeywords
 from VpmemLibrary.keywords.scrub import ScrubKeywords
+from VpmemLibrary.keywords.servers import ServerKeywords
 from VpmemLibrary.version import __version__
 
 
@@ -94,6 +96,18 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     [Clean Up Host] removes what this run made and nothing else. All workers of one pabot run share one run id when
     the environment variable `VPMEM_RUN_ID` is set; otherwise every process is a run of its own.
 
+    A run that lives holds a lease of its own on every host where it made something; the host's kernel frees it when
+    the worker or its connection dies. So [Reclaim What Dead Runs Left] can tell what a killed run left, and takes it
+    back.
+
+    # Claims
+
+    Namespaces that are there already can be handed out to one tenant at a time. [Set Pmem Namespaces] says which, in
+    the syntax of Nova's `pmem_namespaces`; [Claim Namespace] and [Claim Namespaces] take them, and [Release Claims]
+    wipes them and gives them back. A claim is a lease that the host's kernel holds for this worker's SSH connection:
+    it holds between workers and between machines, needs no server, and is free at once when the worker dies. It needs
+    `bash` and `flock` on the host.
+
     # Errors
 
     A mistake is refused before anything is changed, with what was wrong, the value, and what would be valid. A tool
@@ -131,6 +145,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 HealthKeywords(context),
                 ContentKeywords(context),
                 FileSystemKeywords(context),
+                ClaimKeywords(context),
                 DeviceKeywords(context),
                 GuestKeywords(context),
                 GuestXmlKeywords(context),
@@ -140,6 +155,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 IdentityKeywords(context),
                 GuestMemoryKeywords(context),
                 AccessKeywords(context),
+                ServerKeywords(context),
                 OwnershipKeywords(context),
             ]
         )

@@ -13,7 +13,7 @@ from VpmemLibrary.sizes import KiB, Size
 MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem", "kvm_intel", "kvm_amd")
 """The kernel modules of persistent memory and of KVM on x86."""
 
-TOOLS = ("ndctl", "daxctl", "virsh", "virt-ssh-helper", "flock", "modprobe", "openssl", "daxio")
+TOOLS = ("ndctl", "daxctl", "virsh", "virt-ssh-helper", "flock", "bash", "modprobe", "openssl", "daxio")
 """The programs that this library runs on a host."""
 
 # Each fact is its name and its value, NUL after each, as a value may hold any other byte. What is absent is empty.

@@ -102,6 +102,7 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
             f"Turn virtualisation on in the firmware, and run: modprobe {_kvm_module(facts)}",
         ),
         _tool(facts, "flock", "one change of a region at a time", install.of("flock")),
+        _tool(facts, "bash", "holds leases, together with flock", install.of("bash")),
         _tool(facts, "openssl", "makes patterns on the host itself", install.of("openssl")),
         _tool(facts, "daxio", "reads and writes device-DAX nodes, flushed", install.of("daxio")),
     )
@@ -122,6 +123,7 @@ _PACKAGES = {
     "libvirt": ("libvirt-daemon-system", "libvirt-daemon-kvm", "libvirt-daemon-qemu"),
     "qemu": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
     "flock": ("util-linux", "util-linux", "util-linux"),
+    "bash": ("bash", "bash", "bash"),
     "openssl": ("openssl", "openssl", "openssl"),
     "daxio": ("pmdk-tools", "daxio", "pmdk-tools"),
 }

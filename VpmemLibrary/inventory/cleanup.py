@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.errors import InvalidValueError, VpmemError
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.inventory.mount_ownership import unmount_of
 from VpmemLibrary.inventory.ownership import RunMark, is_marked, run_of
 from VpmemLibrary.model import Namespace
@@ -67,6 +69,25 @@ def clean_up_leftovers(host: Host, alive: Collection[str]) -> tuple[Namespace, .
     """
     unmount_of(host, lambda maker: maker not in alive)
     return _destroy_all(host, leftovers(host, alive))
+
+
+def wipe_namespace(host: Host, namespace: Namespace) -> None:
+    """Overwrite every byte of a namespace with zeros, and prove it by reading all of it again.
+
+    Args:
+        host: The host that has it.
+        namespace: Its record, with its device as it is called now.
+
+    Raises:
+        InvalidValueError: It is disabled, so it has no device.
+        BusyError: It is in use; nothing was written.
+        CommandError: A tool failed: some of it may hold what it held.
+        ContentDiffersError: Something is left though the tools reported success.
+    """
+    if not namespace.device:
+        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device to be wiped")
+    refuse_in_use(host.transport, namespace)
+    ContentStore(host.transport).wipe(namespace.device)
 
 
 def _destroy_all(host: Host, namespaces: Iterable[Namespace]) -> tuple[Namespace, ...]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
+from VpmemLibrary.inventory.leases import Entry, run_of_key
 from VpmemLibrary.inventory.mount_ownership import is_made
 from VpmemLibrary.model import Inventory
 from VpmemLibrary.sizes import Size
+
+FILES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu", "/var/lib/vpmem", "/dev/shm")  # noqa: S108
+"""Where files of guests and suites lie that could be forgotten; in ``/tmp`` it is those that mktemp named."""
+
+# The records of leases are told by what they say.
+_SCRIPT = r"""
+for place; do
+    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 -not -path '/var/lib/vpmem/leases*'
+done
+find /tmp -xdev -mindepth 1 -maxdepth 1 -name 'tmp.*'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +33,32 @@ class HostState:
         namespaces: For each namespace its identity (label UUID, or device where there is no label) and what it is.
         domains: The names of the libvirt domains.
         mounts: The mounts of namespaces, and those at mount points that runs made.
+        files: The files and directories in `FILES`.
+        leases: For each namespace that is held, was left or is unfit, by whom.
     """
 
     available: Mapping[str, Size]
     namespaces: Mapping[str, str]
     domains: frozenset[str] = frozenset()
     mounts: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    leases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, host: Host, domains: Iterable[str] = ()) -> HostState:
+    def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
         """Return how a host is now.
 
         Args:
             host: The host.
             domains: The names of its libvirt domains.
+            entries: The records of its leases.
         """
-        return cls.of(host.ndctl.inventory(), domains, host.mounts.all())
+        files = host.run(["sh", "-c", _SCRIPT, "sh", *FILES]).check().text.splitlines()
+        return replace(
+            cls.of(host.ndctl.inventory(), domains, host.mounts.all()),
+            files=frozenset(files),
+            leases={entry.key: entry.told for entry in entries if not run_of_key(entry.key)},
+        )
 
     @classmethod
     def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
@@ -64,10 +86,14 @@ class HostState:
             for key, what in self.namespaces.items()
             if after.namespaces.get(key, what) != what
         ]
-        lines += [f"leaked: domain {name}" for name in sorted(after.domains - self.domains)]
-        lines += [f"gone: domain {name}" for name in sorted(self.domains - after.domains)]
-        lines += [f"leaked: mount of {mount}" for mount in sorted(after.mounts - self.mounts)]
-        lines += [f"gone: mount of {mount}" for mount in sorted(self.mounts - after.mounts)]
+        for what, before, now in (
+            ("domain", self.domains, after.domains),
+            ("file", self.files, after.files),
+            ("mount of", self.mounts, after.mounts),
+        ):
+            lines += [f"leaked: {what} {name}" for name in sorted(now - before)]
+            lines += [f"gone: {what} {name}" for name in sorted(before - now)]
+        lines += [f"leaked: lease of {key}, {told}" for key, told in after.leases.items() if key not in self.leases]
         lines += [
             f"changed: free in {region}: {_told(self.available.get(region))}, now {_told(after.available.get(region))}"
             for region in sorted({*self.available, *after.available})

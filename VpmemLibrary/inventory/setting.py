@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from VpmemLibrary.errors import AmbiguousError, InvalidValueError, NotFoundError, ToolMissingError, VpmemError
+from VpmemLibrary.errors import AmbiguousError, CommandError, InvalidValueError, NotFoundError
 from VpmemLibrary.model import Inventory, Namespace, NamespaceMode
 
 SETTING = "pmem_namespaces"
@@ -121,11 +121,8 @@ def resolve_setting(
         return {}
     try:
         namespaces = read().namespaces
-    except ToolMissingError as error:
-        error.add(f"{SETTING} needs to know what is on {host}: install ndctl there.")
-        raise
-    except VpmemError as error:
-        error.add(f"{SETTING} needs to know what is on {host}: what does ndctl list there?")
+    except CommandError as error:
+        error.add(f"{SETTING} needs to know what is on {host}: is ndctl installed there, and can it be run?")
         raise
     return {
         label: tuple(_usable(_one_called(name, namespaces, host), label) for name in names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import time
 from collections.abc import Collection
+from functools import cached_property
 
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnsupportedError
+from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnsupportedError, VpmemError
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, address_of
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import (
@@ -21,8 +24,12 @@ from VpmemLibrary.guest.guest import (
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.reboot import reboot
+from VpmemLibrary.inventory.host_claims import HostClaims
+from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
 from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
@@ -53,6 +60,60 @@ class OpenHost:
         self._link: LibvirtLink | None = None
         self._guests: dict[str, Guest] = {}
         self._made = 0
+        self._alive = False
+
+    @cached_property
+    def leases(self) -> HostLeases:
+        """What this worker holds on the host."""
+        return HostLeases(self.host.transport, Holder.here(self._run.run_id, secrets.token_hex(8)))
+
+    @cached_property
+    def claims(self) -> HostClaims:
+        """The namespaces that may be claimed on the host, and those that this worker has claimed."""
+        return HostClaims(
+            self.host,
+            self._run,
+            self.leases,
+            self._clean,
+            before_marking=self.show_alive,
+            spread=secrets.token_hex(4),
+        )
+
+    @property
+    def reclaim(self) -> Reclaim:
+        """What takes back what dead runs left on the host.
+
+        Raises:
+            UnsupportedError: The host is a guest.
+        """
+        self.refuse_inside()
+        return Reclaim(self.host, self.link, self.leases)
+
+    def _clean(self, namespace: Namespace, left_by: Holder) -> None:
+        self.reclaim.clean(namespace, left_by)
+
+    def show_alive(self) -> None:
+        """Hold this run's own lease on the host, so that what it marks there is seen not to be a dead run's.
+
+        Raises:
+            ToolMissingError: The host has no bash or no flock.
+        """
+        if self.inside is not None:  # a guest goes with the run on its host
+            return
+        key = run_key(self._run.run_id)
+        try:
+            if self._alive:
+                self.leases.require([key])
+                return
+        except LeaseLostError:  # it went with a connection that broke
+            self._alive = False
+        self.leases.take([[key]], shared=True)
+        self._alive = True
+
+    def new_uuid(self) -> str:
+        """Return a UUID with this run's mark, for a namespace on the host."""
+        self.show_alive()
+        return self._run.new_uuid()
 
     @property
     def content(self) -> ContentStore:
@@ -101,6 +162,7 @@ class OpenHost:
                 "none",
                 "guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
             )
+        self.show_alive()
         self._made += 1
         return GuestSpec(
             name=name or f"vpmem-{self._run.run_id}-{self._made}",
@@ -143,6 +205,7 @@ class OpenHost:
         """
         if self.channel is GuestChannel.ssh:
             address_of(self.access, name, xml)
+        self.show_alive()
         return self._keep(
             define_guest_from(
                 self.host.transport,
@@ -177,6 +240,10 @@ class OpenHost:
     def guest_names(self) -> list[str]:
         """Return the names of the host's guests; none where there is no libvirt."""
         return [] if self.inside else guest_names(self.link)
+
+    def state(self) -> HostState:
+        """Return what is on the host now."""
+        return HostState.read(self.host, self.guest_names(), () if self.inside else self.leases.entries())
 
     def undefine_guest(self, guest: Guest) -> None:
         """Undefine a guest and forget it."""
@@ -227,6 +294,7 @@ class OpenHost:
                 guest.close()
             if link is not None:
                 link.close()
+            self._end_leases()
         finally:
             self.host.close()
 
@@ -241,6 +309,15 @@ class OpenHost:
                 f"{self.host.alias} is guest {self.inside.name}, opened as a host: no libvirt is reached in a guest, "
                 "so there are no guests of its own. Switch Host to the host that it runs on."
             )
+
+    def _end_leases(self) -> None:
+        """Say that this run is no longer here, and end what is held."""
+        if "leases" not in self.__dict__:
+            return
+        with contextlib.suppress(VpmemError):  # over a connection that is gone nothing is held either
+            if self._alive:
+                self.leases.release([run_key(self._run.run_id)])
+        self.leases.close()
 
 
 class Context:

@@ -154,6 +154,7 @@ class FileSystemKeywords:
         path = own_path_of(self._context, target, foreign=foreign)
         host = self._context.host
         held = read_file_system(host.transport, path)
+        self._context.current.show_alive()
         mounted = host.mounts.mount(
             path,
             held.known_type(),

@@ -82,7 +82,7 @@ class NamespaceKeywords:
             map_location=unless_default(mode, map, MapLocation.dev),
             align=unless_default(mode, align, DEFAULT_ALIGN),
             sector_size=sector_size,
-            uuid=self._context.run.new_uuid(),
+            uuid=self._context.current.new_uuid(),
         )
         log_namespaces("Created", (namespace,))
         return namespace
@@ -140,7 +140,7 @@ class NamespaceKeywords:
             map_location=unless_default(mode, map, MapLocation.dev),
             align=unless_default(mode, align, DEFAULT_ALIGN),
             sector_size=sector_size,
-            uuid=None if foreign else self._context.run.new_uuid(),
+            uuid=None if foreign else self._context.current.new_uuid(),
         )
         return _changed(before, after)
 

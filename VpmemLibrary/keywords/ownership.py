@@ -7,7 +7,6 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
 
@@ -62,11 +61,46 @@ class OwnershipKeywords:
             ]
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
+    @keyword(tags=("ownership", "destructive"))
+    def reclaim_what_dead_runs_left(self) -> list[str]:
+        """Take back what runs left on the current host that were killed, or that ended without cleaning up.
+
+        A run that lives holds a lease of its own on the host from the first thing that it makes there; the host's
+        kernel frees it when the worker or its connection dies. So what carries a run's mark and has no such lease was
+        left: guests are ended and undefined, namespaces unmounted, wiped and destroyed. A namespace that a dead worker
+        had claimed and that no run made is wiped and stays. All that is taken back is told in the log.
+
+        What has no mark, and what a living run made, is not touched.
+
+        Returns:
+            What was taken back, in words.
+
+        Raises:
+            BusyError: Something of it is in use by something else; all the rest was taken back.
+            VpmemError: Something could not be taken back; all the rest was.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Setup    Reclaim What Dead Runs Left
+        ```
+        """
+        opened = self._context.current
+        found = opened.reclaim.all()
+        for what in found.done:
+            logger.warn(f"Took back on {opened.host.alias} what a dead run left: {what}.")
+        if found.failed:
+            raise found.failed[0]
+        return list(found.done)
+
     @keyword(tags=("ownership",))
     def remember_host_state(self) -> None:
         """Remember what is on the current host, for [Host Should Be As Remembered].
 
-        Remembered are each region's free bytes, every namespace by UUID, every mount of one, and every libvirt domain.
+        Remembered are each region's free bytes, every namespace by UUID, every mount of one, every libvirt domain, who
+        holds which namespace, and the files where guests and suites keep theirs: `/var/lib/libvirt/images`,
+        `/var/lib/libvirt/qemu`, `/var/lib/vpmem`, `/dev/shm`, and `/tmp/tmp.*`.
 
         Example:
 
@@ -76,7 +110,7 @@ class OwnershipKeywords:
         ```
         """
         opened = self._context.current
-        opened.remembered = HostState.read(opened.host, opened.guest_names())
+        opened.remembered = opened.state()
 
     @keyword(tags=("ownership", "assertion"))
     def host_should_be_as_remembered(self) -> None:
@@ -96,6 +130,6 @@ class OwnershipKeywords:
         opened = self._context.current
         if opened.remembered is None:
             raise UnsupportedError("Nothing was remembered of this host: run Remember Host State first.")
-        difference = opened.remembered.difference(HostState.read(opened.host, opened.guest_names()))
+        difference = opened.remembered.difference(opened.state())
         if difference:
             raise AssertionError(f"Host {opened.host.alias} is not as it was:\n" + "\n".join(difference))

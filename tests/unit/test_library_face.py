@@ -10,7 +10,8 @@ from robot.libdocpkg import LibraryDocumentation
 from robot.libdocpkg.model import KeywordDoc, LibraryDoc
 
 TAGS = {
-    "host", "region", "namespace", "content", "guest", "inside", "ownership", "dax", "filesystem", "health",
+    "host", "region", "namespace", "content", "guest", "inside", "ownership", "claim", "server", "dax", "filesystem",
+    "health",
     "getter", "assertion", "prediction", "destructive",
 }  # fmt: skip
 
@@ -73,7 +74,7 @@ def test_importing_loads_no_heavy_library() -> None:
 def test_plain_python_parts_load_no_robot() -> None:
     code = inspect.cleandoc("""
         import pkgutil, importlib, sys, VpmemLibrary
-        for package in ("host", "guest", "inventory", "content", "lab"):
+        for package in ("host", "guest", "inventory", "content", "nova", "lab"):
             parent = importlib.import_module(f"VpmemLibrary.{package}")
             for module in pkgutil.walk_packages(parent.__path__, parent.__name__ + "."):
                 importlib.import_module(module.name)

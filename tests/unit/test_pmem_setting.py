@@ -134,7 +134,7 @@ def test_a_host_without_ndctl_is_told_so() -> None:
     def read() -> Inventory:
         raise ToolMissingError(left(127))
 
-    with pytest.raises(ToolMissingError, match="pmem_namespaces needs to know what is on left: install ndctl"):
+    with pytest.raises(ToolMissingError, match="needs to know what is on left: is ndctl installed there"):
         resolve_setting(parse_setting("4GB:ns_0"), read, "left")
 
 

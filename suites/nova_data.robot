@@ -1,0 +1,131 @@
+*** Settings ***
+Documentation     What becomes of a server's data: it stays through every stop, and nothing is left after a delete.
+
+Resource          ../resources/server.resource
+
+Suite Setup       Make A Server With Data
+Suite Teardown    Give The Servers Back
+
+
+*** Variables ***
+${SEED}            tenant's data
+# A guest writes labels as it makes a namespace of its own.
+${WRITE_LABELS}    ndctl disable-region all && ndctl init-labels -f all && ndctl enable-region all
+
+
+*** Test Cases ***
+Stop And Start Keeps The Data
+    [Documentation]    Nova's own code reaches its wipe here. The host finds every byte while the server is off.
+    [Tags]    nv-09
+    ${process} =    Get Guest Process    ${SERVER.guest}
+    Stop Server    ${SERVER}
+    Get Guest State    ${SERVER.guest}    ==    shut off
+    Pattern Should Be Intact    ${NAMESPACE}    seed=${SEED}    length=4MiB
+    Namespace Should Be Locked    ${NAMESPACE}
+    Start Server    ${SERVER}
+    Get Guest Process    ${SERVER.guest}    !=    ${process}
+    Server Should Have    ${SERVER}    SMALL
+    Guest Pattern Should Be Intact    ${SERVER.guest}    seed=${SEED}    length=4MiB
+
+A Hard Reboot Keeps The Data
+    [Documentation]    QEMU is ended without asking and another one started.
+    [Tags]    nv-09
+    ${process} =    Get Guest Process    ${SERVER.guest}
+    Reboot Server    ${SERVER}    hard=True
+    Get Guest Process    ${SERVER.guest}    !=    ${process}
+    Get Server Status    ${SERVER}    ==    ACTIVE
+    Guest Pattern Should Be Intact    ${SERVER.guest}    seed=${SEED}    length=4MiB
+
+A Namespace Of A Server Cannot Be Left Out Of The Setting
+    [Documentation]    It is told which one, and who has it since when; the setting stays as it was.
+    [Tags]    nv-08
+    ${run} =    Get Run Id
+    VAR    ${other} =    ${{'ns_1' if $NAMESPACE.name == 'ns_2' else 'ns_2'}}
+    Run Keyword And Expect Error    *SMALL:${NAMESPACE.name}, which is in use: it is held by run ${run}, *since*
+    ...    Set Pmem Namespaces    4GB:ns_0,SMALL:${other}
+    Get Pmem Total    SMALL    ==    2
+    Set Pmem Namespaces    SMALL:ns_1|ns_2
+    Set Pmem Namespaces    ${PMEM_NAMESPACES}
+
+A Rebuild Wipes And Keeps The Namespace
+    [Documentation]    The same namespace, with zeros in it.
+    [Tags]    nv-06
+    Rebuild Server    ${SERVER}
+    Server Should Have    ${SERVER}    SMALL
+    Should Be Equal    ${SERVER.claims[0].namespace.uuid}    ${NAMESPACE.uuid}
+    Content Should Be Zero    ${NAMESPACE}    length=4MiB
+
+A Delete Leaves No Byte To The Next Tenant
+    [Documentation]    The server wrote data and labels; afterwards every byte is zero, and so the next tenant reads it.
+    [Tags]    nv-06
+    Fill The Server
+    Delete Server    ${SERVER}
+    Content Should Be Zero    ${NAMESPACE}
+    Namespace Should Not Be Locked    ${NAMESPACE}
+    Pattern Should Be Intact    ns_0    seed=the neighbour    length=4MiB
+    Set Pmem Namespaces    SMALL:${NAMESPACE.name}
+    ${next} =    Create Server    ${FLAVOR}
+    Should Be Equal    ${next.claims[0].namespace.uuid}    ${NAMESPACE.uuid}
+    Guest Should Read Zeros    ${next}
+    [Teardown]    Clean Up Servers
+
+A Wipe That Fails Is An Error And The Namespace Is Not Given Out
+    [Documentation]    The host's wiping tool fails; the server is in ERROR, and nobody gets the namespace until it
+    ...    could be wiped.
+    [Tags]    nv-06
+    ${server} =    Make A Server Where Wiping Fails
+    Run Keyword And Expect Error    *daxio*exit status: 1*    Delete Server    ${server}
+    Get Server Status    ${server}    ==    ERROR
+    Look At The Host Itself
+    Pattern Should Be Intact    ${NAMESPACE}    seed=${SEED}    length=4MiB
+    Run Keyword And Expect Error
+    ...    *${NAMESPACE.name} on * is unfit since*
+    ...    Claim Namespace
+    ...    name=${NAMESPACE.name}
+    Reclaim What Dead Runs Left
+    Content Should Be Zero    ${NAMESPACE}
+    Claim Namespace    name=${NAMESPACE.name}
+    [Teardown]    Give The Claims Back
+
+
+*** Keywords ***
+Make A Server With Data
+    [Documentation]    One server, and a pattern in its namespace; another namespace holds another's bytes.
+    Take A Host With Nova's Namespaces
+    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
+    ${server} =    Create Server    ${flavor}
+    VAR    ${FLAVOR} =    ${flavor}    scope=SUITE
+    VAR    ${SERVER} =    ${server}    scope=SUITE
+    VAR    ${NAMESPACE} =    ${server.claims[0].namespace}    scope=SUITE
+    Write Into Server    ${SERVER}    seed=${SEED}
+    Write Pattern    ns_0    seed=the neighbour    length=4MiB
+
+Fill The Server
+    [Documentation]    Writes data, and has the guest's kernel write its labels, whose index block begins 2 MiB before
+    ...    the end of the namespace.
+    Write Into Server    ${SERVER}    seed=${SEED}
+    Run In Guest    ${SERVER.guest}    sh    -c    ${WRITE_LABELS}
+    VAR    ${start} =    ${{int($NAMESPACE.size) - 2 * 1024 * 1024}}
+    VAR    ${script} =    daxio -i "$1" -k ${start} -l 4096 | head -c 16
+    ${index} =    Run On Host    sh    -c    ${script}    sh    ${NAMESPACE.device}
+    Should Start With    ${index.text}    NAMESPACE_INDEX
+
+Guest Should Read Zeros
+    [Documentation]    In the guest itself, all of its device.
+    [Arguments]    ${server}
+    ${other} =    Run In Guest    ${server.guest}    sh    -c    tr -d '\\000' </dev/pmem0 | head -c 1 | wc -c
+    Should Be Equal As Integers    ${other.text}    0
+
+Make A Server Where Wiping Fails
+    [Documentation]    On the host as it looks with a daxio that fails, whose patterns are written by the guest.
+    Look At The Host Through    mount --bind /bin/false "$(command -v daxio)"
+    Set Pmem Namespaces    SMALL:${NAMESPACE.name}
+    ${server} =    Create Server    ${FLAVOR}
+    Write Into Server    ${server}    seed=${SEED}
+    RETURN    ${server}
+
+Give The Claims Back
+    [Documentation]    Leaves no claim, and looks at the host as it is.
+    Look At The Host Itself
+    ${claims} =    Get Claims
+    Release Claims    @{claims}

@@ -1,0 +1,141 @@
+*** Settings ***
+Documentation     Nova's own test of servers with vPMEM, on real namespaces, with real guests.
+...
+...               Each server is proven by the lease on the host, the live XML, the argv of the running QEMU, QEMU's
+...               monitor and the guest's own kernel.
+
+Library           OperatingSystem
+Library           String
+Library           XML
+Resource          ../resources/server.resource
+
+Suite Setup       Take A Host With Nova's Namespaces
+Suite Teardown    Give The Servers Back
+Test Teardown     Clean Up Servers
+
+
+*** Test Cases ***
+Two Servers Get One Each, The Third None, And One After A Delete
+    [Documentation]    Nova's test_create_servers_with_vpmem, step by step.
+    [Tags]    nv-01
+    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
+    ${one} =    Create Server    ${flavor}    name=one
+    ${two} =    Create Server    ${flavor}    name=two
+    Both Should Be Active On A Namespace Each    ${one}    ${two}
+    The Next Server Should Be In Error    ${flavor}    one    two
+    Delete Server    ${one}
+    Server Should Be Gone    ${one}
+    ${four} =    Create Server    ${flavor}    name=four
+    Both Should Be Active On A Namespace Each    ${two}    ${four}
+
+A Flavor's Labels Give Devices In Their Order, Repeats Too
+    [Documentation]    SMALL, 4GB, SMALL: three devices in that order in XML, argv and by handle in the guest.
+    [Tags]    nv-05
+    ${flavor} =    Create Flavor    three    hw:pmem=SMALL,4GB,SMALL
+    ${server} =    Create Server    ${flavor}
+    Server Should Have    ${server}    SMALL    4GB    SMALL
+    Should Be Equal    ${server.claims[1].namespace.name}    ns_0
+    Should Not Be Equal    ${server.claims[0].namespace.name}    ${server.claims[2].namespace.name}
+    FOR    ${claim}    IN    @{server.claims}
+        Write Into Server    ${server}    seed=${claim.namespace.name}    namespace=${claim.namespace}
+        Host Should Hold Guest Pattern    ${server.guest}    ${claim.namespace}    seed=${claim.namespace.name}
+        ...    length=4MiB
+    END
+
+A Label In Another Case Is Refused
+    [Documentation]    Nova schedules such a flavor and boots a server without the device. Here no server is made.
+    [Tags]    nv-05
+    ${flavor} =    Create Flavor    wrong-case    hw:pmem=small
+    Run Keyword And Expect Error    label 'small' cannot be used: *SMALL is meant*    Create Server    ${flavor}
+    ${guests} =    Get Guests
+    ${run} =    Get Run Id
+    Should Not Contain Any    ${guests}    instance-${run}
+    Get Pmem Used    SMALL    ==    0
+
+More Of A Label Than There Is Gives A Server In Error
+    [Documentation]    Nothing is held of what could have been met.
+    [Tags]    nv-05
+    ${flavor} =    Create Flavor    too-many    hw:pmem=4GB,SMALL,SMALL,SMALL
+    ${server} =    Create Server    ${flavor}
+    Get Server Status    ${server}    ==    ERROR
+    Should Contain    ${server.fault}    3 of label SMALL
+    Get Pmem Used    4GB    ==    0
+
+The Domain Is What Nova Would Define
+    [Documentation]    libvirt is given Nova's own shape for the same flavor: what it makes of both is the same, element
+    ...    by element, in all that concerns memory.
+    [Tags]    nv-10
+    ${flavor} =    Create Flavor    both    hw:pmem=4GB,SMALL
+    ${server} =    Create Server    ${flavor}
+    ${ours} =    Run On Host    virsh    dumpxml    --inactive    ${server.domain}
+    ${novas} =    Have Nova's Shape Defined    ${server.claims}
+    FOR    ${path}    IN    maxMemory    memory    currentMemory    vcpu    cpu/numa    devices/memory
+        Elements Should Be The Same    ${path}    ours=${ours.text}    novas=${novas}
+    END
+    [Teardown]    Undefine Nova's Shape
+
+
+*** Keywords ***
+Both Should Be Active On A Namespace Each
+    [Documentation]    Two servers with one namespace each, not the same, and both are held.
+    [Arguments]    ${one}    ${two}
+    FOR    ${server}    IN    ${one}    ${two}
+        Get Server Status    ${server}    ==    ACTIVE
+        Server Should Have    ${server}    SMALL
+    END
+    Should Not Be Equal    ${one.claims[0].namespace.uuid}    ${two.claims[0].namespace.uuid}
+    Get Pmem Used    SMALL    ==    2
+
+The Next Server Should Be In Error
+    [Documentation]    The reason names both namespaces and their holder, and no domain is left.
+    [Arguments]    ${flavor}    @{holders}
+    ${three} =    Create Server    ${flavor}    name=three
+    Get Server Status    ${three}    ==    ERROR
+    FOR    ${name}    IN    ns_1    ns_2
+        Should Match Regexp    ${three.fault}    (?s)No valid host.*${name} on .* is held by run .* since
+    END
+    ${guests} =    Get Guests
+    Should Not Contain    ${guests}    ${three.domain}
+
+Server Should Be Gone
+    [Documentation]    No domain, no lease, no byte that is not zero.
+    [Arguments]    ${server}
+    Get Server Status    ${server}    ==    DELETED
+    ${guests} =    Get Guests
+    Should Not Contain    ${guests}    ${server.domain}
+    Get Pmem Used    SMALL    ==    1
+
+Have Nova's Shape Defined
+    [Documentation]    Has virsh define Nova's XML on the same namespaces, and returns what libvirt keeps of it.
+    [Arguments]    ${claims}
+    ${xml} =    OperatingSystem.Get File    ${CURDIR}/../resources/domains/nova_two_devices.xml
+    VAR    @{kib} =    @{{[claim.namespace.size // 1024 for claim in $claims]}}
+    VAR    &{values} =
+    ...    @NAME@=novas-own
+    ...    @PATH_1@=${claims[0].namespace.device}
+    ...    @KIB_1@=${kib}[0]
+    ...    @PATH_2@=${claims[1].namespace.device}
+    ...    @KIB_2@=${kib}[1]
+    ...    @MAXIMUM@=${{262144 + sum($kib)}}
+    FOR    ${name}    ${value}    IN    &{values}
+        ${xml} =    String.Replace String    ${xml}    ${name}    ${value}
+    END
+    Run On Host    virsh    define    /dev/stdin    stdin=${xml}
+    ${kept} =    Run On Host    virsh    dumpxml    --inactive    novas-own
+    RETURN    ${kept.text}
+
+Elements Should Be The Same
+    [Documentation]    As many of them, in the same order, with the same texts, attributes and children.
+    [Arguments]    ${path}    ${ours}    ${novas}
+    ${mine} =    XML.Get Elements    ${ours}    ${path}
+    ${theirs} =    XML.Get Elements    ${novas}    ${path}
+    Should Not Be Empty    ${theirs}
+    FOR    ${one}    ${other}    IN ZIP    ${mine}    ${theirs}    mode=STRICT
+        XML.Elements Should Be Equal    ${one}    ${other}    normalize_whitespace=True
+    END
+
+Undefine Nova's Shape
+    [Documentation]    Leaves neither the foreign domain nor a server.
+    ${guests} =    Get Guests
+    IF    'novas-own' in $guests    Undefine Guest    novas-own    foreign=True
+    Clean Up Servers

@@ -1,0 +1,117 @@
+*** Settings ***
+Documentation     Every rule of Nova's setting `pmem_namespaces` on a real host with namespaces of every kind.
+...
+...               What Nova refuses is refused; what Nova takes and fails over later is refused as well. Each mistake
+...               has a message of its own, and leaves the setting as it was.
+
+Resource          ../resources/host.resource
+
+Suite Setup       Make Namespaces Of Every Kind
+Suite Teardown    Give The Host Back
+
+Test Tags         nv-04
+
+
+*** Variables ***
+${GOOD}    4GB:ns_0,SMALL:ns_1|ns_2
+
+
+*** Test Cases ***
+Names Become The Namespaces That The Host Has
+    [Documentation]    The map of labels to devices, as Nova's own test asserts it at the start of the service.
+    ${found} =    Set Pmem Namespaces    ${GOOD}
+    FOR    ${label}    ${names}    IN    4GB    ${{['ns_0']}}    SMALL    ${{['ns_1', 'ns_2']}}
+        Should Be Equal    ${{[each.name for each in $found[$label]]}}    ${names}
+        Get Pmem Total    ${label}    ==    ${{len($names)}}
+    END
+    FOR    ${namespace}    IN    @{found}[SMALL]
+        ${sizes} =    Run On Host    cat    /sys/bus/dax/devices/${namespace.chardev}/size
+        Should Be Equal As Integers    ${sizes.text}    ${namespace.size}
+        Run On Host    test    -c    ${namespace.device}
+    END
+
+What Is Not Of The Form Is Refused
+    [Documentation]    Each mistake has a message of its own, and no host is needed to see it.
+    [Template]    Setting Should Be Refused
+    ns_0    'ns_0' cannot be used: expected a label, a colon and names
+    4GB:ns_0,    '' cannot be used: expected a label, a colon and names
+    :ns_0    a label before the colon
+    4GB:    a name on each side of `|` and after the colon
+    SMALL:ns_1|    a name on each side of `|` and after the colon
+    4GB:ns_0,SMALL:ns_0    each namespace once: 'ns_0' is there 2 times (4GB, SMALL)
+    4GB:ns_0|ns_0    each namespace once: 'ns_0' is there 2 times (4GB)
+    a-b:ns_0,a_b:ns_1    both are resource class CUSTOM_PMEM_NAMESPACE_A_B
+    small:ns_0,SMALL:ns_1    both are resource class CUSTOM_PMEM_NAMESPACE_SMALL
+
+What Is No Usable Namespace Of The Host Is Refused
+    [Documentation]    Each mistake has a message of its own, which names the namespace.
+    [Template]    Setting Should Be Refused
+    4GB:absent    No namespace 'absent' on *There are: *ns_0, ns_1, ns_2
+    SMALL:ns_1 | ns_2    In pmem_namespaces blanks are part of a name: write 'ns_1'
+    4GB:twins    2 namespaces on * are called 'twins'
+    4GB:file_system    namespace file_system of label 4GB 'fsdax' cannot be used: expected mode devdax
+    4GB:blocks    namespace blocks of label 4GB 'sector' cannot be used: expected mode devdax
+    4GB:bytes    namespace bytes of label 4GB 'raw' cannot be used: expected mode devdax
+    4GB:off    'disabled' cannot be used: expected an active devdax namespace
+
+A Label That Comes Again Goes On
+    [Documentation]    As in Nova, its namespaces are put together.
+    Set Pmem Namespaces    SMALL:ns_1,4GB:ns_0,SMALL:ns_2
+    Get Pmem Total    SMALL    ==    2
+
+An Empty Setting Is Off And Runs No Ndctl
+    [Documentation]    On a host whose ndctl fails, an empty setting is taken and any other one is told why it is not.
+    Look At The Host Through    mount --bind /bin/false "$(command -v ndctl)"
+    ${found} =    Set Pmem Namespaces    ${EMPTY}
+    Should Be Empty    ${found}
+    Run Keyword And Expect Error    *exit status: 1*pmem_namespaces needs to know what is on changed*
+    ...    Set Pmem Namespaces    ${GOOD}
+    [Teardown]    Look At The Host Itself
+
+A Host Without Ndctl Is Told So
+    [Documentation]    Not as a namespace that is not there.
+    Look At The Host Through    mount --bind /dev/null "$(command -v ndctl)"
+    Run Keyword And Expect Error    *Permission denied*is ndctl installed there*    Set Pmem Namespaces    ${GOOD}
+    [Teardown]    Look At The Host Itself
+
+A Namespace That The Run Did Not Make Is Refused Until It Is Said
+    [Documentation]    Claimed namespaces are written to and wiped.
+    Make A Foreign Namespace
+    Run Keyword And Expect Error    *is not this run's own*written to and wiped*    Set Pmem Namespaces    4GB:foreign
+    Set Pmem Namespaces    4GB:foreign    foreign=True
+    Get Pmem Total    4GB    ==    1
+    [Teardown]    Remove The Foreign Namespace
+
+
+*** Keywords ***
+Make Namespaces Of Every Kind
+    [Documentation]    Three good ones as in Nova's test, and one of each kind that cannot be used.
+    Take A Host
+    Create Pmem Namespaces    ${GOOD}    4GB=32MiB    SMALL=16MiB
+    FOR    ${name}    ${mode}    IN
+    ...    file_system    fsdax    blocks    sector    bytes    raw    twins    devdax    off    devdax
+        ${region} =    Get Roomiest Region    at_least=32MiB
+        Create Namespace    ${region}    mode=${mode}    size=32MiB    name=${name}
+    END
+    ${region} =    Get Roomiest Region    at_least=32MiB
+    Create Namespace    ${region}    mode=devdax    size=16MiB    name=twins
+    Create Namespace    ${region}    mode=devdax    size=16MiB
+    Disable Namespace    off
+
+Setting Should Be Refused
+    [Documentation]    With its message, and what was set before stays.
+    [Arguments]    ${setting}    ${told}
+    Set Pmem Namespaces    ${GOOD}
+    Run Keyword And Expect Error    *${told}*    Set Pmem Namespaces    ${setting}
+    Get Pmem Total    SMALL    ==    2
+
+Make A Foreign Namespace
+    [Documentation]    Has the host's own ndctl make one, without any mark.
+    ${region} =    Get Roomiest Region    at_least=16MiB
+    Run On Host    ndctl    create-namespace    --region    ${region.dev}    --mode    devdax    --map    mem
+    ...    --size    16M    --name    foreign    --no-autolabel
+
+Remove The Foreign Namespace
+    [Documentation]    It was made for this test.
+    Set Pmem Namespaces    ${EMPTY}
+    Destroy Namespace    foreign    foreign=True
