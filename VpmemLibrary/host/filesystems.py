@@ -128,4 +128,5 @@ def _made(result: CommandResult, path: str, file_system: FileSystemType) -> Comm
     if result.exit_status == 127:
         program = result.argv[0]
         raise ToolMissingError(result, f"{program} is not installed there (package {_PACKAGES[program]})")
-    return result.check(f"Could not make {file_system} on {path}")
+    wants = " (mkfs.xfs wants a device of more than 300 MiB)" if file_system is FileSystemType.xfs else ""
+    return result.check(f"Could not make {file_system} on {path}{wants}")

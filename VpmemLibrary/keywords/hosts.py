@@ -286,6 +286,8 @@ class HostKeywords:
     def close_host(self, alias: str = "") -> None:
         """End the connections to a host; what runs on it goes on running.
 
+        Guests of it that are open as hosts are closed with it. Closing such a guest leaves its host open.
+
         Args:
             alias: The host's alias; the current host by default.
 
