@@ -116,6 +116,7 @@ Memory On Memfd Is Gone With Its QEMU
 Boot A Guest With A Device Of Each Kind
     [Documentation]    Its memory is a memfd; a pattern of its own is written to each device, and a file to its memory.
     Take A Host
+    Skip Without Program    xfs_io    install xfsprogs on the host
     Describe Devices Of Each Kind
     ${xml} =    New Guest Xml    vpmem=${{list($DEVICES.values())}}
     ${xml} =    String.Replace String    ${xml}    <maxMemory

@@ -121,9 +121,7 @@ A Mount That Is Left Is Reported And Cleaned Up
 *** Keywords ***
 Make Namespaces On A Host And In A Guest
     [Documentation]    Block devices on the host; in the guest, one cut from an nvdimm, and what virtio-pmem is there.
-    Take A Host
-    ${aliases} =    Get Open Hosts
-    VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
+    Take A Host With Xfsprogs
     ${region} =    Get Roomiest Region    at_least=704MiB
     ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=${SIZE}    name=on-host
     ${on_sector} =    Create Namespace    ${region}    mode=sector    size=${SIZE}    name=on-sector
@@ -143,6 +141,13 @@ Remove The File And Give The Host Back
         Give The Host Back
     END
 
+Take A Host With Xfsprogs
+    [Documentation]    Skips on a host that cannot say whether a file is DAX.
+    Take A Host
+    ${aliases} =    Get Open Hosts
+    VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
+    Skip Without Program    xfs_io    install xfsprogs on the host
+
 Boot A Guest With Both Kinds Of Device
     [Documentation]    An nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which needs a file.
     ${backing} =    Create Devdax Namespace    416MiB    backing
@@ -159,6 +164,7 @@ Boot A Guest With Both Kinds Of Device
 Cut A Namespace In The Guest
     [Documentation]    Opens the guest as a host, and finds its two regions by their providers.
     Open Guest As Host    ${GUEST}    alias=inside
+    Skip Without Program    xfs_io    put xfsprogs into the guest's image
     ${regions} =    Get Regions
     VAR    ${nvdimm} =    ${{next(each for each in $regions if each.dimms)}}
     VAR    ${virtio} =    ${{next(each for each in $regions if not each.dimms)}}

@@ -325,12 +325,6 @@ Daxctl Should List
     VAR    ${mode_of} =    ${{{device.chardev: device.mode for device in $devices}}}
     Should Be Equal    ${mode_of}[${namespace.chardev}]    ${mode}
 
-Skip Without Program
-    [Documentation]    Skips the test on a host that lacks a program which only the test needs.
-    [Arguments]    ${program}    ${mend}
-    ${found} =    Run On Host    sh    -c    command -v "$1"    sh    ${program}    expected_status=${None}
-    Skip If    $found.exit_status != 0    There is no ${program} on the host. Mend: ${mend}.
-
 Pin Memory
     [Documentation]    Starts a process whose pages cannot be moved.
     Run In Background    exec python3 -c "$1"    ${PIN}
