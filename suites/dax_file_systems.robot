@@ -55,7 +55,7 @@ DAX That Is Turned Off In Silence Is A Failure
     [Documentation]    XFS mounts a sector namespace with dax=always, exits 0 and is not DAX; nothing stays mounted.
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
-    Make File System    ${ON_SECTOR}    xfs
+    Make File System    ${ON_SECTOR}    xfs    overwrite=True
     Run Keyword And Expect Error    *the kernel has it with dax=never*exit status: 0*
     ...    Mount File System    ${ON_SECTOR}    dax=always
     Run On Host    grep    ${ON_SECTOR.blockdev}    /proc/self/mountinfo    expected_status=1
