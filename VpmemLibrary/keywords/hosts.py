@@ -190,9 +190,10 @@ class HostKeywords:
         """Open a running guest of the current host as a host of its own, and make it the current one.
 
         A guest is a host too: every keyword for a host's regions, labels, namespaces, content, file systems and state
-        then works on what the guest's kernel has, through its QEMU guest agent. Namespaces that are made there carry
-        this run's mark as well. Labels may be initialised, and the guest be rebooted by [Reboot Host], when this run
-        made the guest. No libvirt is reached in a guest, so keywords that need one are refused.
+        then works on what the guest's kernel has, through the channel that the guest is looked into by at that moment:
+        its QEMU guest agent, or what [Use Guest Channel] said. Namespaces that are made there carry this run's mark as
+        well. Labels may be initialised, and the guest be rebooted by [Reboot Host], when this run made the guest. No
+        libvirt is reached in a guest, so keywords that need one are refused.
 
         Closing it ends nothing in the guest. It is closed with its host, and when [Clean Up Host] removes the guest.
 
@@ -207,7 +208,7 @@ class HostKeywords:
             InvalidValueError: The alias is taken.
             NotFoundError: There is no such guest.
             UnsupportedError: The current host is a guest itself.
-            GuestError: The guest is not running, or its agent does not answer.
+            GuestError: The guest is not running, or does not answer.
 
         Example:
 
