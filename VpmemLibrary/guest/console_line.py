@@ -53,11 +53,15 @@ class ConsoleLine:
         Raises:
             GuestError: The console is gone, or takes nothing.
         """
+        import libvirt  # noqa: PLC0415
+
         deadline = time.monotonic() + _TAKES
         while data:
             self._require_open()
-            with translated(f"type on the console of guest {self._name}"):
+            try:
                 sent = self._stream.send(data[:_SENT_AT_ONCE])
+            except libvirt.libvirtError as error:
+                raise GuestError(f"The serial console of guest {self._name} is gone: {error}.") from error
             if sent == _WOULD_BLOCK:
                 if time.monotonic() > deadline:
                     raise GuestError(f"The serial console of guest {self._name} takes nothing for {_TAKES:g} s.")

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from VpmemLibrary.errors import CommandTimeoutError, GuestError, UnsupportedError
+from VpmemLibrary.errors import CommandTimeoutError, GuestError, LibvirtError, UnsupportedError
 from VpmemLibrary.guest.serial_shell import Line, SerialShell
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.local import write_command
@@ -81,7 +81,7 @@ class SerialTransport:
             try:
                 shell = self._shell or self._started(timeout)
                 shell.greet(max(timeout, _GREETING))
-            except GuestError:
+            except (GuestError, LibvirtError):  # a guest that is off has no console
                 self._drop()
                 return False
             return True

@@ -248,8 +248,7 @@ class OpenHost:
     def undefine_guest(self, guest: Guest) -> None:
         """Undefine a guest and forget it."""
         guest.undefine()
-        guest.close()
-        self._guests.pop(guest.name, None)
+        self._guests.pop(guest.name, guest).close()
 
     def foreign_guests_running(self) -> list[str]:
         """Return the names of the guests that run and that this run did not make; none where there is no libvirt."""
@@ -289,14 +288,13 @@ class OpenHost:
         link, self._link = self._link, None
         guests = list(self._guests.values())
         self._guests.clear()
-        try:
-            for guest in guests:
-                guest.close()
+        with contextlib.ExitStack() as stack:  # all are ended, the guests first, whatever happens to any of them
+            stack.callback(self.host.close)
             if link is not None:
-                link.close()
-            self._end_leases()
-        finally:
-            self.host.close()
+                stack.callback(link.close)
+            stack.callback(self._end_leases)
+            for guest in guests:
+                stack.callback(guest.close)
 
     def refuse_inside(self) -> None:
         """Raise if the host is a guest.
