@@ -27,19 +27,20 @@ class ChannelKeywords:
         self,
         channel: GuestChannel = GuestChannel.agent,
         *,
-        user: str = "root",
+        user: str = "",
         password: Secret | None = None,
         key_file: Path | None = None,
         key_passphrase: Secret | None = None,
         known_hosts: Path | None = None,
         host_key_name: str = "",
         host_key: HostKeyPolicy = HostKeyPolicy.strict,
-        sudo: bool = False,
+        sudo: bool | None = None,
         bridge: str = "",
     ) -> None:
         """Say how guests of the current host are looked into and who logs in, in the place of what the hosts file says.
 
-        It holds for guests that are defined or named from now on; [Use Guest Channel] changes it for one guest.
+        It holds for guests that are defined or named from now on; [Use Guest Channel] changes it for one guest. What is
+        not given stays as it is: at first, that `root` logs in.
 
         Args:
             channel: `agent`, `ssh` or `serial`.
@@ -47,8 +48,8 @@ class ChannelKeywords:
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
             key_passphrase: What the private key is locked with, as a `Secret`.
-            known_hosts: The file that holds the guests' SSH key; `~/.ssh/known_hosts` by default.
-            host_key_name: The name that it has the key under; by default each guest's address.
+            known_hosts: The file that holds the guests' SSH key; at first `~/.ssh/known_hosts`. It is never written.
+            host_key_name: The name that it has the key under; at first each guest's address.
             host_key: `strict` refuses an unknown or changed SSH key; `accept_new` takes an unknown one for this run.
             sudo: Run commands through `sudo -n`.
             bridge: The bridge of the host that guests with a network are put on.
@@ -64,12 +65,13 @@ class ChannelKeywords:
         """
         opened = self._context.current
         opened.channel = channel
-        opened.bridge = bridge
-        opened.access = GuestAccess(
+        opened.bridge = bridge or opened.bridge
+        opened.access = _changed(
+            opened.access,
             user=user,
-            password=None if password is None else password.value,
+            password=password,
             key_file=key_file,
-            key_passphrase=None if key_passphrase is None else key_passphrase.value,
+            key_passphrase=key_passphrase,
             known_hosts=known_hosts,
             host_key_name=host_key_name,
             host_key=host_key,
@@ -132,15 +134,16 @@ class ChannelKeywords:
         ```
         """
         opened = self._context.current
-        given: dict[str, Any] = {
-            "user": user,
-            "password": None if password is None else password.value,
-            "key_file": key_file,
-            "known_hosts": known_hosts,
-            "host_key_name": host_key_name,
-            "address": address,
-        }
-        access = replace(opened.access, port=port, **{name: value for name, value in given.items() if value})
+        access = _changed(
+            opened.access,
+            user=user,
+            password=password,
+            key_file=key_file,
+            known_hosts=known_hosts,
+            host_key_name=host_key_name,
+            address=address,
+            port=port,
+        )
         opened.guest(guest).use_channel(channel, access)
 
     @keyword(tags=("guest", "getter"))
@@ -175,3 +178,9 @@ class ChannelKeywords:
         """
         found = self._context.current.guest(guest)
         return assert_text(str(found.channel), assertion_operator, expected, f"Channel of guest {found.name}", message)
+
+
+def _changed(access: GuestAccess, **given: object) -> GuestAccess:
+    """Return an access with what was given in the place of what it had."""
+    values: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, "")}
+    return replace(access, **{name: each.value if isinstance(each, Secret) else each for name, each in values.items()})

@@ -10,6 +10,7 @@ from typing import Any
 import paramiko
 import pytest
 from lxml import etree
+from robot.api.types import Secret
 from ssh_server import PASSWORD, Server
 
 from VpmemLibrary.errors import (
@@ -28,6 +29,10 @@ from VpmemLibrary.guest.xml import build_domain, read_interface
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
 from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.channels import ChannelKeywords
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.sizes import MiB, Size
 
 SPEC = GuestSpec(name="a", boot=BootSource(kernel="/boot/vmlinuz"), run_id="1a2b3c4d")
 
@@ -197,6 +202,44 @@ def test_ssh_goes_to_the_given_address_or_the_link_local_one() -> None:
     assert "secret" not in repr(given)
     with pytest.raises(InvalidValueError, match=r"address.*guest a .*no interface on a bridge"):
         opened(GuestChannel.ssh, GuestAccess(), build_domain(SPEC))
+
+
+def opened_host() -> OpenHost:
+    host: Any = None
+    opened = OpenHost(host, RunMark.of_this_run("1a2b3c4d"))
+    opened.boot = BootSource(kernel="/boot/vmlinuz")
+    return opened
+
+
+def spec_of(opened: OpenHost, *, network: bool = False) -> GuestSpec:
+    return opened.guest_spec(name="", memory=Size(256 * MiB), vcpus=1, devices=(), network=network)
+
+
+def test_a_guest_has_a_network_where_it_is_asked_for_or_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenHost, "show_alive", lambda _: None)  # there is no host here to hold a lease on
+    opened = opened_host()
+    with pytest.raises(InvalidValueError, match="guest_bridge in the hosts file, or Set Guest Access"):
+        spec_of(opened, network=True)
+    opened.bridge = "br0"
+    assert spec_of(opened).bridge == ""
+    assert spec_of(opened, network=True).bridge == "br0"
+    opened.channel = GuestChannel.ssh
+    assert spec_of(opened).bridge == "br0"
+
+
+def test_access_that_is_set_keeps_what_is_not_given() -> None:
+    context = Context(RunMark.of_this_run("1a2b3c4d"), 60)
+    opened = opened_host()
+    opened.access = GuestAccess(user="qa", key_file=Path("/key"), sudo=True)
+    opened.bridge = "br0"
+    context._open["a"], context._current = opened, "a"
+    keywords = ChannelKeywords(context)
+    keywords.set_guest_access(GuestChannel.serial, password=Secret("hidden"))
+    assert opened.access == GuestAccess(user="qa", key_file=Path("/key"), sudo=True, password="hidden")
+    assert (opened.channel, opened.bridge) == (GuestChannel.serial, "br0")
+    keywords.set_guest_access(user="root", sudo=False, bridge="br1")
+    assert (opened.access.user, opened.access.sudo, opened.bridge) == ("root", False, "br1")
+    assert opened.channel is GuestChannel.agent
 
 
 def _runs(pid: int) -> bool:

@@ -65,6 +65,8 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nhost_colour = red", "host_colour.*one of"),
         ("[a]\nhost_address = x\nhost_port = 0", "host_port of .*1 to 65535"),
         ("[a]\nhost_address = x\nhost_port = ssh", "host_port of .*1 to 65535"),
+        ("[a]\nhost_address = x\nguest_channel = telnet", "guest_channel of .*one of agent, ssh, serial"),
+        ("[a]\nhost_address = x\nguest_sudo = perhaps", "guest_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
         ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
@@ -79,3 +81,30 @@ def test_a_wrong_file_is_refused_with_what_would_be_right(tmp_path: Path, text: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"nowhere\.dat"):
         read_hosts(tmp_path / "nowhere.dat")
+
+
+def test_how_to_log_in_to_guests_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+[a]
+host_address = x
+guest_channel = serial
+guest_user = qa
+guest_key_file = ~/guest
+guest_known_hosts = /etc/guests
+guest_host_key_name = guest
+guest_password_env = GUEST_PASSWORD
+guest_sudo = yes
+guest_bridge = br0
+
+[b]
+host_address = y
+"""
+    a, b = read_hosts(write(tmp_path, text))
+    assert (a.guest_channel, a.guest_user, a.guest_sudo, a.guest_bridge) == ("serial", "qa", True, "br0")
+    assert (a.guest_key_file, a.guest_known_hosts) == (Path("~/guest").expanduser(), Path("/etc/guests"))
+    assert a.guest_host_key_name == "guest"
+    with pytest.raises(InvalidValueError, match=r"guest_password_env of \[a\] 'GUEST_PASSWORD'"):
+        a.guest_password()
+    monkeypatch.setenv("GUEST_PASSWORD", "secret")
+    assert a.guest_password() == "secret"
+    assert (b.guest_channel, b.guest_user, b.guest_password(), b.guest_bridge) == ("agent", "root", None, "")
