@@ -88,7 +88,7 @@ MAP_SYNC Is Granted On DAX And Refused Elsewhere
 
 MAP_SYNC Is Refused On Virtio-Pmem
     [Documentation]    Its files are DAX, and yet only fsync makes them persistent.
-    [Tags]    df-02
+    [Tags]    df-02    vp-02
     Switch Host    inside
     ${namespace} =    Get Namespace    ${VIRTIO}
     Make File System    ${namespace}    ext4    overwrite=True    foreign=True

@@ -71,7 +71,9 @@ A Running Guest Keeps Its Devices
 What Was Attached Survives A Reboot
     [Documentation]    It is another boot of the same QEMU, with both devices and their bytes.
     [Tags]    hp-05
+    ${before} =    Get Guest Boot Id    ${GUEST}
     Reboot Guest    ${GUEST}
+    Get Guest Boot Id    ${GUEST}    !=    ${before}
     All Views Should Agree    ${GUEST}
     Guest Pattern Should Be Intact    ${GUEST}    ${SECOND}    seed=attached    length=${LENGTH}
     The Guest Should Be Unharmed    devices=3

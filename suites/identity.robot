@@ -68,7 +68,9 @@ Under Another Name
     [Tags]    ps-06
     Destroy Guest    ${GUEST}
     Undefine Guest    ${GUEST}
+    VAR    ${before} =    ${GUEST.name}
     Start Another Guest    ${NAMESPACE}
+    Should Not Be Equal    ${GUEST.name}    ${before}
     The Device Should Be Itself
 
 In Another Guest
