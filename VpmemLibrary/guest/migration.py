@@ -1,0 +1,113 @@
+"""Moving a guest with persistent memory to another host, by libvirt.
+
+A live migration copies the guest's RAM and the bytes of its devices (QEMU treats an NVDIMM as memory); an offline one
+moves its definition alone. Both libvirt connections are this process's own, so that no host needs a way into the other
+but for QEMU's own stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import GuestError, InvalidValueError
+from VpmemLibrary.guest.checks import check_backings
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.guest import Guest, guest_names, refuse_shared
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.xml import parse_domain, read_devices
+from VpmemLibrary.host.transport import Transport
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a guest is moved to.
+
+    Args:
+        host: The way to the host.
+        link: Its libvirt connection.
+        address: The address by which the source's QEMU reaches it; empty leaves it to libvirt, which takes its name.
+    """
+
+    host: Transport
+    link: LibvirtLink
+    address: str = ""
+
+
+def migrate(guest: Guest, target: Destination, backings: Sequence[str], *, live: bool) -> tuple[VpmemDevice, ...]:
+    """Move a guest to another host, and return its devices as they are there.
+
+    Its domain is persistent on the target and gone from the source.
+
+    Args:
+        guest: The guest.
+        target: Where to.
+        backings: For each of its devices, in order, its backing on the target.
+        live: Whether it runs and goes on running; if not it is off, and no byte of its devices is copied.
+
+    Raises:
+        InvalidValueError: A backing is absent, too small or in use there, or there are more or fewer than devices;
+            nothing was done.
+        GuestError: It runs and is to be moved offline, or the other way round.
+        LibvirtError: libvirt or QEMU refused; the guest is where it was.
+    """
+    state = guest.state()
+    if live is not (state == "running"):
+        raise GuestError(
+            f"Guest {guest.name} is {state}: it can be moved {'offline' if live else 'live'} (live={not live})."
+        )
+    devices = read_devices(guest.xml(inactive=not live))
+    if len(backings) != len(devices):
+        raise InvalidValueError(
+            "vpmem", list(backings), f"{len(devices)} backings on the target, one for each device of the guest"
+        )
+    moved = tuple(replace(device, path=path) for device, path in zip(devices, backings, strict=True))
+    check_backings(target.host, moved)
+    refuse_shared(target.host, target.link, guest.name, moved)
+    if guest.name in guest_names(target.link):
+        raise InvalidValueError("guest name", guest.name, f"one that no domain of {target.link.host} has")
+    paths = {device.path: path for device, path in zip(devices, backings, strict=True)}
+    _migrate(guest, target, paths, live=live)
+    return moved
+
+
+def _migrate(guest: Guest, target: Destination, paths: Mapping[str, str], *, live: bool) -> None:
+    import libvirt  # noqa: PLC0415
+
+    mode = libvirt.VIR_MIGRATE_LIVE if live else libvirt.VIR_MIGRATE_OFFLINE
+    flags = mode | libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    migratable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+    inactive = migratable | libvirt.VIR_DOMAIN_XML_INACTIVE
+
+    def run(domain: libvirt.virDomain) -> None:
+        parameters = {
+            libvirt.VIR_MIGRATE_PARAM_DEST_XML: with_backings(domain.XMLDesc(migratable if live else inactive), paths),
+            libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: with_backings(domain.XMLDesc(inactive), paths),
+        }
+        if target.address and live:
+            parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{target.address}"
+        domain.migrate3(target.link.connection(), parameters, flags)
+
+    guest.act(f"migrate to {target.link.host} the", run)
+
+
+def with_backings(xml: str, paths: Mapping[str, str]) -> str:
+    """Return a domain's XML whose devices lie on other backings.
+
+    Args:
+        xml: The XML.
+        paths: The new backing for each that there is; others stay.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    from lxml import etree  # noqa: PLC0415
+
+    domain = parse_domain(xml, comments=True)
+    for path in domain.findall("./devices/memory/source/path"):
+        path.text = paths.get(path.text or "", path.text)
+    return etree.tostring(domain, encoding="unicode")
