@@ -28,6 +28,7 @@ from VpmemLibrary.keywords.identity import IdentityKeywords
 from VpmemLibrary.keywords.info_blocks import InfoBlockKeywords
 from VpmemLibrary.keywords.inside import InsideKeywords
 from VpmemLibrary.keywords.labels import LabelKeywords
+from VpmemLibrary.keywords.migration import MigrationKeywords
 from VpmemLibrary.keywords.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.ownership import OwnershipKeywords
@@ -155,6 +156,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 IdentityKeywords(context),
                 GuestMemoryKeywords(context),
                 AccessKeywords(context),
+                MigrationKeywords(context),
                 ServerKeywords(context),
                 OwnershipKeywords(context),
             ]

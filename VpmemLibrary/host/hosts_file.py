@@ -45,6 +45,7 @@ _FIELDS = {
     "host_through",
     "host_may_initialize_labels",
     "host_may_reboot",
+    "host_migration_address",
     "guest_kernel",
     "guest_initrd",
     "guest_cmdline",
@@ -78,6 +79,7 @@ class HostEntry:
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
         may_reboot: Whether tests may reboot it.
+        migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
         guest_kernel: A kernel on the host that guests boot from.
         guest_initrd: Its initramfs.
         guest_cmdline: Its command line.
@@ -103,6 +105,7 @@ class HostEntry:
     through: tuple[str, ...] = ()
     may_initialize_labels: bool = False
     may_reboot: bool = False
+    migration_address: str = ""
     guest_kernel: str = ""
     guest_initrd: str = ""
     guest_cmdline: str = ""
@@ -229,6 +232,7 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         through=_words(where, "host_through", fields),
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
         may_reboot=_boolean(where, "host_may_reboot", fields),
+        migration_address=fields.get("host_migration_address", ""),
         guest_kernel=fields.get("guest_kernel", ""),
         guest_initrd=fields.get("guest_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),

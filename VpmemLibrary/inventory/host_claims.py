@@ -10,7 +10,7 @@ from VpmemLibrary.errors import ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.inventory.claims import Claim, ClaimableHost, Clean, Offer, Wish
 from VpmemLibrary.inventory.cleanup import wipe_namespace
-from VpmemLibrary.inventory.leases import Entry, Leases, run_of_key
+from VpmemLibrary.inventory.leases import Entry, Leases, is_namespace_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.setting import SETTING, PmemSetting, parse_setting, resolve_setting
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
@@ -218,7 +218,7 @@ class HostClaims:
         """Return every record of a namespace on the host, whoever has it, with the namespace's name."""
         names = {each.label_uuid: each.name or each.dev for each in self._host.ndctl.inventory().namespaces}
         return tuple(
-            (entry, names.get(entry.key, "(gone)")) for entry in self._leases.entries() if not run_of_key(entry.key)
+            (entry, names.get(entry.key, "(gone)")) for entry in self._leases.entries() if is_namespace_key(entry.key)
         )
 
     def _wipe(self, namespace: Namespace) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
-from VpmemLibrary.inventory.leases import Entry, run_of_key
+from VpmemLibrary.inventory.leases import Entry, is_namespace_key
 from VpmemLibrary.inventory.mount_ownership import is_made
 from VpmemLibrary.model import Inventory
 from VpmemLibrary.sizes import Size
@@ -57,7 +57,7 @@ class HostState:
         return replace(
             cls.of(host.ndctl.inventory(), domains, host.mounts.all()),
             files=frozenset(files),
-            leases={entry.key: entry.told for entry in entries if not run_of_key(entry.key)},
+            leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
         )
 
     @classmethod

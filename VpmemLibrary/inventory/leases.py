@@ -1,7 +1,8 @@
 """Leases: who holds what on a host, and the one protocol of those that are kept on a host and those in memory.
 
-A key is what is held: a namespace by the UUID of its label, or a run by its id. A lease goes with its holder, whatever
-became of it; what remains is its record, which says that the holder did not give the thing back as it should be.
+A key is what is held: a namespace by the UUID of its label, a run by its id, or the host as a whole. A lease goes with
+its holder, whatever became of it; what remains is its record, which says that the holder did not give the thing back as
+it should be.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from VpmemLibrary.errors import InvalidValueError, VpmemError
 
 _KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
 _RUN = "run-"
+_NAMESPACE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+HOST_KEY = "host"
+"""What is held by whoever has a host for itself."""
 
 
 class LeasesHeldError(VpmemError):
@@ -158,6 +163,11 @@ def run_key(run_id: str) -> str:
 def run_of_key(key: str) -> str:
     """Return the id of the run that a key stands for; empty for another key."""
     return key.removeprefix(_RUN) if key.startswith(_RUN) else ""
+
+
+def is_namespace_key(key: str) -> bool:
+    """Whether a key stands for a namespace."""
+    return _NAMESPACE.fullmatch(key) is not None
 
 
 def checked_key(key: str) -> str:

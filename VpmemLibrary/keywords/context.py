@@ -9,7 +9,7 @@ from collections.abc import Collection
 from functools import cached_property
 
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnsupportedError, VpmemError
+from VpmemLibrary.errors import BusyError, InvalidValueError, NotFoundError, UnsupportedError, VpmemError
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, address_of
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import (
@@ -27,12 +27,15 @@ from VpmemLibrary.host.reboot import reboot
 from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
+from VpmemLibrary.inventory.leases import HOST_KEY, Holder, LeaseLostError, LeasesHeldError, run_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
+
+_HELD_POLL = 1.0
+"""Seconds between two looks whether a host that another worker has is free: no event tells of it."""
 
 
 class OpenHost:
@@ -55,12 +58,14 @@ class OpenHost:
         self.bridge = ""
         self.may_initialize_labels = False
         self.may_reboot = False
+        self.migration_address = ""
         self.remembered: HostState | None = None
         self._run = run
         self._link: LibvirtLink | None = None
         self._guests: dict[str, Guest] = {}
         self._made = 0
         self._alive = False
+        self._held = False
 
     @cached_property
     def leases(self) -> HostLeases:
@@ -109,6 +114,31 @@ class OpenHost:
             self._alive = False
         self.leases.take([[key]], shared=True)
         self._alive = True
+
+    def hold(self, timeout: float) -> None:
+        """Have the host for this worker alone, among those that ask for it so; wait while another one has it.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            BusyError: Another one still has it; the message says who, since when.
+            ToolMissingError: The host has no bash or no flock.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.leases.take([[HOST_KEY]])
+            except LeasesHeldError as error:
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        f"Host {self.host.alias} is {error.entries[0].told if error.entries else 'held'}, and was not "
+                        f"given back within {timeout:g} s."
+                    ) from error
+                time.sleep(_HELD_POLL)
+            else:
+                self._held = True
+                return
 
     def new_uuid(self) -> str:
         """Return a UUID with this run's mark, for a namespace on the host."""
@@ -225,6 +255,19 @@ class OpenHost:
         self._guests[guest.name] = guest
         return guest
 
+    def adopt_guest(self, name: str, devices: tuple[VpmemDevice, ...]) -> Guest:
+        """Return a guest that came to this host from another one of this run's.
+
+        Args:
+            name: Its name.
+            devices: Its devices as asked for.
+        """
+        return self._keep(Guest(self.host.transport, self.link, name, devices=devices, wrap=LoggedTransport))
+
+    def forget_guest(self, name: str) -> None:
+        """Forget a guest that is here no longer."""
+        self._guests.pop(name, None)
+
     def guest(self, which: Guest | str) -> Guest:
         """Return a guest of this host, whoever defined it.
 
@@ -315,6 +358,8 @@ class OpenHost:
         with contextlib.suppress(VpmemError):  # over a connection that is gone nothing is held either
             if self._alive:
                 self.leases.release([run_key(self._run.run_id)])
+            if self._held:
+                self.leases.release([HOST_KEY])
         self.leases.close()
 
 

@@ -173,6 +173,7 @@ class HostKeywords:
         opened = self._context.find(alias)
         opened.may_initialize_labels = entry.may_initialize_labels
         opened.may_reboot = entry.may_reboot
+        opened.migration_address = entry.migration_address
         opened.access = _guest_access(entry)
         opened.channel = GuestChannel(entry.guest_channel)
         opened.bridge = entry.guest_bridge
@@ -257,6 +258,56 @@ class HostKeywords:
         ```
         """
         return find_host(_entries(hosts), name)
+
+    @keyword(tags=("host", "getter"))
+    def get_host_names(self, hosts: str) -> list[str]:
+        """Return the names of the hosts in a hosts file, sorted; nothing is opened.
+
+        Args:
+            hosts: The file's path, or `lab` for the lab that is running on this machine.
+
+        Returns:
+            The names of the sections.
+
+        Raises:
+            InvalidValueError: The file is absent or is not of the form.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Two Of Them
+            ${names} =    Get Host Names    ${CURDIR}/hosts.dat
+            Skip If    len($names) < 2    Only one host is given.
+        ```
+        """
+        return sorted(entry.name for entry in _entries(hosts))
+
+    @keyword(tags=("host",))
+    def hold_host(self, *, timeout: timedelta = timedelta(hours=2)) -> None:
+        """Have the current host for this worker alone, among those that ask for it so; wait while another one has it.
+
+        It is a lease that the host's own kernel keeps, so it holds between controllers on different machines, and goes
+        with the connection of whoever had it. It ends when the host is closed. Whoever needs several hosts takes them
+        in the order of their names, so that no two wait for each other.
+
+        Args:
+            timeout: How long to wait.
+
+        Raises:
+            BusyError: Another one still has it; the message says who, since when.
+            ToolMissingError: The host has no bash or no flock.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Alone
+            Open Host    192.0.2.13
+            Hold Host    timeout=10 minutes
+        ```
+        """
+        self._context.current.hold(timeout.total_seconds())
 
     @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:

@@ -80,6 +80,11 @@ class LabHost:
         return self._record.port
 
     @property
+    def private_address(self) -> str:
+        """Its address on the network between the lab hosts; see ``personalise``."""
+        return f"192.168.77.{self.name.rpartition('-')[2]}"
+
+    @property
     def user(self) -> str:
         """Always root."""
         return "root"

@@ -29,6 +29,7 @@ def host_fields(host: LabHost) -> dict[str, str]:
         "host_known_hosts": str(host.known_hosts),
         "host_may_initialize_labels": "yes",
         "host_may_reboot": "yes",
+        "host_migration_address": host.private_address,
         "guest_kernel": GUEST_KERNEL,
         "guest_initrd": GUEST_INITRD,
         "guest_cmdline": GUEST_COMMAND_LINE,
