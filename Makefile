@@ -2,6 +2,7 @@
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
 #   make test                          linters, types, unit tests, and the integration tests on the lab
+#   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make scenarios                     README's table of scenarios, from the last run's results
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ PYTEST_OPTIONS ?=
 export HOSTS PROCESSES SUITES ROBOT_OPTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup acceptance test lint unit integration bench soak scenarios docs clean
+.PHONY: help setup acceptance test lint unit integration bench soak shards scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -46,6 +47,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m VpmemLibrary.lab.soak
+
+shards: setup
+	@scripts/shards
 
 scenarios: setup
 	$(BIN)/python scripts/scenario_table
