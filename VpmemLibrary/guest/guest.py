@@ -6,7 +6,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,24 +15,22 @@ from VpmemLibrary.errors import (
     AmbiguousError,
     ForeignError,
     GuestError,
-    InvalidValueError,
     LibvirtError,
     NotFoundError,
     VpmemError,
 )
 from VpmemLibrary.guest.argv import argv_devices, read_process
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
-from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
+from VpmemLibrary.guest.checks import check_backings
 from VpmemLibrary.guest.console import Console
-from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, VpmemModel, in_slots
+from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel, in_slots
+from VpmemLibrary.guest.domains import refuse_shared
 from VpmemLibrary.guest.inside import inside_devices, inside_regions
 from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
 from VpmemLibrary.guest.mappings import mapping_flags
 from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices
-from VpmemLibrary.guest.template import add_devices, as_own
 from VpmemLibrary.guest.views import compare
-from VpmemLibrary.guest.xml import build_domain, read_console_log, read_devices, read_mark, read_name
-from VpmemLibrary.guest.xml_checks import check_domain
+from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.model import Region
@@ -48,8 +45,7 @@ _CONSOLE_LINES = 40
 _CONSOLE_EVERY = 3.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
-_NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
-_ACTIVE = 1  # VIR_CONNECT_LIST_DOMAINS_ACTIVE
+NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
@@ -525,7 +521,7 @@ class Guest:
         try:
             state, reason = self.act("ask the state of", lambda domain: domain.state())
         except LibvirtError as error:
-            if error.code != _NO_DOMAIN:
+            if error.code != NO_DOMAIN:
                 raise
             return _GONE, ""
         name = _STATES[state]
@@ -542,167 +538,3 @@ class Guest:
                 f"QEMU's log ends with:\n{log.text or '(nothing)'}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."
-
-
-def define_guest(
-    host: Transport,
-    link: LibvirtLink,
-    spec: GuestSpec,
-    *,
-    unshared: bool = False,
-    share_backing: bool = False,
-    wrap: WrapTransport | None = None,
-) -> Guest:
-    """Define a guest; mistakes are refused before, and no half-defined domain is left.
-
-    Args:
-        host: The way to its host.
-        link: The host's libvirt connection.
-        spec: What it should be.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        share_backing: Another running guest may have a backing of its devices.
-        wrap: What is put around the transport into the guest.
-
-    Raises:
-        InvalidValueError: A device cannot be what it is asked to be, or a guest of that name is there.
-        LibvirtError: libvirt refused.
-    """
-    check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
-    xml = build_domain(spec if spec.hypervisor != AUTO else replace(spec, hypervisor=best_hypervisor(link)))
-    return _define(host, link, spec.name, xml=xml, devices=spec.devices, share_backing=share_backing, wrap=wrap)
-
-
-def define_guest_from(
-    host: Transport,
-    link: LibvirtLink,
-    xml: str,
-    devices: Iterable[VpmemDevice],
-    *,
-    run_id: str,
-    name: str = "",
-    unshared: bool = False,
-    wrap: WrapTransport | None = None,
-) -> Guest:
-    """Define a guest from a user's own domain XML with devices added; no half-defined domain is left.
-
-    Args:
-        host: The way to its host.
-        link: The host's libvirt connection.
-        xml: The user's XML; only what devices need is changed in it, and the run's mark is added.
-        devices: The devices to add; without any, the XML is checked as it is.
-        run_id: The run that makes it.
-        name: Another name than the XML's.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        wrap: What is put around the transport into the guest.
-
-    Raises:
-        InvalidValueError: It is no domain XML, a device cannot be in it, or a guest of that name is there.
-        LibvirtError: libvirt refused.
-    """
-    added = tuple(devices)
-    full = as_own(xml, run_id, name=name)
-    if added:
-        full = add_devices(full, added, unshared=unshared)
-    check_domain(full, unshared=unshared)
-    return _define(host, link, read_name(full), xml=full, devices=read_devices(full), wrap=wrap)
-
-
-def best_hypervisor(link: LibvirtLink) -> str:
-    """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
-    offered = link.call("read the capabilities", lambda connection: connection.getCapabilities())
-    return "kvm" if "<domain type='kvm'" in offered else "qemu"
-
-
-def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTransport | None = None) -> Guest:
-    """Return a guest that is there, whoever defined it.
-
-    Raises:
-        NotFoundError: There is none of that name; the message names those that are.
-    """
-    guest = Guest(host, link, name, wrap=wrap)
-    try:
-        guest.state()
-    except LibvirtError as error:
-        if error.code != _NO_DOMAIN:
-            raise
-        raise NotFoundError("guest", name, guest_names(link), where=link.host) from None
-    return guest
-
-
-def guest_names(link: LibvirtLink) -> list[str]:
-    """Return the names of all domains of a host."""
-    return sorted(link.call("list guests", lambda connection: [each.name() for each in connection.listAllDomains()]))
-
-
-def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[Guest]:
-    """Return the guests that a run defined, and no other."""
-    for name in guest_names(link):
-        guest = Guest(host, link, name)
-        if guest.made_by() == run_id:
-            yield guest
-
-
-def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
-    """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
-    return [(name, read_mark(xml)) for name, xml in _running(link)]
-
-
-def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
-    """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
-
-    Backings are compared by what they are, not by their paths: a symbolic link is no other device.
-
-    Args:
-        host: The way to the host.
-        link: The host's libvirt connection.
-        name: The guest that wants them.
-        devices: Its devices.
-
-    Raises:
-        InvalidValueError: Names the guest that has the backing.
-    """
-    wanted = [device.path for device in devices]
-    if not wanted:
-        return
-    taken = [(device.path, owner) for owner, xml in _running(link) if owner != name for device in read_devices(xml)]
-    if not taken:
-        return
-    identities = backing_identities(host, [*wanted, *(path for path, _ in taken)])
-    owners = {identities[path]: (path, owner) for path, owner in taken}
-    for path in wanted:
-        if identities[path] in owners:
-            theirs, owner = owners[identities[path]]
-            known = "" if theirs == path else f", as {theirs}"
-            raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
-
-
-def _running(link: LibvirtLink) -> list[tuple[str, str]]:
-    """Return the name and the live XML of every guest that runs."""
-    return link.call(
-        "list running guests",
-        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
-    )
-
-
-def _define(
-    host: Transport,
-    link: LibvirtLink,
-    name: str,
-    *,
-    xml: str,
-    devices: tuple[VpmemDevice, ...],
-    share_backing: bool = False,
-    wrap: WrapTransport | None,
-) -> Guest:
-    import libvirt  # noqa: PLC0415
-
-    check_backings(host, devices)
-    if name in guest_names(link):
-        raise InvalidValueError("guest name", name, "one that no domain of the host has")
-    if not share_backing:
-        refuse_shared(host, link, name, devices)
-    link.call(
-        f"define guest {name}",
-        lambda connection: connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE),
-    )
-    return Guest(host, link, name, devices=in_slots(devices), wrap=wrap)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.errors import GuestError, InvalidValueError
 from VpmemLibrary.guest.checks import check_backings
 from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.guest.guest import Guest, guest_names, refuse_shared
+from VpmemLibrary.guest.domains import guest_names, refuse_shared
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.xml import parse_domain, read_devices
 from VpmemLibrary.host.transport import Transport

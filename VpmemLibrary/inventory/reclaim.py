@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from VpmemLibrary.errors import BusyError, LibvirtError, VpmemError
-from VpmemLibrary.guest.guest import Guest, guest_names
+from VpmemLibrary.guest.domains import guest_names
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.xml import read_devices
 from VpmemLibrary.host.host import Host

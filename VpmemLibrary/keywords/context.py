@@ -11,16 +11,10 @@ from functools import cached_property
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import BusyError, InvalidValueError, NotFoundError, UnsupportedError, VpmemError
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, address_of
+from VpmemLibrary.guest.definition import define_guest, define_guest_from, find_guest, guests_of_run
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import (
-    Guest,
-    define_guest,
-    define_guest_from,
-    find_guest,
-    guest_names,
-    guests_of_run,
-    running_guests,
-)
+from VpmemLibrary.guest.domains import guest_names, running_guests
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.reboot import reboot

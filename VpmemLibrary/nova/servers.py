@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
+from VpmemLibrary.guest.definition import best_hypervisor
 from VpmemLibrary.guest.domain import BootSource, VpmemDevice
-from VpmemLibrary.guest.guest import Guest, best_hypervisor
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.transport import checked_name
 from VpmemLibrary.inventory.claims import Claim, Wish

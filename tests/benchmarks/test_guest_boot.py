@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import define_guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to

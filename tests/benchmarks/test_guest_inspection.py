@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from ratios import compare, show
 
+from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import Guest, define_guest
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to

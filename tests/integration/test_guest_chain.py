@@ -19,8 +19,10 @@ from VpmemLibrary.errors import (
     LibvirtError,
     NotFoundError,
 )
+from VpmemLibrary.guest.definition import define_guest, find_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import Guest, define_guest, find_guest, guest_names
+from VpmemLibrary.guest.domains import guest_names
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.prediction import backing_offset
 from VpmemLibrary.host.host import Host

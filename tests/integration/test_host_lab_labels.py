@@ -11,8 +11,8 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, NotFoundError, UnsupportedError
+from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.guest import define_guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.dimm_labels import write_area
 from VpmemLibrary.host.host import Host

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from VpmemLibrary.guest.argv import read_process
+from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice, VpmemModel
-from VpmemLibrary.guest.guest import define_guest
 from VpmemLibrary.guest.inside import INSIDE_COMMAND
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.mappings import read_mappings

@@ -1,0 +1,134 @@
+"""Defining guests, and finding those that are there, whoever defined them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from VpmemLibrary.errors import InvalidValueError, LibvirtError, NotFoundError
+from VpmemLibrary.guest.checks import check_backings, check_devices
+from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, in_slots
+from VpmemLibrary.guest.domains import guest_names, refuse_shared
+from VpmemLibrary.guest.guest import NO_DOMAIN, Guest, WrapTransport
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.template import add_devices, as_own
+from VpmemLibrary.guest.xml import build_domain, read_devices, read_name
+from VpmemLibrary.guest.xml_checks import check_domain
+from VpmemLibrary.host.transport import Transport
+
+
+def define_guest(
+    host: Transport,
+    link: LibvirtLink,
+    spec: GuestSpec,
+    *,
+    unshared: bool = False,
+    share_backing: bool = False,
+    wrap: WrapTransport | None = None,
+) -> Guest:
+    """Define a guest; mistakes are refused before, and no half-defined domain is left.
+
+    Args:
+        host: The way to its host.
+        link: The host's libvirt connection.
+        spec: What it should be.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        share_backing: Another running guest may have a backing of its devices.
+        wrap: What is put around the transport into the guest.
+
+    Raises:
+        InvalidValueError: A device cannot be what it is asked to be, or a guest of that name is there.
+        LibvirtError: libvirt refused.
+    """
+    check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
+    xml = build_domain(spec if spec.hypervisor != AUTO else replace(spec, hypervisor=best_hypervisor(link)))
+    return _define(host, link, spec.name, xml=xml, devices=spec.devices, share_backing=share_backing, wrap=wrap)
+
+
+def define_guest_from(
+    host: Transport,
+    link: LibvirtLink,
+    xml: str,
+    devices: Iterable[VpmemDevice],
+    *,
+    run_id: str,
+    name: str = "",
+    unshared: bool = False,
+    wrap: WrapTransport | None = None,
+) -> Guest:
+    """Define a guest from a user's own domain XML with devices added; no half-defined domain is left.
+
+    Args:
+        host: The way to its host.
+        link: The host's libvirt connection.
+        xml: The user's XML; only what devices need is changed in it, and the run's mark is added.
+        devices: The devices to add; without any, the XML is checked as it is.
+        run_id: The run that makes it.
+        name: Another name than the XML's.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        wrap: What is put around the transport into the guest.
+
+    Raises:
+        InvalidValueError: It is no domain XML, a device cannot be in it, or a guest of that name is there.
+        LibvirtError: libvirt refused.
+    """
+    added = tuple(devices)
+    full = as_own(xml, run_id, name=name)
+    if added:
+        full = add_devices(full, added, unshared=unshared)
+    check_domain(full, unshared=unshared)
+    return _define(host, link, read_name(full), xml=full, devices=read_devices(full), wrap=wrap)
+
+
+def best_hypervisor(link: LibvirtLink) -> str:
+    """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
+    offered = link.call("read the capabilities", lambda connection: connection.getCapabilities())
+    return "kvm" if "<domain type='kvm'" in offered else "qemu"
+
+
+def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTransport | None = None) -> Guest:
+    """Return a guest that is there, whoever defined it.
+
+    Raises:
+        NotFoundError: There is none of that name; the message names those that are.
+    """
+    guest = Guest(host, link, name, wrap=wrap)
+    try:
+        guest.state()
+    except LibvirtError as error:
+        if error.code != NO_DOMAIN:
+            raise
+        raise NotFoundError("guest", name, guest_names(link), where=link.host) from None
+    return guest
+
+
+def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[Guest]:
+    """Return the guests that a run defined, and no other."""
+    for name in guest_names(link):
+        guest = Guest(host, link, name)
+        if guest.made_by() == run_id:
+            yield guest
+
+
+def _define(
+    host: Transport,
+    link: LibvirtLink,
+    name: str,
+    *,
+    xml: str,
+    devices: tuple[VpmemDevice, ...],
+    share_backing: bool = False,
+    wrap: WrapTransport | None,
+) -> Guest:
+    import libvirt  # noqa: PLC0415
+
+    check_backings(host, devices)
+    if name in guest_names(link):
+        raise InvalidValueError("guest name", name, "one that no domain of the host has")
+    if not share_backing:
+        refuse_shared(host, link, name, devices)
+    link.call(
+        f"define guest {name}",
+        lambda connection: connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE),
+    )
+    return Guest(host, link, name, devices=in_slots(devices), wrap=wrap)

@@ -1,0 +1,61 @@
+"""The domains of a host: their names, those that run, and the backings that running ones have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.checks import backing_identities
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.xml import read_devices, read_mark
+from VpmemLibrary.host.transport import Transport
+
+_ACTIVE = 1  # VIR_CONNECT_LIST_DOMAINS_ACTIVE
+
+
+def guest_names(link: LibvirtLink) -> list[str]:
+    """Return the names of all domains of a host."""
+    return sorted(link.call("list guests", lambda connection: [each.name() for each in connection.listAllDomains()]))
+
+
+def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
+    return [(name, read_mark(xml)) for name, xml in _running(link)]
+
+
+def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
+    """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
+
+    Backings are compared by what they are, not by their paths: a symbolic link is no other device.
+
+    Args:
+        host: The way to the host.
+        link: The host's libvirt connection.
+        name: The guest that wants them.
+        devices: Its devices.
+
+    Raises:
+        InvalidValueError: Names the guest that has the backing.
+    """
+    wanted = [device.path for device in devices]
+    if not wanted:
+        return
+    taken = [(device.path, owner) for owner, xml in _running(link) if owner != name for device in read_devices(xml)]
+    if not taken:
+        return
+    identities = backing_identities(host, [*wanted, *(path for path, _ in taken)])
+    owners = {identities[path]: (path, owner) for path, owner in taken}
+    for path in wanted:
+        if identities[path] in owners:
+            theirs, owner = owners[identities[path]]
+            known = "" if theirs == path else f", as {theirs}"
+            raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
+
+
+def _running(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name and the live XML of every guest that runs."""
+    return link.call(
+        "list running guests",
+        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
+    )
