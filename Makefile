@@ -3,6 +3,7 @@
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
+#   make crash                         QEMU killed two hundred times while a guest writes
 #   make scenarios                     README's table of scenarios, from the last run's results
 
 SHELL := /bin/bash
@@ -12,11 +13,12 @@ PROCESSES ?=
 SUITES ?= suites
 ROBOT_OPTIONS ?=
 PYTEST_OPTIONS ?=
+KILLS ?= 200
 
 export HOSTS PROCESSES SUITES ROBOT_OPTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup acceptance test lint unit integration bench soak shards scenarios docs clean
+.PHONY: help setup acceptance test lint unit integration bench soak shards crash scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -50,6 +52,9 @@ soak: setup
 
 shards: setup
 	@scripts/shards
+
+crash: setup
+	@SUITES=suites/crash.robot ROBOT_OPTIONS="--variable KILLS:$(KILLS) $(ROBOT_OPTIONS)" scripts/acceptance
 
 scenarios: setup
 	$(BIN)/python scripts/scenario_table

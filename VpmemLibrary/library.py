@@ -32,6 +32,8 @@ from VpmemLibrary.keywords.migration import MigrationKeywords
 from VpmemLibrary.keywords.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.power import PowerKeywords
+from VpmemLibrary.keywords.records import RecordKeywords
 from VpmemLibrary.keywords.regions import RegionKeywords
 from VpmemLibrary.keywords.room import RoomKeywords
 from VpmemLibrary.keywords.scrub import ScrubKeywords
@@ -135,6 +137,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
             [
                 HostKeywords(context),
                 HostSetupKeywords(context),
+                PowerKeywords(context),
                 RegionKeywords(context),
                 LabelKeywords(context),
                 RoomKeywords(context),
@@ -158,6 +161,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 AccessKeywords(context),
                 MigrationKeywords(context),
                 ServerKeywords(context),
+                RecordKeywords(context),
                 OwnershipKeywords(context),
             ]
         )

@@ -37,6 +37,17 @@ class Console:
         result = self._host.run(["tail", "-n", str(lines), "--", self._path])
         return result.text.replace("\r", "") if result.exit_status == 0 else ""
 
+    def since(self, start: int) -> bytes:
+        """Return what was written from a byte on; nothing when there is no log.
+
+        Args:
+            start: Where to begin, in bytes.
+        """
+        if not self._path:
+            return b""
+        result = self._host.run(["tail", "-c", f"+{start + 1}", "--", self._path])
+        return result.stdout if result.exit_status == 0 else b""
+
     def panic(self, start: int) -> str:
         """Return the line with which a kernel panicked; empty when none did.
 

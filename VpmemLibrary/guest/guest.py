@@ -15,6 +15,7 @@ from VpmemLibrary.errors import (
     AmbiguousError,
     ForeignError,
     GuestError,
+    InvalidValueError,
     LibvirtError,
     NotFoundError,
     VpmemError,
@@ -54,6 +55,19 @@ _OFF = "shut off"
 _OFF_REASONS = ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "daemon")
 _GONE = "gone"
 _ALIVE = ("running", "idle", "paused", "in shutdown")
+
+_SHORT_NAME = 20
+# The directories are called by the domain's number and its name; another guest's name may end with this one.
+_CLEAR = r"""
+cd /var/lib/libvirt/qemu || exit
+for left in domain-*-"$1" ram/*-"$1"; do
+    number=${left#domain-}
+    number=${number#ram/}
+    number=${number%-"$1"}
+    case $number in '' | *[!0-9]*) ;; *) rm -rf -- "$left" || exit ;; esac
+done
+"""
+_KILL = 'sleep "$1"; kill -KILL "$2"'
 
 Result = TypeVar("Result")
 WrapTransport = Callable[[Transport], Transport]
@@ -298,6 +312,64 @@ class Guest:
         """
         self.act("destroy", lambda domain: domain.destroy())
 
+    def kill(self, timeout: float, *, after: float = 0.0) -> None:
+        """End its QEMU by SIGKILL, which it cannot notice, and wait until libvirt has its domain off.
+
+        Args:
+            timeout: Seconds until it must be off.
+            after: Seconds until the signal is sent, counted on the host.
+
+        Raises:
+            GuestError: It is not running, or not off in time.
+            CommandError: The signal could not be sent.
+        """
+        process = self.process()
+        self.host.run(["sh", "-c", _KILL, "sh", f"{after:.3f}", str(process)], timeout=after + timeout).check()
+        deadline = time.monotonic() + timeout
+        for _ in self._looks(deadline):
+            if self._condition()[0] not in _ALIVE:
+                return
+        raise GuestError(self._told(f"is not off {timeout:g} s after its QEMU was killed"))
+
+    def clear_after_power_loss(self) -> None:
+        """Remove what libvirt keeps for a QEMU while it runs, once its host has lost its power with it.
+
+        libvirt removes it when QEMU ends, and knows nothing of one that ended with the host. Its directories have the
+        first 20 letters of the name (libvirt, virDomainDefGetShortName), so that of a longer name nothing is removed.
+
+        Raises:
+            CommandError: It could not be removed.
+        """
+        if self.state() == _OFF and len(self.name) <= _SHORT_NAME:
+            self.host.run(["sh", "-c", _CLEAR, "sh", self.name]).check()
+
+    def save_to(self, path: str) -> None:
+        """Write its memory and its domain to a file on its host, and end its QEMU (libvirt's virDomainSave).
+
+        Args:
+            path: The file, which must not be there.
+
+        Raises:
+            InvalidValueError: The path is relative or something is there.
+            LibvirtError: libvirt could not; the guest runs on.
+        """
+        _refuse_present(self.host, path)
+        self.act("save", lambda domain: domain.save(path))
+
+    def restore_from(self, path: str) -> None:
+        """Have it go on where `save_to` saved it; the file stays, so that it can be done again.
+
+        Args:
+            path: The file on its host.
+
+        Raises:
+            InvalidValueError: Another running guest has a backing of its devices.
+            LibvirtError: libvirt could not: it runs, or the file is no saved guest.
+        """
+        self.refuse_backings_in_use(self.devices)
+        with translated(f"restore guest {self.name} from {path}"):
+            self._link.connection().restore(path)
+
     def save(self, timeout: float) -> None:
         """Write its memory to disk and end it; its next start goes on where it was (libvirt's managed save).
 
@@ -439,6 +511,19 @@ class Guest:
         """Return the last lines of its serial console; empty when there is no log of it."""
         return self._console.tail(lines)
 
+    @property
+    def has_console_log(self) -> bool:
+        """Whether its host keeps what it writes on its serial console."""
+        return bool(read_console_log(self.xml())[0])
+
+    def console_size(self) -> int:
+        """Return how many bytes it wrote on its serial console, as far as the log has them."""
+        return self._console.size()
+
+    def console_since(self, start: int) -> bytes:
+        """Return what it wrote on its serial console from a byte on."""
+        return self._console.since(start)
+
     # How it is done
 
     @property
@@ -538,3 +623,8 @@ class Guest:
                 f"QEMU's log ends with:\n{log.text or '(nothing)'}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."
+
+
+def _refuse_present(host: Transport, path: str) -> None:
+    if not path.startswith("/") or host.run(["test", "-e", path]).exit_status == 0:
+        raise InvalidValueError("path", path, f"an absolute path on {host.name} at which nothing is")

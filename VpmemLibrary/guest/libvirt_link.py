@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SYSTEM_URI = "qemu:///system"
 _KEEPALIVE = (5, 6)
 _COMPLAINT_TIMEOUT = 15.0
+_POLL = 0.5
 
 # virt-ssh-helper came with libvirt 6.8; without it a netcat that knows unix sockets does.
 _DAEMON = r"""
@@ -104,6 +106,27 @@ class LibvirtLink:
         """
         with translated(action):
             return work(self.connection())
+
+    def wait_until_it_answers(self, timeout: float) -> None:
+        """Wait until libvirt answers: after a boot of its host SSH may answer before libvirt does.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            LibvirtError: It does not answer in time.
+            UnreachableError: The host does not.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.connection()
+            except LibvirtError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+            else:
+                return
 
     def close(self) -> None:
         """End the connection and its relay; ending it twice is harmless."""

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
 from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import Transport
@@ -46,6 +47,8 @@ _FIELDS = {
     "host_may_initialize_labels",
     "host_may_reboot",
     "host_migration_address",
+    "host_power_off",
+    "host_power_on",
     "guest_kernel",
     "guest_initrd",
     "guest_cmdline",
@@ -78,8 +81,9 @@ class HostEntry:
         sudo: Whether commands are run through sudo.
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
-        may_reboot: Whether tests may reboot it.
         migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
+        may_reboot: Whether tests may reboot it, and cut its power where they can.
+        power: What cuts its power and gives it back; None where nothing does.
         guest_kernel: A kernel on the host that guests boot from.
         guest_initrd: Its initramfs.
         guest_cmdline: Its command line.
@@ -106,6 +110,7 @@ class HostEntry:
     may_initialize_labels: bool = False
     may_reboot: bool = False
     migration_address: str = ""
+    power: PowerControl | None = None
     guest_kernel: str = ""
     guest_initrd: str = ""
     guest_cmdline: str = ""
@@ -233,6 +238,7 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
         may_reboot=_boolean(where, "host_may_reboot", fields),
         migration_address=fields.get("host_migration_address", ""),
+        power=_power(where, fields),
         guest_kernel=fields.get("guest_kernel", ""),
         guest_initrd=fields.get("guest_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),
@@ -273,6 +279,14 @@ def _words(where: str, field: str, fields: dict[str, str]) -> tuple[str, ...]:
         raise InvalidValueError(
             f"{field} of {where}", value, f"a program and its arguments, quoted as in a shell ({error})"
         ) from error
+
+
+def _power(where: str, fields: dict[str, str]) -> PowerControl | None:
+    off, on = _words(where, "host_power_off", fields), _words(where, "host_power_on", fields)
+    if bool(off) != bool(on):
+        lacking = "host_power_on" if off else "host_power_off"
+        raise InvalidValueError(f"{lacking} of {where}", "", "a command: a host is switched off and on, or neither")
+    return PowerControl(off, on) if off else None
 
 
 def _boolean(where: str, field: str, fields: dict[str, str]) -> bool:

@@ -42,26 +42,44 @@ def reboot(transport: Transport, *, timeout: float) -> float:
         UnreachableError: It did not answer from another boot in time.
     """
     before = boot_id(transport)
-    if before == _own_boot_id():
+    if before == own_boot_id():
         raise UnsupportedError("The machine that the tests run on is not rebooted: the run would end with it.")
     started = time.monotonic()
     with suppress(UnreachableError):  # the connection may end before the answer: another boot id is the proof
         _order(transport)
+    wait_for_another_boot(transport, before, timeout=timeout, after="its reboot")
+    return time.monotonic() - started
+
+
+def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, after: str) -> None:
+    """Wait until a machine answers from another boot.
+
+    Args:
+        transport: The way to the machine; it connects anew by itself.
+        before: The id of the boot before.
+        timeout: Seconds until it must answer.
+        after: What made it boot, for the message.
+
+    Raises:
+        UnreachableError: It did not answer from another boot in time.
+    """
+    started = time.monotonic()
     last = "it still answered from the boot before"
     while time.monotonic() - started < timeout:
         try:
             if boot_id(transport) != before:
-                return time.monotonic() - started
+                return
         except CommandTimeoutError:
             transport.close()  # a machine that went without a word leaves a connection that never answers
             last = "it did not answer"
         except UnreachableError as error:
             last = str(error)
         time.sleep(_POLL)
-    raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s of its reboot: {last}.")
+    raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s after {after}: {last}.")
 
 
-def _own_boot_id() -> str:
+def own_boot_id() -> str:
+    """Return the id of this machine's own boot; empty where the kernel gives none."""
     path = Path(BOOT_ID)
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""
 

@@ -9,7 +9,14 @@ from collections.abc import Collection
 from functools import cached_property
 
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import BusyError, InvalidValueError, NotFoundError, UnsupportedError, VpmemError
+from VpmemLibrary.errors import (
+    BusyError,
+    ForeignError,
+    InvalidValueError,
+    NotFoundError,
+    UnsupportedError,
+    VpmemError,
+)
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, address_of
 from VpmemLibrary.guest.definition import define_guest, define_guest_from, find_guest, guests_of_run
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
@@ -17,6 +24,7 @@ from VpmemLibrary.guest.domains import guest_names, running_guests
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
 from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.inventory.host_leases import HostLeases
@@ -53,6 +61,7 @@ class OpenHost:
         self.may_initialize_labels = False
         self.may_reboot = False
         self.migration_address = ""
+        self.power: PowerControl | None = None
         self.remembered: HostState | None = None
         self._run = run
         self._link: LibvirtLink | None = None
@@ -60,6 +69,7 @@ class OpenHost:
         self._made = 0
         self._alive = False
         self._held = False
+        self._cut: str | None = None
 
     @cached_property
     def leases(self) -> HostLeases:
@@ -318,6 +328,76 @@ class OpenHost:
             return reboot(self.host.transport, timeout=timeout)
         started = time.monotonic()
         self.inside.reboot(timeout)
+        return time.monotonic() - started
+
+    def require_may_reboot(self, action: str = "be rebooted") -> None:
+        """Raise unless the host may be rebooted and no foreign guest runs on it.
+
+        Args:
+            action: What is to be done to it, for the message.
+
+        Raises:
+            ForeignError: It may not, or one does.
+        """
+        mend = "It was left as it is. Say foreign=True to do it all the same."
+        if not self.may_reboot and self.inside is not None:
+            raise ForeignError(f"Guest {self.inside.name} may not {action}: this run did not make it. {mend}")
+        if not self.may_reboot:
+            raise ForeignError(
+                f"Host {self.host.alias} may not {action}: its section of the hosts file does not say "
+                f"host_may_reboot = yes. {mend}"
+            )
+        if running := self.foreign_guests_running():
+            raise ForeignError(
+                f"Guests run on {self.host.alias} that this run did not make: {', '.join(running)}. {mend}"
+            )
+
+    def require_power_control(self) -> PowerControl:
+        """Return what switches the host off and on.
+
+        Raises:
+            UnsupportedError: Nothing does.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: Kill Guest ends it.")
+        if self.power is None:
+            raise UnsupportedError(
+                f"The power of {self.host.alias} cannot be cut: say host_power_off and host_power_on, a command each, "
+                "in its section of the hosts file."
+            )
+        return self.power
+
+    def cut_power(self, timeout: float) -> None:
+        """Cut the host's power and wait until it does not answer.
+
+        Raises:
+            UnsupportedError: Nothing switches it off, or it is the machine that this process runs on.
+            CommandError: The command failed, or the host answers all the same.
+        """
+        self._cut = cut_power(self.host.transport, self.require_power_control(), timeout=timeout)
+
+    def restore_power(self, timeout: float) -> float:
+        """Give the host its power again, wait until it and its libvirt answer, and return the seconds it took.
+
+        Raises:
+            UnsupportedError: Its power was not cut.
+            CommandError: The command failed.
+            UnreachableError: It did not answer from another boot in time.
+            LibvirtError: libvirt did not, though it was used before.
+        """
+        if self._cut is None:
+            raise UnsupportedError(f"{self.host.alias} has its power: Cut Host Power did not cut it.")
+        started = time.monotonic()
+        restore_power(self.host.transport, self.require_power_control(), self._cut, timeout=timeout)
+        self._cut = None
+        if self._alive:  # leases ended with the host
+            self.show_alive()
+        if self._held:
+            self.hold(timeout)
+        if self._link is not None:
+            self._link.wait_until_it_answers(timeout - (time.monotonic() - started))
+            for guest in guests_of_run(self.host.transport, self._link, self._run.run_id):
+                guest.clear_after_power_loss()
         return time.monotonic() - started
 
     def close(self) -> None:

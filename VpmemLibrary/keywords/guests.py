@@ -355,6 +355,98 @@ class GuestKeywords:
         """
         self._owned(guest, foreign).save(timeout.total_seconds())
 
+    @keyword(tags=("guest", "destructive"))
+    def save_guest_to_file(self, guest: Guest | str, path: str, *, foreign: bool = False) -> None:
+        """Write a running guest's memory to a file on its host and end its QEMU, for [Restore Guest From File].
+
+        RAM is in the file; a persistent device's bytes stay in its backing and are not in it. The file is the
+        caller's to remove.
+
+        Args:
+            guest: The guest or its name.
+            path: The file, an absolute path at which nothing is.
+            foreign: Allow it on a guest that this run did not make.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make it, and `foreign` is not set.
+            InvalidValueError: The path is relative, or something is there.
+            LibvirtError: libvirt could not; the guest runs on.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Same Moment Twice
+            Save Guest To File    ${guest}    /var/tmp/moment
+            Restore Guest From File    ${guest}    /var/tmp/moment
+            Destroy Guest    ${guest}
+            Restore Guest From File    ${guest}    /var/tmp/moment
+            [Teardown]    Run On Host    rm    -f    /var/tmp/moment
+        ```
+        """
+        self._owned(guest, foreign).save_to(path)
+
+    @keyword(tags=("guest",))
+    def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
+        """Have a guest go on where [Save Guest To File] saved it, and wait until its agent answers.
+
+        The file stays and may be used again: the guest's RAM is as it was saved, its devices are as they are now.
+
+        Args:
+            guest: The guest, which is off, or its name.
+            path: The file on its host.
+            timeout: How long it may take until the agent answers.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            InvalidValueError: Another running guest has a backing of its devices.
+            LibvirtError: The guest runs, or the file is no saved guest.
+            GuestError: Its agent did not answer in time.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Goes On
+            ${boot} =    Get Guest Boot Id    ${guest}
+            Save Guest To File    ${guest}    /var/tmp/moment
+            Restore Guest From File    ${guest}    /var/tmp/moment
+            Get Guest Boot Id    ${guest}    ==    ${boot}
+        ```
+        """
+        found = self._context.current.guest(guest)
+        found.restore_from(path)
+        found.wait_until_ready(timeout.total_seconds())
+
+    @keyword(tags=("guest", "destructive"))
+    def kill_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
+        """End a guest's QEMU by SIGKILL, which it cannot notice, and wait until libvirt has the guest off.
+
+        [Destroy Guest] ends it by SIGTERM first, so that QEMU can put things in order; a crash cannot.
+
+        Args:
+            guest: The guest or its name.
+            foreign: Allow it on a guest that this run did not make.
+            timeout: How long it may take until the guest is off.
+
+        Raises:
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make it, and `foreign` is not set.
+            GuestError: It is not running, or was not off in time.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        What Was Flushed Outlives QEMU
+            Write Pattern In Guest    ${guest}    seed=flushed    length=1MiB
+            Kill Guest    ${guest}
+            Host Should Hold Guest Pattern    ${guest}    ns_0    seed=flushed    length=1MiB
+        ```
+        """
+        self._owned(guest, foreign).kill(timeout.total_seconds())
+
     @keyword(tags=("guest", "getter"))
     def get_guest_state(
         self,

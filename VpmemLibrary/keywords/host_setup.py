@@ -7,7 +7,6 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword
 
-from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.host.modules import VPMEM_MODULES, load_modules, loaded_modules
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.keywords.context import Context
@@ -124,21 +123,6 @@ class HostSetupKeywords:
         """
         opened = self._context.current
         if not foreign:
-            self._refuse_foreign()
+            opened.require_may_reboot()
         seconds = opened.reboot(timeout.total_seconds())
         logger.info(f"{opened.host.alias} answers from another boot after {seconds:.1f} s.")
-
-    def _refuse_foreign(self) -> None:
-        opened = self._context.current
-        mend = "It was left as it is. Say foreign=True to reboot it all the same."
-        if not opened.may_reboot and opened.inside is not None:
-            raise ForeignError(f"Guest {opened.inside.name} may not be rebooted: this run did not make it. {mend}")
-        if not opened.may_reboot:
-            raise ForeignError(
-                f"Host {opened.host.alias} may not be rebooted: its section of the hosts file does not say "
-                f"host_may_reboot = yes. {mend}"
-            )
-        if running := opened.foreign_guests_running():
-            raise ForeignError(
-                f"Guests run on {opened.host.alias} that this run did not make: {', '.join(running)}. {mend}"
-            )

@@ -177,6 +177,7 @@ class HostKeywords:
         opened.access = _guest_access(entry)
         opened.channel = GuestChannel(entry.guest_channel)
         opened.bridge = entry.guest_bridge
+        opened.power = entry.power
         if entry.guest_kernel or entry.guest_disk:
             opened.boot = BootSource(
                 kernel=entry.guest_kernel,

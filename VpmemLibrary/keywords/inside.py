@@ -17,7 +17,7 @@ from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, ass
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import chain_svg
 from VpmemLibrary.keywords.log import log_regions, log_table
-from VpmemLibrary.keywords.targets import path_of
+from VpmemLibrary.keywords.targets import backing_of, path_of
 from VpmemLibrary.model import Namespace, Region
 from VpmemLibrary.sizes import Size
 
@@ -172,7 +172,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(self._backing(device))
+        target = found.device(backing_of(self._context, device))
         region = found.region_of(target)
         return assert_size(
             region.size, assertion_operator, expected, f"Size of {region.dev} in guest {found.name}", message
@@ -202,7 +202,7 @@ class InsideKeywords:
             Should Be Equal As Integers    ${device.slot}    0
         ```
         """
-        return self._guest(guest).device(self._backing(backing))
+        return self._guest(guest).device(backing_of(self._context, backing))
 
     @keyword(tags=("inside", "getter"))
     def get_guest_device_node(self, guest: Guest | str, device: VpmemDevice | Namespace | str | None = None) -> str:
@@ -231,7 +231,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        return found.node_of(found.device(self._backing(device)))
+        return found.node_of(found.device(backing_of(self._context, device)))
 
     @keyword(tags=("guest", "getter"))
     def get_guest_mapping_flags(
@@ -271,7 +271,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(self._backing(device))
+        target = found.device(backing_of(self._context, device))
         flags = " ".join(found.mapping_flags(target))
         return assert_text(flags, assertion_operator, expected, f"QEMU's mapping of {target.path}", message)
 
@@ -390,7 +390,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(self._backing(device))
+        target = found.device(backing_of(self._context, device))
         report = found.content.write(found.node_of(target), _pattern(seed, offset, length))
         logger.info(f"Wrote {report}.")
 
@@ -425,7 +425,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(self._backing(device))
+        target = found.device(backing_of(self._context, device))
         found.content.verify(found.node_of(target), _pattern(seed, offset, length)).require()
 
     @keyword(tags=("content", "assertion"))
@@ -467,14 +467,6 @@ class InsideKeywords:
         where = backing_offset(device, offset)
         logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {path}.")
         self._context.current.content.verify(path, pattern, at=where).require()
-
-    def _backing(self, device: VpmemDevice | Namespace | str | None) -> str | None:
-        """Return the path that a device lies on, whatever it was given as."""
-        if device is None or (isinstance(device, str) and device.startswith("/")):
-            return device
-        if isinstance(device, Namespace | str):
-            return self._context.host.ndctl.namespace(device).device
-        return device.path
 
     def _draw(self, guest: Guest) -> None:
         inventory = self._context.host.ndctl.inventory()

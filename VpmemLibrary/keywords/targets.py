@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError
+from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.model import Namespace
@@ -18,6 +19,19 @@ def path_of(context: Context, target: Namespace | str) -> str:
     if isinstance(target, str) and target.startswith("/"):
         return target
     return _node(context.host.ndctl.namespace(target))
+
+
+def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -> str | None:
+    """Return the path that a guest's device lies on, whatever it was given as; None when none was given.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+    """
+    if device is None or (isinstance(device, str) and device.startswith("/")):
+        return device
+    if isinstance(device, Namespace | str):
+        return context.host.ndctl.namespace(device).device
+    return device.path
 
 
 def own_path_of(context: Context, target: Namespace | str, *, foreign: bool, unused: bool = False) -> str:

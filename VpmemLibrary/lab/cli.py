@@ -111,6 +111,15 @@ def power_cut(host: str, stay_off: bool) -> None:
             found.power_on()
 
 
+@lab.command("power-on")
+@_HOST
+def power_on(host: str) -> None:
+    """Give a lab host its power again, and boot it."""
+    found = Lab().host(host)
+    with default_progress().step(f"booting {found.name} again", 35):
+        found.power_on()
+
+
 @lab.command("hosts-file")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 def write_hosts_file(path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import io
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +32,8 @@ def host_fields(host: LabHost) -> dict[str, str]:
         "host_may_initialize_labels": "yes",
         "host_may_reboot": "yes",
         "host_migration_address": host.private_address,
+        "host_power_off": _vpmem_lab("power-cut", "--stay-off", host.name),
+        "host_power_on": _vpmem_lab("power-on", host.name),
         "guest_kernel": GUEST_KERNEL,
         "guest_initrd": GUEST_INITRD,
         "guest_cmdline": GUEST_COMMAND_LINE,
@@ -96,6 +100,12 @@ def status_text(status: dict[str, Any]) -> str:
     guest = status["guest"]
     lines.append(f"guest image on each host: {guest['kernel']} {guest['initrd']}")
     return "\n".join(lines)
+
+
+def _vpmem_lab(*arguments: str) -> str:
+    """Return a command line of `vpmem lab` that finds this lab in whatever environment it is run."""
+    environment = [f"VPMEM_STATE={state_directory()}", f"VPMEM_CACHE={cache_directory()}"]
+    return shlex.join(["env", *environment, sys.executable, "-m", "VpmemLibrary", "lab", *arguments])
 
 
 def _host_status(host: LabHost) -> dict[str, Any]:

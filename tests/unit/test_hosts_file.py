@@ -16,6 +16,8 @@ host_port = 2222
 host_user = qa
 host_key_file = ~/key
 host_sudo = yes
+host_power_off = ipmitool -H 'rack 1' chassis power off
+host_power_on = ipmitool -H 'rack 1' chassis power on
 
 [right]
 host_address = local
@@ -35,6 +37,10 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert (left.name, left.address, left.port, left.user, left.sudo) == ("left", "192.0.2.13", 2222, "qa", True)
     assert left.key_file == Path("~/key").expanduser()
     assert not left.may_initialize_labels
+    assert left.power is not None
+    assert left.power.off == ("ipmitool", "-H", "rack 1", "chassis", "power", "off")
+    assert left.power.on[-1] == "on"
+    assert right.power is None
     assert (right.address, right.port, right.may_initialize_labels) == ("local", 22, True)
     assert right.guest_kernel == "/boot/vmlinuz"
 
@@ -68,6 +74,9 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nguest_channel = telnet", "guest_channel of .*one of agent, ssh, serial"),
         ("[a]\nhost_address = x\nguest_sudo = perhaps", "guest_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
+        ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
+        ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
+        ("[a]\nhost_address = x\nhost_power_off = 'a", "host_power_off of .*quoted as in a shell"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
         ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
         ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of"),

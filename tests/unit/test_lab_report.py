@@ -39,6 +39,9 @@ def test_the_hosts_file_is_read_by_the_library_and_by_pabot(tmp_path: Path) -> N
     assert [(entry.name, entry.port) for entry in entries] == [("lab-1", 40001), ("lab-2", 40002)]
     assert entries[0].guest_cmdline == GUEST_COMMAND_LINE
     assert entries[0].may_initialize_labels
+    assert entries[0].power is not None
+    assert entries[0].power.off[-4:] == ("lab", "power-cut", "--stay-off", "lab-1")
+    assert entries[0].power.on[:2] == ("env", f"VPMEM_STATE={tmp_path / 'state'}")
     values = PabotLib()._parse_values(str(path))
     assert values["lab-2"]["host_port"] == "40002"
     assert values["lab-2"]["tags"] == ["vpmem"]

@@ -1,0 +1,200 @@
+"""Numbered records that a writer flushes one by one, and what of them must be there after a crash.
+
+A record names its stream and its number and ends with a checksum, so that one that was written in part is told from a
+whole one without knowing what should be there. The writer begins with a record when the one before is flushed: what is
+there afterwards is therefore every record up to some number, and then perhaps a torn one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
+from VpmemLibrary.sizes import KiB, Size
+
+RECORD = 512
+"""The bytes of a record: a block device's smallest sector, so that each can be written past the page cache."""
+
+MOST_RECORDS = 16384
+"""As many as 8 MiB hold; the serial console tells of some hundred a second."""
+
+_MAGIC = b"vpmemrec"
+_DIGEST = 8
+_STREAM = slice(16, 32)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStream:
+    """The records of one writer.
+
+    Args:
+        seed: Any text but the empty one; writers that share a device have seeds of their own.
+        count: How many records there are, a multiple of 8 so that they fill whole blocks of 4 KiB.
+
+    Raises:
+        InvalidValueError: One of them is not so.
+
+    Example: ``RecordStream("first crash", 4096).record(17)``.
+    """
+
+    seed: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if not self.seed:
+            raise InvalidValueError("seed", self.seed, "any text, e.g. 'first crash'")
+        step = 4 * KiB // RECORD
+        if not 0 < self.count <= MOST_RECORDS or self.count % step:
+            raise InvalidValueError("count", self.count, f"a multiple of {step}, up to {MOST_RECORDS}, e.g. 4096")
+
+    @property
+    def key(self) -> bytes:
+        """The 16 bytes by which a record names its stream."""
+        return hashlib.sha256(self.seed.encode()).digest()[:16]
+
+    @property
+    def length(self) -> Size:
+        """How many bytes all records have."""
+        return Size(self.count * RECORD)
+
+    def record(self, number: int) -> bytes:
+        """Return one record."""
+        head = _MAGIC + number.to_bytes(8, "little") + self.key
+        body = (head * (RECORD // len(head)))[:-_DIGEST]
+        return body + _checksum(body)
+
+    def packed(self) -> bytes:
+        """Return all records, one after the other, packed by gzip: what is repeated in them costs next to nothing."""
+        return gzip.compress(b"".join(map(self.record, range(self.count))), mtime=0)
+
+    def state(self, number: int, found: bytes) -> RecordState:
+        """Return what lies where a record belongs.
+
+        Args:
+            number: The record's number.
+            found: The bytes there.
+        """
+        if not any(found):
+            return RecordState.absent
+        if _checksum(found[:-_DIGEST]) != found[-_DIGEST:] or not found.startswith(_MAGIC):
+            return RecordState.torn
+        if found[_STREAM] != self.key:
+            return RecordState.other
+        return RecordState.whole if found == self.record(number) else RecordState.misplaced
+
+    def states(self, found: bytes) -> tuple[RecordState, ...]:
+        """Return what lies in each place of an area that begins with record 0."""
+        return tuple(self.state(at // RECORD, found[at : at + RECORD]) for at in range(0, len(found), RECORD))
+
+
+class RecordState(StrEnum):
+    """What lies where a record belongs."""
+
+    whole = "whole"
+    """The record itself."""
+    absent = "absent"
+    """Zeros, as before the writer began."""
+    torn = "torn"
+    """Something whose checksum is wrong."""
+    misplaced = "misplaced"
+    """A whole record of the stream, of another number."""
+    other = "of another stream"
+    """A whole record that another writer left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordVerdict:
+    """What a crash left of a stream of records.
+
+    Args:
+        states: What lies in each place, from record 0 on.
+        acknowledged: The numbers that the writer acknowledged, in the order in which it did.
+    """
+
+    states: tuple[RecordState, ...]
+    acknowledged: tuple[int, ...]
+
+    @property
+    def whole(self) -> int:
+        """How many records are there."""
+        return self.states.count(RecordState.whole)
+
+    @property
+    def unbroken(self) -> int:
+        """How many records are there from the first one on without a gap."""
+        return next((i for i, state in enumerate(self.states) if state is not RecordState.whole), len(self.states))
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many records are there of which the writer had not told yet."""
+        known = set(self.acknowledged)
+        return sum(state is RecordState.whole and i not in known for i, state in enumerate(self.states))
+
+    @property
+    def torn(self) -> tuple[int, ...]:
+        """The numbers of torn records."""
+        return self._numbers(RecordState.torn)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What should not be, a line each; nothing after a crash that lost nothing which was acknowledged.
+
+        The one record after the last whole one may be absent or torn: the writer was at it.
+        """
+        lost = [i for i in self.acknowledged if self._state(i) is not RecordState.whole]
+        broken = [i for i in range(self.unbroken, len(self.states)) if self.states[i] is not RecordState.absent]
+        late = [i for i in broken if i != self.unbroken or self.states[i] is not RecordState.torn]
+        found = []
+        if list(self.acknowledged) != list(range(len(self.acknowledged))):
+            found.append(f"acknowledged out of order: {_listed(self._out_of_order())}")
+        if lost:
+            found.append(
+                "acknowledged and not there: " + _listed(lost, [f"{i} ({self._state(i)})" for i in lost[:_SHOWN]])
+            )
+        if late:
+            shown = [f"{i} ({self.states[i]})" for i in late[:_SHOWN]]
+            found.append(f"there though record {self.unbroken} before them is {self._state(self.unbroken)}: ")
+            found[-1] += _listed(late, shown)
+        return tuple(found)
+
+    def require(self, where: str) -> None:
+        """Raise unless every acknowledged record is there and all are in order.
+
+        Args:
+            where: What was read, for the message.
+
+        Raises:
+            ContentDiffersError: Says which records are not as they should be.
+        """
+        if self.problems:
+            raise ContentDiffersError(f"{where} does not hold the records that were flushed: {self}.")
+
+    def __str__(self) -> str:
+        text = f"{len(self.acknowledged)} acknowledged, {self.whole} whole, {len(self.torn)} torn"
+        return "; ".join((text, *self.problems))
+
+    def _state(self, number: int) -> RecordState:
+        return self.states[number] if number < len(self.states) else RecordState.absent
+
+    def _numbers(self, wanted: RecordState) -> tuple[int, ...]:
+        return tuple(i for i, state in enumerate(self.states) if state is wanted)
+
+    def _out_of_order(self) -> list[int]:
+        return [number for place, number in enumerate(self.acknowledged) if number != place]
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_DIGEST).digest()
+
+
+def _listed(numbers: Iterable[int], shown: Iterable[str] | None = None) -> str:
+    """Return numbers for a message: the first few, and how many there are."""
+    listed = list(numbers)
+    texts = list(shown) if shown is not None else [str(number) for number in listed[:_SHOWN]]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(texts) + more

@@ -1,0 +1,153 @@
+"""A writer inside a guest: it stores one record after the other, and tells of each once it is flushed.
+
+It tells on the guest's serial console, whose log on the host outlives the guest. A line there costs a guest under
+emulation more than a record does, so it is short.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+
+from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.content.target import TargetKind, look_at
+from VpmemLibrary.errors import GuestError, UnsupportedError
+from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.prediction import backing_offset
+from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.sizes import MiB
+
+SERIAL = "/dev/ttyS0"
+"""The guest's first serial line, whose log libvirt keeps on the host."""
+
+_POLL = 0.1
+
+# The node is kept open, as the kernel writes a block device's page cache back when its last user closes it; without
+# flushes its writing back after some seconds is put off as well.
+_WRITER = r"""
+node=$1 records=$2 count=$3 size=$4 offset=$5 serial=$6 tag=$7 flush=$8
+exec 9<"$node" || exit
+flags="conv=notrunc,fsync oflag=direct"
+[ "$flush" ] || { flags=conv=notrunc; echo 0 >/proc/sys/vm/dirty_writeback_centisecs; }
+i=0
+while [ "$i" -lt "$count" ]; do
+    dd if="$records" of="$node" bs="$size" skip="$i" seek="$((offset / size + i))" count=1 $flags 2>"$records.said" ||
+        { cat "$records.said"; break; }
+    echo "vpmem:$tag:$i"
+    i=$((i + 1))
+done >"$serial" 2>&1 &
+"""
+
+
+@dataclass(slots=True)
+class RecordWriter:
+    """A writer that was started in a guest, and what it has told.
+
+    Args:
+        guest: The guest.
+        device: The device that it writes to.
+        stream: Its records.
+        offset: Where in the device the first record lies.
+        start: Where in the log of the serial console its words begin.
+        acknowledged: The numbers that it told of, in its order, as far as they were read.
+    """
+
+    guest: Guest
+    device: VpmemDevice
+    stream: RecordStream
+    offset: int
+    start: int
+    acknowledged: tuple[int, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return f"the writer of {self.stream.seed!r} in guest {self.guest.name}"
+
+    def listen(self) -> tuple[int, ...]:
+        """Return the numbers that it told of so far, in its order; they stay known when the log goes."""
+        told = self.guest.console_since(self.start)
+        ended = told[: told.rfind(b"\n") + 1]  # a line that was cut off could tell of another number
+        text = ended.decode("ascii", "replace").replace("\r", "")
+        numbers = tuple(int(number) for number in re.findall(rf"(?m)^vpmem:{_tag(self.stream)}:([0-9]+)$", text))
+        if len(numbers) > len(self.acknowledged):
+            self.acknowledged = numbers
+        return self.acknowledged
+
+    def wait(self, count: int, timeout: float) -> None:
+        """Wait until it has told of so many records.
+
+        Args:
+            count: How many.
+            timeout: Seconds.
+
+        Raises:
+            GuestError: It did not in time; has the last lines of the console.
+        """
+        deadline = time.monotonic() + timeout
+        while len(self.listen()) < count:
+            if time.monotonic() > deadline:
+                raise GuestError(
+                    f"Only {len(self.acknowledged)} of {count} records were acknowledged within {timeout:g} s by "
+                    f"{self}. Its console ends with:\n{self.guest.console_tail()}"
+                )
+            time.sleep(_POLL)
+
+    def verdict(self, host: ContentStore) -> RecordVerdict:
+        """Return what is there of its records, as the host reads them in the device's backing.
+
+        Args:
+            host: The content of the guest's host.
+
+        Raises:
+            CommandError: It cannot be read.
+        """
+        where = backing_offset(self.device, self.offset)
+        length = int(self.stream.length)
+        pieces = [host.read(self.device.path, where + at, min(MiB, length - at)) for at in range(0, length, MiB)]
+        return RecordVerdict(self.stream.states(b"".join(pieces)), self.listen())
+
+
+def start_writer(
+    guest: Guest, device: VpmemDevice, stream: RecordStream, *, offset: int = 0, flush: bool = True
+) -> RecordWriter:
+    """Have a guest write records to a device, from zeros on, until all are written or it ends.
+
+    Args:
+        guest: The guest.
+        device: The device; its namespace in the guest is a block device.
+        stream: The records.
+        offset: Where in the device the first one lies, a multiple of 4 KiB.
+        flush: Whether each is flushed before it is told of; if not, the guest's page cache has it.
+
+    Raises:
+        InvalidValueError: The range lies outside the device.
+        UnsupportedError: The guest has no block device there, or its serial console has no log.
+        CommandError: The guest has no POSIX shell, or cannot open the device.
+        GuestError: Its agent does not answer.
+    """
+    if not guest.has_console_log:
+        raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
+    node = guest.node_of(device)
+    if look_at(guest.transport, node).kind is not TargetKind.block:
+        raise UnsupportedError(f"{node} in guest {guest.name} is no block device: records are written to one.")
+    guest.content.zero(node, offset, stream.length)
+    records = f"/run/vpmem-records-{stream.key.hex()}-{stream.count}"
+    _place(guest.transport, records, stream)
+    start = guest.console_size()
+    arguments = (node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
+    guest.transport.run(["sh", "-c", _WRITER, "sh", *arguments, "flush" if flush else ""]).check()
+    return RecordWriter(guest, device, stream, offset, start)
+
+
+def _tag(stream: RecordStream) -> str:
+    """Return what tells the words of this stream's writer from those of another."""
+    return stream.key.hex()[:6]
+
+
+def _place(transport: Transport, path: str, stream: RecordStream) -> None:
+    """Have the stream's records in a file of the guest; its name says what it holds."""
+    if transport.run(["test", "-e", path]).exit_status != 0:
+        script = 'gzip -dc >"$1.new" && mv "$1.new" "$1"'
+        transport.run(["sh", "-c", script, "sh", path], stdin=stream.packed()).check()

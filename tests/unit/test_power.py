@@ -1,0 +1,120 @@
+"""Cutting a host's power: by commands of this machine, proven by the host's silence and another boot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from VpmemLibrary.errors import CommandError, ForeignError, UnreachableError, UnsupportedError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
+from VpmemLibrary.host.reboot import own_boot_id
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.power import PowerKeywords
+
+
+class Switched(LocalTransport):
+    """A host whose power is a file, in which the number of its boot stands."""
+
+    def __init__(self, plug: Path) -> None:
+        super().__init__(name="switched")
+        self.plug = plug
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        if not self.plug.exists():
+            raise UnreachableError("switched does not answer")
+        return CommandResult(tuple(argv), 0, self.plug.read_bytes(), b"", 0.0, "switched")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Switched:
+    plug = tmp_path / "plug"
+    plug.write_text("1")
+    return Switched(plug)
+
+
+def control(host: Switched, boot: str = "2") -> PowerControl:
+    on = (sys.executable, "-c", "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])")
+    return PowerControl(off=("rm", str(host.plug)), on=(*on, str(host.plug), boot))
+
+
+def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: bool = True) -> tuple[Context, OpenHost]:
+    context = Context(RunMark("aaaaaaaa"), 60)
+    found = OpenHost(Host("switched", host), context.run)
+    found.may_reboot = may_reboot
+    found.power = power
+    context.add(found)
+    return context, found
+
+
+def test_a_host_whose_power_was_cut_comes_back_with_another_boot(host: Switched) -> None:
+    before = cut_power(host, control(host), timeout=5)
+    assert before == "1"
+    assert not host.plug.exists()
+    restore_power(host, control(host), before, timeout=5)
+    assert host.plug.read_text() == "2"
+
+
+def test_a_host_that_answers_after_its_power_should_be_cut_is_told(host: Switched) -> None:
+    with pytest.raises(CommandError, match=r"switched still answers, 0\.1 s after its power should be cut"):
+        cut_power(host, PowerControl(("true",), ("true",)), timeout=0.1)
+
+
+def test_a_command_that_fails_is_told_with_its_status(host: Switched) -> None:
+    with pytest.raises(CommandError, match=r"could not be cut[\s\S]*exit status: 1"):
+        cut_power(host, PowerControl(("false",), ("true",)), timeout=5)
+    with pytest.raises(CommandError, match=r"not given power[\s\S]*exit status: 1"):
+        restore_power(host, PowerControl(("true",), ("false",)), "1", timeout=5)
+
+
+def test_the_same_boot_is_no_restored_power(host: Switched) -> None:
+    before = cut_power(host, control(host), timeout=5)
+    with pytest.raises(UnreachableError, match="after power was restored: it still answered from the boot before"):
+        restore_power(host, control(host, boot="1"), before, timeout=1)
+
+
+def test_this_machine_keeps_its_power(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    with pytest.raises(UnsupportedError, match="machine that the tests run on"):
+        cut_power(LocalTransport(), PowerControl(("touch", str(done)), ("true",)), timeout=5)
+    assert own_boot_id()
+    assert not done.exists()
+
+
+def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Switched) -> None:
+    context, _ = opened(host)
+    with pytest.raises(UnsupportedError, match="say host_power_off and host_power_on"):
+        PowerKeywords(context).cut_host_power()
+    context, _ = opened(host, control(host), may_reboot=False)
+    with pytest.raises(ForeignError, match=r"Host switched may not lose its power: .*host_may_reboot"):
+        PowerKeywords(context).cut_host_power()
+    assert host.plug.exists()
+
+
+def test_a_host_with_guests_of_others_keeps_its_power(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, found = opened(host, control(host))
+    monkeypatch.setattr(found, "foreign_guests_running", lambda: ["theirs"])
+    with pytest.raises(ForeignError, match="Guests run on switched that this run did not make: theirs"):
+        PowerKeywords(context).cut_host_power()
+    assert host.plug.exists()
+
+
+def test_power_is_restored_only_after_it_was_cut(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, found = opened(host, control(host))
+    monkeypatch.setattr(found, "foreign_guests_running", list)
+    keywords = PowerKeywords(context)
+    with pytest.raises(UnsupportedError, match="switched has its power"):
+        keywords.restore_host_power()
+    keywords.cut_host_power(timeout=timedelta(seconds=5))
+    assert not host.plug.exists()
+    keywords.restore_host_power(timeout=timedelta(seconds=5))
+    assert host.plug.read_text() == "2"
+    with pytest.raises(UnsupportedError, match="switched has its power"):
+        keywords.restore_host_power()
