@@ -32,12 +32,14 @@ from VpmemLibrary.keywords.migration import MigrationKeywords
 from VpmemLibrary.keywords.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.performance import PerformanceKeywords
 from VpmemLibrary.keywords.power import PowerKeywords
 from VpmemLibrary.keywords.records import RecordKeywords
 from VpmemLibrary.keywords.regions import RegionKeywords
 from VpmemLibrary.keywords.room import RoomKeywords
 from VpmemLibrary.keywords.scrub import ScrubKeywords
 from VpmemLibrary.keywords.servers import ServerKeywords
+from VpmemLibrary.keywords.snapshots import SnapshotKeywords
 from VpmemLibrary.version import __version__
 
 
@@ -162,6 +164,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 MigrationKeywords(context),
                 ServerKeywords(context),
                 RecordKeywords(context),
+                SnapshotKeywords(context),
+                PerformanceKeywords(context),
                 OwnershipKeywords(context),
             ]
         )

@@ -77,7 +77,7 @@ Boot A Guest And Save It
     Save Guest To File    ${GUEST}    ${MOMENT}
 
 Go On From The Saved Moment
-    [Documentation]    The guest's memory is as it was saved, its device as it is now.
+    [Documentation]    The guest's memory and the bytes of its devices are as they were saved.
     Restore Guest From File    ${GUEST}    ${MOMENT}
 
 Kill The Guest While It Writes

@@ -1,4 +1,4 @@
-"""A small drawing for log.html: what each of a guest's devices lies on, from the host to the guest."""
+"""Small drawings for log.html: what each of a guest's devices lies on, and how values compare."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ _BOX_HEIGHT = 46
 _GAP = 34
 _HEAD = 24
 _LETTER = 6.6
+
+_BAR_NAME = 420
+_BAR_WIDTH = 300
+_BAR_VALUE = 120
+_BAR_STEP = 24
 
 
 def chain_svg(heads: Sequence[str], chains: Sequence[Sequence[tuple[str, str]]]) -> str:
@@ -64,3 +69,31 @@ def _arrow(right: int, middle: int) -> str:
 def _clip(text: str) -> str:
     letters = int((_BOX_WIDTH - 16) / _LETTER)
     return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def bars_svg(unit: str, bars: Sequence[tuple[str, float]]) -> str:
+    """Return a drawing of one horizontal bar a value, the longest as wide as the drawing.
+
+    Args:
+        unit: What the values are in, e.g. ``MiB/s``.
+        bars: For each bar its name and value; values are not negative.
+
+    Example: ``bars_svg("MiB/s", [("host", 812.0), ("guest", 640.0)])``.
+    """
+    widest = max((value for _, value in bars), default=0) or 1
+    height = len(bars) * _BAR_STEP + 2
+    width = _BAR_NAME + _BAR_WIDTH + _BAR_VALUE
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12" role="img">'
+    ]
+    for row, (name, value) in enumerate(bars):
+        top = row * _BAR_STEP
+        length = round(value / widest * _BAR_WIDTH)
+        parts += [
+            f'<text x="{_BAR_NAME - 8}" y="{top + 15}" text-anchor="end" fill="#444">{escape(name)}</text>',
+            f'<rect x="{_BAR_NAME}" y="{top + 3}" width="{length}" height="16" rx="3" fill="#48a"/>',
+            f'<text x="{_BAR_NAME + length + 6}" y="{top + 15}">{value:.0f} {escape(unit)}</text>',
+        ]
+    parts.append("</svg>")
+    return "".join(parts)

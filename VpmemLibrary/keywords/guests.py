@@ -329,8 +329,8 @@ class GuestKeywords:
     def save_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
         """Write a running guest's memory to its host's disk and end its QEMU; its next start goes on where it was.
 
-        It is libvirt's managed save. RAM is in the saved memory; a persistent device's bytes stay in its backing, so
-        whoever changes the backing meanwhile changes what the guest finds.
+        It is libvirt's managed save. The saved memory holds the bytes of its nvdimm devices as well, and its next
+        start writes them back: what anybody wrote to a shared backing meanwhile is gone then.
 
         Args:
             guest: The guest or its name.
@@ -359,8 +359,7 @@ class GuestKeywords:
     def save_guest_to_file(self, guest: Guest | str, path: str, *, foreign: bool = False) -> None:
         """Write a running guest's memory to a file on its host and end its QEMU, for [Restore Guest From File].
 
-        RAM is in the file; a persistent device's bytes stay in its backing and are not in it. The file is the
-        caller's to remove.
+        The bytes of its nvdimm devices are in the file as well as its RAM. The file is the caller's to remove.
 
         Args:
             guest: The guest or its name.
@@ -391,7 +390,8 @@ class GuestKeywords:
     def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
         """Have a guest go on where [Save Guest To File] saved it, and wait until its agent answers.
 
-        The file stays and may be used again: the guest's RAM is as it was saved, its devices are as they are now.
+        The file stays and may be used again. The bytes of its nvdimm devices are written back as they were saved,
+        as its RAM is: what anybody wrote to a shared backing since is gone then.
 
         Args:
             guest: The guest, which is off, or its name.

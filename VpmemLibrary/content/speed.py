@@ -1,0 +1,152 @@
+"""How fast bytes are read and written: bandwidth and latency by xfs_io, compared as ratios.
+
+A number by itself says as much about the machine as about the memory; what holds anywhere is how two of them compare.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.content.target import Target, TargetKind, look_at
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.sizes import MiB, Size
+
+ROUNDS = 3
+"""How often is measured: the median counts, so that one disturbance does not."""
+
+_SEED = "7"
+# xfs_io -C (xfsprogs, io/pread.c): bytes, operations, time, bytes a second, operations a second.
+_LINE = re.compile(r"^([0-9]+),([0-9]+),[0-9:.]+,([0-9.]+),([0-9.]+)$", re.MULTILINE)
+
+
+class Operation(StrEnum):
+    """What is done."""
+
+    read = "read"
+    write = "write"
+
+
+class Order(StrEnum):
+    """Where each piece lies."""
+
+    sequential = "sequential"
+    random = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is measured.
+
+    Args:
+        operation: Whether it is read or written.
+        order: Whether one piece after the other, or in places drawn from a fixed seed.
+        block: The bytes of a piece, a multiple of 4 KiB.
+        length: The bytes of all pieces, a multiple of `block`.
+
+    Raises:
+        InvalidValueError: A size is not so.
+    """
+
+    operation: Operation
+    order: Order
+    block: Size
+    length: Size
+
+    def __post_init__(self) -> None:
+        if self.block <= 0 or self.block % 4096:
+            raise InvalidValueError("block", str(self.block), "a multiple of 4KiB, e.g. 4KiB or 1MiB")
+        if self.length <= 0 or self.length % self.block:
+            raise InvalidValueError("length", str(self.length), f"a multiple of the block of {self.block}")
+
+    def __str__(self) -> str:
+        return f"{self.order} {self.operation} of {self.length} by {self.block}"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What was measured.
+
+    Args:
+        where: The machine and the path.
+        workload: What was done.
+        bandwidth: Bytes a second, the median of the rounds.
+        operations: Pieces a second, the median of the rounds.
+    """
+
+    where: str
+    workload: Workload
+    bandwidth: float
+    operations: float
+
+    @property
+    def latency(self) -> float:
+        """Microseconds that a piece took, one after the other."""
+        return 1e6 / self.operations
+
+    def __str__(self) -> str:
+        return f"{self.bandwidth / MiB:.0f} MiB/s, {self.latency:.0f} µs each ({self.workload} on {self.where})"
+
+
+def measure(
+    transport: Transport, path: str, workload: Workload, *, rounds: int = ROUNDS, timeout: float = 600.0
+) -> Speed:
+    """Measure how fast a block device or a file is on a machine; a block device past the page cache.
+
+    A file is read and written as its file system does: without the page cache where the file is DAX, through it where
+    not. It is read once before it counts, so that what a cache can hold is in it. What is written is flushed at the
+    end of each round, within the time.
+
+    Args:
+        transport: The way to the machine.
+        path: A block device or a file, which is not made longer.
+        workload: What to do; writing overwrites what is there.
+        rounds: How often.
+        timeout: Seconds for all rounds.
+
+    Raises:
+        InvalidValueError: The path is absent, or too short.
+        UnsupportedError: It is a device-DAX node, which knows neither read nor write.
+        ToolMissingError: xfs_io is not installed.
+        CommandError: xfs_io failed.
+    """
+    if rounds < 1:
+        raise InvalidValueError("rounds", rounds, "1 or more, e.g. 3")
+    target = look_at(transport, path)
+    if target.kind is TargetKind.devdax:
+        raise UnsupportedError(f"{path} is device DAX: it knows no read and no write that could be measured.")
+    target.check_range(0, workload.length)
+    result = transport.run(command(target, workload, rounds), timeout=timeout).check()
+    return Speed(f"{path} on {transport.name}", workload, *read_speeds(result, workload, rounds))
+
+
+def command(target: Target, workload: Workload, rounds: int) -> tuple[str, ...]:
+    """Return the one xfs_io that does all rounds."""
+    random = ["-R", "-Z", _SEED] if workload.order is Order.random else []
+    reading = workload.operation is Operation.read
+    step = ["pread" if reading else "pwrite", "-C", "-b", str(int(workload.block)), *random]
+    if not reading:
+        step.append("-w")  # fdatasync within the time
+    line = " ".join([*step, "0", str(int(workload.length))])
+    warm_up = ["-c", f"pread -q -b {int(MiB)} 0 {int(workload.length)}"] if reading else []
+    flags = (["-r"] if reading else []) + (["-d"] if target.kind is TargetKind.block else [])
+    return ("xfs_io", *flags, *warm_up, *(["-c", line] * rounds), target.path)
+
+
+def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple[float, float]:
+    """Return the medians of bytes and of pieces a second that xfs_io printed.
+
+    Raises:
+        UnreadableOutputError: It printed something else, or did not do all that was asked.
+    """
+    found = _LINE.findall(result.text)
+    done = [(int(length), int(pieces)) for length, pieces, *_ in found]
+    if done != [(int(workload.length), int(workload.length) // int(workload.block))] * rounds:
+        raise UnreadableOutputError(result, f"xfs_io should have done {workload} {rounds} times")
+    rates = [(float(each[2]), float(each[3])) for each in found]
+    if any(rate <= 0 for pair in rates for rate in pair):
+        raise UnreadableOutputError(result, "xfs_io measured no time: take a larger length")
+    return statistics.median(rate for rate, _ in rates), statistics.median(rate for _, rate in rates)

@@ -1,0 +1,64 @@
+"""Snapshots of a running guest's memory, by libvirt.
+
+What is in a snapshot of a guest with persistent memory is decided by QEMU: its migration stream has every block of
+guest RAM, and a device's backing is one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.transport import checked_name
+
+if TYPE_CHECKING:
+    import libvirt
+
+
+def take_snapshot(guest: Guest, name: str, memory_file: str = "") -> None:
+    """Take a snapshot of a running guest's memory; it runs on.
+
+    Args:
+        guest: The guest.
+        name: The snapshot's name.
+        memory_file: Where on the host the memory goes; without one into the guest's first disk image (an internal
+            snapshot), which must be qcow2.
+
+    Raises:
+        InvalidValueError: The name cannot be.
+        LibvirtError: libvirt refused; its code is in the message.
+    """
+    xml = snapshot_xml(checked_name("snapshot name", name), memory_file)
+    guest.act("take a snapshot of", lambda domain: domain.snapshotCreateXML(xml, 0))
+
+
+def revert_to_snapshot(guest: Guest, name: str) -> None:
+    """Have a guest go on where a snapshot was taken.
+
+    Args:
+        guest: The guest.
+        name: The snapshot's name.
+
+    Raises:
+        LibvirtError: There is no such snapshot, or libvirt refused.
+    """
+
+    def revert(domain: libvirt.virDomain) -> None:
+        domain.revertToSnapshot(domain.snapshotLookupByName(name), 0)
+
+    guest.act(f"revert to snapshot {name} of", revert)
+
+
+def snapshot_xml(name: str, memory_file: str = "") -> str:
+    """Return what libvirt's virDomainSnapshotCreateXML takes for a snapshot with memory (its formatsnapshot document).
+
+    Args:
+        name: The snapshot's name.
+        memory_file: Where the memory goes; empty for an internal snapshot.
+    """
+    from lxml import etree  # noqa: PLC0415
+    from lxml.builder import E  # noqa: PLC0415
+
+    memory = E.memory(snapshot="external", file=memory_file) if memory_file else E.memory(snapshot="internal")
+    text: str = etree.tostring(E.domainsnapshot(E.name(name), memory), encoding="unicode")
+    return text

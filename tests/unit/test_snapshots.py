@@ -1,0 +1,50 @@
+"""Snapshots of memory, on libvirt's test driver, which keeps no memory but the order of things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from VpmemLibrary.errors import InvalidValueError, LibvirtError
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.snapshots import revert_to_snapshot, snapshot_xml, take_snapshot
+from VpmemLibrary.host.local import LocalTransport
+
+NO_SNAPSHOT = 72  # VIR_ERR_NO_DOMAIN_SNAPSHOT
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    """The domain that the test driver starts with."""
+    link = LibvirtLink(LocalTransport(), uri="test:///default")
+    yield Guest(LocalTransport(), link, "test")
+    link.close()
+
+
+def test_memory_goes_into_a_file_or_into_the_disk_image() -> None:
+    assert snapshot_xml("a", "/var/tmp/a") == (
+        '<domainsnapshot><name>a</name><memory snapshot="external" file="/var/tmp/a"/></domainsnapshot>'
+    )
+    assert '<memory snapshot="internal"/>' in snapshot_xml("a")
+
+
+def test_a_guest_goes_back_to_what_it_was(guest: Guest) -> None:
+    take_snapshot(guest, "running")
+    guest.destroy()
+    assert guest.state() == "shut off"
+    revert_to_snapshot(guest, "running")
+    assert guest.state() == "running"
+
+
+def test_a_snapshot_that_is_not_there_is_told_with_its_code(guest: Guest) -> None:
+    with pytest.raises(LibvirtError, match="could not revert to snapshot never of guest test") as caught:
+        revert_to_snapshot(guest, "never")
+    assert caught.value.code == NO_SNAPSHOT
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "<a>"])
+def test_a_name_that_could_mean_something_else_is_refused(guest: Guest, name: str) -> None:
+    with pytest.raises(InvalidValueError, match="snapshot name"):
+        take_snapshot(guest, name)
