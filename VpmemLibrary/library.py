@@ -90,9 +90,15 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Assertions
 
-    Getters assert, as in the Browser library: `Get Namespace Size    ${ns}    ==    254MiB`. Without an operator
-    they only return the value. The operators are those of
-    [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
+    Getters assert, as in the Browser library. Without an operator they only return the value. The operators are those
+    of [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
+
+    ```robotframework
+    *** Test Cases ***
+    Its Size
+        Get Namespace Size    ${namespace}    ==    254MiB
+        ${size} =    Get Namespace Size    ${namespace}
+    ```
 
     # Ownership
 

@@ -167,6 +167,7 @@ class ChannelKeywords:
 
         Raises:
             NotFoundError: There is no such guest.
+            AssertionError: It is not as expected.
 
         Example:
 

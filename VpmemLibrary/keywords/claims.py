@@ -111,6 +111,7 @@ class ClaimKeywords:
 
         Raises:
             InvalidValueError: The setting has no such label.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -148,6 +149,7 @@ class ClaimKeywords:
 
         Raises:
             InvalidValueError: The setting has no such label.
+            AssertionError: It is not as expected.
 
         Example:
 

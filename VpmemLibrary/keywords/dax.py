@@ -112,6 +112,7 @@ class DaxKeywords:
         Raises:
             NotFoundError: There is no such namespace or instance.
             InvalidValueError: The namespace has no instance: it is not devdax, or not active.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -169,6 +170,9 @@ class DaxKeywords:
 
         Returns:
             The size in bytes.
+
+        Raises:
+            AssertionError: It is not as expected.
 
         Example:
 

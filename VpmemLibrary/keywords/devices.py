@@ -107,6 +107,7 @@ class DeviceKeywords:
         Raises:
             InvalidValueError: Nothing is there.
             UnsupportedError: It can back no device.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -95,6 +95,7 @@ class FileSystemKeywords:
 
         Raises:
             InvalidValueError: It is no block device.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -283,6 +284,7 @@ class FileSystemKeywords:
         Raises:
             ViewsDisagreeError: statx and the page cache contradict each other.
             ToolMissingError: xfs_io (xfsprogs) is not installed.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -323,6 +325,7 @@ class FileSystemKeywords:
 
         Raises:
             ToolMissingError: xfs_io (xfsprogs) is not installed.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -468,6 +468,7 @@ class GuestKeywords:
 
         Raises:
             NotFoundError: There is no such guest.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -501,6 +502,7 @@ class GuestKeywords:
 
         Raises:
             GuestError: It is not running.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -107,6 +107,7 @@ class HealthKeywords:
         Raises:
             NotFoundError: There is no such DIMM.
             UnsupportedError: Neither the DIMM nor the kernel has a count, as on QEMU. It is not 0.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -172,6 +173,7 @@ class HealthKeywords:
         Raises:
             NotFoundError: It is not there.
             UnsupportedError: The kernel keeps no list of bad blocks for the region.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -93,6 +93,9 @@ class InsideKeywords:
         Returns:
             The boot id.
 
+        Raises:
+            AssertionError: It is not as expected.
+
         Example:
 
         ```robotframework
@@ -161,6 +164,7 @@ class InsideKeywords:
         Raises:
             NotFoundError: The guest has no such device, or its kernel no region for it.
             AmbiguousError: No device is given and the guest has several.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -261,6 +265,7 @@ class InsideKeywords:
         Raises:
             GuestError: The guest is not running.
             NotFoundError: Its QEMU has not mapped that backing.
+            AssertionError: It is not as expected.
 
         Example:
 

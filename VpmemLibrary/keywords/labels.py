@@ -89,6 +89,9 @@ class LabelKeywords:
         Returns:
             The names of the regions that were given labels.
 
+        Raises:
+            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+
         Example:
 
         ```robotframework
@@ -357,6 +360,7 @@ class LabelKeywords:
 
         Raises:
             UnsupportedError: The region has no labels, or its DIMMs have labels of several kinds.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -392,6 +396,7 @@ class LabelKeywords:
 
         Raises:
             UnsupportedError: The region has no labels, or its DIMMs have labels of several kinds.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -429,6 +434,7 @@ class LabelKeywords:
 
         Raises:
             UnsupportedError: The region lies on no DIMM.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -462,6 +468,7 @@ class LabelKeywords:
 
         Raises:
             UnsupportedError: The region has no label area.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -527,6 +534,7 @@ class LabelKeywords:
 
         Raises:
             NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
 
         Example:
 

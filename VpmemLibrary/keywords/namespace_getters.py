@@ -95,6 +95,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -131,6 +132,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -164,6 +166,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -198,6 +201,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -234,6 +238,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -269,6 +274,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -100,6 +100,9 @@ class RecordKeywords:
         Returns:
             The number of records.
 
+        Raises:
+            AssertionError: It is not as expected.
+
         Example:
 
         ```robotframework

@@ -123,6 +123,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region; the message names those that are there.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -158,6 +159,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -347,6 +349,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
 
         Example:
 

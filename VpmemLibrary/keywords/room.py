@@ -139,6 +139,7 @@ class RoomKeywords:
 
         Raises:
             NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
 
         Example:
 
@@ -205,6 +206,7 @@ class RoomKeywords:
         Raises:
             NotFoundError: There is no such region.
             UnsupportedError: It is disabled.
+            AssertionError: It is not as expected.
 
         Example:
 

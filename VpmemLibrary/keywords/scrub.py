@@ -46,6 +46,7 @@ class ScrubKeywords:
 
         Raises:
             NotFoundError: There is no such bus; the message names those that are there.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -321,6 +321,7 @@ class ServerKeywords:
 
         Raises:
             NotFoundError: This worker made no such server.
+            AssertionError: It is not as expected.
 
         Example:
 

@@ -1,13 +1,17 @@
 """The library as Robot Framework and Libdoc see it."""
 
 import inspect
+import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from robot.libdocpkg import LibraryDocumentation
 from robot.libdocpkg.model import KeywordDoc, LibraryDoc
+
+from VpmemLibrary.errors import VpmemError
 
 TAGS = {
     "host", "region", "namespace", "content", "guest", "inside", "ownership", "claim", "server", "dax", "filesystem",
@@ -23,6 +27,10 @@ def libdoc() -> LibraryDoc:
 
 def keywords() -> list[KeywordDoc]:
     return list(libdoc().keywords)
+
+
+def every_error(base: type[VpmemError] = VpmemError) -> set[type[VpmemError]]:
+    return {base}.union(*(every_error(error) for error in base.__subclasses__()))
 
 
 @pytest.mark.parametrize("keyword", keywords(), ids=lambda keyword: keyword.name)
@@ -45,6 +53,51 @@ def test_what_is_returned_is_documented(keyword: KeywordDoc) -> None:
     described = keyword.to_dictionary()
     if (described["returnType"] or {}).get("name") != "None":
         assert described["returnDoc"]
+
+
+@pytest.mark.parametrize("keyword", keywords(), ids=lambda keyword: keyword.name)
+def test_what_is_raised_is_an_error_that_there_is(keyword: KeywordDoc) -> None:
+    raised = keyword.to_dictionary()["raises"]
+    assert set(raised) <= {"AssertionError", *(error.__name__ for error in every_error())}
+    assert all(raised.values())
+
+
+@pytest.mark.parametrize("keyword", keywords(), ids=lambda keyword: keyword.name)
+def test_what_may_fail_says_how(keyword: KeywordDoc) -> None:
+    described = keyword.to_dictionary()
+    asserts = any(argument["name"] == "assertion_operator" for argument in described["args"])
+    if asserts:
+        assert "AssertionError" in described["raises"]
+    if {"assertion", "destructive"} & set(keyword.tags):
+        assert described["raises"]
+    assert "assertion" in keyword.tags or " Should " not in keyword.name
+    assert not asserts or "getter" in keyword.tags
+
+
+@pytest.mark.parametrize("keyword", keywords(), ids=lambda keyword: keyword.name)
+def test_every_section_of_a_documentation_is_read_as_one(keyword: KeywordDoc) -> None:
+    """A section that Libdoc does not know, or that comes after the example, would stay in the text."""
+    assert re.findall(r"^ *(Args|Arguments|Returns|Raises|Yields|Note):", keyword.doc, re.MULTILINE) == []
+
+
+def test_every_link_leads_to_a_keyword_or_a_section() -> None:
+    targets = {keyword.name for keyword in keywords()} | set(re.findall(r"^#+ (.*)", libdoc().doc, re.MULTILINE))
+    texts = [libdoc().doc, *(init.doc for init in libdoc().inits)]
+    for keyword in keywords():
+        described = keyword.to_dictionary()
+        texts += [keyword.doc, described["returnDoc"], *described["raises"].values()]
+        texts += [argument["doc"] for argument in described["args"]]
+    prose = (re.sub(r"```.*?```|`[^`\n]*`", "", text or "", flags=re.DOTALL) for text in texts)
+    links = {name for text in prose for name in re.findall(r"\[([A-Z][^\]]*)\](?!\()", text)}
+    assert links
+    assert links - targets == set()
+
+
+def test_libdoc_writes_html_with_every_keyword(tmp_path: Path) -> None:
+    page = tmp_path / "VpmemLibrary.html"
+    subprocess.run([sys.executable, "-m", "robot.libdoc", "VpmemLibrary", page], check=True, capture_output=True)
+    written = page.read_text()
+    assert [keyword.name for keyword in keywords() if f'"name": "{keyword.name}"' not in written] == []
 
 
 @pytest.mark.parametrize("keyword", keywords(), ids=lambda keyword: keyword.name)
