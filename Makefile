@@ -1,6 +1,7 @@
 # Every target sets up what it needs: Debian packages (through sudo where needed), a virtual environment, the lab.
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
+#   make kill-test                     runs are killed at every step; SEED=2 for other moments
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make crash                         QEMU killed two hundred times while a guest writes
@@ -14,11 +15,13 @@ SUITES ?= suites
 ROBOT_OPTIONS ?=
 PYTEST_OPTIONS ?=
 KILLS ?= 200
+KILL_STEPS ?= namespaces:mount:claim:server:running:delete:release
+SEED ?= 1
 
 export HOSTS PROCESSES SUITES ROBOT_OPTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup acceptance test lint unit integration bench soak shards crash scenarios docs clean
+.PHONY: help setup acceptance test lint unit integration bench soak shards crash kill-test scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -58,6 +61,9 @@ crash: setup
 
 scenarios: setup
 	$(BIN)/python scripts/scenario_table
+
+kill-test: setup
+	@SUITES=suites/killed_runs.robot ROBOT_OPTIONS='--variable STEPS:$(KILL_STEPS) --variable SEED:$(SEED)' scripts/acceptance
 
 docs: setup
 	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html

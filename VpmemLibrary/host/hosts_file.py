@@ -142,9 +142,11 @@ def read_hosts(path: Path) -> tuple[HostEntry, ...]:
     Raises:
         InvalidValueError: The file is absent, is not of this form, has an unknown field, or names one host twice.
     """
-    if not path.is_file():
-        raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host")
-    return parse_hosts(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):  # the latter for what no path can hold
+        raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host") from None
+    return parse_hosts(text, str(path))
 
 
 def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:

@@ -77,6 +77,18 @@ class HostState:
             mounts=frozenset(str(mount) for mount in mounts if mount.node in nodes or is_made(mount)),
         )
 
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """How much there is of each, as rows of a table."""
+        return (
+            ("free", str(Size(sum(self.available.values())))),
+            ("namespaces", str(len(self.namespaces))),
+            ("domains", str(len(self.domains))),
+            ("mounts", str(len(self.mounts))),
+            ("files", str(len(self.files))),
+            ("leases", str(len(self.leases))),
+        )
+
     def difference(self, after: HostState) -> tuple[str, ...]:
         """Return what is more, less or other in a later state, a line each; nothing when they are the same."""
         lines = [f"leaked: namespace {after.namespaces[key]}" for key in after.namespaces if key not in self.namespaces]

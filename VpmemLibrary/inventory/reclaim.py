@@ -29,9 +29,15 @@ _TURN = "reclaim"
 """What one worker at a time holds while it takes back."""
 
 _TURN_TIMEOUT = 600.0
+_BUSY_TIMEOUT = 60.0
+"""Seconds that what a dead worker's last command has in use may stay so: sshd does not end it with the connection."""
+
 _POLL = 0.5
 _OFF = "shut off"
 _NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
+
+# A change of a region that a dead worker began holds the region's lock until it is done (`ndctl.locked`).
+_LET_END = 'for region in /sys/bus/nd/devices/region*; do [ ! -d "$region" ] || flock "$region" true; done'
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,10 @@ class Reclaim:
         done: list[str] = []
         failed: list[VpmemError] = []
         with self._turn():
+            self._host.run(["sh", "-c", _LET_END], timeout=_BUSY_TIMEOUT).check()
             for what, take_back in self._left():
                 try:
-                    take_back()
+                    _when_unused(take_back)
                     done.append(what)
                 except VpmemError as error:  # the others are taken back all the same; this one is told
                     error.add(f"So this was not taken back: {what}.")
@@ -186,6 +193,17 @@ def _maker(guest: Guest) -> str:
         if error.code != _NO_DOMAIN:
             raise
         return ""
+
+
+def _when_unused(take_back: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return take_back()
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL)
 
 
 def _unmount(host: Host, mount: Mount) -> None:

@@ -188,10 +188,10 @@ class GuestXmlKeywords:
 def _text(xml: str) -> str:
     if xml.lstrip().startswith("<"):
         return xml
-    path = Path(xml)
-    if not path.is_file():
-        raise InvalidValueError("xml", xml, "domain XML, or the path of a file that holds it")
-    return path.read_text(encoding="utf-8")
+    try:
+        return Path(xml).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # the latter for what no path can hold, or no text is
+        raise InvalidValueError("xml", xml[:80], "domain XML, or the path of a file that holds it") from None
 
 
 def _shown(value: object) -> object:

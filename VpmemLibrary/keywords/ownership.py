@@ -9,6 +9,7 @@ from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import log_table
 
 
 class OwnershipKeywords:
@@ -130,6 +131,15 @@ class OwnershipKeywords:
         opened = self._context.current
         if opened.remembered is None:
             raise UnsupportedError("Nothing was remembered of this host: run Remember Host State first.")
-        difference = opened.remembered.difference(opened.state())
+        now = opened.state()
+        log_table(
+            f"Host {opened.host.alias} before and after",
+            ("what", "before", "after"),
+            [
+                (what, before, after)
+                for (what, before), (_, after) in zip(opened.remembered.rows, now.rows, strict=True)
+            ],
+        )
+        difference = opened.remembered.difference(now)
         if difference:
             raise AssertionError(f"Host {opened.host.alias} is not as it was:\n" + "\n".join(difference))

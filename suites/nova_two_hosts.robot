@@ -1,0 +1,78 @@
+*** Settings ***
+Documentation     Nova's own test of resizing from one host to another, with a revert and a confirm.
+
+Resource          ../resources/server.resource
+
+Suite Setup       Take Two Hosts With Nova's Namespaces
+Suite Teardown    Give The Server And Both Hosts Back
+
+Test Tags         nv-02
+
+
+*** Test Cases ***
+A Resize To Another Host Is Held On Both
+    [Documentation]    Nova's test_resize: in VERIFY_RESIZE the new namespaces are on the other host, the old ones stay.
+    Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
+    Get Server Status    ${SERVER}    ==    VERIFY_RESIZE
+    Server Should Have    ${SERVER}    4GB    SMALL
+    Held Should Be    ${OTHER}    4GB=1    SMALL=1
+    Held Should Be    ${ONE}    4GB=0    SMALL=1
+    Content Should Be Zero    ${SERVER.claims[1].namespace}
+
+A Revert Brings It Back With Its Data
+    [Documentation]    It runs on the first host again, and the other one is free and zeros.
+    VAR    ${new} =    ${SERVER.claims}
+    Switch Host    ${OTHER}
+    Write Into Server    ${SERVER}    seed=on the other host
+    Revert Resize    ${SERVER}
+    Server Should Have    ${SERVER}    SMALL
+    Guest Pattern Should Be Intact    ${SERVER.guest}    seed=old data    length=4MiB
+    Held Should Be    ${ONE}    4GB=0    SMALL=1
+    Held Should Be    ${OTHER}    4GB=0    SMALL=0
+    Content Should Be Zero    ${new[0].namespace}
+
+A Confirm Leaves Nothing On The First Host
+    [Documentation]    It runs on the other host; the namespace that it had is zeros and free.
+    VAR    ${before} =    ${SERVER.claims}
+    Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
+    Confirm Resize    ${SERVER}
+    Get Server Status    ${SERVER}    ==    ACTIVE
+    Server Should Have    ${SERVER}    4GB    SMALL
+    Held Should Be    ${OTHER}    4GB=1    SMALL=1
+    Held Should Be    ${ONE}    4GB=0    SMALL=0
+    Content Should Be Zero    ${before[0].namespace}
+
+
+*** Keywords ***
+Take Two Hosts With Nova's Namespaces
+    [Documentation]    Both have the same labels, as hosts of one cloud have; the server begins on the first one.
+    ${one}    ${other} =    Take Two Hosts
+    VAR    ${ONE} =    ${one}    scope=SUITE
+    VAR    ${OTHER} =    ${other}    scope=SUITE
+    FOR    ${host}    IN    ${OTHER}    ${ONE}
+        Switch Host    ${host}
+        Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=128MiB    SMALL=64MiB
+    END
+    Make The Server
+
+Make The Server
+    [Documentation]    On the first host, of the smaller flavor, with data in it.
+    ${smaller} =    Create Flavor    smaller    hw:pmem=SMALL
+    ${larger} =    Create Flavor    larger    hw:pmem=4GB,SMALL
+    ${server} =    Create Server    ${smaller}    host=${ONE}
+    VAR    ${SERVER} =    ${server}    scope=SUITE
+    VAR    ${LARGER} =    ${larger}    scope=SUITE
+    Write Into Server    ${SERVER}    seed=old data
+
+Held Should Be
+    [Documentation]    Of each label, counted on the host; it is the current host afterwards.
+    [Arguments]    ${host}    &{counts}
+    Switch Host    ${host}
+    FOR    ${label}    ${count}    IN    &{counts}
+        Get Pmem Used    ${label}    ==    ${count}
+    END
+
+Give The Server And Both Hosts Back
+    [Documentation]    Deletes the server first.
+    Clean Up Servers
+    Give Both Hosts Back
