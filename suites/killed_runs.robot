@@ -163,15 +163,10 @@ Kill The Run At
     Wait For Step    ${step}
     ${moment} =    Evaluate    random.Random($SEED + $step).choice((0, 0.2, 0.5, 1, 2))
     Sleep    ${moment}    The moment within the step
-    Process.Terminate Process    run    kill=True
-    Kill What The Run Started
-
-Kill What The Run Started
-    [Documentation]    pabot's workers have process groups of their own: they are found by the run's directory.
-    ${pids} =    OperatingSystem.Run    pgrep -f MEETING:${MEETING}
-    FOR    ${pid}    IN    @{{$pids.split()}}
-        OperatingSystem.Run    kill -KILL ${pid}
-    END
+    ${run} =    Process.Get Process Id    run
+    VAR    @{pids} =    @{{[each.pid for each in psutil.Process($run).children(recursive=True)]}}    ${run}
+    OperatingSystem.Run    kill -KILL ${{' '.join(map(str, $pids))}}
+    Process.Wait For Process    run    timeout=1 minute
 
 The Run Should End With
     [Documentation]    Shows what it printed if it ends otherwise.
@@ -182,7 +177,7 @@ The Run Should End With
 Cut The Connections Of The Run
     [Documentation]    Ends on the host each connection that holds leases but this worker's own.
     VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
-    ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$)
+    ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
     ...    for holder in $(pgrep -f "^bash -c.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
     Run On Host    bash    -c    ${script}
 
@@ -200,7 +195,6 @@ Leave One Of Each Kind
 End The Run
     [Documentation]    Leaves no process, no file, no claim and nothing of this run's own.
     Process.Terminate All Processes    kill=True
-    Kill What The Run Started
     Reclaim What Dead Runs Left
     ${claims} =    Get Claims
     Release Claims    @{claims}    wipe=False
