@@ -15,8 +15,8 @@ A Resize To Another Host Is Held On Both
     Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
     Get Server Status    ${SERVER}    ==    VERIFY_RESIZE
     Server Should Have    ${SERVER}    4GB    SMALL
-    Held Should Be    ${OTHER}    4GB=1    SMALL=1
     Held Should Be    ${ONE}    4GB=0    SMALL=1
+    Held Should Be    ${OTHER}    4GB=1    SMALL=1
     Content Should Be Zero    ${SERVER.claims[1].namespace}
 
 A Revert Brings It Back With Its Data
