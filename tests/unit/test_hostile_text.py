@@ -82,7 +82,7 @@ def texts() -> Iterator[tuple[str, str]]:
     for name, method in LIBRARY.keywords.items():
         hints = typing.get_type_hints(method)
         for argument in inspect.signature(method).parameters:
-            if name not in CONNECTING and takes_text(hints.get(argument)):
+            if name not in CONNECTING and takes_text(hints.get(argument)) and not wants_record(method, argument):
                 yield name, argument
 
 
@@ -90,6 +90,22 @@ def takes_text(hint: Any) -> bool:
     if hint is str:
         return True
     return typing.get_origin(hint) in (Union, types.UnionType) and str in typing.get_args(hint)
+
+
+def wants_record(method: Any, argument: str) -> bool:
+    """Whether a keyword needs, beside an argument, a record that only a real host can give."""
+    hints = typing.get_type_hints(method)
+    needed = [
+        hints.get(parameter.name)
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.name != argument and parameter.default is parameter.empty
+    ]
+    return any(
+        inspect.isclass(hint)
+        and hint.__module__.startswith("VpmemLibrary.")
+        and not issubclass(hint, (Enum, Size, Flavor, VpmemDevice))
+        for hint in needed
+    )
 
 
 def sample(hint: Any) -> Any:
