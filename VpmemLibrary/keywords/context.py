@@ -390,10 +390,7 @@ class OpenHost:
         started = time.monotonic()
         restore_power(self.host.transport, self.require_power_control(), self._cut, timeout=timeout)
         self._cut = None
-        if self._alive:  # leases ended with the host
-            self.show_alive()
-        if self._held:
-            self.hold(timeout)
+        self._renew_leases(timeout)
         if self._link is not None:
             self._link.wait_until_it_answers(timeout - (time.monotonic() - started))
             for guest in guests_of_run(self.host.transport, self._link, self._run.run_id):
@@ -424,6 +421,19 @@ class OpenHost:
                 f"{self.host.alias} is guest {self.inside.name}, opened as a host: no libvirt is reached in a guest, "
                 "so there are no guests of its own. Switch Host to the host that it runs on."
             )
+
+    def _renew_leases(self, timeout: float) -> None:
+        """Have again what was held before the host lost its power.
+
+        A lease is renewed by its record when the holder connects anew; a record that had not reached the disk is gone.
+        """
+        if self._alive:
+            self.show_alive()
+        if self._held:
+            try:
+                self.leases.require([HOST_KEY])
+            except LeaseLostError:
+                self.hold(timeout)
 
     def _end_leases(self) -> None:
         """Say that this run is no longer here, and end what is held."""
