@@ -16,8 +16,8 @@ Suite Teardown    Remove The Saved Guest And Give The Host Back
 *** Variables ***
 ${KILLS}     20
 ${SEED}      crash
-${MOMENT}    /var/tmp/vpmem-crash
-${PLAIN}     /var/tmp/vpmem-plain
+${MOMENT}    /var/tmp/vpmem-crash-${{secrets.token_hex(4)}}
+${PLAIN}     /var/tmp/vpmem-plain-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***

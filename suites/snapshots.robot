@@ -13,7 +13,7 @@ Suite Teardown    Remove The Snapshot And Give The Host Back
 
 *** Variables ***
 ${LENGTH}    1MiB
-${MEMORY}    /var/tmp/vpmem-snapshot
+${MEMORY}    /var/tmp/vpmem-snapshot-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***
