@@ -43,7 +43,7 @@ _POLL = 1.0
 """Seconds between two looks when no event of libvirt's says that there is something to see."""
 
 _CONSOLE_LINES = 40
-_CONSOLE_EVERY = 3.0
+_CONSOLE_EVERY = 10.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
