@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def test_a_holder_that_is_killed_frees_at_once(tmp_path: Path) -> None:
     one, transport = on_this_machine(tmp_path, "1")
     two, _ = on_this_machine(tmp_path, "2")
     one.take([["a"]])
-    os.kill(transport.pids[0], signal.SIGKILL)
+    _kill(transport.pids[0])
     (taken,) = two.take([["a"]])
     assert taken.left_by is not None
     with pytest.raises(LeaseLostError, match="broke, and with it went the lease of a"):
@@ -233,7 +234,7 @@ def test_a_lease_is_taken_again_where_nobody_had_it_in_between(tmp_path: Path) -
     two, _ = on_this_machine(tmp_path, "2")
     one.take([["a"]])
     one.take([["run-1"]], shared=True)
-    os.kill(transport.pids[0], signal.SIGKILL)
+    _kill(transport.pids[0])
     one.require(["a", "run-1"])
     assert keys_of(two) == {"a": True, "run-1": True}
     two.close()
@@ -244,7 +245,7 @@ def test_a_lease_that_another_had_and_gave_back_is_lost(tmp_path: Path) -> None:
     one, transport = on_this_machine(tmp_path, "1")
     two, _ = on_this_machine(tmp_path, "2")
     one.take([["a"]])
-    os.kill(transport.pids[0], signal.SIGKILL)
+    _kill(transport.pids[0])
     two.take([["a"]])
     two.release(["a"])
     with pytest.raises(LeaseLostError):
@@ -272,3 +273,14 @@ def test_a_host_without_the_tool_is_told_so(tmp_path: Path, monkeypatch: pytest.
     leases, _ = on_this_machine(tmp_path / "leases", "1")
     with pytest.raises(ToolMissingError, match=tool):
         leases.take([["a"]])
+
+
+def _kill(process: int) -> None:
+    """Kill a process and wait for its end: by then the kernel has closed its files, and freed what they locked."""
+    os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{process}").exists():
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
