@@ -38,8 +38,8 @@ lint:
 	$(BIN)/ruff format --check VpmemLibrary tests
 	$(BIN)/ruff check VpmemLibrary tests
 	$(BIN)/mypy
-	$(BIN)/robocop format --check --no-overwrite suites resources
-	$(BIN)/robocop check suites resources
+	$(BIN)/robocop format --check --no-overwrite suites resources examples
+	$(BIN)/robocop check suites resources examples
 
 unit:
 	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)
