@@ -101,7 +101,7 @@ class Reader:
 
     def __init__(self, nonce: str) -> None:
         self._answer = re.compile(rb"@%b (\d{1,6}) " % nonce.encode())
-        self._part = re.compile(rb"#%b (\d+) ([0-9a-f]{8}) (\d{6}) ([A-Za-z0-9+/]+={0,2}) \." % nonce.encode())
+        self._part = re.compile(rb"#%b (\d{6}) ([0-9a-f]{8}) (\d{6}) ([A-Za-z0-9+/]+={0,2}) \." % nonce.encode())
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Answer | Part]:

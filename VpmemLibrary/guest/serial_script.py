@@ -69,7 +69,8 @@ collect() {{
         part=$((part + 1))
     done <lines
     (cd parts && ls | xargs md5sum) >sums || return
-    paste -d ' ' sums lines | sed 's/^\(.\{{{SUM}\}}\)[^ ]* /\1/; s/^/#'"$nonce $1"' /; s/$/ ./' >frames || return
+    frame=$(printf '#%s %06d' "$nonce" "$1")
+    paste -d ' ' sums lines | sed 's/^\(.\{{{SUM}\}}\)[^ ]* /\1/; s/^/'"$frame"' /; s/$/ ./' >frames || return
     wc -l <frames >count
 }}
 run() {{

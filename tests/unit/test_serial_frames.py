@@ -28,7 +28,7 @@ NONCE = "0123abcd"
 def part_line(number: int, index: int, data: bytes) -> bytes:
     """Return a line as the script prints it."""
     text = base64.b64encode(data)
-    return b"#%b %d %b %d %b ." % (NONCE.encode(), number, checksum(text).encode(), FIRST + index, text)
+    return b"#%b %06d %b %d %b ." % (NONCE.encode(), number, checksum(text).encode(), FIRST + index, text)
 
 
 def answer_line(text: str) -> bytes:
