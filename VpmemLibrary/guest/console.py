@@ -10,6 +10,12 @@ tail -c +$(($2 + 1)) -- "$1" | tr -d '\r' | grep -a -m 1 -o 'Kernel panic - not 
 exit 0
 """
 
+# The last $2 lines of file $1, without what the serial channel typed there in search of a shell: a console echoes it.
+_TAIL = r"""
+[ -r "$1" ] || exit 0
+tr -d '\r' <"$1" | grep -a -v -e '^: vpmem-' -e "^ printf 'vpmem-" | cat -s | tail -n "$2"
+"""
+
 
 class Console:
     """The log of a guest's serial console.
@@ -34,8 +40,7 @@ class Console:
         """Return the last lines; empty when there are none."""
         if not self._path:
             return ""
-        result = self._host.run(["tail", "-n", str(lines), "--", self._path])
-        return result.text.replace("\r", "") if result.exit_status == 0 else ""
+        return self._host.run(["sh", "-c", _TAIL, "sh", self._path, str(lines)]).check().text
 
     def since(self, start: int) -> bytes:
         """Return what was written from a byte on; nothing when there is no log.

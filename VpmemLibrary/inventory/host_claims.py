@@ -87,7 +87,8 @@ class HostClaims:
     def make(self, text: str, sizes: Mapping[str, Size]) -> Mapping[str, tuple[Namespace, ...]]:
         """Make the namespaces of a setting that the host does not have, with this run's mark, and use the setting.
 
-        They are devdax with the page map in memory, as Nova's operators make them, each in the roomiest region.
+        They are devdax with the page map in memory, as Nova's operators make them, each in the roomiest region. Every
+        byte is zero, so that no tenant reads what an earlier namespace held there.
 
         Args:
             text: The setting.
@@ -113,7 +114,7 @@ class HostClaims:
             )
             if not roomy:
                 raise NotFoundError("region with labels for", name, [each.dev for each in regions], self._host.alias)
-            self._host.namespaces.create(
+            made = self._host.namespaces.create(
                 roomy[0],
                 mode=NamespaceMode.devdax,
                 map_location=MapLocation.mem,
@@ -121,6 +122,7 @@ class HostClaims:
                 name=name,
                 uuid=self._run.new_uuid(),
             )
+            self._wipe(made)  # a region keeps what an earlier namespace held there
         return self.set_setting(text)
 
     def claim(self, wishes: Sequence[Wish], *, foreign: bool = False) -> tuple[Claim, ...]:

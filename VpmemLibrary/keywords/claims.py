@@ -63,7 +63,8 @@ class ClaimKeywords:
     def create_pmem_namespaces(self, setting: str, **sizes: Size) -> dict[str, list[Namespace]]:
         """Make what a setting names and the current host does not have, and use the setting: for a bare host.
 
-        The namespaces are devdax with the page map in memory, as Nova's operators make them, and carry this run's mark.
+        The namespaces are devdax with the page map in memory, as Nova's operators make them, carry this run's mark, and
+        hold zeros.
 
         Args:
             setting: As in [Set Pmem Namespaces].

@@ -56,10 +56,10 @@ class OwnershipKeywords:
         try:
             removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
         finally:  # what is not mounted goes all the same
-            removed += [
-                f"namespace {namespace.name or namespace.dev} ({namespace.uuid})"
-                for namespace in clean_up(opened.host, self._context.run)
-            ]
+            gone = clean_up(opened.host, self._context.run)
+            removed += [f"namespace {namespace.name or namespace.dev} ({namespace.uuid})" for namespace in gone]
+            if gone and not opened.inside:  # nobody can be given what is not there, so nothing is unfit any more
+                opened.leases.mended(namespace.label_uuid for namespace in gone)
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
     @keyword(tags=("ownership", "destructive"))
