@@ -6,6 +6,8 @@ Resource          ../resources/guest.resource
 Suite Setup       Boot A Guest Beside Another Namespace
 Suite Teardown    Give The Host Back
 
+Test Tags         smoke
+
 
 *** Test Cases ***
 A Guest Reaches Its Own Device And No Other

@@ -8,6 +8,8 @@ Resource          ../resources/guest.resource
 Suite Setup       Boot A Guest With Three Devices
 Suite Teardown    Give The Host Back
 
+Test Tags         smoke
+
 
 *** Test Cases ***
 All Views Of Every Device Agree

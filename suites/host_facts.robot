@@ -6,6 +6,8 @@ Resource          ../resources/host.resource
 Suite Setup       Take A Host
 Suite Teardown    Give The Host Back
 
+Test Tags         smoke
+
 
 *** Test Cases ***
 One Read Tells What A Host Is

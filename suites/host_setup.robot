@@ -11,6 +11,8 @@ Suite Setup       Take A Host
 Suite Teardown    Give The Host Back
 Test Teardown     Look At The Host Itself
 
+Test Tags         smoke
+
 
 *** Variables ***
 ${OLD_NDCTL}    mount -t tmpfs none /mnt && printf '#!/bin/sh\\necho 61\\n' >/mnt/ndctl && chmod 755 /mnt/ndctl

@@ -8,6 +8,8 @@ Suite Teardown    Give The Host Back
 Test Setup        Choose A Region
 Test Teardown     Clean Up Host
 
+Test Tags         smoke
+
 
 *** Test Cases ***
 Namespaces Of Every Mode Agree In Every View

@@ -6,6 +6,8 @@ Resource          ../resources/guest.resource
 Suite Setup       Boot A Guest And Write Into It
 Suite Teardown    Give The Host Back
 
+Test Tags         smoke
+
 
 *** Variables ***
 ${SEED}      written by the guest
