@@ -21,15 +21,22 @@ from VpmemLibrary.sizes import MiB, Size
 pytestmark = [pytest.mark.lab, pytest.mark.benchmark]
 ROUNDS = 3
 
-# Nothing of this library: libvirt's own client on the host, which waits for libvirt's word that the agent is there
-# (asking again and again would take the processor from the guest), and the host's own clock.
+# Nothing of this library: libvirt's own client on the host, which waits for libvirt's word that the agent is connected
+# (asking again and again would take the processor from the guest; the first word is that it is not), and the host's own
+# clock. The agent must answer, or there is no figure.
 BARE = r"""
-virsh -q event --domain "$1" --event agent-lifecycle --timeout 300 >/dev/null &
+set -e
+told=$(mktemp -u)
+mkfifo "$told"
+stdbuf -oL virsh -q event --domain "$1" --event agent-lifecycle --loop --timeout 300 >"$told" &
+exec 3<"$told"
+rm "$told"
 start=$(cut -d' ' -f1 /proc/uptime)
 virsh -q start "$1" >/dev/null
-wait $!
+while read -r line <&3; do case $line in *"'connected'"*) break ;; esac; done
 virsh -q qemu-agent-command "$1" '{"execute":"guest-ping"}' >/dev/null
 end=$(cut -d' ' -f1 /proc/uptime)
+kill $!
 echo "$start $end"
 """
 
