@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from VpmemLibrary.host.transport import Transport
 
-# The first line of a panic at or after byte $2 of file $1 (counted from 0), without the kernel's time stamp.
-_PANIC = r"""
-tail -c +$(($2 + 1)) -- "$1" | tr -d '\r' | grep -a -m 1 -o 'Kernel panic - not syncing.*'
+_PANICKED = "Kernel panic - not syncing"
+
+# The first panic at or after byte $2 of file $1 (counted from 0), with the $3 lines before and after it.
+_PANIC = rf"""
+tail -c +$(($2 + 1)) -- "$1" | tr -d '\r' | grep -a -m 1 -B "$3" -A "$3" '{_PANICKED}'
 exit 0
 """
 
@@ -15,6 +19,19 @@ _TAIL = r"""
 [ -r "$1" ] || exit 0
 tr -d '\r' <"$1" | grep -a -v -e '^: vpmem-' -e "^ printf 'vpmem-" | cat -s | tail -n "$2"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """A kernel's panic.
+
+    Args:
+        line: Its line, without the kernel's time stamp.
+        around: That line with those before and after it.
+    """
+
+    line: str
+    around: str
 
 
 class Console:
@@ -53,14 +70,17 @@ class Console:
         result = self._host.run(["tail", "-c", f"+{start + 1}", "--", self._path])
         return result.stdout if result.exit_status == 0 else b""
 
-    def panic(self, start: int) -> str:
-        """Return the line with which a kernel panicked; empty when none did.
+    def panic(self, start: int, lines: int) -> Panic | None:
+        """Return the first panic that a kernel wrote of; none when no kernel did.
 
-        A kernel that reboots after a panic (``panic=-1``) goes on writing, so the line may be far from the end.
+        A kernel that reboots after a panic (``panic=-1``) goes on writing, so the panic may be far from the end.
 
         Args:
             start: Where to begin, in bytes.
+            lines: How many lines before it and after it come with it.
         """
         if not self._path:
-            return ""
-        return self._host.run(["sh", "-c", _PANIC, "sh", self._path, str(start)]).check().text.strip()
+            return None
+        around = self._host.run(["sh", "-c", _PANIC, "sh", self._path, str(start), str(lines)]).check().text
+        _, found, after = around.partition(_PANICKED)
+        return Panic(f"{_PANICKED}{after.splitlines()[0] if after else ''}", around.rstrip()) if found else None

@@ -23,7 +23,7 @@ from VpmemLibrary.errors import (
 from VpmemLibrary.guest.argv import argv_devices, read_process
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
 from VpmemLibrary.guest.checks import check_backings
-from VpmemLibrary.guest.console import Console
+from VpmemLibrary.guest.console import Console, Panic
 from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel, in_slots
 from VpmemLibrary.guest.domains import refuse_shared
 from VpmemLibrary.guest.inside import inside_devices, inside_regions
@@ -43,7 +43,8 @@ _POLL = 1.0
 """Seconds between two looks when no event of libvirt's says that there is something to see."""
 
 _CONSOLE_LINES = 40
-_CONSOLE_EVERY = 10.0
+_PANIC_LINES = 20
+_CONSOLE_EVERY = 5.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
@@ -569,12 +570,12 @@ class Guest:
             if state not in _ALIVE:
                 raise GuestError(self._told(f"is {state}{reason} instead of {wanted}"))
             if time.monotonic() >= next_console:
-                if panic := console.panic(start):
-                    raise GuestError(self._told(f"panicked instead of being {wanted}: {panic}"))
+                if panic := console.panic(start, _PANIC_LINES):
+                    raise GuestError(self._told(f"panicked instead of being {wanted}: {panic.line}", panic))
                 next_console = time.monotonic() + _CONSOLE_EVERY
-        panic = console.panic(start)
-        ended = f"panicked: {panic}" if panic else f"is {self._condition()[0]}"
-        raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}"))
+        panic = console.panic(start, _PANIC_LINES)
+        ended = f"panicked: {panic.line}" if panic else f"is {self._condition()[0]}"
+        raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
 
     @contextlib.contextmanager
     def listening(self, event: int, tell: Callable[..., None]) -> Iterator[None]:
@@ -613,13 +614,14 @@ class Guest:
         known = name == _OFF and reason < len(_OFF_REASONS)
         return name, f" ({_OFF_REASONS[reason]})" if known else ""
 
-    def _told(self, what: str) -> str:
+    def _told(self, what: str, panic: Panic | None = None) -> str:
         with contextlib.suppress(LibvirtError):  # a domain that is gone has no XML that tells where its console is
+            shown = f"Its console at the panic:\n{panic.around}\n" if panic else ""
             console = self.console_tail()
             log = self.host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
             return (
                 f"Guest {self.name} on {self._link.host} {what}.\n"
-                f"Its console ends with:\n{console or '(it wrote nothing, or has no console log)'}\n"
+                f"{shown}Its console ends with:\n{console or '(it wrote nothing, or has no console log)'}\n"
                 f"QEMU's log ends with:\n{log.text or '(nothing)'}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."
