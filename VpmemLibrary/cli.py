@@ -12,6 +12,7 @@ from VpmemLibrary.version import __version__
 _COMMANDS = {
     "lab": ("VpmemLibrary.lab.cli:lab", "Disposable hosts with emulated NVDIMMs."),
     "doctor": ("VpmemLibrary.cli_hosts:doctor", "What a host has and lacks for virtual persistent memory."),
+    "leaks": ("VpmemLibrary.cli_leaks:leaks", "What a run left on its hosts: a look before and after it."),
     "hosts": ("VpmemLibrary.cli_hosts:hosts", "Check a hosts file and show its hosts."),
 }
 """For each subcommand where it is and what it is for, so that `vpmem --help` loads none of them."""

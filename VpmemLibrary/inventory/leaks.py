@@ -9,7 +9,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.leases import Entry, is_namespace_key
 from VpmemLibrary.inventory.mount_ownership import is_made
-from VpmemLibrary.model import Inventory
+from VpmemLibrary.model import Inventory, Namespace, Region
 from VpmemLibrary.sizes import Size
 
 FILES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu", "/var/lib/vpmem", "/dev/shm")  # noqa: S108
@@ -35,6 +35,7 @@ class HostState:
         mounts: The mounts of namespaces, and those at mount points that runs made.
         files: The files and directories in `FILES`.
         leases: For each namespace that is held, was left or is unfit, by whom.
+        unlabeled: For each region without labels its one namespace, by its identity in `namespaces`.
     """
 
     available: Mapping[str, Size]
@@ -43,6 +44,7 @@ class HostState:
     mounts: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
     leases: Mapping[str, str] = field(default_factory=dict)
+    unlabeled: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
@@ -58,6 +60,7 @@ class HostState:
             cls.of(host.ndctl.inventory(), domains, host.mounts.all()),
             files=frozenset(files),
             leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
+            unlabeled={region.dev: _only(region) for region in host.regions.unlabeled()},
         )
 
     @classmethod
@@ -67,7 +70,7 @@ class HostState:
         return cls(
             available={region.dev: region.available_size for region in inventory.regions},
             namespaces={
-                namespace.label_uuid or namespace.dev: (
+                _identity(namespace): (
                     f"{namespace.name or namespace.dev} in {namespace.region}: {namespace.mode or 'no mode'}, "
                     f"{namespace.size}, {namespace.state or 'active'}, UUID {namespace.label_uuid or 'none'}"
                 )
@@ -87,6 +90,24 @@ class HostState:
             ("mounts", str(len(self.mounts))),
             ("files", str(len(self.files))),
             ("leases", str(len(self.leases))),
+        )
+
+    def labeled_in(self, after: HostState) -> tuple[str, ...]:
+        """Return the regions that had no labels, and have them in a later state: suites may have initialised them."""
+        return tuple(sorted(self.unlabeled.keys() - after.unlabeled.keys() & after.available.keys()))
+
+    def with_labels(self, after: HostState) -> HostState:
+        """Return this state as if those regions had had their labels before: what is free there is what is free now.
+
+        So a namespace that is left in one of them is still more than there was.
+        """
+        labeled = self.labeled_in(after)
+        raw = {self.unlabeled[region] for region in labeled}
+        return replace(
+            self,
+            available={**self.available, **{region: after.available[region] for region in labeled}},
+            namespaces={key: what for key, what in self.namespaces.items() if key not in raw},
+            unlabeled={region: key for region, key in self.unlabeled.items() if region not in labeled},
         )
 
     def difference(self, after: HostState) -> tuple[str, ...]:
@@ -112,6 +133,15 @@ class HostState:
             if self.available.get(region) != after.available.get(region)
         ]
         return tuple(lines)
+
+
+def _identity(namespace: Namespace) -> str:
+    return namespace.label_uuid or namespace.dev
+
+
+def _only(region: Region) -> str:
+    """Return the identity of the namespace that fills a region without labels; empty while the region is disabled."""
+    return _identity(region.namespaces[0]) if region.namespaces else ""
 
 
 def _told(size: Size | None) -> str:

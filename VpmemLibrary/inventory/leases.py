@@ -1,8 +1,8 @@
 """Leases: who holds what on a host, and the one protocol of those that are kept on a host and those in memory.
 
-A key is what is held: a namespace by the UUID of its label, a run by its id, or the host as a whole. A lease goes with
-its holder, whatever became of it; what remains is its record, which says that the holder did not give the thing back as
-it should be.
+A key is what is held: a namespace by the UUID of its label, a region, a run by its id, or the host as a whole. A lease
+goes with its holder, whatever became of it; what remains is its record, which says that the holder did not give the
+thing back as it should be.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from VpmemLibrary.errors import InvalidValueError, VpmemError
+from VpmemLibrary.model import Region
 
 _KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
 _RUN = "run-"
+_REGION = "region-"
 _NAMESPACE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 HOST_KEY = "host"
@@ -163,6 +165,20 @@ def run_key(run_id: str) -> str:
 def run_of_key(key: str) -> str:
     """Return the id of the run that a key stands for; empty for another key."""
     return key.removeprefix(_RUN) if key.startswith(_RUN) else ""
+
+
+def region_key(region: Region) -> str:
+    """Return what is held by whoever has a region for itself.
+
+    It is the cookie of the region's interleave set where there is one: a region's number may be another one after the
+    host has booted again.
+    """
+    return f"{_REGION}{region.iset_id:x}" if region.iset_id else f"{_REGION}{region.dev}"
+
+
+def is_standing_key(key: str) -> bool:
+    """Whether a key stands for what is there whoever holds it, and has nothing to be taken back: a host or a region."""
+    return key == HOST_KEY or key.startswith(_REGION)
 
 
 def is_namespace_key(key: str) -> bool:

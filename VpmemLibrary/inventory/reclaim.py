@@ -20,7 +20,7 @@ from VpmemLibrary.guest.xml import read_devices
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.cleanup import wipe_namespace
-from VpmemLibrary.inventory.leases import HOST_KEY, Entry, Holder, Leases, LeasesHeldError, run_of_key
+from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, run_of_key
 from VpmemLibrary.inventory.mount_ownership import mount_run, unmount
 from VpmemLibrary.inventory.ownership import is_marked, run_of
 from VpmemLibrary.model import Namespace
@@ -111,7 +111,7 @@ class Reclaim:
             what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
             yield what, partial(self._destroy, namespace)
         for entry in self._leases.entries():
-            if not entry.held and entry.key not in (_TURN, HOST_KEY):
+            if not entry.held and entry.key != _TURN and not is_standing_key(entry.key):
                 yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:

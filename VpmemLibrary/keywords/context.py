@@ -10,7 +10,6 @@ from functools import cached_property
 
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import (
-    BusyError,
     ForeignError,
     InvalidValueError,
     NotFoundError,
@@ -26,18 +25,16 @@ from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
+from VpmemLibrary.inventory.holds import Holds
 from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.leases import HOST_KEY, Holder, LeaseLostError, LeasesHeldError, run_key
+from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
-
-_HELD_POLL = 1.0
-"""Seconds between two looks whether a host that another worker has is free: no event tells of it."""
 
 
 class OpenHost:
@@ -68,13 +65,17 @@ class OpenHost:
         self._guests: dict[str, Guest] = {}
         self._made = 0
         self._alive = False
-        self._held = False
         self._cut: str | None = None
 
     @cached_property
     def leases(self) -> HostLeases:
         """What this worker holds on the host."""
         return HostLeases(self.host.transport, Holder.here(self._run.run_id, secrets.token_hex(8)))
+
+    @cached_property
+    def holds(self) -> Holds:
+        """What this worker has of the host for itself."""
+        return Holds(self.leases, self.host.alias)
 
     @cached_property
     def claims(self) -> HostClaims:
@@ -118,31 +119,6 @@ class OpenHost:
             self._alive = False
         self.leases.take([[key]], shared=True)
         self._alive = True
-
-    def hold(self, timeout: float) -> None:
-        """Have the host for this worker alone, among those that ask for it so; wait while another one has it.
-
-        Args:
-            timeout: Seconds.
-
-        Raises:
-            BusyError: Another one still has it; the message says who, since when.
-            ToolMissingError: The host has no bash or no flock.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.leases.take([[HOST_KEY]])
-            except LeasesHeldError as error:
-                if time.monotonic() > deadline:
-                    raise BusyError(
-                        f"Host {self.host.alias} is {error.entries[0].told if error.entries else 'held'}, and was not "
-                        f"given back within {timeout:g} s."
-                    ) from error
-                time.sleep(_HELD_POLL)
-            else:
-                self._held = True
-                return
 
     def new_uuid(self) -> str:
         """Return a UUID with this run's mark, for a namespace on the host."""
@@ -423,17 +399,10 @@ class OpenHost:
             )
 
     def _renew_leases(self, timeout: float) -> None:
-        """Have again what was held before the host lost its power.
-
-        A lease is renewed by its record when the holder connects anew; a record that had not reached the disk is gone.
-        """
+        """Have again what was held before the host lost its power."""
         if self._alive:
             self.show_alive()
-        if self._held:
-            try:
-                self.leases.require([HOST_KEY])
-            except LeaseLostError:
-                self.hold(timeout)
+        self.holds.renew(timeout)
 
     def _end_leases(self) -> None:
         """Say that this run is no longer here, and end what is held."""
@@ -442,8 +411,7 @@ class OpenHost:
         with contextlib.suppress(VpmemError):  # over a connection that is gone nothing is held either
             if self._alive:
                 self.leases.release([run_key(self._run.run_id)])
-            if self._held:
-                self.leases.release([HOST_KEY])
+            self.holds.release()
         self.leases.close()
 
 

@@ -290,7 +290,8 @@ class HostKeywords:
 
         It is a lease that the host's own kernel keeps, so it holds between controllers on different machines, and goes
         with the connection of whoever had it. It ends when the host is closed. Whoever needs several hosts takes them
-        in the order of their names, so that no two wait for each other.
+        in the order of their names, so that no two wait for each other. Workers that have one region each share a host:
+        see [Hold Region].
 
         Args:
             timeout: How long to wait.
@@ -308,7 +309,7 @@ class HostKeywords:
             Hold Host    timeout=10 minutes
         ```
         """
-        self._context.current.hold(timeout.total_seconds())
+        self._context.current.holds.host(timeout.total_seconds())
 
     @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from robot.api.deco import keyword
@@ -25,6 +26,26 @@ class RegionKeywords:
     @property
     def _ndctl(self) -> Ndctl:
         return self._context.host.ndctl
+
+    def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
+        """Return the regions with so much free in one piece, those with the most first; there is one at least."""
+        listed: tuple[Region, ...] = self.get_regions()
+        if not listed:
+            raise UnsupportedError(
+                f"Host {self._context.host.alias} has no region: Host Should Support Vpmem names what is missing."
+            )
+        regions = [region for region in listed if numa_node in (None, region.numa_node)]
+        if not regions:
+            nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
+            raise UnsupportedError(f"No region of {self._context.host.alias} is on NUMA node {numa_node}: {nodes}.")
+        roomy = [region for region in regions if region.free_extent >= at_least]
+        if not roomy:
+            free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
+            raise UnsupportedError(
+                f"No region of {self._context.host.alias} has {at_least} free in one piece: {free}. "
+                "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
+            )
+        return sorted(roomy, key=lambda region: region.free_extent, reverse=True)
 
     @keyword(tags=("region", "getter"))
     def get_regions(self) -> tuple[Region, ...]:
@@ -197,23 +218,42 @@ class RegionKeywords:
             Create Namespace    ${region}    size=256MiB
         ```
         """
-        listed: tuple[Region, ...] = self.get_regions()
-        regions = [region for region in listed if numa_node in (None, region.numa_node)]
-        if listed and not regions:
-            nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
-            raise UnsupportedError(f"No region of {self._context.host.alias} is on NUMA node {numa_node}: {nodes}.")
-        best = max(regions, key=lambda region: region.free_extent, default=None)
-        if best is None:
-            raise UnsupportedError(
-                f"Host {self._context.host.alias} has no region: Host Should Support Vpmem names what is missing."
-            )
-        if best.free_extent < at_least:
-            free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
-            raise UnsupportedError(
-                f"No region of {self._context.host.alias} has {at_least} free in one piece: {free}. "
-                "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
-            )
-        return best
+        return self._roomy(at_least, numa_node)[0]
+
+    @keyword(tags=("region",))
+    def hold_region(
+        self, at_least: Size = Size(0), numa_node: int | None = None, *, timeout: timedelta = timedelta(hours=2)
+    ) -> Region:
+        """Have a region of the current host for this worker alone, among those that ask for one so.
+
+        So several workers spread over the regions of one host. Of the regions that no other worker has it is the one
+        with the largest free extent. It is a lease that the host's own kernel keeps, as that of [Hold Host], and ends
+        when the host is closed; nobody has the whole host until then.
+
+        Args:
+            at_least: How much must be free in one piece, e.g. `256MiB`.
+            numa_node: The host's NUMA node that it must be on; any by default.
+            timeout: How long to wait.
+
+        Returns:
+            The region's record.
+
+        Raises:
+            UnsupportedError: No region has so much; the message names what each has.
+            BusyError: Others still have all of them, or the host; the message says who, since when.
+            ToolMissingError: The host has no bash or no flock.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Region Of My Own
+            Open Host    192.0.2.13
+            ${region} =    Hold Region    at_least=256MiB
+            Create Namespace    ${region}    size=256MiB
+        ```
+        """
+        return self._context.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())
 
     @keyword(tags=("region",))
     def enable_region(self, region: Region | str) -> Region:

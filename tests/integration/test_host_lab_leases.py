@@ -90,11 +90,11 @@ def test_a_host_is_had_by_one_worker_and_then_by_the_next(connections: tuple[Ssh
     first, second = (
         OpenHost(Host("lab", transport), RunMark(f"0123abc{number}")) for number, transport in enumerate(connections)
     )
-    first.hold(60)
+    first.holds.host(60)
     with pytest.raises(
-        BusyError, match=r"Host lab is held by run 0123abc0, process \d+ on .*not given back within 0 s"
+        BusyError, match=r"Host lab is held by run 0123abc0, process \d+ on .*\. Nothing was given back within 0 s"
     ):
-        second.hold(0)
+        second.holds.host(0)
     first.close()
-    second.hold(60)
+    second.holds.host(60)
     second.close()

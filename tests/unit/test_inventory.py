@@ -160,3 +160,30 @@ def test_what_leaked_went_or_changed_has_a_line_each() -> None:
         "changed: namespace kept",
     ]
     assert difference[3:] == ("leaked: domain c", "gone: domain a", "changed: free in region0: 1GiB, now 512MiB")
+
+
+def unlabeled_state() -> HostState:
+    raw = Namespace(dev="namespace0.0", mode=NamespaceMode.raw, region="region0", size=Size(1 << 30))
+    return replace(state(raw, free=0), unlabeled={"region0": "namespace0.0"})
+
+
+def test_labels_that_a_region_got_are_told_apart_from_leaks() -> None:
+    before, after = unlabeled_state(), state()
+    assert before.labeled_in(after) == ("region0",)
+    assert before.with_labels(after).difference(after) == ()
+    assert before.difference(after) == (
+        "gone: namespace namespace0.0 in region0: raw, 1GiB, active, UUID none",
+        "changed: free in region0: 0B, now 1GiB",
+    )
+
+
+def test_what_is_left_in_a_region_that_got_labels_is_a_leak() -> None:
+    before, after = unlabeled_state(), state(active("l", name="leaked"), free=1 << 29)
+    (told,) = before.with_labels(after).difference(after)
+    assert told.startswith("leaked: namespace leaked in region0")
+
+
+def test_labels_that_are_lost_are_a_difference() -> None:
+    before, after = state(), unlabeled_state()
+    assert before.labeled_in(after) == ()
+    assert before.with_labels(after).difference(after)
