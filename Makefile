@@ -1,7 +1,7 @@
 # Every target sets up what it needs: Debian packages (through sudo where needed), a virtual environment, the lab.
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
-#   make kill-test                     runs are killed at every step; SEED=2 for other moments
+#   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make crash                         QEMU killed two hundred times while a guest writes
@@ -15,8 +15,8 @@ SUITES ?= suites
 ROBOT_OPTIONS ?=
 PYTEST_OPTIONS ?=
 KILLS ?= 200
-KILL_STEPS ?= namespaces:mount:claim:server:running:delete:release
-SEED ?= 1
+POINTS ?= 20
+SEED ?= 2
 
 export HOSTS PROCESSES SUITES ROBOT_OPTIONS
 
@@ -63,7 +63,7 @@ scenarios: setup
 	$(BIN)/python scripts/scenario_table
 
 kill-test: setup
-	@SUITES=suites/killed_runs.robot ROBOT_OPTIONS='--variable STEPS:$(KILL_STEPS) --variable SEED:$(SEED)' scripts/acceptance
+	@SUITES=suites/killed_runs.robot ROBOT_OPTIONS='--variable POINTS:$(POINTS) --variable SEED:$(SEED) $(ROBOT_OPTIONS)' scripts/acceptance
 
 docs: setup
 	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html

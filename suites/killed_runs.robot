@@ -3,7 +3,9 @@ Documentation     Whatever becomes of a run, what it did not make stays as it wa
 ...
 ...               Other runs are processes of robot and pabot of their own. Before and after each, a namespace, a domain
 ...               and a file that no run made are compared byte for byte.
-...               `make kill-test` kills at every step; here it is at a few.
+...
+...               A run is ended at a point that goes by the seed: one of its steps, and a moment within it. Here it is
+...               one point for each way to end it; `make kill-test` has twenty.
 
 Library           OperatingSystem
 Library           Process
@@ -16,10 +18,11 @@ Test Teardown     End The Run
 
 *** Variables ***
 ${MEETING}    ${OUTPUT_DIR}/meeting-of-the-killed
-# At which steps runs are killed, and how many seconds each step is under way by then: chance goes by the seed.
-${STEPS}      mount:running
-${SEED}       1
+${POINTS}     1
+${SEED}       2
+@{STEPS}      namespaces    mount    claim    server    running    delete    release
 @{ROBOT}      robot
+@{PABOT}      pabot.pabot    --no-pabotlib    --command    ${{sys.executable}}    -m    robot    --end-command
 
 
 *** Test Cases ***
@@ -40,38 +43,34 @@ A Run That Fails Leaves Nothing
 After Robot Is Killed The Next Run Starts Clean
     [Documentation]    SIGKILL in the middle of a step: the next run's set-up takes back what is left.
     [Tags]    ow-01    ow-03    cl-03
-    FOR    ${step}    IN    @{{$STEPS.split(':')}}
-        Start A Run
-        Kill The Run At    ${step}
-        Reclaim What Dead Runs Left
-        Nothing Should Be Left And What Is Foreign Unchanged
-    END
+    End Runs By    robot    Kill The Run
 
 After Pabot Is Killed The Next Run Starts Clean
     [Documentation]    SIGKILL of pabot and of its workers at once.
     [Tags]    ow-01    ow-03
-    VAR    @{pabot} =
-    ...    pabot.pabot
-    ...    --no-pabotlib
-    ...    --command
-    ...    ${{sys.executable}}
-    ...    -m
-    ...    robot
-    ...    --end-command
-    Start A Run    runner=${pabot}
-    Kill The Run At    claim
-    Reclaim What Dead Runs Left
-    Nothing Should Be Left And What Is Foreign Unchanged
+    End Runs By    pabot    Kill The Run    runner=${PABOT}
 
 After The Connection Is Cut The Next Run Starts Clean
     [Documentation]    Every connection of the run is ended on the host: whatever the run makes of it.
     [Tags]    ow-01    ow-03
-    Start A Run
-    Wait For Step    running
-    Cut The Connections Of The Run
-    Process.Wait For Process    run    timeout=5 minutes    on_timeout=kill
-    Reclaim What Dead Runs Left
-    Nothing Should Be Left And What Is Foreign Unchanged
+    End Runs By    connection    Cut The Connections Of The Run
+
+After Libvirt's Daemon Is Killed The Next Run Starts Clean
+    [Documentation]    SIGKILL of libvirtd, which systemd starts again: guests live on, and the run may do so as well.
+    [Tags]    ow-01    ow-03
+    End Runs By    libvirtd    Kill Libvirt's Daemon
+
+After The Host Reboots The Next Run Starts Clean
+    [Documentation]    In good order, but under the run, which knows nothing of it.
+    [Tags]    ow-01    ow-03
+    The Host Should Be Ours To Reboot
+    End Runs By    reboot    Reboot Host    foreign=True
+
+After The Host Loses Its Power The Next Run Starts Clean
+    [Documentation]    What the run had on disks and NVDIMMs is there when the host is back, and its guests are not.
+    [Tags]    ow-01    ow-03
+    The Host Should Be Ours To Reboot
+    End Runs By    power    Cut And Restore Host Power
 
 What A Living Run Has Is Not Taken Back
     [Documentation]    It is stopped, so it cannot do anything for itself, and goes on where it was.
@@ -157,16 +156,54 @@ Wait For Step
     [Arguments]    ${step}
     OperatingSystem.Wait Until Created    ${MEETING}/at-${step}    timeout=4 minutes
 
-Kill The Run At
-    [Documentation]    Kills it and all that it started at a moment within a step: at once, or up to two seconds later.
-    [Arguments]    ${step}
-    Wait For Step    ${step}
-    ${moment} =    Evaluate    random.Random($SEED + $step).choice((0, 0.2, 0.5, 1, 2))
-    Sleep    ${moment}    The moment within the step
+End Runs By
+    [Documentation]    Has one run after the other meet its end at a point of its own, with the next run starting clean.
+    [Arguments]    ${way}    ${end}    @{arguments}    ${runner}=${ROBOT}    &{named}
+    FOR    ${number}    IN RANGE    ${POINTS}
+        ${step}    ${moment} =    Choose A Point    ${way}    ${number}
+        Log    ${way} at ${step}, ${moment} s later    console=${{int($POINTS) > 1}}
+        Start A Run    runner=${runner}
+        Wait For Step    ${step}
+        Sleep    ${moment}    The moment within the step
+        Run Keyword    ${end}    @{arguments}    &{named}
+        Process.Wait For Process    run    timeout=8 minutes    on_timeout=kill
+        Reclaim What Dead Runs Left
+        Nothing Should Be Left And What Is Foreign Unchanged
+    END
+
+Choose A Point
+    [Documentation]    A step, and how many seconds it is under way by then.
+    [Arguments]    ${way}    ${number}
+    VAR    ${chance} =    ${{random.Random('${SEED} ${way} ${number}')}}
+    VAR    ${step} =    ${{$chance.choice($STEPS)}}
+    VAR    ${moment} =    ${{round($chance.uniform(0, 3), 2)}}
+    RETURN    ${step}    ${moment}
+
+Kill The Run
+    [Documentation]    Kills it and all that it started.
     ${run} =    Process.Get Process Id    run
     VAR    @{pids} =    @{{[each.pid for each in psutil.Process($run).children(recursive=True)]}}    ${run}
     OperatingSystem.Run    kill -KILL ${{' '.join(map(str, $pids))}}
-    Process.Wait For Process    run    timeout=1 minute
+
+Kill Libvirt's Daemon
+    [Documentation]    By SIGKILL, and waits until another one answers.
+    ${before} =    Run On Host    pgrep    -x    libvirtd
+    Run On Host    pkill    -KILL    -x    libvirtd
+    VAR    ${script} =    until virsh -q list >/dev/null 2>&1; do sleep 0.2; done; pgrep -x libvirtd
+    ${after} =    Run On Host    timeout    120    sh    -c    ${script}    timeout=3 minutes
+    Should Not Be Equal    ${after.text}    ${before.text}
+
+Cut And Restore Host Power
+    [Documentation]    The host is another boot's afterwards.
+    Cut Host Power    foreign=True
+    Restore Host Power
+
+The Host Should Be Ours To Reboot
+    [Documentation]    Skips where the hosts file does not say that the host may be rebooted and how its power is cut.
+    ${aliases} =    Get Open Hosts
+    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
+    Skip If    not ($entry.may_reboot and $entry.power)
+    ...    ${entry.name} may not be rebooted: say host_may_reboot, host_power_off and host_power_on in its section.
 
 The Run Should End With
     [Documentation]    Shows what it printed if it ends otherwise.

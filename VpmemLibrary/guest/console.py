@@ -28,10 +28,12 @@ class Panic:
     Args:
         line: Its line, without the kernel's time stamp.
         around: That line with those before and after it.
+        whole: Whether as many lines came after it as were asked for.
     """
 
     line: str
     around: str
+    whole: bool
 
 
 class Console:
@@ -83,4 +85,7 @@ class Console:
             return None
         around = self._host.run(["sh", "-c", _PANIC, "sh", self._path, str(start), str(lines)]).check().text
         _, found, after = around.partition(_PANICKED)
-        return Panic(f"{_PANICKED}{after.splitlines()[0] if after else ''}", around.rstrip()) if found else None
+        if not found:
+            return None
+        line, *rest = after.splitlines() or [""]
+        return Panic(f"{_PANICKED}{line}", around.rstrip(), whole=len(rest) >= lines)

@@ -42,8 +42,12 @@ if TYPE_CHECKING:
 _POLL = 1.0
 """Seconds between two looks when no event of libvirt's says that there is something to see."""
 
-_CONSOLE_LINES = 40
-_PANIC_LINES = 20
+# Robot cuts what is longer than 40 lines of 78 characters out of the middle of a message, and QEMU's log is in it too.
+_CONSOLE_LINES = 20
+_PANIC_LINES = 10
+_PANIC_WRITTEN = 3.0
+"""Seconds in which a kernel that panics has written why."""
+
 _CONSOLE_EVERY = 5.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
@@ -570,12 +574,21 @@ class Guest:
             if state not in _ALIVE:
                 raise GuestError(self._told(f"is {state}{reason} instead of {wanted}"))
             if time.monotonic() >= next_console:
-                if panic := console.panic(start, _PANIC_LINES):
+                if panic := self._panic(console, start):
                     raise GuestError(self._told(f"panicked instead of being {wanted}: {panic.line}", panic))
                 next_console = time.monotonic() + _CONSOLE_EVERY
-        panic = console.panic(start, _PANIC_LINES)
+        panic = self._panic(console, start)
         ended = f"panicked: {panic.line}" if panic else f"is {self._condition()[0]}"
         raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
+
+    def _panic(self, console: Console, start: int) -> Panic | None:
+        """Return the panic on its console, if there is one, once what its kernel writes after it is there as well."""
+        deadline = time.monotonic() + _PANIC_WRITTEN
+        while True:
+            panic = console.panic(start, _PANIC_LINES)
+            if panic is None or panic.whole or time.monotonic() > deadline:
+                return panic
+            time.sleep(_POLL / 2)
 
     @contextlib.contextmanager
     def listening(self, event: int, tell: Callable[..., None]) -> Iterator[None]:
@@ -616,12 +629,15 @@ class Guest:
 
     def _told(self, what: str, panic: Panic | None = None) -> str:
         with contextlib.suppress(LibvirtError):  # a domain that is gone has no XML that tells where its console is
-            shown = f"Its console at the panic:\n{panic.around}\n" if panic else ""
-            console = self.console_tail()
+            console = (
+                f"at the panic:\n{panic.around}"
+                if panic
+                else f"ends with:\n{self.console_tail() or '(it wrote nothing, or has no console log)'}"
+            )
             log = self.host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
             return (
                 f"Guest {self.name} on {self._link.host} {what}.\n"
-                f"{shown}Its console ends with:\n{console or '(it wrote nothing, or has no console log)'}\n"
+                f"Its console {console}\n"
                 f"QEMU's log ends with:\n{log.text or '(nothing)'}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from VpmemLibrary.errors import BusyError
-from VpmemLibrary.inventory.leases import HOST_KEY, LeaseLostError, Leases, LeasesHeldError, region_key
+from VpmemLibrary.errors import BusyError, UnreachableError
+from VpmemLibrary.inventory.leases import HOST_KEY, LeaseLostError, Leases, LeasesHeldError, region_key, turn_key
 from VpmemLibrary.model import Region
 
 _POLL = 1.0
 """Seconds between two looks whether what another worker has is free: no event tells of it."""
+
+_GRACE = 15.0
+"""Seconds after a host answers again in which only those take what they held before it went down."""
+
+_TURN_POLL = 0.2
+
+
+_TURN_TIMEOUT = 600.0
+
+
+@contextmanager
+def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
+    """Do some work on a host that no two workers may do at once, in the ``with``; wait for whoever does it.
+
+    Args:
+        leases: The worker's leases on the host.
+        work: The work: letters.
+        alias: The host's alias, for the message.
+
+    Raises:
+        BusyError: Another one does it all this time.
+        ToolMissingError: The host has no bash or no flock.
+    """
+    key = turn_key(work)
+    deadline = time.monotonic() + _TURN_TIMEOUT
+    while True:
+        try:
+            leases.take([[key]])
+            break
+        except LeasesHeldError as error:
+            if time.monotonic() > deadline:
+                held = "".join(entry.told for entry in error.entries)
+                raise BusyError(f"The turn to {work} on {alias} is {held}, for {_TURN_TIMEOUT:g} s by now.") from None
+        time.sleep(_TURN_POLL)
+    try:
+        yield
+    finally:
+        leases.release([key])
 
 
 class Holds:
@@ -97,6 +136,7 @@ class Holds:
     def _take(self, keys: Mapping[str, str], timeout: float, *, shared: bool = False) -> str:
         """Take the lease of the first of `keys`, each with what it is for, that is free; return which."""
         deadline = time.monotonic() + timeout
+        waited = False
         while True:
             try:
                 key = self._leases.take([list(keys)], shared=shared)[0].key
@@ -107,7 +147,24 @@ class Holds:
                         f"{held or 'Others have ' + ', '.join(keys.values())}. Nothing was given back within "
                         f"{timeout:g} s."
                     ) from error
-                time.sleep(_POLL)
+            except UnreachableError:  # whoever has it may be rebooting the host, and has the first word afterwards
+                if not waited or time.monotonic() > deadline:
+                    raise
+                self._wait_for_the_host(deadline)
             else:
                 self._held[key] = (keys[key], shared)
                 return key
+            waited = True
+            time.sleep(_POLL)
+
+    def _wait_for_the_host(self, deadline: float) -> None:
+        """Wait until the host answers again, and then for as long as its last holder needs to have it again."""
+        while True:
+            try:
+                self._leases.entries()
+                break
+            except UnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+        time.sleep(_GRACE)

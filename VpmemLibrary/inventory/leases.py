@@ -21,6 +21,7 @@ from VpmemLibrary.model import Region
 _KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
 _RUN = "run-"
 _REGION = "region-"
+_TURN = "turn-"
 _NAMESPACE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 HOST_KEY = "host"
@@ -176,9 +177,14 @@ def region_key(region: Region) -> str:
     return f"{_REGION}{region.iset_id:x}" if region.iset_id else f"{_REGION}{region.dev}"
 
 
+def turn_key(work: str) -> str:
+    """Return what is held by the one worker that does some work on a host that two must not do at once."""
+    return _TURN + work
+
+
 def is_standing_key(key: str) -> bool:
-    """Whether a key stands for what is there whoever holds it, and has nothing to be taken back: a host or a region."""
-    return key == HOST_KEY or key.startswith(_REGION)
+    """Whether a key stands for what is there whoever holds it, as a host, a region or a turn."""
+    return key == HOST_KEY or key.startswith((_REGION, _TURN))
 
 
 def is_namespace_key(key: str) -> bool:

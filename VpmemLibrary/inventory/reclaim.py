@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,15 +19,12 @@ from VpmemLibrary.guest.xml import read_devices
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.cleanup import wipe_namespace
+from VpmemLibrary.inventory.holds import turn
 from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, run_of_key
 from VpmemLibrary.inventory.mount_ownership import mount_run, unmount
 from VpmemLibrary.inventory.ownership import is_marked, run_of
 from VpmemLibrary.model import Namespace
 
-_TURN = "reclaim"
-"""What one worker at a time holds while it takes back."""
-
-_TURN_TIMEOUT = 600.0
 _BUSY_TIMEOUT = 60.0
 """Seconds that what a dead worker's last command has in use may stay so: sshd does not end it with the connection."""
 
@@ -70,7 +66,7 @@ class Reclaim:
         """
         done: list[str] = []
         failed: list[VpmemError] = []
-        with self._turn():
+        with turn(self._leases, "reclaim", self._host.alias):
             self._host.run(["sh", "-c", _LET_END], timeout=_BUSY_TIMEOUT).check()
             for what, take_back in self._left():
                 try:
@@ -111,7 +107,7 @@ class Reclaim:
             what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
             yield what, partial(self._destroy, namespace)
         for entry in self._leases.entries():
-            if not entry.held and entry.key != _TURN and not is_standing_key(entry.key):
+            if not entry.held and not is_standing_key(entry.key):
                 yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:
@@ -165,24 +161,6 @@ class Reclaim:
             self._leases.give_up(entry.key, str(error).splitlines()[0])
             raise
         self._leases.release([entry.key])
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other worker takes back on this host."""
-        deadline = time.monotonic() + _TURN_TIMEOUT
-        while True:
-            try:
-                self._leases.take([[_TURN]])
-                break
-            except LeasesHeldError as error:
-                if time.monotonic() > deadline:
-                    held = "".join(entry.told for entry in error.entries)
-                    raise BusyError(f"Another worker takes back on {self._host.alias} all this time: {held}.") from None
-                time.sleep(_POLL)
-        try:
-            yield
-        finally:
-            self._leases.release([_TURN])
 
 
 def _maker(guest: Guest) -> str:

@@ -25,7 +25,7 @@ from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
-from VpmemLibrary.inventory.holds import Holds
+from VpmemLibrary.inventory.holds import Holds, turn
 from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leaks import HostState
@@ -76,6 +76,14 @@ class OpenHost:
     def holds(self) -> Holds:
         """What this worker has of the host for itself."""
         return Holds(self.leases, self.host.alias)
+
+    def turn(self, work: str) -> contextlib.AbstractContextManager[None]:
+        """Return what keeps other workers on the host from some work in the ``with``; a guest has one worker.
+
+        Args:
+            work: The work, e.g. ``initialize-labels``.
+        """
+        return contextlib.nullcontext() if self.inside else turn(self.leases, work, self.host.alias)
 
     @cached_property
     def claims(self) -> HostClaims:
@@ -300,11 +308,13 @@ class OpenHost:
             UnreachableError: It did not answer from another boot in time.
             GuestError: It is a guest, and that did not.
         """
-        if self.inside is None:
-            return reboot(self.host.transport, timeout=timeout)
         started = time.monotonic()
-        self.inside.reboot(timeout)
-        return time.monotonic() - started
+        if self.inside is not None:
+            self.inside.reboot(timeout)
+            return time.monotonic() - started
+        took = reboot(self.host.transport, timeout=timeout)
+        self._renew_leases(timeout)
+        return took
 
     def require_may_reboot(self, action: str = "be rebooted") -> None:
         """Raise unless the host may be rebooted and no foreign guest runs on it.
@@ -399,7 +409,9 @@ class OpenHost:
             )
 
     def _renew_leases(self, timeout: float) -> None:
-        """Have again what was held before the host lost its power."""
+        """Have again what was held before the host booted, before anybody else takes it."""
+        if "leases" not in self.__dict__:
+            return
         if self._alive:
             self.show_alive()
         self.holds.renew(timeout)

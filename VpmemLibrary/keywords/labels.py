@@ -99,18 +99,23 @@ class LabelKeywords:
         Suite Setup    Initialize Unlabeled Regions
         ```
         """
-        unlabeled = self._context.host.regions.unlabeled()
-        if unlabeled and not self._context.current.may_initialize_labels:
+        opened = self._context.current
+        unlabeled = opened.host.regions.unlabeled()
+        if unlabeled and not opened.may_initialize_labels:
             logger.info(
                 f"Left without labels, as the hosts file does not say host_may_initialize_labels: "
                 f"{', '.join(region.dev for region in unlabeled)}."
             )
             return ()
-        labeled = len(self._context.host.ndctl.inventory().regions) - len(unlabeled)
-        wanted = unlabeled[: max(len(unlabeled) - leave, 0 if labeled else 1)]
-        for region in wanted:
-            self.initialize_labels(region)
-        return tuple(region.dev for region in wanted)
+        if not unlabeled:
+            return ()
+        with opened.turn("initialize-labels"):
+            unlabeled = opened.host.regions.unlabeled()  # another worker may just have done it
+            labeled = len(opened.host.ndctl.inventory().regions) - len(unlabeled)
+            wanted = unlabeled[: max(len(unlabeled) - leave, 0 if labeled else 1)]
+            for region in wanted:
+                self.initialize_labels(region)
+            return tuple(region.dev for region in wanted)
 
     @keyword(tags=("region", "destructive"))
     def zero_labels(self, region: Region | str, *, foreign: bool = False) -> Region:

@@ -46,6 +46,7 @@ def test_a_panic_comes_with_the_lines_around_it(path: Path) -> None:
     assert "Kernel Offset: disabled" in panic.around
     assert "line 17 of the next boot" in panic.around
     assert "line 18 of the next boot" not in panic.around
+    assert panic.whole
 
 
 def test_a_panic_before_the_start_is_an_earlier_boots(path: Path) -> None:
@@ -58,6 +59,7 @@ def test_a_panic_that_is_being_written_is_told_as_far_as_it_is_there(path: Path)
     assert panic is not None
     assert panic.line == "Kernel panic - not syncing"
     assert panic.around.count("\n") == 1
+    assert not panic.whole
 
 
 @pytest.mark.parametrize("log", ["", "/nowhere/console.log"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from VpmemLibrary.errors import BusyError
+from VpmemLibrary.errors import BusyError, UnreachableError
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.inventory.holds import Holds
+from VpmemLibrary.inventory.holds import Holds, turn
 from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import HOST_KEY, Holder, Leases, is_standing_key, region_key
+from VpmemLibrary.inventory.leases import HOST_KEY, Holder, Leases, is_standing_key, region_key, turn_key
 from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.model import Region
 
@@ -100,7 +101,65 @@ def test_a_region_is_known_by_its_interleave_set_and_else_by_its_name() -> None:
     assert region_key(Region("region3")) == "region-region3"
 
 
-@pytest.mark.parametrize("key", [HOST_KEY, region_key(LEFT)])
-def test_a_host_and_a_region_are_nothing_to_be_taken_back(key: str) -> None:
+@pytest.mark.parametrize("key", [HOST_KEY, region_key(LEFT), turn_key("reclaim")])
+def test_a_host_a_region_and_a_turn_are_nothing_to_be_taken_back(key: str) -> None:
     assert is_standing_key(key)
     assert not is_standing_key("run-0123abcd")
+
+
+def test_work_that_two_must_not_do_at_once_is_done_by_one_after_the_other(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (_, one), (_, two) = make("1"), make("2")
+    monkeypatch.setattr("VpmemLibrary.inventory.holds._TURN_TIMEOUT", 0)
+    with turn(one, "reclaim", "lab"):
+        with (
+            pytest.raises(BusyError, match="The turn to reclaim on lab is held by run 0123abcd"),
+            turn(two, "reclaim", "lab"),
+        ):
+            pytest.fail("two had their turn at once")
+        with turn(two, "another-work", "lab"):
+            pass
+    with turn(two, "reclaim", "lab"):
+        pass
+
+
+def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had it takes it again first; it is had once that one gives it back."""
+    (one, _), (two, leases) = make("1"), make("2")
+    one.host(0)
+    answers: list[Callable[[], object]] = [leases.entries, _unreachable, _unreachable]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if seconds == 15:
+            one.release()
+
+    take = leases.take
+
+    def taking(*slots: Any, **how: Any) -> Any:
+        if len(slept) == 1:
+            _unreachable()
+        return take(*slots, **how)
+
+    monkeypatch.setattr("VpmemLibrary.inventory.holds.time.sleep", sleep)
+    monkeypatch.setattr(leases, "take", taking)
+
+    def entries() -> object:
+        return answers.pop()()
+
+    monkeypatch.setattr(leases, "entries", entries)
+    two.host(60)
+    assert slept == [1, 1, 1, 15, 1]
+
+
+def test_a_host_that_is_not_there_from_the_start_is_told_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    holds, leases = make("1")
+    monkeypatch.setattr(leases, "take", lambda *_, **__: _unreachable())
+    with pytest.raises(UnreachableError):
+        holds.host(60)
+
+
+def _unreachable() -> None:
+    raise UnreachableError("lab does not answer")
