@@ -398,13 +398,15 @@ class Guest:
         return bool(self.act("ask for the saved memory of", lambda domain: domain.hasManagedSaveImage(0)))
 
     def undefine(self) -> None:
-        """Remove its domain; it must be off.
+        """Remove its domain, and what libvirt keeps for its QEMU if that ended with the host; it must be off.
 
         Raises:
             LibvirtError: libvirt could not.
+            CommandError: What libvirt keeps could not be removed.
         """
         import libvirt  # noqa: PLC0415
 
+        self.clear_after_power_loss()
         flags = (
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA

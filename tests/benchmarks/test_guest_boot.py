@@ -1,4 +1,6 @@
-"""What the library adds to the boot of a guest: its own start and wait against virsh in a loop on the host itself."""
+"""What the library adds to the boot of a guest: its own start and wait, against libvirt's own client on the host, and
+against the same QEMU command line without libvirt.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from bare_qemu import RUN, bare
 
+from VpmemLibrary.guest.argv import read_process
 from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
@@ -24,7 +28,7 @@ ROUNDS = 3
 # Nothing of this library: libvirt's own client on the host, which waits for libvirt's word that the agent is connected
 # (asking again and again would take the processor from the guest; the first word is that it is not), and the host's own
 # clock. The agent must answer, or there is no figure.
-BARE = r"""
+CLIENT = r"""
 set -e
 told=$(mktemp -u)
 mkfifo "$told"
@@ -47,8 +51,9 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
     link = LibvirtLink(host.transport)
     run = RunMark.of_this_run()
     guest = None
-    bare: list[float] = []
     ours: list[float] = []
+    client: list[float] = []
+    qemu: list[float] = []
     try:
         if any(region.dev == "region2" for region in host.regions.unlabeled()):
             host.regions.initialize_labels("region2")
@@ -60,10 +65,18 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
         guest = define_guest(
             host.transport, link, GuestSpec(name="boot", boot=boot, devices=(device,), run_id=run.run_id)
         )
+        guest.start()
+        _, argv = read_process(host.transport, guest.name)
+        guest.destroy()
+
+        def on_host(*command: str) -> float:
+            start, end = host.run(command, timeout=300).check().text.split()
+            return float(end) - float(start)
+
         for _ in range(ROUNDS):
-            start, end = host.run(["sh", "-c", BARE, "sh", guest.name], timeout=300).check().text.split()
-            bare.append(float(end) - float(start))
+            client.append(on_host("sh", "-c", CLIENT, "sh", guest.name))
             guest.destroy()
+            qemu.append(on_host("bash", "-c", RUN, "bash", *bare(argv)))
             began = time.monotonic()
             guest.start()
             guest.wait_until_ready(300)
@@ -77,5 +90,6 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
         link.close()
         clean_up(host, run)
         host.close()
-    ratio = statistics.median(ours) / statistics.median(bare)
-    print(f"\nbare {sorted(bare)}\nlibrary {sorted(ours)}\nratio of the medians {ratio:.2f}")
+    for what, theirs in (("libvirt's own client", client), ("QEMU without libvirt", qemu)):
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        print(f"\n{what} {sorted(theirs)}\nthe library {sorted(ours)}\nratio of the medians {ratio:.2f}")
