@@ -33,13 +33,6 @@ A Run That Ends Well Leaves Nothing
     The Run Should End With    0
     Nothing Should Be Left And What Is Foreign Unchanged
 
-A Run That Fails Leaves Nothing
-    [Documentation]    It fails while its server runs.
-    [Tags]    ow-01
-    Start A Run    failing=yes
-    The Run Should End With    1
-    Nothing Should Be Left And What Is Foreign Unchanged
-
 After Robot Is Killed The Next Run Starts Clean
     [Documentation]    SIGKILL in the middle of a step: the next run's set-up takes back what is left.
     [Tags]    ow-01    ow-03    cl-03
@@ -72,8 +65,9 @@ After The Host Loses Its Power The Next Run Starts Clean
     The Host Should Be Ours To Reboot
     End Runs By    power    Cut And Restore Host Power
 
-What A Living Run Has Is Not Taken Back
-    [Documentation]    It is stopped, so it cannot do anything for itself, and goes on where it was.
+A Living Run Is Left Alone And Leaves Nothing When It Fails
+    [Documentation]    It is stopped while its server runs, so that it cannot do anything for itself, and goes on where
+    ...    it was.
     [Tags]    ow-01
     Start A Run    failing=yes
     Wait For Step    running
@@ -84,6 +78,7 @@ What A Living Run Has Is Not Taken Back
     Collections.Should Contain Match    ${guests}    instance-*
     Process.Send Signal To Process    SIGCONT    run    group=True
     The Run Should End With    1
+    Nothing Should Be Left And What Is Foreign Unchanged
 
 A Leak Of Each Kind Is Told
     [Documentation]    A suite that leaves anything fails at its end, and the message names each thing.
