@@ -333,13 +333,10 @@ class ContentStore:
     def _store(
         self, target: Target, offset: Size, length: int, filters: list[tuple[str, ...]], action: str
     ) -> Transfer:
-        source = ("head", "-c", str(int(length)), "/dev/zero")
-        result = run_pipeline(
-            self._transport,
-            [source, *filters, target.writer(offset, length)],
-            action=action,
-            timeout=self._timeout,
-        )
+        """Store zeros, or what the filters make of them."""
+        zeros = ("head", "-c", str(int(length)), "/dev/zero")
+        stages = [zeros, *filters, target.writer(offset, length)] if filters else [target.zeroer(offset, length)]
+        result = run_pipeline(self._transport, stages, action=action, timeout=self._timeout)
         _require_copied(result, length, action)
         return Transfer(target.path, offset, Size(length), result.seconds)
 

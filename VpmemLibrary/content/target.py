@@ -99,6 +99,26 @@ class Target:
             "conv=notrunc,fsync",
         )
 
+    def zeroer(self, offset: int, length: int) -> tuple[str, ...]:
+        """Return the command that stores zeros in a range, flushed, and tells how many bytes it copied.
+
+        No byte comes through a pipe, which costs more than the storing.
+        """
+        if self.kind is TargetKind.devdax:
+            return ("daxio", "-z", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
+        chunk = chunk_of(length)
+        flags = "seek_bytes" + (",direct" if self.kind is TargetKind.block else "")
+        return (
+            "dd",
+            "if=/dev/zero",
+            f"of={self.path}",
+            f"bs={chunk}",
+            f"seek={int(offset)}",
+            f"count={int(length) // chunk}",
+            f"oflag={flags}",
+            "conv=notrunc,fsync",
+        )
+
 
 def chunk_of(length: int) -> int:
     """Return the largest record, 1 MiB at most, that a length is a whole number of.
