@@ -13,22 +13,26 @@ from dataclasses import dataclass, field
 from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.content.target import TargetKind, look_at
-from VpmemLibrary.errors import GuestError, UnsupportedError
+from VpmemLibrary.errors import GuestError, InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset
-from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.sizes import MiB
+from VpmemLibrary.sizes import KiB, MiB
 
 SERIAL = "/dev/ttyS0"
 """The guest's first serial line, whose log libvirt keeps on the host."""
 
 _POLL = 0.1
+_BLOCK = 4 * KiB
 
 # The node is kept open, as the kernel writes a block device's page cache back when its last user closes it; without
 # flushes its writing back after some seconds is put off as well.
 _WRITER = r"""
 node=$1 records=$2 count=$3 size=$4 offset=$5 serial=$6 tag=$7 flush=$8
+gzip -dc >"$records" || exit
+blocks="bs=4096 seek=$((offset / 4096)) count=$((count * size / 4096))"
+dd if=/dev/zero of="$node" $blocks conv=notrunc,fsync oflag=direct 2>"$records.said" ||
+    { cat "$records.said" >&2; exit 1; }
 exec 9<"$node" || exit
 flags="conv=notrunc,fsync oflag=direct"
 [ "$flush" ] || { flags=conv=notrunc; echo 0 >/proc/sys/vm/dirty_writeback_centisecs; }
@@ -38,7 +42,7 @@ while [ "$i" -lt "$count" ]; do
         { cat "$records.said"; break; }
     echo "vpmem:$tag:$i"
     i=$((i + 1))
-done >"$serial" 2>&1 &
+done >"$serial" 2>&1 </dev/null &
 """
 
 
@@ -122,7 +126,7 @@ def start_writer(
         flush: Whether each is flushed before it is told of; if not, the guest's page cache has it.
 
     Raises:
-        InvalidValueError: The range lies outside the device.
+        InvalidValueError: The range lies outside the device, or does not begin with a block.
         UnsupportedError: The guest has no block device there, or its serial console has no log.
         CommandError: The guest has no POSIX shell, or cannot open the device.
         GuestError: Its agent does not answer.
@@ -130,24 +134,20 @@ def start_writer(
     if not guest.has_console_log:
         raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
     node = guest.node_of(device)
-    if look_at(guest.transport, node).kind is not TargetKind.block:
+    target = look_at(guest.transport, node)
+    if target.kind is not TargetKind.block:
         raise UnsupportedError(f"{node} in guest {guest.name} is no block device: records are written to one.")
-    guest.content.zero(node, offset, stream.length)
-    records = f"/run/vpmem-records-{stream.key.hex()}-{stream.count}"
-    _place(guest.transport, records, stream)
+    if offset % _BLOCK:
+        raise InvalidValueError("offset", offset, "a multiple of 4KiB")
+    target.check_range(offset, stream.length)
+    records = f"/run/vpmem-records-{stream.key.hex()}"
     start = guest.console_size()
     arguments = (node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
-    guest.transport.run(["sh", "-c", _WRITER, "sh", *arguments, "flush" if flush else ""]).check()
+    command = ["sh", "-c", _WRITER, "sh", *arguments, "flush" if flush else ""]
+    guest.transport.run(command, stdin=stream.packed()).check()  # one command, as each costs an emulated guest a lot
     return RecordWriter(guest, device, stream, offset, start)
 
 
 def _tag(stream: RecordStream) -> str:
     """Return what tells the words of this stream's writer from those of another."""
     return stream.key.hex()[:6]
-
-
-def _place(transport: Transport, path: str, stream: RecordStream) -> None:
-    """Have the stream's records in a file of the guest; its name says what it holds."""
-    if transport.run(["test", "-e", path]).exit_status != 0:
-        script = 'gzip -dc >"$1.new" && mv "$1.new" "$1"'
-        transport.run(["sh", "-c", script, "sh", path], stdin=stream.packed()).check()
