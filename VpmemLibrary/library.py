@@ -21,6 +21,7 @@ from VpmemLibrary.keywords.guest_memory import GuestMemoryKeywords
 from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
 from VpmemLibrary.keywords.guests import GuestKeywords
 from VpmemLibrary.keywords.health import HealthKeywords
+from VpmemLibrary.keywords.holding import HoldingKeywords
 from VpmemLibrary.keywords.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.hosts import HostKeywords
 from VpmemLibrary.keywords.hotplug import HotplugKeywords
@@ -144,6 +145,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         super().__init__(
             [
                 HostKeywords(context),
+                HoldingKeywords(context),
                 HostSetupKeywords(context),
                 PowerKeywords(context),
                 RegionKeywords(context),

@@ -52,6 +52,30 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
         leases.release([key])
 
 
+class Away:
+    """Hosts that did not answer while one waits for them: whoever has one may be rebooting it.
+
+    Once a host answers again, only its last holder takes it for a while, as with a file server that was restarted.
+    """
+
+    def __init__(self) -> None:
+        self._back_since: dict[str, float | None] = {}
+
+    def went(self, alias: str) -> None:
+        """Take note that a host does not answer."""
+        self._back_since[alias] = None
+
+    def is_back(self, alias: str) -> bool:
+        """Whether a host that answers now may be taken: it never went, or it has been back for long enough."""
+        if alias not in self._back_since:
+            return True
+        since = self._back_since[alias]
+        if since is None:
+            self._back_since[alias] = time.monotonic()
+            return False
+        return time.monotonic() - since > _GRACE
+
+
 class Holds:
     """What one worker has of one host.
 
@@ -137,9 +161,14 @@ class Holds:
         """Take the lease of the first of `keys`, each with what it is for, that is free; return which."""
         deadline = time.monotonic() + timeout
         waited = False
+        away = Away()
         while True:
             try:
-                key = self._leases.take([list(keys)], shared=shared)[0].key
+                if away.is_back(self._alias):
+                    key = self._leases.take([list(keys)], shared=shared)[0].key
+                    self._held[key] = (keys[key], shared)
+                    return key
+                self._leases.entries()  # raises as long as the host does not answer
             except LeasesHeldError as error:
                 if time.monotonic() > deadline:
                     held = "; ".join(f"{keys[entry.key]} is {entry.told}" for entry in error.entries)
@@ -147,24 +176,9 @@ class Holds:
                         f"{held or 'Others have ' + ', '.join(keys.values())}. Nothing was given back within "
                         f"{timeout:g} s."
                     ) from error
-            except UnreachableError:  # whoever has it may be rebooting the host, and has the first word afterwards
+            except UnreachableError:
                 if not waited or time.monotonic() > deadline:
                     raise
-                self._wait_for_the_host(deadline)
-            else:
-                self._held[key] = (keys[key], shared)
-                return key
+                away.went(self._alias)
             waited = True
             time.sleep(_POLL)
-
-    def _wait_for_the_host(self, deadline: float) -> None:
-        """Wait until the host answers again, and then for as long as its last holder needs to have it again."""
-        while True:
-            try:
-                self._leases.entries()
-                break
-            except UnreachableError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL)
-        time.sleep(_GRACE)

@@ -7,26 +7,20 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from robot.api import logger
 from robot.api.deco import keyword
 from robot.api.types import Secret
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
-from VpmemLibrary.guest.channels import GuestAccess, GuestChannel
-from VpmemLibrary.guest.domain import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
-from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, find_host, parse_hosts, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.log import LoggedTransport, log_table
-
-LAB = "lab"
-"""What stands for the running lab where a hosts file is expected."""
+from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.opening import entries_of, keep, open_entry, open_through
 
 
 class HostKeywords:
@@ -102,7 +96,7 @@ class HostKeywords:
             sudo=sudo,
             connect_timeout=connect_timeout.total_seconds(),
         )
-        return self._open(alias or address, _through(SshTransport(settings), through))
+        return open_through(self._context, alias or address, _through(SshTransport(settings), through))
 
     @keyword(tags=("host",))
     def open_local_host(self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = ()) -> str:
@@ -133,7 +127,7 @@ class HostKeywords:
             Open Local Host    machine    through=${machine}
         ```
         """
-        return self._open(alias, _through(LocalTransport(sudo=sudo), through))
+        return open_through(self._context, alias, _through(LocalTransport(sudo=sudo), through))
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
@@ -166,26 +160,8 @@ class HostKeywords:
             Open Host From File    ${CURDIR}/hosts.dat    rack1-pmem3
         ```
         """
-        entry = find_host(_entries(hosts), name)
-        if through:
-            entry = replace(entry, through=tuple(through))
-        alias = self._open(alias or entry.name, transport_to(entry))
-        opened = self._context.find(alias)
-        opened.may_initialize_labels = entry.may_initialize_labels
-        opened.may_reboot = entry.may_reboot
-        opened.migration_address = entry.migration_address
-        opened.access = _guest_access(entry)
-        opened.channel = GuestChannel(entry.guest_channel)
-        opened.bridge = entry.guest_bridge
-        opened.power = entry.power
-        if entry.guest_kernel or entry.guest_disk:
-            opened.boot = BootSource(
-                kernel=entry.guest_kernel,
-                initrd=entry.guest_initrd,
-                cmdline=entry.guest_cmdline,
-                disk=entry.guest_disk,
-            )
-        return alias
+        entry = find_host(entries_of(hosts), name)
+        return open_entry(self._context, replace(entry, through=tuple(through)) if through else entry, alias)
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
@@ -229,7 +205,7 @@ class HostKeywords:
         outer.refuse_inside()
         found = outer.guest(guest)
         own = found.made_by() == self._context.run.run_id
-        alias = self._keep(alias or found.name, found.transport, inside=found)
+        alias = keep(self._context, alias or found.name, found.transport, inside=found)
         opened = self._context.find(alias)
         opened.may_initialize_labels = opened.may_reboot = own
         return alias
@@ -258,7 +234,7 @@ class HostKeywords:
             Open Host    ${entry.address}    guest    port=${entry.port}
         ```
         """
-        return find_host(_entries(hosts), name)
+        return find_host(entries_of(hosts), name)
 
     @keyword(tags=("host", "getter"))
     def get_host_names(self, hosts: str) -> list[str]:
@@ -282,34 +258,7 @@ class HostKeywords:
             Skip If    len($names) < 2    Only one host is given.
         ```
         """
-        return sorted(entry.name for entry in _entries(hosts))
-
-    @keyword(tags=("host",))
-    def hold_host(self, *, timeout: timedelta = timedelta(hours=2)) -> None:
-        """Have the current host for this worker alone, among those that ask for it so; wait while another one has it.
-
-        It is a lease that the host's own kernel keeps, so it holds between controllers on different machines, and goes
-        with the connection of whoever had it. It ends when the host is closed. Whoever needs several hosts takes them
-        in the order of their names, so that no two wait for each other. Workers that have one region each share a host:
-        see [Hold Region].
-
-        Args:
-            timeout: How long to wait.
-
-        Raises:
-            BusyError: Another one still has it; the message says who, since when.
-            ToolMissingError: The host has no bash or no flock.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Alone
-            Open Host    192.0.2.13
-            Hold Host    timeout=10 minutes
-        ```
-        """
-        self._context.current.holds.host(timeout.total_seconds())
+        return sorted(entry.name for entry in entries_of(hosts))
 
     @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:
@@ -508,48 +457,6 @@ class HostKeywords:
         self._context.set_timeout(timeout.total_seconds())
         return before
 
-    def _open(self, alias: str, transport: Transport) -> str:
-        try:
-            return self._keep(alias, LoggedTransport(transport, alias))
-        except BaseException:
-            transport.close()
-            raise
-
-    def _keep(self, alias: str, transport: Transport, *, inside: Guest | None = None) -> str:
-        """Keep what answers as an open host; a guest of the current host when `inside` is given."""
-        self._context.refuse_taken(alias)
-        transport.run(["true"]).check()
-        host = Host(alias, transport, timeout=self._context.timeout)
-        outer = self._context.current if inside else None
-        self._context.add(OpenHost(host, self._context.run, inside=inside, outer=outer))
-        logger.info(f"Opened host {alias}.")
-        return alias
-
 
 def _through(transport: Transport, prefix: Sequence[str]) -> Transport:
     return ThroughTransport(transport, prefix) if prefix else transport
-
-
-def _guest_access(entry: HostEntry) -> GuestAccess:
-    return GuestAccess(
-        user=entry.guest_user,
-        password=entry.guest_password(),
-        key_file=entry.guest_key_file,
-        known_hosts=entry.guest_known_hosts,
-        host_key_name=entry.guest_host_key_name,
-        sudo=entry.guest_sudo,
-    )
-
-
-def _entries(hosts: str) -> tuple[HostEntry, ...]:
-    return _lab_hosts() if hosts == LAB else read_hosts(Path(hosts))
-
-
-def _lab_hosts() -> tuple[HostEntry, ...]:
-    from VpmemLibrary.lab.lab import Lab  # noqa: PLC0415  the lab is one host among others until it is asked for
-    from VpmemLibrary.lab.report import hosts_file  # noqa: PLC0415
-
-    running = [host for host in Lab().hosts() if host.alive]
-    if not running:
-        raise InvalidValueError("hosts file", LAB, "a file, or a lab that runs: start one with `vpmem lab up`")
-    return parse_hosts(hosts_file(running), LAB)

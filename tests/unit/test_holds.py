@@ -125,33 +125,36 @@ def test_work_that_two_must_not_do_at_once_is_done_by_one_after_the_other(
 
 
 def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever had it takes it again first; it is had once that one gives it back."""
+    """Whoever had it takes it again first, within the grace; it is had once that one gives it back."""
     (one, _), (two, leases) = make("1"), make("2")
     one.host(0)
-    answers: list[Callable[[], object]] = [leases.entries, _unreachable, _unreachable]
-    slept: list[float] = []
+    now = [0.0]
+    take, entries = leases.take, leases.entries
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if seconds == 15:
-            one.release()
-
-    take = leases.take
+    def answers() -> None:
+        if 1 <= now[0] < 4:
+            _unreachable()
 
     def taking(*slots: Any, **how: Any) -> Any:
-        if len(slept) == 1:
-            _unreachable()
+        answers()
+        assert now[0] < 1 or now[0] > 4 + 15, "taken before its last holder could have it again"
         return take(*slots, **how)
 
+    def looking() -> Any:
+        answers()
+        return entries()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] == 30:
+            one.release()
+
     monkeypatch.setattr("VpmemLibrary.inventory.holds.time.sleep", sleep)
+    monkeypatch.setattr("VpmemLibrary.inventory.holds.time.monotonic", lambda: now[0])
     monkeypatch.setattr(leases, "take", taking)
-
-    def entries() -> object:
-        return answers.pop()()
-
-    monkeypatch.setattr(leases, "entries", entries)
+    monkeypatch.setattr(leases, "entries", looking)
     two.host(60)
-    assert slept == [1, 1, 1, 15, 1]
+    assert now[0] == 30
 
 
 def test_a_host_that_is_not_there_from_the_start_is_told_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

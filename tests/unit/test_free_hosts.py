@@ -1,0 +1,127 @@
+"""Which host of a file a worker gets when others have some, or some do not answer; the hosts are this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.inventory.leases import HOST_KEY, Holder
+from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.holding import HoldingKeywords
+
+FILE = "[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n"
+AT_ONCE = timedelta(0)
+
+
+class Rack:
+    """Two hosts whose leases are in memory; some may be down."""
+
+    def __init__(self) -> None:
+        self.tables = {"first": LeaseTable(), "second": LeaseTable()}
+        self.down: set[str] = set()
+        self._made: dict[int, MemoryLeases] = {}
+
+    def leases_of(self, opened: OpenHost) -> MemoryLeases:
+        """Return the leases of one worker on one host."""
+        if opened.host.alias in self.down:
+            raise UnreachableError(f"{opened.host.alias} does not answer")
+        holder = Holder.here("0123abcd", str(id(opened)))
+        return self._made.setdefault(id(opened), MemoryLeases(self.tables[opened.host.alias], holder))
+
+
+@pytest.fixture
+def rack(monkeypatch: pytest.MonkeyPatch) -> Rack:
+    made = Rack()
+    monkeypatch.setattr(OpenHost, "leases", property(made.leases_of))
+    monkeypatch.setattr("VpmemLibrary.keywords.opening.transport_to", lambda _: LocalTransport())
+    return made
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> str:
+    path = tmp_path / "hosts.dat"
+    path.write_text(FILE)
+    return str(path)
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Context]]:
+    contexts = [Context(RunMark("0123abcd"), 60) for _ in range(3)]
+    yield contexts
+    for context in contexts:
+        context._open.clear()
+
+
+def take(worker: Context, hosts: str, name: str = "", timeout: timedelta = AT_ONCE) -> str:
+    return str(HoldingKeywords(worker).open_free_host_from_file(hosts, name, timeout=timeout))
+
+
+def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    assert [take(worker, hosts) for worker in workers[:2]] == ["first", "second"]
+    assert [worker.aliases for worker in workers[:2]] == [["first"], ["second"]]
+    with pytest.raises(BusyError, match="Host first is held by run 0123abcd") as caught:
+        take(workers[2], hosts)
+    assert "Host second is held by run 0123abcd" in str(caught.value)
+    assert workers[2].aliases == []
+
+
+def test_the_first_host_that_is_given_back_is_taken(
+    rack: Rack, hosts: str, workers: list[Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for worker in workers[:2]:
+        take(worker, hosts)
+    monkeypatch.setattr(
+        "VpmemLibrary.keywords.holding.time.sleep", lambda _: workers[1].find("second").leases.release([HOST_KEY])
+    )
+    assert take(workers[2], hosts, timeout=timedelta(minutes=1)) == "second"
+    assert workers[2].aliases == ["second"]
+    assert workers[2].current_alias == "second"
+
+
+def test_a_host_that_does_not_answer_is_passed_over(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    rack.down.add("first")
+    assert take(workers[0], hosts) == "second"
+
+
+def test_when_none_answers_that_is_told_of_each(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    rack.down.update(("first", "second"))
+    with pytest.raises(UnreachableError, match="first does not answer") as caught:
+        take(workers[0], hosts, timeout=timedelta(hours=1))
+    assert "second does not answer" in str(caught.value)
+
+
+def test_only_the_named_host_will_do(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    assert take(workers[0], hosts, "second") == "second"
+    with pytest.raises(BusyError, match="Host second is held"):
+        take(workers[1], hosts, "second")
+    with pytest.raises(NotFoundError, match="third"):
+        take(workers[1], hosts, "third")
+
+
+def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
+    rack: Rack, hosts: str, workers: list[Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(workers[0], hosts, "first")
+    take(workers[1], hosts, "second")
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] == 1:
+            rack.down.add("first")
+        if now[0] == 5:  # it is back, and its holder's lease is gone until it takes it again
+            rack.down.clear()
+            workers[0].find("first").leases.release([HOST_KEY])
+
+    monkeypatch.setattr("VpmemLibrary.keywords.holding.time.sleep", sleep)
+    for module in ("keywords.holding", "inventory.holds"):
+        monkeypatch.setattr(f"VpmemLibrary.{module}.time.monotonic", lambda: now[0])
+    assert take(workers[2], hosts, timeout=timedelta(minutes=5)) == "first"
+    assert 5 + 15 < now[0] < 5 + 20
