@@ -51,7 +51,7 @@ Take Two Hosts With Nova's Namespaces
     VAR    ${OTHER} =    ${other}    scope=SUITE
     FOR    ${host}    IN    ${OTHER}    ${ONE}
         Switch Host    ${host}
-        Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=128MiB    SMALL=64MiB
+        Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=64MiB    SMALL=32MiB
     END
     Make The Server
 
