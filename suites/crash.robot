@@ -14,10 +14,11 @@ Suite Teardown    Remove The Saved Guest And Give The Host Back
 
 
 *** Variables ***
-${KILLS}     20
-${SEED}      crash
-${MOMENT}    /var/tmp/vpmem-crash-${{secrets.token_hex(4)}}
-${PLAIN}     /var/tmp/vpmem-plain-${{secrets.token_hex(4)}}
+${KILLS}           20
+${MAPPED_KILLS}    3
+${SEED}            crash
+${MOMENT}          /var/tmp/vpmem-crash-${{secrets.token_hex(4)}}
+${PLAIN}           /var/tmp/vpmem-plain-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***
@@ -34,6 +35,15 @@ Every Acknowledged Record Outlives A Kill
     [Tags]    cr-02
     FOR    ${kill}    IN RANGE    ${KILLS}
         Kill The Guest While It Writes    ${SEED}-${kill}    flush=True
+        ${verdict} =    Acknowledged Records Should Be There    ${WRITER}
+        Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
+    END
+
+Every Record That Was Stored Through A Mapping Outlives A Kill
+    [Documentation]    The guest's program flushes by the processor's instructions, without a system call.
+    [Tags]    cr-02
+    FOR    ${kill}    IN RANGE    ${MAPPED_KILLS}
+        Kill The Guest While It Writes    mapped-${SEED}-${kill}    flush=True    device=${MAPPED}
         ${verdict} =    Acknowledged Records Should Be There    ${WRITER}
         Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
     END
@@ -64,17 +74,40 @@ Every Acknowledged Record Outlives The Host's Power
 
 *** Keywords ***
 Boot A Guest And Save It
-    [Documentation]    A guest on a namespace and a file of the host, saved to a file that every test goes on from.
+    [Documentation]    A guest on two namespaces and a file of the host, with device DAX made in the second one, saved
+    ...    to a file that every test goes on from.
     Take A Host
+    Describe The Devices
+    # The first device's region begins where ndctl wants it to.
+    ${guest} =    Start New Guest    vpmem=${{[$MAPPED, $NAMESPACE, $ON_FILE]}}
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
+    Make Device DAX In The Guest
+    Save Guest To File    ${GUEST}    ${MOMENT}
+
+Describe The Devices
+    [Documentation]    One on a namespace, one on a file, and one whose region in the guest is a multiple of 16 MiB, as
+    ...    its ndctl wants it for device DAX.
     ${namespace} =    Create Devdax Namespace    64MiB    crash
     VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
     Run On Host    fallocate    -l    18MiB    ${PLAIN}
     Run On Host    sync    ${PLAIN}
     ${device} =    New Vpmem Device    ${PLAIN}    size=18MiB
     VAR    ${ON_FILE} =    ${device}    scope=SUITE
-    ${guest} =    Start New Guest    vpmem=${{[$namespace, $device]}}
-    VAR    ${GUEST} =    ${guest}    scope=SUITE
-    Save Guest To File    ${GUEST}    ${MOMENT}
+    ${another} =    Create Devdax Namespace    48MiB    mapped
+    ${mapped} =    New Vpmem Device    ${another}    size=34MiB    label_size=2MiB
+    VAR    ${MAPPED} =    ${mapped}    scope=SUITE
+
+Make Device DAX In The Guest
+    [Documentation]    Labels and a devdax namespace in the device, made by the guest's own kernel and tools; whatever
+    ...    an earlier guest's labels there were.
+    ${aliases} =    Get Open Hosts
+    Open Guest As Host    ${GUEST}    alias=inside
+    ${regions} =    Get Regions
+    ${region} =    Evaluate    next(each for each in $regions if each.size == 32 * 1024 * 1024)
+    Initialize Labels    ${region}    overwrite=True
+    Create Namespace    ${region}    mode=devdax    map=mem    name=mapped
+    Close Host    inside
+    Switch Host    ${aliases}[0]
 
 Go On From The Saved Moment
     [Documentation]    The guest's memory and the bytes of its devices are as they were saved.
@@ -82,9 +115,9 @@ Go On From The Saved Moment
 
 Kill The Guest While It Writes
     [Documentation]    One run of the guest from the saved moment to its end by a kill; leaves the writer.
-    [Arguments]    ${seed}    ${flush}
+    [Arguments]    ${seed}    ${flush}    ${device}=${NAMESPACE}
     Go On From The Saved Moment
-    ${writer} =    Start Record Writer    ${GUEST}    ${NAMESPACE}    seed=${seed}    flush=${flush}
+    ${writer} =    Start Record Writer    ${GUEST}    ${device}    seed=${seed}    flush=${flush}
     Kill Guest While Writing    ${writer}    seed=${seed}    within=1s
     VAR    ${WRITER} =    ${writer}    scope=SUITE
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.content.target import TargetKind, look_at
-from VpmemLibrary.errors import GuestError, InvalidValueError, UnsupportedError
+from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset
@@ -25,21 +25,38 @@ SERIAL = "/dev/ttyS0"
 _POLL = 0.1
 _BLOCK = 4 * KiB
 
-# The node is kept open, as the kernel writes a block device's page cache back when its last user closes it; without
-# flushes its writing back after some seconds is put off as well.
+# Prints where in its region the node's bytes begin, as the kernel has both; then the writer goes on by itself.
+#
+# A block device's node is kept open, as the kernel writes its page cache back when its last user closes it; without
+# flushes its writing back after some seconds is put off as well. A device-DAX node is written through a mapping: daxio
+# flushes the processor's caches by itself (libpmem, pmem_persist).
 _WRITER = r"""
-node=$1 records=$2 count=$3 size=$4 offset=$5 serial=$6 tag=$7 flush=$8
+kind=$1 node=$2 records=$3 count=$4 size=$5 offset=$6 serial=$7 tag=$8 flush=$9
+case $kind in
+    block) own=/sys/class/block/${node##*/}/device ;;
+    devdax) own=/sys/bus/dax/devices/${node##*/} ;;
+esac
+region=$(readlink -f "$own") || exit
+while :; do case ${region##*/} in region*) break ;; '') exit 1 ;; *) region=${region%/*} ;; esac; done
+own=$(cat "$own/resource") && region=$(cat "$region/resource") || exit
+echo $((own - region))
+
 gzip -dc >"$records" || exit
-blocks="bs=4096 seek=$((offset / 4096)) count=$((count * size / 4096))"
-dd if=/dev/zero of="$node" $blocks conv=notrunc,fsync oflag=direct 2>"$records.said" ||
-    { cat "$records.said" >&2; exit 1; }
-exec 9<"$node" || exit
+put_on_block() { dd if="$records" of="$node" bs="$size" skip="$1" seek="$((offset / size + $1))" count=1 $flags; }
+put_on_devdax() { daxio -i "$records" -k $((size * $1)) -o "$node" -s $((offset + size * $1)) -l "$size"; }
+case $kind in
+    block)
+        blocks="bs=4096 seek=$((offset / 4096)) count=$((count * size / 4096))"
+        dd if=/dev/zero of="$node" $blocks conv=notrunc,fsync oflag=direct
+        ;;
+    devdax) daxio -z -o "$node" -s "$offset" -l $((count * size)) ;;
+esac 2>"$records.said" || { cat "$records.said" >&2; exit 1; }
+[ "$kind" != block ] || exec 9<"$node" || exit
 flags="conv=notrunc,fsync oflag=direct"
 [ "$flush" ] || { flags=conv=notrunc; echo 0 >/proc/sys/vm/dirty_writeback_centisecs; }
 i=0
 while [ "$i" -lt "$count" ]; do
-    dd if="$records" of="$node" bs="$size" skip="$i" seek="$((offset / size + i))" count=1 $flags 2>"$records.said" ||
-        { cat "$records.said"; break; }
+    "put_on_$kind" "$i" 2>"$records.said" || { cat "$records.said"; break; }
     echo "vpmem:$tag:$i"
     i=$((i + 1))
 done >"$serial" 2>&1 </dev/null &
@@ -54,7 +71,7 @@ class RecordWriter:
         guest: The guest.
         device: The device that it writes to.
         stream: Its records.
-        offset: Where in the device the first record lies.
+        offset: Where in the device's region the first record lies.
         start: Where in the log of the serial console its words begin.
         acknowledged: The numbers that it told of, in its order, as far as they were read.
     """
@@ -120,14 +137,14 @@ def start_writer(
 
     Args:
         guest: The guest.
-        device: The device; its namespace in the guest is a block device.
+        device: The device; its namespace in the guest is a block device, or device DAX.
         stream: The records.
-        offset: Where in the device the first one lies, a multiple of 4 KiB.
+        offset: Where in that the first one lies, a multiple of 4 KiB.
         flush: Whether each is flushed before it is told of; if not, the guest's page cache has it.
 
     Raises:
-        InvalidValueError: The range lies outside the device, or does not begin with a block.
-        UnsupportedError: The guest has no block device there, or its serial console has no log.
+        InvalidValueError: The range lies outside the device, or does not begin with a block; or there is no page cache.
+        UnsupportedError: The namespace has no bytes of its own to write to, or the serial console has no log.
         CommandError: The guest has no POSIX shell, or cannot open the device.
         GuestError: Its agent does not answer.
     """
@@ -135,17 +152,25 @@ def start_writer(
         raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
     node = guest.node_of(device)
     target = look_at(guest.transport, node)
-    if target.kind is not TargetKind.block:
-        raise UnsupportedError(f"{node} in guest {guest.name} is no block device: records are written to one.")
+    if target.kind is TargetKind.file:
+        raise UnsupportedError(f"{node} in guest {guest.name} is a file: records are written to a device.")
+    if target.kind is TargetKind.devdax and not flush:
+        raise InvalidValueError(
+            "flush", flush, f"True: {node} in guest {guest.name} is device DAX, without a page cache"
+        )
     if offset % _BLOCK:
         raise InvalidValueError("offset", offset, "a multiple of 4KiB")
     target.check_range(offset, stream.length)
     records = f"/run/vpmem-records-{stream.key.hex()}"
     start = guest.console_size()
-    arguments = (node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
-    command = ["sh", "-c", _WRITER, "sh", *arguments, "flush" if flush else ""]
-    guest.transport.run(command, stdin=stream.packed()).check()  # one command, as each costs an emulated guest a lot
-    return RecordWriter(guest, device, stream, offset, start)
+    what = (target.kind, node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
+    command = ["sh", "-c", _WRITER, "sh", *what, "flush" if flush else ""]
+    result = guest.transport.run(
+        command, stdin=stream.packed()
+    ).check()  # one command: each costs an emulated guest a lot
+    if not result.text.strip().isdecimal():
+        raise UnreadableOutputError(result, f"Where {node} begins in its region is not known")
+    return RecordWriter(guest, device, stream, int(result.text) + offset, start)
 
 
 def _tag(stream: RecordStream) -> str:

@@ -43,16 +43,19 @@ class RecordKeywords:
         """Have a guest write numbered records to a device, one after the other, and return while it does.
 
         A record has 512 bytes: its stream, its number, and a checksum by which one that was written in part is known.
-        Each is written with O_DIRECT and O_SYNC, so that it is flushed when the write returns; only then the guest
-        tells its number on its serial console, whose log the host keeps. The place of the records is zeroed first.
+        On a block device each is written with O_DIRECT and flushed by fsync, which the kernel's driver does by stores
+        past the processor's caches; on device DAX through a mapping, flushed by libpmem with the processor's own
+        instructions. Only then the guest tells its number on its serial console, whose log the host keeps. The place of
+        the records is zeroed first.
 
         Args:
             guest: The guest or its name.
             device: The device, or its backing: a namespace or a path. It may be left out when the guest has one device.
             seed: Any text; another one for every start tells the records of one start from those of another.
             count: How many records there are, a multiple of 8. The writer ends with the last one.
-            offset: Where in the device the first record lies, a multiple of 4 KiB.
-            flush: Whether each record is flushed before it is told of. Without it the guest's page cache has it.
+            offset: Where in the guest's namespace the first record lies, a multiple of 4 KiB.
+            flush: Whether each record is flushed before it is told of. Without it the guest's page cache has it, which
+                device DAX has not.
 
         Returns:
             The writer, for the keywords that wait for it, end its guest, and judge its records.
@@ -60,7 +63,8 @@ class RecordKeywords:
         Raises:
             NotFoundError: The guest has no such device.
             InvalidValueError: The records reach past the device's end, or a value cannot be.
-            UnsupportedError: The device is no block device in the guest, or the console has no log.
+            UnsupportedError: The device is neither a block device nor device DAX in the guest, or the console has no
+                log.
             GuestError: The agent does not answer.
 
         Example:
