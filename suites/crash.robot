@@ -94,17 +94,18 @@ Describe The Devices
     ${device} =    New Vpmem Device    ${PLAIN}    size=18MiB
     VAR    ${ON_FILE} =    ${device}    scope=SUITE
     ${another} =    Create Devdax Namespace    48MiB    mapped
+    # An earlier guest's labels may lie there.
+    Wipe Content    ${another}
     ${mapped} =    New Vpmem Device    ${another}    size=34MiB    label_size=2MiB
     VAR    ${MAPPED} =    ${mapped}    scope=SUITE
 
 Make Device DAX In The Guest
-    [Documentation]    Labels and a devdax namespace in the device, made by the guest's own kernel and tools; whatever
-    ...    an earlier guest's labels there were.
+    [Documentation]    Labels and a devdax namespace in the device, made by the guest's own kernel and tools.
     ${aliases} =    Get Open Hosts
     Open Guest As Host    ${GUEST}    alias=inside
     ${regions} =    Get Regions
     ${region} =    Evaluate    next(each for each in $regions if each.size == 32 * 1024 * 1024)
-    Initialize Labels    ${region}    overwrite=True
+    Initialize Labels    ${region}
     Create Namespace    ${region}    mode=devdax    map=mem    name=mapped
     Close Host    inside
     Switch Host    ${aliases}[0]
