@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,9 +78,8 @@ def test_the_first_host_that_is_given_back_is_taken(
 ) -> None:
     for worker in workers[:2]:
         take(worker, hosts)
-    monkeypatch.setattr(
-        "VpmemLibrary.keywords.holding.time.sleep", lambda _: workers[1].find("second").leases.release([HOST_KEY])
-    )
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: workers[1].find("second").leases.release([HOST_KEY]))
+    monkeypatch.setattr("VpmemLibrary.keywords.holding.time", clock)
     assert take(workers[2], hosts, timeout=timedelta(minutes=1)) == "second"
     assert workers[2].aliases == ["second"]
     assert workers[2].current_alias == "second"
@@ -120,8 +120,7 @@ def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
             rack.down.clear()
             workers[0].find("first").leases.release([HOST_KEY])
 
-    monkeypatch.setattr("VpmemLibrary.keywords.holding.time.sleep", sleep)
     for module in ("keywords.holding", "inventory.holds"):
-        monkeypatch.setattr(f"VpmemLibrary.{module}.time.monotonic", lambda: now[0])
+        monkeypatch.setattr(f"VpmemLibrary.{module}.time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     assert take(workers[2], hosts, timeout=timedelta(minutes=5)) == "first"
     assert 5 + 15 < now[0] < 5 + 20

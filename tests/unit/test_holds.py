@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,8 +150,8 @@ def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeyp
         if now[0] == 30:
             one.release()
 
-    monkeypatch.setattr("VpmemLibrary.inventory.holds.time.sleep", sleep)
-    monkeypatch.setattr("VpmemLibrary.inventory.holds.time.monotonic", lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("VpmemLibrary.inventory.holds.time", clock)
     monkeypatch.setattr(leases, "take", taking)
     monkeypatch.setattr(leases, "entries", looking)
     two.host(60)
