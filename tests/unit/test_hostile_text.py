@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Union
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recorded_host import RecordedHost, left
 
@@ -35,8 +35,8 @@ CANARY = "hostile-canary"
 
 SHAPES = (
     "$(touch {})", "`touch {}`", "; touch {}", "| touch {}", "&& touch {}", "' ; touch {} ; '", '" ; touch {} ; "',
-    "\ntouch {}\n", "--{}", "-f{}", "../../{}", "/dev/../{}", "{}%s%n", "{}\\", "*{}?", "~{}", "{} ", " {}", "<{}/>",
-    "&{};", "]]>{}", "ns {}", "{}\r", "\t{}", "ü{}é中\U0001f4a5",
+    "\ntouch {}\n", "--{}", "-f{}", "../../{}", "/dev/../{}", "/dev/$(touch {})", "{}%s%n", "{}\\", "*{}?", "~{}",
+    "{} ", " {}", "<{}/>", "&{};", "]]>{}", "ns {}", "{}\r", "\t{}", "ü{}é中\U0001f4a5",
 )  # fmt: skip
 hostile = st.one_of(
     st.sampled_from(SHAPES).map(lambda shape: shape.format(CANARY)),
@@ -174,6 +174,8 @@ def scripts(argv: Sequence[str]) -> Iterator[str]:
 @pytest.mark.parametrize(("name", "argument"), list(texts()))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=hostile)
+@example(text=f"$(touch {CANARY})")
+@example(text=f"/dev/$(touch {CANARY})")  # what has to be an absolute path comes no further with another text
 def test_a_hostile_text_runs_nothing(name: str, argument: str, text: str) -> None:
     trap, error = calling(name, argument, text)
     for argv in trap.ran:
