@@ -91,6 +91,20 @@ A Leak Of Each Kind Is Told
     END
     Should Contain    ${told}    changed: free in region
 
+What Goes Is Told
+    [Documentation]    A suite that takes away what was there before it fails as well. Each thing is there when the host
+    ...    is looked at, and gone afterwards.
+    [Tags]    ow-01
+    Leave One Of Each Kind
+    Remember Host State
+    End The Run
+    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host Should Be As Remembered
+    FOR    ${kind}    IN    namespace left_behind    domain left-behind    mount of /dev/pmem
+    ...    file /var/lib/libvirt/images/left-behind
+        Should Contain    ${told}    gone: ${kind}
+    END
+    [Teardown]    Remember Host State
+
 
 *** Keywords ***
 Make Foreign Things
@@ -162,8 +176,39 @@ End Runs By
         Sleep    ${moment}    The moment within the step
         Run Keyword    ${end}    @{arguments}    &{named}
         Process.Wait For Process    run    timeout=8 minutes    on_timeout=kill
-        Reclaim What Dead Runs Left
-        Nothing Should Be Left And What Is Foreign Unchanged
+        The Next Run Should Start Clean
+    END
+
+The Next Run Should Start Clean
+    [Documentation]    What is left is taken back, and no byte of it is there for whoever gets the room next.
+    ${places} =    Get Places Of The Run's Pool
+    Reclaim What Dead Runs Left
+    Nothing Should Be Left And What Is Foreign Unchanged
+    Places Should Be Zero    @{places}
+
+Get Places Of The Run's Pool
+    [Documentation]    Where the namespaces lie that it left and may have written to: a region and an extent for each.
+    ${namespaces} =    Get Namespaces
+    VAR    @{left} =    @{{[each for each in $namespaces if each.name in ('danger_1', 'danger_2') and each.device]}}
+    VAR    @{places} =    @{EMPTY}
+    FOR    ${namespace}    IN    @{left}
+        ${extents} =    Get Region Extents    ${namespace.region}
+        VAR    ${extent} =    ${{dict((each.holder, each) for each in $extents)[$namespace.dev]}}
+        Collections.Append To List    ${places}    ${namespace.region}    ${extent}
+    END
+    RETURN    ${places}
+
+Places Should Be Zero
+    [Documentation]    A namespace that is made over each place finds no byte of the run there.
+    [Arguments]    @{places}
+    FOR    ${region}    ${extent}    IN    @{places}
+        ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem
+        ${extents} =    Get Region Extents    ${region}
+        VAR    ${over} =    ${{dict((each.holder, each) for each in $extents)[$namespace.dev]}}
+        # Of each namespace the first 2 MiB are not its device's.
+        Content Should Be Zero    ${namespace}    offset=${{$extent.offset - $over.offset}}
+        ...    length=${{$extent.size - 2 * 1024 * 1024}}
+        Destroy Namespace    ${namespace}
     END
 
 Choose A Point
