@@ -25,6 +25,7 @@ A Managed Save Takes The Device Back To Where It Was
     Save Guest    ${GUEST}
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=before the save    length=${LENGTH}
     Write Pattern    ${NAMESPACE}    seed=meanwhile    length=${LENGTH}
+    Pattern Should Be Intact    ${NAMESPACE}    seed=meanwhile    length=${LENGTH}
     Start Guest    ${GUEST}
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     Guest And Host Should Hold    before the save
