@@ -8,7 +8,7 @@ from dataclasses import replace
 from VpmemLibrary.errors import InvalidValueError, LibvirtError, NotFoundError
 from VpmemLibrary.guest.checks import check_backings, check_devices
 from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, in_slots
-from VpmemLibrary.guest.domains import guest_names, refuse_shared
+from VpmemLibrary.guest.domains import guest_names, made_guests, refuse_shared
 from VpmemLibrary.guest.guest import NO_DOMAIN, Guest, WrapTransport
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.template import add_devices, as_own
@@ -104,10 +104,8 @@ def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTrans
 
 def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[Guest]:
     """Return the guests that a run defined, and no other."""
-    for name in guest_names(link):
-        guest = Guest(host, link, name)
-        if guest.made_by() == run_id:
-            yield guest
+    for name in made_guests(link, run_id):
+        yield Guest(host, link, name)
 
 
 def _define(

@@ -53,9 +53,28 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
             raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
 
 
+def made_guests(link: LibvirtLink, run_id: str) -> list[str]:
+    """Return the names of the guests of a host that a run defined, and of no other."""
+    return [name for name, xml in _described(link, 0) if read_mark(xml) == run_id]
+
+
 def _running(link: LibvirtLink) -> list[tuple[str, str]]:
     """Return the name and the live XML of every guest that runs."""
-    return link.call(
-        "list running guests",
-        lambda connection: [(each.name(), each.XMLDesc(0)) for each in connection.listAllDomains(_ACTIVE)],
-    )
+    return _described(link, _ACTIVE)
+
+
+def _described(link: LibvirtLink, which: int) -> list[tuple[str, str]]:
+    """Return the name and the XML of every domain but those that go while they are listed: others work on the host."""
+    import libvirt  # noqa: PLC0415
+
+    def describe(connection: libvirt.virConnect) -> list[tuple[str, str]]:
+        found = []
+        for domain in connection.listAllDomains(which):
+            try:
+                found.append((domain.name(), domain.XMLDesc(0)))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+        return found
+
+    return link.call("list guests", describe)
