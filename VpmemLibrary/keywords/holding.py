@@ -26,7 +26,7 @@ class HoldingKeywords:
         self._context = context
 
     @keyword(tags=("host",))
-    def hold_host(self, *, timeout: timedelta = timedelta(hours=2)) -> None:
+    def hold_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
         """Have the current host for this worker alone, among those that ask for it so; wait while another one has it.
 
         It is a lease that the host's own kernel keeps, so it holds between controllers on different machines, and goes
@@ -35,6 +35,7 @@ class HoldingKeywords:
         see [Hold Region].
 
         Args:
+            shared: Have it together with others that share it; nobody has it alone then.
             timeout: How long to wait.
 
         Raises:
@@ -50,7 +51,7 @@ class HoldingKeywords:
             Hold Host    timeout=10 minutes
         ```
         """
-        self._context.current.holds.host(timeout.total_seconds())
+        self._context.current.holds.host(timeout.total_seconds(), shared=shared)
 
     @keyword(tags=("host",))
     def open_free_host_from_file(self, hosts: str, name: str = "", *, timeout: timedelta = timedelta(hours=2)) -> str:

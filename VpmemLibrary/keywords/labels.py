@@ -101,13 +101,13 @@ class LabelKeywords:
         """
         opened = self._context.current
         unlabeled = opened.host.regions.unlabeled()
-        if unlabeled and not opened.may_initialize_labels:
+        if not unlabeled:
+            return ()
+        if not opened.may_initialize_labels:
             logger.info(
                 f"Left without labels, as the hosts file does not say host_may_initialize_labels: "
                 f"{', '.join(region.dev for region in unlabeled)}."
             )
-            return ()
-        if not unlabeled:
             return ()
         with opened.turn("initialize-labels"):
             unlabeled = opened.host.regions.unlabeled()  # another worker may just have done it

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lease_kinds import KINDS, leases_of
 
 from VpmemLibrary.errors import BusyError, UnreachableError
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.inventory.holds import Holds, turn
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import HOST_KEY, Holder, Leases, is_standing_key, region_key, turn_key
-from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
+from VpmemLibrary.inventory.leases import HOST_KEY, Leases, is_standing_key, region_key, turn_key
+from VpmemLibrary.inventory.memory_leases import LeaseTable
 from VpmemLibrary.model import Region
 
 LEFT, RIGHT = Region("region0", iset_id=0x52512D7913A64A05), Region("region1", iset_id=0x52512D7913A64A06)
@@ -22,19 +21,14 @@ LEFT, RIGHT = Region("region0", iset_id=0x52512D7913A64A05), Region("region1", i
 Make = Callable[[str], tuple[Holds, Leases]]
 
 
-@pytest.fixture(params=["host", "memory"])
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Make what one more worker of the same host has, with its leases, by its token."""
     made: list[Leases] = []
     table = LeaseTable()
 
     def one(token: str) -> tuple[Holds, Leases]:
-        holder = Holder.here("0123abcd", token)
-        leases: Leases = (
-            HostLeases(LocalTransport(), holder, directory=str(tmp_path / "leases"))
-            if request.param == "host"
-            else MemoryLeases(table, holder)
-        )
+        leases = leases_of(request.param, token, tmp_path, table)
         made.append(leases)
         return Holds(leases, "lab"), leases
 

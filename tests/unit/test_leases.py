@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lease_kinds import KINDS, leases_of
 
 from VpmemLibrary.errors import InvalidValueError, ToolMissingError
 from VpmemLibrary.host.local import LocalStream, LocalTransport
@@ -23,24 +24,19 @@ from VpmemLibrary.inventory.leases import (
     run_key,
     run_of_key,
 )
-from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
+from VpmemLibrary.inventory.memory_leases import LeaseTable
 
 Make = Callable[[str], Leases]
 
 
-@pytest.fixture(params=["host", "memory"])
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Make the leases of one more worker of the same host, by its token."""
     made: list[Leases] = []
     table = LeaseTable()
 
     def one(token: str) -> Leases:
-        holder = Holder.here("0123abcd", token)
-        leases: Leases = (
-            HostLeases(LocalTransport(), holder, directory=str(tmp_path / "leases"))
-            if request.param == "host"
-            else MemoryLeases(table, holder)
-        )
+        leases = leases_of(request.param, token, tmp_path, table)
         made.append(leases)
         return leases
 
