@@ -47,6 +47,8 @@ def build_domain(spec: GuestSpec) -> str:
         E.panic(model="isa"),
         E.rng(E.backend("/dev/urandom", model="random"), model="virtio"),
         E.serial(E.log(file=CONSOLE_LOG.format(name=spec.name), append="off"), type="pty"),
+        # Of QEMU's 31 ports each has two queues to be made, whether it is used or not.
+        E.controller(type="virtio-serial", index="0", ports="4"),
         E.channel(E.target(type="virtio", name=AGENT_CHANNEL), type="unix"),
     )
     if spec.boot.disk:

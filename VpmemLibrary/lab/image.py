@@ -27,7 +27,8 @@ GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
 """The guest's initramfs on every lab host."""
 
 GUEST_COMMAND_LINE = (
-    "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests"
+    "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests "
+    "init_on_alloc=0 swiotlb=noforce"
 )
 """The guest's kernel command line."""
 
