@@ -1,6 +1,7 @@
 # Every target sets up what it needs: Debian packages (through sudo where needed), a virtual environment, the lab.
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
+#   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
@@ -10,6 +11,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 HOSTS ?=
+CONFINED ?=
 PROCESSES ?=
 SUITES ?= suites
 ROBOT_OPTIONS ?=
@@ -18,7 +20,7 @@ KILLS ?= 200
 POINTS ?= 20
 SEED ?= 2
 
-export HOSTS PROCESSES SUITES ROBOT_OPTIONS
+export HOSTS CONFINED PROCESSES SUITES ROBOT_OPTIONS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup acceptance test lint unit integration bench soak shards crash kill-test scenarios docs clean

@@ -30,6 +30,17 @@ The Profile Of A Guest Names Its Device And No Other
     Should Contain    ${rules.text}    "${NAMESPACE.device}" rw
     Should Not Contain    ${rules.text}    "${NEIGHBOUR.device}"
 
+A Guest That Is Not To Be Confined Has No Profile
+    [Documentation]    Its QEMU's user, mount namespace and control group keep it from other devices all the same.
+    [Tags]    sc-01
+    ${unconfined} =    Start New Guest    vpmem=${NEIGHBOUR}    confined=False
+    ${confinement} =    Get Guest Confinement    ${unconfined}
+    Should Be Empty    ${confinement.profile}
+    Should Not Be Equal As Integers    ${confinement.user}    0
+    Guest Should Reach Only Its Own Devices    ${unconfined}
+    Destroy Guest    ${unconfined}
+    Undefine Guest    ${unconfined}
+
 A Device Of A Running Guest Is Refused To Another
     [Documentation]    Neither by its path nor by a link to it; no guest comes of it.
     [Tags]    sc-02
@@ -62,5 +73,5 @@ Two Guests Share A Device When It Is Asked For In Words
 
 *** Keywords ***
 Boot A Guest Beside Another Namespace
-    [Documentation]    A guest on one namespace; the namespace beside it is nobody's.
-    Boot A Guest On One Namespace    64MiB
+    [Documentation]    A confined guest on one namespace; the namespace beside it is nobody's.
+    Boot A Guest On One Namespace    64MiB    confined=True

@@ -56,5 +56,5 @@ Boot A Guest With Three Devices
     ${middle} =    Create Devdax Namespace    128MiB    middle
     ${large} =    Create Devdax Namespace    256MiB    large
     VAR    @{NAMESPACES} =    ${large}    ${small}    ${middle}    scope=SUITE
-    ${guest} =    Start New Guest    vpmem=${NAMESPACES}
+    ${guest} =    Start New Guest    vpmem=${NAMESPACES}    confined=True
     VAR    ${GUEST} =    ${guest}    scope=SUITE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,12 @@ printf '%s\n' "$(cat attr/current)" "$(awk '$1 == "Uid:" || $1 == "Gid:" { print
 cat cgroup
 """
 
+# A context is user:role:type:range (selinux(8), "SECURITY CONTEXT").
+_SELINUX = re.compile(r"[^:]+:[^:]+:[^:]+:s\d.*")
+
 # Each path is opened, and nothing is read, by a process of QEMU's mount namespace (libvirt gives it a /dev of its own),
-# control group, user, groups and AppArmor profile. libvirt's profiles allow dd: QEMU saves through it
-# (apparmor.d/abstractions/libvirt-qemu).
+# control group, user, groups and, where it has one, AppArmor profile. libvirt's profiles allow dd: QEMU saves through
+# it (apparmor.d/abstractions/libvirt-qemu).
 _PROBE = r"""
 process=$1 profile=$2 uid=$3 gid=$4
 shift 4
@@ -26,7 +30,7 @@ if [ -w "/sys/fs/cgroup$group/cgroup.procs" ]; then echo $$ >"/sys/fs/cgroup$gro
 groups=${groups:+--groups=$groups}
 for path; do
     said=$(nsenter -t "$process" -m setpriv --reuid "$uid" --regid "$gid" "${groups:---clear-groups}" \
-        aa-exec -p "$profile" -- dd if="$path" of=/dev/null count=0 2>&1)
+        ${profile:+aa-exec -p "$profile" --} dd if="$path" of=/dev/null count=0 2>&1)
     printf '%s %s\n' "$?" "$(printf '%s' "$said" | head -n 1)"
 done
 """
@@ -85,12 +89,12 @@ def refusals(host: Transport, confinement: Confinement, paths: Sequence[str]) ->
         paths: Absolute paths on the host.
 
     Raises:
-        UnsupportedError: It is not confined by AppArmor.
+        UnsupportedError: It is confined by SELinux.
     """
-    if not confinement.profile:
+    if _SELINUX.fullmatch(confinement.profile):
         raise UnsupportedError(
-            f"Process {confinement.process} on {host.name} has no AppArmor profile, which this can only look at: turn "
-            "AppArmor on (security_driver in /etc/libvirt/qemu.conf); SELinux is not known here."
+            f"Process {confinement.process} on {host.name} is confined by SELinux ({confinement.profile}), as which "
+            "nothing can be tried here: have it confined by AppArmor, or not at all (confined=False)."
         )
     who = (str(confinement.process), confinement.profile, str(confinement.user), str(confinement.group))
     result = host.run(["sh", "-c", _PROBE, "sh", *who, *paths]).check()

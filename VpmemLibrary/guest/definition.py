@@ -41,7 +41,9 @@ def define_guest(
         LibvirtError: libvirt refused.
     """
     check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
-    xml = build_domain(spec if spec.hypervisor != AUTO else replace(spec, hypervisor=best_hypervisor(link)))
+    if spec.hypervisor == AUTO:
+        spec = replace(spec, hypervisor=best_hypervisor(link))
+    xml = build_domain(spec, security_driver="" if spec.confined else read_security_driver(link))
     return _define(host, link, spec.name, xml=xml, devices=spec.devices, share_backing=share_backing, wrap=wrap)
 
 
@@ -82,8 +84,22 @@ def define_guest_from(
 
 def best_hypervisor(link: LibvirtLink) -> str:
     """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
-    offered = link.call("read the capabilities", lambda connection: connection.getCapabilities())
-    return "kvm" if "<domain type='kvm'" in offered else "qemu"
+    return "kvm" if "<domain type='kvm'" in _capabilities(link) else "qemu"
+
+
+def read_security_driver(link: LibvirtLink) -> str:
+    """Return what confines guests on the host: ``apparmor``, ``selinux``, or nothing.
+
+    libvirt lists its own setting of owners, ``dac``, among the drivers (formatcaps document, *secmodel*).
+    """
+    from lxml import etree  # noqa: PLC0415
+
+    models = etree.fromstring(_capabilities(link)).findall("./host/secmodel/model")
+    return next((str(model.text) for model in models if model.text != "dac"), "")
+
+
+def _capabilities(link: LibvirtLink) -> str:
+    return str(link.call("read the capabilities", lambda connection: connection.getCapabilities()))
 
 
 def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTransport | None = None) -> Guest:

@@ -138,6 +138,8 @@ class GuestSpec:
         spare_memory: For how large devices there is room, to be attached while it runs.
         numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
         bridge: The bridge of the host that its interface is on; empty for no interface.
+        confined: Whether the host's security driver (AppArmor, SELinux) confines its QEMU. QEMU's user and its control
+            group keep it from other devices either way.
 
     Raises:
         InvalidValueError: A value that no guest can have.
@@ -155,6 +157,7 @@ class GuestSpec:
     spare_memory: Size = Size(4 * GiB)
     numa_cells: int = 1
     bridge: str = ""
+    confined: bool = True
 
     def __post_init__(self) -> None:
         checked_name("guest name", self.name)

@@ -28,11 +28,15 @@ for _power, _letter in enumerate("kmgtpe", start=1):
     _UNITS |= {_letter: KiB**_power, f"{_letter}ib": KiB**_power, f"{_letter}b": 1000**_power}
 
 
-def build_domain(spec: GuestSpec) -> str:
+def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
     """Return the XML of a whole domain.
 
     The domain has no more than a guest needs to boot fast and to be looked into: no display, no USB, and a network only
     where it is asked for.
+
+    Args:
+        spec: What it should be.
+        security_driver: What confines guests on the host; empty where nothing does.
     """
     from lxml import etree  # noqa: PLC0415
     from lxml.builder import E  # noqa: PLC0415
@@ -73,6 +77,8 @@ def build_domain(spec: GuestSpec) -> str:
         devices,
         type=spec.hypervisor,
     )
+    if security_driver and not spec.confined:
+        domain.append(E.seclabel(type="none", model=security_driver))
     return etree.tostring(domain, pretty_print=True, encoding="unicode")
 
 

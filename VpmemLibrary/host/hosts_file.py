@@ -61,6 +61,7 @@ _FIELDS = {
     "guest_password_env",
     "guest_sudo",
     "guest_bridge",
+    "guest_confined",
 }
 
 _CHANNELS = ("agent", "ssh", "serial")
@@ -96,6 +97,7 @@ class HostEntry:
         guest_password_env: The environment variable that holds the password.
         guest_sudo: Whether commands in guests are run through sudo.
         guest_bridge: A bridge of the host that guests with a network are put on.
+        guest_confined: Whether the host's security driver (AppArmor, SELinux) confines guests that are defined here.
     """
 
     name: str
@@ -123,6 +125,7 @@ class HostEntry:
     guest_password_env: str = ""
     guest_sudo: bool = False
     guest_bridge: str = ""
+    guest_confined: bool = True
 
     def guest_password(self) -> str | None:
         """Return the password of who logs in to guests; None when there is none.
@@ -253,6 +256,7 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         guest_password_env=fields.get("guest_password_env", ""),
         guest_sudo=_boolean(where, "guest_sudo", fields),
         guest_bridge=fields.get("guest_bridge", ""),
+        guest_confined=_boolean(where, "guest_confined", fields, default="yes"),
     )
 
 
@@ -291,8 +295,8 @@ def _power(where: str, fields: dict[str, str]) -> PowerControl | None:
     return PowerControl(off, on) if off else None
 
 
-def _boolean(where: str, field: str, fields: dict[str, str]) -> bool:
-    value = fields.get(field, "no")
+def _boolean(where: str, field: str, fields: dict[str, str], *, default: str = "no") -> bool:
+    value = fields.get(field, default)
     states = configparser.ConfigParser.BOOLEAN_STATES
     if value.lower() not in states:
         raise InvalidValueError(f"{field} of {where}", value, "yes or no")

@@ -47,7 +47,7 @@ class AccessKeywords:
         """Fail unless a running guest's QEMU may open its own backings and no other namespace of its host.
 
         Every namespace's device node is opened, and nothing is read, by a process in QEMU's own mount namespace and
-        control group, with its user, groups and AppArmor profile. The log has a table.
+        control group, with its user, groups and, where it has one, AppArmor profile. The log has a table.
 
         Args:
             guest: The guest or its name.
@@ -55,7 +55,7 @@ class AccessKeywords:
         Raises:
             AssertionError: It may open what is not its own, or may not open what is.
             GuestError: It is not running.
-            UnsupportedError: It is not confined by AppArmor.
+            UnsupportedError: It is confined by SELinux.
 
         Example:
 

@@ -55,6 +55,7 @@ class OpenHost:
         self.access = GuestAccess()
         self.channel = GuestChannel.agent
         self.bridge = ""
+        self.confined = True
         self.may_initialize_labels = False
         self.may_reboot = False
         self.migration_address = ""
@@ -161,6 +162,7 @@ class OpenHost:
         spare_slots: int = 2,
         spare_memory: Size = Size(4 * GiB),
         network: bool = False,
+        confined: bool | None = None,
     ) -> GuestSpec:
         """Return what a guest of this run would be; one that is looked into over SSH always has a network.
 
@@ -193,6 +195,7 @@ class OpenHost:
             spare_slots=spare_slots,
             spare_memory=spare_memory,
             bridge=self.bridge if network else "",
+            confined=self.confined if confined is None else confined,
         )
 
     def define_guest(self, spec: GuestSpec, *, share_backing: bool = False, unshared: bool = False) -> Guest:

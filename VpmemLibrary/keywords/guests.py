@@ -64,6 +64,7 @@ class GuestKeywords:
         share_backing: bool = False,
         shared_only: bool = True,
         network: bool = False,
+        confined: bool | None = None,
     ) -> Guest:
         """Define a guest on the current host; it is not started.
 
@@ -82,6 +83,8 @@ class GuestKeywords:
             share_backing: Another running guest may have a backing of its devices, which both then write to.
             shared_only: Refuse devices that do not persist, as their access is not shared.
             network: Give it an interface on the host's bridge for guests (`guest_bridge` of the hosts file).
+            confined: Whether the host's security driver (AppArmor, SELinux) confines its QEMU; as `guest_confined` of
+                the hosts file says by default, which is yes when it says nothing.
 
         Returns:
             The guest.
@@ -110,6 +113,7 @@ class GuestKeywords:
             spare_slots=spare_slots,
             spare_memory=spare_memory,
             network=network,
+            confined=confined,
         )
         guest = opened.define_guest(spec, share_backing=share_backing, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
@@ -184,6 +188,7 @@ class GuestKeywords:
         share_backing: bool = False,
         shared_only: bool = True,
         network: bool = False,
+        confined: bool | None = None,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
         """Define a guest, start it and wait until it answers: [Define Guest] and [Start Guest] in one.
@@ -199,6 +204,7 @@ class GuestKeywords:
             share_backing: Another running guest may have a backing of its devices, which both then write to.
             shared_only: Refuse devices that do not persist, as their access is not shared.
             network: Give it an interface on the host's bridge for guests.
+            confined: Whether AppArmor or SELinux confines its QEMU; as the hosts file says by default.
             timeout: How long it may take to be ready.
 
         Returns:
@@ -227,6 +233,7 @@ class GuestKeywords:
             spare_slots=spare_slots,
             spare_memory=spare_memory,
             network=network,
+            confined=confined,
             share_backing=share_backing,
             shared_only=shared_only,
         )

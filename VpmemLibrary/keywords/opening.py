@@ -44,6 +44,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
     opened.access = _guest_access(entry)
     opened.channel = GuestChannel(entry.guest_channel)
     opened.bridge = entry.guest_bridge
+    opened.confined = entry.guest_confined
     opened.power = entry.power
     if entry.guest_kernel or entry.guest_disk:
         opened.boot = BootSource(

@@ -122,13 +122,14 @@ def power_on(host: str) -> None:
 
 @lab.command("hosts-file")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-def write_hosts_file(path: Path) -> None:
-    """Write the running lab hosts to a hosts file, which pabot reads as its --resourcefile."""
+@click.option("--confined", is_flag=True, help="Have AppArmor confine every guest, which doubles its start here.")
+def write_hosts_file(path: Path, confined: bool) -> None:
+    """Write the running lab hosts to a hosts file, which suites are run on."""
     hosts = [host for host in Lab().hosts() if host.alive]
     if not hosts:
         raise LabError("No lab host runs: vpmem lab up")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(hosts_file(hosts))
+    path.write_text(hosts_file(hosts, confined=confined))
 
 
 def _ssh_command(host: LabHost) -> list[str]:

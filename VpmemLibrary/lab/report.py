@@ -19,8 +19,14 @@ from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.sizes import MiB
 
 
-def host_fields(host: LabHost) -> dict[str, str]:
-    """Return a lab host's section of a hosts file."""
+def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
+    """Return a lab host's section of a hosts file.
+
+    Args:
+        host: The lab host.
+        confined: Have AppArmor confine all guests. Where the lab host is emulated, it else confines only those that a
+            test asks for: compiling a guest's profile takes as long as the rest of its start.
+    """
     return {
         "tags": "vpmem",
         "host_name": host.name,
@@ -41,18 +47,23 @@ def host_fields(host: LabHost) -> dict[str, str]:
         "guest_known_hosts": str(host.known_hosts),
         "guest_host_key_name": GUEST_KEY_NAME,
         "guest_bridge": GUEST_BRIDGE,
+        "guest_confined": "yes" if confined or host.machine.accelerator.name == "kvm" else "no",
     }
 
 
-def hosts_file(hosts: Sequence[LabHost]) -> str:
+def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False) -> str:
     """Return a hosts file with one section for each lab host.
+
+    Args:
+        hosts: The lab hosts.
+        confined: Have AppArmor confine all guests, those on emulated lab hosts as well.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
     """
     parser = configparser.ConfigParser(interpolation=None)
     for host in hosts:
-        fields = host_fields(host)
+        fields = host_fields(host, confined=confined)
         for field, value in fields.items():
             if "%" in value:
                 raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")

@@ -16,6 +16,7 @@ from VpmemLibrary.sizes import Size
 DATA = Path(__file__).parent.parent / "data" / "guest"
 TOOLS = "libvirt-11.3.0_qemu-10.0.13"
 
+CAPABILITIES_XML = (DATA / "libvirt-11.3.0_capabilities.xml").read_text()
 INACTIVE_XML = (DATA / f"{TOOLS}_inactive.xml").read_text()
 LIVE_XML = (DATA / f"{TOOLS}_live.xml").read_text()
 COMMAND_LINE: tuple[str, ...] = tuple(json.loads((DATA / f"{TOOLS}_cmdline.json").read_text()))

@@ -55,6 +55,16 @@ def test_memory_is_ram_and_devices_and_there_are_slots_for_more() -> None:
     assert int(element.get("slots", "")) > 2
 
 
+def test_a_security_driver_is_told_to_leave_a_guest_alone_only_where_there_is_one() -> None:
+    def told(*, confined: bool, driver: str) -> list[tuple[str | None, str | None]]:
+        domain = etree.fromstring(build_domain(spec(confined=confined), security_driver=driver))
+        return [(element.get("type"), element.get("model")) for element in domain.findall("seclabel")]
+
+    assert told(confined=False, driver="apparmor") == [("none", "apparmor")]
+    assert told(confined=False, driver="") == []
+    assert told(confined=True, driver="apparmor") == []
+
+
 def test_the_mark_tells_the_run() -> None:
     assert read_mark(build_domain(spec())) == "0123abcd"
     assert read_mark("<domain><name>x</name></domain>") == ""

@@ -74,6 +74,7 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nguest_channel = telnet", "guest_channel of .*one of agent, ssh, serial"),
         ("[a]\nhost_address = x\nguest_sudo = perhaps", "guest_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
+        ("[a]\nhost_address = x\nguest_confined = selinux", "guest_confined of .*yes or no"),
         ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
         ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
         ("[a]\nhost_address = x\nhost_power_off = 'a", "host_power_off of .*quoted as in a shell"),
@@ -104,6 +105,7 @@ guest_host_key_name = guest
 guest_password_env = GUEST_PASSWORD
 guest_sudo = yes
 guest_bridge = br0
+guest_confined = no
 
 [b]
 host_address = y
@@ -117,3 +119,4 @@ host_address = y
     monkeypatch.setenv("GUEST_PASSWORD", "secret")
     assert a.guest_password() == "secret"
     assert (b.guest_channel, b.guest_user, b.guest_password(), b.guest_bridge) == ("agent", "root", None, "")
+    assert (a.guest_confined, b.guest_confined) == (False, True)

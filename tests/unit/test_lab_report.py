@@ -23,10 +23,10 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VPMEM_CACHE", str(tmp_path / "cache"))
 
 
-def put_host(name: str, port: int, image: str = "/cache/image-1") -> LabHost:
+def put_host(name: str, port: int, image: str = "/cache/image-1", accelerator: str = "tcg") -> LabHost:
     directory = Lab().directory / name
     directory.mkdir(parents=True)
-    record = {"port": port, "uuid": "u", "image": image, "accelerator": "tcg", "accelerator_reason": "no /dev/kvm"}
+    record = {"port": port, "uuid": "u", "image": image, "accelerator": accelerator, "accelerator_reason": "probed"}
     (directory / "host.json").write_text(json.dumps(record))
     return LabHost(directory)
 
@@ -45,6 +45,17 @@ def test_the_hosts_file_is_read_by_the_library_and_by_pabot(tmp_path: Path) -> N
     values = PabotLib()._parse_values(str(path))
     assert values["lab-2"]["host_port"] == "40002"
     assert values["lab-2"]["tags"] == ["vpmem"]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "asked", "confined"), [("tcg", False, False), ("tcg", True, True), ("kvm", False, True)]
+)
+def test_guests_on_an_emulated_host_are_confined_where_it_is_asked_for(
+    tmp_path: Path, accelerator: str, asked: bool, confined: bool
+) -> None:
+    path = tmp_path / "hosts.dat"
+    path.write_text(hosts_file([put_host("lab-1", 40001, accelerator=accelerator)], confined=asked))
+    assert read_hosts(path)[0].guest_confined is confined
 
 
 def test_a_path_that_pabot_cannot_read_is_refused() -> None:

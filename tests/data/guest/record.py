@@ -67,6 +67,8 @@ def main(hosts: str) -> None:
         guest = define_guest(host.transport, link, spec)
         facts = host.facts()
         tools = f"libvirt-{facts.libvirt}_qemu-{facts.qemu}"
+        capabilities = link.call("read the capabilities", lambda connection: connection.getCapabilities())
+        write(f"libvirt-{facts.libvirt}_capabilities.xml", str(capabilities))
         write(f"{tools}_inactive.xml", guest.xml())
         guest.start()
         guest.wait_until_ready(300)
