@@ -15,7 +15,8 @@ Test Tags         gb-06
 
 *** Variables ***
 ${LONG}         10 minutes
-${SHORT}        45 seconds
+${SHORT}        30 seconds
+${SHORTEST}     10 seconds
 ${STARTING}     120
 ${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
 
@@ -38,27 +39,28 @@ A Guest That Panics And Reboots Again And Again Fails With The Panic
 A Guest Whose Init Process Hangs Fails When Its Time Is Over
     [Documentation]    It might get ready at any time, so it is waited for; its last line says what it does.
     ${message}    ${seconds} =    Start Should Fail    rdinit=/bin/cat    ${SHORT}
-    Should Contain    ${message}    was not ready within 45 s: it is running
+    Should Contain    ${message}    was not ready within 30 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/cat as init process
-    Should Be True    45 <= ${seconds} < 45 + ${STARTING}
+    Should Be True    30 <= ${seconds} < 30 + ${STARTING}
 
 A Guest That Waits For Its Console Fails With It As Well
     [Documentation]    No shell answers on the serial console of a guest that hangs.
     Set Guest Access    serial
     ${message}    ${seconds} =    Start Should Fail    rdinit=/bin/sleep -- 1000000    ${SHORT}
-    Should Contain    ${message}    was not ready within 45 s: it is running
+    Should Contain    ${message}    was not ready within 30 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/sleep as init process
-    Should Be True    45 <= ${seconds} < 45 + ${STARTING}
+    Should Be True    30 <= ${seconds} < 30 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Set Guest Access    agent
 
 A Guest Whose Boot Source Is No Kernel Fails With What There Is
     [Documentation]    Nothing comes to its console; the message says so, and has the end of QEMU's log.
     Make A File That Is No Kernel
-    ${message}    ${seconds} =    Start Should Fail    ${EMPTY}    ${SHORT}    kernel=${NO_KERNEL}    initrd=${EMPTY}
-    Should Contain    ${message}    was not ready within 45 s: it is running
+    ${message}    ${seconds} =    Start Should Fail
+    ...    ${EMPTY}    ${SHORTEST}    kernel=${NO_KERNEL}    initrd=${EMPTY}
+    Should Contain    ${message}    was not ready within 10 s: it is running
     Should Match Regexp    ${message}    console ends with:\\n\\(it wrote nothing
     Should Match Regexp    ${message}    (?s)QEMU's log ends with:.*charserial0
-    Should Be True    45 <= ${seconds} < 45 + ${STARTING}
+    Should Be True    10 <= ${seconds} < 10 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Run On Host    rm    -f    ${NO_KERNEL}
 
 A Guest That Qemu Refuses Fails At Once With Qemu's Words

@@ -54,16 +54,21 @@ class HoldingKeywords:
         self._context.current.holds.host(timeout.total_seconds(), shared=shared)
 
     @keyword(tags=("host",))
-    def open_free_host_from_file(self, hosts: str, name: str = "", *, timeout: timedelta = timedelta(hours=2)) -> str:
+    def open_free_host_from_file(
+        self, hosts: str, *names: str, shared: bool = False, timeout: timedelta = timedelta(hours=2)
+    ) -> str:
         """Open a host of a hosts file that nobody has, and have it for this worker alone as [Hold Host] does.
 
-        Of the hosts in the order of the file it is the first that nobody has; while others have all of them, the first
-        that is given back. So any number of workers, of one controller or of several, share out the hosts of a file
-        among them. A host that cannot be reached is passed over: whoever has it may be rebooting it.
+        It is the first one that nobody has; while others have all of them, the first that is given back. So any number
+        of workers, of one controller or of several, share out the hosts of a file among them. A host that cannot be
+        reached is passed over: whoever has it may be rebooting it. Whoever needs several hosts takes each next one
+        among those whose names come after its own, so that no two wait for each other.
 
         Args:
             hosts: The file's path, or `lab` for the lab that is running on this machine.
-            name: The one section that will do; any by default.
+            names: The sections that will do, in the order in which they are tried; empty ones are passed over. All of
+                the file, in its order, by default.
+            shared: Have it together with others that share it; nobody has it alone then.
             timeout: How long to wait.
 
         Returns:
@@ -71,7 +76,7 @@ class HoldingKeywords:
 
         Raises:
             InvalidValueError: The file is absent or is not of the form.
-            NotFoundError: No section has that name.
+            NotFoundError: A name is no section's.
             BusyError: Others still have all of them; the message says who has which since when.
             UnreachableError: None can be reached.
 
@@ -83,7 +88,7 @@ class HoldingKeywords:
         ```
         """
         entries = entries_of(hosts)
-        wanted = [find_host(entries, name)] if name else list(entries)
+        wanted = [find_host(entries, name) for name in names if name] or list(entries)
         deadline = time.monotonic() + timeout.total_seconds()
         away = Away()
         opened: list[str] = []
@@ -92,7 +97,7 @@ class HoldingKeywords:
             while True:
                 refusals: list[VpmemError] = []
                 for entry in wanted:
-                    if self._held(entry, opened, away, refusals):
+                    if self._held(entry, opened, away, refusals, shared=shared):
                         opened.remove(entry.name)
                         return self._current(entry.name)
                 waited = waited or any(isinstance(refusal, BusyError) for refusal in refusals)
@@ -103,7 +108,9 @@ class HoldingKeywords:
             for alias in opened:
                 self._context.close(alias)
 
-    def _held(self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError]) -> bool:
+    def _held(
+        self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError], *, shared: bool
+    ) -> bool:
         """Open a host unless it is open, and have it if nobody has it; else say why not."""
         try:
             if entry.name not in opened:
@@ -112,7 +119,7 @@ class HoldingKeywords:
             host = self._context.find(entry.name)
             host.leases.entries()
             if away.is_back(entry.name):
-                host.holds.host(0)
+                host.holds.host(0, shared=shared)
                 return True
             refusals.append(BusyError(f"Host {entry.name} did not answer until now: who had it has the first word."))
         except BusyError as refusal:

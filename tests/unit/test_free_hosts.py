@@ -60,8 +60,8 @@ def workers() -> Iterator[list[Context]]:
         context._open.clear()
 
 
-def take(worker: Context, hosts: str, name: str = "", timeout: timedelta = AT_ONCE) -> str:
-    return str(HoldingKeywords(worker).open_free_host_from_file(hosts, name, timeout=timeout))
+def take(worker: Context, hosts: str, *names: str, shared: bool = False, timeout: timedelta = AT_ONCE) -> str:
+    return str(HoldingKeywords(worker).open_free_host_from_file(hosts, *names, shared=shared, timeout=timeout))
 
 
 def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, workers: list[Context]) -> None:
@@ -103,6 +103,24 @@ def test_only_the_named_host_will_do(rack: Rack, hosts: str, workers: list[Conte
         take(workers[1], hosts, "second")
     with pytest.raises(NotFoundError, match="third"):
         take(workers[1], hosts, "third")
+
+
+def test_named_hosts_are_tried_in_the_order_of_their_naming(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    assert take(workers[0], hosts, "second", "first") == "second"
+    assert take(workers[1], hosts, "second", "first") == "first"
+
+
+def test_an_empty_name_names_none(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    assert take(workers[0], hosts, "") == "first"
+
+
+def test_a_host_is_shared_with_those_that_share_it_and_with_nobody_else(
+    rack: Rack, hosts: str, workers: list[Context]
+) -> None:
+    assert [take(worker, hosts, shared=True) for worker in workers[:2]] == ["first", "first"]
+    assert take(workers[2], hosts) == "second"
+    with pytest.raises(BusyError, match="Host second is held"):
+        take(Context(RunMark("0123abcd"), 60), hosts, "second", shared=True)
 
 
 def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
