@@ -71,6 +71,8 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         os_element,
         E.features(E.acpi(), E.apic()),
         _cpu(spec),
+        # Linux leaves the HPET that it booted with counting, and QEMU wakes for each of its ticks.
+        E.clock(E.timer(name="hpet", present="no"), offset="utc"),
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
         E.on_crash("destroy"),

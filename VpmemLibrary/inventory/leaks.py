@@ -15,10 +15,12 @@ from VpmemLibrary.sizes import Size
 FILES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu", "/var/lib/vpmem", "/dev/shm")  # noqa: S108
 """Where files of guests and suites lie that could be forgotten; in ``/tmp`` it is those that mktemp named."""
 
-# The records of leases are told by what they say.
+# The records of leases are told by what they say. libvirt has a directory qmp-XXXXXX while it asks a QEMU what it can
+# do, whenever it sees fit (qemu_process.c, qemuProcessQMPInit).
 _SCRIPT = r"""
 for place; do
-    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 -not -path '/var/lib/vpmem/leases*'
+    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 -not -path '/var/lib/vpmem/leases*' \
+        -not -path '/var/lib/libvirt/qemu/qmp-??????' -not -path '/var/lib/libvirt/qemu/qmp-??????/*'
 done
 find /tmp -xdev -mindepth 1 -maxdepth 1 -name 'tmp.*'
 """

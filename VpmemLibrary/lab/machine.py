@@ -268,7 +268,7 @@ class Machine:
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
             *("-name", f"vpmem-{self.directory.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
-            *("-machine", "q35,nvdimm=on,usb=off,vmport=off,sata=off", *self.accelerator.arguments),
+            *("-machine", "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off", *self.accelerator.arguments),
             *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
             *(part for node in range(len(_NODES)) for part in _node(node, memory, self.accelerator.cpus)),
             *("-rtc", "base=utc,clock=host"),
