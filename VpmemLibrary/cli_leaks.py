@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -23,7 +25,7 @@ def leaks() -> None:
 @click.argument("states", type=click.Path(dir_okay=False, path_type=Path))
 def remember(hosts_file: Path, states: Path) -> None:
     """Write how every host of HOSTS_FILE is now to the file STATES."""
-    write_states(states, {entry.name: _state(entry) for entry in read_hosts(hosts_file)})
+    write_states(states, _states(read_hosts(hosts_file)))
 
 
 @leaks.command()
@@ -35,13 +37,18 @@ def compare(hosts_file: Path, states: Path) -> None:
     Exits 1 if anything is more, less or other. Labels that a region got since are told and are no leak: where the
     hosts file says host_may_initialize_labels, suites need them.
     """
-    before = read_states(states)
-    clean = True
-    for entry in read_hosts(hosts_file):
+    before, entries = read_states(states), read_hosts(hosts_file)
+    for entry in entries:
         if entry.name not in before:
             raise click.ClickException(f"{states} does not have host {entry.name}, but {', '.join(before)}.")
-        clean = _report(entry.name, before[entry.name], _state(entry)) and clean
-    raise SystemExit(0 if clean else 1)
+    clean = [_report(name, before[name], after) for name, after in _states(entries).items()]
+    raise SystemExit(0 if all(clean) else 1)
+
+
+def _states(entries: Sequence[HostEntry]) -> dict[str, HostState]:
+    """Look at all hosts at once; each has a connection of its own."""
+    with ThreadPoolExecutor(len(entries)) as pool:
+        return dict(zip((entry.name for entry in entries), pool.map(_state, entries), strict=True))
 
 
 def _state(entry: HostEntry) -> HostState:

@@ -36,7 +36,10 @@ PACKAGES = (
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
 )
 
-_LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
+_LEFT_OUT = (
+    *("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"),
+    "/usr/bin/qemu-system-i386",  # libvirt asks it what it can do whenever it starts
+)
 
 
 def recipe_key() -> str:
