@@ -227,7 +227,29 @@ class Namespaces:
             BusyError: It is in use.
             CommandError: It could not be destroyed.
         """
-        self._destroy(self._ndctl.namespace(namespace))
+        self.destroy_listed(self._ndctl.namespace(namespace))
+
+    def destroy_listed(self, namespace: Namespace) -> None:
+        """Destroy a namespace as `destroy` does, by a record that was listed just now.
+
+        Args:
+            namespace: Its record.
+
+        Raises:
+            BusyError: It is in use.
+            CommandError: It could not be destroyed.
+        """
+        if namespace.active:
+            self._disable(namespace)  # without --force, ndctl refuses one that is active all the same
+        result = checked(
+            self._ndctl.change(namespace.region, "destroy-namespace", namespace.dev), f"destroy {namespace.called}"
+        )
+        try:
+            left = self._ndctl.namespace(namespace)
+        except NotFoundError:
+            return
+        if left.label_uuid or left.active:
+            raise CommandError(result, f"{namespace.called} is still there though ndctl reports success")
 
     def _checked_create(self, plan: Plan, identity: str) -> None:
         where = ["--region", plan.region.dev, "--uuid", identity]
@@ -242,7 +264,7 @@ class Namespaces:
     def _reclaim(self, identity: str, error: BaseException) -> None:
         """Remove what a failed create left, only what carries the UUID that was made for it, and tell what it was."""
         try:
-            self._destroy(self._ndctl.namespace(identity))
+            self.destroy(identity)
         except NotFoundError:
             found = f"Nothing is left of it: a fresh listing has no namespace {identity}."
         except VpmemError as leak:
@@ -301,19 +323,6 @@ class Namespaces:
         return checked(
             self._ndctl.change(namespace.region, "disable-namespace", namespace.dev), f"disable {namespace.called}"
         )
-
-    def _destroy(self, namespace: Namespace) -> None:
-        if namespace.active:
-            self._disable(namespace)  # without --force, ndctl refuses one that is active all the same
-        result = checked(
-            self._ndctl.change(namespace.region, "destroy-namespace", namespace.dev), f"destroy {namespace.called}"
-        )
-        try:
-            left = self._ndctl.namespace(namespace)
-        except NotFoundError:
-            return
-        if left.label_uuid or left.active:
-            raise CommandError(result, f"{namespace.called} is still there though ndctl reports success")
 
 
 def _checked_uuid(text: str | None) -> str:

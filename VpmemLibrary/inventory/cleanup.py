@@ -13,27 +13,6 @@ from VpmemLibrary.inventory.ownership import RunMark, is_marked, run_of
 from VpmemLibrary.model import Namespace
 
 
-def destroy_owned(host: Host, run: RunMark, namespace: Namespace | str, *, foreign: bool = False) -> Namespace:
-    """Destroy one namespace if this run made it, and return what it was.
-
-    Args:
-        host: The host that has it.
-        run: This run.
-        namespace: Its record, UUID, name or device name.
-        foreign: Destroy it even if this run did not make it.
-
-    Raises:
-        ForeignError: This run did not make it, and `foreign` is not set.
-        NotFoundError: There is no such namespace.
-        BusyError: It is in use.
-    """
-    found = host.ndctl.namespace(namespace)
-    if not foreign:
-        run.require_own(found)
-    host.namespaces.destroy(found)
-    return found
-
-
 def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
     """Destroy every namespace that this run made on a host, and return what they were; see also `unmount_owned`.
 

@@ -263,7 +263,7 @@ class NamespaceKeywords:
         ```
         """
         before = self._context.own_namespace(namespace, foreign=foreign)
-        self._namespaces.destroy(before)
+        self._namespaces.destroy_listed(before)
         log_namespaces("Destroyed", (before,))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.inventory.cleanup import clean_up, clean_up_leftovers, destroy_owned
+from VpmemLibrary.inventory.cleanup import clean_up, clean_up_leftovers
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
 from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
@@ -127,15 +127,6 @@ def test_one_in_use_does_not_keep_the_others() -> None:
     with pytest.raises(BusyError, match="held"):
         clean_up(host, MINE)
     assert names(host) == ["held"]
-
-
-def test_destroying_what_is_foreign_takes_saying_so() -> None:
-    host = host_with(active(OTHER.new_uuid(), name="other"))
-    with pytest.raises(ForeignError):
-        destroy_owned(host, MINE, "other")
-    assert names(host) == ["other"]
-    assert destroy_owned(host, MINE, "other", foreign=True).name == "other"
-    assert names(host) == []
 
 
 def state(*namespaces: Namespace, free: int = 1 << 30, domains: tuple[str, ...] = ()) -> HostState:
