@@ -26,7 +26,9 @@ _DEVICE = re.compile(r"namespace[0-9]+\.[0-9]+", re.ASCII)
 _LABELED = "5"  # ND_DEVICE_NAMESPACE_PMEM, linux/ndctl.h: the region's namespaces come from labels
 _NSTYPES = r"""
 for region in "$@"; do
-    printf '%s %s\n' "$region" "$(cat "/sys/bus/nd/devices/$region/nstype")"
+    type=
+    read -r type <"/sys/bus/nd/devices/$region/nstype"
+    printf '%s %s\n' "$region" "$type"
 done
 """
 

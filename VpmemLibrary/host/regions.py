@@ -16,7 +16,7 @@ from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import checked_label_version
-from VpmemLibrary.model import Dimm, NamespaceMode, Region
+from VpmemLibrary.model import Dimm, Inventory, NamespaceMode, Region
 
 _DISABLED = "disabled"
 
@@ -55,9 +55,14 @@ class Regions:
     def __init__(self, ndctl: Ndctl) -> None:
         self._ndctl = ndctl
 
-    def unlabeled(self) -> tuple[Region, ...]:
-        """Return the regions that lie on DIMMs and have no labels: one raw namespace fills each of them."""
-        regions = [region for region in self._ndctl.inventory().regions if region.dimms]
+    def unlabeled(self, inventory: Inventory | None = None) -> tuple[Region, ...]:
+        """Return the regions that lie on DIMMs and have no labels: one raw namespace fills each of them.
+
+        Args:
+            inventory: What was listed just now; listed anew without it.
+        """
+        listed = self._ndctl.inventory() if inventory is None else inventory
+        regions = [region for region in listed.regions if region.dimms]
         labeled = self._ndctl.labeled(regions)
         return tuple(region for region in regions if region.dev not in labeled)
 

@@ -58,11 +58,12 @@ class HostState:
             entries: The records of its leases.
         """
         files = host.run(["sh", "-c", _SCRIPT, "sh", *FILES]).check().text.splitlines()
+        inventory = host.ndctl.inventory()
         return replace(
-            cls.of(host.ndctl.inventory(), domains, host.mounts.all()),
+            cls.of(inventory, domains, host.mounts.all()),
             files=frozenset(files),
             leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
-            unlabeled={region.dev: _only(region) for region in host.regions.unlabeled()},
+            unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
         )
 
     @classmethod

@@ -13,6 +13,7 @@ from VpmemLibrary.inventory.ownership import RunMark, run_of
 from VpmemLibrary.model import Namespace
 
 _POINT = re.compile(r"/run/vpmem-([0-9a-f]{8})-[0-9a-f]{6}", re.ASCII)
+_NODE = "pmem"  # how the kernel calls the block device of every namespace: drivers/nvdimm/namespace_devs.c
 
 
 def new_mount_point(run: RunMark) -> str:
@@ -35,6 +36,14 @@ def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
     if made := _POINT.fullmatch(mount.mount_point):
         return made[1]
     return next((run_of(each) for each in namespaces if each.blockdev and each.blockdev == mount.node), "")
+
+
+def mounts_of_runs(host: Host) -> list[tuple[Mount, str]]:
+    """Return every mount of a host that a run made, the last mounted first, with the run's id."""
+    mounts = [mount for mount in reversed(host.mounts.all()) if is_made(mount) or mount.node.startswith(_NODE)]
+    namespaces = host.ndctl.inventory().namespaces if mounts else ()
+    made = [(mount, mount_run(mount, namespaces)) for mount in mounts]
+    return [(mount, maker) for mount, maker in made if maker]
 
 
 def require_own_mount(run: RunMark, mount: Mount, namespaces: Iterable[Namespace]) -> None:
@@ -79,11 +88,9 @@ def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
     Raises:
         BusyError: Something is in use.
     """
-    namespaces = host.ndctl.inventory().namespaces
     unmounted, failures = [], []
-    for mount in reversed(host.mounts.all()):
-        maker = mount_run(mount, namespaces)
-        if not maker or not wanted(maker):
+    for mount, maker in mounts_of_runs(host):
+        if not wanted(maker):
             continue
         try:
             unmounted.append(unmount(host, mount))

@@ -21,7 +21,7 @@ from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.cleanup import wipe_namespace
 from VpmemLibrary.inventory.holds import turn
 from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, run_of_key
-from VpmemLibrary.inventory.mount_ownership import mount_run, unmount
+from VpmemLibrary.inventory.mount_ownership import mounts_of_runs, unmount
 from VpmemLibrary.inventory.ownership import is_marked, run_of
 from VpmemLibrary.model import Namespace
 
@@ -122,10 +122,9 @@ class Reclaim:
 
     def _dead_mounts(self) -> list[tuple[Mount, str]]:
         """Return what dead runs mounted, the last mounted first."""
-        namespaces = self._host.ndctl.inventory().namespaces
-        made = [(mount, mount_run(mount, namespaces)) for mount in reversed(self._host.mounts.all())]
-        living = self._living()
-        return [(mount, maker) for mount, maker in made if maker and maker not in living]
+        made = mounts_of_runs(self._host)
+        living = self._living() if made else set()
+        return [(mount, maker) for mount, maker in made if maker not in living]
 
     def _dead_namespaces(self) -> list[Namespace]:
         marked = [namespace for namespace in self._host.ndctl.inventory().namespaces if is_marked(namespace)]

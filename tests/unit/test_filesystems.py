@@ -25,13 +25,13 @@ from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount, Mounts, decode_mounts
 from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.cleanup import clean_up_leftovers
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.mount_ownership import (
     is_made,
     mount_run,
     new_mount_point,
     require_own_mount,
+    unmount_of,
     unmount_owned,
 )
 from VpmemLibrary.inventory.ownership import RunMark
@@ -376,5 +376,6 @@ def test_mounts_of_dead_runs_go_and_those_of_living_ones_and_of_no_run_stay() ->
             "rmdir": left(0),
         }
     )
-    assert clean_up_leftovers(Host("recorded", host), {MINE.run_id}) == ()
+    unmounted = unmount_of(Host("recorded", host), lambda maker: maker != MINE.run_id)
+    assert [mount.mount_point for mount in unmounted] == [dead.mount_point]
     assert [argv for argv in host.asked if argv[0] == "umount"] == [("umount", dead.mount_point)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.inventory.cleanup import clean_up, clean_up_leftovers
+from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
 from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
@@ -92,7 +92,7 @@ class Shelf:
     def namespace(self, which: Namespace | str) -> Namespace:
         return next(ns for ns in self.namespaces if which in (ns, ns.name))
 
-    def destroy(self, namespace: Namespace) -> None:
+    def destroy_listed(self, namespace: Namespace) -> None:
         if namespace.name == self._busy:
             raise BusyError(f"{namespace.name} is in use")
         self.namespaces.remove(namespace)
@@ -117,9 +117,6 @@ def test_cleaning_up_takes_what_is_own_and_nothing_else() -> None:
     )
     assert [ns.name for ns in clean_up(host, MINE)] == ["mine"]
     assert names(host) == ["other", "unmarked", "without label"]
-    assert clean_up_leftovers(host, {MINE.run_id, OTHER.run_id}) == ()
-    assert [ns.name for ns in clean_up_leftovers(host, {MINE.run_id})] == ["other"]
-    assert names(host) == ["unmarked", "without label"]
 
 
 def test_one_in_use_does_not_keep_the_others() -> None:
