@@ -19,12 +19,14 @@ ${SHORT}        30 seconds
 ${SHORTEST}     10 seconds
 ${STARTING}     120
 ${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
+# Without an init in the initramfs the kernel looks for a root on a disk, and there is none.
+${NO_ROOT}      rdinit=/absent rootfstype=ext4
 
 
 *** Test Cases ***
 A Guest Without An Init Process Fails With Its Kernel's Panic
     [Documentation]    The kernel stands still after the panic; nobody waits until the time is over.
-    ${message}    ${seconds} =    Start Should Fail    rdinit=/absent panic=0    ${LONG}
+    ${message}    ${seconds} =    Start Should Fail    ${NO_ROOT} panic=0    ${LONG}
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
     Should Match Regexp
     ...    ${message}
@@ -33,7 +35,7 @@ A Guest Without An Init Process Fails With Its Kernel's Panic
 
 A Guest That Panics And Reboots Again And Again Fails With The Panic
     [Documentation]    It runs whenever one looks; what tells is the panic among what it wrote since its start.
-    ${message}    ${seconds} =    Start Should Fail    rdinit=/absent panic=-1    ${LONG}
+    ${message}    ${seconds} =    Start Should Fail    ${NO_ROOT} panic=-1    ${LONG}
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
     Should Match Regexp    ${message}    (?s)at the panic:.*List of all bdev.*Kernel panic - not syncing: VFS
     Should Be True    ${seconds} < 300
