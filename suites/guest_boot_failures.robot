@@ -15,7 +15,7 @@ Test Tags         gb-06
 
 *** Variables ***
 ${LONG}         10 minutes
-${SHORT}        30 seconds
+${SHORT}        45 seconds
 ${SHORTEST}     10 seconds
 ${STARTING}     120
 ${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
@@ -43,17 +43,17 @@ A Guest That Panics And Reboots Again And Again Fails With The Panic
 A Guest Whose Init Process Hangs Fails When Its Time Is Over
     [Documentation]    It might get ready at any time, so it is waited for; its last line says what it does.
     ${message}    ${seconds} =    Start Should Fail    loglevel=7 rdinit=/bin/cat    ${SHORT}
-    Should Contain    ${message}    was not ready within 30 s: it is running
+    Should Contain    ${message}    was not ready within 45 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/cat as init process
-    Should Be True    30 <= ${seconds} < 30 + ${STARTING}
+    Should Be True    45 <= ${seconds} < 45 + ${STARTING}
 
 A Guest That Waits For Its Console Fails With It As Well
     [Documentation]    No shell answers on the serial console of a guest that hangs.
     Set Guest Access    serial
     ${message}    ${seconds} =    Start Should Fail    loglevel=7 rdinit=/bin/sleep -- 1000000    ${SHORT}
-    Should Contain    ${message}    was not ready within 30 s: it is running
+    Should Contain    ${message}    was not ready within 45 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/sleep as init process
-    Should Be True    30 <= ${seconds} < 30 + ${STARTING}
+    Should Be True    45 <= ${seconds} < 45 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Set Guest Access    agent
 
 A Guest Whose Boot Source Is No Kernel Fails With What There Is
