@@ -21,6 +21,8 @@ ${STARTING}     120
 ${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
 # Without an init in the initramfs the kernel looks for a root on a disk, and there is none.
 ${NO_ROOT}      rdinit=/absent rootfstype=ext4
+# The kernel hands what follows the dashes to its init.
+${HANGING}      rdinit=/bin/sh -- -c "echo This init hangs
 
 
 *** Test Cases ***
@@ -42,17 +44,17 @@ A Guest That Panics And Reboots Again And Again Fails With The Panic
 
 A Guest Whose Init Process Hangs Fails When Its Time Is Over
     [Documentation]    It might get ready at any time, so it is waited for; its last line says what it does.
-    ${message}    ${seconds} =    Start Should Fail    loglevel=7 rdinit=/bin/cat    ${SHORT}
+    ${message}    ${seconds} =    Start Should Fail    ${HANGING}; exec cat"    ${SHORT}
     Should Contain    ${message}    was not ready within 45 s: it is running
-    Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/cat as init process
+    Should Match Regexp    ${message}    (?s)console ends with:.*This init hangs
     Should Be True    45 <= ${seconds} < 45 + ${STARTING}
 
 A Guest That Waits For Its Console Fails With It As Well
     [Documentation]    No shell answers on the serial console of a guest that hangs.
     Set Guest Access    serial
-    ${message}    ${seconds} =    Start Should Fail    loglevel=7 rdinit=/bin/sleep -- 1000000    ${SHORT}
+    ${message}    ${seconds} =    Start Should Fail    ${HANGING}; exec sleep 9999"    ${SHORT}
     Should Contain    ${message}    was not ready within 45 s: it is running
-    Should Match Regexp    ${message}    (?s)console ends with:.*Run /bin/sleep as init process
+    Should Match Regexp    ${message}    (?s)console ends with:.*This init hangs
     Should Be True    45 <= ${seconds} < 45 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Set Guest Access    agent
 
