@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def leaks() -> None:
 @click.argument("states", type=click.Path(dir_okay=False, path_type=Path))
 def remember(hosts_file: Path, states: Path) -> None:
     """Write how every host of HOSTS_FILE is now to the file STATES."""
-    write_states(states, _states(read_hosts(hosts_file)))
+    write_states(states, dict(_states(read_hosts(hosts_file))))
 
 
 @leaks.command()
@@ -41,14 +41,14 @@ def compare(hosts_file: Path, states: Path) -> None:
     for entry in entries:
         if entry.name not in before:
             raise click.ClickException(f"{states} does not have host {entry.name}, but {', '.join(before)}.")
-    clean = [_report(name, before[name], after) for name, after in _states(entries).items()]
+    clean = [_report(name, before[name], after) for name, after in _states(entries)]
     raise SystemExit(0 if all(clean) else 1)
 
 
-def _states(entries: Sequence[HostEntry]) -> dict[str, HostState]:
-    """Look at all hosts at once; each has a connection of its own."""
+def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
+    """Look at all hosts at once, each over a connection of its own; their names and states come in the file's order."""
     with ThreadPoolExecutor(len(entries)) as pool:
-        return dict(zip((entry.name for entry in entries), pool.map(_state, entries), strict=True))
+        yield from zip((entry.name for entry in entries), pool.map(_state, entries), strict=True)
 
 
 def _state(entry: HostEntry) -> HostState:
