@@ -45,11 +45,12 @@ REGION_SIZE = Size(1 * GiB)
 
 KERNEL_COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
-    "cryptomgr.notests init_on_alloc=0 psi=0 kvm.halt_poll_ns=0 lsm=apparmor cgroup_disable=memory net.ifnames=0 "
-    "systemd.show_status=no"
+    "cryptomgr.notests init_on_alloc=0 psi=0 kvm.halt_poll_ns=0 lsm=apparmor cgroup_disable=memory,cpu "
+    "hardened_usercopy=off highres=off net.ifnames=0 systemd.show_status=no"
 )
-"""What is left out is what costs an emulated processor much and proves nothing: accounting of memory and of pressure,
-security modules beside AppArmor, and polling for guests that halt."""
+"""What is left out is what costs an emulated processor much and proves nothing: accounting of memory, of pressure and
+of processor time, security modules beside AppArmor, polling for guests that halt, and timers between the kernel's
+ticks, each of which would take a guest off the processor once more."""
 
 _SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off"
 """Features of a processor that make it slower when it is emulated.

@@ -54,12 +54,14 @@ def domain_xml(name: str, device: str = "", size: Size = Size(0)) -> str:
     <kernel>{GUEST_KERNEL}</kernel><initrd>{GUEST_INITRD}</initrd><cmdline>{GUEST_COMMAND_LINE}</cmdline>
   </os>
   <features><acpi/><apic/></features>
+  <clock offset='utc'><timer name='hpet' present='no'/></clock>
   <cpu mode='host-passthrough'>
     <numa><cell id='0' cpus='0' memory='{_MEMORY // MiB}' unit='MiB'/></numa>
   </cpu>
   <on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>
+    <controller type='virtio-serial' index='0' ports='4'/>
     <memballoon model='none'/>
     <serial type='pty'><log file='{_console(name)}' append='off'/></serial>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>{nvdimm if device else ""}
