@@ -29,14 +29,12 @@ GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
 GUEST_COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests "
     "init_on_alloc=0 swiotlb=noforce lsm= rootfstype=ramfs "
-    "retain_initrd "
-    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted,load_system_certificate_list,trace_eval_init"
+    "initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted"
 )
 """The guest's kernel command line: as a lab host's, without what costs an emulated processor much and proves nothing.
 
-So it has no security modules, keeps its root in ramfs, which is filled faster than tmpfs, does not clear the initramfs
-away page by page, and does not start parts of the kernel's cryptography and tracing that test themselves, check
-certificates, look for modules that are not there, or make the formats of traces readable.
+So it has no security modules, keeps its root in ramfs, which is filled faster than tmpfs, and does not start parts of
+the kernel's cryptography that test themselves or look for modules that are not there.
 """
 
 GUEST_BRIDGE = "vpmem0"

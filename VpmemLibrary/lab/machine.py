@@ -49,8 +49,8 @@ KERNEL_COMMAND_LINE = (
     "hardened_usercopy=off highres=off net.ifnames=0 systemd.show_status=no"
 )
 """What is left out is what costs an emulated processor much and proves nothing: accounting of memory, of pressure and
-of processor time, security modules beside AppArmor, polling for guests that halt, and timers between the kernel's
-ticks, each of which would take a guest off the processor once more."""
+of processor time, security modules beside AppArmor, checks of what is copied from and to programs, polling for guests
+that halt, and timers between the kernel's ticks, each of which would take a guest off the processor once more."""
 
 _SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off"
 """Features of a processor that make it slower when it is emulated.
