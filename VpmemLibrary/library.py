@@ -14,6 +14,7 @@ from VpmemLibrary.keywords.claims import ClaimKeywords
 from VpmemLibrary.keywords.content import ContentKeywords
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import CONVERTERS
+from VpmemLibrary.keywords.cxl import CxlKeywords
 from VpmemLibrary.keywords.dax import DaxKeywords
 from VpmemLibrary.keywords.devices import DeviceKeywords
 from VpmemLibrary.keywords.filesystems import FileSystemKeywords
@@ -157,6 +158,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 ScrubKeywords(context),
                 DaxKeywords(context),
                 HealthKeywords(context),
+                CxlKeywords(context),
                 ContentKeywords(context),
                 FileSystemKeywords(context),
                 ClaimKeywords(context),

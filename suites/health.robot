@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     The health of DIMMs, bad blocks, and injections where a bus takes them.
+Documentation     The health of DIMMs and their bad blocks, and what a bus does that takes no injections.
 ...
 ...               What no DIMM tells is absent, never 0: each value is held against sysfs, read by itself.
 
@@ -11,10 +11,7 @@ Test Teardown     Clean Up Host
 
 
 *** Variables ***
-${SYSFS}          /sys/bus/nd/devices
-${NO_TEST_BUS}    SEPARATOR=${SPACE}
-...               This host has no bus of the kernel's nfit_test module, which takes injections.
-...               Mend: build and load tools/testing/nvdimm of the kernel's own source (modprobe nfit_test).
+${SYSFS}    /sys/bus/nd/devices
 
 
 *** Test Cases ***
@@ -92,33 +89,6 @@ An Injection That Cannot Be Is Refused Before The Bus Is Asked
     ${dimm} =    Choose A Silent DIMM
     Run Keyword And Expect Error    SMART values 'none' cannot be used*    Inject Smart    ${dimm}    foreign=True
 
-Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
-    [Documentation]    On a bus of the kernel's nfit_test module.
-    [Tags]    hl-01
-    ${region} =    Choose A Test Region
-    ${namespace} =    Create Namespace    ${region}    mode=raw    size=64MiB    name=hurt
-    Write Pattern    ${namespace}    seed=hurt
-    ${bad} =    Inject Error    ${namespace}    offset=1MiB    length=4KiB
-    Should Be Equal As Strings    ${bad}[0]    4KiB at 1MiB on ${bad}[0].dimms[0]
-    Run Keyword And Expect Error    *Input/output error*    Pattern Should Be Intact    ${namespace}    seed=hurt
-    Pattern Should Be Intact    ${namespace}    seed=hurt    length=1MiB
-    Write Pattern    ${namespace}    seed=hurt
-    Get Bad Block Count    ${namespace}    ==    0
-    Pattern Should Be Intact    ${namespace}    seed=hurt
-
-SMART Values That Are Injected Are Read Back With Their Alarm
-    [Documentation]    On a bus of the kernel's nfit_test module.
-    [Tags]    hl-02
-    ${region} =    Choose A Test Region
-    VAR    ${dimm} =    ${region.dimms}[0]
-    ${health} =    Inject Smart    ${dimm}    temperature=90    spares=1    unsafe_shutdown=True
-    Should Be Equal As Numbers    ${health.temperature}    90
-    Should Be Equal As Integers    ${health.spares}    1
-    Should Be Equal    ${health.shutdown_state}    dirty
-    Should Contain    ${health.alarms}    spares
-    ${health} =    Uninject Smart    ${dimm}
-    Should Not Be Equal As Numbers    ${health.temperature}    90
-
 
 *** Keywords ***
 Kernel Should Say
@@ -153,13 +123,3 @@ Choose A Region Without Injection
     Skip If    int($mask.text.strip() or '0', 0) & 0x380
     ...    The bus of ${region.dev} takes injections: see the tests of HL-01. Mend: none is needed.
     RETURN    ${region}
-
-Choose A Test Region
-    [Documentation]    Returns a region of the kernel's nfit_test module with room.
-    ${regions} =    Get Regions
-    FOR    ${region}    IN    @{regions}
-        IF    $region.provider.startswith('nfit_test') and $region.free_extent >= 64 * 1024 * 1024
-            RETURN    ${region}
-        END
-    END
-    Skip    ${NO_TEST_BUS}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from VpmemLibrary.lab.report import hosts_file
 # A machine that emulates a lab host beside the tests is slow now and then; what is slow is not wrong.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+# Under nohup, programs that tests start would ignore SIGHUP as well; what is handled is not inherited.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import Size
 
 _LARGEST_CHUNK = 1 << 20
@@ -19,10 +19,13 @@ if [ -b "$1" ]; then
 elif [ -c "$1" ]; then
     number=$(stat -L -c '%t:%T' "$1")
     sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
-    case $(readlink "$sys/subsystem") in
-        */dax) echo "devdax $(cat "$sys/size")" ;;
-        *) echo "character 0" ;;
-    esac
+    if [ "$sys/subsystem" -ef /sys/bus/dax ]; then
+        size=
+        read -r size <"$sys/size"
+        echo "devdax $size"
+    else
+        echo "character 0"
+    fi
 elif [ -f "$1" ]; then
     echo "file $(stat -L -c %s "$1")"
 elif [ -e "$1" ]; then
@@ -141,7 +144,7 @@ def look_at(transport: Transport, path: str) -> Target:
     """
     if not path.startswith("/"):
         raise InvalidValueError("path", path, "an absolute path, e.g. /dev/pmem0")
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", path]).check()
+    result = transport.run(query(_SCRIPT, path)).check()
     kind, _, size = result.text.strip().partition(" ")
     if kind == "absent":
         raise InvalidValueError("path", path, f"one that exists on {transport.name}")

@@ -34,6 +34,7 @@ _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.25
 _CHUNK = 1 << 20
 _NOT_FOUND = 127
+_TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, which other failures of a connection are as well
 
 _END = f'{END_FUNCTION}end "$1"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,6 +90,12 @@ class AgentTransport:
         try:
             answer = self._call(json.dumps(request), timeout)
         except LibvirtError as error:
+            if _TOO_LONG in error.text:
+                # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
+                raise GuestError(
+                    f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
+                    "3 MiB of a command's output. Write it to a file in the guest."
+                ) from error
             raise GuestError(
                 f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code}). "
                 "The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0."

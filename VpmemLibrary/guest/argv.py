@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from VpmemLibrary.errors import GuestError, UnreadableOutputError
 from VpmemLibrary.guest.domain import DeviceKey
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
 # By libvirt's own pid file, or (libvirt in a container, or an older one) by the name that libvirt gives its QEMU.
@@ -39,7 +39,7 @@ def read_process(transport: Transport, guest: str) -> tuple[int, tuple[str, ...]
     Raises:
         GuestError: It has no QEMU.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", guest])
+    result = transport.run(query(_SCRIPT, guest))
     if result.exit_status == _GONE:
         raise GuestError(f"Guest {guest} is not running on {transport.name}: it has no QEMU process.")
     pid, *argv = result.check().stdout.rstrip(b"\0").split(b"\0")

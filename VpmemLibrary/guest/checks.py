@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.prediction import SIZE_STEP, SMALLEST_LABEL, guest_region_size
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
 # What each path is, a line each: c(haracter), b(lock), f(ile) or nothing; how many bytes it has; the alignment that a
@@ -19,7 +19,11 @@ for path in "$@"; do
     if [ -c "$path" ]; then
         number=$(stat -L -c '%t:%T' -- "$path")
         sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
-        size=$(cat "$sys/size" 2>/dev/null) align=$(cat "$sys/align" "$sys/device/align" 2>/dev/null | head -n 1)
+        size= align=
+        [ -r "$sys/size" ] && read -r size <"$sys/size"
+        if [ -r "$sys/align" ]; then read -r align <"$sys/align"
+        elif [ -r "$sys/device/align" ]; then read -r align <"$sys/device/align"
+        fi
         printf 'c %s %s %s 0\n' "${size:-0}" "${align:-0}" "char:$number"
     elif [ -b "$path" ]; then
         printf 'b %s 0 %s 0\n' "$(blockdev --getsize64 "$path")" "$(stat -L -c 'block:%t:%T' -- "$path")"
@@ -161,7 +165,7 @@ def backing_identities(transport: Transport, paths: Sequence[str]) -> dict[str, 
 def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     if not paths:
         return []
-    result = transport.run(["sh", "-c", _LOOK, "sh", *paths]).check()
+    result = transport.run(query(_LOOK, *paths)).check()
     lines = [line.split() for line in result.text.splitlines()]
     if len(lines) != len(paths) or any(len(line) != 5 for line in lines):
         raise UnreadableOutputError(result, "The host did not tell what each backing is")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 
 _READ = r"""
 cd "/proc/$1" || exit 1
@@ -68,7 +68,7 @@ def read_confinement(host: Transport, process: int) -> Confinement:
         CommandError: There is no such process.
         UnreadableOutputError: The kernel does not tell it in a known form.
     """
-    result = host.run(["sh", "-c", _READ, "sh", str(process)]).check(f"Could not look at process {process}")
+    result = host.run(query(_READ, str(process))).check(f"Could not look at process {process}")
     lines = result.text.splitlines()
     try:
         profile, _, mode = lines[0].rstrip("\0").partition(" ")

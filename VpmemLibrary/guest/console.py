@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 
 _PANICKED = "Kernel panic - not syncing"
 
@@ -59,7 +59,7 @@ class Console:
         """Return the last lines; empty when there are none."""
         if not self._path:
             return ""
-        return self._host.run(["sh", "-c", _TAIL, "sh", self._path, str(lines)]).check().text
+        return self._host.run(query(_TAIL, self._path, str(lines))).check().text
 
     def since(self, start: int) -> bytes:
         """Return what was written from a byte on; nothing when there is no log.
@@ -83,7 +83,7 @@ class Console:
         """
         if not self._path:
             return None
-        around = self._host.run(["sh", "-c", _PANIC, "sh", self._path, str(start), str(lines)]).check().text
+        around = self._host.run(query(_PANIC, self._path, str(start), str(lines))).check().text
         _, found, after = around.partition(_PANICKED)
         if not found:
             return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.guest.domain import DeviceKey
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import Size
 
 # A line a region: what tells its device, size, read_only, node, device nodes, its name. A region on a DIMM has an NFIT
@@ -39,7 +39,7 @@ for region in region*; do
 done
 """
 
-INSIDE_COMMAND = ("sh", "-c", _SCRIPT)
+INSIDE_COMMAND = query(_SCRIPT)
 """What reads a kernel's view of its devices."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 
 # A line a mapping of a file: its flags, a tab, and the path.
 _SCRIPT = r"""
@@ -40,7 +40,7 @@ def read_mappings(transport: Transport, process: int) -> tuple[Mapping, ...]:
     Raises:
         CommandError: There is no such process, or it may not be looked into.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", str(process)]).check(f"Could not look into process {process}")
+    result = transport.run(query(_SCRIPT, str(process))).check(f"Could not look into process {process}")
     found = []
     for line in result.text.splitlines():
         flags, tab, path = line.partition("\t")

@@ -8,15 +8,13 @@ from enum import StrEnum
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.guest.domain import Access, VpmemDevice
 from VpmemLibrary.host.file_dax import read_file_dax
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 
 _LOOK = r"""
 if [ -c "$1" ]; then
     number=$(stat -L -c '%t:%T' -- "$1")
-    case $(readlink "/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))/subsystem") in
-        */dax) echo devdax ;;
-        *) echo other ;;
-    esac
+    sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
+    if [ "$sys/subsystem" -ef /sys/bus/dax ]; then echo devdax; else echo other; fi
 elif [ -f "$1" ]; then stat -L -f -c 'file %T' -- "$1"
 elif [ -e "$1" ]; then echo other
 else echo absent
@@ -104,7 +102,7 @@ def backing_kind(transport: Transport, path: str) -> BackingKind:
         InvalidValueError: Nothing is there.
         UnsupportedError: It is something else, or the kernel does not tell.
     """
-    result = transport.run(["sh", "-c", _LOOK, "sh", path]).check()
+    result = transport.run(query(_LOOK, path)).check()
     match result.text.split():
         case ["devdax"]:
             return BackingKind.devdax

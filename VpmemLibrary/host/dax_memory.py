@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
 from VpmemLibrary.host.prediction import predict_memory_growth
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import DaxMode
 from VpmemLibrary.sizes import KiB, Size
 
@@ -20,39 +20,54 @@ MOVABLE = "Movable"
 _DRIVERS = {"device_dax": DaxMode.devdax, "kmem": DaxMode.system_ram}
 _ABSENT = 3
 
+# Where an instance lies only root is told: a question mark stands for what is not.
 # Memory block N lies at N times the block size (Documentation/admin-guide/mm/memory-hotplug.rst). Before mappings
 # (5.10) an instance was one range.
 READ_SCRIPT = r"""
 sys=/sys/bus/dax/devices/$1
 memory=/sys/devices/system/memory
 [ -d "$sys" ] || { ls /sys/bus/dax/devices 2>/dev/null; exit 3; }
-value() { printf '%s=%s\n' "$1" "$(cat "$2" 2>/dev/null)"; }
+value() {
+    value=
+    { read -r value <"$2"; } 2>/dev/null
+    printf '%s=%s\n' "$1" "$value"
+}
 driver=$(readlink "$sys/driver")
 printf 'driver=%s\n' "${driver##*/}"
 value size "$sys/size"
+size=$value
 value block_size "$memory/block_size_bytes"
+block=$((0x${value:-0}))
 value auto_online "$memory/auto_online_blocks"
 value map_wanted "$sys/memmap_on_memory"
 value map_possible /sys/module/memory_hotplug/parameters/memmap_on_memory
-printf 'total=%s\n' "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
-block=$((0x$(cat "$memory/block_size_bytes" 2>/dev/null || echo 0)))
+while read -r name total unit; do [ "$name" != MemTotal: ] || break; done </proc/meminfo
+printf 'total=%s\n' "$total"
 range() {
     printf 'range=%s %s\n' "$1" "$2"
     [ "$block" -gt 0 ] && [ "${driver##*/}" = kmem ] || return
     number=$((($1 + block - 1) / block))
     while [ $(((number + 1) * block)) -le $(($2 + 1)) ]; do
         at=$memory/memory$number
-        [ -d "$at" ] && printf 'block=%s %s %s\n' "$number" "$(cat "$at/state")" "$(cat "$at/valid_zones")"
+        if [ -d "$at" ]; then
+            state= zones=
+            read -r state <"$at/state"
+            read -r zones <"$at/valid_zones"
+            printf 'block=%s %s %s\n' "$number" "$state" "$zones"
+        fi
         number=$((number + 1))
     done
 }
 if [ -d "$sys/mapping0" ]; then
     for mapping in "$sys"/mapping[0-9]*; do
-        range "$(($(cat "$mapping/start")))" "$(($(cat "$mapping/end")))"
+        if read -r first <"$mapping/start" && read -r last <"$mapping/end"; then range "$((first))" "$((last))"
+        else echo 'range=? ?'
+        fi
     done
 else
-    first=$(($(cat "$sys/resource")))
-    range "$first" "$((first + $(cat "$sys/size") - 1))"
+    if read -r first <"$sys/resource"; then range "$((first))" "$((first + size - 1))"
+    else echo 'range=? ?'
+    fi
 fi
 exit 0
 """
@@ -151,7 +166,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
         NotFoundError: The kernel has no such instance.
         UnreadableOutputError: sysfs did not tell where it lies; only root is told.
     """
-    result = transport.run(["sh", "-c", READ_SCRIPT, "sh", chardev])
+    result = transport.run(query(READ_SCRIPT, chardev))
     if result.exit_status == _ABSENT:
         raise NotFoundError("device-DAX instance", chardev, result.text.split(), where=transport.name)
     lines = [line.partition("=") for line in result.check().text.splitlines()]

@@ -7,7 +7,7 @@ the kernel allows, and its error tells what the instance is then.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from VpmemLibrary.errors import (
@@ -24,7 +24,7 @@ from VpmemLibrary.host.decode import DAX_REGIONS_COMMAND, decode_dax_regions
 from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.model import DaxDevice, DaxMode, DaxRegion, Namespace
 from VpmemLibrary.sizes import Size
 
@@ -91,7 +91,7 @@ class DaxDevices:
         regions = decode_dax_regions(checked(self._ndctl.run(DAX_REGIONS_COMMAND), "list the device-DAX regions"))
         if not regions:
             return ()
-        result = self._ndctl.run(["sh", "-c", _DYNAMIC_SCRIPT, "sh", *(region.path for region in regions)]).check()
+        result = self._ndctl.run(query(_DYNAMIC_SCRIPT, *(region.path for region in regions))).check()
         dynamic = result.text.splitlines()
         return tuple(replace(region, dynamic=region.path in dynamic) for region in regions)
 
@@ -236,10 +236,13 @@ class DaxDevices:
     def release(self, namespace: Namespace) -> bool:
         """Make a namespace's instance a device again if it is system RAM; return whether it was.
 
+        Args:
+            namespace: Its record, listed just now.
+
         Raises:
             DeviceBusyError: Its memory cannot be put offline.
         """
-        if not namespace.chardev or not namespace.active:
+        if not namespace.chardev or not namespace.active or _listed_as_device(namespace):
             return False
         found = _Found(namespace.chardev, namespace)
         if self._memory(found).mode is not DaxMode.system_ram:
@@ -385,7 +388,7 @@ class DaxDevices:
                 found.called,
                 f"one that holds a whole memory block of {memory.block_size}: this one of {memory.size} lies at {lies}",
             )
-        if self._ndctl.run(["sh", "-c", _MODULE_SCRIPT]).exit_status != 0:
+        if self._ndctl.run(query(_MODULE_SCRIPT)).exit_status != 0:
             raise UnsupportedError(
                 f"The kernel of {self._name} has no module kmem, which makes device DAX system RAM "
                 "(CONFIG_DEV_DAX_KMEM). Mend: install the modules of its distribution's kernel."
@@ -480,6 +483,13 @@ class DaxDevices:
         except BaseException:
             self._change(found, ["enable-device", found.chardev], None)
             raise
+
+
+def _listed_as_device(namespace: Namespace) -> bool:
+    """Whether ndctl's listing says of each instance of a namespace that it is a device (``ndctl list -X``)."""
+    region = namespace.extra.get("daxregion")
+    devices = region.get("devices", []) if isinstance(region, Mapping) else []
+    return bool(devices) and all(device.get("mode") == DaxMode.devdax for device in devices)
 
 
 def _told(memory: DaxMemory) -> str:

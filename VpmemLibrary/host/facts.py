@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
 MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem", "kvm_intel", "kvm_amd")
@@ -31,7 +31,9 @@ regions() {
         [ -d "$region" ] || continue
         printf '%s' "${region##*/}"
         for value in size available_size numa_node persistence_domain read_only; do
-            printf ' %s=%s' "$value" "$(cat "$region/$value" 2>/dev/null)"
+            is=
+            { read -r is <"$region/$value"; } 2>/dev/null
+            printf ' %s=%s' "$value" "$is"
         done
         echo
     done
@@ -160,7 +162,7 @@ def read_facts(transport: Transport) -> HostFacts:
         CommandError: The host has no POSIX shell.
         UnreadableOutputError: It printed something else.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", "--", *MODULES, "--", *TOOLS]).check()
+    result = transport.run(query(_SCRIPT, "--", *MODULES, "--", *TOOLS)).check()
     parts = result.stdout.decode("utf-8", "replace").split("\0")
     found = dict(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=False))
     if "user" not in found or f"tool {TOOLS[-1]}" not in found:

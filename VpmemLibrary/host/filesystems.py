@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError, UnreadableOutputError
 from VpmemLibrary.host.in_use import refuse_used_node
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.host.transport import CommandResult, Transport, query
 
 _TIMEOUT = 300.0
 
@@ -81,7 +81,7 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
         ToolMissingError: blkid is not installed.
         CommandError: It cannot be read.
     """
-    result = transport.run(["sh", "-c", _LOOK, "sh", path])
+    result = transport.run(query(_LOOK, path))
     if result.exit_status == 127:
         raise ToolMissingError(result, "blkid is not installed there (package util-linux)")
     result.check(f"Could not read what {path} holds")

@@ -15,7 +15,7 @@ from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutp
 from VpmemLibrary.host.decode import decode_inventory
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.model import Dimm, Inventory, Namespace, Region
 from VpmemLibrary.sizes import Size
 
@@ -52,9 +52,9 @@ while [ "$1" != -- ]; do
     sys=/sys/bus/nd/devices/$1
     [ -d "$sys" ] && printf 'dimm %s\n' "$1"
     [ -d "$sys" ] && [ ! -e "$sys/driver" ] && printf 'state disabled\n'
-    for name in flags dirty_shutdown handle phys_id id; do
-        for group in nfit papr; do
-            value=$(cat "$sys/$group/$name" 2>/dev/null) && printf '%s %s\n' "$name" "$value"
+    for group in nfit papr cxl; do
+        for name in flags dirty_shutdown handle phys_id id; do
+            [ -r "$sys/$group/$name" ] && read -r value <"$sys/$group/$name" && printf '%s %s\n' "$name" "$value"
         done
     done
     shift
@@ -73,9 +73,11 @@ exit 0
 # What is claimed lies where its holder (pfn or dax device) says; else the namespace's own range counts.
 PLACE_SCRIPT = r"""
 cd /sys/bus/nd/devices || exit 1
-holder=$(cat "$1/holder")
+holder=
+read -r holder <"$1/holder"
 [ -n "$holder" ] && [ -r "$holder/resource" ] || holder=$1
-printf '%s %s %s\n' "$(($(cat "$2/resource")))" "$(($(cat "$holder/resource")))" "$(cat "$holder/size")"
+read -r region <"$2/resource" && read -r resource <"$holder/resource" && read -r size <"$holder/size" || exit 0
+printf '%s %s %s\n' "$((region))" "$((resource))" "$size"
 """
 
 
@@ -281,8 +283,11 @@ class Health:
                 sysfs[name] = int(told[name], 0)
         ndctl["id"] = dimm.id
         sysfs["id"] = told.get("id", "")
-        ndctl["dirty shutdowns"] = ABSENT if health.shutdown_count is None else health.shutdown_count
-        sysfs["dirty shutdowns"] = ABSENT if health.dirty_shutdown is None else health.dirty_shutdown
+        counts = ((ndctl, health.shutdown_count), (sysfs, health.dirty_shutdown))
+        for view, count in counts:
+            # A module that does not answer ndctl has been counted by the kernel all the same, when it found it.
+            if count is not None or health.dirty_shutdown_count is None:
+                view["dirty shutdowns"] = ABSENT if count is None else count
         for region in regions:
             ndctl[f"bad in {region.dev}"] = _extents(_bad_blocks(region))
             if region.dev in kernel.regions:
@@ -293,7 +298,7 @@ class Health:
         return decode_inventory(checked(self._ndctl.run(HEALTH_COMMAND), "list the health of what there is"))
 
     def _kernel(self, dimms: Iterable[str], regions: Iterable[str]) -> _Kernel:
-        result = self._ndctl.run(["sh", "-c", KERNEL_SCRIPT, "sh", *dimms, "--", *regions]).check()
+        result = self._ndctl.run(query(KERNEL_SCRIPT, *dimms, "--", *regions)).check()
         return _parsed(result)
 
     def _listed(self, wanted: Callable[[Region], bool]) -> tuple[Region, ...]:
@@ -310,7 +315,7 @@ class Health:
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return where the bytes of a namespace begin in its region, and how many they are."""
-        result = self._ndctl.run(["sh", "-c", PLACE_SCRIPT, "sh", namespace.dev, namespace.region]).check()
+        result = self._ndctl.run(query(PLACE_SCRIPT, namespace.dev, namespace.region)).check()
         numbers = result.text.split()
         if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
             raise UnreadableOutputError(result, f"sysfs does not tell where {namespace.called} lies; only root is told")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from VpmemLibrary.host.btt import Btt
+from VpmemLibrary.host.cxl import Cxl
 from VpmemLibrary.host.daxctl import DaxDevices
 from VpmemLibrary.host.facts import HostFacts, read_facts
 from VpmemLibrary.host.health import Health
@@ -48,6 +49,7 @@ class Host:
         self.dax = DaxDevices(self.ndctl)
         self.health = Health(self.ndctl)
         self.injection = Injection(self.ndctl)
+        self.cxl = Cxl(self.ndctl)
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command on the host; see `Transport.run`."""

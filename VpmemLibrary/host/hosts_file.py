@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
@@ -49,8 +50,11 @@ _FIELDS = {
     "host_migration_address",
     "host_power_off",
     "host_power_on",
+    "host_cxl_add",
+    "host_cxl_remove",
     "guest_kernel",
     "guest_initrd",
+    "guest_nfit_test_initrd",
     "guest_cmdline",
     "guest_disk",
     "guest_channel",
@@ -85,8 +89,10 @@ class HostEntry:
         migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
         may_reboot: Whether tests may reboot it, and cut its power where they can.
         power: What cuts its power and gives it back; None where nothing does.
+        cxl: What gives it a CXL device and takes it away; None where nothing does.
         guest_kernel: A kernel on the host that guests boot from.
         guest_initrd: Its initramfs.
+        guest_nfit_test_initrd: An initramfs for that kernel with the kernel's nfit_test module loaded, for injections.
         guest_cmdline: Its command line.
         guest_disk: Or a disk image on the host that guests boot from.
         guest_channel: How guests are looked into: ``agent``, ``ssh`` or ``serial``.
@@ -113,8 +119,10 @@ class HostEntry:
     may_reboot: bool = False
     migration_address: str = ""
     power: PowerControl | None = None
+    cxl: CxlControl | None = None
     guest_kernel: str = ""
     guest_initrd: str = ""
+    guest_nfit_test_initrd: str = ""
     guest_cmdline: str = ""
     guest_disk: str = ""
     guest_channel: str = "agent"
@@ -244,8 +252,10 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         may_reboot=_boolean(where, "host_may_reboot", fields),
         migration_address=fields.get("host_migration_address", ""),
         power=_power(where, fields),
+        cxl=_cxl(where, fields),
         guest_kernel=fields.get("guest_kernel", ""),
         guest_initrd=fields.get("guest_initrd", ""),
+        guest_nfit_test_initrd=fields.get("guest_nfit_test_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),
         guest_disk=fields.get("guest_disk", ""),
         guest_channel=_channel(where, fields),
@@ -288,11 +298,25 @@ def _words(where: str, field: str, fields: dict[str, str]) -> tuple[str, ...]:
 
 
 def _power(where: str, fields: dict[str, str]) -> PowerControl | None:
-    off, on = _words(where, "host_power_off", fields), _words(where, "host_power_on", fields)
-    if bool(off) != bool(on):
-        lacking = "host_power_on" if off else "host_power_off"
-        raise InvalidValueError(f"{lacking} of {where}", "", "a command: a host is switched off and on, or neither")
-    return PowerControl(off, on) if off else None
+    valid = "a command: a host is switched off and on, or neither"
+    both = _both(where, "host_power_off", "host_power_on", fields, valid)
+    return PowerControl(*both) if both else None
+
+
+def _cxl(where: str, fields: dict[str, str]) -> CxlControl | None:
+    valid = "a command: a CXL device is added and removed, or neither"
+    both = _both(where, "host_cxl_add", "host_cxl_remove", fields, valid)
+    return CxlControl(*both) if both else None
+
+
+def _both(
+    where: str, one: str, other: str, fields: dict[str, str], valid: str
+) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Return the commands of two fields that are given together, or None where neither is."""
+    commands = _words(where, one, fields), _words(where, other, fields)
+    if bool(commands[0]) != bool(commands[1]):
+        raise InvalidValueError(f"{other if commands[0] else one} of {where}", "", valid)
+    return commands if commands[0] else None
 
 
 def _boolean(where: str, field: str, fields: dict[str, str], *, default: str = "no") -> bool:

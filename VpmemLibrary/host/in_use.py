@@ -10,24 +10,29 @@ from __future__ import annotations
 import re
 
 from VpmemLibrary.errors import BusyError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import Namespace
 
-# Paths are matched by their last part, as a program in a mount namespace of its own shows other paths.
+# Paths are matched by their last part, as a program in a mount namespace of its own shows other paths. One program
+# reads all there is: each one more that is started costs as much as the rest.
 _SCRIPT = r"""
-for pid in $(
-    {
-        grep -lsE "/$2( \(deleted\))?\$" /proc/[0-9]*/maps | cut -d/ -f3
-        ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v node="/$1" '
-            /^\/proc\// { split($0, part, "/"); pid = part[3] }
-            / -> / && substr($0, length($0) - length(node) + 1) == node { print pid }'
-    } | sort -u
-); do
-    printf 'process %s (%s)\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
-done
-awk -v node="/dev/$1" '$1 == node { print "mounted at " $2 }' /proc/mounts
-driver=$(readlink "/sys/bus/dax/devices/$1/driver" 2>/dev/null)
-[ "${driver##*/}" = kmem ] && echo "the machine itself as system RAM"
+{
+    grep -sE "/$2( \(deleted\))?\$" /proc/[0-9]*/maps /dev/null
+    ls -l /proc/[0-9]*/fd 2>/dev/null
+} | awk -v node="/$1" '
+    function used(pid) {
+        if (pid in told) return
+        told[pid] = 1
+        comm = ""
+        getline comm < ("/proc/" pid "/comm")
+        print "process " pid " (" comm ")"
+    }
+    FILENAME == "/proc/mounts" { if ($1 == "/dev" node) print "mounted at " $2; next }
+    /^\/proc\// { split($0, part, "/"); pid = part[3] }
+    /^\/proc\/[0-9]+\/maps:/ { used(pid); next }
+    / -> / && substr($0, length($0) - length(node) + 1) == node { used(pid) }
+' - /proc/mounts || exit
+[ -e "/sys/bus/dax/drivers/kmem/$1" ] && echo "the machine itself as system RAM"
 exit 0
 """
 
@@ -57,6 +62,6 @@ def refuse_used_node(transport: Transport, node: str, called: str) -> None:
     Raises:
         BusyError: The message names the processes and mount points.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", node, re.escape(node)]).check()
+    result = transport.run(query(_SCRIPT, node, re.escape(node))).check()
     if users := result.text.splitlines():
         raise BusyError(f"{called} is in use on {transport.name}: {', '.join(users)}.")

@@ -9,6 +9,7 @@ from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import predict_usable_size
+from VpmemLibrary.host.transport import query
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
@@ -17,7 +18,10 @@ from VpmemLibrary.sizes import Size
 _CLASSES = {NamespaceMode.fsdax: "pfn", NamespaceMode.devdax: "dax"}
 _SCRIPT = r"""
 sys=/sys/bus/nd/devices/$1
-printf '%s:%s\n' "$(cat "$sys/resource")" "$(cat "$sys/holder_class" 2>/dev/null)"
+resource= class=
+read -r resource <"$sys/resource"
+{ read -r class <"$sys/holder_class"; } 2>/dev/null
+printf '%s:%s\n' "$resource" "$class"
 """
 
 
@@ -114,7 +118,7 @@ class InfoBlocks:
 
     def _refuse_bound(self, idle: Namespace, mode: NamespaceMode) -> int:
         """Raise if the kernel would not look for such a block, or return where the namespace begins in memory."""
-        result = self._ndctl.run(["sh", "-c", _SCRIPT, "sh", idle.dev]).check()
+        result = self._ndctl.run(query(_SCRIPT, idle.dev)).check()
         start, _, bound = result.text.strip().partition(":")
         if bound and bound != _CLASSES[mode]:
             raise UnsupportedError(

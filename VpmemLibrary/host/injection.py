@@ -6,13 +6,14 @@ Only firmware that offers it, and the kernel's nfit_test module, take an injecti
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
-from VpmemLibrary.host.health import BadBlock, Health, sectors_of
+from VpmemLibrary.host.health import BadBlock, DimmHealth, Health, sectors_of
 from VpmemLibrary.host.ndctl import Ndctl, locked
 from VpmemLibrary.host.ndctl_errors import checked, status_of
 from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Dimm, Namespace
+from VpmemLibrary.model import Bus, Dimm, Namespace
 from VpmemLibrary.sizes import Size
 
 TEST_BUS = "nfit_test"
@@ -77,8 +78,8 @@ class Injection:
         spares: int | None = None,
         fatal: bool = False,
         unsafe_shutdown: bool = False,
-    ) -> None:
-        """Give a DIMM SMART values that it has not.
+    ) -> DimmHealth:
+        """Give a DIMM SMART values that it has not, and return its health afterwards.
 
         Args:
             dimm: Its record or name.
@@ -92,7 +93,7 @@ class Injection:
             NotFoundError: There is no such DIMM.
             InvalidValueError: Nothing is to be injected.
             UnsupportedError: The DIMM takes no injection; nothing was changed.
-            CommandError: ndctl failed.
+            CommandError: ndctl failed, or a value is not read back afterwards.
         """
         numbers = {"media-temperature": temperature, "ctrl-temperature": controller_temperature, "spares": spares}
         options = [f"--{name}={value}" for name, value in numbers.items() if value is not None]
@@ -100,7 +101,20 @@ class Injection:
         options += ["--unsafe-shutdown"] if unsafe_shutdown else []
         if not options:
             raise InvalidValueError("SMART values", "none", "one at least, e.g. spares=4")
-        self._smart(dimm, options, "inject SMART values into")
+        result = self._smart(dimm, options, "inject SMART values into")
+        after = Health(self._ndctl).dimm(dimm)
+        wanted: dict[str, tuple[object, object]] = {
+            "temperature": (temperature, after.temperature),
+            "controller temperature": (controller_temperature, after.controller_temperature),
+            "spares": (spares, after.spares),
+            "health": ("fatal" if fatal else None, after.health_state),
+            "last shutdown": ("dirty" if unsafe_shutdown else None, after.shutdown_state),
+        }
+        for name, (value, found) in wanted.items():
+            if value is not None and found != value and not _same_temperature(found, value):
+                reason = f"ndctl exited 0, but the {name} of {after.dev} reads {found}, not {value}"
+                raise CommandError(result, f"Could not inject SMART values into {after.dev}: {reason}")
+        return after
 
     def uninject_smart(self, dimm: Dimm | str) -> None:
         """Give a DIMM its own SMART values back.
@@ -123,28 +137,29 @@ class Injection:
             )
         command = ["inject-error", f"--block={block}", f"--count={count}", *options, found.dev]
         action = f"{verb} an error of {length} at {offset} of {found.called}"
-        result = self._supported(self._run(found.region, command), action, self._provider(found.bus))
+        result = self._supported(self._run(found.region, command), action, lambda bus: bus.dev == found.bus)
         after = Health(self._ndctl).bad_blocks(found)
         if verb == "inject" and not any(bad.offset < offset + length and offset < bad.end for bad in after):
             raise CommandError(result, f"Could not {action}: ndctl exited 0, but no bad block is listed there")
         return after
 
-    def _smart(self, dimm: Dimm | str, options: list[str], verb: str) -> None:
+    def _smart(self, dimm: Dimm | str, options: list[str], verb: str) -> CommandResult:
         found = self._ndctl.dimm(dimm)
-        inventory = self._ndctl.inventory()
-        provider = next(bus.provider for bus in inventory.buses if found in bus.dimms)
         command = ["ndctl", "inject-smart", *options, found.dev]
         result = self._ndctl.transport.run(command, timeout=self._timeout)
-        self._supported(result, f"{verb} {found.dev}", provider)
+        return self._supported(result, f"{verb} {found.dev}", lambda bus: found in bus.dimms)
 
     def _run(self, region: str, command: list[str]) -> CommandResult:
         return self._ndctl.transport.run(locked(region, "ndctl", *command), timeout=self._timeout)
 
-    def _supported(self, result: CommandResult, action: str, provider: str) -> CommandResult:
+    def _supported(self, result: CommandResult, action: str, on_bus: Callable[[Bus], bool]) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
+            provider = next(bus.provider for bus in self._ndctl.inventory().buses if on_bus(bus))
             reason = f"Could not {action}: its bus ({provider}) has no such injection. Nothing was changed. {_MEND}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)
 
-    def _provider(self, bus: str) -> str:
-        return next((each.provider for each in self._ndctl.inventory().buses if each.dev == bus), bus)
+
+def _same_temperature(found: object, value: object) -> bool:
+    """Return whether a temperature is the given one in sixteenths of a degree, which is what DIMMs keep."""
+    return isinstance(found, float) and isinstance(value, int | float) and abs(found - value) < 1 / 16

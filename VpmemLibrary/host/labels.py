@@ -14,11 +14,14 @@ from VpmemLibrary.host.label_area import LabelArea, set_problems
 from VpmemLibrary.host.label_file import SavedArea, SavedLabels
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.regions import Regions
+from VpmemLibrary.host.transport import query
 from VpmemLibrary.model import Dimm, Region
 
 _SLOTS = r"""
 for dimm in "$@"; do
-    printf '%s %s\n' "$dimm" "$(cat "/sys/bus/nd/devices/$dimm/available_slots")"
+    slots=
+    read -r slots <"/sys/bus/nd/devices/$dimm/available_slots"
+    printf '%s %s\n' "$dimm" "$slots"
 done
 """
 
@@ -79,7 +82,7 @@ class Labels:
             UnreadableOutputError: The kernel does not tell, as of a disabled DIMM.
         """
         dimms = require_dimms(self._ndctl, self._ndctl.region(region))
-        result = self._ndctl.run(["sh", "-c", _SLOTS, "sh", *dimms]).check()
+        result = self._ndctl.run(query(_SLOTS, *dimms)).check()
         counts = [line.partition(" ")[2] for line in result.text.splitlines()]
         if len(counts) != len(dimms) or not all(count.isdigit() for count in counts):
             raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(dimms)}")
@@ -207,7 +210,7 @@ class Labels:
         return [there[dimm] for dimm in region.dimms]
 
     def _change(self, region: Region, change: Callable[[str], LabelArea]) -> Region:
-        with self._regions.out_of_use(region):
+        with self._regions.out_of_use(region) as again:
             for dimm in region.dimms:
                 change(dimm)
-        return self._ndctl.region(region)
+        return again.get(region.dev) or self._ndctl.region(region)

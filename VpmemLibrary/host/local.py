@@ -204,18 +204,23 @@ class LocalStream:
         """Send all of `data`.
 
         Raises:
-            BrokenPipeError: The command no longer reads.
+            OSError: The command no longer reads, or the stream was closed.
         """
         view = memoryview(data)
         while view:
             view = view[os.write(self._input, view) :]
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end."""
+        """Return up to `size` bytes as they come; ``b""`` at the end.
+
+        Raises:
+            OSError: The stream was closed.
+        """
         return os.read(self._output, size)
 
     def close(self) -> None:
         """End the command's standard input, then the command if it does not end by itself."""
+        self._input = self._output = -1  # the numbers are soon another stream's
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 
 VPMEM_MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "dax_pmem", "device_dax")
 """What a host of persistent memory needs. `nd_pmem` is not pulled in by the NVDIMM's own alias."""
@@ -32,7 +32,7 @@ def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...
         InvalidValueError: A name is none of a module.
     """
     wanted = [_checked(name) for name in names]
-    return tuple(transport.run(["sh", "-c", _FIND, "sh", *wanted]).check().text.split())
+    return tuple(transport.run(query(_FIND, *wanted)).check().text.split())
 
 
 def load_modules(transport: Transport, names: Iterable[str] = VPMEM_MODULES) -> tuple[str, ...]:

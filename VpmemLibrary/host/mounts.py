@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, DeviceBusyError, InvalidValueError, NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.host.transport import CommandResult, Transport, query
 
 # The block devices' numbers and names first: a mount's source is only what mount was told.
 _LIST = r"""
@@ -111,7 +111,7 @@ class Mounts:
         Raises:
             UnreadableOutputError: The kernel's table is not of the documented form.
         """
-        return decode_mounts(self._transport.run(["sh", "-c", _LIST]).check())
+        return decode_mounts(self._transport.run(query(_LIST)).check())
 
     def at(self, mount_point: str) -> Mount:
         """Return what is mounted at a directory; the topmost one of several.
@@ -172,7 +172,7 @@ class Mounts:
         mount = self.at(mount_point)
         result = self._transport.run(["umount", mount_point])
         if mount in self.all():
-            users = self._transport.run(["sh", "-c", _USERS, "sh", mount_point]).check().text.splitlines()
+            users = self._transport.run(query(_USERS, mount_point)).check().text.splitlines()
             raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'it is not known by whom'}")
         if remove:
             self._transport.run(["rmdir", mount_point]).check(f"Could not remove {mount_point}")

@@ -6,7 +6,7 @@ import re
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
@@ -20,22 +20,28 @@ _KERNEL_MAPS = {"ram": "mem", "pmem": "dev"}
 _SCRIPT = r"""
 sys=/sys/bus/nd/devices/$1
 [ -d "$sys" ] || exit 3
-holder=$(cat "$sys/holder")
-printf 'mode=%s\n' "$(cat "$sys/mode")"
-printf 'name=%s\n' "$(cat "$sys/alt_name" 2>/dev/null)"
-printf 'holder=%s\n' "$holder"
-[ -n "$holder" ] && printf 'size=%s\n' "$(cat "/sys/bus/nd/devices/$holder/size")"
-[ -n "$holder" ] && printf 'uuid=%s\n' "$(cat "/sys/bus/nd/devices/$holder/uuid")"
-[ -n "$holder" ] || printf 'uuid=%s\n' "$(cat "$sys/uuid")"
-for name in mode align sector_size; do
-    value=$(cat "/sys/bus/nd/devices/$holder/$name" 2>/dev/null) && printf 'holder_%s=%s\n' "$name" "$value"
-done
+value() {
+    value=
+    { IFS= read -r value <"$2"; } 2>/dev/null || [ -n "$value" ] || [ "$3" ] || return
+    printf '%s=%s\n' "$1" "$value"
+}
+value holder "$sys/holder" empty
+holder=$value
+value mode "$sys/mode" empty
+value name "$sys/alt_name" empty
+if [ -n "$holder" ]; then
+    value size "/sys/bus/nd/devices/$holder/size" empty
+    value uuid "/sys/bus/nd/devices/$holder/uuid" empty
+    for name in mode align sector_size; do value "holder_$name" "/sys/bus/nd/devices/$holder/$name"; done
+else
+    value uuid "$sys/uuid" empty
+fi
 if [ -b "$2" ]; then
     printf 'node_kind=block\nnode_size=%s\n' "$(blockdev --getsize64 "$2")"
 elif [ -c "$2" ]; then
     number=$(stat -c '%t:%T' "$2")
-    printf 'node_kind=character\nnode_size=%s\n' \
-        "$(cat "/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))/size")"
+    echo node_kind=character
+    value node_size "/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))/size" empty
 fi
 """
 
@@ -50,7 +56,7 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
     Raises:
         NotFoundError: The kernel has no such namespace.
     """
-    result = transport.run(["sh", "-c", _SCRIPT, "sh", namespace.dev, namespace.device])
+    result = transport.run(query(_SCRIPT, namespace.dev, namespace.device))
     if result.exit_status == 3:
         raise NotFoundError("namespace in sysfs", namespace.dev, [], where=transport.name)
     result.check()

@@ -7,7 +7,7 @@ leaves nothing behind.
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from VpmemLibrary.errors import (
@@ -21,7 +21,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.host.namespace_plan import Plan, mapping_align, mode_options, no_room, plan_namespace
-from VpmemLibrary.host.ndctl import Ndctl, is_uuid, locked
+from VpmemLibrary.host.ndctl import Ndctl, is_namespace, is_uuid, locked
 from VpmemLibrary.host.ndctl_errors import NO_DEVICE, checked
 from VpmemLibrary.host.prediction import REGION_ALIGN, checked_size, predict_usable_size, size_step
 from VpmemLibrary.host.room import read_room
@@ -239,17 +239,39 @@ class Namespaces:
             BusyError: It is in use.
             CommandError: It could not be destroyed.
         """
+        for failure in self.still_there([(namespace, self.remove(namespace))]):
+            raise failure
+
+    def remove(self, namespace: Namespace) -> CommandResult:
+        """Destroy a namespace as `destroy` does, by a record that was listed just now; `still_there` proves it.
+
+        Args:
+            namespace: Its record.
+
+        Returns:
+            What ndctl said.
+
+        Raises:
+            BusyError: It is in use.
+            CommandError: It could not be destroyed.
+        """
         if namespace.active:
             self._disable(namespace)  # without --force, ndctl refuses one that is active all the same
-        result = checked(
-            self._ndctl.change(namespace.region, "destroy-namespace", namespace.dev), f"destroy {namespace.called}"
+        command = ("destroy-namespace", namespace.dev)
+        return checked(self._ndctl.change(namespace.region, *command), f"destroy {namespace.called}")
+
+    def still_there(self, removed: Iterable[tuple[Namespace, CommandResult]]) -> tuple[CommandError, ...]:
+        """Return a failure for each removed namespace that one fresh listing still has.
+
+        Args:
+            removed: The records, and what ndctl said of each.
+        """
+        there = [left for left in self._ndctl.inventory().namespaces if left.label_uuid or left.active]
+        return tuple(
+            CommandError(said, f"{namespace.called} is still there though ndctl reports success")
+            for namespace, said in removed
+            if any(is_namespace(left, namespace) for left in there)
         )
-        try:
-            left = self._ndctl.namespace(namespace)
-        except NotFoundError:
-            return
-        if left.label_uuid or left.active:
-            raise CommandError(result, f"{namespace.called} is still there though ndctl reports success")
 
     def _checked_create(self, plan: Plan, identity: str) -> None:
         where = ["--region", plan.region.dev, "--uuid", identity]

@@ -17,7 +17,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.decode import DAX_LIST_COMMAND, LIST_COMMAND, decode_dax_devices, decode_inventory
 from VpmemLibrary.host.ndctl_errors import checked
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport, query
 from VpmemLibrary.model import DaxDevice, Dimm, Inventory, Namespace, Region
 
 Item = TypeVar("Item", Region, Dimm)
@@ -75,7 +75,7 @@ class Ndctl:
             AmbiguousError: Several have that name.
         """
         namespaces = self.inventory().namespaces
-        found = [namespace for namespace in namespaces if _is_namespace(namespace, which)]
+        found = [namespace for namespace in namespaces if is_namespace(namespace, which)]
         if len(found) > 1:
             each = ", ".join(f"{namespace.dev} (UUID {namespace.label_uuid or namespace.uuid})" for namespace in found)
             raise AmbiguousError(
@@ -147,7 +147,7 @@ class Ndctl:
         names = [region.dev for region in regions]
         if not names:
             return set()
-        result = self.run(["sh", "-c", _NSTYPES, "sh", *names]).check("The kernel has no such region")
+        result = self.run(query(_NSTYPES, *names)).check("The kernel has no such region")
         types = dict(line.split(" ", 1) for line in result.text.splitlines() if " " in line)
         return {name for name in names if types.get(name) == _LABELED}
 
@@ -181,7 +181,8 @@ def _asked(which: Namespace | Region | Dimm | str) -> str:
     return which if isinstance(which, str) else (getattr(which, "label_uuid", "") or which.dev)
 
 
-def _is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
+def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
+    """Whether a listed namespace is the one that is meant; see `Ndctl.namespace`."""
     if isinstance(which, Namespace):
         if which.label_uuid:
             return namespace.label_uuid == which.label_uuid

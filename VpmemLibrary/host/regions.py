@@ -127,10 +127,13 @@ class Regions:
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
-    def out_of_use(self, region: Region | str) -> Iterator[None]:
+    def out_of_use(self, region: Region | str) -> Iterator[dict[str, Region]]:
         """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
 
         Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
+
+        Yields:
+            A table that is filled afterwards: each region that is enabled again, by name, as it is listed then.
 
         Raises:
             NotFoundError: There is no such region.
@@ -140,14 +143,15 @@ class Regions:
         enabled = [each for each in self._ndctl.regions_beside(region) if each.state != _DISABLED]
         for each in enabled:
             self._refuse_in_use(each)
+        again: dict[str, Region] = {}
         try:
             for each in enabled:
                 self._switch_region(each, "disable", wanted=_DISABLED)
-            yield
+            yield again
         except BaseException as error:
-            self._enable_again(enabled, error)
+            self._enable_again(enabled, again, error)
             raise
-        self._enable_again(enabled)
+        self._enable_again(enabled, again)
 
     def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
         """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
@@ -170,10 +174,10 @@ class Regions:
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
             )
-        with self.out_of_use(before):
+        with self.out_of_use(before) as again:
             for dimm in before.dimms:
                 init_area(self._ndctl, before.dev, dimm, version, force=overwrite)
-        return self.enable(before)
+        return again.get(before.dev) or self.enable(before)
 
     def _refuse_in_use(self, region: Region) -> None:
         for namespace in region.namespaces:
@@ -197,12 +201,14 @@ class Regions:
             return before
         return switch_dimm(self._ndctl, before.dev, enabled=enabled)
 
-    def _enable_again(self, regions: list[Region], error: BaseException | None = None) -> None:
+    def _enable_again(
+        self, regions: list[Region], again: dict[str, Region], error: BaseException | None = None
+    ) -> None:
         """Enable what was enabled before; what cannot be is told, beside the failure that came first."""
         failures: list[VpmemError] = []
         for region in regions:
             try:
-                self._enable_with_dimms(region)
+                again[region.dev] = self._enable_with_dimms(region)
             except VpmemError as failure:
                 failures.append(failure)
         if not failures:
@@ -215,13 +221,15 @@ class Regions:
         else:
             error.add_note(more)
 
-    def _enable_with_dimms(self, region: Region) -> None:
-        now = self._ndctl.inventory()
-        for dimm in now.dimms:
+    def _enable_with_dimms(self, region: Region) -> Region:
+        listed = self._ndctl.inventory()
+        for dimm in listed.dimms:
             if dimm.dev in region.dimms and dimm.state == _DISABLED:
                 switch_dimm(self._ndctl, dimm.dev, enabled=True)
-        if any(each.dev == region.dev and each.state == _DISABLED for each in now.regions):
-            self._switch_region(region, "enable", wanted="")
+        now = next((each for each in listed.regions if each.dev == region.dev), None)
+        if now is not None and now.state != _DISABLED:
+            return now
+        return self._switch_region(region, "enable", wanted="")
 
     def _losses(self, region: Region) -> str:
         """Tell what initialising labels would end; the raw namespace that fills a region without labels is nothing."""

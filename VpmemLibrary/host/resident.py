@@ -14,19 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.host.transport import shell_line
+from VpmemLibrary.host.transport import READS_ONLY, shell_line
 
 if TYPE_CHECKING:
     import paramiko
 
-QUERIES = (("ndctl", "list"), ("daxctl", "list"))
-"""How the commands begin that are run by a shell that stays."""
+QUERIES = (("ndctl", "list"), ("ndctl", "read-labels"), ("daxctl", "list"))
+"""How the commands begin that are run by a shell that stays, beside scripts that say themselves that they only read."""
 
 _CHUNK = 1 << 18
 
 
 def is_query(argv: Sequence[str]) -> bool:
     """Whether a command only reads and leaves nothing running."""
+    if tuple(argv[:2]) == ("sh", "-c"):
+        return argv[2].startswith(READS_ONLY)
     return tuple(argv[:2]) in QUERIES
 
 

@@ -10,22 +10,26 @@ from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
 from VpmemLibrary.host.prediction import REGION_ALIGN
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.host.transport import CommandResult, Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
 
 # A namespace without capacity, such as the empty one of each region, has no place and tells none.
 _SCRIPT = r"""
 region=/sys/bus/nd/devices/$1
-printf '%s %s %s\n' "$1" "$(cat "$region/resource")" "$(cat "$region/size")"
+show() {
+    resource= size=
+    read -r resource <"$2/resource"
+    read -r size <"$2/size"
+    [ "$size" = "$3" ] || printf '%s %s %s\n' "$1" "$resource" "$size"
+}
+show "$1" "$region"
 for namespace in "$region"/namespace[0-9]*; do
-    [ -e "$namespace" ] || continue
-    size=$(cat "$namespace/size")
-    [ "$size" = 0 ] || printf '%s %s %s\n' "${namespace##*/}" "$(cat "$namespace/resource")" "$size"
+    [ ! -e "$namespace" ] || show "${namespace##*/}" "$namespace" 0
 done
 """
 
-ROOM_COMMAND = ("sh", "-c", _SCRIPT, "sh")
+ROOM_COMMAND = query(_SCRIPT)
 """Reads how a region is divided; the region's name follows."""
 
 

@@ -31,6 +31,10 @@ ENVIRONMENT = {"LC_ALL": "C"}
 EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks it."""
 
+READS_ONLY = "# reads only\n"
+"""How a script begins that changes nothing and leaves nothing running: its command may be run once more, and costs no
+session of its own."""
+
 _COMMAND_NOT_FOUND = 127
 _SHOWN_OUTPUT = 4000
 
@@ -195,6 +199,16 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
         if "\0" in argument:
             raise InvalidValueError("command argument", argument, "text without a NUL byte")
     return tuple(argv)
+
+
+def query(script: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a shell script which only reads; see `READS_ONLY`.
+
+    Args:
+        script: The script, for any POSIX shell.
+        arguments: Its arguments, ``$1`` and so on.
+    """
+    return ("sh", "-c", READS_ONLY + script, "sh", *arguments)
 
 
 def shell_line(argv: Sequence[str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import InvalidValueError, VpmemError
+from VpmemLibrary.host.cxl import CxlRegion
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.in_use import refuse_in_use
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.ownership import RunMark, run_of_uuid
 from VpmemLibrary.model import Namespace
 
 
@@ -19,20 +21,41 @@ def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
         BusyError: One is in use.
         CommandError: ndctl failed.
     """
-    destroyed = []
-    failures = []
+    removed: list[tuple[Namespace, CommandResult]] = []
+    failures: list[VpmemError] = []
     for namespace in host.ndctl.inventory().namespaces:
         if not run.owns(namespace):
             continue
         try:
             host.dax.release(namespace)
-            host.namespaces.destroy_listed(namespace)
-            destroyed.append(namespace)
+            removed.append((namespace, host.namespaces.remove(namespace)))
         except VpmemError as error:  # the others go all the same; this one is told afterwards
             failures.append(error)
+    if removed:
+        failures += host.namespaces.still_there(removed)
     if failures:
         raise failures[0]
-    return tuple(destroyed)
+    return tuple(namespace for namespace, _ in removed)
+
+
+def clean_up_cxl(host: Host, run: RunMark) -> tuple[CxlRegion, ...]:
+    """Take apart every CXL region that this run assembled on a host, and return what they were.
+
+    Raises:
+        BusyError: One has namespaces.
+        CommandError: cxl failed.
+    """
+    gone = [region for region in marked_cxl_regions(host) if run.owns_uuid(region.uuid)]
+    for region in gone:
+        host.cxl.destroy_region(region)
+    return tuple(gone)
+
+
+def marked_cxl_regions(host: Host) -> tuple[CxlRegion, ...]:
+    """Return the CXL regions that any run assembled; cxl is not asked, nor needed, where no region has a mark."""
+    if not any(run_of_uuid(uuid) for uuid in host.cxl.region_uuids().values()):
+        return ()
+    return tuple(region for region in host.cxl.regions() if run_of_uuid(region.uuid))
 
 
 def wipe_namespace(host: Host, namespace: Namespace) -> None:

@@ -53,7 +53,7 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
 
 
 class Away:
-    """Hosts that did not answer while one waits for them: whoever has one may be rebooting it.
+    """Hosts that did not answer while one waits for them: one may have booted under its holder, which had not kept it.
 
     Once a host answers again, only its last holder takes it for a while, as with a file server that was restarted.
     """
@@ -134,7 +134,8 @@ class Holds:
     def renew(self, timeout: float) -> None:
         """Have again what was held before the host lost its power.
 
-        A lease is renewed by its record when the holder connects anew; a record that had not reached the disk is gone.
+        A lease is renewed by its record when the holder connects anew; one that was not kept, and whose record had not
+        reached the disk, is gone.
 
         Args:
             timeout: Seconds to wait while another one has it.

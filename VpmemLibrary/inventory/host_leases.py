@@ -7,6 +7,9 @@ the next holder knows that something was left.
 
 It needs ``bash`` (4.3) and ``flock`` (util-linux) on the host. A controller that vanishes without closing its
 connection (no power, no route) is noticed by the host's sshd, after its ``ClientAliveInterval`` or TCP's keepalive.
+
+Who reboots the host says so first (`HostLeases.keep`): what it holds is then kept for it by the records, for a while,
+as the kernel that comes up knows of no locks.
 """
 
 from __future__ import annotations
@@ -44,12 +47,29 @@ enter() { exec {gate}<>.gate && flock -w 60 "$gate" || { echo "the gate of $dire
 leave() { exec {gate}>&-; }
 record_of() { record=; [[ -s $1 ]] && IFS= read -r record <"$1"; }
 write_record() { printf -v now '%(%s)T' -1; printf '%s\n' "$me&since=$now$2" >"$1"; }
+# Whether the record is kept for its holder while the host boots; a clock that was set back ends it.
+is_kept() {
+    local from until
+    [[ $record == *"&kept="* ]] || return 1
+    IFS=- read -r from until <<<"${record##*&kept=}"
+    printf -v now '%(%s)T' -1
+    ((from <= now && now < until))
+}
+# A worker that shares what another of its run keeps may take it again at once.
+is_kept_from_me() {
+    is_kept || return
+    [[ $record != *"&token=$token&"* ]] || return
+    [[ $1 != shared || ${record%%&*} != "${me%%&*}" ]]
+}
 lock() { exec {fd}<>"$1" || exit 1; flock -n "$2" "$fd" && return; exec {fd}>&-; return 1; }
 state_of() {
     record_of "$1"
     if [[ $record == *"&unfit="* ]]; then state=unfit
     elif [[ ${held[$1]+x} ]]; then state=held
-    elif lock "$1" -x; then exec {fd}>&-; state=left
+    elif lock "$1" -x; then
+        exec {fd}>&-
+        state=left
+        if is_kept; then state=kept; fi
     else state=held
     fi
 }
@@ -66,7 +86,7 @@ try() {
         flock -s "$fd"
     fi
     record_of "$1"
-    if [[ $record == *"&unfit="* ]]; then exec {fd}>&-; return 1; fi
+    if [[ $record == *"&unfit="* ]] || { [[ $alone ]] && is_kept_from_me "$2"; }; then exec {fd}>&-; return 1; fi
     left=${alone:+$record}
     held[$1]=$fd
 }
@@ -104,7 +124,18 @@ take() {
 renew() {
     local fd
     record_of "$2"
-    if [[ $record == *"&token=$token&"* ]] && lock "$2" "$1"; then held[$2]=$fd; else echo "lost $2"; fi
+    if [[ $record == *"&token=$token&"* ]] && lock "$2" "$1"; then
+        held[$2]=$fd
+        [[ $record != *"&kept="* ]] || printf '%s\n' "${record%%&kept=*}" >"$2"
+    else echo "lost $2"
+    fi
+}
+keep() {
+    local seconds=$1 key
+    shift
+    printf -v now '%(%s)T' -1
+    for key; do write_record "$key" "&kept=$now-$((now + seconds))"; done
+    sync -- "$@" || sync  # or a host that loses its power comes up without them
 }
 release() {
     local key fd
@@ -127,7 +158,11 @@ mend() {
     local -a gone=()
     for key; do
         [[ -e $key && ! ${held[$key]+x} ]] || continue
-        if lock "$key" -x; then gone+=("$key"); exec {fd}>&-; fi
+        if lock "$key" -x; then
+            record_of "$key"
+            is_kept_from_me alone || gone+=("$key")
+            exec {fd}>&-
+        fi
     done
     [[ ${#gone[@]} -eq 0 ]] || rm -f -- "${gone[@]}"
 }
@@ -218,6 +253,21 @@ class HostLeases:
     def entries(self) -> tuple[Entry, ...]:
         """Return every record of the host; see `Leases.entries`."""
         return _entries(self._ask("entries"))
+
+    def keep(self, seconds: int) -> None:
+        """Keep what this worker holds for it while the host boots: others find it held, though no kernel has a lock.
+
+        It is this worker's at its next use afterwards.
+
+        Args:
+            seconds: For how long others leave it alone, by the host's own clock; 0 keeps it no longer.
+
+        Raises:
+            LeaseLostError: Something was no longer held.
+            UnreachableError: The host cannot be reached.
+        """
+        if held := list(self._holds):
+            self._ask("keep", str(seconds), *held)
 
     def close(self) -> None:
         """End the holder; see `Leases.close`."""
@@ -328,7 +378,13 @@ def _holder(record: str) -> Holder:
 
 def _entries(answer: Iterable[Sequence[str]]) -> tuple[Entry, ...]:
     return tuple(
-        Entry(key, _holder(record), state == "held", _fields(record).get("unfit", "") if state == "unfit" else "")
+        Entry(
+            key,
+            _holder(record),
+            held=state in ("held", "kept"),
+            unfit=_fields(record).get("unfit", "") if state == "unfit" else "",
+            kept_until=int(_fields(record)["kept"].partition("-")[2]) if state == "kept" else 0,
+        )
         for _, key, state, record in answer
     )
 

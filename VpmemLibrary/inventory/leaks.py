@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
+from VpmemLibrary.host.transport import query
 from VpmemLibrary.inventory.leases import Entry, is_namespace_key
 from VpmemLibrary.inventory.mount_ownership import is_made
 from VpmemLibrary.model import Inventory, Namespace, Region
@@ -57,7 +58,7 @@ class HostState:
             domains: The names of its libvirt domains.
             entries: The records of its leases.
         """
-        files = host.run(["sh", "-c", _SCRIPT, "sh", *FILES]).check().text.splitlines()
+        files = host.run(query(_SCRIPT, *FILES)).check().text.splitlines()
         inventory = host.ndctl.inventory()
         return replace(
             cls.of(inventory, domains, host.mounts.all()),

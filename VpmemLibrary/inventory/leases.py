@@ -70,9 +70,9 @@ class Holder:
         return cls(run_id, f"process {os.getpid()}", socket.gethostname(), token)
 
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return (
-            f"run {self.run_id or '(unknown)'}, {self.worker or 'a worker'} on {self.controller or '?'}, since {since}"
+            f"run {self.run_id or '(unknown)'}, {self.worker or 'a worker'} on {self.controller or '?'}, "
+            f"since {_when(self.since)}"
         )
 
 
@@ -85,18 +85,23 @@ class Entry:
         holder: Who holds it, or held it last.
         held: Whether it is held now. A record that is not held was left by a holder that died.
         unfit: Why it must not be held again until that is mended; empty when it may.
+        kept_until: Until when it is kept for a holder that reboots the host, in seconds since 1970 by the host's own
+            clock; 0 where it is held by a lock.
     """
 
     key: str
     holder: Holder
     held: bool
     unfit: str = ""
+    kept_until: int = 0
 
     @property
     def told(self) -> str:
         """Who holds it since when, in words."""
         if self.unfit:
             return f"unfit since {self.holder} gave it back: {self.unfit}"
+        if self.kept_until:
+            return f"kept until {_when(self.kept_until)} for who has the host rebooted, {self.holder}"
         return f"held by {self.holder}" if self.held else f"left by {self.holder}"
 
 
@@ -156,6 +161,10 @@ class Leases(Protocol):
 
     def close(self) -> None:
         """End the holder: leases that it has go, and their records say that they were not given back."""
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def run_key(run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Which run made a namespace: its mark is in the UUID of the namespace's label.
+"""Which run made a namespace: its mark is in the UUID of the namespace's label, or of a CXL region.
 
 The mark is a UUID of version 8, the one that RFC 9562 leaves to applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``
 holds the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. It is kept by the label
@@ -62,6 +62,10 @@ class RunMark:
         """Whether this run made a namespace."""
         return run_of(namespace) == self.run_id
 
+    def owns_uuid(self, uuid: str) -> bool:
+        """Whether a UUID has this run's mark."""
+        return run_of_uuid(uuid) == self.run_id
+
     def require_own(self, namespace: Namespace) -> None:
         """Raise unless this run made a namespace.
 
@@ -80,7 +84,12 @@ class RunMark:
 
 def run_of(namespace: Namespace) -> str:
     """Return the id of the run that made a namespace; empty when no run did."""
-    match = _MARK.fullmatch(namespace.label_uuid)
+    return run_of_uuid(namespace.label_uuid)
+
+
+def run_of_uuid(uuid: str) -> str:
+    """Return the id of the run whose mark a UUID has; empty when it has none."""
+    match = _MARK.fullmatch(uuid)
     return "".join(match.groups()) if match else ""
 
 

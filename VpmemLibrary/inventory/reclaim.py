@@ -16,13 +16,14 @@ from VpmemLibrary.guest.domains import guest_names
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.xml import read_devices
+from VpmemLibrary.host.cxl import CxlRegion
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
-from VpmemLibrary.inventory.cleanup import wipe_namespace
+from VpmemLibrary.inventory.cleanup import marked_cxl_regions, wipe_namespace
 from VpmemLibrary.inventory.holds import turn
 from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, run_of_key
 from VpmemLibrary.inventory.mount_ownership import mounts_of_runs, unmount
-from VpmemLibrary.inventory.ownership import is_marked, run_of
+from VpmemLibrary.inventory.ownership import is_marked, run_of, run_of_uuid
 from VpmemLibrary.model import Namespace
 
 _BUSY_TIMEOUT = 60.0
@@ -106,6 +107,9 @@ class Reclaim:
         for namespace in self._dead_namespaces():
             what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
             yield what, partial(self._destroy, namespace)
+        for region in self._dead_cxl_regions():
+            what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
+            yield what, partial(self._host.cxl.destroy_region, region)
         for entry in self._leases.entries():
             if not entry.held and not is_standing_key(entry.key):
                 yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
@@ -130,6 +134,11 @@ class Reclaim:
         marked = [namespace for namespace in self._host.ndctl.inventory().namespaces if is_marked(namespace)]
         living = self._living() if marked else set()
         return [namespace for namespace in marked if run_of(namespace) not in living]
+
+    def _dead_cxl_regions(self) -> list[CxlRegion]:
+        marked = marked_cxl_regions(self._host)
+        living = self._living() if marked else set()
+        return [region for region in marked if run_of_uuid(region.uuid) not in living]
 
     def _living(self) -> set[str]:
         """Return the ids of the runs that live: those that hold their lease on this host."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cached_property
 
 from VpmemLibrary.content.store import ContentStore
@@ -22,6 +23,7 @@ from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.domains import guest_names, running_guests
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
@@ -35,6 +37,11 @@ from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
+
+# Seconds after which others take what a worker held on a host that it rebooted, or cut the power of, and never came
+# back to.
+_COMING_UP = 60.0
+_WITHOUT_POWER = 900.0
 
 
 class OpenHost:
@@ -60,6 +67,7 @@ class OpenHost:
         self.may_reboot = False
         self.migration_address = ""
         self.power: PowerControl | None = None
+        self.cxl: CxlControl | None = None
         self.remembered: HostState | None = None
         self._run = run
         self._link: LibvirtLink | None = None
@@ -315,7 +323,8 @@ class OpenHost:
         if self.inside is not None:
             self.inside.reboot(timeout)
             return time.monotonic() - started
-        took = reboot(self.host.transport, timeout=timeout)
+        with self._kept_leases(timeout + _COMING_UP):
+            took = reboot(self.host.transport, timeout=timeout)
         self._renew_leases(timeout)
         return took
 
@@ -341,6 +350,21 @@ class OpenHost:
                 f"Guests run on {self.host.alias} that this run did not make: {', '.join(running)}. {mend}"
             )
 
+    def require_cxl_control(self) -> CxlControl:
+        """Return what gives the host a CXL device and takes it away.
+
+        Raises:
+            UnsupportedError: Nothing does.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: a guest is given no CXL device.")
+        if self.cxl is None:
+            raise UnsupportedError(
+                f"No CXL device can be added to {self.host.alias}: say host_cxl_add and host_cxl_remove, a command "
+                "each, in its section of the hosts file."
+            )
+        return self.cxl
+
     def require_power_control(self) -> PowerControl:
         """Return what switches the host off and on.
 
@@ -363,7 +387,9 @@ class OpenHost:
             UnsupportedError: Nothing switches it off, or it is the machine that this process runs on.
             CommandError: The command failed, or the host answers all the same.
         """
-        self._cut = cut_power(self.host.transport, self.require_power_control(), timeout=timeout)
+        control = self.require_power_control()
+        with self._kept_leases(timeout + _WITHOUT_POWER):
+            self._cut = cut_power(self.host.transport, control, timeout=timeout)
 
     def restore_power(self, timeout: float) -> float:
         """Give the host its power again, wait until it and its libvirt answer, and return the seconds it took.
@@ -410,6 +436,20 @@ class OpenHost:
                 f"{self.host.alias} is guest {self.inside.name}, opened as a host: no libvirt is reached in a guest, "
                 "so there are no guests of its own. Switch Host to the host that it runs on."
             )
+
+    @contextlib.contextmanager
+    def _kept_leases(self, seconds: float) -> Iterator[None]:
+        """Keep what is held on the host for this worker, whatever becomes of the host in the ``with``."""
+        if "leases" not in self.__dict__:
+            yield
+            return
+        self.leases.keep(math.ceil(seconds))
+        try:
+            yield
+        except VpmemError:
+            with contextlib.suppress(VpmemError):  # a host that does not answer keeps it until the time is over
+                self.leases.keep(0)
+            raise
 
     def _renew_leases(self, timeout: float) -> None:
         """Have again what was held before the host booted, before anybody else takes it."""

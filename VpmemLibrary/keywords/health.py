@@ -289,8 +289,8 @@ class HealthKeywords:
 
         Args:
             dimm: Its record or name, e.g. `nmem0`.
-            temperature: Of the media, in degrees Celsius.
-            controller_temperature: Of the controller, in degrees Celsius.
+            temperature: Of the media, in degrees Celsius; DIMMs keep sixteenths.
+            controller_temperature: Of the controller, in degrees Celsius; `nfit_test` takes none.
             spares: The spare capacity that is left, in per cent.
             fatal: Make its health fatal.
             unsafe_shutdown: Make its last shutdown dirty.
@@ -303,6 +303,7 @@ class HealthKeywords:
             ForeignError: Its bus is not `nfit_test`, and `foreign` is not set.
             InvalidValueError: Nothing is to be injected.
             UnsupportedError: The DIMM takes no injection, as QEMU's; nothing was changed.
+            CommandError: ndctl failed, or a value is not read back afterwards.
 
         Example:
 
@@ -313,16 +314,15 @@ class HealthKeywords:
             Should Contain    ${health.alarms}    temperature
         ```
         """
-        found = self._free_to_inject(dimm, foreign)
-        self._injection.inject_smart(
-            found,
+        after = self._injection.inject_smart(
+            self._free_to_inject(dimm, foreign),
             temperature=None if temperature == UNSAID else temperature,
             controller_temperature=None if controller_temperature == UNSAID else controller_temperature,
             spares=None if spares == UNSAID else spares,
             fatal=fatal,
             unsafe_shutdown=unsafe_shutdown,
         )
-        after: DimmHealth = self.get_dimm_health(found)
+        self._log((after,))
         return after
 
     @keyword(tags=("health", "destructive"))

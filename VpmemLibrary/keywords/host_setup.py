@@ -100,12 +100,15 @@ class HostSetupKeywords:
         A host may be rebooted when its section of the hosts file says `host_may_reboot = yes` and no guest runs on it
         that this run did not make. A guest that is open as a host may be when this run made it.
 
+        What this worker holds on the host, the host itself and its claims among it, stays its own while it boots.
+
         Args:
             timeout: How long it may take until the host answers again.
             foreign: Reboot it all the same: without permission, and with guests of others running.
 
         Raises:
             ForeignError: The hosts file does not allow it, or guests of others run there; nothing was done.
+            LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
             UnsupportedError: It is the machine that the tests run on.
             CommandError: The host refused to reboot.
             UnreachableError: It did not answer from another boot in time.

@@ -42,7 +42,8 @@ class InsideKeywords:
     ) -> CommandResult:
         """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
 
-        The command is a list of arguments and no shell reads it, as with [Run On Host].
+        The command is a list of arguments and no shell reads it, as with [Run On Host]. The agent passes on up to 3 MiB
+        of output.
 
         Args:
             guest: The guest or its name.
@@ -57,7 +58,8 @@ class InsideKeywords:
         Raises:
             CommandError: Another exit status; the message has the command, the status and standard error.
             CommandTimeoutError: It took too long.
-            GuestError: The agent, or the shell on the serial console, does not answer.
+            GuestError: The agent, or the shell on the serial console, does not answer, or cannot pass on that much
+                output.
 
         Example:
 

@@ -46,6 +46,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
     opened.bridge = entry.guest_bridge
     opened.confined = entry.guest_confined
     opened.power = entry.power
+    opened.cxl = entry.cxl
     if entry.guest_kernel or entry.guest_disk:
         opened.boot = BootSource(
             kernel=entry.guest_kernel,

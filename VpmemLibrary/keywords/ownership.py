@@ -6,7 +6,7 @@ from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
-from VpmemLibrary.inventory.cleanup import clean_up
+from VpmemLibrary.inventory.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_table
@@ -37,7 +37,7 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_host(self) -> None:
-        """Remove from the current host what this run made there: guests first, then mounts, then namespaces.
+        """Remove from the current host what this run made there: guests, then mounts, namespaces, and CXL regions.
 
         Nothing else is touched: a thing without this run's mark stays as it is.
 
@@ -60,6 +60,9 @@ class OwnershipKeywords:
             removed += [f"namespace {namespace.name or namespace.dev} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.inside:  # nobody can be given what is not there, so nothing is unfit any more
                 opened.leases.mended(namespace.label_uuid for namespace in gone)
+        removed += [
+            f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._context.run)
+        ]
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
     @keyword(tags=("ownership", "destructive"))

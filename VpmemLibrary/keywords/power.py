@@ -24,6 +24,9 @@ class PowerKeywords:
         tests run on: `ipmitool ... chassis power off` for a real host; the lab's hosts file has a command of its own.
         What had not reached a disk or an NVDIMM is lost. Only [Restore Host Power] works on the host afterwards.
 
+        What this worker holds on the host, the host itself and its claims among it, stays its own for a quarter of an
+        hour, though it is not there to hold it: whoever finds the host booting waits.
+
         Args:
             timeout: How long it may take until the host is gone.
             foreign: Cut it all the same: without permission, and with guests of others running.
@@ -32,6 +35,7 @@ class PowerKeywords:
             UnsupportedError: Its section has no `host_power_off` and `host_power_on`, it is a guest, or it is the
                 machine that the tests run on; nothing was done.
             ForeignError: The hosts file does not say `host_may_reboot`, or guests of others run; nothing was done.
+            LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
             CommandError: The command failed, or the host answers all the same.
 
         Example:

@@ -24,13 +24,14 @@ def lab() -> None:
 
 @lab.command()
 @click.option("--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many lab hosts.")
-def up(hosts: int) -> None:
+@click.option("--cxl", is_flag=True, help="Have the last of them take a CXL device while it runs; it boots for that.")
+def up(hosts: int, cxl: bool) -> None:
     """Have lab hosts running and answering SSH.
 
-    The first time this builds an image and a saved state (some two minutes); afterwards it takes seconds. Lab hosts
+    The first time this builds an image and a saved state (some four minutes); afterwards it takes seconds. Lab hosts
     that run are left as they are, those that have crashed are replaced.
     """
-    for host in Lab(default_progress()).up(hosts):
+    for host in Lab(default_progress()).up(hosts, cxl=cxl):
         click.echo(f"{host.name}  {shlex.join(_ssh_command(host))}")
 
 
@@ -118,6 +119,22 @@ def power_on(host: str) -> None:
     found = Lab().host(host)
     with default_progress().step(f"booting {found.name} again", 35):
         found.power_on()
+
+
+@lab.command("cxl-add")
+@_HOST
+def cxl_add(host: str) -> None:
+    """Give a lab host a CXL device with persistent memory, all zeros."""
+    found = Lab().host(host)
+    with default_progress().step(f"giving {found.name} a CXL device", 8):
+        found.add_cxl_device()
+
+
+@lab.command("cxl-remove")
+@_HOST
+def cxl_remove(host: str) -> None:
+    """Take a lab host's CXL device away, with all that it holds."""
+    Lab().host(host).remove_cxl_device()
 
 
 @lab.command("hosts-file")

@@ -26,6 +26,9 @@ GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
 GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
 """The guest's initramfs on every lab host."""
 
+GUEST_NFIT_TEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest-nfit-test.initrd"
+"""The same with the kernel's own test bus of NVDIMMs, which takes injections."""
+
 GUEST_COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests "
     "init_on_alloc=0 swiotlb=noforce lsm= rootfstype=ramfs "
@@ -146,7 +149,7 @@ def _build(image: Image, progress: Progress) -> None:
         _write_key(keys / name)
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
-        with progress.step("installing Debian for the lab host", 50):
+        with progress.step("installing Debian for the lab host", 110):
             # Debian's own initramfs, which no lab host boots from, takes longer to make than all else after unpacking.
             _run(mmdebstrap_command(archive, keys, find_mirror()), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):

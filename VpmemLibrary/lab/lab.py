@@ -34,6 +34,10 @@ from VpmemLibrary.lab.state import BOOT_SECONDS, SavedState, connect, find_or_sa
 MOST_HOSTS = 16
 """More than this many lab hosts at once is surely a mistake."""
 
+CXL_SECONDS = 60.0
+"""Until a lab host's kernel has a new device: a hot-plug slot waits 5 s before it gives power (PCI Express)."""
+
+_CXL_SCRIPT = ("/usr/lib/vpmem/cxl-device",)
 _POLL = 0.1
 
 
@@ -46,6 +50,7 @@ class _Record:
     image: str
     accelerator: str
     accelerator_reason: str
+    cxl: bool = False
 
 
 class LabHost:
@@ -59,7 +64,7 @@ class LabHost:
         self.directory = directory
         self._record = _Record(**json.loads((directory / "host.json").read_text()))
         accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
-        self.machine = Machine(directory, Image(Path(self._record.image)), accelerator)
+        self.machine = Machine(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
 
     def __repr__(self) -> str:
         return f"LabHost({self.name!r}, port={self.port})"
@@ -100,6 +105,11 @@ class LabHost:
         return self.directory / "known_hosts"
 
     @property
+    def cxl(self) -> bool:
+        """Whether it takes a CXL device while it runs."""
+        return self._record.cxl
+
+    @property
     def alive(self) -> bool:
         """Whether its machine runs."""
         return self.machine.process is not None
@@ -115,17 +125,56 @@ class LabHost:
     def power_on(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot it from its disk and wait until SSH answers; its NVDIMMs are as they were left.
 
+        One that has power is only waited for, as with a server's management controller.
+
         Args:
             timeout: Seconds that the boot may take.
 
         Raises:
-            LabError: It has power already, or does not come up.
+            LabError: It does not come up.
         """
-        if self.alive:
-            raise LabError(f"Lab host {self.name} has power already: cut it, or reboot.")
-        self.machine.start(self.port)
+        if not self.alive:
+            self.machine.start(self.port)
         with self.transport() as transport:
             wait_for_ssh(self.machine, transport, timeout)
+
+    def add_cxl_device(self, timeout: float = CXL_SECONDS) -> None:
+        """Give it a CXL device with persistent memory, all zeros, in place of the one that it may have.
+
+        One that it still has when it reboots is of no use then: QEMU leaves it enabled, and the kernel refuses it.
+
+        Args:
+            timeout: Seconds until its kernel must have the device.
+
+        Raises:
+            LabError: It takes none or does not run, or its kernel does not take the device.
+        """
+        if not self.cxl:
+            raise LabError(f"Lab host {self.name} takes no CXL device. One that does: vpmem lab up --cxl")
+        if self.machine.has_cxl_device:
+            self.remove_cxl_device()
+        self.machine.add_cxl_device()
+        with self.transport() as transport:
+            transport.run([*_CXL_SCRIPT, "add"], timeout=timeout).check()
+            deadline = time.monotonic() + timeout
+            while transport.run(["sh", "-c", "ls -d /sys/bus/cxl/devices/endpoint*"]).exit_status != 0:
+                if time.monotonic() > deadline:
+                    said = transport.run(["sh", "-c", "dmesg | grep -i cxl | tail -n 5"]).text
+                    raise LabError(f"The kernel of {self.name} did not take its CXL device in {timeout:g} s:\n{said}")
+                time.sleep(_POLL)
+
+    def remove_cxl_device(self) -> None:
+        """Take its CXL device away, and all that the device held.
+
+        Raises:
+            LabError: It has none, or does not let go of it: something uses it.
+        """
+        if not self.machine.has_cxl_device:
+            raise LabError(f"Lab host {self.name} has no CXL device: vpmem lab cxl-add {self.name}")
+        with self.transport() as transport:
+            removed = transport.run([*_CXL_SCRIPT, "remove"], timeout=CXL_SECONDS)
+            removed.check("Something has it in use: take its regions apart first (cxl disable-region, destroy-region)")
+        self.machine.remove_cxl_device()
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot it in good order and wait until SSH answers on the new boot.
@@ -154,7 +203,9 @@ class LabHost:
                 time.sleep(_POLL)
 
     @classmethod
-    def _create(cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState) -> LabHost:
+    def _create(
+        cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, *, cxl: bool
+    ) -> LabHost:
         directory.mkdir(parents=True)
         machine = Machine(directory, image, accelerator)
         machine.create(state.disk, "qcow2")
@@ -162,16 +213,19 @@ class LabHost:
         (directory / "known_hosts").write_text(
             known_hosts_line(port, image.host_public_key) + f"{GUEST_KEY_NAME} {image.host_public_key}\n"
         )
-        record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason)
+        record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason, cxl)
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)
-        state.restore(host.machine, port)
+        if cxl:  # a machine of its own, which boots
+            host.machine.start(port)
+        else:
+            state.restore(host.machine, port)
         return host
 
     def _personalise(self) -> None:
         """Give it what must differ between hosts that were restored from one state, once SSH answers."""
         with self.transport() as transport:
-            wait_for_ssh(self.machine, transport, 60)
+            wait_for_ssh(self.machine, transport, BOOT_SECONDS if self.cxl else 60)
             now = f"{time.time():.3f}"
             number = self.name.rpartition("-")[2]
             transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
@@ -212,13 +266,14 @@ class Lab:
                 return host
         raise NotFoundError("lab host", name or "lab-1", [host.name for host in hosts])
 
-    def up(self, hosts: int = 1) -> list[LabHost]:
+    def up(self, hosts: int = 1, *, cxl: bool = False) -> list[LabHost]:
         """Have lab hosts ``lab-1`` to ``lab-N`` running and answering SSH, and return them.
 
         Those that run are left as they are; those that have crashed, or were killed, are replaced.
 
         Args:
             hosts: How many.
+            cxl: Have the last of them take a CXL device while it runs; it is booted, not restored.
 
         Raises:
             InvalidValueError: That is not a sensible number.
@@ -229,9 +284,14 @@ class Lab:
         with self._locked("changing the lab"):
             names = [f"lab-{number}" for number in range(1, hosts + 1)]
             existing = {host.name: host for host in self.hosts()}
-            missing = [name for name in names if name not in existing or not existing[name].alive]
+            for_cxl = {names[-1]} if cxl else set()
+            missing = [
+                name
+                for name in names
+                if name not in existing or not existing[name].alive or (name in for_cxl and not existing[name].cxl)
+            ]
             if missing:
-                self._restore(missing)
+                self._restore(missing, for_cxl | {name for name, host in existing.items() if host.cxl})
             return [self.host(name) for name in names]
 
     def down(self) -> list[str]:
@@ -251,7 +311,7 @@ class Lab:
         """
         with self._locked("changing the lab"):
             host = self.host(name)
-            self._restore([host.name])
+            self._restore([host.name], {host.name} if host.cxl else set())
             return self.host(host.name)
 
     def clean(self) -> list[Path]:
@@ -266,11 +326,12 @@ class Lab:
                     removed.append(path)
             return removed
 
-    def _restore(self, names: list[str]) -> None:
+    def _restore(self, names: list[str], for_cxl: set[str]) -> None:
         image = find_or_build_image(self._progress)
         accelerator = find_accelerator(image, self._progress)
         state = find_or_save_state(image, accelerator, self._progress)
-        with self._progress.step(f"restoring {', '.join(names)}", 4):
+        verb, seconds = ("starting", 45) if for_cxl & set(names) else ("restoring", 4)
+        with self._progress.step(f"{verb} {', '.join(names)}", seconds):
             fresh = []
             try:
                 for name in names:
@@ -278,7 +339,7 @@ class Lab:
                     if directory.exists():
                         self._progress.note(f"{name} is replaced")
                         self._remove(directory)
-                    fresh.append(LabHost._create(directory, image, accelerator, state))
+                    fresh.append(LabHost._create(directory, image, accelerator, state, cxl=name in for_cxl))
                 with ThreadPoolExecutor(len(fresh)) as pool:
                     list(pool.map(LabHost._personalise, fresh))
             except BaseException:

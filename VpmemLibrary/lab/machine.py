@@ -40,29 +40,61 @@ NVDIMMS = 4
 LABEL_SIZE = Size(128 * KiB)
 """The label area at the end of each NVDIMM's file."""
 
+CXL_SIZE = Size(512 * MiB)
+"""The persistent memory of the CXL device that a lab host can be given: a multiple of 256 MiB, what its regions are."""
+
+_CXL_LABEL_SIZE = Size(1 * MiB)
+_CXL_DEVICE = "cxl-device"
+_CXL_PORT = "cxl-port"
+_CXL_FILES = {"cxl-memory": CXL_SIZE, "cxl-labels": _CXL_LABEL_SIZE}
+
 REGION_SIZE = Size(1 * GiB)
 """The region each NVDIMM makes: a multiple of 16 MiB, or ndctl refuses namespaces in it as misaligned."""
 
 KERNEL_COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
     "cryptomgr.notests init_on_alloc=0 psi=0 kvm.halt_poll_ns=0 lsm=apparmor cgroup_disable=memory,cpu "
-    "hardened_usercopy=off highres=off net.ifnames=0 systemd.show_status=no"
+    "hardened_usercopy=off highres=off rcupdate.rcu_expedited=1 net.ifnames=0 systemd.show_status=no"
 )
 """What is left out is what costs an emulated processor much and proves nothing: accounting of memory, of pressure and
 of processor time, security modules beside AppArmor, checks of what is copied from and to programs, polling for guests
-that halt, and timers between the kernel's ticks, each of which would take a guest off the processor once more."""
+that halt, and timers between the kernel's ticks, each of which would take a guest off the processor once more. Grace
+periods are expedited: a namespace that comes or goes waits for many."""
 
-_SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off"
+_SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off,smap=off,pku=off"
 """Features of a processor that make it slower when it is emulated.
 
 Five-level paging makes every page walk, and the nested ones most, longer. "Fast" string instructions have kernels and
 libc copy and clear byte by byte with one instruction, which is emulated one byte at a time: without them a guest starts
-in three quarters of the time.
+in three quarters of the time. With SMAP each access of the kernel to a program's memory has translations of its own;
+with PKU each start of a program makes all translations anew (QEMU ``target/i386/tcg``, ``helper_wrpkru``).
 """
+
+_MACHINE = "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off"
+
+_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""What QEMU finds in its environment beside ours: huge pages for its heap.
+
+An emulated processor looks up what it has translated in a hash table of 8 MiB there, all over the place: a seventh of
+its time with small pages, a tenth with huge ones.
+"""
+
+# A host bridge for CXL with one port, empty until a device is added, and the window that its memory is seen in.
+_CXL_MACHINE = f",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size={GiB // MiB}M"
+# The kernel sets up no CXL region where it knows that it is virtual, as it cannot flush processor caches for certain
+# there (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has none.
+_CXL_COMMAND_LINE = " clearcpuid=hypervisor"
+_CXL_BRIDGE = (
+    "-device",
+    "pxb-cxl,id=cxl,bus=pcie.0,bus_nr=12",
+    "-device",
+    f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2",
+)
 
 _POLL = 0.01
 _STOP_SECONDS = 10
 _START_SECONDS = 60
+_CXL_SECONDS = 60
 
 # Machines outlive the process that starts them; while it lives, it must collect those that end.
 _children: list[subprocess.Popen[bytes]] = []
@@ -116,12 +148,14 @@ class Machine:
         directory: Its own directory.
         image: What it boots.
         accelerator: How it runs.
+        cxl: Whether it takes a CXL device while it runs. No saved state fits it.
     """
 
-    def __init__(self, directory: Path, image: Image, accelerator: Accelerator) -> None:
+    def __init__(self, directory: Path, image: Image, accelerator: Accelerator, *, cxl: bool = False) -> None:
         self.directory = directory
         self.image = image
         self.accelerator = accelerator
+        self.cxl = cxl
 
     @property
     def console_log(self) -> Path:
@@ -184,7 +218,13 @@ class Machine:
         log = self.directory / "qemu.log"
         with log.open("wb") as output:
             child = subprocess.Popen(
-                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+                command,
+                cwd=self.directory,
+                env={**os.environ, **_ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
             )
         _children.append(child)
         started = {"pid": child.pid, "started": _started(child.pid)}
@@ -219,6 +259,54 @@ class Machine:
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
+
+    def add_cxl_device(self) -> None:
+        """Give the running machine a CXL type-3 device with persistent memory, all zeros.
+
+        Raises:
+            LabError: It takes none, has one already, or QEMU refused.
+        """
+        with self.monitor() as monitor:
+            # QEMU's device never lets go of its memory, so each one has its own, whose file goes when QEMU has it.
+            number = len(_named(monitor, "/objects"))
+            backends = []
+            for name, size in _CXL_FILES.items():
+                path, backend = self.directory / name, f"{name}-{number}"
+                try:
+                    with path.open("wb") as file:
+                        file.truncate(size)
+                    given = {"mem-path": name, "size": int(size), "share": True}
+                    monitor.execute("object-add", {"qom-type": "memory-backend-file", "id": backend, **given})
+                finally:
+                    path.unlink(missing_ok=True)
+                backends.append(backend)
+            memory, labels = backends
+            device = {"driver": "cxl-type3", "id": _CXL_DEVICE, "bus": _CXL_PORT, "sn": 1}
+            monitor.execute("device_add", {**device, "persistent-memdev": memory, "lsa": labels})
+
+    def remove_cxl_device(self, timeout: float = _CXL_SECONDS) -> None:
+        """Take the CXL device away, once the machine has let go of it, and all that it held.
+
+        Raises:
+            LabError: There is none, or the machine does not let go of it in time.
+        """
+        with self.monitor() as monitor:
+            monitor.execute("device_del", {"id": _CXL_DEVICE})
+            deadline = time.monotonic() + timeout
+            while self._has_cxl_device(monitor):
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self.directory.name} did not let go of its CXL device within {timeout:g} s.")
+                time.sleep(_POLL)
+
+    @property
+    def has_cxl_device(self) -> bool:
+        """Whether the running machine has a CXL device."""
+        with self.monitor() as monitor:
+            return self._has_cxl_device(monitor)
+
+    @staticmethod
+    def _has_cxl_device(monitor: Monitor) -> bool:
+        return _CXL_DEVICE in _named(monitor, "/machine/peripheral")
 
     def kill(self) -> None:
         """End its process as a power cut does: at once, with nothing flushed by the machine.
@@ -272,11 +360,12 @@ class Machine:
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
             *("-name", f"vpmem-{self.directory.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
-            *("-machine", "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off", *self.accelerator.arguments),
+            *("-machine", _MACHINE + (_CXL_MACHINE if self.cxl else ""), *self.accelerator.arguments),
             *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
             *(part for node in range(len(_NODES)) for part in _node(node, memory, self.accelerator.cpus)),
             *("-rtc", "base=utc,clock=host"),
-            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", KERNEL_COMMAND_LINE),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
+            *("-append", KERNEL_COMMAND_LINE + (_CXL_COMMAND_LINE if self.cxl else "")),
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
             *("-device", "virtio-blk-pci,drive=root"),
             *("-netdev", f"user,id=user,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
@@ -284,6 +373,7 @@ class Machine:
             *("-netdev", f"socket,id=private,mcast={self.private_group},localaddr=127.0.0.1"),
             *("-device", "virtio-net-pci,netdev=private,romfile=,mac=52:54:00:12:35:00"),
             *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"),
+            *(_CXL_BRIDGE if self.cxl else ()),
             *("-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"),
             *("-serial", "chardev:console"),
             *("-qmp", "unix:qmp.sock,server=on,wait=off"),
@@ -314,6 +404,11 @@ def _nvdimm(slot: int, path: Path) -> list[str]:
             f"label-size={LABEL_SIZE:d}",
         ),
     ]
+
+
+def _named(monitor: Monitor, path: str) -> set[str]:
+    """Return the names of what QEMU has at a place of its object tree."""
+    return {str(found["name"]) for found in monitor.execute("qom-list", {"path": path})}
 
 
 def _started(pid: int) -> float:

@@ -31,9 +31,11 @@ PACKAGES = (
     # a compute host
     *("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     # persistent memory
-    *("ndctl", "daxctl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
+    *("ndctl", "daxctl", "cxl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
     # for the guest image and for making both: mke2fs reads a tar through libarchive
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
+    # for the kernel's own test bus of NVDIMMs, and gone when that is built
+    *("gcc", "make", "linux-headers-cloud-amd64", "linux-source"),
 )
 
 _LEFT_OUT = (

@@ -13,7 +13,14 @@ from typing import Any
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.lab.cache import MAKING, faults
-from VpmemLibrary.lab.image import GUEST_BRIDGE, GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL, GUEST_KEY_NAME
+from VpmemLibrary.lab.image import (
+    GUEST_BRIDGE,
+    GUEST_COMMAND_LINE,
+    GUEST_INITRD,
+    GUEST_KERNEL,
+    GUEST_KEY_NAME,
+    GUEST_NFIT_TEST_INITRD,
+)
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.sizes import MiB
@@ -27,6 +34,7 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
         confined: Have AppArmor confine all guests. Where the lab host is emulated, it else confines only those that a
             test asks for: compiling a guest's profile takes as long as the rest of its start.
     """
+    cxl = {f"host_cxl_{verb}": _vpmem_lab(f"cxl-{verb}", host.name) for verb in ("add", "remove")}
     return {
         "tags": "vpmem",
         "host_name": host.name,
@@ -40,8 +48,10 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
         "host_migration_address": host.private_address,
         "host_power_off": _vpmem_lab("power-cut", "--stay-off", host.name),
         "host_power_on": _vpmem_lab("power-on", host.name),
+        **(cxl if host.cxl else {}),
         "guest_kernel": GUEST_KERNEL,
         "guest_initrd": GUEST_INITRD,
+        "guest_nfit_test_initrd": GUEST_NFIT_TEST_INITRD,
         "guest_cmdline": GUEST_COMMAND_LINE,
         "guest_key_file": str(host.key_file),
         "guest_known_hosts": str(host.known_hosts),

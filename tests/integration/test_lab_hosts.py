@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from VpmemLibrary.errors import LabError
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.machine import REGION_SIZE
@@ -113,10 +114,37 @@ def test_nvdimms_survive_a_power_cut_and_a_reboot_and_a_reset_empties_them(lab: 
         assert transport.run(["ndctl", "list", "-N"]).check().text != made
 
 
+def assemble(host: LabHost) -> str:
+    """Assemble a region from a lab host's CXL device, and return what cxl lists of it."""
+    command = ["cxl", "create-region", "--type=pmem", "--decoder=decoder0.0", "--memdevs", "mem0"]
+    with host.transport() as transport:
+        return transport.run(command).check().text
+
+
+def test_a_host_for_cxl_is_given_a_device_and_another_in_its_place_after_a_reboot(lab: Lab) -> None:
+    ordinary, host = lab.up(2, cxl=True)
+    assert (ordinary.cxl, host.cxl) == (False, True)
+    assert lab.up(2)[1].cxl, "a host that runs is left as it is"
+    host.add_cxl_device()
+    assert '"size":536870912' in assemble(host)
+    host.reboot()
+    host.add_cxl_device()
+    assert '"size":536870912' in assemble(host)
+    with host.transport() as transport:
+        for step in ("disable-region", "destroy-region"):
+            transport.run(["cxl", step, "all"]).check()
+    host.remove_cxl_device()
+    with host.transport() as transport:
+        assert "CXL" not in transport.run(["ndctl", "list", "--buses"]).check().text
+    with pytest.raises(LabError, match=r"lab-2 has no CXL device"):
+        host.remove_cxl_device()
+
+
 def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:
-    process = host.machine.process
-    assert process is not None
-    assert lab.down() == ["lab-1"]
-    assert not psutil.pid_exists(process.pid)
+    hosts = lab.hosts()
+    assert host.name in [each.name for each in hosts]
+    processes = [each.machine.process for each in hosts]
+    assert lab.down() == [each.name for each in hosts]
+    assert not any(process and psutil.pid_exists(process.pid) for process in processes)
     assert list(Path(lab.directory).iterdir()) == []
     assert lab_status(lab)["hosts"] == []

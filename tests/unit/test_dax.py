@@ -315,12 +315,17 @@ def test_a_namespace_is_released_only_from_system_ram() -> None:
     assert not dax(machine).release(namespace)
     assert not dax(machine).release(replace(namespace, chardev=""))
     assert machine.changes == []
+    ram: dict[str, object] = {"daxregion": {"devices": [{"chardev": "dax0.0", "mode": "system-ram"}]}}  # ndctl 81
+    for listed in (ram, {}):  # whether it is, the kernel is asked: here it is not
+        asked = len(machine.asked)
+        assert not dax(machine).release(replace(namespace, extra=listed))
+        assert len(machine.asked) > asked
     machine = host(
         offline_memory="dax-offline",
         to_devdax="dax-back",
         memory=["dax-memory-movable", "dax-memory-movable", "dax-memory-offline", "dax-memory-devdax"],
     )
-    assert dax(machine).release(namespace)
+    assert dax(machine).release(replace(namespace, extra=ram))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from recorded_host import RecordedHost, left, recorded
@@ -26,18 +27,6 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 BAD = 589824 * 512
 """Where the recorded bad page lies in region0: 32 MiB into a namespace that begins at 256 MiB."""
 
-# The keys that ndctl lists of a DIMM with SMART (ndctl/json-smart.c).
-SMART = {
-    "health_state": "non-critical",
-    "temperature_celsius": 23.5,
-    "spares_percentage": 75,
-    "alarm_temperature": False,
-    "alarm_spares": True,
-    "life_used_percentage": 5,
-    "shutdown_state": "dirty",
-    "shutdown_count": 3,
-}
-
 
 def host(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
     usual: dict[str, str | CommandResult | list[str | CommandResult]] = {
@@ -54,19 +43,27 @@ def health(**answers: str | CommandResult | list[str | CommandResult]) -> Health
     return Health(Ndctl(host(**answers)))
 
 
-def with_smart(**values: object) -> CommandResult:
-    """Return the recorded listing with SMART values of nmem0."""
-    printed = recorded("health")
-    buses = json.loads(printed.text)
-    (dimm,) = (dimm for dimm in buses[0]["dimms"] if dimm["dev"] == "nmem0")
-    dimm["health"] = {**SMART, **values}
-    return replace(printed, stdout=json.dumps(buses).encode())
+TEST_BUS: dict[str, str | CommandResult | list[str | CommandResult]] = {
+    "sysfs": "test-bus-sysfs",
+    "health": "test-bus-health",
+    "listing": "test-bus-health",
+}
+"""What a bus of the kernel's nfit_test module leaves, whose DIMMs tell SMART values."""
 
 
-def told(old: str, new: str) -> CommandResult:
-    printed = recorded("health-sysfs")
+def told(old: str, new: str, state: str = "health-sysfs") -> CommandResult:
+    printed = recorded(state)
     assert old in printed.text
     return replace(printed, stdout=printed.text.replace(old, new, 1).encode())
+
+
+def without_smart(dev: str) -> CommandResult:
+    """Return the listing of the test bus, in which one DIMM does not answer ndctl."""
+    printed = recorded("test-bus-health")
+    buses = json.loads(printed.text)
+    (dimm,) = (dimm for dimm in buses[0]["dimms"] if dimm["dev"] == dev)
+    del dimm["health"]
+    return replace(printed, stdout=json.dumps(buses).encode())
 
 
 def test_what_a_dimm_does_not_tell_is_absent_rather_than_zero() -> None:
@@ -86,18 +83,30 @@ def test_what_a_dimm_does_not_tell_is_absent_rather_than_zero() -> None:
 
 
 def test_what_a_dimm_tells_is_read() -> None:
-    dimm = health(health=with_smart()).dimm("nmem0")
-    assert (dimm.health_state, dimm.temperature, dimm.spares, dimm.life_used) == ("non-critical", 23.5, 75, 5)
-    assert (dimm.alarms, dimm.shutdown_state, dimm.shutdown_count) == (("spares",), "dirty", 3)
-    assert dimm.controller_temperature is None
-    assert dict(dimm.values) == SMART
+    dimm = health(**TEST_BUS).dimm("nmem0")
+    assert (dimm.health_state, dimm.temperature, dimm.spares, dimm.life_used) == ("non-critical", 23, 75, 5)
+    assert (dimm.controller_temperature, dimm.kernel_flags) == (25, ("smart_notify",))
+    assert (dimm.alarms, dimm.shutdown_state) == (("temperature", "spares"), "clean")
+    assert (dimm.shutdown_count, dimm.dirty_shutdown, dimm.dirty_shutdown_count) == (42, 42, 42)
+    assert dimm.values["temperature_threshold"] == 40
+    health(**TEST_BUS).views("nmem0").require()
 
 
 def test_the_kernels_count_comes_first_and_zero_is_a_count() -> None:
-    counts = told("phys_id 0x0", "phys_id 0x0\ndirty_shutdown 0")
-    assert health(sysfs=counts).dirty_shutdown_count("nmem0") == 0
-    assert health(sysfs=counts, health=with_smart()).dirty_shutdown_count("nmem0") == 0
-    assert health(health=with_smart()).dirty_shutdown_count("nmem0") == 3
+    counts = told("dirty_shutdown 42", "dirty_shutdown 0", "test-bus-sysfs")
+    assert health(**{**TEST_BUS, "sysfs": counts}).dirty_shutdown_count("nmem0") == 0
+    silent = told("dirty_shutdown 42\n", "", "test-bus-sysfs")
+    assert health(**{**TEST_BUS, "sysfs": silent}).dirty_shutdown_count("nmem0") == 42
+
+
+def test_a_count_that_one_view_cannot_know_is_no_disagreement() -> None:
+    for one in ({"sysfs": told("dirty_shutdown 42\n", "", "test-bus-sysfs")}, {"health": without_smart("nmem0")}):
+        views = health(**{**TEST_BUS, **one}).views("nmem0")
+        views.require()
+        assert "dirty shutdowns" in views.fields
+    counted = {**TEST_BUS, "health": "test-bus-health-injected"}
+    with pytest.raises(ViewsDisagreeError, match=r"differ in dirty shutdowns"):
+        health(**counted).views("nmem0").require()
 
 
 def test_flags_of_the_kernel_that_ndctl_does_not_have_are_a_disagreement() -> None:
@@ -108,8 +117,6 @@ def test_flags_of_the_kernel_that_ndctl_does_not_have_are_a_disagreement() -> No
     assert armed.dimm("nmem0").kernel_flags == ("not_armed", "smart_notify")
     with pytest.raises(ViewsDisagreeError, match=r"(?s)differ in flags.*>none<.*>failed_arm<"):
         armed.views("nmem0").require()
-    with pytest.raises(ViewsDisagreeError, match=r"differ in dirty shutdowns"):
-        health(health=with_smart(), sysfs=told("phys_id 0x0", "phys_id 0x0\ndirty_shutdown 4")).views("nmem0").require()
 
 
 def test_bad_blocks_of_a_region_and_of_its_dimm() -> None:
@@ -205,26 +212,63 @@ def test_an_injection_that_cannot_be_never_reaches_the_bus(
     assert not [argv for argv in machine.asked if "inject" in " ".join(argv)]
 
 
+def test_an_injected_error_is_found_where_it_was_put() -> None:
+    bad = {"sysfs": "test-bus-bad-sysfs", "health": "test-bus-bad", "listing": "test-bus-bad"}
+    answers = {**bad, "place": "test-bus-bad-place"}
+    inject, machine = injection(**answers, inject_error="test-bus-inject-error")
+    (found,) = inject.inject_error("hurt", Size(MiB), Size(4 * KiB))
+    assert str(found) == "4KiB at 1MiB on nmem3"
+    assert machine.changes == ["ndctl inject-error --block=2048 --count=8 namespace1.0"]
+    assert inject.uninject_error("hurt", Size(MiB), Size(4 * KiB)) == (found,)
+    health(**bad).views("nmem0").require()
+    with pytest.raises(CommandError, match="no bad block is listed there"):
+        inject.inject_error("hurt", Size(0), Size(4 * KiB))
+
+
 def test_an_injection_that_is_not_listed_afterwards_is_a_failure() -> None:
-    inject, _ = injection(inject_error=left(0), place="bad-devdax-place")
+    inject, _ = injection(inject_error="test-bus-inject-error", place="bad-devdax-place")
     with pytest.raises(CommandError, match="no bad block is listed there"):
         inject.inject_error("small", Size(30 * MiB), Size(4 * KiB))
-    inject, _ = injection(inject_error=left(0), place="bad-devdax-place", health="bad-devdax")
-    assert inject.inject_error("small", Size(30 * MiB), Size(4 * KiB))[0].offset == 30 * MiB
-    assert inject.uninject_error("small", Size(30 * MiB), Size(4 * KiB))
-    with pytest.raises(CommandError, match="no bad block is listed there"):
-        inject.inject_error("small", Size(0), Size(4 * KiB))
 
 
-def test_smart_values_are_given_as_ndctl_takes_them() -> None:
-    inject, machine = injection(inject_smart=left(0))
-    inject.inject_smart(
-        "nmem0", temperature=90.5, controller_temperature=80, spares=0, fatal=True, unsafe_shutdown=True
-    )
-    assert machine.asked[-1] == (
-        "ndctl", "inject-smart", "--media-temperature=90.5", "--ctrl-temperature=80", "--spares=0", "--fatal",
-        "--unsafe-shutdown", "nmem0",
-    )  # fmt: skip
+def test_smart_values_are_given_as_ndctl_takes_them_and_read_back() -> None:
+    after = {**TEST_BUS, "health": "test-bus-health-injected"}
+    inject, machine = injection(**after, inject_smart="test-bus-inject-smart")
+    assert inject.inject_smart("nmem0", temperature=90.05).temperature == 90  # DIMMs keep sixteenths
+    found = inject.inject_smart("nmem0", temperature=90, spares=1, fatal=True, unsafe_shutdown=True)
+    assert (found.temperature, found.spares, found.health_state, found.shutdown_count) == (90, 1, "fatal", 43)
+    given = tuple(recorded("test-bus-inject-smart").argv)
+    assert given == ("ndctl", "inject-smart", "--media-temperature=90", "--spares=1", "--fatal", *given[-2:])
+    assert given in machine.asked
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"temperature": 90.5}, r"the temperature of nmem0 reads 90\.0, not 90\.5"),
+        ({"controller_temperature": 80}, r"the controller temperature of nmem0 reads 25\.0, not 80"),
+        ({"spares": 0}, "the spares of nmem0 reads 1, not 0"),
+    ],
+)
+def test_a_value_that_is_not_read_back_is_a_failure_whatever_ndctl_exits_with(
+    values: dict[str, Any], text: str
+) -> None:
+    inject, _ = injection(**{**TEST_BUS, "health": "test-bus-health-injected"}, inject_smart="test-bus-inject-smart")
+    with pytest.raises(CommandError, match=text):
+        inject.inject_smart("nmem0", **values)
+
+
+@pytest.mark.parametrize(("values", "text"), [({"fatal": True}, "health"), ({"unsafe_shutdown": True}, "shutdown")])
+def test_a_state_that_is_not_read_back_is_a_failure(values: dict[str, Any], text: str) -> None:
+    inject, _ = injection(**TEST_BUS, inject_smart="test-bus-inject-smart")
+    with pytest.raises(CommandError, match=text):
+        inject.inject_smart("nmem0", **values)
+
+
+def test_what_one_dimm_does_not_take_is_told_with_ndctls_words() -> None:
+    inject, _ = injection(**TEST_BUS, inject_smart="test-bus-inject-controller")
+    with pytest.raises(CommandError, match=r"(?s)ctrl-temperature=50.*exit status: 250.*ctrl_temperature cmd invalid"):
+        inject.inject_smart("nmem0", controller_temperature=50)
 
 
 def test_sectors_are_whole() -> None:

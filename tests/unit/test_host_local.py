@@ -125,6 +125,21 @@ def test_a_stream_goes_both_ways(local: LocalTransport) -> None:
         stream.close()
 
 
+def test_a_closed_stream_does_not_reach_the_one_that_was_opened_next(local: LocalTransport) -> None:
+    closed = local.stream(["cat"])
+    closed.close()
+    following = local.stream(["cat"])
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            closed.send(b"astray")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            closed.recv(100)
+        following.send(b"there")
+        assert following.recv(100) == b"there"
+    finally:
+        following.close()
+
+
 @pytest.mark.parametrize("name", ["ns_0", "a", "A.b+c:d-e", "x" * 63])
 def test_names_that_are_safe(name: str) -> None:
     assert checked_name("name", name) == name

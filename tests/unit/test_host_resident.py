@@ -15,6 +15,7 @@ from ssh_server import Server
 
 from VpmemLibrary.errors import CommandTimeoutError
 from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.host.transport import query
 
 QUERY = ["ndctl", "list"]
 
@@ -48,6 +49,18 @@ def transport(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshTransport
 def test_queries_are_run_by_one_shell(transport: SshTransport) -> None:
     parents = {transport.run([*QUERY, "parent"]).check().text for _ in range(3)}
     assert len(parents) == 1
+
+
+def test_a_script_that_only_reads_is_run_by_it_as_well(transport: SshTransport) -> None:
+    resident = transport.run([*QUERY, "parent"]).check().text
+    assert transport.run(query('echo "$PPID"')).check().text == resident
+    assert transport.run(query("cat; printf '%s|' \"$@\"; exit 3", "a b", "'", "")).text == "a b|'||"
+    assert transport.run(query("exit 3")).exit_status == 3
+
+
+def test_another_script_has_a_session_of_its_own(transport: SshTransport) -> None:
+    resident = transport.run([*QUERY, "parent"]).check().text
+    assert transport.run(["sh", "-c", 'echo "$PPID"; # reads only']).check().text != resident
 
 
 def test_another_command_has_a_session_of_its_own(transport: SshTransport) -> None:

@@ -78,6 +78,8 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
         ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
         ("[a]\nhost_address = x\nhost_power_off = 'a", "host_power_off of .*quoted as in a shell"),
+        ("[a]\nhost_address = x\nhost_cxl_add = fm bind", "host_cxl_remove of .*a command"),
+        ("[a]\nhost_address = x\nhost_cxl_remove = fm unbind", "host_cxl_add of .*a command"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
         ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
         ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of"),
@@ -120,3 +122,22 @@ host_address = y
     assert a.guest_password() == "secret"
     assert (b.guest_channel, b.guest_user, b.guest_password(), b.guest_bridge) == ("agent", "root", None, "")
     assert (a.guest_confined, b.guest_confined) == (False, True)
+
+
+def test_what_guests_boot_from_is_read(tmp_path: Path) -> None:
+    text = """
+[a]
+host_address = x
+guest_kernel = /boot/kernel
+guest_initrd = /boot/initrd
+guest_nfit_test_initrd = /boot/test-bus
+guest_cmdline = console=ttyS0 quiet
+
+[b]
+host_address = y
+guest_disk = /images/guest.qcow2
+"""
+    a, b = read_hosts(write(tmp_path, text))
+    assert (a.guest_kernel, a.guest_initrd, a.guest_cmdline) == ("/boot/kernel", "/boot/initrd", "console=ttyS0 quiet")
+    assert (a.guest_nfit_test_initrd, b.guest_nfit_test_initrd) == ("/boot/test-bus", "")
+    assert (a.guest_disk, b.guest_disk) == ("", "/images/guest.qcow2")

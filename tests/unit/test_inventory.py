@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
+from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.namespaces import Namespaces
+from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.cleanup import clean_up
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
@@ -78,29 +82,47 @@ def test_a_run_id_that_is_none_is_refused(run_id: str) -> None:
         RunMark(run_id)
 
 
-class Shelf:
-    """In the place of ndctl: namespaces that can be listed and destroyed, one perhaps in use."""
+IN_USE: dict[str, Any] = {"chardev": "dax0.7", "extra": {"daxregion": {"devices": [{"mode": "devdax"}]}}}
 
-    def __init__(self, *namespaces: Namespace, busy: str = "") -> None:
-        self.namespaces = list(namespaces)
+
+class Shelf:
+    """In the place of ndctl: namespaces that can be listed and destroyed, one perhaps in use, one not destroyed."""
+
+    def __init__(self, *namespaces: Namespace, busy: str = "", stuck: str = "") -> None:
+        self.namespaces = [
+            replace(namespace, dev=f"namespace0.{n}", **(IN_USE if namespace.name == busy else {}))
+            for n, namespace in enumerate(namespaces)
+        ]
+        self.listed = 0
+        self.transport = self
         self._busy = busy
+        self._stuck = stuck
+
+    @property
+    def name(self) -> str:
+        return "here"
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        """Tell who uses a node: the only thing that is asked besides."""
+        assert argv[-2] == IN_USE["chardev"]
+        return CommandResult(tuple(argv), 0, b"process 77 (qemu)\n", b"", 0.1)
 
     def inventory(self) -> Inventory:
+        self.listed += 1
         region = Region("region0", Size(1 << 30), Size(1 << 29), namespaces=tuple(self.namespaces))
         return Inventory((Bus("ndbus0", regions=(region,)),))
 
-    def namespace(self, which: Namespace | str) -> Namespace:
-        return next(ns for ns in self.namespaces if which in (ns, ns.name))
-
-    def destroy_listed(self, namespace: Namespace) -> None:
-        if namespace.name == self._busy:
-            raise BusyError(f"{namespace.name} is in use")
-        self.namespaces.remove(namespace)
+    def change(self, region: str, verb: str, dev: str) -> CommandResult:
+        if verb == "destroy-namespace":
+            for namespace in [each for each in self.namespaces if each.dev == dev and each.name != self._stuck]:
+                self.namespaces.remove(namespace)
+        return CommandResult(("ndctl", verb, dev), 0, b"", b"destroyed 1 namespace\n", 0.1)
 
 
-def host_with(*namespaces: Namespace, busy: str = "") -> Host:
+def host_with(*namespaces: Namespace, busy: str = "", stuck: str = "") -> Host:
     host = Host("here", LocalTransport())
-    host.ndctl = host.namespaces = Shelf(*namespaces, busy=busy)  # type: ignore[assignment]
+    shelf = Shelf(*namespaces, busy=busy, stuck=stuck)
+    host.ndctl, host.namespaces = shelf, Namespaces(shelf)  # type: ignore[assignment, arg-type]
     return host
 
 
@@ -121,9 +143,28 @@ def test_cleaning_up_takes_what_is_own_and_nothing_else() -> None:
 
 def test_one_in_use_does_not_keep_the_others() -> None:
     host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "held", "c")), busy="held")
-    with pytest.raises(BusyError, match="held"):
+    with pytest.raises(BusyError, match=r"held.*process 77"):
         clean_up(host, MINE)
     assert names(host) == ["held"]
+
+
+def test_one_listing_proves_that_all_are_gone() -> None:
+    host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "b", "c")))
+    assert [ns.name for ns in clean_up(host, MINE)] == ["a", "b", "c"]
+    assert host.ndctl.listed == 2  # type: ignore[attr-defined]
+
+
+def test_nothing_of_its_own_is_one_listing() -> None:
+    host = host_with(active(OTHER.new_uuid(), name="other"))
+    assert clean_up(host, MINE) == ()
+    assert host.ndctl.listed == 1  # type: ignore[attr-defined]
+
+
+def test_one_that_is_still_there_is_told_whatever_ndctl_says() -> None:
+    host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "stays", "c")), stuck="stays")
+    with pytest.raises(CommandError, match=r"stays .* is still there though ndctl reports success"):
+        clean_up(host, MINE)
+    assert names(host) == ["stays"]
 
 
 def state(*namespaces: Namespace, free: int = 1 << 30, domains: tuple[str, ...] = ()) -> HostState:

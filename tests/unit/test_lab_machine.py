@@ -47,6 +47,13 @@ def test_the_shape_is_the_same_in_every_directory_and_changes_with_the_way_of_ru
     assert Machine(machine.directory, machine.image, Accelerator("kvm")).shape != machine.shape
 
 
+def test_what_takes_a_cxl_device_is_another_machine(machine: Machine) -> None:
+    other = Machine(machine.directory, machine.image, machine.accelerator, cxl=True)
+    assert "cxl" not in machine.shape
+    for part in ("cxl=on", "pxb-cxl", "cxl-rp", "clearcpuid=hypervisor"):
+        assert part in other.shape
+
+
 def test_lab_hosts_side_by_side_share_a_private_network_and_other_labs_have_another(machine: Machine) -> None:
     beside = Machine(machine.directory.parent / "lab-2", machine.image, machine.accelerator)
     elsewhere = Machine(machine.directory.parent / "elsewhere/lab-1", machine.image, machine.accelerator)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pabot.pabotlib import PabotLib
 
 from VpmemLibrary.cli import main
-from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
 from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, image_name
 from VpmemLibrary.lab.lab import Lab, LabHost
@@ -23,10 +23,20 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VPMEM_CACHE", str(tmp_path / "cache"))
 
 
-def put_host(name: str, port: int, image: str = "/cache/image-1", accelerator: str = "tcg") -> LabHost:
+def put_host(
+    name: str, port: int, image: str = "/cache/image-1", accelerator: str = "tcg", *, cxl: bool = False
+) -> LabHost:
     directory = Lab().directory / name
     directory.mkdir(parents=True)
-    record = {"port": port, "uuid": "u", "image": image, "accelerator": accelerator, "accelerator_reason": "probed"}
+    record: dict[str, object] = {
+        "port": port,
+        "uuid": "u",
+        "image": image,
+        "accelerator": accelerator,
+        "accelerator_reason": "probed",
+    }
+    if cxl:
+        record["cxl"] = True
     (directory / "host.json").write_text(json.dumps(record))
     return LabHost(directory)
 
@@ -56,6 +66,19 @@ def test_guests_on_an_emulated_host_are_confined_where_it_is_asked_for(
     path = tmp_path / "hosts.dat"
     path.write_text(hosts_file([put_host("lab-1", 40001, accelerator=accelerator)], confined=asked))
     assert read_hosts(path)[0].guest_confined is confined
+
+
+def test_only_a_host_that_takes_a_cxl_device_is_given_one(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.dat"
+    hosts = [put_host("lab-1", 40001), put_host("lab-2", 40002, cxl=True)]
+    path.write_text(hosts_file(hosts))
+    without, with_one = read_hosts(path)
+    assert without.cxl is None
+    assert with_one.cxl is not None
+    assert with_one.cxl.add[-3:] == ("lab", "cxl-add", "lab-2")
+    assert with_one.cxl.remove[-3:] == ("lab", "cxl-remove", "lab-2")
+    with pytest.raises(LabError, match=r"Lab host lab-1 takes no CXL device\. One that does: vpmem lab up --cxl"):
+        hosts[0].add_cxl_device()
 
 
 def test_a_path_that_pabot_cannot_read_is_refused() -> None:

@@ -203,9 +203,26 @@ def test_labels_that_are_not_what_was_asked_for_are_a_failure(after: str) -> Non
 def test_a_region_whose_labels_are_lost_is_initialised_without_a_word() -> None:
     machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.1"])
     machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
-    Host("h", machine).regions.initialize_labels("region0", version="1.1")
+    after = Host("h", machine).regions.initialize_labels("region0", version="1.1")
     (command,) = [command for command in machine.asked if "init-labels" in command]
     assert command[3:] == ("init-labels", "--label-version", "1.1", "nmem0")
+    assert (after.dev, after.state) == ("region0", "")
+
+
+def test_a_listing_for_each_step_is_enough() -> None:
+    """What there is, what lies beside it, disabled, before it is enabled again, enabled."""
+    machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.2"])
+    machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
+    Host("h", machine).regions.initialize_labels("region0")
+    assert machine.listed == 5
+
+
+def test_a_region_that_was_disabled_is_enabled_once_it_has_labels() -> None:
+    machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.2"])
+    machine.answers["list"] = [disabled(listing("zeroed"))]
+    machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
+    assert Host("h", machine).regions.initialize_labels("region0").state == ""
+    assert machine.changes == ["init-labels", "enable-region"]
 
 
 # Zeroing and writing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -198,60 +199,141 @@ class Watched(LocalTransport):
         return opened
 
 
-def on_this_machine(directory: Path, token: str) -> tuple[HostLeases, Watched]:
-    transport = Watched()
-    return HostLeases(transport, Holder.here("0123abcd", token), directory=str(directory)), transport
+Here = Callable[..., tuple[HostLeases, Watched]]
 
 
-def test_one_process_holds_many(tmp_path: Path) -> None:
-    leases, transport = on_this_machine(tmp_path, "1")
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    """Make the leases of one more worker of this machine, by its token, with the transport that has its processes."""
+    made: list[HostLeases] = []
+
+    def one(token: str, *, run: str = "0123abcd", directory: Path = tmp_path) -> tuple[HostLeases, Watched]:
+        transport = Watched()
+        made.append(HostLeases(transport, Holder.here(run, token), directory=str(directory)))
+        return made[-1], transport
+
+    yield one
+    for each in made:
+        each.close()
+
+
+def test_one_process_holds_many(here: Here) -> None:
+    leases, transport = here("1")
     for number in range(40):
         leases.take([[f"ns-{number}"]])
     leases.require([f"ns-{number}" for number in range(40)])
     assert len(transport.pids) == 1
-    leases.close()
 
 
-def test_a_holder_that_is_killed_frees_at_once(tmp_path: Path) -> None:
-    one, transport = on_this_machine(tmp_path, "1")
-    two, _ = on_this_machine(tmp_path, "2")
+def test_a_holder_that_is_killed_frees_at_once(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2")
     one.take([["a"]])
     _kill(transport.pids[0])
     (taken,) = two.take([["a"]])
     assert taken.left_by is not None
     with pytest.raises(LeaseLostError, match="broke, and with it went the lease of a"):
         one.require(["a"])
-    two.close()
-    one.close()
 
 
-def test_a_lease_is_taken_again_where_nobody_had_it_in_between(tmp_path: Path) -> None:
-    one, transport = on_this_machine(tmp_path, "1")
-    two, _ = on_this_machine(tmp_path, "2")
+def test_a_lease_is_taken_again_where_nobody_had_it_in_between(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2")
     one.take([["a"]])
     one.take([["run-1"]], shared=True)
     _kill(transport.pids[0])
     one.require(["a", "run-1"])
     assert keys_of(two) == {"a": True, "run-1": True}
-    two.close()
-    one.close()
 
 
-def test_a_lease_that_another_had_and_gave_back_is_lost(tmp_path: Path) -> None:
-    one, transport = on_this_machine(tmp_path, "1")
-    two, _ = on_this_machine(tmp_path, "2")
+def test_a_lease_that_another_had_and_gave_back_is_lost(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2")
     one.take([["a"]])
     _kill(transport.pids[0])
     two.take([["a"]])
     two.release(["a"])
     with pytest.raises(LeaseLostError):
         one.release(["a"])
-    two.close()
-    one.close()
 
 
-def test_nothing_is_left_of_what_was_given_back(tmp_path: Path) -> None:
-    leases, _ = on_this_machine(tmp_path, "1")
+def test_what_is_kept_is_nobody_elses_while_the_host_boots(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2", run="89abcdef")
+    one.take([["host"]])
+    one.take([["run-0123abcd"]], shared=True)
+    one.keep(60)
+    _kill(transport.pids[0])
+    assert keys_of(two) == {"host": True, "run-0123abcd": True}
+    with pytest.raises(LeasesHeldError, match=r"host: kept until 20..-.* UTC for who has the host rebooted, run 0123"):
+        two.take([["host"]])
+    with pytest.raises(LeasesHeldError):
+        two.take([["run-0123abcd"]], shared=True)
+    two.mended(["host"])
+    one.require(["host", "run-0123abcd"])
+    assert [entry.kept_until for entry in two.entries()] == [0, 0]
+    _kill(transport.pids[1])
+    assert keys_of(two) == {"host": False, "run-0123abcd": False}
+
+
+def test_a_worker_shares_again_at_once_what_another_of_its_run_keeps(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2")
+    one.take([["run-0123abcd"]], shared=True)
+    one.keep(60)
+    _kill(transport.pids[0])
+    with pytest.raises(LeasesHeldError):
+        two.take([["run-0123abcd"]])
+    two.take([["run-0123abcd"]], shared=True)
+
+
+def test_a_worker_has_again_at_once_what_it_kept_itself(here: Here) -> None:
+    one, transport = here("1")
+    again, _ = here("1")
+    one.take([["a"]])
+    one.keep(60)
+    _kill(transport.pids[0])
+    again.take([["a"]])
+
+
+def test_what_its_holder_does_not_come_back_to_is_free_when_its_time_is_over(here: Here, tmp_path: Path) -> None:
+    one, transport = here("1")
+    two, _ = here("2", run="89abcdef")
+    one.take([["a"], ["b"], ["c"]])
+    one.keep(60)
+    _kill(transport.pids[0])
+    for key, from_until in (("a", "1-2"), ("b", "99999999998-99999999999")):  # its time is over; the clock was set back
+        record = tmp_path / key
+        record.write_text(re.sub("kept=.*", f"kept={from_until}", record.read_text()))
+    assert keys_of(two) == {"a": False, "b": False, "c": True}
+    assert [taken.left_by is not None for taken in two.take([["a"], ["b"]])] == [True, True]
+
+
+def test_what_is_kept_no_longer_goes_with_its_holder(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2", run="89abcdef")
+    one.take([["a"]])
+    one.keep(60)
+    one.keep(0)
+    _kill(transport.pids[0])
+    assert keys_of(two) == {"a": False}
+
+
+def test_what_is_not_held_is_not_kept(here: Here) -> None:
+    one, transport = here("1")
+    two, _ = here("2")
+    one.keep(60)
+    assert transport.pids == []
+    one.take([["a"]])
+    _kill(transport.pids[0])
+    two.take([["a"]])
+    with pytest.raises(LeaseLostError):
+        one.keep(60)
+    assert [entry.kept_until for entry in two.entries()] == [0]
+
+
+def test_nothing_is_left_of_what_was_given_back(here: Here, tmp_path: Path) -> None:
+    leases, _ = here("1")
     leases.take([["a"], ["b"]])
     leases.release(["a", "b"])
     leases.close()
@@ -259,14 +341,16 @@ def test_nothing_is_left_of_what_was_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", ["bash", "flock"])
-def test_a_host_without_the_tool_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+def test_a_host_without_the_tool_is_told_so(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in {"bash", "sh", "flock", "mkdir", "rm"} - {tool}:
         (tools / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("VpmemLibrary.host.local.EXTRA_PATH", "/absent")
-    leases, _ = on_this_machine(tmp_path / "leases", "1")
+    leases, _ = here("1", directory=tmp_path / "leases")
     with pytest.raises(ToolMissingError, match=tool):
         leases.take([["a"]])
 

@@ -15,7 +15,7 @@ from VpmemLibrary.errors import VpmemError
 
 TAGS = {
     "host", "region", "namespace", "content", "guest", "inside", "ownership", "claim", "server", "dax", "filesystem",
-    "health",
+    "health", "cxl",
     "getter", "assertion", "prediction", "destructive",
 }  # fmt: skip
 

@@ -61,6 +61,7 @@ class Machine(LocalTransport):
     def __init__(self, *listings: CommandResult | str, nstype: str = "5", users: str = "") -> None:
         super().__init__(name="recorded")
         self.asked: list[tuple[str, ...]] = []
+        self.listed = 0
         self.answers: dict[str, list[CommandResult]] = {
             "list": [recorded(item) if isinstance(item, str) else item for item in listings],
             "nstype": [left(0, "".join(f"region{number} {nstype}\n" for number in range(4)))],
@@ -69,6 +70,7 @@ class Machine(LocalTransport):
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
         kind = self._kind(tuple(argv))
+        self.listed += kind == "list"
         if kind not in self.answers:
             raise AssertionError(f"not expected: {argv}")
         if kind not in ("list", "nstype", "users"):

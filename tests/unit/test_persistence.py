@@ -60,23 +60,23 @@ def test_what_becomes_of_what_a_guest_wrote(
     [("devdax", "devdax"), ("file tmpfs", "memory file"), ("file hugetlbfs", "memory file")],
 )
 def test_a_backing_is_what_the_kernel_says(said: str, kind: str) -> None:
-    assert backing_kind(RecordedHost({"readlink": left(0, f"{said}\n")}), "/backing") == kind
+    assert backing_kind(RecordedHost({"-ef": left(0, f"{said}\n")}), "/backing") == kind
 
 
 @pytest.mark.parametrize(("attributes", "cached", "kind"), [("0x200000", "", "dax file"), ("0x0", "", "plain file")])
 def test_a_file_is_a_dax_file_by_statx_and_not_by_its_file_system(attributes: str, cached: str, kind: str) -> None:
     state = f"file 4096\nstat.attributes = {attributes}\nstat.attributes_mask = 0x303874\n{cached}"
-    host = RecordedHost({"readlink": left(0, "file xfs\n"), "statx": left(0, state)})
+    host = RecordedHost({"-ef": left(0, "file xfs\n"), "statx": left(0, state)})
     assert backing_kind(host, "/backing") == kind
 
 
 def test_what_can_be_no_backing_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="one that exists"):
-        backing_kind(RecordedHost({"readlink": left(0, "absent\n")}), "/backing")
+        backing_kind(RecordedHost({"-ef": left(0, "absent\n")}), "/backing")
     with pytest.raises(UnsupportedError, match="neither a device-DAX node nor a file"):
-        backing_kind(RecordedHost({"readlink": left(0, "other\n")}), "/backing")
+        backing_kind(RecordedHost({"-ef": left(0, "other\n")}), "/backing")
     with pytest.raises(UnreadableOutputError, match="did not tell what"):
-        backing_kind(RecordedHost({"readlink": left(0)}), "/backing")
+        backing_kind(RecordedHost({"-ef": left(0)}), "/backing")
 
 
 @pytest.mark.parametrize("device", [LARGE, SMALL])

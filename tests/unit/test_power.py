@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 
 from VpmemLibrary.errors import CommandError, ForeignError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.local import LocalStream, LocalTransport
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import own_boot_id
 from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.host_leases import HostLeases
+from VpmemLibrary.inventory.leases import Holder
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.power import PowerKeywords
@@ -26,6 +29,15 @@ class Switched(LocalTransport):
     def __init__(self, plug: Path) -> None:
         super().__init__(name="switched")
         self.plug = plug
+        self.streams: list[LocalStream] = []
+
+    def stream(self, argv: Sequence[str]) -> LocalStream:
+        self.streams.append(super().stream(argv))
+        return self.streams[-1]
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
         if not self.plug.exists():
@@ -118,3 +130,68 @@ def test_power_is_restored_only_after_it_was_cut(host: Switched, monkeypatch: py
     assert host.plug.read_text() == "2"
     with pytest.raises(UnsupportedError, match="switched has its power"):
         keywords.restore_host_power()
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Iterator[HostLeases]:
+    """The leases of a worker of another run on the host."""
+    leases = leases_on(LocalTransport(), tmp_path, "bbbbbbbb")
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Context, OpenHost]]:
+    """This run, which has the host for itself; nobody else has guests on it."""
+    context, found = opened(host, control(host))
+    monkeypatch.setattr(found, "foreign_guests_running", list)
+    found.leases = leases_on(host, tmp_path, context.run.run_id)
+    found.holds.host(0)
+    yield context, found
+    found.leases.close()
+
+
+def leases_on(host: LocalTransport, directory: Path, run: str) -> HostLeases:
+    return HostLeases(host, Holder.here(run, run), directory=str(directory / "leases"))
+
+
+def test_a_host_without_power_is_kept_for_who_cut_it(
+    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+) -> None:
+    keywords = PowerKeywords(holding[0])
+    keywords.cut_host_power(timeout=timedelta(seconds=5))
+    (kept,) = others.entries()
+    assert time.time() + 800 < kept.kept_until < time.time() + 1000
+    keywords.restore_host_power(timeout=timedelta(seconds=5))
+    (held,) = others.entries()
+    assert (held.held, held.kept_until) == (True, 0)
+    host.close()
+    assert [entry.held for entry in others.entries()] == [False]
+
+
+def test_a_host_whose_power_could_not_be_cut_is_kept_no_longer(
+    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+) -> None:
+    context, found = holding
+    found.power = PowerControl(("false",), ("true",))
+    with pytest.raises(CommandError, match="could not be cut"):
+        PowerKeywords(context).cut_host_power()
+    host.close()
+    assert [entry.held for entry in others.entries()] == [False]
+
+
+def test_a_host_is_kept_while_it_reboots(
+    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_booted: list[int] = []
+
+    def reboot(_transport: object, *, timeout: float) -> float:
+        host.close()
+        while_it_booted.extend(entry.kept_until for entry in others.entries())
+        return timeout
+
+    monkeypatch.setattr("VpmemLibrary.keywords.context.reboot", reboot)
+    holding[1].reboot(300)
+    (until,) = while_it_booted
+    assert time.time() + 300 < until < time.time() + 500
+    assert [(entry.held, entry.kept_until) for entry in others.entries()] == [(True, 0)]

@@ -1,4 +1,4 @@
-"""Scrubs and clearing errors, on what ndctl 81 says of QEMU's NVDIMMs, which know neither."""
+"""Scrubs and clearing errors, on what ndctl 81 says of QEMU's NVDIMMs, which know neither, and of a bus that does."""
 
 from __future__ import annotations
 
@@ -33,9 +33,23 @@ def test_a_bus_is_found_by_name_and_by_provider() -> None:
         scrub.bus("ndbus9")
 
 
-@pytest.mark.parametrize("state", ["idle", "active"])
-def test_the_state_is_the_one_that_is_listed(state: str) -> None:
-    assert Scrub(Ndctl(Machine(scrubbing(state)))).state("ndbus0") == state
+@pytest.mark.parametrize(("listing", "state"), [("test-bus-scrubbed", "idle"), ("test-bus-scrubbing", "active")])
+def test_the_state_is_the_one_that_is_listed(listing: str, state: str) -> None:
+    assert Scrub(Ndctl(Machine(listing))).state("nfit_test.0") == state
+
+
+def test_a_scrub_is_started_waited_for_and_its_errors_cleared() -> None:
+    machine = Machine("test-bus-scrubbed")
+    for verb in ("start-scrub", "wait-scrub"):
+        machine.answers[verb] = [recorded(f"test-bus-{verb}")]
+    scrub = Scrub(Ndctl(machine))
+    scrub.start("nfit_test.0")
+    scrub.wait("nfit_test.0", timeout=5)
+    assert machine.asked == [("ndctl", "start-scrub", "ndbus0"), ("ndctl", "wait-scrub", "ndbus0")]
+    machine = Machine("test-bus-bad")
+    machine.answers["clear-errors"] = [recorded("test-bus-clear-errors")]
+    Scrub(Ndctl(machine)).clear_errors("hurt", scrub=True, timeout=5)
+    assert machine.asked[-1][-4:] == ("ndctl", "clear-errors", "--scrub", "namespace1.0")
 
 
 def test_a_bus_that_cannot_scrub_says_so_in_every_step() -> None:

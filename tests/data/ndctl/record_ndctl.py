@@ -17,6 +17,7 @@ from pathlib import Path
 
 from VpmemLibrary.host.decode import DAX_LIST_COMMAND, LIST_COMMAND
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.host.transport import Transport
 
 HERE = Path(__file__).parent
 REGION = ("-r", "region0")
@@ -25,7 +26,7 @@ REGION = ("-r", "region0")
 class Recorder:
     """Runs one version of the tools on a host and keeps what they print."""
 
-    def __init__(self, transport: SshTransport, directory: str) -> None:
+    def __init__(self, transport: Transport, directory: str) -> None:
         self._transport = transport
         self._directory = directory
         self._kernel = transport.run(["uname", "-r"]).check().text.strip()
@@ -48,7 +49,11 @@ class Recorder:
     def prepare(self, *commands: str) -> None:
         """Run shell lines that must work."""
         for command in commands:
-            self._transport.run(["sh", "-c", command]).check()
+            self.ask(command)
+
+    def ask(self, command: str) -> str:
+        """Run a shell line that must work, and return what it printed."""
+        return self._transport.run(["sh", "-c", command]).check().text.strip()
 
     def _tool(self, command: tuple[str, ...] | list[str]) -> list[str]:
         if not self._directory:

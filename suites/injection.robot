@@ -1,0 +1,245 @@
+*** Settings ***
+Documentation     Errors and SMART values are injected, found by every view, and mended.
+...
+...               That takes a bus of the kernel's nfit_test module: the host's own if it has one, else that of a guest
+...               whose kernel has it. A guest is a host too, so every keyword is that of any host.
+
+Resource          ../resources/guest.resource
+
+Suite Setup       Open A Host With A Test Bus
+Suite Teardown    Give The Host Back
+Test Setup        Switch Host    ${INJECTED}
+Test Teardown     Clean Up Host
+
+
+*** Variables ***
+${MONITOR}        /run/vpmem-monitor
+${NO_TEST_BUS}
+...               SEPARATOR=${SPACE}
+...               This host has no bus of the kernel's nfit_test module, which takes injections, and its section of the
+...               hosts file names no guest_nfit_test_initrd. Mend: build tools/testing/nvdimm of the kernel's source
+...               into an initramfs for guests, or load it on the host (modprobe nfit_test).
+
+
+*** Test Cases ***
+The Health Of Every DIMM Is What The Kernel Has
+    [Documentation]    Values that are told here and absent on QEMU's: temperature, spares, the last shutdown and its
+    ...    count; and the flags of modules that are in a bad way.
+    [Tags]    hl-04
+    ${healths} =    Get Health
+    FOR    ${health}    IN    @{healths}
+        IF    $health.flags or $health.dev == $DIMM
+            Dimm Health Views Should Agree    ${health.dev}
+        END
+    END
+    ${health} =    Get Dimm Health    ${DIMM}
+    Should Be Equal    ${health.shutdown_state}    clean
+    Kernel Should Say    /sys/bus/nd/devices/${DIMM}/nfit/dirty_shutdown    ${health.dirty_shutdown_count}
+    Get Dirty Shutdown Count    ${DIMM}    ==    ${health.dirty_shutdown_count}
+    ${flags} =    Evaluate    {flag for health in $healths for flag in health.flags}
+    FOR    ${flag}    IN    failed_save    failed_restore    failed_flush    failed_arm    failed_map    smart_event
+        Should Contain    ${flags}    ${flag}
+    END
+
+Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
+    [Documentation]    Where they were injected, by ndctl and by the kernel; all before them can be read.
+    [Tags]    hl-01
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=hurt
+    Write Pattern    ${namespace}    seed=hurt    length=4MiB
+    Inject Error    ${namespace}    offset=1MiB    length=4KiB
+    One Piece Should Be Bad    ${namespace}    sector=2048    count=8
+    Run Keyword And Expect Error    *Input/output error*
+    ...    Pattern Should Be Intact    ${namespace}    seed=hurt    length=4MiB
+    Pattern Should Be Intact    ${namespace}    seed=hurt    length=1MiB
+    Write Pattern    ${namespace}    seed=hurt    length=4MiB
+    Nothing Should Be Bad    ${namespace}
+    Pattern Should Be Intact    ${namespace}    seed=hurt    length=4MiB
+
+Bad Blocks Are Cleared Without A Write
+    [Documentation]    By ndctl, in a namespace with metadata of its own: offsets count from its first usable byte.
+    [Tags]    hl-01
+    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=16MiB    name=cleared
+    Write Pattern    ${namespace}    seed=cleared    length=2MiB
+    Inject Error    ${namespace}    offset=2MiB    length=8KiB
+    One Piece Should Be Bad    ${namespace}    sector=4096    count=16
+    Clear Errors    ${namespace}
+    Nothing Should Be Bad    ${namespace}
+    Pattern Should Be Intact    ${namespace}    seed=cleared    length=2MiB
+
+A Scrub Finds What The Kernel Was Not Told
+    [Documentation]    An error of which the bus says nothing is no bad block until it is looked for.
+    [Tags]    hl-01
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=scrubbed
+    Run On Host    ndctl    inject-error    --no-notify    --block=64    --count=8    ${namespace.dev}
+    Get Bad Block Count    ${namespace}    ==    0
+    Start Scrub    ${namespace.bus}
+    Wait For Scrub    ${namespace.bus}    timeout=2 minutes
+    Get Scrub State    ${namespace.bus}    ==    idle
+    One Piece Should Be Bad    ${namespace}    sector=64    count=8
+    Write Pattern    ${namespace}    seed=scrubbed    length=64KiB
+    Nothing Should Be Bad    ${namespace}
+
+An Error That Is Taken Back Is Known Until It Is Written To
+    [Documentation]    The bus has it no more; the kernel still refuses to read there.
+    [Tags]    hl-01
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=taken-back
+    Inject Error    ${namespace}    offset=0    length=512
+    Bus Should Have Injected    ${namespace}    [{'block': 0, 'count': 1}]
+    Uninject Error    ${namespace}    offset=0    length=512
+    Bus Should Have Injected    ${namespace}    []
+    One Piece Should Be Bad    ${namespace}    sector=0    count=1
+    Write Pattern    ${namespace}    seed=taken back    length=4KiB
+    Nothing Should Be Bad    ${namespace}
+    Pattern Should Be Intact    ${namespace}    seed=taken back    length=4KiB
+
+SMART Values That Are Injected Are Read Back
+    [Documentation]    Each of them, and the DIMM's own afterwards; its neighbours keep theirs.
+    [Tags]    hl-02
+    ${before} =    Get Health
+    ${own} =    Get Dimm Health    ${DIMM}
+    ${health} =    Inject Smart    ${DIMM}    temperature=90    spares=1    fatal=True    unsafe_shutdown=True
+    SMART Should Be    health=${health}    temperature=90    spares=1    state=fatal    shutdown=dirty
+    Should Be Equal As Integers    ${health.shutdown_count}    ${own.shutdown_count + 1}
+    Others Should Be As Before    ${before}
+    ${health} =    Uninject Smart    ${DIMM}
+    SMART Should Be
+    ...    health=${health}
+    ...    temperature=${own.temperature}
+    ...    spares=${own.spares}
+    ...    state=${own.health_state}
+    ...    shutdown=${own.shutdown_state}
+    [Teardown]    Uninject Smart    ${DIMM}
+
+A Value Beyond Its Threshold Sets Off The Alarm
+    [Documentation]    `ndctl monitor` is told by the kernel of the one that is, and of none that is not.
+    [Tags]    hl-02
+    ${own} =    Get Dimm Health    ${DIMM}
+    VAR    ${threshold} =    ${own.values['temperature_threshold']}
+    Start To Monitor The DIMM
+    Inject Smart    ${DIMM}    temperature=${threshold - 1}
+    ${health} =    Inject Smart    ${DIMM}    temperature=${threshold + 1}
+    Should Contain    ${health.alarms}    temperature
+    ${temperatures} =    Wait Until Keyword Succeeds    1 minute    0.2s    Monitor Should Have Told    2
+    Should Be Equal    ${temperatures}    ${{[$own.temperature, $threshold + 1]}}
+    [Teardown]    Stop To Monitor The DIMM
+
+
+*** Keywords ***
+Open A Host With A Test Bus
+    [Documentation]    The taken host where it has such a bus, else a guest that has one; its largest region has labels.
+    Take A Host
+    ${aliases} =    Get Open Hosts
+    VAR    ${INJECTED} =    ${aliases}[0]    scope=SUITE
+    ${bus_region} =    Find A Test Region
+    IF    $bus_region is None
+        ${bus_region} =    Boot A Guest With A Test Bus    ${aliases}[0]
+    END
+    Should Not Be Equal    ${bus_region}    ${None}    The guest came up without a bus of nfit_test.
+    IF    not $bus_region.free_extent    Initialize Labels    ${bus_region.dev}
+    VAR    ${REGION} =    ${bus_region.dev}    scope=SUITE
+    VAR    ${DIMM} =    ${bus_region.dimms}[0]    scope=SUITE
+
+Boot A Guest With A Test Bus
+    [Documentation]    Boots a guest with the module, opens it as a host, and returns the largest region of its bus.
+    [Arguments]    ${host}
+    ${entry} =    Get Host Entry    ${HOSTS}    ${host}
+    Skip If    not $entry.guest_nfit_test_initrd    ${NO_TEST_BUS}
+    Set Guest Image
+    ...    kernel=${entry.guest_kernel}
+    ...    initrd=${entry.guest_nfit_test_initrd}
+    ...    cmdline=${entry.guest_cmdline}
+    # The bus has its modules in the guest's own memory: 300 MiB.
+    ${guest} =    Start New Guest    memory=768MiB
+    Open Guest As Host    ${guest}    alias=inside
+    VAR    ${INJECTED} =    inside    scope=SUITE
+    ${region} =    Find A Test Region
+    RETURN    ${region}
+
+Find A Test Region
+    [Documentation]    Returns the largest region of the kernel's nfit_test module that has DIMMs; none without one.
+    ${regions} =    Get Regions
+    ${of_test} =    Evaluate    [each for each in $regions if each.provider.startswith('nfit_test') and each.dimms]
+    ${largest} =    Evaluate    max($of_test, key=lambda each: each.size, default=None)
+    RETURN    ${largest}
+
+Kernel Should Say
+    [Documentation]    Compares a value with one file of sysfs.
+    [Arguments]    ${path}    ${value}
+    ${file} =    Run On Host    cat    ${path}
+    Should Be Equal As Strings    ${file.text.strip()}    ${value}
+
+One Piece Should Be Bad
+    [Documentation]    Fails unless a namespace has one bad piece, in sectors of 512 bytes: by its bad blocks as the
+    ...    library tells them, by the kernel's own list for its block device, and by an attempt to read it.
+    [Arguments]    ${namespace}    ${sector}    ${count}
+    ${bad} =    Get Bad Blocks    ${namespace}
+    Should Be Equal    ${{[(each.offset, each.length) for each in $bad]}}
+    ...    ${{[(int($sector) * 512, int($count) * 512)]}}
+    Kernel Should Say    /sys/block/${namespace.blockdev}/badblocks    ${sector} ${count}
+    ${read} =    Read Sectors    namespace=${namespace}    sector=${sector}    count=${count}
+    Should Be Equal As Integers    ${read.exit_status}    1
+    Should Contain    ${read.error_text}    Input/output error
+
+Bus Should Have Injected
+    [Documentation]    Compares the errors that a bus itself has for a namespace with those expected.
+    [Arguments]    ${namespace}    ${expected}
+    ${status} =    Run On Host    ndctl    inject-error    --status    ${namespace.dev}
+    # It prints nothing at all where there is none.
+    Should Be Equal    ${{json.loads($status.text or '{"badblocks": []}')['badblocks']}}    ${{${expected}}}
+
+Nothing Should Be Bad
+    [Documentation]    Fails unless a namespace has no bad block, in each of these views, and every sector can be read.
+    [Arguments]    ${namespace}
+    Get Bad Block Count    ${namespace}    ==    0
+    Kernel Should Say    /sys/block/${namespace.blockdev}/badblocks    ${EMPTY}
+    ${read} =    Read Sectors    namespace=${namespace}    sector=0    count=${{$namespace.size // 512}}
+    Should Be Equal As Integers    ${read.exit_status}    0    ${read.error_text}
+
+Read Sectors
+    [Documentation]    Reads from a namespace's block device, past the page cache, and returns what came of it.
+    [Arguments]    ${namespace}    ${sector}    ${count}
+    VAR    ${range} =    skip=${{int($sector) * 512}}    count=${{int($count) * 512}}    separator=${SPACE}
+    ${read} =    Run On Host    sh    -c
+    ...    dd if=/dev/${namespace.blockdev} of=/dev/null bs=64K iflag=direct,skip_bytes,count_bytes ${range}
+    ...    expected_status=${None}
+    RETURN    ${read}
+
+SMART Should Be
+    [Documentation]    Compares the values of a DIMM that can be injected.
+    [Arguments]    ${health}    ${temperature}    ${spares}    ${state}    ${shutdown}
+    Should Be Equal As Numbers    ${health.temperature}    ${temperature}
+    Should Be Equal As Integers    ${health.spares}    ${spares}
+    Should Be Equal    ${health.health_state}    ${state}
+    Should Be Equal    ${health.shutdown_state}    ${shutdown}
+
+Others Should Be As Before
+    [Documentation]    Fails if the health of any DIMM but the injected one is not as in the given records.
+    [Arguments]    ${before}
+    ${after} =    Get Health
+    Should Be Equal    ${{[health for health in $after if health.dev != '${DIMM}']}}
+    ...    ${{[health for health in $before if health.dev != '${DIMM}']}}
+
+Start To Monitor The DIMM
+    [Documentation]    Has ndctl write each alarm of the DIMM as a line of JSON, and waits until it watches: it first
+    ...    tells what it finds.
+    VAR    ${begin} =
+    ...    mkdir ${MONITOR} && cd ${MONITOR} || exit
+    ...    ndctl monitor --log=${MONITOR}/log --dimm="$1" --dimm-event=all </dev/null >out 2>&1 &
+    ...    echo $! >pid
+    ...    separator=\n
+    Run On Host    sh    -c    ${begin}    sh    ${DIMM}
+    Wait Until Keyword Succeeds    1 minute    0.2s    Monitor Should Have Told    1
+
+Stop To Monitor The DIMM
+    [Documentation]    Ends the monitor, and gives the DIMM its own values back.
+    Uninject Smart    ${DIMM}
+    Run On Host    sh    -c    kill "$(cat ${MONITOR}/pid)" && rm -r ${MONITOR}
+
+Monitor Should Have Told
+    [Documentation]    Fails while it has told fewer events; returns the temperature in each.
+    [Arguments]    ${count}
+    ${log} =    Run On Host    cat    ${MONITOR}/log
+    ${events} =    Evaluate    [json.loads(line) for line in $log.text.splitlines()]    json
+    Should Be True    len($events) >= ${count}    It told ${{len($events)}} events, not ${count}.
+    ${temperatures} =    Evaluate    [event['dimm']['health']['temperature_celsius'] for event in $events]
+    RETURN    ${temperatures}
