@@ -1,6 +1,7 @@
 *** Settings ***
 Documentation     What a host is, in one read, and whether it can carry virtual persistent memory.
 
+Library           Collections
 Resource          ../resources/host.resource
 
 Suite Setup       Take A Host
@@ -27,17 +28,30 @@ One Read Tells What A Host Is
     END
 
 Regions In The Facts Are Those Of The Kernel
-    [Documentation]    The regions and their NUMA nodes are the ones that sysfs has.
+    [Documentation]    The facts have each region that sysfs has and no other, with its size, its free space and its
+    ...    NUMA node.
     [Tags]    hs-01
-    ${regions} =    Get Regions
-    FOR    ${region}    IN    @{regions}
-        ${size} =    Run On Host    cat    /sys/bus/nd/devices/${region.dev}/size
-        ${node} =    Run On Host    cat    /sys/bus/nd/devices/${region.dev}/numa_node
-        Should Be Equal As Integers    ${region.size}    ${size.text}
-        Should Be Equal As Integers    ${region.numa_node}    ${node.text}
+    ${facts} =    Get Host Facts
+    ${listed} =    Run On Host    ls    /sys/bus/nd/devices
+    VAR    @{there} =    @{{[name for name in $listed.text.split() if name.startswith('region')]}}
+    VAR    @{told} =    @{{[region.dev for region in $facts.regions]}}
+    Should Not Be Empty    ${told}
+    Collections.Lists Should Be Equal    ${told}    ${there}    ignore_order=True
+    FOR    ${region}    IN    @{facts.regions}
+        Sysfs Should Say    region=${region.dev}    attribute=size    value=${region.size}
+        Sysfs Should Say    region=${region.dev}    attribute=available_size    value=${region.available_size}
+        Sysfs Should Say    region=${region.dev}    attribute=numa_node    value=${region.numa_node}
     END
 
 The Preflight Passes On A Complete Host
     [Documentation]    Every item that virtual persistent memory needs is there.
     [Tags]    hs-02
     Host Should Support Vpmem
+
+
+*** Keywords ***
+Sysfs Should Say
+    [Documentation]    An attribute of a region has a value, as the kernel itself tells it.
+    [Arguments]    ${region}    ${attribute}    ${value}
+    ${read} =    Run On Host    cat    /sys/bus/nd/devices/${region}/${attribute}
+    Should Be Equal As Integers    ${read.text}    ${value}

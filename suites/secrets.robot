@@ -20,14 +20,27 @@ A Secret Is Nowhere To Be Seen
     Should Contain    ${ended.stdout}    refused
     ${output} =    OperatingSystem.Get File    ${directory}/output.xml
     Should Contain    ${output}    sshd
+    Some File Should Hold    ${directory}    sshd
     FOR    ${text}    IN    ${SECRET}    ${{base64.b64encode($SECRET.encode()).decode()}}    ${SECRET.encode().hex()}
-        ${found} =    Process.Run Process    grep    -rlF    -e    ${text}    ${directory}
-        Should Be Equal    ${found.stdout}    ${EMPTY}
+        No File Should Hold    ${directory}    ${text}
     END
     [Teardown]    OperatingSystem.Remove Directory    ${directory}    recursive=True
 
 
 *** Keywords ***
+Some File Should Hold
+    [Documentation]    The search finds what is there.
+    [Arguments]    ${directory}    ${text}
+    ${found} =    Process.Run Process    grep    -rlF    -e    ${text}    ${directory}
+    Should Be Equal As Integers    ${found.rc}    0    ${found.stderr}
+
+No File Should Hold
+    [Documentation]    grep exits with 1 when it has read every file and found nothing, and with 2 when it could not.
+    [Arguments]    ${directory}    ${text}
+    ${found} =    Process.Run Process    grep    -rlF    -e    ${text}    ${directory}
+    Should Be Equal    ${found.stdout}    ${EMPTY}
+    Should Be Equal As Integers    ${found.rc}    1    ${found.stderr}
+
 Lock A Copy Of The Key With The Secret
     [Documentation]    A secret that no text has by chance, and a copy of the host's key that is opened by it.
     ${aliases} =    Get Open Hosts

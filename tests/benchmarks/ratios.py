@@ -21,10 +21,19 @@ def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: in
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def show(what: str, ours: list[float], theirs: list[float], wanted: str) -> None:
-    """Print the medians of both ways and their ratio."""
+def require(what: str, ours: list[float], theirs: list[float], most: float) -> None:
+    """Print the medians of both ways and their ratio, and fail if the ratio is larger than wanted.
+
+    Args:
+        what: What is compared, for the message.
+        ours: Seconds of each round of the library's way.
+        theirs: Seconds of each round of the other way.
+        most: How many times as long the library's way may take.
+    """
     mine, other = statistics.median(ours), statistics.median(theirs)
-    print(
-        f"\n{what}: {mine * 1000:.2f} ms against {other * 1000:.2f} ms over {len(ours)} rounds: "
-        f"{mine / other:.2f} times as long (wanted: {wanted})"
+    found = (
+        f"{what}: {mine * 1000:.2f} ms against {other * 1000:.2f} ms over {len(ours)} rounds: "
+        f"{mine / other:.2f} times as long (wanted: {most} at most)"
     )
+    print(f"\n{found}")
+    assert mine <= most * other, found

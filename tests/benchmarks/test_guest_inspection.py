@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ratios import compare, show
+from ratios import compare, require
 
 from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
@@ -59,4 +59,4 @@ def test_a_hundred_domains_beside_virsh_for_each(host: Host, guests: list[Guest]
         ROUNDS,
     )
     assert all(len(guest.devices) == 1 for guest in guests)
-    show(f"{DOMAINS} domains inspected against virsh dumpxml for each", ours, bare, "0.10 at most")
+    require(f"{DOMAINS} domains inspected against virsh dumpxml for each", ours, bare, 0.10)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ratios import compare, show
+from ratios import compare, require
 
 from VpmemLibrary import VpmemLibrary
 from VpmemLibrary.host.decode import LIST_COMMAND, decode_inventory
@@ -41,7 +41,7 @@ def transport(entry: HostEntry) -> Iterator[Transport]:
 @pytest.mark.parametrize("keyword", ["get_namespaces", "get_regions", "get_dimms"])
 def test_a_query_beside_the_bare_command(library: VpmemLibrary, transport: Transport, keyword: str) -> None:
     ours, bare = compare(library.keywords[keyword], lambda: transport.run(LIST_COMMAND), ROUNDS)
-    show(f"{keyword} against the same command over one connection", ours, bare, "1.05 at most")
+    require(f"{keyword} against the same command over one connection", ours, bare, 1.05)
 
 
 @pytest.mark.lab
@@ -56,7 +56,7 @@ def test_a_query_beside_a_new_ssh_for_each_command(library: VpmemLibrary, entry:
         lambda: subprocess.run(ssh, check=True, capture_output=True),
         5,
     )
-    show("get_namespaces against a new ssh", ours, fresh, "0.20 at most")
+    require("get_namespaces against a new ssh", ours, fresh, 0.20)
 
 
 @pytest.mark.lab
@@ -73,9 +73,7 @@ def test_a_create_and_destroy_beside_the_bare_commands(library: VpmemLibrary, tr
         made = json.loads(transport.run(create).check().stdout)
         transport.run(["ndctl", "destroy-namespace", "--force", made["dev"]]).check()
 
-    show(
-        "create and destroy, checked and proven, against the bare commands", *compare(ours, bare, 5), "told, no target"
-    )
+    require("create and destroy, checked and proven, against the bare commands", *compare(ours, bare, 5), 3)
 
 
 def test_decoding_beside_json_alone() -> None:
@@ -94,4 +92,4 @@ def test_decoding_beside_json_alone() -> None:
     result = CommandResult(LIST_COMMAND, 0, text, b"", 0.0)
     assert len(decode_inventory(result).namespaces) >= NAMESPACES
     ours, alone = compare(lambda: decode_inventory(result), lambda: json.loads(text), 9)
-    show(f"decoding {NAMESPACES} namespaces against json.loads", ours, alone, "3 at most")
+    require(f"decoding {NAMESPACES} namespaces against json.loads", ours, alone, 3)

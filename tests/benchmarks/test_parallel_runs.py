@@ -67,3 +67,4 @@ def test_the_speed_up_by_workers_and_hosts(hosts: dict[int, Path], tmp_path: Pat
     for (workers, count), took in seconds.items():
         print(f"\n{workers} workers, {count} lab hosts: {took:6.1f} s, {one / took:.2f} times as fast", end="")
     print(f" (wanted of two workers on two hosts: {WANTED})")
+    assert one / seconds[2, 2] >= WANTED
