@@ -12,10 +12,10 @@ Test Tags         pf-01
 
 
 *** Variables ***
-${IN_GUEST_TO_ON_HOST}    0.02
-${RANDOM_TO_ORDERED}      0.02
-${DAX_TO_PAGE_CACHE}      0.02
-${LENGTH}                 8MiB
+${IN_GUEST_TO_ON_HOST}    0.1
+${RANDOM_TO_ORDERED}      0.1
+${DAX_TO_PAGE_CACHE}      0.1
+${LENGTH}                 32MiB
 
 
 *** Test Cases ***
@@ -89,7 +89,7 @@ Measure A File On A Mount
     [Arguments]    ${dax}    ${access}
     ${mount} =    Mount File System    ${ON_HOST}    dax=${dax}
     VAR    ${file} =    ${mount.mount_point}/measured
-    Run On Host    dd    if\=/dev/zero    of\=${file}    bs\=1M    count\=8    conv\=fsync
+    Run On Host    dd    if\=/dev/zero    of\=${file}    bs\=1M    count\=32    conv\=fsync
     Get File Access    ${file}    ==    ${access}
     ${speed} =    Measure Reading    ${file}    sequential    block=1MiB    length=${LENGTH}
     Unmount File System    ${mount.mount_point}
