@@ -1,0 +1,28 @@
+*** Settings ***
+Documentation     One run that makes two namespaces, waits for a sign, and then destroys one and wipes the other. It
+...               writes down what became of each act.
+
+Library           OperatingSystem
+Library           VpmemLibrary
+
+Suite Setup       Open Host From File    ${HOSTS}    ${HOST}
+Suite Teardown    Close All Hosts
+
+
+*** Variables ***
+${HOSTS}      ${EMPTY}
+${HOST}       ${EMPTY}
+${REGION}     ${EMPTY}
+${MEETING}    ${EMPTY}
+
+
+*** Test Cases ***
+Act On What It Had Before It Slept
+    [Documentation]    Each act is tried once with the record from before.
+    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=slept_1
+    ${second} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=slept_2
+    OperatingSystem.Create File    ${MEETING}/at-asleep
+    OperatingSystem.Wait Until Created    ${MEETING}/go-on    timeout=10 minutes
+    ${destroyed} =    Run Keyword And Ignore Error    Destroy Namespace    ${first}
+    ${wiped} =    Run Keyword And Ignore Error    Wipe Content    ${second}
+    OperatingSystem.Create File    ${MEETING}/acts    ${destroyed}[0]: ${destroyed}[1]\n${wiped}[0]: ${wiped}[1]\n
