@@ -23,8 +23,8 @@ NO_ANSWER = (112, "guest agent command timed out: guest agent didn't respond to 
 class Agent:
     """What answers agent commands; it is the parent of the commands' processes, as the real one is.
 
-    `before` and `after` are called with the name of each request, before and after the agent carries it out. An error that
-    they raise replaces the answer.
+    `before` and `after` are called with the name of each request, before and after the agent carries it out. An error
+    that they raise replaces the answer.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands through a guest agent: real processes, and agents that are slow or silent, or whose answers are of any shape."""
+"""Commands through a guest agent: real processes, and agents that are slow, silent, or answer in any shape."""
 
 from __future__ import annotations
 
