@@ -21,6 +21,7 @@ from VpmemLibrary.errors import (
     LibvirtError,
     UnreadableOutputError,
     UnsupportedError,
+    VpmemError,
 )
 from VpmemLibrary.guest.ending import END_FUNCTION, overdue
 from VpmemLibrary.guest.limits import MOST_OUTPUT
@@ -221,7 +222,7 @@ class AgentTransport:
         try:
             status = self._wait(pid, deadline)
         except BaseException:  # a keyword's own timeout: leave no process behind, if the agent still answers
-            with contextlib.suppress(GuestError):
+            with contextlib.suppress(VpmemError):
                 self._end(pid, time.monotonic() + _LEAVING)
             raise
         if status is None or not status.exited:
@@ -301,7 +302,7 @@ class AgentTransport:
             self.run(["chmod", f"{mode:o}", new]).check()
             self.run(["mv", "-f", "-T", "--", new, path]).check()
         except BaseException:
-            with contextlib.suppress(GuestError):
+            with contextlib.suppress(VpmemError):
                 self.run(["rm", "-f", "--", new])
             raise
 

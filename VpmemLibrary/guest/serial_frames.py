@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.limits import MOST_OUTPUT
 from VpmemLibrary.guest.serial_script import FIRST, PART, SUM
 from VpmemLibrary.sizes import Size
@@ -97,18 +98,21 @@ def unpacked(data: bytes, packing: str) -> bytes:
         packing: What the script packs with: ``gzip ...``, or ``cat`` for nothing.
 
     Raises:
-        ValueError: It is damaged, or larger than `MOST_OUTPUT`.
+        GuestError: It is damaged, or larger than `MOST_OUTPUT`.
     """
     if packing.startswith("gzip"):
         unpacker = zlib.decompressobj(_GZIP)
         try:
             data = unpacker.decompress(data, MOST_OUTPUT + 1)
         except zlib.error as error:
-            raise ValueError(f"it was not packed by gzip ({error})") from error
+            raise GuestError(f"The result of a command was not packed by gzip ({error}).") from error
         if len(data) <= MOST_OUTPUT and not unpacker.eof:
-            raise ValueError("its end is missing")
+            raise GuestError("The end of a command's result is missing.")
     if len(data) > MOST_OUTPUT:
-        raise ValueError(f"it has more than {Size(MOST_OUTPUT)}: write it to a file in the guest")
+        raise GuestError(
+            f"The output of a command has more than {Size(MOST_OUTPUT)}, which is the most that is read. Write it to a "
+            "file in the guest."
+        )
     return data
 
 

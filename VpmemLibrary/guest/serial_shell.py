@@ -411,8 +411,8 @@ class SerialShell:
         """Return what a command left, of whose result all parts are here."""
         try:
             whole = unpacked(b"".join(run.parts[index] for index in range(run.count or 0)), self._packing)
-        except ValueError as error:
-            raise GuestError(f"A result on the serial console of {self._name} cannot be read: {error}.") from error
+        except GuestError as error:
+            raise GuestError(f"{error} It came over the serial console of {self._name}.") from error
         header, _, output = whole.partition(b"\n")
         found = _HEADER.fullmatch(header)
         if found is None or int(found[2]) > len(output):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.limits import MOST_OUTPUT
 from VpmemLibrary.guest.serial_frames import (
     LINE,
@@ -155,7 +156,7 @@ def test_answers_inside_one_another_take_no_more_room_than_their_line() -> None:
 def test_a_result_is_unpacked_up_to_a_limit(packing: str) -> None:
     most = bytes(MOST_OUTPUT)
     assert unpacked(packed(most, packing), packing) == most
-    with pytest.raises(ValueError, match="more than 16MiB"):
+    with pytest.raises(GuestError, match="more than 16MiB"):
         unpacked(packed(most + b"x", packing), packing)
 
 
@@ -163,7 +164,7 @@ def test_a_result_that_expands_without_end_does_not_fill_the_memory() -> None:
     bomb = gzip.compress(bytes(256 << 20), 1)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="more than 16MiB"):
+        with pytest.raises(GuestError, match="more than 16MiB"):
             unpacked(bomb, "gzip -c")
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
@@ -172,7 +173,7 @@ def test_a_result_that_expands_without_end_does_not_fill_the_memory() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"text", gzip.compress(b"text")[:-9], gzip.compress(b"text")[:5]])
 def test_what_gzip_did_not_make_is_an_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not packed by gzip|end is missing"):
+    with pytest.raises(GuestError, match=r"not packed by gzip|end is missing"):
         unpacked(data, "gzip -c")
 
 

@@ -253,14 +253,14 @@ def test_a_console_that_ends_is_told_and_the_next_command_takes_it_anew(
     assert len(lines) == 2
 
 
-# Guests whose shell says whatever it likes. What waits goes by a clock of its own.
+# Guests whose shell sends anything. The code under test goes by a fake clock.
 
 MODULE = "VpmemLibrary.guest.serial_shell"
 RESULT = gzip.compress(b"0 3\nhi\n")
 
 
 class LyingLine:
-    """A console whose guest answers each request with one thing after the other, and with the last one for ever.
+    """A console whose guest sends its answers one after the other, and the last answer again and again.
 
     Args:
         clock: The clock, which each answer moves on.
@@ -367,9 +367,9 @@ def test_an_odd_word_about_a_result_is_an_error_that_shows_it(words: str, messag
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (gzip.compress(bytes((16 << 20) + 1)), "cannot be read: it has more than 16MiB"),
-        (b"no gzip", "cannot be read: it was not packed by gzip"),
-        (RESULT[:-3], "cannot be read: its end is missing"),
+        (gzip.compress(bytes((16 << 20) + 1)), "has more than 16MiB, which is the most that is read"),
+        (b"no gzip", "was not packed by gzip"),
+        (RESULT[:-3], "end of a command's result is missing. It came over the serial console of guest evil."),
         (gzip.compress(b""), "begins with b''"),
         (gzip.compress(b"0 4\nhi\n"), "begins with b'0 4'"),
         (gzip.compress(b"x 3\nhi\n"), "begins with b'x 3'"),
@@ -385,6 +385,11 @@ def test_a_result_that_is_none_is_an_error(result: bytes, message: str) -> None:
         run_on(LyingLine(clock, answered("started"), whole, answered("shown"), seconds=0.1))
 
 
+def silent(timeout: float) -> bytes:
+    time.sleep(timeout)
+    return b""
+
+
 def test_a_shell_whose_command_was_not_seen_to_end_is_not_used_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,7 +398,7 @@ def test_a_shell_whose_command_was_not_seen_to_end_is_not_used_again(
     closed = []
     monkeypatch.setattr(bench.line, "close", lambda: closed.append(True))
     monkeypatch.setattr(f"{MODULE}._ENDING", 0.5)
-    monkeypatch.setattr(bench.line, "receive", lambda timeout: time.sleep(timeout) or b"")
+    monkeypatch.setattr(bench.line, "receive", silent)
     with pytest.raises(CommandTimeoutError, match="was not seen to end"):
         bench.transport.run(["true"], timeout=0.5)
     assert closed
@@ -439,7 +444,7 @@ def test_any_text_on_a_console_is_no_shell_within_a_bounded_time(lies: list[byte
 
 
 class LyingConsole(LyingLine):
-    """A console whose guest echoes what is typed, and then says whatever it likes."""
+    """A console whose guest echoes what is typed, and then sends anything."""
 
     def receive(self, timeout: float) -> bytes:
         typed = self.requests[-1] if self.requests else b""
