@@ -199,7 +199,7 @@ class AgentTransport:
         Raises:
             InvalidValueError: `argv` is not a list of texts.
             CommandTimeoutError: It did not end in time; the message says whether it was ended.
-            GuestError: The agent does not answer, or answers what cannot be read.
+            GuestError: The agent does not answer, or its answer cannot be read.
         """
         command = checked_argv(argv)
         started = time.monotonic()
@@ -318,7 +318,7 @@ class AgentTransport:
 
         Raises:
             _SilentAgentError: No answer came in time.
-            GuestError: The agent refused, or its answer is none; the message has the mend.
+            GuestError: The agent refused, or its answer cannot be read.
         """
         request = {"execute": execute, **({"arguments": arguments} if arguments else {})}
         try:
@@ -363,7 +363,7 @@ class AgentTransport:
             time.sleep(min(left, _LONGEST_WAIT))
 
     def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
-        """Have the agent start a command, and return its process id."""
+        """Start a command in the guest, and return its process id."""
         if self._silent:  # synchronise first: a guest-exec without an answer leaves its outcome unknown
             self._ask_again("guest-ping", {}, deadline)
         try:

@@ -40,7 +40,7 @@ dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K status=none
 """
 
 READ_AT_ONCE = 1 * MiB
-"""Bytes of a log that are returned at once: a guest may write for ever."""
+"""Bytes of a log that are returned at once: a guest may write without end."""
 
 
 @dataclass(frozen=True, slots=True)

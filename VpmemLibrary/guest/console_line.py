@@ -18,10 +18,10 @@ _SENT_AT_ONCE = 1 << 10
 _WOULD_BLOCK = -2  # what libvirt-python's streams return when there is nothing to read, or no room to write
 _POLL = 0.02
 _AT_ONCE = 256
-"""Chunks that are taken before libvirt's event loop, which is everybody's, goes on: a guest may print for ever."""
+"""Chunks that one event takes: a guest may print without end, and all guests share libvirt's event loop."""
 
 _KEPT = 1 << 20
-"""Bytes that are kept for a reader, the last ones: a guest may print for ever while nobody reads."""
+"""The last bytes that are kept for a reader: a guest may print without end while nobody reads."""
 
 _OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
 _HELD = "Active console session exists"
@@ -80,7 +80,7 @@ class ConsoleLine:
             timeout: Seconds to wait for something.
 
         Returns:
-            What came, of more than 1 MiB the last bytes; empty when nothing did.
+            What came, at most its last 1 MiB; empty when nothing came.
 
         Raises:
             GuestError: The console is gone.

@@ -1,4 +1,4 @@
-"""How much a guest may say: nothing that a guest sends may fill the memory of this process."""
+"""Limits on what a guest sends, so that a guest cannot fill the memory of this process."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class RecordWriter:
     def listen(self) -> tuple[int, ...]:
         """Return the numbers that it acknowledged so far, in its order; they stay known when the log goes.
 
-        Only what was written since the last call is read, and at most 16 MiB of it: a guest may write for ever.
+        Only what was written since the last call is read, and at most 16 MiB of it: a guest may write without end.
         """
         line = re.compile(rb"vpmem:%b:([0-9]{1,9})\r*" % _tag(self.stream).encode())
         for _ in range(_READS):

@@ -24,7 +24,7 @@ LINE = 512
 """Characters of a file in one request: a terminal's line has 4095 at the most (kernel, drivers/tty/n_tty.c)."""
 
 MOST_PARTS = MOST_OUTPUT // PART + 1
-"""Parts of a command's result."""
+"""The most parts that the result of a command has."""
 
 _LONGEST = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
@@ -149,7 +149,7 @@ class Reader:
             if line[end : end + 2] != b" .":
                 continue
             number, *words = line[at:end].decode("ascii", "replace").split(" ")
-            at = end  # no answer is inside another: what is made of a line is never longer than the line
+            at = end  # an answer is never inside another one: all answers together are no longer than the line
             if _NUMBER.fullmatch(number):
                 yield Answer(int(number), tuple(words))
 

@@ -44,7 +44,7 @@ _SILENT = 60.0
 """Seconds without an answer after which a shell is taken to be gone: an emulated guest may pause for long."""
 
 _SETTING_UP = 180.0
-"""Seconds in which a shell that was found takes the script: an emulated guest needs some ten."""
+"""Seconds in which a shell that was found takes the script: it is typed, which is slow in an emulated guest."""
 
 _ENDING = 30.0
 """Seconds in which a command whose time is over must be seen to end, and its output so far must arrive."""
@@ -198,7 +198,7 @@ class SerialShell:
                 script is then ended with all that it started.
 
         Raises:
-            GuestError: The console is gone, stays silent, sends what is no result, or the guest has no room for one.
+            GuestError: The console is gone or silent, the result cannot be read, or the guest has no room for a result.
         """
         deadline = time.monotonic() + timeout
         self._run = None
@@ -408,7 +408,7 @@ class SerialShell:
                 raise self._failure("The serial console damages every line that the shell sends")
 
     def _result(self, run: _Run) -> Ended:
-        """Return what a command left, of whose result all parts are here."""
+        """Return what a command left. All parts of its result must be here."""
         try:
             whole = unpacked(b"".join(run.parts[index] for index in range(run.count or 0)), self._packing)
         except GuestError as error:
@@ -425,7 +425,7 @@ class SerialShell:
 
         Args:
             text: The request.
-            deadline: When it is given up, whatever else the shell says meanwhile.
+            deadline: When the request is given up. Other lines of the shell do not move the deadline.
             number: Its number; a new one by default.
 
         Raises:
