@@ -1,13 +1,19 @@
-"""Commands inside a guest through its QEMU guest agent, with the face of a transport: a guest is a host too."""
+"""Commands inside a guest through its QEMU guest agent, with the face of a transport: a guest is a host too.
+
+An answer of an agent may be missing, late, endless, or of any shape. A guest-exec is sent once and never repeated.
+Requests that only read are repeated until the deadline of the command.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
 
 from VpmemLibrary.errors import (
     CommandTimeoutError,
@@ -15,8 +21,10 @@ from VpmemLibrary.errors import (
     LibvirtError,
     UnreadableOutputError,
     UnsupportedError,
+    VpmemError,
 )
-from VpmemLibrary.guest.ending import END_FUNCTION
+from VpmemLibrary.guest.ending import END_FUNCTION, overdue
+from VpmemLibrary.guest.limits import MOST_OUTPUT
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     ENVIRONMENT,
@@ -25,19 +33,122 @@ from VpmemLibrary.host.transport import (
     Stream,
     checked_argv,
 )
+from VpmemLibrary.sizes import Size
 
 AgentCall = Callable[[str, int], str]
 """What sends one agent command as JSON with a timeout in seconds and returns the answer as JSON."""
 
 _ANSWER_TIMEOUT = 30
+_STATUS_TIMEOUT = 120
+"""Seconds to wait for the status of a command: an answer that comes later is lost, and the exit status with it."""
+
+_ENDING = 30.0
+"""Seconds in which a command whose time is over must be seen to end."""
+
+_LEAVING = 3.0
+"""Seconds for ending a command after an interruption, e.g. by a keyword's own timeout."""
+
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.25
 _CHUNK = 1 << 20
 _NOT_FOUND = 127
+_NOT_KNOWN = -9
+_SHOWN = 200
 _TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, which other failures of a connection are as well
+_NOT_CONNECTED = "is not connected"
 
-_END = f'{END_FUNCTION}end "$1"'
+# VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED, VIR_ERR_AGENT_COMMAND_TIMEOUT: no answer came. libvirt drops the
+# answer if it comes later, and synchronises with the agent before the next command (qemu_agent.c, qemuAgentGuestSync).
+_SILENT = (86, 97, 112)
+
+# The agent is the parent of its commands and of this script. A process with another parent is not the agent's command.
+_END = f'{END_FUNCTION}grep -q "^PPid:[[:blank:]]*$PPID$" "/proc/$1/status" && end "$1"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Kind = TypeVar("Kind")
+
+
+class _SilentAgentError(GuestError):
+    """No answer came within the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What an agent returned. Its shape is checked when a field is read.
+
+    Args:
+        name: The guest in messages.
+        execute: The agent command.
+        text: The whole answer, for messages.
+        value: What the command returned.
+    """
+
+    name: str
+    execute: str
+    text: str
+    value: object
+
+    def whole(self, least: int, most: int) -> int:
+        """Return the value itself as a number."""
+        return self._number(self.value, "a number", least, most)
+
+    def number(self, field: str, least: int, most: int) -> int:
+        """Return a field as a number."""
+        return self._number(self._field(field), f"a number {field!r}", least, most)
+
+    def flag(self, field: str) -> bool:
+        """Return a field as a truth value."""
+        return self._checked(self._field(field), bool, f"{field!r} true or false")
+
+    def octets(self, field: str) -> bytes:
+        """Return the bytes of a field in base64; none if the field is absent."""
+        text = self._checked(self._field(field, ""), str, f"{field!r} in base64")
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise self.unreadable(f"{field!r} in base64") from error
+
+    def has(self, field: str) -> bool:
+        """Whether a field is there."""
+        return isinstance(self.value, dict) and field in self.value
+
+    def unreadable(self, expected: str) -> GuestError:
+        """Return the error for an answer of another shape."""
+        shown = self.text[:_SHOWN]
+        return GuestError(f"The agent of {self.name} answered {self.execute} with {shown!r}: expected {expected}.")
+
+    def _field(self, field: str, default: object = None) -> object:
+        return self._checked(self.value, dict, f"an object with {field!r}").get(field, default)
+
+    def _number(self, found: object, expected: str, least: int, most: int) -> int:
+        number = self._checked(found, int, expected)
+        if not least <= number <= most:
+            raise self.unreadable(f"{expected} from {least} to {most}")
+        return number
+
+    def _checked(self, found: object, kind: type[Kind], expected: str) -> Kind:
+        if isinstance(found, kind) and (kind is bool or not isinstance(found, bool)):  # to Python True is a number
+            return found
+        raise self.unreadable(expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What an agent knows of a command.
+
+    Args:
+        exited: Whether the command ended.
+        exit_status: Its exit status; ``-N`` when signal N ended it, -9 as long as none is known.
+        stdout: What it printed.
+        stderr: What it complained of.
+        truncated: Whether the agent did not keep all of that.
+    """
+
+    exited: bool
+    exit_status: int = _NOT_KNOWN
+    stdout: bytes = b""
+    stderr: bytes = b""
+    truncated: bool = False
 
 
 class AgentTransport:
@@ -55,6 +166,7 @@ class AgentTransport:
     def __init__(self, name: str, call: AgentCall) -> None:
         self._name = name
         self._call = call
+        self._silent = False
 
     @property
     def name(self) -> str:
@@ -68,42 +180,16 @@ class AgentTransport:
             timeout: Seconds to wait for it; whole ones count.
         """
         try:
-            self.command("guest-ping", timeout=max(1, int(timeout)))
+            self._ask("guest-ping", timeout=max(1, int(timeout)))
         except GuestError:
             return False
         return True
 
-    def command(
-        self, execute: str, arguments: Mapping[str, object] | None = None, *, timeout: int = _ANSWER_TIMEOUT
-    ) -> Any:
-        """Send one agent command and return what it returned.
-
-        Args:
-            execute: Its name, e.g. ``guest-info``.
-            arguments: Its arguments.
-            timeout: Seconds to wait for the answer.
-
-        Raises:
-            GuestError: The agent does not answer or refused; the message has the mend.
-        """
-        request = {"execute": execute, **({"arguments": arguments} if arguments else {})}
-        try:
-            answer = self._call(json.dumps(request), timeout)
-        except LibvirtError as error:
-            if _TOO_LONG in error.text:
-                # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
-                raise GuestError(
-                    f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
-                    "3 MiB of a command's output. Write it to a file in the guest."
-                ) from error
-            raise GuestError(
-                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code}). "
-                "The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0."
-            ) from error
-        return json.loads(answer).get("return")
-
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command in the guest to its end and return what it left, whatever its exit status.
+
+        The command is sent to the agent once. An agent that does not answer is asked for the command's status again
+        until `timeout`: a guest under load may be slow.
 
         Args:
             argv: The command, one item an argument.
@@ -112,11 +198,12 @@ class AgentTransport:
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; it was ended.
-            GuestError: The agent does not answer.
+            CommandTimeoutError: It did not end in time; the message says whether it was ended.
+            GuestError: The agent does not answer, or its answer cannot be read.
         """
         command = checked_argv(argv)
         started = time.monotonic()
+        deadline = started + timeout
         arguments: dict[str, object] = {
             "path": command[0],
             "arg": list(command[1:]),
@@ -126,24 +213,24 @@ class AgentTransport:
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
         try:
-            pid = self.command("guest-exec", arguments)["pid"]
+            pid = self._start(arguments, deadline)
         except GuestError as error:
             if "No such file" not in str(error):
                 raise
-            return self._result(command, {"exitcode": _NOT_FOUND}, started, len(stdin), missing=command[0])
+            absent = _Status(exited=True, exit_status=_NOT_FOUND, stderr=f"{command[0]}: not found\n".encode())
+            return self._result(command, absent, started, len(stdin))
         try:
-            status = self._wait(pid, started + timeout)
+            status = self._wait(pid, deadline)
         except BaseException:  # a keyword's own timeout: leave no process behind, if the agent still answers
-            with contextlib.suppress(GuestError):
-                self._end(pid)
+            with contextlib.suppress(VpmemError):
+                self._end(pid, time.monotonic() + _LEAVING)
             raise
-        if not status["exited"]:
-            self._end(pid)
-            status = self._wait(pid, time.monotonic() + _ANSWER_TIMEOUT)
-            raise CommandTimeoutError(
-                self._result(command, status, started, len(stdin)), f"It did not end within {timeout:g} s and was ended"
-            )
-        return self._result(command, status, started, len(stdin))
+        if status is None or not status.exited:
+            self._give_up(command, pid, timeout, started, len(stdin))
+        result = self._result(command, status, started, len(stdin))
+        if status.truncated:
+            raise UnreadableOutputError(result, "The agent keeps 16 MiB of a command's output: write it to a file")
+        return result
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Raise: the agent has no streams.
@@ -162,21 +249,35 @@ class AgentTransport:
         raise UnsupportedError(f"{address} port {port} cannot be reached through the agent of {self.name}")
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file in the guest.
+        """Return the bytes of a file in the guest: at most 16 MiB, within a minute.
 
         Raises:
-            GuestError: It cannot be read.
+            GuestError: It cannot be read, is larger, or takes longer.
         """
-        handle = self.command("guest-file-open", {"path": path, "mode": "r"})
+        deadline = time.monotonic() + DEFAULT_TIMEOUT
+        handle = self._open(path, "r")
         try:
-            parts = []
+            data = bytearray()
             while True:
-                part = self.command("guest-file-read", {"handle": handle, "count": _CHUNK})
-                parts.append(base64.b64decode(part["buf-b64"]))
-                if part["eof"]:
-                    return b"".join(parts)
+                read = {"handle": handle, "count": _CHUNK}
+                part = self._ask("guest-file-read", read, timeout=_seconds(deadline))
+                octets = part.octets("buf-b64")
+                data += octets
+                if len(data) > MOST_OUTPUT:
+                    raise GuestError(
+                        f"{path} in {self.name} has more than {Size(MOST_OUTPUT)}, which is the most that is read."
+                    )
+                if part.flag("eof"):
+                    return bytes(data)
+                if not octets or len(octets) > _CHUNK:
+                    raise part.unreadable(f"1 to {_CHUNK} bytes, or the end of the file")
+                if time.monotonic() > deadline:
+                    raise GuestError(
+                        f"{path} in {self.name} was not read within {DEFAULT_TIMEOUT:g} s: the agent has sent "
+                        f"{Size(len(data))} and not the end."
+                    )
         finally:
-            self.command("guest-file-close", {"handle": handle})
+            self._ask("guest-file-close", {"handle": handle})
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file in the guest, whole or not at all.
@@ -187,59 +288,156 @@ class AgentTransport:
         """
         new = self.run(["mktemp", f"{path}.XXXXXX"]).check().text.strip()  # with mode 0600, whatever `mode` is
         try:
-            handle = self.command("guest-file-open", {"path": new, "mode": "w"})
+            handle = self._open(new, "w")
             try:
                 for start in range(0, len(data), _CHUNK):
-                    chunk = base64.b64encode(data[start : start + _CHUNK]).decode()
-                    self.command("guest-file-write", {"handle": handle, "buf-b64": chunk})
-                self.command("guest-file-flush", {"handle": handle})
+                    chunk = data[start : start + _CHUNK]
+                    written = self._ask(
+                        "guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(chunk).decode()}
+                    )
+                    written.number("count", len(chunk), len(chunk))
+                self._ask("guest-file-flush", {"handle": handle})
             finally:
-                self.command("guest-file-close", {"handle": handle})
+                self._ask("guest-file-close", {"handle": handle})
             self.run(["chmod", f"{mode:o}", new]).check()
             self.run(["mv", "-f", "-T", "--", new, path]).check()
         except BaseException:
-            with contextlib.suppress(GuestError):
+            with contextlib.suppress(VpmemError):
                 self.run(["rm", "-f", "--", new])
             raise
 
     def close(self) -> None:
         """Do nothing: the channel is the guest's."""
 
-    def _wait(self, pid: int, deadline: float) -> dict[str, Any]:
-        """Return the command's status once it ended, or its last one at the deadline."""
+    # What the agent is asked
+
+    def _ask(
+        self, execute: str, arguments: Mapping[str, object] | None = None, *, timeout: int = _ANSWER_TIMEOUT
+    ) -> _Reply:
+        """Send one agent command, once, and return what it returned.
+
+        Raises:
+            _SilentAgentError: No answer came in time.
+            GuestError: The agent refused, or its answer cannot be read.
+        """
+        request = {"execute": execute, **({"arguments": arguments} if arguments else {})}
+        try:
+            answer = self._call(json.dumps(request), timeout)
+        except LibvirtError as error:
+            if _TOO_LONG in error.text:
+                # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
+                raise GuestError(
+                    f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
+                    "3 MiB of a command's output. Write it to a file in the guest."
+                ) from error
+            self._silent = error.code in _SILENT
+            raise (_SilentAgentError if self._silent else GuestError)(
+                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code}). "
+                "The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0."
+            ) from error
+        self._silent = False
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError):  # a number of too many digits is a ValueError as well
+            decoded = None
+        reply = _Reply(self.name, execute, answer, decoded)
+        if not reply.has("return"):
+            raise reply.unreadable("a JSON object with 'return'")
+        return _Reply(self.name, execute, answer, decoded["return"])
+
+    def _ask_again(self, execute: str, arguments: Mapping[str, object], deadline: float) -> _Reply:
+        """Send an agent command that only reads, and send it again while no answer comes, until the deadline."""
+        lost = False
+        while True:
+            try:
+                return self._ask(execute, arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
+            except _SilentAgentError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+            except GuestError as error:
+                if lost:
+                    error.add(f"An earlier answer to {execute} was lost: if the command had ended, its result is lost.")
+                raise
+            lost = True
+            time.sleep(min(left, _LONGEST_WAIT))
+
+    def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
+        """Start a command in the guest, and return its process id."""
+        if self._silent:  # synchronise first: a guest-exec without an answer leaves its outcome unknown
+            self._ask_again("guest-ping", {}, deadline)
+        try:
+            reply = self._ask("guest-exec", arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
+        except _SilentAgentError as error:
+            if _NOT_CONNECTED not in str(error):
+                error.add("Whether the guest started the command is not known; it was not sent again.")
+            raise
+        return reply.number("pid", 1, 1 << 31)
+
+    def _open(self, path: str, mode: str) -> int:
+        return self._ask("guest-file-open", {"path": path, "mode": mode}).whole(0, 1 << 62)
+
+    def _status(self, pid: int, deadline: float) -> _Status:
+        reply = self._ask_again("guest-exec-status", {"pid": pid}, deadline)
+        if not reply.flag("exited"):
+            return _Status(exited=False)
+        if reply.has("signal"):
+            exit_status = -reply.number("signal", 1, 127)
+        else:
+            exit_status = reply.number("exitcode", -1 << 31, 1 << 32)
+        truncated = any(reply.has(field) and reply.flag(field) for field in ("out-truncated", "err-truncated"))
+        return _Status(True, exit_status, reply.octets("out-data"), reply.octets("err-data"), truncated)
+
+    def _wait(self, pid: int, deadline: float) -> _Status | None:
+        """Return a command's status once it ended, or the last one at the deadline: None if the agent is silent."""
         pause = _FIRST_WAIT
         while True:
-            status: dict[str, Any] = self.command("guest-exec-status", {"pid": pid})
+            try:
+                status = self._status(pid, deadline)
+            except _SilentAgentError:
+                return None
             left = deadline - time.monotonic()
-            if status["exited"] or left <= 0:
+            if status.exited or left <= 0:
                 return status
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_WAIT)
 
-    def _end(self, pid: int) -> None:
-        """End a command and all that it started: the agent puts it into no process group of its own."""
-        end = {"path": "sh", "arg": ["-c", _END, "sh", str(pid)], "env": [f"PATH={_PATH}"], "capture-output": True}
-        ender = self.command("guest-exec", end)["pid"]
-        self._wait(ender, time.monotonic() + _ANSWER_TIMEOUT)
+    def _end(self, pid: int, deadline: float) -> _Status | None:
+        """End a command and all that it started: the agent puts it into no process group of its own.
 
-    def _result(
-        self,
-        command: tuple[str, ...],
-        status: Mapping[str, Any],
-        started: float,
-        stdin_bytes: int,
-        *,
-        missing: str = "",
-    ) -> CommandResult:
-        result = CommandResult(
+        Returns:
+            Its status afterwards; None if the agent is silent.
+        """
+        end = {"path": "sh", "arg": ["-c", _END, "sh", str(pid)], "env": [f"PATH={_PATH}"], "capture-output": True}
+        self._wait(self._start(end, deadline), deadline)
+        return self._wait(pid, deadline)
+
+    def _give_up(
+        self, command: tuple[str, ...], pid: int, timeout: float, started: float, stdin_bytes: int
+    ) -> NoReturn:
+        """End a command whose time is over, and raise with what is known of its end."""
+        try:
+            status, unseen = self._end(pid, time.monotonic() + _ENDING), "the agent does not answer"
+        except GuestError as error:
+            status, unseen = None, str(error)
+        if status is not None and not status.exited:
+            unseen = f"it still ran {_ENDING:g} s after it was to be ended"
+        exit_status = status.exit_status if status is not None and status.exited else None
+        result = self._result(command, status or _Status(exited=False), started, stdin_bytes)
+        raise CommandTimeoutError(result, overdue(timeout, exit_status, unseen))
+
+    def _result(self, command: tuple[str, ...], status: _Status, started: float, stdin_bytes: int) -> CommandResult:
+        return CommandResult(
             argv=command,
-            exit_status=-int(status["signal"]) if "signal" in status else int(status.get("exitcode", -9)),
-            stdout=base64.b64decode(status.get("out-data", "")),
-            stderr=f"{missing}: not found\n".encode() if missing else base64.b64decode(status.get("err-data", "")),
+            exit_status=status.exit_status,
+            stdout=status.stdout,
+            stderr=status.stderr,
             seconds=time.monotonic() - started,
             host=self.name,
             stdin_bytes=stdin_bytes,
         )
-        if status.get("out-truncated") or status.get("err-truncated"):
-            raise UnreadableOutputError(result, "The agent keeps 16 MiB of a command's output: write it to a file")
-        return result
+
+
+def _seconds(deadline: float, most: int = _ANSWER_TIMEOUT) -> int:
+    """Return how long an answer may take, in whole seconds as libvirt wants them: 1 at the least."""
+    return max(1, min(most, math.ceil(deadline - time.monotonic())))

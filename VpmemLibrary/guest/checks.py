@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ for path in "$@"; do
     fi
 done
 """
+
+
+_LINE = re.compile(r"([cbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +170,8 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     if not paths:
         return []
     result = transport.run(query(_LOOK, *paths)).check()
-    lines = [line.split() for line in result.text.splitlines()]
-    if len(lines) != len(paths) or any(len(line) != 5 for line in lines):
+    lines = [found.groups() for line in result.text.splitlines() if (found := _LINE.fullmatch(line))]
+    if len(lines) != len(paths):
         raise UnreadableOutputError(result, "The host did not tell what each backing is")
     return [
         _Backing(kind, Size(int(size)), Size(int(align)), identity, Size(int(allocated)))

@@ -17,8 +17,11 @@ _CHUNK = 1 << 16
 _SENT_AT_ONCE = 1 << 10
 _WOULD_BLOCK = -2  # what libvirt-python's streams return when there is nothing to read, or no room to write
 _POLL = 0.02
-_TAKES = 30.0
-"""Seconds in which a guest takes what is typed: one whose kernel does not read the line takes none of it."""
+_AT_ONCE = 256
+"""Chunks that one event takes: a guest may print without end, and all guests share libvirt's event loop."""
+
+_KEPT = 1 << 20
+"""The last bytes that are kept for a reader: a guest may print without end while nobody reads."""
 
 _OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
 _HELD = "Active console session exists"
@@ -44,18 +47,19 @@ class ConsoleLine:
         self._closed = False
         self._stream = self._open(link)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, timeout: float) -> None:
         """Type on the console.
 
         Args:
             data: What to type, all of it.
+            timeout: Seconds in which the guest must take all of it.
 
         Raises:
-            GuestError: The console is gone, or takes nothing.
+            GuestError: The console is gone, or does not take all of it in time.
         """
         import libvirt  # noqa: PLC0415
 
-        deadline = time.monotonic() + _TAKES
+        deadline = time.monotonic() + timeout
         while data:
             self._require_open()
             try:
@@ -64,7 +68,7 @@ class ConsoleLine:
                 raise GuestError(f"The serial console of guest {self._name} is gone: {error}.") from error
             if sent == _WOULD_BLOCK:
                 if time.monotonic() > deadline:
-                    raise GuestError(f"The serial console of guest {self._name} takes nothing for {_TAKES:g} s.")
+                    raise GuestError(f"The serial console of guest {self._name} takes nothing for {timeout:g} s.")
                 time.sleep(_POLL)
                 continue
             data = data[sent:]
@@ -76,7 +80,7 @@ class ConsoleLine:
             timeout: Seconds to wait for something.
 
         Returns:
-            What came; empty when nothing did.
+            What came, at most its last 1 MiB; empty when nothing came.
 
         Raises:
             GuestError: The console is gone.
@@ -127,8 +131,12 @@ class ConsoleLine:
 
         with self._changed:
             try:
-                while (data := stream.recv(_CHUNK)) and isinstance(data, bytes):
+                for _ in range(_AT_ONCE):
+                    data = stream.recv(_CHUNK)
+                    if not data or not isinstance(data, bytes):
+                        break
                     self._data += data
+                    del self._data[:-_KEPT]
                 if data == b"":
                     self._end("it ended")
             except libvirt.libvirtError as error:

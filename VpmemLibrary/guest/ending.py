@@ -12,3 +12,21 @@ end() {
 """
 """A shell function: ends process $1 and its descendants. Each is stopped before its children are listed, so that none
 is born meanwhile."""
+
+_KILLED = -9
+
+
+def overdue(timeout: float, exit_status: int | None, unseen: str = "") -> str:
+    """Return what is known of a command that did not end in time and was to be ended.
+
+    Args:
+        timeout: Seconds that the command had.
+        exit_status: The exit status that the guest reported afterwards; None if the guest reported no end.
+        unseen: Why no end is known.
+    """
+    late = f"It did not end within {timeout:g} s"
+    if exit_status is None:
+        return f"{late}, and was not seen to end: {unseen}"
+    if exit_status == _KILLED:
+        return f"{late} and was ended"
+    return f"{late}; it ended by itself before it could be ended"

@@ -39,6 +39,8 @@ for region in region*; do
 done
 """
 
+_SHOWN = 200
+
 INSIDE_COMMAND = query(_SCRIPT)
 """What reads a kernel's view of its devices."""
 
@@ -84,7 +86,7 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
             found.append(InsideRegion(name, pci if pci != key else int(key, 0) - 1, Size(int(size)), view))
         except ValueError as error:
             raise UnreadableOutputError(
-                result, f"The kernel's attributes of a region are not readable: {line}"
+                result, f"The kernel's attributes of a region are not readable: {line[:_SHOWN]!r}"
             ) from error
     return tuple(found)
 

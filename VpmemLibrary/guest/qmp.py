@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from VpmemLibrary.errors import GuestError, VpmemError
 from VpmemLibrary.guest.domain import DeviceKey
 from VpmemLibrary.sizes import Size
 
@@ -13,7 +15,27 @@ Monitor = Callable[[str, Mapping[str, object]], Any]
 
 _KINDS = ("nvdimm", "virtio-pmem")
 
+Result = TypeVar("Result")
 
+
+def _documented(read: Callable[[Monitor], Result]) -> Callable[[Monitor], Result]:
+    """Return `read` with an error of this library's for an answer that is not of its documented form."""
+
+    @functools.wraps(read)
+    def checked(monitor: Monitor) -> Result:
+        try:
+            return read(monitor)
+        except VpmemError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise GuestError(
+                f"QEMU's monitor gave an answer that is not of its documented form ({type(error).__name__}: {error})."
+            ) from error
+
+    return checked
+
+
+@_documented
 def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
     """Return what ``query-memory-devices`` and the backend's own properties say of each device, by slot or alias.
 
@@ -52,12 +74,14 @@ def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
     return found
 
 
+@_documented
 def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
     """Return a guest's RAM and its devices without their label areas, as ``query-memory-size-summary`` has them."""
     summary = monitor("query-memory-size-summary", {})
     return Size(summary["base-memory"]), Size(summary.get("plugged-memory", 0))
 
 
+@_documented
 def pci_aliases(monitor: Monitor) -> dict[str, str]:
     """Return the alias of each PCI device by the address that the guest knows it by, e.g. ``0000:00:05.0``.
 

@@ -14,15 +14,19 @@ from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.content.target import TargetKind, look_at
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.guest.console import READ_AT_ONCE
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset
+from VpmemLibrary.guest.serial import SLOWEST
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT
 from VpmemLibrary.sizes import KiB, MiB
 
 SERIAL = "/dev/ttyS0"
 """The guest's first serial line, whose log libvirt keeps on the host."""
 
 _POLL = 0.1
+_READS = 16
 _BLOCK = 4 * KiB
 
 # Prints where in its region the node's bytes begin, as the kernel has both; then the writer goes on by itself.
@@ -72,8 +76,9 @@ class RecordWriter:
         device: The device that it writes to.
         stream: Its records.
         offset: Where in the device's region the first record lies.
-        start: Where in the log of the serial console its words begin.
-        acknowledged: The numbers that it told of, in its order, as far as they were read.
+        start: Where in the log of the serial console the next bytes are read.
+        acknowledged: The numbers that it acknowledged, in its order, as far as they were read; of a guest that
+            acknowledges more numbers than there are records, one too many.
     """
 
     guest: Guest
@@ -87,13 +92,20 @@ class RecordWriter:
         return f"the writer of {self.stream.seed!r} in guest {self.guest.name}"
 
     def listen(self) -> tuple[int, ...]:
-        """Return the numbers that it told of so far, in its order; they stay known when the log goes."""
-        told = self.guest.console_since(self.start)
-        ended = told[: told.rfind(b"\n") + 1]  # a line that was cut off could tell of another number
-        text = ended.decode("ascii", "replace").replace("\r", "")
-        numbers = tuple(int(number) for number in re.findall(rf"(?m)^vpmem:{_tag(self.stream)}:([0-9]+)$", text))
-        if len(numbers) > len(self.acknowledged):
-            self.acknowledged = numbers
+        """Return the numbers that it acknowledged so far, in its order; they stay known when the log goes.
+
+        Only what was written since the last call is read, and at most 16 MiB of it: a guest may write without end.
+        """
+        line = re.compile(rb"vpmem:%b:([0-9]{1,9})\r*" % _tag(self.stream).encode())
+        for _ in range(_READS):
+            data = self.guest.console_since(self.start)
+            more = len(data) == READ_AT_ONCE
+            whole = data.rfind(b"\n") + 1  # a line that is cut off could be another number: it is read again
+            self.start += whole or (len(data) if more else 0)
+            numbers = [int(found[1]) for found in map(line.fullmatch, data[:whole].split(b"\n")) if found]
+            self.acknowledged = (*self.acknowledged, *numbers)[: self.stream.count + 1]
+            if not more:
+                break
         return self.acknowledged
 
     def wait(self, count: int, timeout: float) -> None:
@@ -165,12 +177,12 @@ def start_writer(
     start = guest.console_size()
     what = (target.kind, node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
     command = ["sh", "-c", _WRITER, "sh", *what, "flush" if flush else ""]
-    result = guest.transport.run(
-        command, stdin=stream.packed()
-    ).check()  # one command: each costs an emulated guest a lot
-    if not result.text.strip().isdecimal():
+    packed = stream.packed()
+    timeout = DEFAULT_TIMEOUT + len(packed) / SLOWEST  # the guest may get them over its serial console
+    result = guest.transport.run(command, stdin=packed, timeout=timeout).check()  # one command: each costs a lot
+    if not re.fullmatch("[0-9]{1,18}", begins := result.text.strip()):
         raise UnreadableOutputError(result, f"Where {node} begins in its region is not known")
-    return RecordWriter(guest, device, stream, int(result.text) + offset, start)
+    return RecordWriter(guest, device, stream, int(begins) + offset, start)
 
 
 def _tag(stream: RecordStream) -> str:

@@ -27,6 +27,13 @@ _GREETING = 5.0
 """Seconds in which a shell that was found answers at least: an emulated guest may pause for some."""
 
 
+_FILE = 600.0
+"""Seconds in which a file is read: its size is not known before."""
+
+SLOWEST = 250
+"""Bytes a second that a console carries at the least: to a guest whose processor is emulated about a thousand."""
+
+
 class SerialTransport:
     """Commands inside a guest through its serial console, one at a time.
 
@@ -91,15 +98,18 @@ class SerialTransport:
 
         Args:
             argv: The command, one item an argument.
-            timeout: Seconds after which the command and all that it started are ended.
+            timeout: Seconds for the command, its input and its output; what is over by then is ended with all that it
+                started. Finding a shell, with the first command, has its own time.
             stdin: What the command reads.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; it was ended. What it printed so far is in its result.
+            CommandTimeoutError: It did not end in time; the message says whether it was ended. What it printed so far
+                is in its result.
             AccessDeniedError: The console does not let the user in.
             BusyError: Somebody else holds the console.
-            GuestError: No shell answers on the console; the message has the last console lines.
+            GuestError: No shell answers on the console, or what it sends cannot be read; the message has the last
+                console lines.
         """
         command = checked_argv(argv)
         script = "exec " + shell_line((*SUDO, *command) if self._sudo else command)
@@ -110,6 +120,8 @@ class SerialTransport:
             except GuestError:
                 self._drop()
                 raise
+            if not ended.seen:  # the next command would wait for this one
+                self._drop()
             result = CommandResult(
                 argv=command,
                 exit_status=ended.status,
@@ -119,8 +131,8 @@ class SerialTransport:
                 host=self.name,
                 stdin_bytes=len(stdin),
             )
-        if ended.timed_out:
-            raise CommandTimeoutError(result, f"It did not end within {timeout:g} s and was ended")
+        if ended.overdue:
+            raise CommandTimeoutError(result, ended.overdue)
         return checked_elevation(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
@@ -140,13 +152,13 @@ class SerialTransport:
         raise UnsupportedError(f"{address} port {port} cannot be reached through the serial console of {self.name}")
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file in the guest.
+        """Return the bytes of a file in the guest: at most 16 MiB, within ten minutes.
 
         Raises:
-            CommandError: It cannot be read.
-            GuestError: No shell answers on the console.
+            CommandError: It cannot be read, or takes longer.
+            GuestError: No shell answers on the console, or the file is larger.
         """
-        return self.run(["cat", "--", path]).check().stdout
+        return self.run(["cat", "--", path], timeout=_FILE).check().stdout
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file in the guest, whole or not at all: into a new file beside it, which then takes its name.
@@ -155,7 +167,7 @@ class SerialTransport:
             CommandError: It cannot be written.
             GuestError: No shell answers on the console.
         """
-        self.run(write_command(path, mode), stdin=data).check()
+        self.run(write_command(path, mode), stdin=data, timeout=DEFAULT_TIMEOUT + len(data) / SLOWEST).check()
 
     def close(self) -> None:
         """Give the shell back and let go of the console; closing twice is harmless."""

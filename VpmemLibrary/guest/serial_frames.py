@@ -11,15 +11,24 @@ import gzip
 import hashlib
 import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from VpmemLibrary.guest.serial_script import FIRST, SUM
+from VpmemLibrary.errors import GuestError
+from VpmemLibrary.guest.limits import MOST_OUTPUT
+from VpmemLibrary.guest.serial_script import FIRST, PART, SUM
+from VpmemLibrary.sizes import Size
 
 LINE = 512
 """Characters of a file in one request: a terminal's line has 4095 at the most (kernel, drivers/tty/n_tty.c)."""
 
+MOST_PARTS = MOST_OUTPUT // PART + 1
+"""The most parts that the result of a command has."""
+
 _LONGEST = 1 << 16
+_GZIP = 16 + zlib.MAX_WBITS
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,29 @@ def packed(data: bytes, packing: str) -> bytes:
 
 
 def unpacked(data: bytes, packing: str) -> bytes:
-    """Return what was sent as `data`."""
-    return gzip.decompress(data) if packing.startswith("gzip") else data
+    """Return what was sent as `data`.
+
+    Args:
+        data: The bytes as they came.
+        packing: What the script packs with: ``gzip ...``, or ``cat`` for nothing.
+
+    Raises:
+        GuestError: It is damaged, or larger than `MOST_OUTPUT`.
+    """
+    if packing.startswith("gzip"):
+        unpacker = zlib.decompressobj(_GZIP)
+        try:
+            data = unpacker.decompress(data, MOST_OUTPUT + 1)
+        except zlib.error as error:
+            raise GuestError(f"The result of a command was not packed by gzip ({error}).") from error
+        if len(data) <= MOST_OUTPUT and not unpacker.eof:
+            raise GuestError("The end of a command's result is missing.")
+    if len(data) > MOST_OUTPUT:
+        raise GuestError(
+            f"The output of a command has more than {Size(MOST_OUTPUT)}, which is the most that is read. Write it to a "
+            "file in the guest."
+        )
+    return data
 
 
 def file_lines(data: bytes) -> list[str]:
@@ -100,7 +130,7 @@ class Reader:
     """
 
     def __init__(self, nonce: str) -> None:
-        self._answer = re.compile(rb"@%b (\d{1,6}) " % nonce.encode())
+        self._answer = re.compile(rb"@%b (\d{1,4}) " % nonce.encode())
         self._part = re.compile(rb"#%b (\d{6}) ([0-9a-f]{8}) (\d{6}) ([A-Za-z0-9+/]+={0,2}) \." % nonce.encode())
         self._rest = b""
 
@@ -113,15 +143,28 @@ class Reader:
             yield from self._parts(line)
 
     def _answers(self, line: bytes) -> Iterator[Answer]:
-        for found in self._answer.finditer(line):
-            end = found.end() + int(found[1])
+        at = 0
+        while found := self._answer.search(line, at):
+            at, end = found.end(), found.end() + int(found[1])
             if line[end : end + 2] != b" .":
                 continue
-            number, *words = line[found.end() : end].decode("ascii", "replace").split(" ")
-            if number.isdecimal() and number.isascii():
+            number, *words = line[at:end].decode("ascii", "replace").split(" ")
+            at = end  # an answer is never inside another one: all answers together are no longer than the line
+            if _NUMBER.fullmatch(number):
                 yield Answer(int(number), tuple(words))
 
     def _parts(self, line: bytes) -> Iterator[Part]:
         for found in self._part.finditer(line):
-            if checksum(found[4]) == found[2].decode():
-                yield Part(int(found[1]), int(found[3]) - FIRST, base64.b64decode(found[4]))
+            if checksum(found[4]) != found[2].decode():
+                continue
+            index, data = int(found[3]) - FIRST, _octets(found[4])
+            if 0 <= index < MOST_PARTS and 0 < len(data) <= PART:
+                yield Part(int(found[1]), index, data)
+
+
+def _octets(text: bytes) -> bytes:
+    """Return the bytes of a part, or no bytes if the text is not base64."""
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""

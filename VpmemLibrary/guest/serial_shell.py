@@ -1,7 +1,8 @@
 """A shell on a serial console: finding it, logging in, and running commands by it.
 
 Nothing that comes over a console is taken for granted: a request is sent again until its answer is here, and a damaged
-line of a result is asked for again. Only a console that stays silent is a failure.
+line of a result is asked for again. A console that stays silent is a failure. So is one on which a command is not over,
+with its whole result, by the command's deadline.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from VpmemLibrary.errors import AccessDeniedError, GuestError
+from VpmemLibrary.guest.ending import overdue
 from VpmemLibrary.guest.serial_frames import (
+    MOST_PARTS,
     Answer,
     Part,
     Reader,
@@ -40,6 +43,15 @@ _AGAIN = 5.0
 _SILENT = 60.0
 """Seconds without an answer after which a shell is taken to be gone: an emulated guest may pause for long."""
 
+_SETTING_UP = 180.0
+"""Seconds in which a shell that was found takes the script: it is typed, which is slow in an emulated guest."""
+
+_ENDING = 30.0
+"""Seconds in which a command whose time is over must be seen to end, and its output so far must arrive."""
+
+_TAKES = 30.0
+"""Seconds in which a guest takes what is typed: one whose kernel does not read the line takes none of it."""
+
 _LEAVING = 3.0
 _TRIES = 3
 _FRUITLESS = 10
@@ -52,20 +64,22 @@ _TYPED = 600
 _TAIL = 1 << 13
 _TAIL_LINES = 20
 _SHOWN = 200
+_NOT_KNOWN = -9
 _LOGIN = re.compile(rb"\blogin: ?$", re.IGNORECASE)
 _PASSWORD = re.compile(rb"\bpassword: ?$", re.IGNORECASE)
 _REFUSED = re.compile(rb"login incorrect|authentication failure", re.IGNORECASE)
+_HEADER = re.compile(rb"(-?[0-9]{1,3}) ([0-9]{1,9})")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Line(Protocol):
     """The two-way bytes of a console."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, timeout: float) -> None:
         """Send all of `data`.
 
         Raises:
-            GuestError: The console is gone or takes nothing.
+            GuestError: The console is gone, or does not take all of it within `timeout` seconds.
         """
 
     def receive(self, timeout: float) -> bytes:
@@ -87,13 +101,19 @@ class Ended:
         status: Its exit status; ``-N`` when signal N ended it.
         stdout: What it printed.
         stderr: What it complained of.
-        timed_out: Whether it was ended because its time was over.
+        overdue: What is known of it if its time was over; empty if it ended in time.
+        seen: Whether its end was seen.
     """
 
-    status: int
-    stdout: bytes
-    stderr: bytes
-    timed_out: bool
+    status: int = _NOT_KNOWN
+    stdout: bytes = b""
+    stderr: bytes = b""
+    overdue: str = ""
+    seen: bool = True
+
+
+class _LateError(GuestError):
+    """The deadline of a request passed."""
 
 
 @dataclass(slots=True)
@@ -113,9 +133,13 @@ class _Run:
         if isinstance(item, Part):
             self.parts[item.index] = item.data
         elif item.words[:1] == ("done",):
-            self.count = int(item.words[1])
+            count = " ".join(item.words[1:])
+            if re.fullmatch("[0-9]{1,6}", count) and int(count) <= MOST_PARTS:
+                self.count = int(count)
+            else:
+                self.trouble = f"it has {count[:_SHOWN]!r} lines, where up to {MOST_PARTS} are taken"
         elif item.words[:1] == ("failed",):
-            self.trouble = " ".join(item.words[1:])
+            self.trouble = " ".join(item.words[1:]) or "the guest does not say why"
         elif item.words[:1] == ("shown",):
             self.shown = True
 
@@ -162,7 +186,7 @@ class SerialShell:
         """
         self._secret = password or ""
         self._find_shell(user, password, time.monotonic() + timeout)
-        self._type_script()
+        self._type_script(time.monotonic() + _SETTING_UP)
 
     def run(self, script: str, stdin: bytes, timeout: float) -> Ended:
         """Run a shell script to its end, or end it, and return what it left.
@@ -170,26 +194,28 @@ class SerialShell:
         Args:
             script: The script; its shell is what is ended.
             stdin: What it reads.
-            timeout: Seconds after which it is ended with all that it started.
+            timeout: Seconds for all of it: sending the script and its input, running it, and receiving its result. The
+                script is then ended with all that it started.
 
         Raises:
-            GuestError: The console is gone, stays silent, or the guest has no room for the result.
+            GuestError: The console is gone or silent, the result cannot be read, or the guest has no room for a result.
         """
-        run = self._begin(script.encode("utf-8", "surrogateescape"), stdin)
+        deadline = time.monotonic() + timeout
+        self._run = None
         try:
-            timed_out = not self._wait(run, time.monotonic() + timeout)
-            if timed_out:
-                self._end(run)
-            self._collect(run)
+            try:
+                run = self._begin(script.encode("utf-8", "surrogateescape"), stdin, deadline)
+                if self._wait(run, deadline):
+                    self._collect(run, deadline)
+                    return self._result(run)
+            except _LateError:
+                pass
+            return self._give_up(timeout)
         except BaseException:  # a keyword's own timeout: leave no process behind, if the shell still answers
-            if not run.over:
+            if self._run is not None and not self._run.over:
                 with contextlib.suppress(GuestError):
-                    self._ask("end", silent=_LEAVING)
+                    self._ask("end", time.monotonic() + _LEAVING)
             raise
-        packed_result = b"".join(run.parts[index] for index in range(run.count or 0))
-        header, _, output = unpacked(packed_result, self._packing).partition(b"\n")
-        status, size = (int(word) for word in header.split())
-        return Ended(status, output[:size], output[size:], timed_out)
 
     def greet(self, timeout: float) -> None:
         """Return if the shell answers.
@@ -200,12 +226,12 @@ class SerialShell:
         Raises:
             GuestError: It does not.
         """
-        self._ask("hello", silent=timeout)
+        self._ask("hello", time.monotonic() + timeout)
 
     def close(self) -> None:
         """Give the shell back as it was found and let go of the console; closing twice is harmless."""
         with contextlib.suppress(GuestError):
-            self._ask("quit", silent=_LEAVING)
+            self._ask("quit", time.monotonic() + _LEAVING)
         self._line.close()
 
     # Finding a shell
@@ -221,7 +247,7 @@ class SerialShell:
             if self._waits_for(_LOGIN):
                 self._log_in(user, password)
             if not self._waits_for(_LOGIN) and not self._waits_for(_PASSWORD):
-                self._line.send(left_over + probe)
+                self._line.send(left_over + probe, _TAKES)
                 if self._shows(shell, _PATIENCE):
                     return
             if time.monotonic() > deadline:
@@ -233,7 +259,7 @@ class SerialShell:
         if not self._waits_for(_PASSWORD):
             return
         if password is None:
-            self._line.send(b"\n")
+            self._line.send(b"\n", _TAKES)
             raise AccessDeniedError(
                 self._told(f"The serial console asks for a password of user {user!r}; none was given")
             )
@@ -243,48 +269,52 @@ class SerialShell:
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
             raise AccessDeniedError(self._told(f"The serial console does not let user {user!r} in"))
 
-    def _type_script(self) -> None:
+    def _type_script(self, deadline: float) -> None:
         script = "\n".join(line.strip() for line in SCRIPT.splitlines()).encode()  # each byte costs
         text = base64.b64encode(script).decode()
         pieces = [text[start : start + _TYPED] for start in range(0, len(text), _TYPED)]
         names = [f"vpmem_{number}" for number in range(len(pieces))]
         whole = "".join(f"${name}" for name in names)
         for _ in range(_TRIES):
-            self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null")
+            self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
             for name, piece in zip(names, pieces, strict=True):
-                self._have_done(f"{name}={piece}")
+                self._have_done(f"{name}={piece}", deadline)
             self._have_done(
                 '[ -n "$vpmem_d" ] || vpmem_d=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/vpmem.XXXXXX"); '
-                f'printf %s "{whole}" | base64 -d >"$vpmem_d/serve"; vpmem_c=$(md5sum <"$vpmem_d/serve")'
+                f'printf %s "{whole}" | base64 -d >"$vpmem_d/serve"; vpmem_c=$(md5sum <"$vpmem_d/serve")',
+                deadline,
             )
-            if self._have_done(":", show='"${vpmem_c%% *}"').startswith(checksum(script)):
+            if self._have_done(":", deadline, show='"${vpmem_c%% *}"').startswith(checksum(script)):
                 break
         else:
             raise self._failure("The shell on the serial console cannot keep a script in $TMPDIR or /tmp by base64")
         self._line.send(
             f' sh "$vpmem_d/serve" {self._nonce} "$vpmem_d"; rm -rf "$vpmem_d"; stty "$vpmem_s" 2>/dev/null; '
-            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}\n".encode()
+            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}\n".encode(),
+            _TAKES,
         )
-        words = self._ask("hello", number=0).words
+        words = self._ask("hello", deadline, number=0).words
         if words[:1] != ("ready",):
             raise GuestError(f"The shell on the serial console of {self._name} lacks {', '.join(words[1:])}.")
         self._packing = " ".join(words[1:])
 
-    def _have_done(self, command: str, show: str = "") -> str:
+    def _have_done(self, command: str, deadline: float, show: str = "") -> str:
         """Type a command to the shell, again when it shows no sign of it, and return what it shows of `show`."""
         self._number += 1
         step = self._number
         sign = re.compile(f"vpmem-{self._nonce}-{step}-([0-9a-f]*)\\.".encode())
-        for _ in range(int(_SILENT / _AGAIN)):
+        line = f" {command}; printf 'vpmem-%s-%s-%s.\\n' {self._nonce} {step} {show}\n".encode()
+        give_up = min(deadline, time.monotonic() + _SILENT)
+        while time.monotonic() < give_up:
             self._text = b""
-            self._line.send(f" {command}; printf 'vpmem-%s-%s-%s.\\n' {self._nonce} {step} {show}\n".encode())
+            self._line.send(line, _TAKES)
             if found := self._shows(sign, _AGAIN):
                 return found[1].decode()
         raise self._failure("The shell on the serial console stopped answering")
 
     def _type(self, data: bytes, least: int = 1) -> None:
         self._text = b""
-        self._line.send(data)
+        self._line.send(data, _TAKES)
         self._settle(_PATIENCE, least)
 
     def _settle(self, timeout: float, least: int = 1) -> None:
@@ -309,20 +339,22 @@ class SerialShell:
 
     # Requests
 
-    def _begin(self, script: bytes, stdin: bytes) -> _Run:
+    def _begin(self, script: bytes, stdin: bytes, deadline: float) -> _Run:
         for _ in range(_TRIES):
             lines = file_lines(packed(script, self._packing))
             at_once = lines[0] if len(lines) == 1 else ""
-            if (at_once or self._put("script", lines)) and self._put("stdin", file_lines(packed(stdin, self._packing))):
+            stdin_lines = file_lines(packed(stdin, self._packing)) if stdin else []
+            if (at_once or self._put("script", lines, deadline)) and self._put("stdin", stdin_lines, deadline):
                 run = self._run = _Run(self._next())
                 request = f"run {file_sum(script)} {file_sum(stdin)} {at_once}"
-                if self._ask(request.strip(), number=run.number).words != ("damaged",):
+                if self._ask(request.strip(), deadline, number=run.number).words != ("damaged",):
                     return run
         raise self._failure("The serial console damages what is sent to the shell, or the guest has no room for it")
 
-    def _put(self, name: str, lines: list[str]) -> bool:
+    def _put(self, name: str, lines: list[str], deadline: float) -> bool:
         return all(
-            self._ask(f"put {name} {index} {line}").words == (str(index + 1),) for index, line in enumerate(lines)
+            self._ask(f"put {name} {index} {line}", deadline).words == (str(index + 1),)
+            for index, line in enumerate(lines)
         )
 
     def _wait(self, run: _Run, deadline: float) -> bool:
@@ -333,54 +365,89 @@ class SerialShell:
             if now >= deadline:
                 return False
             if now >= poll:
-                run.take(replace(self._ask("poll"), number=run.number))
+                run.take(replace(self._ask("poll", deadline), number=run.number))
                 poll = time.monotonic() + _AGAIN
             else:
                 self._take(min(deadline, poll) - now)
         return True
 
-    def _end(self, run: _Run) -> None:
-        deadline = time.monotonic() + _SILENT
-        while time.monotonic() < deadline:
-            self._ask("end")
-            if self._wait(run, time.monotonic() + _PATIENCE):
-                return
-        raise self._failure("A command on the serial console could not be ended")
+    def _give_up(self, timeout: float) -> Ended:
+        """End the command whose time is over, and return what is known of its end."""
+        run, deadline = self._run, time.monotonic() + _ENDING
+        if run is None:
+            return Ended(overdue=f"Its input was not sent within {timeout:g} s; it was not run")
+        if run.over:
+            return Ended(overdue=f"It ended, but its output did not arrive within {timeout:g} s")
+        try:
+            self._end(run, deadline)
+            self._collect(run, deadline)
+        except _LateError:
+            if not run.over:
+                unseen = f"the guest did not say so within {_ENDING:g} s"
+                return Ended(overdue=overdue(timeout, None, unseen), seen=False)
+            return Ended(overdue=f"{overdue(timeout, _NOT_KNOWN)}; its output did not arrive")
+        ended = self._result(run)
+        return replace(ended, overdue=overdue(timeout, ended.status))
 
-    def _collect(self, run: _Run) -> None:
+    def _end(self, run: _Run, deadline: float) -> None:
+        while not run.over:
+            self._ask("end", deadline)
+            self._wait(run, min(deadline, time.monotonic() + _PATIENCE))
+
+    def _collect(self, run: _Run, deadline: float) -> None:
         if run.trouble:
             raise GuestError(f"The shell on the serial console of {self._name} could not send a result: {run.trouble}")
         if (run.count or 0) <= UNASKED:
-            while run.missing and not run.shown and self._take(_PATIENCE):
+            while run.missing and not run.shown and self._take(min(_PATIENCE, deadline - time.monotonic())):
                 pass
         fruitless = 0
         while missing := run.missing:
-            self._ask("show " + " ".join(str(index + 1) for index in missing[:_AT_ONCE]))
+            self._ask("show " + " ".join(str(index + 1) for index in missing[:_AT_ONCE]), deadline)
             fruitless = fruitless + 1 if run.missing == missing else 0
             if fruitless == _FRUITLESS:
                 raise self._failure("The serial console damages every line that the shell sends")
 
-    def _ask(self, text: str, *, number: int | None = None, silent: float = _SILENT) -> Answer:
+    def _result(self, run: _Run) -> Ended:
+        """Return what a command left. All parts of its result must be here."""
+        try:
+            whole = unpacked(b"".join(run.parts[index] for index in range(run.count or 0)), self._packing)
+        except GuestError as error:
+            raise GuestError(f"{error} It came over the serial console of {self._name}.") from error
+        header, _, output = whole.partition(b"\n")
+        found = _HEADER.fullmatch(header)
+        if found is None or int(found[2]) > len(output):
+            raise GuestError(f"A result on the serial console of {self._name} begins with {header[:_SHOWN]!r}.")
+        size = int(found[2])
+        return Ended(int(found[1]), output[:size], output[size:])
+
+    def _ask(self, text: str, deadline: float, *, number: int | None = None) -> Answer:
         """Send a request until it is answered.
 
         Args:
             text: The request.
+            deadline: When the request is given up. Other lines of the shell do not move the deadline.
             number: Its number; a new one by default.
-            silent: Seconds without anything that the shell says after which it is given up.
+
+        Raises:
+            _LateError: It was not answered by the deadline.
+            GuestError: The shell says nothing any more, or the console is gone.
         """
         number = self._next() if number is None else number
         line = request_line(self._nonce, number, text)
-        heard = time.monotonic()
-        while time.monotonic() - heard < silent:
-            self._line.send(line)
-            again = time.monotonic() + min(_AGAIN, silent)
-            while (left := again - time.monotonic()) > 0:
-                for item in self._take(left):
-                    heard = time.monotonic()
-                    again = heard + _AGAIN
-                    if isinstance(item, Answer) and item.number == number:
-                        return item
-        raise self._failure("The shell on the serial console stopped answering")
+        heard = again = now = time.monotonic()
+        while now < deadline:
+            if now - heard >= _SILENT:
+                raise self._failure("The shell on the serial console stopped answering")
+            if now >= again:
+                self._line.send(line, min(_TAKES, deadline - now))
+                again = time.monotonic() + _AGAIN
+            for item in self._take(min(again, deadline) - time.monotonic()):
+                heard = time.monotonic()
+                again = heard + _AGAIN
+                if isinstance(item, Answer) and item.number == number:
+                    return item
+            now = time.monotonic()
+        raise _LateError(self._told("The shell on the serial console did not answer in time"))
 
     def _next(self) -> int:
         self._number += 1

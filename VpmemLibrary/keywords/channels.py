@@ -25,7 +25,7 @@ class ChannelKeywords:
     @keyword(tags=("guest",))
     def set_guest_access(
         self,
-        channel: GuestChannel = GuestChannel.agent,
+        channel: GuestChannel | None = None,
         *,
         user: str = "",
         password: Secret | None = None,
@@ -33,24 +33,25 @@ class ChannelKeywords:
         key_passphrase: Secret | None = None,
         known_hosts: Path | None = None,
         host_key_name: str = "",
-        host_key: HostKeyPolicy = HostKeyPolicy.strict,
+        host_key: HostKeyPolicy | None = None,
         sudo: bool | None = None,
         bridge: str = "",
     ) -> None:
         """Say how guests of the current host are looked into and who logs in, in the place of what the hosts file says.
 
-        It holds for guests that are defined or named from now on; [Use Guest Channel] changes it for one guest. What is
-        not given stays as it is: at first, that `root` logs in.
+        It holds for guests that are defined or named from now on; [Use Guest Channel] changes it for one guest. An
+        argument that is not given leaves its setting as it is. The hosts file gives the first settings.
 
         Args:
-            channel: `agent`, `ssh` or `serial`.
-            user: Who logs in, over SSH or on the serial console.
+            channel: `agent`, `ssh` or `serial`; at first what the hosts file says, or else `agent`.
+            user: Who logs in, over SSH or on the serial console; at first `root`.
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
             key_passphrase: What the private key is locked with, as a `Secret`.
             known_hosts: The file that holds the guests' SSH key; at first `~/.ssh/known_hosts`. It is never written.
             host_key_name: The name that it has the key under; at first each guest's address.
-            host_key: `strict` refuses an unknown or changed SSH key; `accept_new` takes an unknown one for this run.
+            host_key: `strict` refuses an unknown or changed SSH key; `accept_new` takes an unknown one for this run. At
+                first `strict`.
             sudo: Run commands through `sudo -n`.
             bridge: The bridge of the host that guests with a network are put on.
 
@@ -64,7 +65,7 @@ class ChannelKeywords:
         ```
         """
         opened = self._context.current
-        opened.channel = channel
+        opened.channel = channel or opened.channel
         opened.bridge = bridge or opened.bridge
         opened.access = _changed(
             opened.access,
@@ -90,7 +91,7 @@ class ChannelKeywords:
         known_hosts: Path | None = None,
         host_key_name: str = "",
         address: str = "",
-        port: int = 22,
+        port: int | None = None,
     ) -> None:
         """Look into a guest another way from now on: every keyword that takes this guest goes through the channel.
 
@@ -114,7 +115,7 @@ class ChannelKeywords:
             known_hosts: The file that holds the guest's SSH key, read and never written.
             host_key_name: The name that it has the key under; by default the guest's address.
             address: The guest's address as its host knows it; by default its IPv6 link-local one on the host's bridge.
-            port: Its SSH port.
+            port: Its SSH port, 22 by default.
 
         Raises:
             NotFoundError: There is no such guest.

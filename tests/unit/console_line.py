@@ -42,7 +42,7 @@ class PtyLine:
                 os.execvpe(argv[0], list(argv), {**os.environ, "PS1": "guest# ", **(environment or {})})
             os._exit(127)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, timeout: float) -> None:
         self.sent += data
         assert all(len(line) < 4000 for line in data.split(b"\n")), "a terminal's line is shorter"
         os.write(self._terminal, data)

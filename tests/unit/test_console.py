@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.guest.console import Console
+from VpmemLibrary.errors import CommandError
+from VpmemLibrary.guest.console import READ_AT_ONCE, Console
 from VpmemLibrary.host.local import LocalTransport
 
 # Debian 13's kernel 6.12.117 in an emulated guest, with `panic=-1`: the panic, and then the next boot.
@@ -65,3 +66,34 @@ def test_a_panic_that_is_being_written_is_told_as_far_as_it_is_there(path: Path)
 @pytest.mark.parametrize("log", ["", "/nowhere/console.log"])
 def test_without_a_log_there_is_no_panic(log: str) -> None:
     assert Console(LocalTransport(), log).panic(0, 20) is None
+
+
+def test_a_log_is_returned_in_pieces_of_a_bounded_size(path: Path) -> None:
+    data = bytes(range(256)) * (READ_AT_ONCE // 256) + b"the end"
+    path.write_bytes(data)
+    console = Console(LocalTransport(), str(path))
+    assert console.size() == len(data)
+    assert console.since(0) == data[:READ_AT_ONCE]
+    assert console.since(READ_AT_ONCE) == b"the end"
+    assert console.since(len(data) - 3) == b"end"
+    assert console.since(len(data)) == console.since(len(data) + 100) == b""
+
+
+def test_without_a_log_there_is_nothing_to_read() -> None:
+    console = Console(LocalTransport(), "/nowhere/console.log")
+    assert (console.size(), console.since(0), console.tail(20)) == (0, b"", "")
+
+
+def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="Is a directory"):
+        Console(LocalTransport(), str(tmp_path)).since(0)
+
+
+def test_a_line_without_end_does_not_make_a_message_without_end(path: Path) -> None:
+    path.write_bytes(b"x" * (3 << 20) + b"\n" + PANIC.encode() + b"y" * (3 << 20))
+    console = Console(LocalTransport(), str(path))
+    assert len(console.tail(20)) <= 20 * 1001
+    panic = console.panic(0, 5)
+    assert panic is not None
+    assert panic.line == LINE
+    assert len(panic.around) <= 11 * 1001

@@ -101,20 +101,37 @@ def test_what_comes_is_received_whole_and_in_its_order() -> None:
     assert line.receive(10) == b"later"
 
 
+def test_a_guest_that_prints_for_ever_neither_fills_the_memory_nor_holds_libvirt_s_event_loop() -> None:
+    class Endless(Stream):
+        read = 0
+
+        def recv(self, size: int) -> bytes:
+            self.read += 1
+            return b"%07d\n" % self.read * (size // 8)
+
+    link = Link()
+    link.stream = Endless()
+    line = line_over(link)
+    for _ in range(3):
+        link.stream.comes()
+    kept = line.receive(1)
+    assert len(kept) == 1 << 20
+    assert kept.endswith(b"%07d\n" % link.stream.read), "the last bytes are kept"
+
+
 def test_what_is_sent_is_sent_again_where_there_is_no_room_for_it() -> None:
     link = Link()
     link.stream.takes = [WOULD_BLOCK, 3, WOULD_BLOCK]
     data = bytes(range(256)) * 9
-    line_over(link).send(data)
+    line_over(link).send(data, 10)
     assert bytes(link.stream.taken) == data
 
 
-def test_a_console_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.console_line._TAKES", 0.1)
+def test_a_console_that_takes_nothing_is_reported() -> None:
     link = Link()
     link.stream.takes = [WOULD_BLOCK] * 1000
-    with pytest.raises(GuestError, match="takes nothing"):
-        line_over(link).send(b"x")
+    with pytest.raises(GuestError, match=r"takes nothing for 0\.1 s"):
+        line_over(link).send(b"x", 0.1)
 
 
 @pytest.mark.parametrize("end", [b"", libvirt_error(38, "Cannot recv data: Connection reset by peer")])
@@ -126,7 +143,7 @@ def test_the_end_of_a_console_is_told_after_what_came_before(end: Any) -> None:
     with pytest.raises(GuestError, match="console of guest a is gone"):
         line.receive(1)
     with pytest.raises(GuestError, match="console of guest a is gone"):
-        line.send(b"x")
+        line.send(b"x", 1)
     assert link.stream.callback is None
 
 
@@ -134,7 +151,7 @@ def test_a_connection_that_breaks_while_typing_is_told() -> None:
     link = Link()
     link.stream.takes = [libvirt_error(38, "internal error: client socket is closed")]
     with pytest.raises(GuestError, match="gone: internal error: client socket is closed"):
-        line_over(link).send(b"x")
+        line_over(link).send(b"x", 1)
 
 
 def test_a_hang_up_is_an_end() -> None:

@@ -27,7 +27,7 @@ from VpmemLibrary.guest.network import link_local_address, mac_address
 from VpmemLibrary.guest.serial import SerialTransport
 from VpmemLibrary.guest.xml import build_domain, read_interface
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.channels import ChannelKeywords
@@ -227,19 +227,45 @@ def test_a_guest_has_a_network_where_it_is_asked_for_or_needed(monkeypatch: pyte
     assert spec_of(opened).bridge == "br0"
 
 
-def test_access_that_is_set_keeps_what_is_not_given() -> None:
+def keywords_on(opened: OpenHost) -> ChannelKeywords:
     context = Context(RunMark.of_this_run("1a2b3c4d"), 60)
-    opened = opened_host()
-    opened.access = GuestAccess(user="qa", key_file=Path("/key"), sudo=True)
-    opened.bridge = "br0"
     context._open["a"], context._current = opened, "a"
-    keywords = ChannelKeywords(context)
-    keywords.set_guest_access(GuestChannel.serial, password=Secret("hidden"))
-    assert opened.access == GuestAccess(user="qa", key_file=Path("/key"), sudo=True, password="hidden")
-    assert (opened.channel, opened.bridge) == (GuestChannel.serial, "br0")
+    return ChannelKeywords(context)
+
+
+def test_access_that_is_set_keeps_what_is_not_given() -> None:
+    opened = opened_host()
+    opened.access = GuestAccess(user="qa", key_file=Path("/key"), sudo=True, host_key=HostKeyPolicy.accept_new)
+    opened.bridge = "br0"
+    opened.channel = GuestChannel.ssh
+    keywords = keywords_on(opened)
+    keywords.set_guest_access(password=Secret("hidden"))
+    kept = GuestAccess(
+        user="qa", key_file=Path("/key"), sudo=True, host_key=HostKeyPolicy.accept_new, password="hidden"
+    )
+    assert (opened.channel, opened.bridge, opened.access) == (GuestChannel.ssh, "br0", kept)
     keywords.set_guest_access(user="root", sudo=False, bridge="br1")
-    assert (opened.access.user, opened.access.sudo, opened.bridge) == ("root", False, "br1")
-    assert opened.channel is GuestChannel.agent
+    assert (opened.channel, opened.bridge, opened.access) == (
+        GuestChannel.ssh,
+        "br1",
+        replace(kept, user="root", sudo=False),
+    )
+    keywords.set_guest_access(GuestChannel.agent, host_key=HostKeyPolicy.strict)
+    assert (opened.channel, opened.access.host_key) == (GuestChannel.agent, HostKeyPolicy.strict)
+
+
+def test_a_guest_s_own_channel_keeps_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = opened_host()
+    opened.access = GuestAccess(user="qa", port=2222)
+    used: list[tuple[GuestChannel, GuestAccess]] = []
+
+    class Named:
+        def use_channel(self, channel: GuestChannel, access: GuestAccess) -> None:
+            used.append((channel, access))
+
+    monkeypatch.setattr(opened, "guest", lambda _: Named())
+    keywords_on(opened).use_guest_channel("g", GuestChannel.ssh, address="192.168.122.7")
+    assert used == [(GuestChannel.ssh, GuestAccess(user="qa", port=2222, address="192.168.122.7"))]
 
 
 def _runs(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
 from VpmemLibrary.guest.checks import check_backings, check_device, check_devices
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 GOOD = VpmemDevice(path="/dev/dax0.0", size=Size(254 * MiB))
@@ -93,3 +95,16 @@ def test_device_dax_that_is_not_shared_is_refused_and_a_file_is_taken(access: Ac
     with pytest.raises(InvalidValueError, match="shared: device DAX cannot be mapped otherwise"):
         check_backings(node, [device])
     check_backings(RecordedHost({"blockdev": left(0, f"f {int(GOOD.size)} 0 file:1:2 {int(GOOD.size)}\n")}), [device])
+
+
+@pytest.mark.parametrize("line", ["", "c x 0 char:fc:0 0", "q 1 0 char:fc:0 0", "c " + "9" * 5000 + " 0 char:fc:0 0"])
+def test_an_odd_answer_about_a_backing_is_an_error_of_the_library(line: str) -> None:
+    class Odd:
+        name = "odd"
+
+        def run(self, argv: Sequence[str]) -> CommandResult:
+            return CommandResult(tuple(argv), 0, f"{line}\n".encode(), b"", 0.1)
+
+    host: Any = Odd()
+    with pytest.raises(UnreadableOutputError, match="did not tell what each backing is"):
+        check_backings(host, [GOOD])

@@ -8,7 +8,7 @@ import pytest
 from recorded_guest import COMMAND_LINE, INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO, inside, iomem, monitor
 
 from VpmemLibrary.agreement import Agreement
-from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, ViewsDisagreeError
+from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, ViewsDisagreeError
 from VpmemLibrary.guest.argv import argv_devices
 from VpmemLibrary.guest.inside import inside_devices, inside_regions
 from VpmemLibrary.guest.memory import system_ram
@@ -158,3 +158,30 @@ def test_predictions_are_what_the_guest_saw() -> None:
 def test_a_byte_that_the_guest_does_not_have_is_refused(offset: int) -> None:
     with pytest.raises(InvalidValueError, match="a byte of the guest's region"):
         backing_offset(LARGE, offset)
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        *((read, answer) for read in (qmp_devices, qmp_memory, pci_aliases) for answer in (None, 7, "x", [7])),
+        (qmp_devices, [{"type": "nvdimm", "data": {"memdev": "/a", "id": "a", "slot": "x"}}]),
+        (qmp_devices, [{"type": "nvdimm"}]),
+        (qmp_memory, {"base-memory": "x"}),
+        (qmp_memory, {}),
+        (pci_aliases, [{"devices": [{"bus": "x", "slot": 1, "function": 0}]}]),
+    ],
+)
+def test_an_odd_answer_of_the_monitor_is_an_error_of_the_library(read: Any, answer: object) -> None:
+    with pytest.raises(GuestError, match="QEMU's monitor gave an answer that is not of its documented form"):
+        read(lambda *_: answer)
+
+
+@pytest.mark.parametrize("line", ["x", "1 x 0 0 region0", "1 " + "9" * 5000 + " 0 0 region0", "y " * 100_000])
+def test_odd_attributes_in_a_guest_are_an_error_that_shows_a_part_of_them(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = CommandResult(("sh",), 0, f"{line}\n".encode(), b"", 0.1)
+    monkeypatch.setattr(inside, "run", lambda _: printed)
+    with pytest.raises(UnreadableOutputError, match="attributes of a region are not readable") as caught:
+        inside_regions(inside)
+    assert len(str(caught.value)) < 5000

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import tracemalloc
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from VpmemLibrary.errors import GuestError
+from VpmemLibrary.guest.limits import MOST_OUTPUT
 from VpmemLibrary.guest.serial_frames import (
     LINE,
+    MOST_PARTS,
     Answer,
     Part,
     Reader,
@@ -58,7 +64,7 @@ def test_a_file_arrives_in_short_lines(data: bytes, packing: str) -> None:
 
 @given(
     st.integers(0, 999_999),
-    st.integers(0, 99_999),
+    st.integers(0, MOST_PARTS - 1),
     st.binary(min_size=1, max_size=PART),
     st.binary(max_size=50).filter(lambda noise: b"\n" not in noise),
     st.lists(st.integers(1, 400), max_size=5),
@@ -118,3 +124,77 @@ def test_a_console_without_line_ends_does_not_fill_the_memory() -> None:
     for _ in range(64):
         assert not list(reader.feed(bytes(1 << 16)))
     assert list(reader.feed(b"\n" + answer_line("2 shown") + b"\n")) == [Answer(2, ("shown",))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        answer_line("9" * 5000 + " done"),
+        answer_line("1 " + "x " * 6000),
+        part_line(1, MOST_PARTS, b"x"),
+        part_line(1, -1, b"x"),
+        part_line(1, 0, bytes(PART + 1)),
+    ],
+    ids=["number of 5000 digits", "long answer", "part beyond the last", "negative part", "long part"],
+)
+def test_a_frame_that_no_script_sends_is_not_there(line: bytes) -> None:
+    assert read(line + b"\n") == []
+
+
+def test_a_part_that_is_no_base64_is_not_there_though_its_checksum_is_right() -> None:
+    line = b"#%b 000001 %b %d A ." % (NONCE.encode(), checksum(b"A").encode(), FIRST)
+    assert read(line + b"\n") == []
+
+
+def test_answers_inside_one_another_take_no_more_room_than_their_line() -> None:
+    inner = b"@%b 9000 1 x" % NONCE.encode()
+    line = inner * 3000 + b" ." * 10_000
+    assert sum(len(item.words) for item in read(line + b"\n") if isinstance(item, Answer)) <= len(line)
+
+
+@pytest.mark.parametrize("packing", ["gzip -c", "cat"])
+def test_a_result_is_unpacked_up_to_a_limit(packing: str) -> None:
+    most = bytes(MOST_OUTPUT)
+    assert unpacked(packed(most, packing), packing) == most
+    with pytest.raises(GuestError, match="more than 16MiB"):
+        unpacked(packed(most + b"x", packing), packing)
+
+
+def test_a_result_that_expands_without_end_does_not_fill_the_memory() -> None:
+    bomb = gzip.compress(bytes(256 << 20), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GuestError, match="more than 16MiB"):
+            unpacked(bomb, "gzip -c")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", gzip.compress(b"text")[:-9], gzip.compress(b"text")[:5]],
+    ids=["nothing", "text", "no end", "no content"],
+)
+def test_what_gzip_did_not_make_is_an_error(data: bytes) -> None:
+    with pytest.raises(GuestError, match=r"not packed by gzip|The end of a command's result is missing"):
+        unpacked(data, "gzip -c")
+
+
+FRAMES = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=50).map(answer_line),
+    st.builds(part_line, st.integers(0, 9), st.integers(-FIRST, 899_999), st.binary(max_size=400)),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(FRAMES, st.sampled_from([b"", b"\n", b"\r\n"])), max_size=8))
+def test_any_bytes_on_a_console_are_read_without_an_error(frames: list[tuple[bytes, bytes]]) -> None:
+    data = b"".join(line + end for line, end in frames)
+    for item in read(data + b"\n"):
+        if isinstance(item, Part):
+            assert 0 <= item.index < MOST_PARTS
+            assert 0 < len(item.data) <= PART
+        else:
+            assert len(item.words) <= len(data)

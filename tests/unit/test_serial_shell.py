@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,10 +14,22 @@ from pathlib import Path
 
 import pytest
 from console_line import PtyLine, soon
+from fake_clock import FakeClock, fake_clock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, GuestError, ToolMissingError, UnsupportedError
+from VpmemLibrary.errors import (
+    AccessDeniedError,
+    CommandTimeoutError,
+    GuestError,
+    ToolMissingError,
+    UnsupportedError,
+    VpmemError,
+)
 from VpmemLibrary.guest.serial import SerialTransport
-from VpmemLibrary.guest.serial_shell import SerialShell
+from VpmemLibrary.guest.serial_frames import checksum
+from VpmemLibrary.guest.serial_script import FIRST, PART
+from VpmemLibrary.guest.serial_shell import Ended, SerialShell
 from VpmemLibrary.host.transport import Transport
 
 SHELLS = [["sh"], ["bash", "--norc", "-i"], ["busybox", "ash"]]
@@ -106,11 +121,11 @@ def test_what_is_damaged_on_the_way_in_is_sent_again(make: Make, monkeypatch: py
     send = bench.line.send
     damaged: list[bytes] = []
 
-    def lossy(data: bytes) -> None:
+    def lossy(data: bytes, timeout: float) -> None:
         if data.startswith(b": ") and len(damaged) < 6 and len(bench.line.sent) % 3 == 0:
             damaged.append(data)
             data = data[:-5] + b"\n"
-        send(data)
+        send(data, timeout)
 
     bench.line.send = lossy  # type: ignore[method-assign]
     data = os.urandom(3_000)
@@ -174,7 +189,7 @@ def test_a_script_that_an_ended_process_left_there_is_ended(make: Make, monkeypa
 
 def test_a_half_typed_line_of_somebody_s_is_not_run(make: Make, tmp_path: Path) -> None:
     bench = make(["sh"])
-    bench.line.send(f"touch {tmp_path}/trap".encode())
+    bench.line.send(f"touch {tmp_path}/trap".encode(), 1)
     assert bench.transport.run(["echo", "hi"]).text == "hi\n"
     assert not (tmp_path / "trap").exists()
 
@@ -236,3 +251,202 @@ def test_a_console_that_ends_is_told_and_the_next_command_takes_it_anew(
     assert transport.run(["echo", "three"]).text == "three\n"
     transport.close()
     assert len(lines) == 2
+
+
+# Guests whose shell sends anything. The code under test goes by a fake clock.
+
+MODULE = "VpmemLibrary.guest.serial_shell"
+RESULT = gzip.compress(b"0 3\nhi\n")
+
+
+class LyingLine:
+    """A console whose guest sends its answers one after the other, and the last answer again and again.
+
+    Args:
+        clock: The clock, which each answer moves on.
+        answers: What comes. ``NONCE`` stands for the session's nonce, ``NUMBER`` for the last request's number.
+        seconds: How long each answer takes.
+    """
+
+    def __init__(self, clock: FakeClock, *answers: bytes, seconds: float = 1.0) -> None:
+        self.requests: list[bytes] = []
+        self._clock = clock
+        self._answers = list(answers)
+        self._seconds = seconds
+        self.closed = False
+
+    def send(self, data: bytes, timeout: float) -> None:
+        assert timeout > 0
+        self.requests.append(data)
+
+    def receive(self, timeout: float) -> bytes:
+        self._clock.now += min(timeout, self._seconds) if self._answers else timeout
+        if not self._answers or timeout < self._seconds:
+            return b""
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        _, nonce, _, number, *_ = self.requests[-1].split()
+        return answer.replace(b"NONCE", nonce).replace(b"NUMBER", number)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def answered(text: str, number: str = "NUMBER") -> bytes:
+    """Return the line of an answer to the last request, which has a number of one digit."""
+    return f"@NONCE {len(text) + 2} {number} {text} .\n".encode()
+
+
+def part(number: int, index: int, data: bytes) -> bytes:
+    text = base64.b64encode(data)
+    return b"#NONCE %06d %b %d %b .\n" % (number, checksum(text).encode(), FIRST + index, text)
+
+
+def run_on(line: LyingLine, *, timeout: float = 3, stdin: bytes = b"") -> Ended:
+    shell = SerialShell(line, "guest evil")
+    shell._packing = "gzip -c"  # what `start` finds out
+    return shell.run("true", stdin, timeout)
+
+
+def test_a_shell_that_answers_as_the_script_does_is_understood() -> None:
+    with fake_clock(MODULE) as clock:
+        ended = run_on(
+            LyingLine(clock, answered("started"), part(1, 0, RESULT) + answered("done 1"), answered("shown"))
+        )
+    assert ended == Ended(0, b"hi\n", b"")
+
+
+def test_frames_of_other_numbers_do_not_put_the_deadline_off() -> None:
+    with fake_clock(MODULE) as clock:
+        before = clock.now
+        line = LyingLine(clock, b"@NONCE 14 999999 running .\n")
+        ended = run_on(line)
+        assert clock.now - before < 40
+    assert not ended.seen
+    assert ended.overdue == "It did not end within 3 s, and was not seen to end: the guest did not say so within 30 s"
+
+
+def test_a_result_that_never_becomes_whole_does_not_put_the_deadline_off() -> None:
+    parts = [part(1, index, b"x") + answered("shown") for index in range(1000)]
+    with fake_clock(MODULE) as clock:
+        before = clock.now
+        ended = run_on(LyingLine(clock, answered("started"), answered("done 40000", "1"), *parts))
+        assert clock.now - before < 40
+    assert ended.overdue == "It ended, but its output did not arrive within 3 s"
+
+
+def test_input_that_does_not_arrive_in_time_is_reported_and_nothing_is_run() -> None:
+    with fake_clock(MODULE) as clock:
+        before = clock.now
+        line = LyingLine(clock)
+        ended = run_on(line, stdin=b"x")
+        assert clock.now - before < 10
+    assert ended.overdue == "Its input was not sent within 3 s; it was not run"
+    assert not [request for request in line.requests if b" run " in request]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("done 999999999999", "it has '999999999999' lines, where up to 46604 are taken"),
+        ("done 46605", "it has '46605' lines"),
+        ("done x", "it has 'x' lines"),
+        ("done -1", "it has '-1' lines"),
+        ("done", "it has '' lines"),
+        ("done " + "9" * 5000, "it has '999"),
+        ("failed", "the guest does not say why"),
+        ("failed no room", "could not send a result: no room"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_an_odd_word_about_a_result_is_an_error_that_shows_it(words: str, message: str) -> None:
+    with fake_clock(MODULE) as clock, pytest.raises(GuestError, match=re.escape(message)) as caught:
+        run_on(LyingLine(clock, answered("started"), answered(words, "1"), seconds=0.1))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (gzip.compress(bytes((16 << 20) + 1)), "has more than 16MiB, which is the most that is read"),
+        (b"no gzip", "was not packed by gzip"),
+        (RESULT[:-3], "end of a command's result is missing. It came over the serial console of guest evil."),
+        (gzip.compress(b""), "begins with b''"),
+        (gzip.compress(b"0 4\nhi\n"), "begins with b'0 4'"),
+        (gzip.compress(b"x 3\nhi\n"), "begins with b'x 3'"),
+        (gzip.compress(b"0 3 3\nhi\n"), "begins with b'0 3 3'"),
+        (gzip.compress(b"0 " + b"9" * 5000 + b"\nhi\n"), "begins with b'0 999"),
+    ],
+    ids=["bomb", "no gzip", "no end", "empty", "size", "status", "three words", "digits"],
+)
+def test_a_result_that_is_none_is_an_error(result: bytes, message: str) -> None:
+    parts = [part(1, index, result[at : at + PART]) for index, at in enumerate(range(0, len(result), PART))]
+    whole = b"".join(parts) + answered(f"done {len(parts)}", "1")
+    with fake_clock(MODULE) as clock, pytest.raises(GuestError, match=re.escape(message)):
+        run_on(LyingLine(clock, answered("started"), whole, answered("shown"), seconds=0.1))
+
+
+def silent(timeout: float) -> bytes:
+    time.sleep(timeout)
+    return b""
+
+
+def test_a_shell_whose_command_was_not_seen_to_end_is_not_used_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make(["sh"])
+    assert bench.transport.ping()
+    closed = []
+    monkeypatch.setattr(bench.line, "close", lambda: closed.append(True))
+    monkeypatch.setattr(f"{MODULE}._ENDING", 0.5)
+    monkeypatch.setattr(bench.line, "receive", silent)
+    with pytest.raises(CommandTimeoutError, match="was not seen to end"):
+        bench.transport.run(["true"], timeout=0.5)
+    assert closed
+
+
+WORDS = st.sampled_from(
+    ["started", "damaged", "running", "done 0", "done 1", "done 3", "shown", "ended", "1", "failed"]
+)
+NUMBERS = st.sampled_from(["NUMBER", "1", "2", "999999"])
+LIES = st.one_of(
+    st.builds(answered, WORDS | st.text(max_size=20), NUMBERS),
+    st.builds(part, st.integers(0, 3), st.integers(0, 4), st.binary(max_size=400) | st.just(RESULT)),
+    st.binary(max_size=100),
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.lists(LIES, max_size=3).map(b"".join), max_size=8), st.sampled_from([0.01, 1.0]), st.binary(max_size=9)
+)
+def test_any_answer_of_a_shell_raises_only_errors_of_the_library_and_in_time(
+    lies: list[bytes], seconds: float, stdin: bytes
+) -> None:
+    with fake_clock(MODULE) as clock:
+        before = clock.now
+        line = LyingLine(clock, *lies, seconds=seconds)
+        try:
+            run_on(line, stdin=stdin)
+        except VpmemError as error:
+            assert str(error)
+        assert clock.now - before < 60
+        assert len(line.requests) < 10_000
+
+
+@settings(max_examples=200)
+@given(st.lists(LIES, max_size=8), st.sampled_from([0.01, 1.0]))
+def test_any_text_on_a_console_is_no_shell_within_a_bounded_time(lies: list[bytes], seconds: float) -> None:
+    with fake_clock(MODULE) as clock:
+        before = clock.now
+        with pytest.raises(VpmemError):
+            SerialShell(LyingConsole(clock, *lies, seconds=seconds), "guest evil").start("root", "secret", 5)
+        assert clock.now - before < 400
+
+
+class LyingConsole(LyingLine):
+    """A console whose guest echoes what is typed, and then sends anything."""
+
+    def receive(self, timeout: float) -> bytes:
+        typed = self.requests[-1] if self.requests else b""
+        self.requests = [b": x y 1"]
+        return typed + super().receive(timeout)
