@@ -1,11 +1,13 @@
 # Run one command that changes something, only if its target is still the one that the caller means.
 #
-#   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-u] -- COMMAND [ARGUMENT]...
+#   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-k LOCK] [-u] -- COMMAND [ARGUMENT]...
 #
 # -l  A lease of the caller: the record FILE must contain TEXT, else somebody else has the lease.
 # -r  A region: the cookie of its interleave set, or its name. -d  A DIMM: its unique id, or its name.
+#     With both, the region must lie on the DIMM: its cookie changes with its labels, its name with a boot.
 # -n  A namespace: the UUID of its label, or its name where it has no label.
 # -p  A block device, device-DAX node or file.
+# -k  The lock to take where there is no region or DIMM, by its name.
 # -u  Nobody may use the target: no process, mount, swap space, device mapper or system RAM.
 #
 # All of it happens in this one process, under the lock of the region: the checks and the command cannot be separated
@@ -27,7 +29,7 @@ bus=$sys/bus/nd/devices
 newline='
 '
 region='' namespace='' dimm='' node='' unused='' leases='' numbers=''
-want_region='' want_namespace='' want_dimm='' want_path='' users=''
+want_region='' want_namespace='' want_dimm='' want_path='' want_lock='' users=''
 
 report() { printf 'vpmem-guard: %s\n' "$*" >&2; }
 refuse() {
@@ -82,6 +84,13 @@ find_dimm() {
     [ -n "$dimm" ] && [ -e "$bus/$dimm" ] || refuse "gone dimm $want_dimm"
 }
 
+require_region_on_dimm() {
+    for each in "$bus/$region"/mapping[0-9]*; do
+        if first_line "$each" && [ "${text%%,*}" = "$dimm" ]; then return; fi
+    done
+    refuse "gone region $want_region on dimm $want_dimm"
+}
+
 # Take the lock NAME, and keep it for as long as the command runs.
 lock() {
     [ -d "$run/locks" ] || mkdir -p -- "$run/locks" || refuse "unsafe $run: it cannot be made"
@@ -118,10 +127,13 @@ look_at_namespace() {
         for holder in "$each"/holders/* "$each"/*/holders/*; do
             [ ! -e "$holder" ] || users="${users}block device ${holder##*/} on it$newline"
         done
-        if [ -e "$sys/bus/dax/drivers/kmem/${each##*/}" ]; then
-            users="${users}the host itself as system RAM$newline"
-        fi
+        add_ram "${each##*/}"
     done
+}
+
+# Add the host itself as a user of a device-DAX instance that is system RAM.
+add_ram() {
+    [ ! -e "$sys/bus/dax/drivers/kmem/$1" ] || users="${users}the host itself as system RAM$newline"
 }
 
 # Print the number and path of every device that a process has open or mapped. Mappings are looked up by the kernel's
@@ -188,6 +200,7 @@ look_at_path() {
         add_users %d:%i " $(stat -L -c %d:%i -- "$node")"
     elif [ -b "$node" ] || [ -c "$node" ]; then
         numbers=" $(stat -L -c %t:%T -- "$node")"
+        add_ram "${node##*/}"
     else
         refuse "gone path $node"
     fi
@@ -195,7 +208,7 @@ look_at_path() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    -[lrndp]) [ -n "${2-}" ] || refuse "was given nothing for $1" ;;
+    -[lrndpk]) [ -n "${2-}" ] || refuse "was given nothing for $1" ;;
     esac
     case $1 in
     -l) leases="$leases$2$newline$3$newline" && shift 2 ;;
@@ -203,6 +216,7 @@ while [ $# -gt 0 ]; do
     -n) want_namespace=$2 && shift ;;
     -d) want_dimm=$2 && shift ;;
     -p) want_path=$2 node=$2 && shift ;;
+    -k) want_lock=$2 && shift ;;
     -u) unused=1 ;;
     --) shift && break ;;
     *) refuse "does not know $1" ;;
@@ -217,7 +231,9 @@ done
 [ -z "$want_dimm" ] || find_dimm
 [ -z "$want_region" ] || find_region
 [ -z "$want_namespace" ] || find_namespace
-[ -z "$region$dimm" ] || lock "${region:-$dimm}"
+[ -z "$want_region" ] || [ -z "$want_dimm" ] || require_region_on_dimm
+held=${region:-${dimm:-$want_lock}}
+[ -z "$held" ] || lock "$held"
 # What was found before the lock was taken may be another device by now.
 [ -z "$want_namespace" ] || find_namespace
 
