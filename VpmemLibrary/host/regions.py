@@ -6,10 +6,11 @@ ndctl may fail at a region and exit 0, so each change is proven by a fresh listi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, UnsupportedError, VpmemError
 from VpmemLibrary.host.dimm_labels import init_area, read_areas, require_dimms, switch_dimm
@@ -20,6 +21,13 @@ from VpmemLibrary.host.prediction import checked_label_version
 from VpmemLibrary.model import Dimm, Inventory, NamespaceMode, Region
 
 _DISABLED = "disabled"
+
+Confirm: TypeAlias = Callable[[], None]
+"""Says once more whether a change may be made, when nothing can come between any more: it raises if not."""
+
+
+def confirmed() -> None:
+    """Confirm a change that needs no confirmation."""
 
 
 class LabelState(StrEnum):
@@ -142,10 +150,14 @@ class Regions:
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
-    def out_of_use(self, region: Region | str) -> Iterator[OutOfUse]:
+    def out_of_use(self, region: Region | str, confirm: Confirm = confirmed) -> Iterator[OutOfUse]:
         """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
 
         Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
+
+        Args:
+            region: The region's record or name.
+            confirm: Called once nobody can create a namespace there any more; it raises to leave all as it is.
 
         Yields:
             The region's DIMMs, and a table that is filled afterwards.
@@ -162,19 +174,23 @@ class Regions:
         try:
             for each in enabled:
                 self._switch_region(each, listed.dimms, "disable", wanted=_DISABLED)
+            confirm()
             yield out
         except BaseException as error:
             self._enable_again(enabled, out.again, error)
             raise
         self._enable_again(enabled, out.again)
 
-    def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
+    def initialize_labels(
+        self, region: Region | str, *, version: str = "1.2", overwrite: bool = False, confirm: Confirm = confirmed
+    ) -> Region:
         """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
 
         Args:
             region: The region's record or name; always exactly one.
             version: The label version: 1.1, or 1.2 (UEFI 2.7), under which small sector namespaces work.
             overwrite: End the labels, and so the namespaces, that there are.
+            confirm: See `out_of_use`.
 
         Raises:
             InvalidValueError: The version is unknown; or there are namespaces, and `overwrite` is not set.
@@ -189,7 +205,7 @@ class Regions:
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
             )
-        with self.out_of_use(before) as out:
+        with self.out_of_use(before, confirm) as out:
             for dimm in out.dimms:
                 init_area(self._ndctl, before, dimm, version, force=overwrite)
         return out.again.get(before.dev) or self.enable(before)

@@ -90,7 +90,7 @@ class Scrub:
         found = self.bus(bus)
         if self.state(found) is ScrubState.active:
             return
-        result = self._ndctl.run(["ndctl", "start-scrub", found.dev])
+        result = self._ndctl.change(["ndctl", "start-scrub", found.dev])
         self._supported(result, f"start a scrub of {found.dev}", found.provider)
 
     def wait(self, bus: Bus | str, *, timeout: float) -> None:

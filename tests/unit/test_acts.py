@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.errors import BusyError, CommandError, CommandTimeoutError, LeaseLostError, NotFoundError
+from VpmemLibrary.errors import (
+    BusyError,
+    CommandError,
+    CommandTimeoutError,
+    LeaseLostError,
+    NotFoundError,
+    ToolMissingError,
+)
 from VpmemLibrary.host import guard
 from VpmemLibrary.host.cxl import Cxl, CxlMemdev, _on_memdevs
 from VpmemLibrary.host.guard import NAMESPACE, NODE, LeaseProof, act, lock_target, namespace_target, path_target
@@ -20,6 +27,7 @@ from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.raw_access import RawBytes
+from VpmemLibrary.inventory.reclaim import _LET_END
 from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 
@@ -144,6 +152,30 @@ def test_nothing_is_destroyed_once_the_lease_is_lost(fake: Fake) -> None:
     record.write_text("token=7 run=0123abcd\n")
     Namespaces(fake.ndctl).remove(fake.add("namespace0.2", OTHERS))
     assert fake.ran[-1] == "ndctl destroy-namespace namespace0.2"
+
+
+def test_a_tool_that_is_missing_is_named(fake: Fake) -> None:
+    namespace = fake.add("namespace0.1", MINE)
+    fake.when("disable-namespace", "exit 127")
+    with pytest.raises(ToolMissingError, match="ndctl is not installed"):
+        Namespaces(fake.ndctl).remove(namespace)
+
+
+def test_reclaim_waits_for_a_change_that_a_dead_worker_began(fake: Fake) -> None:
+    """The act holds the lock of its region until it ends, also when nobody waits for it any more."""
+    target = namespace_target(fake.add("namespace0.1", MINE))
+    fake.when("enable-namespace", "printf begun; read -r _")
+    argv = ["sh", guard.guard_path(), target.option, target.identity, "--", "ndctl", "enable-namespace", NAMESPACE]
+    fake.ndctl.guard.run(["true"], target).check()
+    locks = str(fake.root / "run/locks")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as begun:
+        assert begun.stdout is not None
+        assert begun.stdout.read(5) == b"begun"
+        with subprocess.Popen(["sh", "-c", _LET_END, "sh", locks]) as waiting:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(1)
+            begun.communicate(b"\n", timeout=60)
+            assert waiting.wait(60) == 0
 
 
 def test_what_cannot_be_disabled_is_not_destroyed(fake: Fake) -> None:

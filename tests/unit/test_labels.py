@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from VpmemLibrary.host.regions import LabelState
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.labels import LabelKeywords
 from VpmemLibrary.model import Dimm
 from VpmemLibrary.sizes import Size
 
@@ -431,4 +433,36 @@ def test_a_failure_of_the_caller_enables_the_region_again() -> None:
     machine = LabelMachine(USED, areas=["used-1.2"])
     with pytest.raises(VpmemError, match="within"), Host("h", machine).regions.out_of_use("region0"):
         raise VpmemError("within")
+    assert machine.changes == ["disable-region", "enable-region"]
+
+
+@pytest.mark.parametrize("change", ["zero", "write", "restore", "initialize"])
+def test_what_is_not_confirmed_once_the_region_is_disabled_changes_nothing(change: str) -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    host = Host("h", machine)
+
+    def refuse() -> None:
+        assert host.ndctl.region("region0").state == "disabled"
+        raise ForeignError("another run's came meanwhile")
+
+    data = recorded_bytes("empty-1.2")
+    saved = SavedLabels("lab-1", "region0", (SavedArea("nmem0", "8680-56341200", data),))
+    steps: dict[str, Callable[[], object]] = {
+        "zero": lambda: host.labels.zero("region0", confirm=refuse),
+        "write": lambda: host.labels.write("region0", {"nmem0": data}, confirm=refuse),
+        "restore": lambda: host.labels.restore("region0", saved, confirm=refuse),
+        "initialize": lambda: host.regions.initialize_labels("region0", overwrite=True, confirm=refuse),
+    }
+    with pytest.raises(ForeignError, match="meanwhile"):
+        steps[change]()
+    assert machine.changes == ["disable-region", "enable-region"]
+
+
+def test_labels_of_a_namespace_that_another_run_made_after_the_first_look_stay() -> None:
+    """The first look, what there is to zero, and then, with the region disabled, the other run's labels."""
+    machine = LabelMachine(FREE, areas=["empty-1.2", "empty-1.2", "used-1.2"])
+    context = Context(RunMark("0123abcd"), 60)
+    context.add(OpenHost(Host("h", machine), context.run))
+    with pytest.raises(ForeignError, match=r"one \(slot 1 of nmem0\)"):
+        LabelKeywords(context).zero_labels("region0")
     assert machine.changes == ["disable-region", "enable-region"]
