@@ -119,6 +119,10 @@ class ForeignError(VpmemError):
     """This run did not make the thing that was to be changed or destroyed, and was not told to do so all the same."""
 
 
+class LeaseLostError(VpmemError):
+    """A lease went with the connection that held it, and somebody else may have had what it was for."""
+
+
 class UnsupportedError(VpmemError):
     """The host, its tools or the device cannot do this."""
 

@@ -13,7 +13,7 @@ from VpmemLibrary.host.dimm_labels import read_areas, require_dimms, write_area,
 from VpmemLibrary.host.label_area import LabelArea, set_problems
 from VpmemLibrary.host.label_file import SavedArea, SavedLabels
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.regions import Regions
+from VpmemLibrary.host.regions import Confirm, Regions, confirmed
 from VpmemLibrary.host.transport import query
 from VpmemLibrary.model import Dimm, Region
 
@@ -122,11 +122,15 @@ class Labels:
                 )
         return tuple(lines)
 
-    def zero(self, region: Region | str) -> Region:
+    def zero(self, region: Region | str, *, confirm: Confirm = confirmed) -> Region:
         """Fill the label areas of a region's DIMMs with zeros: its namespaces are gone, their bytes stay.
 
         The kernel goes on to treat the region as one with labels until the machine boots again, so all of it is free
         and the next create writes labels 1.2.
+
+        Args:
+            region: The region's record or name.
+            confirm: See `Regions.out_of_use`.
 
         Raises:
             NotFoundError: There is no such region.
@@ -140,14 +144,15 @@ class Labels:
                 f"{found.dev} on {self._ndctl.transport.name} has no labels that could be zeroed: the label area of "
                 f"{', '.join(found.dimms)} is all zeros."
             )
-        return self._change(found, lambda dimm: zero_area(self._ndctl, found.dev, dimm))
+        return self._change(found, lambda dimm: zero_area(self._ndctl, found, dimm), confirm)
 
-    def write(self, region: Region | str, data: Mapping[str, bytes]) -> Region:
+    def write(self, region: Region | str, data: Mapping[str, bytes], *, confirm: Confirm = confirmed) -> Region:
         """Write the label areas of a region's DIMMs as they are given, right or wrong.
 
         Args:
             region: The region's record or name.
             data: For each DIMM of it, all bytes of its label area.
+            confirm: See `Regions.out_of_use`.
 
         Raises:
             NotFoundError: There is no such region.
@@ -156,7 +161,7 @@ class Labels:
             CommandError: Other bytes are there afterwards, or the region could not be enabled again.
         """
         found = self._ndctl.region(region)
-        return self._write(found, read_areas(self._ndctl, found), data)
+        return self._write(found, read_areas(self._ndctl, found), data, confirm)
 
     def saved(self, region: Region | str) -> SavedLabels:
         """Return the label areas of a region with what they came from, for a file.
@@ -175,13 +180,16 @@ class Labels:
             ),
         )
 
-    def restore(self, region: Region | str, saved: SavedLabels, *, elsewhere: bool = False) -> Region:
+    def restore(
+        self, region: Region | str, saved: SavedLabels, *, elsewhere: bool = False, confirm: Confirm = confirmed
+    ) -> Region:
         """Write label areas back to the DIMMs that they came from.
 
         Args:
             region: The region's record or name.
             saved: What was saved of it.
             elsewhere: Write them even if they came from other DIMMs; the sizes must be the same all the same.
+            confirm: See `Regions.out_of_use`.
 
         Raises:
             NotFoundError: There is no such region.
@@ -192,9 +200,9 @@ class Labels:
         found = self._ndctl.region(region)
         areas = read_areas(self._ndctl, found)
         data = saved.matched(self._dimms(found), [area.size for area in areas], elsewhere=elsewhere)
-        return self._write(found, areas, data)
+        return self._write(found, areas, data, confirm)
 
-    def _write(self, region: Region, areas: Sequence[LabelArea], data: Mapping[str, bytes]) -> Region:
+    def _write(self, region: Region, areas: Sequence[LabelArea], data: Mapping[str, bytes], confirm: Confirm) -> Region:
         if set(data) != set(region.dimms):
             given = ", ".join(data) or "none"
             raise InvalidValueError("labels", given, f"those of {', '.join(region.dimms)}, all of them")
@@ -203,14 +211,14 @@ class Labels:
                 raise InvalidValueError(
                     "labels", f"{len(data[area.dimm])} bytes", f"{int(area.size)} bytes, the label area of {area.dimm}"
                 )
-        return self._change(region, lambda dimm: write_area(self._ndctl, region.dev, dimm, data[dimm]))
+        return self._change(region, lambda dimm: write_area(self._ndctl, region, dimm, data[dimm.dev]), confirm)
 
     def _dimms(self, region: Region) -> list[Dimm]:
         there = {dimm.dev: dimm for dimm in self._ndctl.inventory().dimms}
         return [there[dimm] for dimm in region.dimms]
 
-    def _change(self, region: Region, change: Callable[[str], LabelArea]) -> Region:
-        with self._regions.out_of_use(region) as again:
-            for dimm in region.dimms:
+    def _change(self, region: Region, change: Callable[[Dimm], LabelArea], confirm: Confirm) -> Region:
+        with self._regions.out_of_use(region, confirm) as out:
+            for dimm in out.dimms:
                 change(dimm)
-        return again.get(region.dev) or self._ndctl.region(region)
+        return out.again.get(region.dev) or self._ndctl.region(region)

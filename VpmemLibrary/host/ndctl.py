@@ -7,7 +7,7 @@ What is read is always a fresh listing. The changes themselves are in the module
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from VpmemLibrary.errors import (
@@ -16,6 +16,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
 )
 from VpmemLibrary.host.decode import DAX_LIST_COMMAND, LIST_COMMAND, decode_dax_devices, decode_inventory
+from VpmemLibrary.host.guard import Guard, Target
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport, query
 from VpmemLibrary.model import DaxDevice, Dimm, Inventory, Namespace, Region
@@ -50,6 +51,7 @@ class Ndctl:
     def __init__(self, transport: Transport, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self.transport = transport
         self.timeout = timeout
+        self.guard = Guard(transport)
 
     # What there is
 
@@ -98,30 +100,32 @@ class Ndctl:
         """
         return self._one("region", _asked(which), self.inventory().regions)
 
-    def regions_beside(self, which: Region | str) -> tuple[Region, ...]:
+    def regions_beside(self, which: Region | str, listed: Inventory | None = None) -> tuple[Region, ...]:
         """Return one region and every other one that lies on a DIMM of it, that one first.
 
         Args:
             which: Its record or its name.
+            listed: What was listed just now; listed anew without it.
 
         Raises:
             NotFoundError: It is not there.
         """
-        regions = self.inventory().regions
+        regions = (listed or self.inventory()).regions
         found = self._one("region", _asked(which), regions)
         dimms = set(found.dimms)
         return (found, *(each for each in regions if each.dev != found.dev and dimms & set(each.dimms)))
 
-    def dimm(self, which: Dimm | str) -> Dimm:
+    def dimm(self, which: Dimm | str, listed: Inventory | None = None) -> Dimm:
         """Return one DIMM as a fresh listing has it.
 
         Args:
             which: Its record or its name, e.g. ``nmem0``.
+            listed: What was listed just now; listed anew without it.
 
         Raises:
             NotFoundError: It is not there; the message names those that are.
         """
-        return self._one("DIMM", _asked(which), self.inventory().dimms)
+        return self._one("DIMM", _asked(which), (listed or self.inventory()).dimms)
 
     def dax_devices(self) -> tuple[DaxDevice, ...]:
         """Return every device-DAX instance, as daxctl has it.
@@ -138,9 +142,31 @@ class Ndctl:
         """Run a command on the machine within this object's timeout, whatever its exit status."""
         return self.transport.run(list(command), timeout=self.timeout, stdin=stdin)
 
-    def change(self, region: str, *arguments: str, stdin: bytes = b"") -> CommandResult:
-        """Run an ndctl command that changes a region, one at a time for each region and machine; see `locked`."""
-        return self.run(locked(region, "ndctl", *arguments), stdin=stdin)
+    def change(
+        self,
+        command: Sequence[str],
+        *targets: Target,
+        unused: bool = False,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Run a command that changes something, under its guard; see `Guard.run`.
+
+        Args:
+            command: The command, one item an argument.
+            targets: What it changes.
+            unused: Whether nobody may use it.
+            timeout: Seconds for all of it; this object's own by default.
+            stdin: What the command reads.
+
+        Raises:
+            NotFoundError: The target is not there any more; nothing was changed.
+            BusyError: It is in use, or its region stayed locked; nothing was changed.
+            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
+            CommandTimeoutError: The command did not end in time.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        return self.guard.run(command, *targets, unused=unused, timeout=seconds, stdin=stdin)
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
         """Return the names of those regions whose namespaces come from labels."""
@@ -192,15 +218,6 @@ def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
     if is_uuid(which):
         return which.lower() in (namespace.label_uuid, namespace.uuid)
     return bool(which) and namespace.name == which
-
-
-def locked(region: str, *command: str) -> list[str]:
-    """Return a command that holds the lock of a region for as long as it runs.
-
-    Two creates at once in one region are given the same empty namespace by the kernel: one fails, or both report
-    success with one UUID lost. The lock is held on the region itself by the command, so it goes with the command.
-    """
-    return ["flock", f"/sys/bus/nd/devices/{region}", *command]
 
 
 def is_uuid(text: str) -> bool:

@@ -53,7 +53,8 @@ def checked(result: CommandResult, action: str) -> CommandResult:
     if status == 0:
         return result
     if status == TOOL_MISSING:
-        raise ToolMissingError(result, f"Could not {action}: {result.argv[0]} is not installed, or not on the PATH")
+        tool = "ndctl" if result.argv[0] == "sh" else result.argv[0]  # an act of acts.sh
+        raise ToolMissingError(result, f"Could not {action}: {tool} is not installed, or not on the PATH")
     if status == status_of(errno.EBUSY):
         raise DeviceBusyError(result, f"Could not {action}: it is in use (EBUSY)")
     if status == status_of(errno.ENOSPC):

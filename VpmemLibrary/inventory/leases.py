@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from VpmemLibrary.errors import InvalidValueError, VpmemError
+from VpmemLibrary.errors import InvalidValueError, LeaseLostError, VpmemError
 from VpmemLibrary.model import Region
+
+__all__ = ["Entry", "Holder", "LeaseLostError", "Leases", "LeasesHeldError", "Taken"]
 
 _KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
 _RUN = "run-"
@@ -40,10 +42,6 @@ class LeasesHeldError(VpmemError):
         self.slot = slot
         self.entries = tuple(entries)
         super().__init__("; ".join(f"{entry.key}: {entry.told}" for entry in entries) or "There is nothing to be held.")
-
-
-class LeaseLostError(VpmemError):
-    """A lease went with the connection that held it, and somebody else may have had what it was for."""
 
 
 @dataclass(frozen=True, slots=True)

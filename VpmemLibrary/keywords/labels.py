@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.host.label_area import LabelArea, slot_count
 from VpmemLibrary.host.label_file import SavedLabels
 from VpmemLibrary.host.labels import Labels
-from VpmemLibrary.host.regions import LabelState
+from VpmemLibrary.host.regions import LabelState, confirmed
 from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
@@ -67,9 +67,11 @@ class LabelKeywords:
         ```
         """
         before = self._context.host.ndctl.region(region)
-        if overwrite:
-            self._require_own(before, foreign)
-        after = self._context.host.regions.initialize_labels(before, version=version, overwrite=overwrite)
+        confirm = self._confirm(before, foreign or not overwrite)
+        confirm()
+        after = self._context.host.regions.initialize_labels(
+            before, version=version, overwrite=overwrite, confirm=confirm
+        )
         log_regions(f"{before.dev} before", (before,))
         log_regions(f"{after.dev} after", (after,))
         return after
@@ -148,8 +150,9 @@ class LabelKeywords:
             Restore Labels    region0    ${TEMPDIR}/region0.labels
         ```
         """
-        self._require_own(region, foreign)
-        after = self._labels.zero(region)
+        confirm = self._confirm(region, foreign)
+        confirm()
+        after = self._labels.zero(region, confirm=confirm)
         log_regions(f"{after.dev} after", (after,))
         return after
 
@@ -295,8 +298,9 @@ class LabelKeywords:
         ```
         """
         saved = SavedLabels.read(path)
-        self._require_own(region, foreign)
-        after = self._labels.restore(region, saved, elsewhere=elsewhere)
+        confirm = self._confirm(region, foreign)
+        confirm()
+        after = self._labels.restore(region, saved, elsewhere=elsewhere, confirm=confirm)
         log_regions(f"{after.dev} after", (after,))
         return after
 
@@ -338,9 +342,10 @@ class LabelKeywords:
                 [type(each).__name__ for each in labels],
                 f"one label area, or its bytes, for each of {', '.join(found.dimms)}",
             )
-        self._require_own(found, foreign)
+        confirm = self._confirm(found, foreign)
+        confirm()
         data = [each.data if isinstance(each, LabelArea) else each for each in labels]
-        after = self._labels.write(found, dict(zip(found.dimms, data, strict=True)))
+        after = self._labels.write(found, dict(zip(found.dimms, data, strict=True)), confirm=confirm)
         log_regions(f"{after.dev} after", (after,))
         return after
 
@@ -615,9 +620,10 @@ class LabelKeywords:
             "Destroy the namespaces of one, or give it labels (Initialize Labels)."
         )
 
-    def _require_own(self, region: Region | str, foreign: bool) -> None:
-        if not foreign:
-            require_own_region(self._context.host, self._context.run, region)
+    def _confirm(self, region: Region | str, foreign: bool) -> Callable[[], None]:
+        """Return what raises if a region has a foreign namespace, asked at first and once the region is disabled."""
+        host, run = self._context.host, self._context.run
+        return confirmed if foreign else lambda: require_own_region(host, run, region)
 
 
 def _log_areas(areas: Sequence[LabelArea]) -> None:

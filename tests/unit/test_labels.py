@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from VpmemLibrary.host.regions import LabelState
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.labels import LabelKeywords
 from VpmemLibrary.model import Dimm
 from VpmemLibrary.sizes import Size
 
@@ -69,7 +71,7 @@ class LabelMachine(Machine):
     @property
     def changes(self) -> list[str]:
         """The ndctl commands that were to change something."""
-        return [command[3] for command in self.asked if command[0] == "flock"]
+        return [act.command[1] for act in self.acts]
 
 
 def listing(state: str) -> CommandResult:
@@ -131,6 +133,32 @@ def test_a_dimm_whose_region_is_enabled_is_not_disabled() -> None:
     machine.answers["disable-dimm"] = [left(0, stderr="disabled 0 nmem")]
     with pytest.raises(CommandError, match="nmem0 is not disabled though ndctl exited 0"):
         Host("h", machine).regions.disable_dimm("nmem0")
+
+
+def test_a_disable_of_a_region_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    machine = LabelMachine(USED, areas=[])
+    machine.answers["disable-region"] = [left(0)]
+    with pytest.raises(CommandError, match="Could not disable region0: it is enabled though ndctl exited 0"):
+        Host("h", machine).regions.disable("region0")
+
+
+def test_an_enable_of_a_dimm_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    off = json.loads(USED.text)
+    off[0]["dimms"][0]["state"] = "disabled"
+    machine = LabelMachine(replace(USED, stdout=json.dumps(off).encode()), areas=[])
+    machine.answers["enable-dimm"] = [left(0, stderr="enabled 1 nmem")]
+    with pytest.raises(CommandError, match="nmem0 is not enabled though ndctl exited 0"):
+        Host("h", machine).regions.enable_dimm("nmem0")
+
+
+def test_a_region_and_its_dimms_are_changed_by_the_dimms_id() -> None:
+    """The cookie depends on the version of the labels, and on whether the DIMM is enabled."""
+    machine = LabelMachine(USED, areas=["used-1.2", "zeroed"])
+    machine.answers["zero-labels"] = [answer("zero")]
+    Host("h", machine).labels.zero("region0")
+    assert {act.targets for act in machine.acts} == {("-r region0", "-d 8680-56341200")}
+    assert [act.command[-1] for act in machine.acts] == ["@region@", "@dimm@", "@region@"]
+    assert [act.unused for act in machine.acts] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -204,8 +232,9 @@ def test_a_region_whose_labels_are_lost_is_initialised_without_a_word() -> None:
     machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.1"])
     machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
     after = Host("h", machine).regions.initialize_labels("region0", version="1.1")
-    (command,) = [command for command in machine.asked if "init-labels" in command]
-    assert command[3:] == ("init-labels", "--label-version", "1.1", "nmem0")
+    (act,) = [act for act in machine.acts if "init-labels" in act.command]
+    assert act.command == ("ndctl", "init-labels", "--label-version", "1.1", "@dimm@")
+    assert act.targets == ("-r region0", "-d 8680-56341200")
     assert (after.dev, after.state) == ("region0", "")
 
 
@@ -288,9 +317,9 @@ def test_labels_without_one_kind_have_no_version() -> None:
 
 def test_the_kernels_own_count_must_be_a_number() -> None:
     machine = LabelMachine(USED, areas=[])
-    machine.answers["users"] = [left(0, "nmem0 506\n")]
+    machine.answers["other"] = [left(0, "nmem0 506\n")]
     assert Host("h", machine).labels.available_slots("region0") == 506
-    machine.answers["users"] = [left(0, "nmem0 \n", "cat: No such device")]
+    machine.answers["other"] = [left(0, "nmem0 \n", "cat: No such device")]
     with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
         Host("h", machine).labels.available_slots("region0")
 
@@ -404,4 +433,36 @@ def test_a_failure_of_the_caller_enables_the_region_again() -> None:
     machine = LabelMachine(USED, areas=["used-1.2"])
     with pytest.raises(VpmemError, match="within"), Host("h", machine).regions.out_of_use("region0"):
         raise VpmemError("within")
+    assert machine.changes == ["disable-region", "enable-region"]
+
+
+@pytest.mark.parametrize("change", ["zero", "write", "restore", "initialize"])
+def test_what_is_not_confirmed_once_the_region_is_disabled_changes_nothing(change: str) -> None:
+    machine = LabelMachine(USED, areas=["used-1.2"])
+    host = Host("h", machine)
+
+    def refuse() -> None:
+        assert host.ndctl.region("region0").state == "disabled"
+        raise ForeignError("another run's came meanwhile")
+
+    data = recorded_bytes("empty-1.2")
+    saved = SavedLabels("lab-1", "region0", (SavedArea("nmem0", "8680-56341200", data),))
+    steps: dict[str, Callable[[], object]] = {
+        "zero": lambda: host.labels.zero("region0", confirm=refuse),
+        "write": lambda: host.labels.write("region0", {"nmem0": data}, confirm=refuse),
+        "restore": lambda: host.labels.restore("region0", saved, confirm=refuse),
+        "initialize": lambda: host.regions.initialize_labels("region0", overwrite=True, confirm=refuse),
+    }
+    with pytest.raises(ForeignError, match="meanwhile"):
+        steps[change]()
+    assert machine.changes == ["disable-region", "enable-region"]
+
+
+def test_labels_of_a_namespace_that_another_run_made_after_the_first_look_stay() -> None:
+    """The first look, what there is to zero, and then, with the region disabled, the other run's labels."""
+    machine = LabelMachine(FREE, areas=["empty-1.2", "empty-1.2", "used-1.2"])
+    context = Context(RunMark("0123abcd"), 60)
+    context.add(OpenHost(Host("h", machine), context.run))
+    with pytest.raises(ForeignError, match=r"one \(slot 1 of nmem0\)"):
+        LabelKeywords(context).zero_labels("region0")
     assert machine.changes == ["disable-region", "enable-region"]
