@@ -45,14 +45,22 @@ _DIRECTORY = "/run/vpmem"
 _REFUSED = 113
 _WAITS = "waits for the lock of "
 _LINE = re.compile(rb"^vpmem-guard: (.*)\n?", re.MULTILINE)
+_ACTS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
 _NO_SUCH_FILE = (2, 126, 127)  # how dash, bash and busybox end when they cannot open their script
 
-# The file takes its name whole, so that a program that is half sent is never run.
+# The file takes its name whole, so that a program that is half sent is never run: a connection that breaks ends the
+# input as its end does, hence the size.
 _INSTALL = r"""
 umask 077
 [ -d "$1" ] || mkdir -p -- "$1" || exit
-[ ! -L "$1" ] && [ -O "$1" ] || { echo "$1 must be a directory of the user that runs this, and no link" >&2; exit 1; }
-cat > "$2.$$" && mv -f -- "$2.$$" "$2"
+[ -O "$1" ] && case $(ls -ld -- "$1") in d????-??-*) true ;; *) false ;; esac || {
+    echo "$1 must be a directory of the user that runs this, that no other user can write to" >&2
+    exit 1
+}
+cat > "$2.$$" && [ "$(wc -c < "$2.$$")" -eq "$3" ] && mv -f -- "$2.$$" "$2" && exit
+echo "$2 was not written whole" >&2
+rm -f -- "$2.$$"
+exit 1
 """
 
 
@@ -168,8 +176,8 @@ class Guard:
                 ) from error
             raise
         reports = _reports(result)
-        clean = replace(result, stderr=_LINE.sub(b"", result.stderr))
-        if result.exit_status == _REFUSED and reports:
+        clean = replace(result, stderr=_without_reports(result.stderr))
+        if result.exit_status == _REFUSED and reports and not _acted(result):
             self._refused(clean, reports, targets, proofs)
         return clean
 
@@ -192,8 +200,9 @@ class Guard:
         return result
 
     def _install(self) -> None:
-        command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, guard_path()]
-        self._transport.run(command, stdin=guard_program()).check(
+        program = guard_program()
+        command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, guard_path(), str(len(program))]
+        self._transport.run(command, stdin=program).check(
             f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
         )
         self._installed = True
@@ -218,7 +227,7 @@ class Guard:
                 )
             case "has":
                 raise ToolMissingError(result, f"{rest.removeprefix('no ')} is not installed on {host}")
-            case "blind" | "blind:" | "unsafe" | "ambiguous":
+            case "blind:" | "unsafe" | "ambiguous" | "absent":
                 raise UnsupportedError(f"{called} on {host} was left as it is: {reports[-1]}.")
             case _:
                 raise CommandError(result, f"{called} on {host} was left as it is: {reports[-1]}")
@@ -237,7 +246,25 @@ def guard_path() -> str:
 
 
 def _reports(result: CommandResult) -> list[str]:
-    return [line.decode("utf-8", "replace") for line in _LINE.findall(result.stderr)]
+    own, _ = _parts(result.stderr)
+    return [line.decode("utf-8", "replace") for line in _LINE.findall(own)]
+
+
+def _acted(result: CommandResult) -> bool:
+    """Whether the command was begun."""
+    return _ACTS.search(result.stderr) is not None
+
+
+def _without_reports(stderr: bytes) -> bytes:
+    own, commands = _parts(stderr)
+    return _LINE.sub(b"", own) + commands
+
+
+def _parts(stderr: bytes) -> tuple[bytes, bytes]:
+    """Return what the guard printed, and what the command printed: it may print a line as the guard's are."""
+    begins = _ACTS.search(stderr)
+    end = begins.end() if begins else len(stderr)
+    return stderr[:end], stderr[end:]
 
 
 def _waits_for(result: CommandResult) -> str:
