@@ -69,7 +69,7 @@ What Cannot Be Is Refused And Nothing Changes
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=64MiB    name=in-the-way
-    Run Keyword And Expect Error    CXL region ${region.dev} * has the active namespaces *in-the-way*
+    Run Keyword And Expect Error    CXL region ${region.dev} is in use on *in-the-way*
     ...    Destroy Cxl Region    ${region}
     ${found} =    Get Namespace    ${namespace.label_uuid}
     Should Be Equal    ${found}    ${namespace}

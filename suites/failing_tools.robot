@@ -48,7 +48,7 @@ A Connection That Breaks In The Middle Of A Create Leaves Nothing
     ...    kill -KILL "$pid"
     ...    separator=;${SPACE}
     Creating Should Fail    case "$1" in create-namespace) /mnt/ndctl "$@"; ${kill};; esac
-    ...    connection    broke    create-namespace --no-autolabel --region ${REGION}    was removed again
+    ...    connection    broke    create-namespace --no-autolabel --region    was removed again
 
 
 *** Keywords ***

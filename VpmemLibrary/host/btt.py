@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import DamagedError, InvalidValueError, NotFoundError, UnsupportedError
+from VpmemLibrary.host.guard import NAMESPACE, namespace_target
 from VpmemLibrary.host.info_block import SectorInfoBlock
 from VpmemLibrary.host.info_blocks import InfoBlocks
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked, status_of
-from VpmemLibrary.host.raw_access import RawBytes, raw_access
+from VpmemLibrary.host.raw_access import RawBytes
 from VpmemLibrary.model import Namespace, NamespaceMode
 
 _COMPLAINT = re.compile(r"^[^\s:]+: [a-z0-9_]+: (.+)$", re.MULTILINE)
@@ -149,9 +150,8 @@ class Btt:
         block = self._info_blocks.read(idle)
         if not isinstance(block, SectorInfoBlock):
             raise UnsupportedError(f"{idle.called} is no sector namespace: its info block is that of {block.mode}.")
-        with raw_access(self._ndctl, idle) as raw:
-            offset, data = _torn(raw, block, part)
-            raw.write(offset, data)
+        raw = RawBytes(self._ndctl, idle)
+        raw.write(*_torn(raw, block, part))
         return idle
 
     def _sector(self, namespace: Namespace | str) -> Namespace:
@@ -163,7 +163,9 @@ class Btt:
         return found
 
     def _check(self, idle: Namespace, *options: str) -> SectorCheck:
-        result = self._ndctl.change(idle.region, "check-namespace", *options, idle.dev)
+        result = self._ndctl.change(
+            ["ndctl", "check-namespace", *options, NAMESPACE], namespace_target(idle), unused=True
+        )
         complaints = tuple(_COMPLAINT.findall(result.error_text))
         if result.exit_status not in _DAMAGED or not complaints:
             checked(result, f"check {idle.called}")

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
+from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
+from VpmemLibrary.host.guard import act, lock_target
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.model import Region
@@ -33,7 +34,6 @@ exit 0
 """
 """Prints each region that has a UUID, and that."""
 
-_DEBUG = "/sys/kernel/debug/cxl"
 _READY_SECONDS = 30.0
 _POLL = 0.1
 
@@ -174,7 +174,11 @@ class Cxl:
         Raises:
             NotFoundError: It is not there; the message names those that are.
         """
-        return self._one("CXL region", which, self.regions())
+        regions = self.regions()
+        if isinstance(which, CxlRegion) and which.uuid:
+            regions = tuple(region for region in regions if region.uuid == which.uuid)
+            which = regions[0].dev if regions else which
+        return self._one("CXL region", which, regions)
 
     def create_region(self, memdevs: Sequence[CxlMemdev | str], *, uuid: str, size: Size | None = None) -> Region:
         """Assemble a persistent region from memory devices, and return it as ndctl lists it.
@@ -196,7 +200,8 @@ class Cxl:
         names = [each.dev for each in found]
         before = {region.dev for region in self.regions()}
         fixed = (f"--decoder={self._root_decoder(found)}", "--type=pmem", f"--uuid={uuid}", *options)
-        result = self._ndctl.run(["cxl", "create-region", *fixed, "--memdevs", *names])
+        command = ["cxl", "create-region", *fixed, "--memdevs", *names]
+        result = self._ndctl.change(_on_memdevs(found, command), lock_target("cxl", f"CXL memory {', '.join(names)}"))
         result.check(f"Could not assemble a region from {', '.join(names)}")
         made = next((region for region in self.regions() if region.uuid == uuid and region.dev not in before), None)
         if made is None:
@@ -206,22 +211,18 @@ class Cxl:
     def destroy_region(self, which: CxlRegion | Region | str) -> None:
         """Take a region apart; the labels of the device keep what namespaces it had.
 
+        Args:
+            which: Its record or name; by a record that has a UUID, only the region with that UUID is meant.
+
         Raises:
             NotFoundError: It is not there.
-            BusyError: It has active namespaces, which would go with it while in use; nothing was changed.
+            BusyError: It has an active namespace, which would go with it, in use or not; nothing was changed.
             CommandError: cxl failed, or the region is still there.
         """
         found = self.region(which)
-        inside = [ns.called for ns in self._ndctl.inventory().namespaces if ns.region == found.dev and ns.active]
-        if inside:
-            raise BusyError(
-                f"CXL region {found.dev} of {self._ndctl.transport.name} has the active namespaces "
-                f"{', '.join(inside)}: they would go with it, in use or not. Destroy or disable them first. "
-                "Nothing was changed."
-            )
-        self._ndctl.run(["cxl", "disable-region", found.dev]).check(f"Could not disable CXL region {found.dev}")
-        result = self._ndctl.run(["cxl", "destroy-region", found.dev])
-        result.check(f"Could not destroy CXL region {found.dev}")
+        called = f"CXL region {found.dev}"
+        result = self._ndctl.change(act("take_apart", found.dev, found.uuid), lock_target(found.dev, called))
+        result.check(f"Could not destroy {called}")
         if any(region.dev == found.dev for region in self.regions()):
             raise CommandError(result, f"cxl exited 0, but {found.dev} is still there")
 
@@ -274,8 +275,8 @@ class Cxl:
             valid = f"a multiple of {POISON_UNIT} bytes, below the {Size(end)} of {found.dev}"
             raise InvalidValueError("offset", str(offset), valid)
         verb = "inject" if inject else "clear"
-        path = f"{_DEBUG}/{found.dev}/{verb}_poison"
-        result = self._ndctl.run(["sh", "-c", 'printf "%s" "$1" >"$2"', "sh", hex(offset), path])
+        command = _on_memdevs([found], ["poison", verb, found.dev, hex(offset)])
+        result = self._ndctl.change(command, lock_target(found.dev, f"CXL memory device {found.dev}"))
         result.check(
             f"Could not {verb} poison at {offset} of {found.dev}: only root can, in debugfs, on a device that takes it"
         )
@@ -341,6 +342,12 @@ def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
     unit = REGION_ALIGN * len(memdevs)
     if size is not None and (size <= 0 or size % unit or size > whole):
         raise InvalidValueError("size", str(size), f"a multiple of {Size(unit)}, at most the {Size(whole)} of {names}")
+
+
+def _on_memdevs(memdevs: Sequence[CxlMemdev], command: Sequence[str]) -> list[str]:
+    """Return a command that runs only while memory devices have the serial numbers that they were listed with."""
+    known = [(each.dev, f"{each.serial:#x}" if each.serial else "0") for each in memdevs if each.serial is not None]
+    return act("on_memdevs", str(len(known)), *(word for pair in known for word in pair), *command)
 
 
 def _size(value: object) -> Size:

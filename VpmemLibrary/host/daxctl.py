@@ -21,7 +21,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.dax_memory import DaxMemory, read_dax_memory, total_memory
 from VpmemLibrary.host.decode import DAX_REGIONS_COMMAND, decode_dax_regions
-from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.host.guard import NODE, Target, act, lock_target, namespace_target, path_target
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.transport import CommandResult, query
@@ -51,10 +51,12 @@ class _Found:
         return f"{self.chardev} ({self.namespace.called})" if self.namespace else self.chardev
 
     @property
-    def lock(self) -> str:
-        if self.namespace is None:
-            return f"/sys/bus/dax/devices/{self.chardev}"
-        return f"/sys/bus/nd/devices/{self.namespace.region}"
+    def targets(self) -> tuple[Target, ...]:
+        """What a change of it acts on: its namespace, or its node under the lock of its device-DAX region."""
+        if self.namespace is not None:
+            return (replace(namespace_target(self.namespace), called=self.called),)
+        region = self.chardev.partition(".")[0]
+        return path_target(f"/dev/{self.chardev}"), lock_target(region, "")
 
 
 class DaxDevices:
@@ -163,7 +165,8 @@ class DaxDevices:
         options += ["--force"] if before.auto_online.startswith("online") and (movable or not online) else []
         action = f"make {found.called} system RAM"
         try:
-            result = checked(self._change(found, ["reconfigure-device", *options, found.chardev], timeout), action)
+            result = self._change(found, ["reconfigure-device", *options, NODE], timeout, unused=True)
+            checked(result, action)
         except CommandError as error:
             raise type(error)(error.result, f"{error.meaning}. {self._back_to_devdax(found)}") from error
         after = self._memory(found)
@@ -194,7 +197,7 @@ class DaxDevices:
         if force and before.mode is DaxMode.system_ram:
             self._offline(found, before, timeout)
         action = f"make {found.called} a device again"
-        result = self._change(found, ["reconfigure-device", "--mode=devdax", found.chardev], timeout)
+        result = self._change(found, ["reconfigure-device", "--mode=devdax", NODE], timeout)
         after = self._memory(found)
         if after.mode is not DaxMode.devdax:
             checked(result, f"{action}, which is {after.state}")
@@ -237,14 +240,15 @@ class DaxDevices:
         """Make a namespace's instance a device again if it is system RAM; return whether it was.
 
         Args:
-            namespace: Its record, listed just now.
+            namespace: Its record.
 
         Raises:
+            NotFoundError: It is not there any more; nothing was changed.
             DeviceBusyError: Its memory cannot be put offline.
         """
         if not namespace.chardev or not namespace.active or _listed_as_device(namespace):
             return False
-        found = _Found(namespace.chardev, namespace)
+        found = self._find(namespace)
         if self._memory(found).mode is not DaxMode.system_ram:
             return False
         self.to_devdax(namespace)
@@ -277,9 +281,9 @@ class DaxDevices:
                 f"Device-DAX region {target.id} on {self._name} has {target.available_size} available, not {wanted}."
             )
         before = {device.chardev: device.size for device in self.list()}
-        command = ["create-device", f"--region={target.id}", f"--size={int(wanted)}"]
-        lock = f"/sys/devices{target.path}"
-        result = checked(self._locked(lock, command, None), f"create a device-DAX instance in region {target.id}")
+        command = ["daxctl", "create-device", f"--region={target.id}", f"--size={int(wanted)}"]
+        result = self._ndctl.change(command, lock_target(f"dax{target.id}", f"Device-DAX region {target.id}"))
+        checked(result, f"create a device-DAX instance in region {target.id}")
         made = [device for device in self.list() if device.size and before.get(device.chardev, 0) != device.size]
         if len(made) != 1 or made[0].size != wanted:
             there = ", ".join(f"{device.chardev} of {device.size}" for device in made) or "none"
@@ -296,7 +300,8 @@ class DaxDevices:
             CommandError: daxctl failed; it was enabled again.
         """
         found = self._dynamic(which, "it goes with its namespace")
-        result = self._disabled(found, ["destroy-device", found.chardev], f"destroy {found.called}")
+        result = self._ndctl.change(act("remove", NODE), *found.targets, unused=True)
+        checked(result, f"destroy {found.called}")
         left = [device for device in self.list() if device.chardev == found.chardev and device.size]
         if left:
             raise CommandError(result, f"{found.called} is still there, of {left[0].size}, though daxctl exited 0")
@@ -320,9 +325,8 @@ class DaxDevices:
         room = self._region_of(found.chardev).available_size + before.size
         if size > room:
             raise OutOfSpaceError(f"{found.called} on {self._name} can have {room} at most, not {size}.")
-        command = ["reconfigure-device", f"--size={int(size)}", found.chardev]
-        result = self._disabled(found, command, f"resize {found.called}")
-        checked(self._change(found, ["enable-device", found.chardev], None), f"enable {found.called}")
+        result = self._ndctl.change(act("resize", NODE, str(int(size))), *found.targets, unused=True)
+        checked(result, f"resize {found.called}")
         after = self._listed(found.chardev)
         if after.size != size:
             raise CommandError(result, f"{found.called} is of {after.size} though daxctl exited 0")
@@ -366,15 +370,10 @@ class DaxDevices:
             )
         return memory
 
-    def _change(self, found: _Found, command: Sequence[str], timeout: float | None) -> CommandResult:
-        return self._locked(found.lock, command, timeout)
-
-    def _locked(self, lock: str, command: Sequence[str], timeout: float | None) -> CommandResult:
-        """Run daxctl under the same kind of lock as ndctl's changes of a region; see `ndctl.locked`."""
-        argv = ["flock", lock, "daxctl", *command]
-        if timeout is None:
-            return self._ndctl.run(argv)
-        return self._ndctl.transport.run(argv, timeout=timeout)
+    def _change(
+        self, found: _Found, command: Sequence[str], timeout: float | None, *, unused: bool = False
+    ) -> CommandResult:
+        return self._ndctl.change(["daxctl", *command], *found.targets, unused=unused, timeout=timeout)
 
     def _refuse_as_ram(self, found: _Found, memory: DaxMemory) -> None:
         if not memory.block_size:
@@ -393,17 +392,12 @@ class DaxDevices:
                 f"The kernel of {self._name} has no module kmem, which makes device DAX system RAM "
                 "(CONFIG_DEV_DAX_KMEM). Mend: install the modules of its distribution's kernel."
             )
-        self._refuse_in_use(found)
-
-    def _refuse_in_use(self, found: _Found) -> None:
-        bare = Namespace(dev=found.chardev, chardev=found.chardev)
-        refuse_in_use(self._ndctl.transport, found.namespace or bare)
 
     def _back_to_devdax(self, found: _Found) -> str:
         """Make what a failed change left a device again, if it can be, and tell what it is then."""
         memory = self._memory(found)
         if memory.mode is not DaxMode.devdax and not memory.online:
-            self._change(found, ["reconfigure-device", "--mode=devdax", found.chardev], None)
+            self._change(found, ["reconfigure-device", "--mode=devdax", NODE], None)
             memory = self._memory(found)
         return f"{found.called} is now {memory.state}"
 
@@ -415,7 +409,7 @@ class DaxDevices:
         if before.online == len(before.blocks):
             return before
         options = [] if movable else ["--no-movable"]
-        result = self._change(found, ["online-memory", *options, found.chardev], timeout)
+        result = self._change(found, ["online-memory", *options, NODE], timeout)
         after = self._memory(found)
         if after.online < len(after.blocks) or (movable and not after.movable):
             action = f"put the memory of {found.called} online: it is {_told(after)}"
@@ -427,7 +421,7 @@ class DaxDevices:
         if before.all_offline:
             return before
         try:
-            result = self._change(found, ["offline-memory", found.chardev], timeout)
+            result = self._change(found, ["offline-memory", NODE], timeout)
         except CommandTimeoutError as error:
             result = error.result
         after = self._memory(found)
@@ -435,7 +429,7 @@ class DaxDevices:
             return after
         # The lock is only free once daxctl has ended, so the kernel tries no longer to put it offline.
         options = [] if before.movable else ["--no-movable"]
-        self._change(found, ["online-memory", *options, found.chardev], None)
+        self._change(found, ["online-memory", *options, NODE], None)
         again = self._memory(found)
         raise DeviceBusyError(
             result,
@@ -464,7 +458,6 @@ class DaxDevices:
         self._refuse_static(self._region_of(found.chardev), because)
         if self._memory(found).mode is DaxMode.system_ram:
             raise UnsupportedError(f"{found.called} on {self._name} is system RAM: make it a device first.")
-        self._refuse_in_use(found)
         return found
 
     def _refuse_static(self, region: DaxRegion, because: str) -> None:
@@ -474,15 +467,6 @@ class DaxDevices:
                 f"Device-DAX region {region.id} on {self._name} is static (device: {devices}), as that of a devdax "
                 f"namespace is: {because}. Namespaces are created and destroyed with ndctl."
             )
-
-    def _disabled(self, found: _Found, command: Sequence[str], action: str) -> CommandResult:
-        """Disable an instance and run a command on it; enable it again if that fails."""
-        checked(self._change(found, ["disable-device", found.chardev], None), f"disable {found.called}")
-        try:
-            return checked(self._change(found, command, None), action)
-        except BaseException:
-            self._change(found, ["enable-device", found.chardev], None)
-            raise
 
 
 def _listed_as_device(namespace: Namespace) -> bool:

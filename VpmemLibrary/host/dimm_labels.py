@@ -7,7 +7,10 @@ change; ndctl then has the kernel read the labels anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from VpmemLibrary.errors import CommandError, UnsupportedError
+from VpmemLibrary.host.guard import DIMM, Target, dimm_target, region_on_dimm
 from VpmemLibrary.host.label_area import LabelArea, decode_label_area
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
@@ -52,7 +55,7 @@ def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
     return region.dimms
 
 
-def init_area(ndctl: Ndctl, region: str, dimm: str, version: str, *, force: bool) -> LabelArea:
+def init_area(ndctl: Ndctl, region: Region, dimm: Dimm, version: str, *, force: bool) -> LabelArea:
     """Give a DIMM an empty label area of a version.
 
     Args:
@@ -66,18 +69,19 @@ def init_area(ndctl: Ndctl, region: str, dimm: str, version: str, *, force: bool
         CommandError: It has not such an area afterwards, whatever ndctl's exit status.
     """
     forced = ["--force"] if force else []
-    result = _change(ndctl, region, "init-labels", "--label-version", version, *forced, dimm)
-    after = read_area(ndctl, dimm)
+    command = ["init-labels", "--label-version", version, *forced]
+    result = _change(ndctl, command, dimm, *region_on_dimm(region, dimm))
+    after = read_area(ndctl, dimm.dev)
     if after.problems or after.version != version or after.labels:
         found = f"has version {after.version or 'none'} and {len(after.labels)} labels"
         wrong = "".join(f"\n{line}" for line in after.problems)
         raise CommandError(
-            result, f"The labels of {dimm} were not initialised though ndctl exited 0: it {found}{wrong}"
+            result, f"The labels of {dimm.dev} were not initialised though ndctl exited 0: it {found}{wrong}"
         )
     return after
 
 
-def zero_area(ndctl: Ndctl, region: str, dimm: str) -> LabelArea:
+def zero_area(ndctl: Ndctl, region: Region, dimm: Dimm) -> LabelArea:
     """Fill the label area of a DIMM with zeros.
 
     Args:
@@ -88,14 +92,14 @@ def zero_area(ndctl: Ndctl, region: str, dimm: str) -> LabelArea:
     Raises:
         CommandError: It is not all zeros afterwards, whatever ndctl's exit status.
     """
-    result = _change(ndctl, region, "zero-labels", dimm)
-    after = read_area(ndctl, dimm)
+    result = _change(ndctl, ["zero-labels"], dimm, *region_on_dimm(region, dimm))
+    after = read_area(ndctl, dimm.dev)
     if not after.blank:
-        raise CommandError(result, f"The label area of {dimm} is not all zeros though ndctl exited 0")
+        raise CommandError(result, f"The label area of {dimm.dev} is not all zeros though ndctl exited 0")
     return after
 
 
-def write_area(ndctl: Ndctl, region: str, dimm: str, data: bytes) -> LabelArea:
+def write_area(ndctl: Ndctl, region: Region, dimm: Dimm, data: bytes) -> LabelArea:
     """Write all bytes of the label area of a DIMM.
 
     Args:
@@ -107,37 +111,40 @@ def write_area(ndctl: Ndctl, region: str, dimm: str, data: bytes) -> LabelArea:
     Raises:
         CommandError: It has other bytes afterwards, whatever ndctl's exit status.
     """
-    result = _change(ndctl, region, "write-labels", dimm, stdin=data)
-    after = read_area(ndctl, dimm)
+    result = _change(ndctl, ["write-labels"], dimm, *region_on_dimm(region, dimm), stdin=data)
+    after = read_area(ndctl, dimm.dev)
     if after.data != data:
         different = sum(one != other for one, other in zip(after.data, data, strict=False))
         raise CommandError(
             result,
-            f"The label area of {dimm} was not written though ndctl exited 0: {different} of its "
+            f"The label area of {dimm.dev} was not written though ndctl exited 0: {different} of its "
             f"{int(after.size)} bytes are not those that were given",
         )
     return after
 
 
-def switch_dimm(ndctl: Ndctl, dimm: str, *, enabled: bool) -> Dimm:
+def switch_dimm(ndctl: Ndctl, dimm: Dimm, *, enabled: bool, region: Region | None = None) -> Dimm:
     """Enable or disable a DIMM, and return it as a fresh listing has it.
 
     Args:
         ndctl: The machine's ndctl.
         dimm: The DIMM.
         enabled: What it is to be.
+        region: A region that lies on it, whose lock is taken; the DIMM's own lock without one.
 
     Raises:
         CommandError: It is not so afterwards, whatever ndctl's exit status; a DIMM whose region is enabled stays so.
     """
     verb = "enable" if enabled else "disable"
-    result = _change(ndctl, dimm, f"{verb}-dimm", dimm)
+    targets = (dimm_target(dimm),) if region is None else region_on_dimm(region, dimm)
+    result = _change(ndctl, [f"{verb}-dimm"], dimm, *targets)
     after = ndctl.dimm(dimm)
     if (after.state != "disabled") is not enabled:
-        raise CommandError(result, f"{dimm} is not {verb}d though ndctl exited 0")
+        raise CommandError(result, f"{dimm.dev} is not {verb}d though ndctl exited 0")
     return after
 
 
-def _change(ndctl: Ndctl, lock: str, verb: str, *arguments: str, stdin: bytes = b"") -> CommandResult:
-    """Run a command whose last argument is the DIMM."""
-    return checked(ndctl.change(lock, verb, *arguments, stdin=stdin), f"run {verb} on {arguments[-1]}")
+def _change(ndctl: Ndctl, command: Sequence[str], dimm: Dimm, *targets: Target, stdin: bytes = b"") -> CommandResult:
+    """Run a command of ndctl's on a DIMM."""
+    result = ndctl.change(["ndctl", *command, DIMM], *targets, stdin=stdin)
+    return checked(result, f"run {command[0]} on {dimm.dev}")

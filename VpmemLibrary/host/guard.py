@@ -5,7 +5,8 @@ the next, or the host reboots. So no name crosses two commands. A change names i
 label, the cookie of an interleave set, the id of a DIMM), and the program ``guard.sh`` finds the device, checks it and
 runs the change, all in one process on the host.
 
-The program is sent to the host once and kept in memory there (``/run``), so that each act is one short command.
+The program is sent to the host once and kept in memory there (``/run``), so that each act is one short command. So is
+``acts.sh``: the changes that are more than one command of ndctl's.
 """
 
 from __future__ import annotations
@@ -42,10 +43,15 @@ DIMM = "@dimm@"
 """Stands in a command for the name that the DIMM has when the command runs."""
 
 _DIRECTORY = "/run/vpmem"
+LOCKS = f"{_DIRECTORY}/locks"
+"""Where the locks are that changes hold, each in a file of the name of its region or DIMM."""
+
 _REFUSED = 113
 _WAITS = "waits for the lock of "
+_ACTS = "acts on "
+_MARK = re.compile("|".join((REGION, NAMESPACE, DIMM, NODE)))
 _LINE = re.compile(rb"^vpmem-guard: (.*)\n?", re.MULTILINE)
-_ACTS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
+_BEGINS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
 _NO_SUCH_FILE = (2, 126, 127)  # how dash, bash and busybox end when they cannot open their script
 
 # The file takes its name whole, so that a program that is half sent is never run: a connection that breaks ends the
@@ -86,7 +92,7 @@ class Target:
     Args:
         option: The guard's option for its kind.
         identity: What it is known by.
-        called: How messages name it.
+        called: How messages name it; empty for a target that only tells which other one is meant.
     """
 
     option: str
@@ -108,6 +114,19 @@ def region_target(region: Region) -> Target:
 def dimm_target(dimm: Dimm) -> Target:
     """Return a DIMM as a target: by its unique id, or by its name where it has none."""
     return Target("-d", dimm.id or dimm.dev, f"DIMM {dimm.dev}")
+
+
+def region_on_dimm(region: Region, dimm: Dimm) -> tuple[Target, Target]:
+    """Return a region as targets that a change of its labels leaves valid: its name, and the id of a DIMM of it.
+
+    The cookie depends on the version of the labels, and on whether the DIMM is enabled.
+    """
+    return Target("-r", region.dev, f"Region {region.dev}"), Target("-d", dimm.id or dimm.dev, "")
+
+
+def lock_target(lock: str, called: str) -> Target:
+    """Return what has no region or DIMM as a target, by the lock that all who change it take."""
+    return Target("-k", lock, called)
 
 
 def path_target(path: str) -> Target:
@@ -168,16 +187,16 @@ class Guard:
         try:
             result = self._run(argv, timeout, stdin)
         except CommandTimeoutError as error:
-            if waited := _waits_for(error.result):
+            if waited := _waits_for(_reports(error.result, command)):
                 raise BusyError(
                     f"Another command on {self._transport.name} has had the lock of {waited} for more than "
                     f"{timeout:g} s, so nothing was changed. Look at the processes that have "
-                    f"{_DIRECTORY}/locks/{waited} open (fuser -v)."
+                    f"{LOCKS}/{waited} open (fuser -v)."
                 ) from error
-            raise
-        reports = _reports(result)
-        clean = replace(result, stderr=_without_reports(result.stderr))
-        if result.exit_status == _REFUSED and reports and not _acted(result):
+            raise CommandTimeoutError(_as_run(error.result, command), error.meaning) from error
+        reports = _reports(result, command)
+        clean = _as_run(result, command)
+        if result.exit_status == _REFUSED and reports and not reports[-1].startswith(_ACTS):
             self._refused(clean, reports, targets, proofs)
         return clean
 
@@ -194,24 +213,29 @@ class Guard:
         if not self._installed:
             self._install()
         result = self._transport.run(argv, timeout=timeout, stdin=stdin)
-        if result.exit_status in _NO_SUCH_FILE and guard_path().encode() in result.stderr and not _reports(result):
+        if (
+            result.exit_status in _NO_SUCH_FILE
+            and guard_path().encode() in result.stderr
+            and not _LINE.search(result.stderr)
+        ):
             self._install()  # the host booted since, and nothing was begun
             result = self._transport.run(argv, timeout=timeout, stdin=stdin)
         return result
 
     def _install(self) -> None:
-        program = guard_program()
-        command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, guard_path(), str(len(program))]
-        self._transport.run(command, stdin=program).check(
-            f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
-        )
+        for name in ("acts", "guard"):  # the guard last: where it is, both are
+            program = _program(name)
+            command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, _path(name), str(len(program))]
+            self._transport.run(command, stdin=program).check(
+                f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
+            )
         self._installed = True
 
     def _refused(
         self, result: CommandResult, reports: Sequence[str], targets: Sequence[Target], proofs: Sequence[LeaseProof]
     ) -> None:
         host = self._transport.name
-        called = ", ".join(target.called for target in targets) or "The host"
+        called = ", ".join(target.called for target in targets if target.called) or "The host"
         word, _, rest = reports[-1].partition(" ")
         match word:
             case "used":
@@ -233,41 +257,53 @@ class Guard:
                 raise CommandError(result, f"{called} on {host} was left as it is: {reports[-1]}")
 
 
-@cache
+def act(name: str, *arguments: str) -> list[str]:
+    """Return the command for one of the changes in ``acts.sh``."""
+    return ["sh", _path("acts"), name, *arguments]
+
+
 def guard_program() -> bytes:
     """Return the program that is sent to hosts."""
-    return files("VpmemLibrary.host").joinpath("guard.sh").read_bytes()
+    return _program("guard")
+
+
+def guard_path() -> str:
+    """Return where the program is on a host; its name says which version it is."""
+    return _path("guard")
 
 
 @cache
-def guard_path() -> str:
-    """Return where the program is on a host; its name says which version it is."""
-    return f"{_DIRECTORY}/guard-{hashlib.sha256(guard_program()).hexdigest()[:12]}"
+def _program(name: str) -> bytes:
+    return files("VpmemLibrary.host").joinpath(f"{name}.sh").read_bytes()
 
 
-def _reports(result: CommandResult) -> list[str]:
-    own, _ = _parts(result.stderr)
+@cache
+def _path(name: str) -> str:
+    return f"{_DIRECTORY}/{name}-{hashlib.sha256(_program(name)).hexdigest()[:12]}"
+
+
+def _reports(result: CommandResult, command: Sequence[str]) -> list[str]:
+    """Return what the guard reported, and what one of the changes in ``acts.sh`` did."""
+    own, _ = _parts(result, command)
     return [line.decode("utf-8", "replace") for line in _LINE.findall(own)]
 
 
-def _acted(result: CommandResult) -> bool:
-    """Whether the command was begun."""
-    return _ACTS.search(result.stderr) is not None
+def _parts(result: CommandResult, command: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return what the guard printed, and what the command did: any command may print a line as the guard's are."""
+    begins = _BEGINS.search(result.stderr)
+    end = begins.end() if begins and list(command[:2]) != act("")[:2] else len(result.stderr)
+    return result.stderr[:end], result.stderr[end:]
 
 
-def _without_reports(stderr: bytes) -> bytes:
-    own, commands = _parts(stderr)
-    return _LINE.sub(b"", own) + commands
-
-
-def _parts(stderr: bytes) -> tuple[bytes, bytes]:
-    """Return what the guard printed, and what the command printed: it may print a line as the guard's are."""
-    begins = _ACTS.search(stderr)
-    end = begins.end() if begins else len(stderr)
-    return stderr[:end], stderr[end:]
-
-
-def _waits_for(result: CommandResult) -> str:
+def _waits_for(reports: Sequence[str]) -> str:
     """Return whose lock a command still waits for; empty when it waits for none."""
-    last = _reports(result)[-1:] or [""]
-    return last[0].removeprefix(_WAITS) if last[0].startswith(_WAITS) else ""
+    return reports[-1].removeprefix(_WAITS) if reports and reports[-1].startswith(_WAITS) else ""
+
+
+def _as_run(result: CommandResult, command: Sequence[str]) -> CommandResult:
+    """Return a result as the command alone would have left it, with the names that it was given."""
+    acts = (line.removeprefix(_ACTS) for line in _reports(result, command) if line.startswith(_ACTS))
+    given = dict(zip((REGION, NAMESPACE, DIMM, NODE), next(acts, "").split(" ", 3), strict=False))
+    argv = tuple(_MARK.sub(lambda mark: given.get(mark[0], mark[0]), argument) for argument in command)
+    own, rest = _parts(result, command)
+    return replace(result, argv=argv, stderr=_LINE.sub(b"", own) + rest)

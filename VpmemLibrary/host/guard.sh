@@ -1,11 +1,13 @@
 # Run one command that changes something, only if its target is still the one that the caller means.
 #
-#   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-u] -- COMMAND [ARGUMENT]...
+#   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-k LOCK] [-u] -- COMMAND [ARGUMENT]...
 #
 # -l  A lease of the caller: the record FILE must contain TEXT, else somebody else has the lease.
 # -r  A region: the cookie of its interleave set, or its name. -d  A DIMM: its unique id, or its name.
+#     With both, the region must lie on the DIMM: its cookie changes with its labels, its name with a boot.
 # -n  A namespace: the UUID of its label, or its name where it has no label.
 # -p  A block device, device-DAX node or file.
+# -k  The lock to take where there is no region or DIMM, by its name.
 # -u  Nobody may use the target: no process, mount, swap space, other block device or system RAM.
 #
 # All of it happens in this one process, under the lock of the region: the checks and the command cannot be separated
@@ -28,7 +30,7 @@ newline='
 '
 region='' namespace='' dimm='' node='' unused='' leases='' numbers='' format='%f:%t:%T' given=' '
 regions='' locks=''
-want_region='' want_namespace='' want_dimm='' want_path='' users=''
+want_region='' want_namespace='' want_dimm='' want_path='' want_lock='' users=''
 
 report() { printf 'vpmem-guard: %s\n' "$*" >&2; }
 refuse() {
@@ -87,6 +89,13 @@ find_dimm() {
     [ -n "$dimm" ] && [ -e "$bus/$dimm" ] || refuse "gone dimm $want_dimm"
 }
 
+require_region_on_dimm() {
+    for each in "$bus/$region"/mapping[0-9]*; do
+        if first_line "$each" && [ "${text%%,*}" = "$dimm" ]; then return; fi
+    done
+    refuse "gone region $want_region on dimm $want_dimm"
+}
+
 needs() {
     for tool in "$@"; do
         command -v "$tool" >/dev/null || refuse "has no $tool"
@@ -109,10 +118,11 @@ find_all() {
     [ -z "$want_dimm" ] || find_dimm
     [ -z "$want_region" ] || find_region
     [ -z "$want_namespace" ] || find_namespace
+    [ -z "$want_region" ] || [ -z "$want_dimm" ] || require_region_on_dimm
     [ -z "$dimm" ] || find_regions_on "$dimm"
     # shellcheck disable=SC2086  # each is a word
     locks=$(printf '%s\n' $region $regions | sort -u)
-    locks=${locks:-$dimm}
+    locks=${locks:-${dimm:-$want_lock}}
 }
 
 # Take a lock, and keep it for as long as the command runs.
@@ -292,7 +302,7 @@ look_at_path() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    -[lrndp]) [ -n "${2-}" ] || refuse "was given nothing for $1" ;;
+    -[lrndpk]) [ -n "${2-}" ] || refuse "was given nothing for $1" ;;
     esac
     case $1$given in
     -l*) [ -n "${3-}" ] || refuse "was given no text for $2" ;;
@@ -305,6 +315,7 @@ while [ $# -gt 0 ]; do
     -n) want_namespace=$2 && shift ;;
     -d) want_dimm=$2 && shift ;;
     -p) want_path=$2 && shift ;;
+    -k) want_lock=$2 && shift ;;
     -u) unused=1 ;;
     --) shift && break ;;
     *) refuse "does not know $1" ;;

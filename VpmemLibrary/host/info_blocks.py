@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.host.guard import NAMESPACE, namespace_target
 from VpmemLibrary.host.info_block import HEAD, InfoBlock, MappedInfoBlock, decode_info_blocks
 from VpmemLibrary.host.namespace_plan import mode_options
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import predict_usable_size
-from VpmemLibrary.host.transport import query
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
@@ -91,8 +91,9 @@ class InfoBlocks:
         with self._namespaces.disabled(before) as idle:
             start = self._refuse_bound(idle, mode)
             predict_usable_size(idle.size, mode=mode, map_location=map_location, align=align, start=start)
-            arguments = ("write-infoblock", idle.dev, *options, "--offset", str(start))
-            result = checked(self._ndctl.change(idle.region, *arguments), f"write the info block of {before.called}")
+            command = ["ndctl", "write-infoblock", NAMESPACE, *options, "--offset", str(start)]
+            result = self._ndctl.change(command, namespace_target(idle), unused=True)
+            checked(result, f"write the info block of {before.called}")
             written = self._read(idle)
             told = written.faults(idle.label_uuid)
             if (written.mode, _map_of(written)) != (mode, map_location or MapLocation.dev):
@@ -104,9 +105,8 @@ class InfoBlocks:
         return written
 
     def _read(self, idle: Namespace) -> InfoBlock:
-        result = checked(
-            self._ndctl.change(idle.region, "read-infoblock", idle.dev), f"read the info block of {idle.called}"
-        )
+        result = self._ndctl.change(["ndctl", "read-infoblock", NAMESPACE], namespace_target(idle))
+        checked(result, f"read the info block of {idle.called}")
         if len(result.stdout) < HEAD:
             raise UnreadableOutputError(result, f"It exited 0, but gave {len(result.stdout)} bytes, not {HEAD}")
         blocks = decode_info_blocks(result.stdout)
@@ -118,7 +118,7 @@ class InfoBlocks:
 
     def _refuse_bound(self, idle: Namespace, mode: NamespaceMode) -> int:
         """Raise if the kernel would not look for such a block, or return where the namespace begins in memory."""
-        result = self._ndctl.run(query(_SCRIPT, idle.dev)).check()
+        result = self._ndctl.change(["sh", "-c", _SCRIPT, "sh", NAMESPACE], namespace_target(idle)).check()
         start, _, bound = result.text.strip().partition(":")
         if bound and bound != _CLASSES[mode]:
             raise UnsupportedError(

@@ -9,8 +9,9 @@ import errno
 from collections.abc import Callable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
+from VpmemLibrary.host.guard import DIMM, NAMESPACE, dimm_target, namespace_target
 from VpmemLibrary.host.health import BadBlock, DimmHealth, Health, sectors_of
-from VpmemLibrary.host.ndctl import Ndctl, locked
+from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked, status_of
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Bus, Dimm, Namespace
@@ -135,9 +136,10 @@ class Injection:
             raise InvalidValueError(
                 "range", f"{length} from {offset}", f"one sector at least, within the {found.size} of {found.called}"
             )
-        command = ["inject-error", f"--block={block}", f"--count={count}", *options, found.dev]
+        command = ["ndctl", "inject-error", f"--block={block}", f"--count={count}", *options, NAMESPACE]
         action = f"{verb} an error of {length} at {offset} of {found.called}"
-        result = self._supported(self._run(found.region, command), action, lambda bus: bus.dev == found.bus)
+        result = self._ndctl.change(command, namespace_target(found), timeout=self._timeout)
+        self._supported(result, action, lambda bus: bus.dev == found.bus)
         after = Health(self._ndctl).bad_blocks(found)
         if verb == "inject" and not any(bad.offset < offset + length and offset < bad.end for bad in after):
             raise CommandError(result, f"Could not {action}: ndctl exited 0, but no bad block is listed there")
@@ -145,12 +147,9 @@ class Injection:
 
     def _smart(self, dimm: Dimm | str, options: list[str], verb: str) -> CommandResult:
         found = self._ndctl.dimm(dimm)
-        command = ["ndctl", "inject-smart", *options, found.dev]
-        result = self._ndctl.transport.run(command, timeout=self._timeout)
+        command = ["ndctl", "inject-smart", *options, DIMM]
+        result = self._ndctl.change(command, dimm_target(found), timeout=self._timeout)
         return self._supported(result, f"{verb} {found.dev}", lambda bus: found in bus.dimms)
-
-    def _run(self, region: str, command: list[str]) -> CommandResult:
-        return self._ndctl.transport.run(locked(region, "ndctl", *command), timeout=self._timeout)
 
     def _supported(self, result: CommandResult, action: str, on_bus: Callable[[Bus], bool]) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:

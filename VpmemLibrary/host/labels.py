@@ -140,7 +140,7 @@ class Labels:
                 f"{found.dev} on {self._ndctl.transport.name} has no labels that could be zeroed: the label area of "
                 f"{', '.join(found.dimms)} is all zeros."
             )
-        return self._change(found, lambda dimm: zero_area(self._ndctl, found.dev, dimm))
+        return self._change(found, lambda dimm: zero_area(self._ndctl, found, dimm))
 
     def write(self, region: Region | str, data: Mapping[str, bytes]) -> Region:
         """Write the label areas of a region's DIMMs as they are given, right or wrong.
@@ -203,14 +203,14 @@ class Labels:
                 raise InvalidValueError(
                     "labels", f"{len(data[area.dimm])} bytes", f"{int(area.size)} bytes, the label area of {area.dimm}"
                 )
-        return self._change(region, lambda dimm: write_area(self._ndctl, region.dev, dimm, data[dimm]))
+        return self._change(region, lambda dimm: write_area(self._ndctl, region, dimm, data[dimm.dev]))
 
     def _dimms(self, region: Region) -> list[Dimm]:
         there = {dimm.dev: dimm for dimm in self._ndctl.inventory().dimms}
         return [there[dimm] for dimm in region.dimms]
 
-    def _change(self, region: Region, change: Callable[[str], LabelArea]) -> Region:
-        with self._regions.out_of_use(region) as again:
-            for dimm in region.dimms:
+    def _change(self, region: Region, change: Callable[[Dimm], LabelArea]) -> Region:
+        with self._regions.out_of_use(region) as out:
+            for dimm in out.dimms:
                 change(dimm)
-        return again.get(region.dev) or self._ndctl.region(region)
+        return out.again.get(region.dev) or self._ndctl.region(region)

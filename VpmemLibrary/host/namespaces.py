@@ -19,19 +19,15 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.host.guard import NAMESPACE, REGION, act, namespace_target, region_target
 from VpmemLibrary.host.namespace_plan import Plan, mapping_align, mode_options, no_room, plan_namespace
-from VpmemLibrary.host.ndctl import Ndctl, is_namespace, is_uuid, locked
+from VpmemLibrary.host.ndctl import Ndctl, is_namespace, is_uuid
 from VpmemLibrary.host.ndctl_errors import NO_DEVICE, checked
 from VpmemLibrary.host.prediction import REGION_ALIGN, checked_size, predict_usable_size, size_step
 from VpmemLibrary.host.room import read_room
 from VpmemLibrary.host.transport import CommandResult, checked_name
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import Size
-
-_RENAME = r"""
-printf '%s\n' "$2" > "/sys/bus/nd/devices/$1/alt_name"
-"""
 
 
 class Namespaces:
@@ -93,8 +89,7 @@ class Namespaces:
             sector_size=sector_size,
         )
         try:
-            self._checked_create(plan, identity)
-            return self._ndctl.namespace(identity)
+            return self._checked_create(plan, identity)
         except BaseException as error:
             self._reclaim(identity, error)
             raise
@@ -136,15 +131,18 @@ class Namespaces:
             options += ["--uuid", identity]
         if before.name:
             options += ["--name", before.name]
-        if before.active:
-            self._disable(before)
-        command = ["create-namespace", "--no-autolabel", "--reconfig", before.dev, *options]
+        action = f"reconfigure {before.called} as {mode}"
+        command = act("reconfigure", NAMESPACE, *options)
         try:
-            checked(self._ndctl.change(before.region, *command), f"reconfigure {before.called} as {mode}")
-        except CommandError:
+            result = checked(self._ndctl.change(command, namespace_target(before), unused=True), action)
+        except BaseException:
             self._restore(before)
             raise
-        return self._ndctl.namespace(identity or before)
+        wanted = identity or before
+        after = next((each for each in self._ndctl.inventory().namespaces if is_namespace(each, wanted)), None)
+        if after is None or after.mode is not mode:
+            raise CommandError(result, f"Could not {action} though ndctl reports success")
+        return after
 
     def rename(self, namespace: Namespace | str, name: str) -> Namespace:
         """Give a namespace another name; its UUID, place, mode and every byte stay.
@@ -167,12 +165,18 @@ class Namespaces:
         before = self._ndctl.namespace(namespace)
         if not before.label_uuid:
             raise UnsupportedError(f"{before.called} has no label, and a name is kept in the label.")
-        with self.disabled(before) as idle:
-            result = self._ndctl.run(locked(idle.region, "sh", "-c", _RENAME, "sh", idle.dev, name))
-            result.check(f"Could not rename {before.called} to {name}")
+        command = act("rename", NAMESPACE, name)
+        try:
+            result = self._ndctl.change(command, namespace_target(before), unused=True)
+            checked(result, f"rename {before.called} to {name}")
+        except BaseException:
+            self._restore(before)
+            raise
         after = self._ndctl.namespace(before)
         if after.name != name:
             raise CommandError(result, f"{before.called} is called {after.name!r} though the kernel took {name!r}")
+        if after.active is not before.active:
+            raise CommandError(result, f"{before.called} was renamed to {name}, but it is disabled since")
         return after
 
     @contextmanager
@@ -215,8 +219,9 @@ class Namespaces:
     def destroy(self, namespace: Namespace | str) -> None:
         """Destroy one namespace and prove by a fresh listing that it is gone.
 
-        It is disabled first instead of being forced, so that one in use is refused. Without labels there is nothing
-        to be removed: its info block is zeroed, and it is left as the disabled raw namespace that fills the region.
+        The same act disables it first instead of forcing ndctl, so that one in use is refused. Without labels there is
+        nothing to be removed: its info block is zeroed, and it is left as the disabled raw namespace that fills the
+        region.
 
         Args:
             namespace: Its record, UUID, device name or name; always exactly one.
@@ -230,12 +235,13 @@ class Namespaces:
         self.destroy_listed(self._ndctl.namespace(namespace))
 
     def destroy_listed(self, namespace: Namespace) -> None:
-        """Destroy a namespace as `destroy` does, by a record that was listed just now.
+        """Destroy a namespace as `destroy` does, by its record.
 
         Args:
-            namespace: Its record.
+            namespace: Its record. It is found by the UUID of its label, whatever device it is by now.
 
         Raises:
+            NotFoundError: It is not there any more; nothing was changed.
             BusyError: It is in use.
             CommandError: It could not be destroyed.
         """
@@ -243,22 +249,22 @@ class Namespaces:
             raise failure
 
     def remove(self, namespace: Namespace) -> CommandResult:
-        """Destroy a namespace as `destroy` does, by a record that was listed just now; `still_there` proves it.
+        """Destroy a namespace as `destroy` does, by its record; `still_there` proves it.
 
         Args:
-            namespace: Its record.
+            namespace: Its record. It is found by the UUID of its label, whatever device it is by now.
 
         Returns:
             What ndctl said.
 
         Raises:
+            NotFoundError: It is not there any more; nothing was changed.
             BusyError: It is in use.
             CommandError: It could not be destroyed.
         """
-        if namespace.active:
-            self._disable(namespace)  # without --force, ndctl refuses one that is active all the same
-        command = ("destroy-namespace", namespace.dev)
-        return checked(self._ndctl.change(namespace.region, *command), f"destroy {namespace.called}")
+        command = act("destroy", NAMESPACE)
+        result = self._ndctl.change(command, namespace_target(namespace), unused=True)
+        return checked(result, f"destroy {namespace.called}")
 
     def still_there(self, removed: Iterable[tuple[Namespace, CommandResult]]) -> tuple[CommandError, ...]:
         """Return a failure for each removed namespace that one fresh listing still has.
@@ -273,15 +279,19 @@ class Namespaces:
             if any(is_namespace(left, namespace) for left in there)
         )
 
-    def _checked_create(self, plan: Plan, identity: str) -> None:
-        where = ["--region", plan.region.dev, "--uuid", identity]
-        result = self._ndctl.change(plan.region.dev, "create-namespace", "--no-autolabel", *where, *plan.options)
+    def _checked_create(self, plan: Plan, identity: str) -> Namespace:
+        command = ["ndctl", "create-namespace", "--no-autolabel", "--region", REGION, "--uuid", identity, *plan.options]
+        result = self._ndctl.change(command, region_target(plan.region))
         if result.exit_status == NO_DEVICE:
             now = self._ndctl.region(plan.region)
             half_made = any(namespace.label_uuid == identity for namespace in now.namespaces)
             if not half_made and (plan.size or Size(1)) > now.free_extent:  # another took it since it was looked at
                 raise NoSpaceError(result, no_room(now, plan.size))
         checked(result, f"create a namespace in {plan.region.dev}")
+        try:
+            return self._ndctl.namespace(identity)
+        except NotFoundError as error:
+            raise CommandError(result, f"No namespace is new in {plan.region.dev} though ndctl exited 0") from error
 
     def _reclaim(self, identity: str, error: BaseException) -> None:
         """Remove what a failed create left, only what carries the UUID that was made for it, and tell what it was."""
@@ -334,17 +344,17 @@ class Namespaces:
     def _enabled(self, before: Namespace) -> Namespace:
         if before.active:
             return before
-        result = checked(self._ndctl.change(before.region, "enable-namespace", before.dev), f"enable {before.called}")
+        command = ["ndctl", "enable-namespace", NAMESPACE]
+        result = checked(self._ndctl.change(command, namespace_target(before)), f"enable {before.called}")
         after = self._ndctl.namespace(before)
         if not after.active:
             raise CommandError(result, f"{before.called} is still disabled though ndctl reports success")
         return after
 
     def _disable(self, namespace: Namespace) -> CommandResult:
-        refuse_in_use(self._ndctl.transport, namespace)
-        return checked(
-            self._ndctl.change(namespace.region, "disable-namespace", namespace.dev), f"disable {namespace.called}"
-        )
+        command = ["ndctl", "disable-namespace", NAMESPACE]
+        result = self._ndctl.change(command, namespace_target(namespace), unused=True)
+        return checked(result, f"disable {namespace.called}")
 
 
 def _checked_uuid(text: str | None) -> str:

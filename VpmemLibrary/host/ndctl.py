@@ -100,30 +100,32 @@ class Ndctl:
         """
         return self._one("region", _asked(which), self.inventory().regions)
 
-    def regions_beside(self, which: Region | str) -> tuple[Region, ...]:
+    def regions_beside(self, which: Region | str, listed: Inventory | None = None) -> tuple[Region, ...]:
         """Return one region and every other one that lies on a DIMM of it, that one first.
 
         Args:
             which: Its record or its name.
+            listed: What was listed just now; listed anew without it.
 
         Raises:
             NotFoundError: It is not there.
         """
-        regions = self.inventory().regions
+        regions = (listed or self.inventory()).regions
         found = self._one("region", _asked(which), regions)
         dimms = set(found.dimms)
         return (found, *(each for each in regions if each.dev != found.dev and dimms & set(each.dimms)))
 
-    def dimm(self, which: Dimm | str) -> Dimm:
+    def dimm(self, which: Dimm | str, listed: Inventory | None = None) -> Dimm:
         """Return one DIMM as a fresh listing has it.
 
         Args:
             which: Its record or its name, e.g. ``nmem0``.
+            listed: What was listed just now; listed anew without it.
 
         Raises:
             NotFoundError: It is not there; the message names those that are.
         """
-        return self._one("DIMM", _asked(which), self.inventory().dimms)
+        return self._one("DIMM", _asked(which), (listed or self.inventory()).dimms)
 
     def dax_devices(self) -> tuple[DaxDevice, ...]:
         """Return every device-DAX instance, as daxctl has it.

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
-from VpmemLibrary.host.ndctl import Ndctl, locked
+from VpmemLibrary.errors import (
+    BusyError,
+    InvalidValueError,
+    LeaseLostError,
+    NotFoundError,
+    UnreadableOutputError,
+    VpmemError,
+)
+from VpmemLibrary.host.guard import NAMESPACE, act, namespace_target
+from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import MiB, Size
 
-_LARGEST_READ = MiB
-
-# force_raw keeps the kernel from looking for an info block (drivers/nvdimm/claim.c), as ndctl's own check does it.
-_OPEN = r"""
-sys=/sys/bus/nd/devices/$1
-echo 1 > "$sys/force_raw" && ndctl enable-namespace "$1" >&2 && ls "$sys/block"
-"""
-_CLOSE = r"""
-ndctl disable-namespace "$1"
-status=$?
-echo 0 > "/sys/bus/nd/devices/$1/force_raw" && exit "$status"
-"""
+_LARGEST = MiB
 
 
 class RawBytes:
-    """The bytes of a namespace from its first to its last.
+    """The bytes of a disabled namespace from its first to its last.
+
+    The namespace is enabled without its info block for the time of one act, and disabled again by the same act.
 
     Args:
-        transport: The way to the machine.
-        path: The block device that they are.
-        size: How many there are.
+        ndctl: The machine's ndctl.
+        namespace: The namespace, as a fresh listing has it.
+
+    Raises:
+        InvalidValueError: It is active.
     """
 
-    def __init__(self, transport: Transport, path: str, size: Size) -> None:
-        self._transport = transport
-        self.path = path
-        self.size = size
+    def __init__(self, ndctl: Ndctl, namespace: Namespace) -> None:
+        if namespace.active:
+            raise InvalidValueError("namespace", namespace.called, "a disabled one")
+        self._ndctl = ndctl
+        self._namespace = namespace
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a few bytes.
 
         Raises:
             InvalidValueError: The range lies outside, or is more than 1 MiB.
-            CommandError: dd failed.
+            NotFoundError: The namespace is not there any more.
+            BusyError: It is active by now.
+            CommandError: A tool failed.
         """
         self._check_range(offset, length)
-        copy = ["dd", f"if={self.path}", "bs=4096", f"skip={int(offset)}", f"count={int(length)}", "status=none"]
-        result = self._transport.run([*copy, "iflag=skip_bytes,count_bytes"]).check()
+        result = self._act("read", offset, length)
         if len(result.stdout) != length:
             raise UnreadableOutputError(result, f"{length} bytes should have been read, not {len(result.stdout)}")
         return result.stdout
@@ -59,39 +59,41 @@ class RawBytes:
 
         Raises:
             InvalidValueError: The range lies outside, or is more than 1 MiB.
-            CommandError: dd failed.
+            NotFoundError: The namespace is not there any more; nothing was changed.
+            BusyError: It is active by now; nothing was changed.
+            CommandError: A tool failed.
         """
         self._check_range(offset, len(data))
-        copy = ["dd", f"of={self.path}", "bs=4096", f"seek={int(offset)}", "oflag=seek_bytes", "status=none"]
-        self._transport.run([*copy, "iflag=fullblock", "conv=notrunc,fsync"], stdin=data).check()
+        self._act("write", offset, stdin=data)
+
+    def _act(self, verb: str, *numbers: int, stdin: bytes = b"") -> CommandResult:
+        target = namespace_target(self._namespace)
+        command = act(verb, NAMESPACE, *(str(int(number)) for number in numbers))
+        try:
+            result = self._ndctl.change(command, target, unused=True, stdin=stdin)
+        except (BusyError, LeaseLostError, NotFoundError):  # nothing was begun
+            raise
+        except BaseException as error:
+            self._close(error)
+            raise
+        return checked(result, f"{verb} bytes of {self._namespace.called} behind its mode")
+
+    def _close(self, error: BaseException) -> None:
+        """Undo what an act may have left that could not undo it itself: it was killed, or nobody knows of its end."""
+        try:
+            closed = self._ndctl.change(act("close", NAMESPACE), namespace_target(self._namespace))
+            checked(closed, f"disable {self._namespace.called} again")
+        except VpmemError as failure:
+            more = f"Its bytes may still be open behind its mode (force_raw): {failure}"
+            if isinstance(error, VpmemError):
+                error.add(more)
+            else:
+                error.add_note(more)
 
     def _check_range(self, offset: int, length: int) -> None:
-        if offset < 0 or not 0 < length <= _LARGEST_READ or offset + length > self.size:
+        if offset < 0 or not 0 < length <= _LARGEST or offset + length > self._namespace.size:
             raise InvalidValueError(
                 "range",
                 f"{length} bytes from {offset}",
-                f"1 byte to {Size(_LARGEST_READ)}, within the {self.size} of {self.path}",
+                f"1 byte to {Size(_LARGEST)}, within the {self._namespace.size} of {self._namespace.called}",
             )
-
-
-@contextmanager
-def raw_access(ndctl: Ndctl, namespace: Namespace) -> Iterator[RawBytes]:
-    """Have all bytes of a disabled namespace at hand for a while; it is disabled again afterwards.
-
-    Args:
-        ndctl: The machine's ndctl.
-        namespace: The namespace, as a fresh listing has it.
-
-    Raises:
-        InvalidValueError: It is active.
-        CommandError: It could not be opened or closed.
-    """
-    if namespace.active:
-        raise InvalidValueError("namespace", namespace.called, "a disabled one")
-    opened = ndctl.run(locked(namespace.region, "sh", "-c", _OPEN, "sh", namespace.dev))
-    try:
-        block = checked(opened, f"open all bytes of {namespace.called}").text.strip()
-        yield RawBytes(ndctl.transport, f"/dev/{block}", namespace.size)
-    finally:
-        closed = ndctl.run(locked(namespace.region, "sh", "-c", _CLOSE, "sh", namespace.dev))
-    checked(closed, f"disable {namespace.called} again")

@@ -6,13 +6,14 @@ ndctl may fail at a region and exit 0, so each change is proven by a fresh listi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError, VpmemError
+from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, UnsupportedError, VpmemError
 from VpmemLibrary.host.dimm_labels import init_area, read_areas, require_dimms, switch_dimm
-from VpmemLibrary.host.in_use import refuse_in_use
+from VpmemLibrary.host.guard import REGION, region_on_dimm, region_target
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.prediction import checked_label_version
@@ -38,6 +39,19 @@ class LabelState(StrEnum):
     """There are labels, and the kernel does not go by them: one raw namespace fills the region."""
     none = "none"
     """There is no label area: one namespace fills the region."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfUse:
+    """A region that is disabled for a while, and those that lie on a DIMM of it.
+
+    Args:
+        dimms: The DIMMs of the region, in its order.
+        again: Filled afterwards: each region that is enabled again, by name, as it is listed then.
+    """
+
+    dimms: tuple[Dimm, ...]
+    again: dict[str, Region] = field(default_factory=dict)
 
 
 class Regions:
@@ -89,10 +103,11 @@ class Regions:
             NotFoundError: There is no such region.
             CommandError: It is not enabled afterwards.
         """
-        before = self._ndctl.region(region)
+        listed = self._ndctl.inventory()
+        before = self._ndctl.regions_beside(region, listed)[0]
         if before.state != _DISABLED:
             return before
-        return self._switch_region(before, "enable", wanted="")
+        return self._switch_region(before, listed.dimms, "enable", wanted="")
 
     def disable(self, region: Region | str) -> Region:
         """Disable a region and so its namespaces, and prove it.
@@ -102,11 +117,11 @@ class Regions:
             BusyError: One of its namespaces is in use.
             CommandError: It is not disabled afterwards.
         """
-        before = self._ndctl.region(region)
+        listed = self._ndctl.inventory()
+        before = self._ndctl.regions_beside(region, listed)[0]
         if before.state == _DISABLED:
             return before
-        self._refuse_in_use(before)
-        return self._switch_region(before, "disable", wanted=_DISABLED)
+        return self._switch_region(before, listed.dimms, "disable", wanted=_DISABLED)
 
     def enable_dimm(self, dimm: Dimm | str) -> Dimm:
         """Enable a DIMM, and prove it.
@@ -127,31 +142,31 @@ class Regions:
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
-    def out_of_use(self, region: Region | str) -> Iterator[dict[str, Region]]:
+    def out_of_use(self, region: Region | str) -> Iterator[OutOfUse]:
         """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
 
         Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
 
         Yields:
-            A table that is filled afterwards: each region that is enabled again, by name, as it is listed then.
+            The region's DIMMs, and a table that is filled afterwards.
 
         Raises:
             NotFoundError: There is no such region.
-            BusyError: A namespace is in use; nothing was changed.
+            BusyError: A namespace is in use; what was disabled before it is enabled again.
             CommandError: A region could not be disabled or, afterwards, not be enabled.
         """
-        enabled = [each for each in self._ndctl.regions_beside(region) if each.state != _DISABLED]
-        for each in enabled:
-            self._refuse_in_use(each)
-        again: dict[str, Region] = {}
+        listed = self._ndctl.inventory()
+        beside = self._ndctl.regions_beside(region, listed)
+        enabled = [each for each in beside if each.state != _DISABLED]
+        out = OutOfUse(tuple(self._ndctl.dimm(dimm, listed) for dimm in beside[0].dimms))
         try:
             for each in enabled:
-                self._switch_region(each, "disable", wanted=_DISABLED)
-            yield again
+                self._switch_region(each, listed.dimms, "disable", wanted=_DISABLED)
+            yield out
         except BaseException as error:
-            self._enable_again(enabled, again, error)
+            self._enable_again(enabled, out.again, error)
             raise
-        self._enable_again(enabled, again)
+        self._enable_again(enabled, out.again)
 
     def initialize_labels(self, region: Region | str, *, version: str = "1.2", overwrite: bool = False) -> Region:
         """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
@@ -174,17 +189,20 @@ class Regions:
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
             )
-        with self.out_of_use(before) as again:
-            for dimm in before.dimms:
-                init_area(self._ndctl, before.dev, dimm, version, force=overwrite)
-        return again.get(before.dev) or self.enable(before)
+        with self.out_of_use(before) as out:
+            for dimm in out.dimms:
+                init_area(self._ndctl, before, dimm, version, force=overwrite)
+        return out.again.get(before.dev) or self.enable(before)
 
-    def _refuse_in_use(self, region: Region) -> None:
-        for namespace in region.namespaces:
-            refuse_in_use(self._ndctl.transport, namespace)
-
-    def _switch_region(self, region: Region, verb: str, *, wanted: str) -> Region:
-        result = checked(self._ndctl.change(region.dev, f"{verb}-region", region.dev), f"{verb} {region.dev}")
+    def _switch_region(self, region: Region, dimms: Sequence[Dimm], verb: str, *, wanted: str) -> Region:
+        under = next((dimm for dimm in dimms if dimm.dev in region.dimms), None)
+        targets = (region_target(region),) if under is None else region_on_dimm(region, under)
+        try:
+            result = self._ndctl.change(["ndctl", f"{verb}-region", REGION], *targets, unused=wanted == _DISABLED)
+        except BusyError as error:
+            error.add(f"It has {', '.join(f'namespace {each.called}' for each in region.namespaces)}.")
+            raise
+        checked(result, f"{verb} {region.dev}")
         after = self._ndctl.region(region)
         count = re.search(rf"{verb}d ([0-9]+) region", result.error_text)
         if after.state != wanted or (count is not None and count[1] != "1"):
@@ -196,10 +214,12 @@ class Regions:
         return after
 
     def _switch_dimm(self, dimm: Dimm | str, *, enabled: bool) -> Dimm:
-        before = self._ndctl.dimm(dimm)
+        listed = self._ndctl.inventory()
+        before = self._ndctl.dimm(dimm, listed)
         if (before.state != _DISABLED) is enabled:
             return before
-        return switch_dimm(self._ndctl, before.dev, enabled=enabled)
+        above = next((each for each in listed.regions if before.dev in each.dimms), None)
+        return switch_dimm(self._ndctl, before, enabled=enabled, region=above)
 
     def _enable_again(
         self, regions: list[Region], again: dict[str, Region], error: BaseException | None = None
@@ -225,11 +245,11 @@ class Regions:
         listed = self._ndctl.inventory()
         for dimm in listed.dimms:
             if dimm.dev in region.dimms and dimm.state == _DISABLED:
-                switch_dimm(self._ndctl, dimm.dev, enabled=True)
+                switch_dimm(self._ndctl, dimm, enabled=True, region=region)
         now = next((each for each in listed.regions if each.dev == region.dev), None)
         if now is not None and now.state != _DISABLED:
             return now
-        return self._switch_region(region, "enable", wanted="")
+        return self._switch_region(region, listed.dimms, "enable", wanted="")
 
     def _losses(self, region: Region) -> str:
         """Tell what initialising labels would end; the raw namespace that fills a region without labels is nothing."""

@@ -10,8 +10,8 @@ import errno
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, NotFoundError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.in_use import refuse_in_use
-from VpmemLibrary.host.ndctl import Ndctl, locked
+from VpmemLibrary.host.guard import NAMESPACE, namespace_target
+from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked, status_of
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Bus, Namespace, NamespaceMode
@@ -134,10 +134,8 @@ class Scrub:
             raise UnsupportedError(
                 f"{found.called} is disabled: ndctl would clear its metadata as well. Enable it first."
             )
-        refuse_in_use(self._ndctl.transport, found)
-        option = ["--scrub"] if scrub else []
-        command = locked(found.region, "ndctl", "clear-errors", *option, found.dev)
-        result = self._ndctl.transport.run(command, timeout=timeout)
+        command = ["ndctl", "clear-errors", *(["--scrub"] if scrub else []), NAMESPACE]
+        result = self._ndctl.change(command, namespace_target(found), unused=True, timeout=timeout)
         provider = next((bus.provider for bus in self._ndctl.inventory().buses if bus.dev == found.bus), found.bus)
         self._supported(result, f"clear the errors of {found.called}", provider)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import InvalidValueError, VpmemError
+from VpmemLibrary.errors import InvalidValueError, NotFoundError, VpmemError
 from VpmemLibrary.host.cxl import CxlRegion
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.in_use import refuse_in_use
@@ -15,13 +17,15 @@ from VpmemLibrary.model import Namespace
 def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
     """Destroy every namespace that this run made on a host, and return what they were; see also `unmount_owned`.
 
-    All of them are tried; the first failure is raised afterwards.
+    Each is found by its UUID when its turn comes, and one that is gone by then is no failure: another worker of the run
+    destroyed it. All of them are tried; the first failure is raised afterwards.
 
     Raises:
         BusyError: One is in use.
         CommandError: ndctl failed.
     """
     removed: list[tuple[Namespace, CommandResult]] = []
+    gone: list[tuple[Namespace, VpmemError]] = []
     failures: list[VpmemError] = []
     for namespace in host.ndctl.inventory().namespaces:
         if not run.owns(namespace):
@@ -29,10 +33,15 @@ def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
         try:
             host.dax.release(namespace)
             removed.append((namespace, host.namespaces.remove(namespace)))
+        except NotFoundError as error:
+            gone.append((namespace, error))
         except VpmemError as error:  # the others go all the same; this one is told afterwards
             failures.append(error)
     if removed:
         failures += host.namespaces.still_there(removed)
+    if gone:
+        there = {namespace.label_uuid for namespace in host.ndctl.inventory().namespaces}
+        failures += [error for namespace, error in gone if namespace.label_uuid in there]
     if failures:
         raise failures[0]
     return tuple(namespace for namespace, _ in removed)
@@ -45,10 +54,13 @@ def clean_up_cxl(host: Host, run: RunMark) -> tuple[CxlRegion, ...]:
         BusyError: One has namespaces.
         CommandError: cxl failed.
     """
-    gone = [region for region in marked_cxl_regions(host) if run.owns_uuid(region.uuid)]
-    for region in gone:
-        host.cxl.destroy_region(region)
-    return tuple(gone)
+    removed = []
+    for region in marked_cxl_regions(host):
+        if run.owns_uuid(region.uuid):
+            with suppress(NotFoundError):  # another worker of the run did it
+                host.cxl.destroy_region(region)
+                removed.append(region)
+    return tuple(removed)
 
 
 def marked_cxl_regions(host: Host) -> tuple[CxlRegion, ...]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from VpmemLibrary.errors import BusyError, LibvirtError, VpmemError
+from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemError
 from VpmemLibrary.guest.domains import guest_names
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.xml import read_devices
 from VpmemLibrary.host.cxl import CxlRegion
+from VpmemLibrary.host.guard import LOCKS
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.cleanup import marked_cxl_regions, wipe_namespace
@@ -33,8 +35,8 @@ _POLL = 0.5
 _OFF = "shut off"
 _NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
 
-# A change of a region that a dead worker began holds the region's lock until it is done (`ndctl.locked`).
-_LET_END = 'for region in /sys/bus/nd/devices/region*; do [ ! -d "$region" ] || flock "$region" true; done'
+# A change that a dead worker began holds its lock until it is done (guard.sh).
+_LET_END = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Reclaim:
         done: list[str] = []
         failed: list[VpmemError] = []
         with turn(self._leases, "reclaim", self._host.alias):
-            self._host.run(["sh", "-c", _LET_END], timeout=_BUSY_TIMEOUT).check()
+            self._host.run(["sh", "-c", _LET_END, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
             for what, take_back in self._left():
                 try:
                     _when_unused(take_back)
@@ -109,7 +111,7 @@ class Reclaim:
             yield what, partial(self._destroy, namespace)
         for region in self._dead_cxl_regions():
             what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
-            yield what, partial(self._host.cxl.destroy_region, region)
+            yield what, partial(self._take_apart, region)
         for entry in self._leases.entries():
             if not entry.held and not is_standing_key(entry.key):
                 yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
@@ -145,11 +147,19 @@ class Reclaim:
         return {run_of_key(entry.key) for entry in self._leases.entries() if entry.held and run_of_key(entry.key)}
 
     def _destroy(self, namespace: Namespace) -> None:
-        self._host.dax.release(namespace)
-        if namespace.device:
-            wipe_namespace(self._host, namespace)
-        self._host.namespaces.destroy(namespace)
+        try:
+            self._host.dax.release(namespace)
+            if namespace.device:
+                wipe_namespace(self._host, namespace)
+            self._host.namespaces.destroy(namespace)
+        except NotFoundError:  # else it went by itself
+            if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):
+                raise
         self._leases.mended([namespace.label_uuid])
+
+    def _take_apart(self, region: CxlRegion) -> None:
+        with suppress(NotFoundError):  # it went by itself
+            self._host.cxl.destroy_region(region)
 
     def _settle(self, entry: Entry) -> None:
         """Have a namespace that a dead holder had claimed as it should have been given back: wiped, no record left."""

@@ -74,6 +74,14 @@ def test_a_dimm_is_found_by_the_id_that_any_driver_shows(machine: GuardedMachine
     assert machine.run("-d", asked, command=["echo", "@dimm@"]).words == [name]
 
 
+def test_a_region_is_found_by_its_name_only_if_it_is_on_the_dimm_that_is_meant(machine: GuardedMachine) -> None:
+    assert machine.run("-r", "region0", "-d", "1234-cxl", command=["echo", "@region@", "@dimm@"]).words == [
+        "region0",
+        "nmem1",
+    ]
+    assert machine.run("-r", "region1", "-d", "1234-cxl").refusal == "gone region region1 on dimm 1234-cxl"
+
+
 @pytest.mark.parametrize(
     ("option", "asked"),
     [
@@ -278,6 +286,13 @@ def test_a_dimm_that_has_no_region_has_a_lock_of_its_own(machine: GuardedMachine
         second = waiting(machine, "nmem7", "-d", "nmem7", command=("echo", "@dimm@"))
         release(first)
         assert second.communicate(timeout=60)[0] == b"nmem7\n"
+
+
+def test_what_is_on_no_region_has_the_lock_that_is_asked_for(machine: GuardedMachine) -> None:
+    with holding(machine, "-k", "cxl") as first:
+        second = waiting(machine, "cxl", "-k", "cxl", command=("echo", "acted"))
+        release(first)
+        assert second.communicate(timeout=60)[0] == b"acted\n"
 
 
 def test_a_device_that_was_replaced_while_the_lock_was_waited_for_is_not_acted_on(machine: GuardedMachine) -> None:

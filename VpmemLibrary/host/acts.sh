@@ -1,0 +1,162 @@
+# The changes that are more than one command. The guard (guard.sh) runs each of them as one act, under its lock.
+#
+#   sh acts destroy NAMESPACE                  Disable a namespace and destroy it.
+#   sh acts rename NAMESPACE NAME              Give it another name; an active one is disabled meanwhile.
+#   sh acts reconfigure NAMESPACE [OPTION]...  Give it another mode, by the options of ndctl create-namespace.
+#   sh acts read NAMESPACE OFFSET LENGTH       Print bytes of a disabled namespace, its info blocks included.
+#   sh acts write NAMESPACE OFFSET             Write bytes from standard input there.
+#   sh acts close NAMESPACE                    Undo what a "read" or "write" that was killed has left.
+#   sh acts resize DEVICE BYTES                Give a device-DAX instance of a dynamic region another size.
+#   sh acts remove DEVICE                      Destroy it.
+#   sh acts take_apart REGION UUID             Destroy a CXL region, if it has that UUID and no active namespace.
+#   sh acts on_memdevs COUNT [MEMDEV SERIAL]... COMMAND [ARGUMENT]...
+#                                              Run a command if CXL memory devices have these serial numbers.
+#   sh acts poison inject|clear MEMDEV OFFSET  Poison a cache line of a CXL memory device, or clear it.
+#
+# A refusal is made as the guard makes it: a line "vpmem-guard: ..." on stderr, and exit status 113. Like the guard it is
+# POSIX sh, and VPMEM_SYS is set by tests alone.
+
+set -u
+sys=${VPMEM_SYS:-/sys}
+bus=$sys/bus/nd/devices
+cxl=$sys/bus/cxl/devices
+opened=''
+
+refuse() {
+    printf 'vpmem-guard: %s\n' "$*" >&2
+    exit 113
+}
+
+# Set `text` to the first line of a file, empty if it has none.
+first_line() {
+    text=''
+    [ ! -r "$1" ] || IFS= read -r text <"$1" || :
+}
+
+# A namespace with an info block is not bound to a driver itself: the device that the info block makes of it is.
+is_active() {
+    first_line "$bus/$1/holder"
+    [ -e "$bus/${text:-$1}/driver" ]
+}
+
+destroy() {
+    ndctl disable-namespace "$1" >&2 && ndctl destroy-namespace "$1"
+}
+
+# The kernel takes a name while the namespace is disabled (drivers/nvdimm/namespace_devs.c, alt_name_store).
+rename() {
+    if is_active "$1"; then
+        ndctl disable-namespace "$1" >&2 || return
+        set_name "$1" "$2"
+        renamed=$?
+        ndctl enable-namespace "$1" >&2 && return "$renamed"
+    else
+        set_name "$1" "$2"
+    fi
+}
+
+set_name() {
+    printf '%s\n' "$2" >"$bus/$1/alt_name"
+}
+
+reconfigure() {
+    namespace=$1
+    shift
+    was_active=''
+    if is_active "$namespace"; then
+        was_active=1
+        ndctl disable-namespace "$namespace" >&2 || return
+    fi
+    ndctl create-namespace --no-autolabel --reconfig "$namespace" "$@" && return
+    failed=$?
+    [ -z "$was_active" ] || ndctl enable-namespace "$namespace" >&2
+    return "$failed"
+}
+
+# force_raw keeps the kernel from looking for an info block (drivers/nvdimm/claim.c), as ndctl's own check does it. It
+# is undone at any end of this program but SIGKILL.
+open_raw() {
+    is_active "$1" && refuse "used it is active"
+    opened=$1
+    trap 'end_raw $?' EXIT
+    trap 'exit 143' HUP INT TERM
+    echo 1 >"$bus/$1/force_raw" && ndctl enable-namespace "$1" >&2 || exit
+    for node in "$bus/$1"/block/*; do :; done
+    node=/dev/${node##*/}
+}
+
+end_raw() { # status
+    trap '' HUP INT TERM
+    close "$opened" || [ "$1" -ne 0 ] || exit
+    exit "$1"
+}
+
+close() {
+    first_line "$bus/$1/force_raw"
+    [ "$text" = 1 ] || return 0
+    ndctl disable-namespace "$1" >&2
+    closed=$?
+    echo 0 >"$bus/$1/force_raw" && return "$closed"
+}
+
+read_raw() {
+    open_raw "$1"
+    dd if="$node" bs=4096 skip="$2" count="$3" iflag=skip_bytes,count_bytes status=none
+}
+
+write_raw() {
+    open_raw "$1"
+    dd of="$node" bs=4096 seek="$2" oflag=seek_bytes iflag=fullblock conv=notrunc,fsync status=none
+}
+
+resize() {
+    idle "$1" daxctl reconfigure-device --size="$2" "$1" && daxctl enable-device "$1" >&2
+}
+
+remove() {
+    idle "$1" daxctl destroy-device "$1"
+}
+
+# Disable a device-DAX instance and run a command on it; enable it again if that fails.
+idle() {
+    instance=$1
+    shift
+    daxctl disable-device "$instance" >&2 || return
+    "$@" && return
+    failed=$?
+    daxctl enable-device "$instance" >&2
+    return "$failed"
+}
+
+take_apart() {
+    first_line "$cxl/$1/uuid"
+    [ "$text" = "$2" ] || refuse "gone CXL region $2"
+    for each in "$bus/namespace${1#region}".*; do
+        if [ -e "$each" ] && is_active "${each##*/}"; then
+            first_line "$each/alt_name"
+            refuse "used it has the active namespace $text (${each##*/}), which would go with it"
+        fi
+    done
+    cxl disable-region "$1" >&2 && cxl destroy-region "$1"
+}
+
+on_memdevs() {
+    left=$1
+    shift
+    while [ "$left" -gt 0 ]; do
+        first_line "$cxl/$1/serial"
+        [ "$text" = "$2" ] || refuse "gone CXL memory device $1"
+        shift 2
+        left=$((left - 1))
+    done
+    "$@"
+}
+
+poison() {
+    printf '%s' "$3" >"$sys/kernel/debug/cxl/$2/$1_poison"
+}
+
+case $1 in
+read | write) act=$1_raw && shift && "$act" "$@" ;;
+*) "$@" ;;
+esac
