@@ -63,9 +63,9 @@ umask 077
     echo "$1 must be a directory of the user that runs this, that no other user can write to" >&2
     exit 1
 }
-cat > "$2.$$" && [ "$(wc -c < "$2.$$")" -eq "$3" ] && mv -f -- "$2.$$" "$2" && exit
-echo "$2 was not written whole" >&2
-rm -f -- "$2.$$"
+cat > "$3.$$" && [ "$(wc -c < "$3.$$")" -eq "$2" ] && mv -f -- "$3.$$" "$3" && exit
+echo "$3 was not written whole" >&2
+rm -f -- "$3.$$"
 exit 1
 """
 
@@ -225,7 +225,7 @@ class Guard:
     def _install(self) -> None:
         for name in ("acts", "guard"):  # the guard last: where it is, both are
             program = _program(name)
-            command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, _path(name), str(len(program))]
+            command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, str(len(program)), _path(name)]
             self._transport.run(command, stdin=program).check(
                 f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
             )

@@ -115,7 +115,7 @@ def test_a_program_that_arrived_in_part_is_not_used(machine: GuardedMachine, tmp
     whole = b"echo one\necho two\n"
     for sent, there in ((whole[:9], False), (b"", False), (whole, True)):
         result = subprocess.run(
-            ["sh", "-c", guard_module._INSTALL, "sh", str(machine.run_directory), str(path), str(len(whole))],
+            ["sh", "-c", guard_module._INSTALL, "sh", str(machine.run_directory), str(len(whole)), str(path)],
             input=sent,
             capture_output=True,
             check=False,
