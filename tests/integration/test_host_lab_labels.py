@@ -173,7 +173,7 @@ def test_ndctl_that_writes_nothing_and_exits_0_is_found_out(host: Host, region: 
     """The region is enabled, so that ndctl cannot write; it says "wrote 1 nmem" and exits 0 (ndctl 81)."""
     (area, *_) = host.labels.read(region)
     with pytest.raises(CommandError, match="was not written though ndctl exited 0"):
-        write_area(host.ndctl, region.dev, area.dimm, bytes(area.size))
+        write_area(host.ndctl, region, host.ndctl.dimm(area.dimm), bytes(area.size))
     assert host.labels.read(region)[0] == area
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from guarded import Act, is_installation, unwrapped, used
+
 from VpmemLibrary.errors import CommandTimeoutError
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.transport import CommandResult
@@ -38,11 +40,14 @@ class RecordedHost(LocalTransport):
     Args:
         answers: For each answer the words that are in its command, and what it leaves: results or the names of recorded
             states, the last one again and again. A status of -15 is a command that was ended at its timeout.
+        users: Who uses all that there is, one a line: acts on what must be unused are refused.
     """
 
-    def __init__(self, answers: dict[str, str | CommandResult | list[str | CommandResult]]) -> None:
+    def __init__(self, answers: dict[str, str | CommandResult | list[str | CommandResult]], *, users: str = "") -> None:
         super().__init__(name="recorded")
         self.asked: list[tuple[str, ...]] = []
+        self.acts: list[Act] = []
+        self._users = users
         self._answers = {
             tuple(words.split()): list(given) if isinstance(given, list) else [given]
             for words, given in answers.items()
@@ -50,10 +55,17 @@ class RecordedHost(LocalTransport):
 
     @property
     def changes(self) -> list[str]:
-        """The commands that were run under a lock, without it."""
-        return [" ".join(argv[2:]) for argv in self.asked if argv[0] == "flock"]
+        """The commands that the guard ran, without it."""
+        return [" ".join(act.command) for act in self.acts]
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        if is_installation(argv):
+            return left(0)
+        if act := unwrapped(argv):
+            if act.unused and self._users:
+                return used(self._users)
+            self.acts.append(act)
+            argv = act.command
         self.asked.append(tuple(argv))
         line = " ".join(argv)
         for words, results in self._answers.items():

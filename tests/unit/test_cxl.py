@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from guarded import refusal
 from recorded_host import RecordedHost, left, recorded
 
 from VpmemLibrary.errors import (
@@ -49,10 +50,9 @@ def host(**answers: Answer) -> RecordedHost:
         "uuids": "/uuid",
         "listing": "ndctl list -X",
         "create": "create-region",
-        "disable": "disable-region",
-        "destroy": "destroy-region",
-        "inject": "inject_poison",
-        "clear": "clear_poison",
+        "destroy": "acts take_apart",
+        "inject": "poison inject",
+        "clear": "poison clear",
     }
     both = {**usual, **answers}
     return RecordedHost({words[name]: both[name] for name in words if name in both})
@@ -96,7 +96,9 @@ def test_a_region_is_assembled_in_the_window_that_takes_it() -> None:
     )
     region = cxl(machine).create_region(["mem0"], uuid=UUID)
     assert (region.dev, region.provider, region.size) == ("region4", "CXL", 512 * MiB)
-    assert recorded("cxl-create").argv in machine.asked
+    (act,) = machine.acts
+    assert act.command == ("acts", "on_memdevs", "1", "mem0", "0x1", *recorded("cxl-create").argv)
+    assert act.targets == ("-k cxl",)
 
 
 def test_a_size_is_given_in_bytes() -> None:
@@ -143,24 +145,35 @@ def test_a_failure_has_cxls_words_and_one_that_exits_0_is_a_failure() -> None:
         cxl(host(create="cxl-create")).create_region(["mem0"], uuid=UUID)
 
 
-def test_a_region_is_disabled_and_destroyed() -> None:
-    machine = assembled(disable="cxl-disable", destroy="cxl-destroy", regions=["cxl-regions", "cxl-no-regions"])
+def test_a_region_is_destroyed_in_one_act_by_its_uuid() -> None:
+    machine = assembled(destroy="cxl-destroy", regions=["cxl-regions", "cxl-no-regions"])
     cxl(machine).destroy_region("region4")
-    changes = [argv[1:] for argv in machine.asked if argv[0] == "cxl" and argv[1] != "list"]
-    assert changes == [("disable-region", "region4"), ("destroy-region", "region4")]
+    (act,) = machine.acts
+    assert act.command == ("acts", "take_apart", "region4", UUID)
+    assert act.targets == ("-k region4",)
+
+
+def test_a_region_by_a_record_is_the_one_with_its_uuid() -> None:
+    (region,) = cxl(assembled()).regions()
+    other = replace(recorded("cxl-uuids"), stdout=b"region4 12345678-1234-4234-8234-123456789abc\n")
+    machine = assembled(uuids=other)
+    with pytest.raises(NotFoundError, match="No CXL region 'region4'"):
+        cxl(machine).destroy_region(region)
+    assert machine.acts == []
 
 
 def test_a_region_that_is_used_or_stays_is_told() -> None:
-    machine = assembled(listing="cxl-listing-used")
+    inside = refusal(["used it has the active namespace poisoned (namespace4.0), which would go with it"])
     with pytest.raises(
-        BusyError, match=r"(?s)region4 of recorded has the active namespaces .*poisoned.*Nothing was changed"
+        BusyError, match=r"CXL region region4 is in use on recorded: .* poisoned .*with it. Nothing was changed"
     ):
-        cxl(machine).destroy_region("region4")
-    assert not [argv for argv in machine.asked if "disable-region" in argv]
+        cxl(assembled(destroy=inside)).destroy_region("region4")
+    with pytest.raises(NotFoundError, match="CXL region region4"):
+        cxl(assembled(destroy=refusal([f"gone CXL region {UUID}"]))).destroy_region("region4")
     with pytest.raises(CommandError, match=r"(?s)Could not destroy CXL region region4.*region4 active"):
-        cxl(assembled(disable="cxl-disable", destroy="cxl-destroy-active")).destroy_region("region4")
+        cxl(assembled(destroy="cxl-destroy-active")).destroy_region("region4")
     with pytest.raises(CommandError, match="region4 is still there"):
-        cxl(assembled(disable="cxl-disable", destroy="cxl-destroy")).destroy_region("region4")
+        cxl(assembled(destroy="cxl-destroy")).destroy_region("region4")
     with pytest.raises(NotFoundError, match="No CXL region 'region9'"):
         cxl(assembled()).destroy_region("region9")
 
@@ -170,10 +183,12 @@ def test_poison_is_listed_injected_and_cleared() -> None:
     machine = host(errors="cxl-media-errors", inject="cxl-inject")
     assert cxl(machine).media_errors("mem0") == (line,)
     assert cxl(machine).inject_poison("mem0", Size(4 * KiB)) == (line,)
-    assert recorded("cxl-inject").argv in machine.asked
+    (act,) = machine.acts
+    assert act.command == ("acts", "on_memdevs", "1", "mem0", "0x1", "poison", "inject", "mem0", "0x1000")
+    assert act.targets == ("-k mem0",)
     machine = host(clear="cxl-clear")
     assert cxl(machine).clear_poison("mem0", Size(4 * KiB)) == ()
-    assert recorded("cxl-clear").argv in machine.asked
+    assert machine.changes == ["acts on_memdevs 1 mem0 0x1 poison clear mem0 0x1000"]
 
 
 @pytest.mark.parametrize(
@@ -200,10 +215,10 @@ def test_poison_that_is_not_as_it_should_be_is_a_failure(
 
 
 def test_only_the_runs_own_regions_are_taken_apart() -> None:
-    machine = assembled(
-        disable="cxl-disable", destroy="cxl-destroy", regions=["cxl-regions", "cxl-regions", "cxl-no-regions"]
-    )
+    machine = assembled(destroy="cxl-destroy", regions=["cxl-regions", "cxl-regions", "cxl-no-regions"])
     assert [region.dev for region in clean_up_cxl(Host("recorded", machine), RUN)] == ["region4"]
+    gone = assembled(destroy=refusal([f"gone CXL region {UUID}"]))
+    assert clean_up_cxl(Host("recorded", gone), RUN) == (), "another worker took it apart"
     machine = assembled()
     assert clean_up_cxl(Host("recorded", machine), RunMark("89abcdef")) == ()
     foreign = replace(recorded("cxl-uuids"), stdout=b"region4 12345678-1234-4234-8234-123456789abc\n")

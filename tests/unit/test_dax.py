@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,11 +36,10 @@ RAM = "reconfigure-device --mode=system-ram"
 BACK = "reconfigure-device --mode=devdax"
 
 
-def host(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
+def host(*, users: str = "", **answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
     """Return a host on which dax0.0 is a device of 254 MiB and dax0.1 one of 62 MiB; some answers are other ones."""
     usual: dict[str, str | CommandResult | list[str | CommandResult]] = {
         "memory": "dax-memory-devdax",
-        "users": left(0),
         "module": left(0),
         "listing": "dax-listing",
         "devices": "dax-devices",
@@ -48,7 +48,6 @@ def host(**answers: str | CommandResult | list[str | CommandResult]) -> Recorded
     }
     words = {
         "memory": "auto_online",
-        "users": "/proc/mounts",
         "module": "modprobe",
         "listing": "ndctl list",
         "devices": "daxctl list -Di",
@@ -56,9 +55,12 @@ def host(**answers: str | CommandResult | list[str | CommandResult]) -> Recorded
         "dynamic": "dax_region/create",
         "to_ram": RAM,
         "to_devdax": BACK,
+        "acts_remove": "acts remove",
+        "acts_resize": "acts resize",
     }
     both = {**usual, **answers}
-    return RecordedHost({words.get(name, name.replace("_", "-")): answer for name, answer in both.items()})
+    named = {words.get(name, name.replace("_", "-")): answer for name, answer in both.items()}
+    return RecordedHost(named, users=users)
 
 
 def dax(machine: RecordedHost) -> DaxDevices:
@@ -176,11 +178,13 @@ def test_what_the_kernel_put_into_another_zone_is_moved_by_offline_and_online() 
     after = dax(machine).to_system_ram("ram")
     assert (after.online, after.movable, after.total) == (1, True, WITHOUT + BLOCK)
     assert machine.changes == [
-        "daxctl reconfigure-device --mode=system-ram --force dax0.0",
-        "daxctl offline-memory dax0.0",
-        "daxctl online-memory dax0.0",
+        "daxctl reconfigure-device --mode=system-ram --force @node@",
+        "daxctl offline-memory @node@",
+        "daxctl online-memory @node@",
     ]
-    assert all(argv[1] == "/sys/bus/nd/devices/region0" for argv in machine.asked if argv[0] == "flock")
+    ram = Ndctl(machine).namespace("ram").label_uuid
+    assert {act.targets for act in machine.acts} == {(f"-n {ram}",)}
+    assert [act.unused for act in machine.acts] == [True, False, False]
 
 
 def test_where_the_kernel_leaves_it_to_others_nothing_is_forced() -> None:
@@ -193,7 +197,7 @@ def test_where_the_kernel_leaves_it_to_others_nothing_is_forced() -> None:
         ],
     )
     dax(machine).to_system_ram("ram", timeout=5)
-    assert machine.changes == ["daxctl reconfigure-device --mode=system-ram dax0.0"]
+    assert machine.changes == ["daxctl reconfigure-device --mode=system-ram @node@"]
 
 
 def test_system_ram_may_stay_offline_or_be_not_movable() -> None:
@@ -203,10 +207,10 @@ def test_system_ram_may_stay_offline_or_be_not_movable() -> None:
         memory=["dax-memory-devdax", "dax-memory-normal", "dax-memory-offline"],
     )
     assert dax(machine).to_system_ram("ram", online=False).all_offline
-    assert machine.changes[0] == "daxctl reconfigure-device --mode=system-ram --no-online --force dax0.0"
+    assert machine.changes[0] == "daxctl reconfigure-device --mode=system-ram --no-online --force @node@"
     machine = host(to_ram="dax-system-ram", memory=["dax-memory-devdax", "dax-memory-normal"])
     assert not dax(machine).to_system_ram("ram", movable=False).movable
-    assert machine.changes == ["daxctl reconfigure-device --mode=system-ram --no-movable dax0.0"]
+    assert machine.changes == ["daxctl reconfigure-device --mode=system-ram --no-movable @node@"]
 
 
 def test_one_that_is_as_asked_for_is_left_alone() -> None:
@@ -232,11 +236,11 @@ def without_blocks(printed: CommandResult) -> CommandResult:
         ({"memory": small(recorded("dax-memory-devdax"))}, InvalidValueError, "a whole memory block of 128MiB"),
         ({"memory": without_blocks(recorded("dax-memory-devdax"))}, UnsupportedError, "CONFIG_MEMORY_HOTPLUG"),
         ({"module": left(1)}, UnsupportedError, "no module kmem"),
-        ({"users": left(0, "process 7 (qemu-system-x86)\n")}, BusyError, "process 7"),
+        ({"users": "process 7 (qemu-system-x86)\n"}, BusyError, r"dax0\.0 \(ram .* is in use on .*process 7"),
     ],
 )
 def test_what_cannot_be_ram_is_refused_before_anything_is_changed(
-    answers: dict[str, CommandResult], error: type[VpmemError], text: str
+    answers: dict[str, Any], error: type[VpmemError], text: str
 ) -> None:
     machine = host(**answers)
     with pytest.raises(error, match=text):
@@ -262,7 +266,7 @@ def test_a_failed_change_leaves_a_device_and_tells_so(failure: str, error: type[
     )
     with pytest.raises(error, match=text):
         dax(machine).to_system_ram("ram")
-    assert machine.changes[-1] == "daxctl reconfigure-device --mode=devdax dax0.0"
+    assert machine.changes[-1] == "daxctl reconfigure-device --mode=devdax @node@"
 
 
 def test_it_becomes_a_device_by_way_of_offline() -> None:
@@ -272,7 +276,7 @@ def test_it_becomes_a_device_by_way_of_offline() -> None:
         memory=["dax-memory-movable", "dax-memory-offline", "dax-memory-devdax"],
     )
     assert dax(machine).to_devdax("ram").mode is DaxMode.devdax
-    assert machine.changes == ["daxctl offline-memory dax0.0", "daxctl reconfigure-device --mode=devdax dax0.0"]
+    assert machine.changes == ["daxctl offline-memory @node@", "daxctl reconfigure-device --mode=devdax @node@"]
 
 
 def test_daxctls_own_refusal_is_passed_on_unless_forced() -> None:
@@ -296,7 +300,7 @@ def test_memory_that_cannot_be_moved_is_online_again_and_the_state_told(failure:
         DeviceBusyError, match=r"cannot be moved\. Nothing .* lost: .* 1 of 1 .* online in zone Movable"
     ):
         dax(machine).offline("ram", timeout=5)
-    assert machine.changes == ["daxctl offline-memory dax0.0", "daxctl online-memory dax0.0"]
+    assert machine.changes == ["daxctl offline-memory @node@", "daxctl online-memory @node@"]
 
 
 def test_online_is_proven() -> None:
@@ -346,7 +350,7 @@ def test_a_static_region_is_left_as_it_is(change: Callable[[DaxDevices], object]
     assert machine.changes == []
 
 
-def dynamic(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
+def dynamic(*, users: str = "", **answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
     """Return a host that booted with special-purpose memory: a dynamic region of 512 MiB."""
     usual: dict[str, str | CommandResult | list[str | CommandResult]] = {
         "regions": "dynamic-regions-created",
@@ -355,11 +359,9 @@ def dynamic(**answers: str | CommandResult | list[str | CommandResult]) -> Recor
         "dynamic": left(0, "/platform/hmem.4\n"),
         "listing": left(0),
         "create_device": "dynamic-create",
-        "disable_device": "dynamic-disable",
-        "destroy_device": "dynamic-destroy",
-        "enable_device": left(0),
+        "acts_remove": "dynamic-destroy",
     }
-    return host(**{**usual, **answers})
+    return host(users=users, **{**usual, **answers})
 
 
 def test_an_instance_is_cut_from_a_dynamic_region_and_proven() -> None:
@@ -367,6 +369,7 @@ def test_an_instance_is_cut_from_a_dynamic_region_and_proven() -> None:
     made = dax(machine).create("4", size=Size(64 * MiB))
     assert (made.chardev, made.size) == ("dax4.1", 64 * MiB)
     assert machine.changes == ["daxctl create-device --region=4 --size=67108864"]
+    assert machine.acts[0].targets == ("-k dax4",)
     (region,) = dax(dynamic()).regions()
     assert (region.dynamic, region.available_size) == (True, 416 * MiB)
     with pytest.raises(CommandError, match="new: none"):
@@ -384,32 +387,36 @@ def test_an_instance_is_cut_from_a_dynamic_region_and_proven() -> None:
 def test_an_instance_of_a_dynamic_region_is_destroyed_and_resized_and_proven() -> None:
     machine = dynamic(devices="dynamic-devices")
     dax(machine).destroy("dax4.1")
-    assert machine.changes == ["daxctl disable-device dax4.1", "daxctl destroy-device dax4.1"]
+    (act,) = machine.acts
+    assert act.command == ("acts", "remove", "@node@")
+    assert (act.targets, act.unused) == (("-p /dev/dax4.1", "-k dax4"), True)
     with pytest.raises(CommandError, match="is still there, of 64MiB, though daxctl exited 0"):
         dax(dynamic()).destroy("dax4.1")
     resized = replace(recorded("dynamic-devices-two"), stdout=b'[{"chardev":"dax4.1","size":33554432}]')
-    answers = {"--size=33554432": left(0)}
+    answers: dict[str, Any] = {"acts_resize": left(0)}
     machine = dynamic(devices=["dynamic-devices-two", resized], **answers)
     assert dax(machine).resize("dax4.1", Size(32 * MiB)).size == 32 * MiB
-    assert machine.changes[1] == "daxctl reconfigure-device --size=33554432 dax4.1"
+    (act,) = machine.acts
+    assert act.command == ("acts", "resize", "@node@", "33554432")
+    assert (act.targets, act.unused) == (("-p /dev/dax4.1", "-k dax4"), True)
     with pytest.raises(CommandError, match="is of 64MiB though daxctl exited 0"):
         dax(dynamic(**answers)).resize("dax4.1", Size(32 * MiB))
     with pytest.raises(OutOfSpaceError, match="can have 480MiB at most"):
         dax(dynamic()).resize("dax4.1", Size(512 * MiB))
 
 
-def test_an_instance_is_enabled_again_when_it_could_not_be_destroyed() -> None:
-    machine = dynamic(destroy_device="dax-destroy-static")
+def test_an_instance_that_could_not_be_destroyed_is_told() -> None:
+    machine = dynamic(acts_remove="dax-destroy-static")
     with pytest.raises(CommandError, match=r"destroy dax4\.1"):
         dax(machine).destroy("dax4.1")
-    assert machine.changes[-1] == "daxctl enable-device dax4.1"
 
 
 def test_system_ram_and_what_is_in_use_are_not_destroyed() -> None:
-    for answers, error in (
+    cases: list[tuple[dict[str, str], type[VpmemError]]] = [
         ({"memory": "dax-memory-movable"}, UnsupportedError),
-        ({"users": left(0, "process 7 (sleep)\n")}, BusyError),
-    ):
+        ({"users": "process 7 (sleep)\n"}, BusyError),
+    ]
+    for answers, error in cases:
         machine = dynamic(**answers)
         with pytest.raises(error, match=r"make it a device first|process 7"):
             dax(machine).destroy("dax4.1")

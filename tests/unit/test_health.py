@@ -184,9 +184,10 @@ def test_a_bus_without_injection_refuses_with_its_reason_command_and_status() ->
     for change in (inject.inject_error, inject.uninject_error):
         with pytest.raises(UnsupportedError, match=r"(?s)\(ACPI\.NFIT\) has no such injection.*--block=2048.*161"):
             change("small", Size(MiB), Size(4 * KiB))
-    assert all("flock /sys/bus/nd/devices/region0" in " ".join(argv) for argv in machine.asked if "flock" in argv)
+    small = Ndctl(machine).namespace("small").label_uuid
+    assert [act.targets for act in machine.acts] == [(f"-n {small}",)] * 2
     inject, _ = injection(inject_smart="inject-smart")
-    with pytest.raises(UnsupportedError, match=r"(?s)SMART values into nmem0.*--spares=4 nmem0.*exit status: 251"):
+    with pytest.raises(UnsupportedError, match=r"(?s)SMART values into nmem0.*--spares=4 @dimm@.*exit status: 251"):
         inject.inject_smart("nmem0", spares=4)
     with pytest.raises(UnsupportedError, match="uninject-all"):
         inject.uninject_smart("nmem0")
@@ -218,7 +219,7 @@ def test_an_injected_error_is_found_where_it_was_put() -> None:
     inject, machine = injection(**answers, inject_error="test-bus-inject-error")
     (found,) = inject.inject_error("hurt", Size(MiB), Size(4 * KiB))
     assert str(found) == "4KiB at 1MiB on nmem3"
-    assert machine.changes == ["ndctl inject-error --block=2048 --count=8 namespace1.0"]
+    assert machine.changes == ["ndctl inject-error --block=2048 --count=8 @namespace@"]
     assert inject.uninject_error("hurt", Size(MiB), Size(4 * KiB)) == (found,)
     health(**bad).views("nmem0").require()
     with pytest.raises(CommandError, match="no bad block is listed there"):
@@ -239,7 +240,8 @@ def test_smart_values_are_given_as_ndctl_takes_them_and_read_back() -> None:
     assert (found.temperature, found.spares, found.health_state, found.shutdown_count) == (90, 1, "fatal", 43)
     given = tuple(recorded("test-bus-inject-smart").argv)
     assert given == ("ndctl", "inject-smart", "--media-temperature=90", "--spares=1", "--fatal", *given[-2:])
-    assert given in machine.asked
+    assert (*given[:-1], "@dimm@") in machine.asked
+    assert {act.targets for act in machine.acts} == {(f"-d {Ndctl(machine).dimm('nmem0').id}",)}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError
+from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError, NotFoundError
+from VpmemLibrary.host.guard import Target
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.namespaces import Namespaces
@@ -86,42 +87,53 @@ IN_USE: dict[str, Any] = {"chardev": "dax0.7", "extra": {"daxregion": {"devices"
 
 
 class Shelf:
-    """In the place of ndctl: namespaces that can be listed and destroyed, one perhaps in use, one not destroyed."""
+    """In the place of ndctl: namespaces that can be listed and destroyed, one perhaps in use, one not destroyed.
 
-    def __init__(self, *namespaces: Namespace, busy: str = "", stuck: str = "") -> None:
+    Args:
+        namespaces: The namespaces.
+        busy: The name of one that is in use.
+        stuck: The name of one that stays though it is destroyed.
+        lost: The name of one that another worker destroys once it was listed.
+        denied: The name of one that the guard does not find though it is there.
+    """
+
+    def __init__(
+        self, *namespaces: Namespace, busy: str = "", stuck: str = "", lost: str = "", denied: str = ""
+    ) -> None:
         self.namespaces = [
             replace(namespace, dev=f"namespace0.{n}", **(IN_USE if namespace.name == busy else {}))
             for n, namespace in enumerate(namespaces)
         ]
         self.listed = 0
-        self.transport = self
         self._busy = busy
         self._stuck = stuck
-
-    @property
-    def name(self) -> str:
-        return "here"
-
-    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
-        """Tell who uses a node: the only thing that is asked besides."""
-        assert argv[-2] == IN_USE["chardev"]
-        return CommandResult(tuple(argv), 0, b"process 77 (qemu)\n", b"", 0.1)
+        self._lost = lost
+        self._denied = denied
 
     def inventory(self) -> Inventory:
         self.listed += 1
         region = Region("region0", Size(1 << 30), Size(1 << 29), namespaces=tuple(self.namespaces))
+        self.namespaces = [namespace for namespace in self.namespaces if namespace.name != self._lost]
         return Inventory((Bus("ndbus0", regions=(region,)),))
 
-    def change(self, region: str, verb: str, dev: str) -> CommandResult:
-        if verb == "destroy-namespace":
-            for namespace in [each for each in self.namespaces if each.dev == dev and each.name != self._stuck]:
-                self.namespaces.remove(namespace)
-        return CommandResult(("ndctl", verb, dev), 0, b"", b"destroyed 1 namespace\n", 0.1)
+    def change(self, command: Sequence[str], target: Target, *, unused: bool = False) -> CommandResult:
+        """Destroy the namespace whose UUID is given, as the guard finds it."""
+        assert command[2:] == ["destroy", "@namespace@"]
+        assert unused
+        found = [each for each in self.namespaces if each.label_uuid == target.identity and each.name != self._denied]
+        if not found:
+            raise NotFoundError("target", target.called, [], where="here")
+        (namespace,) = found
+        if namespace.name == self._busy:
+            raise BusyError(f"{target.called} is in use on here: process 77 (qemu). Nothing was changed.")
+        if namespace.name != self._stuck:
+            self.namespaces.remove(namespace)
+        return CommandResult(tuple(command), 0, b"", b"destroyed 1 namespace\n", 0.1)
 
 
-def host_with(*namespaces: Namespace, busy: str = "", stuck: str = "") -> Host:
+def host_with(*namespaces: Namespace, **options: str) -> Host:
     host = Host("here", LocalTransport())
-    shelf = Shelf(*namespaces, busy=busy, stuck=stuck)
+    shelf = Shelf(*namespaces, **options)
     host.ndctl, host.namespaces = shelf, Namespaces(shelf)  # type: ignore[assignment, arg-type]
     return host
 
@@ -152,6 +164,19 @@ def test_one_listing_proves_that_all_are_gone() -> None:
     host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "b", "c")))
     assert [ns.name for ns in clean_up(host, MINE)] == ["a", "b", "c"]
     assert host.ndctl.listed == 2  # type: ignore[attr-defined]
+
+
+def test_one_that_another_worker_destroyed_meanwhile_is_no_failure_and_not_told_as_destroyed() -> None:
+    host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "lost", "c")), lost="lost")
+    assert [ns.name for ns in clean_up(host, MINE)] == ["a", "c"]
+    assert names(host) == []
+
+
+def test_one_that_is_called_gone_and_is_still_listed_is_a_failure() -> None:
+    host = host_with(*(active(MINE.new_uuid(), name=name) for name in ("a", "hidden", "c")), denied="hidden")
+    with pytest.raises(NotFoundError, match="hidden"):
+        clean_up(host, MINE)
+    assert names(host) == ["hidden"]
 
 
 def test_nothing_of_its_own_is_one_listing() -> None:

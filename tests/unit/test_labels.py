@@ -69,7 +69,7 @@ class LabelMachine(Machine):
     @property
     def changes(self) -> list[str]:
         """The ndctl commands that were to change something."""
-        return [command[3] for command in self.asked if command[0] == "flock"]
+        return [act.command[1] for act in self.acts]
 
 
 def listing(state: str) -> CommandResult:
@@ -131,6 +131,32 @@ def test_a_dimm_whose_region_is_enabled_is_not_disabled() -> None:
     machine.answers["disable-dimm"] = [left(0, stderr="disabled 0 nmem")]
     with pytest.raises(CommandError, match="nmem0 is not disabled though ndctl exited 0"):
         Host("h", machine).regions.disable_dimm("nmem0")
+
+
+def test_a_disable_of_a_region_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    machine = LabelMachine(USED, areas=[])
+    machine.answers["disable-region"] = [left(0)]
+    with pytest.raises(CommandError, match="Could not disable region0: it is enabled though ndctl exited 0"):
+        Host("h", machine).regions.disable("region0")
+
+
+def test_an_enable_of_a_dimm_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    off = json.loads(USED.text)
+    off[0]["dimms"][0]["state"] = "disabled"
+    machine = LabelMachine(replace(USED, stdout=json.dumps(off).encode()), areas=[])
+    machine.answers["enable-dimm"] = [left(0, stderr="enabled 1 nmem")]
+    with pytest.raises(CommandError, match="nmem0 is not enabled though ndctl exited 0"):
+        Host("h", machine).regions.enable_dimm("nmem0")
+
+
+def test_a_region_and_its_dimms_are_changed_by_the_dimms_id() -> None:
+    """The cookie depends on the version of the labels, and on whether the DIMM is enabled."""
+    machine = LabelMachine(USED, areas=["used-1.2", "zeroed"])
+    machine.answers["zero-labels"] = [answer("zero")]
+    Host("h", machine).labels.zero("region0")
+    assert {act.targets for act in machine.acts} == {("-r region0", "-d 8680-56341200")}
+    assert [act.command[-1] for act in machine.acts] == ["@region@", "@dimm@", "@region@"]
+    assert [act.unused for act in machine.acts] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -204,8 +230,9 @@ def test_a_region_whose_labels_are_lost_is_initialised_without_a_word() -> None:
     machine = LabelMachine(listing("zeroed"), areas=["zeroed", "empty-1.1"])
     machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
     after = Host("h", machine).regions.initialize_labels("region0", version="1.1")
-    (command,) = [command for command in machine.asked if "init-labels" in command]
-    assert command[3:] == ("init-labels", "--label-version", "1.1", "nmem0")
+    (act,) = [act for act in machine.acts if "init-labels" in act.command]
+    assert act.command == ("ndctl", "init-labels", "--label-version", "1.1", "@dimm@")
+    assert act.targets == ("-r region0", "-d 8680-56341200")
     assert (after.dev, after.state) == ("region0", "")
 
 
@@ -288,9 +315,9 @@ def test_labels_without_one_kind_have_no_version() -> None:
 
 def test_the_kernels_own_count_must_be_a_number() -> None:
     machine = LabelMachine(USED, areas=[])
-    machine.answers["users"] = [left(0, "nmem0 506\n")]
+    machine.answers["other"] = [left(0, "nmem0 506\n")]
     assert Host("h", machine).labels.available_slots("region0") == 506
-    machine.answers["users"] = [left(0, "nmem0 \n", "cat: No such device")]
+    machine.answers["other"] = [left(0, "nmem0 \n", "cat: No such device")]
     with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
         Host("h", machine).labels.available_slots("region0")
 

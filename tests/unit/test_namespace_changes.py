@@ -13,6 +13,7 @@ from test_ndctl_changes import Machine, left, recorded
 from VpmemLibrary.errors import (
     BusyError,
     CommandError,
+    CommandTimeoutError,
     InvalidValueError,
     NotFoundError,
     OutOfSpaceError,
@@ -41,8 +42,6 @@ class Divided(Machine):
 
     @staticmethod
     def _kind(argv: tuple[str, ...]) -> str:
-        if argv[0] == "flock" and argv[2] == "sh":
-            return "rename"
         if argv[0] == "sh" and "resource" in argv[2]:
             return "room"
         return Machine._kind(argv)
@@ -120,14 +119,15 @@ def test_what_a_failed_create_left_is_not_taken_for_another_that_took_the_room()
     full = replace(full, stdout=full.stdout.replace(b'"max_available_extent":1056964608', b'"max_available_extent":0'))
     machine = Divided("labeled-empty", full)
     machine.answers["create-namespace"] = [recorded("create-half")]
-    machine.answers["destroy-namespace"] = [left(0)]
+    machine.answers["destroy"] = [left(0)]
     with pytest.raises(CommandError) as caught:
         Namespaces(Ndctl(machine)).create(
             "region0", mode=NamespaceMode.sector, size=Size(16 * MiB), uuid=half.label_uuid
         )
     assert recorded("create-half").exit_status == NO_DEVICE
     assert not isinstance(caught.value, OutOfSpaceError)
-    assert machine.asked[-1][3:] == ("destroy-namespace", "namespace0.0")
+    assert machine.acts[-1].command == ("acts", "destroy", "@namespace@")
+    assert machine.acts[-1].targets == (f"-n {half.label_uuid}",)
 
 
 def test_a_half_made_namespace_is_shown_and_told_from_the_empty_one() -> None:
@@ -176,12 +176,27 @@ def off(name: str) -> CommandResult:
 
 
 def test_a_disabled_one_is_renamed_and_stays_disabled() -> None:
-    machine = Divided("modes", "modes", off("new"))
+    machine = Divided("modes", off("new"))
     after = Namespaces(Ndctl(machine)).rename("off", "new")
     assert (after.name, after.active) == ("new", False)
-    ((*_, dev, name),) = machine.asked
-    assert (dev, name) == ("namespace0.5", "new")
-    assert machine.asked[0][:2] == ("flock", "/sys/bus/nd/devices/region0")
+    (act,) = machine.acts
+    assert act.command == ("acts", "rename", "@namespace@", "new")
+    assert act.targets == (f"-n {after.label_uuid}",)
+    assert act.unused
+
+
+def test_one_that_a_rename_left_disabled_is_told_and_enabled_again_where_the_act_failed() -> None:
+    active = listed("modes", ('"name":"of-raw"', '"name":"new"'))
+    disabled = listed("modes", ('"name":"of-raw"', '"name":"new","state":"disabled"'))
+    machine = Divided("modes", disabled)
+    with pytest.raises(CommandError, match="was renamed to new, but it is disabled since"):
+        Namespaces(Ndctl(machine)).rename("of-raw", "new")
+    machine = Divided("modes", disabled, active)
+    machine.answers["rename"] = [left(-9)]
+    machine.answers["enable-namespace"] = [left(0)]
+    with pytest.raises(CommandTimeoutError):
+        Namespaces(Ndctl(machine)).rename("of-raw", "new")
+    assert [act.command[1] for act in machine.acts] == ["rename", "enable-namespace"]
 
 
 def test_a_name_that_the_kernel_did_not_keep_is_a_failure() -> None:
@@ -227,12 +242,34 @@ def test_a_change_of_mode_that_would_leave_nothing_usable_is_refused() -> None:
 def test_a_failed_change_of_mode_leaves_an_active_one_enabled() -> None:
     active, disabled = recorded("modes"), listed("modes", ('"name":"of-raw"', '"name":"of-raw","state":"disabled"'))
     machine = Divided(active, active, disabled, active)
-    machine.answers["disable-namespace"] = [left(0)]
-    machine.answers["create-namespace"] = [left(234)]
+    machine.answers["reconfigure"] = [left(234)]
     machine.answers["enable-namespace"] = [left(0)]
     with pytest.raises(CommandError, match="reconfigure of-raw"):
         Namespaces(Ndctl(machine)).reconfigure("of-raw", mode=DEVDAX, uuid=str(uuid.uuid4()))
-    assert [argv[3] for argv in machine.asked] == ["disable-namespace", "create-namespace", "enable-namespace"]
+    assert [argv[1] for argv in machine.asked] == ["reconfigure", "enable-namespace"]
+
+
+def test_a_mode_is_changed_in_one_act_that_is_proven() -> None:
+    identity = str(uuid.uuid4())
+    of_raw = Ndctl(Divided("modes")).namespace("of-raw")
+    changed = listed("modes", (of_raw.label_uuid, identity))
+    machine = Divided("modes", "modes", changed)
+    machine.answers["reconfigure"] = [left(0)]
+    after = Namespaces(Ndctl(machine)).reconfigure("of-raw", mode=NamespaceMode.raw, uuid=identity)
+    assert (after.label_uuid, after.dev) == (identity, of_raw.dev)
+    (act,) = machine.acts
+    assert act.command[:3] == ("acts", "reconfigure", "@namespace@")
+    assert act.command[-4:] == ("--uuid", identity, "--name", "of-raw")
+    assert (act.targets, act.unused) == ((f"-n {of_raw.label_uuid}",), True)
+
+
+@pytest.mark.parametrize("which", ["of-raw", "namespace3.0"])
+def test_a_change_of_mode_that_changed_nothing_is_a_failure_though_ndctl_exited_0(which: str) -> None:
+    """With a label the new UUID is missed, without one the new mode."""
+    machine = Divided("modes" if which == "of-raw" else "unlabeled")
+    machine.answers["reconfigure"] = [left(0)]
+    with pytest.raises(CommandError, match=r"Could not reconfigure .* as devdax though ndctl reports success"):
+        Namespaces(Ndctl(machine)).reconfigure(which, mode=DEVDAX)
 
 
 def test_whatever_happens_while_one_is_disabled_it_is_enabled_again() -> None:
@@ -247,11 +284,11 @@ def test_whatever_happens_while_one_is_disabled_it_is_enabled_again() -> None:
     used = machine(active, disabled, active)
     with Namespaces(Ndctl(used)).disabled("of-raw") as idle:
         assert not idle.active
-    assert [argv[3] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
+    assert [argv[1] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
     used = machine(active, disabled, disabled, active)
     with pytest.raises(RuntimeError), Namespaces(Ndctl(used)).disabled("of-raw"):
         raise RuntimeError
-    assert [argv[3] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
+    assert [argv[1] for argv in used.asked] == ["disable-namespace", "enable-namespace"]
 
 
 def test_the_alignment_is_always_told_as_ndctl_takes_it_from_an_attempt_before() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from guarded import Act, is_installation, unwrapped, used
 
 from VpmemLibrary.errors import (
     AmbiguousError,
@@ -56,24 +57,38 @@ def left(status: int, stdout: str = "", stderr: str = "") -> CommandResult:
 
 
 class Machine(LocalTransport):
-    """A transport that answers each kind of command with recorded results, the last one again and again."""
+    """A transport that answers each kind of command with recorded results, the last one again and again.
+
+    Args:
+        listings: What is listed, one after the other.
+        nstype: What the kernel says of the namespaces of each region.
+        users: Who uses all that there is, one a line: acts on what must be unused are refused.
+    """
 
     def __init__(self, *listings: CommandResult | str, nstype: str = "5", users: str = "") -> None:
         super().__init__(name="recorded")
         self.asked: list[tuple[str, ...]] = []
+        self.acts: list[Act] = []
         self.listed = 0
+        self._users = users
         self.answers: dict[str, list[CommandResult]] = {
             "list": [recorded(item) if isinstance(item, str) else item for item in listings],
             "nstype": [left(0, "".join(f"region{number} {nstype}\n" for number in range(4)))],
-            "users": [left(0, users)],
         }
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        if is_installation(argv):
+            return left(0)
+        if act := unwrapped(argv):
+            if act.unused and self._users:
+                return used(self._users)
+            self.acts.append(act)
+            argv = act.command
         kind = self._kind(tuple(argv))
         self.listed += kind == "list"
         if kind not in self.answers:
             raise AssertionError(f"not expected: {argv}")
-        if kind not in ("list", "nstype", "users"):
+        if kind not in ("list", "nstype"):
             self.asked.append(tuple(argv))
         results = self.answers[kind]
         result = results.pop(0) if len(results) > 1 else results[0]
@@ -84,11 +99,9 @@ class Machine(LocalTransport):
 
     @staticmethod
     def _kind(argv: tuple[str, ...]) -> str:
-        if argv[0] == "ndctl":
+        if argv[0] in ("ndctl", "acts"):
             return argv[1]
-        if argv[0] == "flock":
-            return argv[3]
-        return "nstype" if "nstype" in argv[2] else "users"
+        return "nstype" if "nstype" in argv[2] else "other"
 
 
 def with_namespace(state: str, label: str, *, disabled: bool) -> CommandResult:
@@ -174,11 +187,36 @@ def test_a_create_is_proven_by_another_listing() -> None:
         "region0", mode=NamespaceMode.raw, size=Size(64 * MiB), name="of-raw", uuid=identity
     )
     assert (created.name, created.label_uuid) == ("of-raw", identity)
-    (command,) = machine.asked
-    assert command[:4] == ("flock", "/sys/bus/nd/devices/region0", "ndctl", "create-namespace")
+    (act,) = machine.acts
+    command = act.command
+    assert act.targets == (f"-r {Ndctl(machine).region('region0').iset_id:#x}",)
+    assert command[:2] == ("ndctl", "create-namespace")
     assert "--no-autolabel" in command
-    assert command[command.index("--region") + 1] == "region0"
+    assert command[command.index("--region") + 1] == "@region@"
     assert command[command.index("--size") + 1] == "67108864"
+
+
+def test_a_create_that_made_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    machine = Machine("modes")
+    machine.answers["create-namespace"] = [left(0)]
+    with pytest.raises(
+        CommandError, match=r"No namespace is new in region0 though ndctl exited 0(.|\n)*Nothing is left"
+    ):
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(64 * MiB))
+
+
+def test_a_disable_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    machine = Machine("modes")
+    machine.answers["disable-namespace"] = [left(0, stderr="disabled 1 namespace")]
+    with pytest.raises(DeviceBusyError, match=r"of-fsdax .* is still active though ndctl reports success"):
+        Namespaces(Ndctl(machine)).disable("of-fsdax")
+
+
+def test_an_enable_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
+    machine = Machine("modes")
+    machine.answers["enable-namespace"] = [left(0, stderr="enabled 1 namespace")]
+    with pytest.raises(CommandError, match=r"off .* is still disabled though ndctl reports success"):
+        Namespaces(Ndctl(machine)).enable("off")
 
 
 @pytest.mark.parametrize("failure", [left(status_of(errno.ENXIO)), left(-9)])
@@ -187,11 +225,11 @@ def test_what_a_failed_create_left_is_removed_and_nothing_else(failure: CommandR
     leaked = with_namespace("modes", identity, disabled=True)
     machine = Machine("modes", leaked, "modes")
     machine.answers["create-namespace"] = [failure]
-    machine.answers["destroy-namespace"] = [left(0, stderr="destroyed 1 namespace")]
+    machine.answers["destroy"] = [left(0, stderr="destroyed 1 namespace")]
     with pytest.raises(CommandError):
         Namespaces(Ndctl(machine)).create("region0", mode=NamespaceMode.sector, uuid=identity)
-    assert [command[3:] for command in machine.asked if command[3] != "create-namespace"] == [
-        ("destroy-namespace", "namespace0.4")
+    assert [(act.command, act.targets) for act in machine.acts if act.command[1] != "create-namespace"] == [
+        (("acts", "destroy", "@namespace@"), (f"-n {identity}",))
     ]
 
 
@@ -229,16 +267,16 @@ def test_one_in_use_is_neither_disabled_nor_destroyed() -> None:
 
 def test_one_that_ndctl_finds_in_use_is_not_destroyed() -> None:
     machine = Machine("modes")
-    machine.answers["disable-namespace"] = [recorded("disable-mounted")]
+    machine.answers["destroy"] = [recorded("disable-mounted")]
     with pytest.raises(DeviceBusyError, match="Device or resource busy"):
         Namespaces(Ndctl(machine)).destroy("of-fsdax")
-    assert [command[3] for command in machine.asked] == ["disable-namespace"]
+    (act,) = machine.acts
+    assert act.unused
 
 
 def test_a_destroy_that_changed_nothing_is_a_failure_whatever_its_status() -> None:
     machine = Machine("modes")
-    machine.answers["disable-namespace"] = [left(0)]
-    machine.answers["destroy-namespace"] = [left(0, stderr="destroyed 1 namespace")]
+    machine.answers["destroy"] = [left(0, stderr="destroyed 1 namespace")]
     with pytest.raises(CommandError, match="still there though ndctl reports success"):
         Namespaces(Ndctl(machine)).destroy("of-fsdax")
 

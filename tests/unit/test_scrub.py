@@ -49,7 +49,7 @@ def test_a_scrub_is_started_waited_for_and_its_errors_cleared() -> None:
     machine = Machine("test-bus-bad")
     machine.answers["clear-errors"] = [recorded("test-bus-clear-errors")]
     Scrub(Ndctl(machine)).clear_errors("hurt", scrub=True, timeout=5)
-    assert machine.asked[-1][-4:] == ("ndctl", "clear-errors", "--scrub", "namespace1.0")
+    assert machine.asked[-1] == ("ndctl", "clear-errors", "--scrub", "@namespace@")
 
 
 def test_a_bus_that_cannot_scrub_says_so_in_every_step() -> None:
@@ -109,6 +109,7 @@ def test_errors_are_cleared_under_the_lock_of_the_region() -> None:
     machine = Machine(scrubbing("idle"))
     machine.answers["clear-errors"] = [left(0)]
     Scrub(Ndctl(machine)).clear_errors("of-fsdax", scrub=True, timeout=5)
-    assert machine.asked == [
-        ("flock", "/sys/bus/nd/devices/region0", "ndctl", "clear-errors", "--scrub", "namespace0.0")
-    ]
+    (act,) = machine.acts
+    assert act.command == ("ndctl", "clear-errors", "--scrub", "@namespace@")
+    assert act.targets == (f"-n {Ndctl(machine).namespace('of-fsdax').label_uuid}",)
+    assert act.unused

@@ -15,6 +15,7 @@ from test_ndctl_changes import DATA, Machine, left, recorded
 from VpmemLibrary.errors import (
     BusyError,
     CommandError,
+    CommandTimeoutError,
     DamagedError,
     InvalidValueError,
     NotFoundError,
@@ -26,7 +27,7 @@ from VpmemLibrary.host.btt import Btt, SectorPart
 from VpmemLibrary.host.info_blocks import InfoBlocks
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.raw_access import raw_access
+from VpmemLibrary.host.raw_access import RawBytes
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
@@ -46,24 +47,20 @@ class Disabled(Machine):
     def __init__(self, *, users: str = "") -> None:
         super().__init__("disabled-modes", users=users)
         self.answers["read-infoblock"] = [head_of("sector")]
-        self.answers["open"] = [left(0, "pmem0.1\n")]
         self.answers["close"] = [left(0)]
         self.answers["place"] = [left(0, "0x180000000:\n")]
         self.answers["read"] = [replace(left(0), stdout=bytes(16 * KiB))]
         self.answers["write"] = [left(0)]
-        self.written: list[tuple[str, bytes]] = []
+        self.written: list[tuple[int, bytes]] = []
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
-        if argv[0] == "dd" and stdin:
-            self.written.append((next(item for item in argv if item.startswith("seek=")), stdin))
-        return super().run(argv, timeout=timeout, stdin=stdin)
+        result = super().run(argv, timeout=timeout, stdin=stdin)
+        if self.acts and self.acts[-1].command[1] == "write" and stdin:
+            self.written.append((int(self.acts[-1].command[-1]), stdin))
+        return result
 
     @staticmethod
     def _kind(argv: tuple[str, ...]) -> str:
-        if argv[0] == "dd":
-            return "write" if "oflag=seek_bytes" in argv else "read"
-        if argv[0] == "flock" and argv[2] == "sh":
-            return "open" if "ls" in argv[4] else "close"
         if argv[0] == "sh" and "holder_class" in argv[2]:
             return "place"
         return Machine._kind(argv)
@@ -127,11 +124,13 @@ def test_what_ndctl_can_repair_is_proven_by_another_check(part: str) -> None:
     machine.answers["check-namespace"] = [recorded(f"check-{step}-{part}") for step in ("torn", "repair", "repaired")]
     found = btt_of(machine).repair("of-sector")
     assert found.complaints
-    assert [argv[3:] for argv in machine.asked if argv[3] == "check-namespace"] == [
-        ("check-namespace", "namespace0.2"),
-        ("check-namespace", "--repair", "namespace0.2"),
-        ("check-namespace", "namespace0.2"),
+    checks = [act for act in machine.acts if act.command[1] == "check-namespace"]
+    assert [act.command for act in checks] == [
+        ("ndctl", "check-namespace", "@namespace@"),
+        ("ndctl", "check-namespace", "--repair", "@namespace@"),
+        ("ndctl", "check-namespace", "@namespace@"),
     ]
+    assert {(act.targets, act.unused) for act in checks} == {((f"-n {of_mode('sector').label_uuid}",), True)}
 
 
 @pytest.mark.parametrize("part", ["map", "log"])
@@ -148,7 +147,7 @@ def test_nothing_is_repaired_that_is_whole_unless_its_log_is_to_be_rewritten() -
     assert btt_of(machine).repair("of-sector").healthy
     assert len(machine.asked) == 1
     assert btt_of(machine).repair("of-sector", rewrite_log=True).healthy
-    assert machine.asked[2][3:] == ("check-namespace", "--repair", "--rewrite-log", "namespace0.2")
+    assert machine.asked[2][1:] == ("check-namespace", "--repair", "--rewrite-log", "@namespace@")
 
 
 def test_one_of_another_mode_is_not_called_damaged() -> None:
@@ -200,8 +199,9 @@ def test_one_in_use_is_neither_checked_nor_torn() -> None:
 def test_a_cache_line_of_the_part_is_overwritten(part: str, offset: int) -> None:
     machine = Disabled()
     btt_of(machine).tear("of-sector", SectorPart(part))
-    assert machine.written == [(f"seek={offset}", b"\xff" * 64)]
-    assert machine.ran == ["read-infoblock", "open", "write", "close"]
+    assert machine.written == [(offset, b"\xff" * 64)]
+    assert machine.ran == ["read-infoblock", "write"]
+    assert machine.acts[-1].targets == (f"-n {of_mode('sector').label_uuid}",)
 
 
 def test_a_write_that_was_cut_off_is_the_map_before_it() -> None:
@@ -212,7 +212,7 @@ def test_a_write_that_was_cut_off_is_the_map_before_it() -> None:
     btt_of(machine).tear("of-sector", SectorPart.write)
     ((place, data),) = machine.written
     assert struct.unpack("<I", data) == (8001 | 0xC0000000,)
-    assert int(place.removeprefix("seek=")) < LOG_AT
+    assert place < LOG_AT
 
 
 def test_without_a_write_none_can_be_cut_off() -> None:
@@ -220,39 +220,52 @@ def test_without_a_write_none_can_be_cut_off() -> None:
     with pytest.raises(InvalidValueError, match="no sector was written yet"):
         btt_of(machine).tear("of-sector", SectorPart.write)
     assert machine.written == []
-    assert machine.ran[-1] == "close"
+    assert machine.ran[-1] == "read"
     with pytest.raises(ValueError, match="everything"):
         btt_of(machine).tear("of-sector", "everything")  # type: ignore[arg-type]
 
 
-def test_all_bytes_are_closed_again_whatever_happens() -> None:
+@pytest.mark.parametrize("failure", [left(-9), left(250)])
+def test_all_bytes_are_closed_again_when_nobody_knows_whether_the_act_did_it(failure: CommandResult) -> None:
     machine = Disabled()
-    with pytest.raises(RuntimeError), raw_access(Ndctl(machine), of_mode("sector")):
-        raise RuntimeError
-    assert machine.ran == ["open", "close"]
+    machine.answers["write"] = [failure]
+    with pytest.raises(CommandError):
+        RawBytes(Ndctl(machine), of_mode("sector")).write(0, b"x")
+    assert machine.ran == (["write", "close"] if failure.exit_status == -9 else ["write"])
+    assert machine.acts[-1].targets == (f"-n {of_mode('sector').label_uuid}",)
+
+
+def test_what_could_not_be_closed_is_told_beside_the_failure() -> None:
     machine = Disabled()
-    machine.answers["open"] = [left(250)]
-    with pytest.raises(CommandError, match="open all bytes"), raw_access(Ndctl(machine), of_mode("sector")):
-        pytest.fail("it was not opened")
-    assert machine.ran == ["open", "close"]
+    machine.answers["read"] = [left(-9)]
+    machine.answers["close"] = [left(240, stderr="busy")]
+    with pytest.raises(CommandTimeoutError, match=r"did not end(.|\n)*may still be open(.|\n)*force_raw(.|\n)*EBUSY"):
+        RawBytes(Ndctl(machine), of_mode("sector")).read(0, 1)
+
+
+def test_nothing_is_closed_that_was_never_opened() -> None:
+    machine = Disabled(users="process 7 (dd)\n")
+    with pytest.raises(BusyError, match="process 7"):
+        RawBytes(Ndctl(machine), of_mode("sector")).write(0, b"x")
+    assert machine.ran == []
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 0), (32 * MiB, 1), (0, 2 * MiB)])
 def test_bytes_outside_are_refused(offset: int, length: int) -> None:
     machine = Disabled()
-    with raw_access(Ndctl(machine), of_mode("sector")) as raw:
-        with pytest.raises(InvalidValueError, match="range"):
-            raw.read(offset, length)
-        with pytest.raises(InvalidValueError, match="range"):
-            raw.write(offset, bytes(length))
-    assert machine.ran == ["open", "close"]
+    raw = RawBytes(Ndctl(machine), of_mode("sector"))
+    with pytest.raises(InvalidValueError, match="range"):
+        raw.read(offset, length)
+    with pytest.raises(InvalidValueError, match="range"):
+        raw.write(offset, bytes(length))
+    assert machine.ran == []
 
 
 def test_the_bytes_of_an_active_one_are_refused() -> None:
     machine = Machine("modes")
     active = Ndctl(machine).namespace("of-raw")
-    with pytest.raises(InvalidValueError, match="a disabled one"), raw_access(Ndctl(machine), active):
-        pytest.fail("it was opened")
+    with pytest.raises(InvalidValueError, match="a disabled one"):
+        RawBytes(Ndctl(machine), active)
     assert machine.asked == []
 
 
@@ -301,9 +314,9 @@ def test_a_written_info_block_is_read_back() -> None:
     machine.answers["read-infoblock"] = [head_of("fsdax")]
     written = blocks_of(machine).write("of-fsdax", mode=NamespaceMode.fsdax)
     assert written.intact
-    (command,) = (argv for argv in machine.asked if argv[3:4] == ("write-infoblock",))
-    assert command[3:] == (
-        *("write-infoblock", of_mode("fsdax").dev, "--mode", "fsdax", "--map", "dev"),
+    (command,) = (argv for argv in machine.asked if argv[1] == "write-infoblock")
+    assert command[1:] == (
+        *("write-infoblock", "@namespace@", "--mode", "fsdax", "--map", "dev"),
         *("--align", "2097152", "--offset", str(0x180000000)),
     )
     with pytest.raises(CommandError, match="another info block than was written"):
