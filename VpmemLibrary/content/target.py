@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.host.transport import Transport, query, shell_line
 from VpmemLibrary.sizes import Size
 
 _LARGEST_CHUNK = 1 << 20
@@ -72,6 +72,14 @@ class Target:
                 f"{Size(max(length, 0))} from {Size(offset)}",
                 f"at least one byte, within the {self.size} ({int(self.size)} bytes) of {self.path}",
             )
+
+    @property
+    def condition(self) -> str:
+        """Shell text that ends the shell unless ``$1`` is of this kind and size now."""
+        seen = shell_line([f"{self.kind} {int(self.size)}"])
+        return f"""look() {{ {_SCRIPT} }}
+[ "$(look "$1")" = {seen} ] || {{ echo "$1 is not what it was: $(look "$1") and not "{seen} >&2; exit 1; }}
+"""
 
     def reader(self, offset: int, length: int) -> tuple[str, ...]:
         """Return the command that prints a range and tells on stderr how many bytes it copied."""

@@ -134,6 +134,11 @@ def path_target(path: str) -> Target:
     return Target("-p", path, path)
 
 
+def target_of(where: Namespace | str) -> Target:
+    """Return a namespace, or what has a path, as a target."""
+    return path_target(where) if isinstance(where, str) else namespace_target(where)
+
+
 class Guard:
     """Runs changes on one host under its guard.
 
@@ -151,6 +156,11 @@ class Guard:
         self._transport = transport
         self._installed = False
         self.fence = fence
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the host."""
+        return self._transport
 
     def run(
         self,

@@ -35,6 +35,7 @@ from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
+from VpmemLibrary.keywords.progress import ProgressLog
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
 
@@ -56,6 +57,7 @@ class OpenHost:
 
     def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
         self.host = host
+        self.host.content.progress = ProgressLog()
         self.inside = inside
         self.outer = outer
         self.boot: BootSource | None = None
@@ -145,7 +147,7 @@ class OpenHost:
     @property
     def content(self) -> ContentStore:
         """Patterns on the host."""
-        return ContentStore(self.host.transport)
+        return self.host.content
 
     @property
     def link(self) -> LibvirtLink:
