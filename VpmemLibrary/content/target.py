@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.transport import Transport, query, shell_line
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import Size
 
 _LARGEST_CHUNK = 1 << 20
@@ -44,6 +44,14 @@ class TargetKind(StrEnum):
     file = "file"
 
 
+# How the shell tests for a kind, and what prints the size of one.
+_NOW = {
+    TargetKind.block: ("-b", 'blockdev --getsize64 "$1"'),
+    TargetKind.devdax: ("-c", """cat "/sys/dev/char/$(printf '%d:%d' $(stat -L -c '0x%t 0x%T' "$1"))/size\""""),
+    TargetKind.file: ("-f", 'stat -L -c %s "$1"'),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A block device, a device-DAX node or a file on a machine.
@@ -76,10 +84,12 @@ class Target:
     @property
     def condition(self) -> str:
         """Shell text that ends the shell unless ``$1`` is of this kind and size now."""
-        seen = shell_line([f"{self.kind} {int(self.size)}"])
-        return f"""look() {{ {_SCRIPT} }}
-[ "$(look "$1")" = {seen} ] || {{ echo "$1 is not what it was: $(look "$1") and not "{seen} >&2; exit 1; }}
-"""
+        test, size = _NOW[self.kind]
+        seen = f"{self.kind} of {int(self.size)} bytes"
+        return (
+            f'[ {test} "$1" ] && [ "$({size})" = {int(self.size)} ] || '
+            f'{{ echo "$1 is not the {seen} that it was" >&2; exit 1; }}\n'
+        )
 
     def reader(self, offset: int, length: int) -> tuple[str, ...]:
         """Return the command that prints a range and tells on stderr how many bytes it copied."""
