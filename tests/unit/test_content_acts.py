@@ -185,11 +185,12 @@ def test_what_is_in_use_is_neither_wiped_nor_copied_to(
 ) -> None:
     real_processes()
     machine.write(machine.bus / "namespace0.1/block/pmem0.1/holders/dm-3/dev", "252:3")
-    for step in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: store.wipe(namespace, unused=True),
         lambda: store.zero(namespace, unused=True),
         lambda: store.copy(str(device), namespace, unused=True),
-    ):
+    )
+    for step in steps:
         with pytest.raises(BusyError, match=r"ns_0 \(namespace0.1\) is in use on rack1: block device dm-3"):
             step()
     assert device.read_bytes() == b"\xff" * SIZE
