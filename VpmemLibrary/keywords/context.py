@@ -57,7 +57,6 @@ class OpenHost:
 
     def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
         self.host = host
-        self.host.content.progress = ProgressLog()
         self.inside = inside
         self.outer = outer
         self.boot: BootSource | None = None
@@ -542,6 +541,7 @@ class Context:
         """
         alias = opened.host.alias
         self.refuse_taken(alias)
+        opened.host.content.progress = ProgressLog()
         self._open[alias] = opened
         self._current = alias
 
