@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.target import Target, TargetKind, look_at
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.host.guard import NODE
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.sizes import MiB, Size
 
@@ -92,7 +94,13 @@ class Speed:
 
 
 def measure(
-    transport: Transport, path: str, workload: Workload, *, rounds: int = ROUNDS, timeout: float = 600.0
+    transport: Transport,
+    path: str,
+    workload: Workload,
+    *,
+    rounds: int = ROUNDS,
+    timeout: float = 600.0,
+    guarded: Guarded | None = None,
 ) -> Speed:
     """Measure how fast a block device or a file is on a machine; a block device past the page cache.
 
@@ -106,6 +114,7 @@ def measure(
         workload: What to do; writing overwrites what is there.
         rounds: How often.
         timeout: Seconds for all rounds.
+        guarded: How what writes is run, if what it writes to has a guard.
 
     Raises:
         InvalidValueError: The path is absent, or too short.
@@ -119,7 +128,9 @@ def measure(
     if target.kind is TargetKind.devdax:
         raise UnsupportedError(f"{path} is device DAX: it knows no read and no write that could be measured.")
     target.check_range(0, workload.length)
-    result = transport.run(command(target, workload, rounds), timeout=timeout).check()
+    runner = guarded or transport
+    placed = replace(target, path=NODE) if guarded else target
+    result = runner.run(command(placed, workload, rounds), timeout=timeout).check()
     return Speed(f"{path} on {transport.name}", workload, *read_speeds(result, workload, rounds))
 
 

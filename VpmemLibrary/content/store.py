@@ -1,18 +1,37 @@
-"""Writing patterns and proving them where they lie: no byte of them travels over a transport."""
+"""Writing patterns and proving them where they lie: no byte of them travels over a transport.
+
+What is long goes in pieces. Each piece is a command with a deadline that follows from its length, so a terabyte may
+take hours and a device that hangs is noticed within minutes. Each piece that is written is a guarded act: the device is
+looked for again, and that nobody uses it, and that the leases are still the caller's.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from VpmemLibrary.content.pattern import BLOCK, Pattern
-from VpmemLibrary.content.pipeline import SECOND_INPUT, run_pipeline
+from VpmemLibrary.content.pipeline import SECOND_INPUT, SUBJECT, Guarded, Runner, run_pipeline
 from VpmemLibrary.content.target import Target, TargetKind, chunk_of, look_at
-from VpmemLibrary.errors import ContentDiffersError, InvalidValueError, UnreadableOutputError
+from VpmemLibrary.errors import (
+    ContentDiffersError,
+    InvalidValueError,
+    UnreadableOutputError,
+    UnsupportedError,
+    VpmemError,
+)
+from VpmemLibrary.host.guard import NODE, Guard, target_of
 from VpmemLibrary.host.transport import CommandResult, Transport
-from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.model import Namespace
+from VpmemLibrary.sizes import GiB, MiB, Size
+
+PIECE = GiB
+"""How much one command writes or reads: the region is locked for other workers only as long as that takes."""
 
 _LARGEST_READ = MiB
+_SLOWEST = 5_000_000  # bytes a second; what is slower hangs
+_STARTING = 300.0  # seconds for the waiting and the starting, on a machine that is loaded or emulated
 
 COUNTED = MiB
 """How many differing bytes of two devices are counted at most: each of them is a line that cmp prints."""
@@ -85,6 +104,15 @@ class Verification:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a command changes, and how it gets at it."""
+
+    target: Target
+    runner: Runner
+    path: str
+
+
 class ContentStore:
     """The bytes of devices and files on one machine.
 
@@ -93,7 +121,11 @@ class ContentStore:
 
     Args:
         transport: The way to the machine: a host or a guest.
-        timeout: Seconds that one operation may take.
+        guard: Its guard, by which namespaces are found, and what is in use is not written to.
+        piece: How many bytes one command writes or reads, a multiple of 4 KiB.
+
+    Attributes:
+        progress: Is called with a line of text after each piece of what is longer than one piece.
 
     Example::
 
@@ -103,15 +135,19 @@ class ContentStore:
         store.verify("/dev/dax0.0", pattern).require()
     """
 
-    def __init__(self, transport: Transport, *, timeout: float = 600.0) -> None:
+    def __init__(self, transport: Transport, *, guard: Guard | None = None, piece: int = PIECE) -> None:
         self._transport = transport
-        self._timeout = timeout
+        self._guard = guard
+        self._piece = piece
+        self.progress: Callable[[str], None] | None = None
 
-    def write(self, path: str, pattern: Pattern, *, at: int | None = None, force: bool = False) -> Transfer:
+    def write(
+        self, where: Namespace | str, pattern: Pattern, *, at: int | None = None, force: bool = False
+    ) -> Transfer:
         """Write a pattern and flush it.
 
         Args:
-            path: A block device, a device-DAX node or a file, which is not made longer.
+            where: A namespace; or the path of a block device, a device-DAX node or a file, which is not made longer.
             pattern: What to write.
             at: Where on the target, a multiple of 4 KiB; at the pattern's own offset by default.
             force: Leave it to the tool to refuse a range that reaches past the end of a device. daxio writes what fits
@@ -120,27 +156,35 @@ class ContentStore:
         Raises:
             InvalidValueError: The path is absent or the range lies outside; nothing was written.
             UnsupportedError: The path is something else.
+            NotFoundError: The namespace is gone; nothing was written.
+            LeaseLostError: A lease of the caller is not its own any more.
             ToolMissingError: openssl or daxio is not installed.
             CommandError: A tool failed.
         """
-        target, offset = self._target(path, pattern.length, pattern.offset if at is None else at, force=force)
-        return self._store(target, offset, pattern.length, [pattern.cipher], f"write {pattern} to {path}")
+        subject, offset = self._subject(where, pattern.length, pattern.offset if at is None else at, force=force)
+        return self._store(subject, offset, pattern.length, pattern)
 
-    def zero(self, path: str, offset: int = 0, length: int | None = None) -> Transfer:
+    def zero(
+        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, unused: bool = False
+    ) -> Transfer:
         """Overwrite a range with zeros and flush it.
 
         Args:
-            path: A block device, a device-DAX node or a file.
+            where: A namespace; or the path of a block device, a device-DAX node or a file.
             offset: Where to begin, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB; to the end by default.
+            unused: Whether nobody may use it.
 
         Raises:
             InvalidValueError: The path is absent or the range lies outside; nothing was written.
+            NotFoundError: The namespace is gone; nothing was written.
+            BusyError: It is in use.
+            LeaseLostError: A lease of the caller is not its own any more.
             CommandError: A tool failed.
         """
-        target, offset = self._target(path, length, offset)
-        length = target.size - offset if length is None else length
-        return self._store(target, offset, length, [], f"write zeros to {path}")
+        subject, offset = self._subject(where, length, offset, unused=unused)
+        length = subject.target.size - offset if length is None else length
+        return self._store(subject, offset, length, None)
 
     def verify(self, path: str, pattern: Pattern, *, at: int | None = None, force: bool = False) -> Verification:
         """Compare a range with a pattern, byte for byte, on the machine itself.
@@ -158,7 +202,7 @@ class ContentStore:
             CommandError: A tool failed.
         """
         target, offset = self._target(path, pattern.length, pattern.offset if at is None else at, force=force)
-        return self._compare(target, offset, pattern.length, [pattern.cipher], str(pattern))
+        return self._compare(self._readable(target), offset, pattern.length, pattern)
 
     def verify_zero(self, path: str, offset: int = 0, length: int | None = None) -> Verification:
         """Prove that a range holds zeros and nothing else.
@@ -174,52 +218,82 @@ class ContentStore:
         """
         target, offset = self._target(path, length, offset)
         length = target.size - offset if length is None else length
-        return self._compare(target, offset, length, [], "zeros")
+        return self._compare(self._readable(target), offset, length, None)
 
-    def wipe(self, path: str, offset: int = 0, length: int | None = None) -> Transfer:
+    def wipe(
+        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, unused: bool = False
+    ) -> Transfer:
         """Overwrite a range with zeros, flush it, and prove by reading it again that it holds nothing else.
 
         Args:
-            path: A block device, a device-DAX node or a file.
+            where: A namespace; or the path of a block device, a device-DAX node or a file.
             offset: Where to begin, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB; to the end by default.
+            unused: Whether nobody may use it.
 
         Returns:
             The writing, without the proof.
 
         Raises:
             InvalidValueError: The path is absent or the range lies outside; nothing was written.
+            NotFoundError: The namespace is gone; nothing was written, or a part as the message says.
+            BusyError: It is in use; nothing was written, or a part as the message says.
+            LeaseLostError: A lease of the caller is not its own any more; likewise.
             CommandError: A tool failed: some of the range may hold what it held.
             ContentDiffersError: Something is left though the tools reported success.
         """
-        written = self.zero(path, offset, length)
-        self.verify_zero(path, offset, length).require()
+        subject, offset = self._subject(where, length, offset, unused=unused)
+        length = subject.target.size - offset if length is None else length
+        written = self._store(subject, offset, length, None)
+        try:
+            proof = self._compare(subject, offset, length, None)
+        except VpmemError as error:
+            error.add(f"All of {written} was overwritten; that nothing else is left was not proven.")
+            raise
+        proof.require()
         return written
 
     def copy(
-        self, source: str, path: str, *, offset: int = 0, at: int | None = None, length: int | None = None
+        self,
+        source: str,
+        where: Namespace | str,
+        *,
+        offset: int = 0,
+        at: int | None = None,
+        length: int | None = None,
+        unused: bool = False,
     ) -> Transfer:
         """Write to one target what another holds, and flush it.
 
         Args:
-            source: Where to read: a block device, a device-DAX node or a file.
-            path: Where to write: another one.
+            source: The path to read: a block device, a device-DAX node or a file.
+            where: Where to write: a namespace, or a path.
             offset: Where to begin reading, a multiple of 4 KiB.
             at: Where to begin writing, a multiple of 4 KiB; at `offset` by default.
             length: How many bytes, a multiple of 4 KiB; to the end of the source by default.
+            unused: Whether nobody may use what is written to.
 
         Raises:
             InvalidValueError: A path is absent or a range lies outside; nothing was written.
+            NotFoundError: The namespace is gone; nothing was written.
+            BusyError: What is written to is in use.
+            LeaseLostError: A lease of the caller is not its own any more.
             CommandError: A tool failed.
         """
         read, start = self._target(source, length, offset)
         length = read.size - start if length is None else length
-        written, there = self._target(path, length, offset if at is None else at)
+        subject, there = self._subject(where, length, offset if at is None else at, unused=unused)
+        path = subject.target.path
         action = f"copy {Size(length)} of {source} to {path}"
-        stages = [read.reader(start, length), written.writer(there, length)]
-        result = run_pipeline(self._transport, stages, action=action, timeout=self._timeout)
-        _require_copied(result, length, action, times=2)
-        return Transfer(path, there, Size(length), result.seconds)
+
+        def copy(done: int, part: int) -> CommandResult:
+            stages = [read.reader(start + done, part), _place(subject).writer(there + done, part)]
+            result = self._act(subject, stages, part, action)
+            _require_copied(result, part, action, times=2)
+            return result
+
+        seconds = sum(result.seconds for _, result in self._in_pieces(length, action, copy))
+        return Transfer(path, there, Size(length), seconds)
 
     def compare(
         self, path: str, other: str, *, offset: int = 0, at: int | None = None, length: int | None = None
@@ -254,7 +328,7 @@ class ContentStore:
         action = f"compare {path} with {other}"
         expected = f"what {other} holds at {there}"
         readers = target.reader(start, length), second.reader(there, length)
-        found = self._beside(*readers, [("cmp", SECOND_INPUT, "-")], action, allowed=1)
+        found = self._beside(*readers, [("cmp", SECOND_INPUT, "-")], length, action, allowed=1)
         transfer = Transfer(path, start, Size(length), found.seconds)
         differs = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
         if found.exit_status == 0:
@@ -262,7 +336,7 @@ class ContentStore:
             return Verification(transfer, expected, 0)
         if differs is None:
             raise UnreadableOutputError(found, f"Could not {action}: cmp did not say where they differ")
-        counted = self._beside(*readers, [_LIST, ("awk", _COUNT)], action, allowed=_OVER)
+        counted = self._beside(*readers, [_LIST, ("awk", _COUNT)], length, action, allowed=_OVER)
         if not counted.text.strip().isdigit():
             raise UnreadableOutputError(counted, f"Could not {action}: awk printed no number")
         if counted.exit_status == 0:
@@ -284,7 +358,7 @@ class ContentStore:
         """
         target, offset = self._target(path, length, offset)
         length = target.size - offset if length is None else length
-        result = self._read(target, offset, length, [("sha256sum",)], f"read {path}")
+        result = self._read(self._readable(target), offset, length, [("sha256sum",)], f"read {path}")
         digest = result.text.split(" ", 1)[0]
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise UnreadableOutputError(result, "sha256sum printed no digest")
@@ -308,7 +382,7 @@ class ContentStore:
         target.check_range(offset, length)
         start = offset // BLOCK * BLOCK
         end = min(int(Size(offset + length).up_to(BLOCK)), int(target.size))
-        result = self._read(target, start, end - start, [], f"read {path}")
+        result = self._read(self._readable(target), start, end - start, [], f"read {path}")
         return result.stdout[offset - start : offset - start + length]
 
     def size(self, path: str) -> Size:
@@ -330,22 +404,92 @@ class ContentStore:
         target.check_range(offset, target.size - offset if length is None else length)
         return target, Size(offset)
 
-    def _store(
-        self, target: Target, offset: Size, length: int, filters: list[tuple[str, ...]], action: str
-    ) -> Transfer:
-        """Store zeros, or what the filters make of them."""
-        zeros = ("head", "-c", str(int(length)), "/dev/zero")
-        stages = [zeros, *filters, target.writer(offset, length)] if filters else [target.zeroer(offset, length)]
-        result = run_pipeline(self._transport, stages, action=action, timeout=self._timeout)
-        _require_copied(result, length, action)
-        return Transfer(target.path, offset, Size(length), result.seconds)
+    def _subject(
+        self,
+        where: Namespace | str,
+        length: int | None,
+        offset: int,
+        *,
+        force: bool = False,
+        unused: bool = False,
+    ) -> tuple[_Subject, Size]:
+        """Return what is to be changed, and where in it, after a look at the path that it has now."""
+        path = where if isinstance(where, str) else where.device
+        target, start = self._target(path, length, offset, force=force)
+        if self._guard is None:
+            if unused:
+                raise UnsupportedError(f"Who uses {path} on {self._transport.name} is not known: it has no guard.")
+            return _Subject(target, self._transport, path), start
+        return _Subject(target, Guarded(self._guard, target_of(where), unused), NODE), start
+
+    def _readable(self, target: Target) -> _Subject:
+        return _Subject(target, self._transport, target.path)
+
+    def _in_pieces(
+        self, length: int, action: str, run: Callable[[int, int], CommandResult]
+    ) -> Iterator[tuple[int, CommandResult]]:
+        """Run a command on each piece, and give how much was done before it and what it left.
+
+        Args:
+            length: How many bytes there are.
+            action: What is being done, for the messages that say how far it came.
+            run: Runs the command, by how much was done before and how long the piece is.
+        """
+        done = 0
+        while done < length:
+            part = min(self._piece, length - done)
+            try:
+                result = run(done, part)
+            except VpmemError as error:
+                if done:
+                    error.add(f"{Size(done)} of {Size(length)} were done before.")
+                raise
+            yield done, result
+            done += part
+            if self.progress and length > self._piece:
+                self.progress(f"{action}: {Size(done)} of {Size(length)}")
+
+    def _act(
+        self,
+        subject: _Subject,
+        stages: list[tuple[str, ...]],
+        length: int,
+        action: str,
+        *,
+        allowed: tuple[int, ...] = (),
+    ) -> CommandResult:
+        """Run a pipeline on a target, if it is still what it was."""
+        return run_pipeline(
+            subject.runner,
+            stages,
+            action=action,
+            timeout=deadline(length),
+            allowed=allowed,
+            subject=subject.path,
+            condition=subject.target.condition,
+        )
+
+    def _store(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Transfer:
+        """Store zeros, or a pattern."""
+        path = subject.target.path
+        action = f"write {pattern or 'zeros'} to {path}"
+
+        def store(done: int, part: int) -> CommandResult:
+            stages = [_place(subject).zeroer(offset + done, part)]
+            if pattern:
+                zeros = ("head", "-c", str(part), "/dev/zero")
+                stages = [zeros, *_filters(pattern, done, part), _place(subject).writer(offset + done, part)]
+            result = self._act(subject, stages, part, action)
+            _require_copied(result, part, action)
+            return result
+
+        seconds = sum(result.seconds for _, result in self._in_pieces(length, action, store))
+        return Transfer(path, offset, Size(length), seconds)
 
     def _read(
-        self, target: Target, offset: int, length: int, filters: list[tuple[str, ...]], action: str
+        self, subject: _Subject, offset: int, length: int, filters: list[tuple[str, ...]], action: str
     ) -> CommandResult:
-        result = run_pipeline(
-            self._transport, [target.reader(offset, length), *filters], action=action, timeout=self._timeout
-        )
+        result = self._act(subject, [_place(subject).reader(offset, length), *filters], length, action)
         _require_copied(result, length, action)
         return result
 
@@ -354,44 +498,60 @@ class ContentStore:
         one: tuple[str, ...],
         other: tuple[str, ...],
         stages: list[tuple[str, ...]],
+        length: int,
         action: str,
         *,
         allowed: int,
     ) -> CommandResult:
         """Run a pipeline that reads one target at `SECOND_INPUT` and the other as its first input."""
         return run_pipeline(
-            self._transport, [other, *stages], action=action, timeout=self._timeout, allowed=(allowed,), beside=one
+            self._transport, [other, *stages], action=action, timeout=deadline(length), allowed=(allowed,), beside=one
         )
 
-    def _compare(
-        self, target: Target, offset: Size, length: int, filters: list[tuple[str, ...]], expected: str
-    ) -> Verification:
+    def _compare(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Verification:
         """Turn what should be there into zeros, and count what is not zero."""
-        action = f"compare {target.path} with {expected}"
-        result = self._read(target, offset, length, [*filters, ("tr", "-d", "\\000"), ("wc", "-c")], action)
-        if not result.text.strip().isdigit():
-            raise UnreadableOutputError(result, "wc printed no number")
-        differing = int(result.text)
-        transfer = Transfer(target.path, offset, Size(length), result.seconds)
-        if not differing:
-            return Verification(transfer, expected, 0)
-        return Verification(
-            transfer, expected, differing, offset + self._first(target, offset, length, filters, action)
-        )
+        path, expected = subject.target.path, str(pattern or "zeros")
+        action = f"compare {path} with {expected}"
 
-    def _first(self, target: Target, offset: int, length: int, filters: list[tuple[str, ...]], action: str) -> Size:
+        def count(done: int, part: int) -> CommandResult:
+            stages = [*_filters(pattern, done, part), ("tr", "-d", "\\000"), ("wc", "-c")]
+            return self._read(subject, offset + done, part, stages, action)
+
+        seconds, differing, first = 0.0, 0, None
+        for done, result in self._in_pieces(length, action, count):
+            if not result.text.strip().isdigit():
+                raise UnreadableOutputError(result, "wc printed no number")
+            seconds += result.seconds
+            differing += int(result.text)
+            if differing and first is None:
+                part = min(self._piece, length - done)
+                filters = _filters(pattern, done, part)
+                first = Size(offset + done + self._first(subject, offset + done, part, filters, action))
+        return Verification(Transfer(path, offset, Size(length), seconds), expected, differing, first)
+
+    def _first(self, subject: _Subject, offset: int, length: int, filters: list[tuple[str, ...]], action: str) -> Size:
         """Return how far into the range the first byte lies that does not become zero."""
-        found = run_pipeline(
-            self._transport,
-            [target.reader(offset, length), *filters, ("cmp", "-", "/dev/zero")],
-            action=action,
-            timeout=self._timeout,
-            allowed=(1,),
-        )
+        stages = [_place(subject).reader(offset, length), *filters, ("cmp", "-", "/dev/zero")]
+        found = self._act(subject, stages, length, action, allowed=(1,))
         match = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
         if match is None:
             raise UnreadableOutputError(found, "cmp did not say where the bytes differ")
         return Size(int(match[1]) - 1)
+
+
+def deadline(length: int) -> float:
+    """Return how many seconds a command may take that writes or reads so many bytes."""
+    return _STARTING + length / _SLOWEST
+
+
+def _place(subject: _Subject) -> Target:
+    """Return a target whose commands take the path of the moment."""
+    return replace(subject.target, path=SUBJECT)
+
+
+def _filters(pattern: Pattern | None, done: int, length: int) -> list[tuple[str, ...]]:
+    """Return what turns zeros into a piece of a pattern, and that piece into zeros."""
+    return [replace(pattern, offset=pattern.offset + done, length=length).cipher] if pattern else []
 
 
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:

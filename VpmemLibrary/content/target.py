@@ -44,6 +44,14 @@ class TargetKind(StrEnum):
     file = "file"
 
 
+# How the shell tests for a kind, and what prints the size of one.
+_NOW = {
+    TargetKind.block: ("-b", 'blockdev --getsize64 "$1"'),
+    TargetKind.devdax: ("-c", """cat "/sys/dev/char/$(printf '%d:%d' $(stat -L -c '0x%t 0x%T' "$1"))/size\""""),
+    TargetKind.file: ("-f", 'stat -L -c %s "$1"'),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A block device, a device-DAX node or a file on a machine.
@@ -72,6 +80,16 @@ class Target:
                 f"{Size(max(length, 0))} from {Size(offset)}",
                 f"at least one byte, within the {self.size} ({int(self.size)} bytes) of {self.path}",
             )
+
+    @property
+    def condition(self) -> str:
+        """Shell text that ends the shell unless ``$1`` is of this kind and size now."""
+        test, size = _NOW[self.kind]
+        seen = f"{self.kind} of {int(self.size)} bytes"
+        return (
+            f'[ {test} "$1" ] && [ "$({size})" = {int(self.size)} ] || '
+            f'{{ echo "$1 is not the {seen} that it was" >&2; exit 1; }}\n'
+        )
 
     def reader(self, offset: int, length: int) -> tuple[str, ...]:
         """Return the command that prints a range and tells on stderr how many bytes it copied."""

@@ -12,12 +12,21 @@
 #   sh acts on_memdevs COUNT [MEMDEV SERIAL]... COMMAND [ARGUMENT]...
 #                                              Run a command if CXL memory devices have these serial numbers.
 #   sh acts poison inject|clear MEMDEV OFFSET  Poison a cache line of a CXL memory device, or clear it.
+#   sh acts make_file_system NODE OVERWRITE COMMAND [ARGUMENT]...
+#                                              Run mkfs, unless the device holds something and OVERWRITE is empty.
+#   sh acts mount_at MAKE POINT NODE [OPTION]...
+#                                              Mount a block device, at a directory that is made if MAKE is not empty;
+#                                              print the device's number, or what is wrong with the directory.
+#   sh acts unmount_from NUMBER POINT LISTED REMOVE
+#                                              Unmount a directory, if the device mounted there (LISTED is how the
+#                                              kernel's table writes the directory) has that number; remove it too.
 #
 # A refusal is made as the guard makes it: a line "vpmem-guard: ..." on stderr, and exit status 113. Like the guard it is
-# POSIX sh, and VPMEM_SYS is set by tests alone.
+# POSIX sh, and VPMEM_SYS and VPMEM_PROC are set by tests alone.
 
 set -u
 sys=${VPMEM_SYS:-/sys}
+proc=${VPMEM_PROC:-/proc}
 bus=$sys/bus/nd/devices
 cxl=$sys/bus/cxl/devices
 opened=''
@@ -154,6 +163,53 @@ on_memdevs() {
 
 poison() {
     printf '%s' "$3" >"$sys/kernel/debug/cxl/$2/$1_poison"
+}
+
+# blkid reads the device itself (-p); it exits 2 where it knows nothing on it, 8 where it knows several things.
+make_file_system() {
+    [ -b "$1" ] || refuse "absent block device $1"
+    if [ -z "$2" ]; then
+        held=$(blkid -p -o value -s TYPE -s PTTYPE "$1")
+        case $? in
+        0) refuse "used it holds $(printf '%s' "$held" | tr '\n' ' ')" ;;
+        2) ;;
+        8) refuse "used it holds several things" ;;
+        *) return 1 ;;
+        esac
+    fi
+    shift 2
+    "$@"
+}
+
+mount_at() {
+    made=$1
+    point=$2
+    node=$3
+    shift 3
+    number=$(stat -L -c %t:%T "$node") || return
+    if [ -n "$made" ]; then
+        mkdir -m 0711 "$point" || return
+    elif ! [ -d "$point" ]; then
+        echo absent && return 1
+    elif [ -n "$(ls -A "$point")" ]; then
+        echo full && return 1
+    fi
+    echo "$((0x${number%:*})):$((0x${number#*:}))"
+    mount "$@" "$node" "$point" && return
+    failed=$?
+    [ -z "$made" ] || rmdir "$point"
+    return "$failed"
+}
+
+# The last mount at a directory is the one that is seen there.
+unmount_from() {
+    there=nothing
+    while read -r _ _ number _ at _; do
+        [ "$at" != "$3" ] || there=$number
+    done <"$proc/self/mountinfo"
+    [ "$there" = "$1" ] || refuse "gone $1 at $2: there is $there"
+    umount "$2" || return
+    [ -z "$4" ] || rmdir "$2"
 }
 
 case $1 in

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError, UnreadableOutputError
-from VpmemLibrary.host.in_use import refuse_used_node
+from VpmemLibrary.host.guard import NODE, Guard, act, target_of
 from VpmemLibrary.host.transport import CommandResult, Transport, query
+from VpmemLibrary.model import Namespace
 
 _TIMEOUT = 300.0
 
@@ -96,37 +97,42 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
 
 
 def make_file_system(
-    transport: Transport, path: str, file_system: FileSystemType, *, overwrite: bool = False
+    guard: Guard, where: Namespace | str, file_system: FileSystemType, *, overwrite: bool = False
 ) -> FileSystem:
     """Make a file system that can be DAX on a block device, and return it as read from the device.
 
     Args:
-        transport: The way to the machine.
-        path: The block device.
+        guard: The machine's guard.
+        where: The namespace, or the path of a block device.
         file_system: Its type.
         overwrite: Make it though the device holds a file system, or anything else that is known, already.
 
     Raises:
         InvalidValueError: It is no block device, or holds something; nothing was changed.
-        BusyError: It is in use; nothing was changed.
+        NotFoundError: The namespace is gone; nothing was changed.
+        BusyError: It is in use, or holds something by now; nothing was changed.
+        LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
         CommandError: It could not be made.
     """
-    there = read_file_system(transport, path)
+    path = where if isinstance(where, str) else where.device
+    there = read_file_system(guard.transport, path)
     if there.type and not overwrite:
         raise InvalidValueError(
             "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to end that"
         )
-    refuse_used_node(transport, path.rpartition("/")[2], path)
-    result = _made(transport.run([*_MAKE[file_system], path], timeout=_TIMEOUT), path, file_system)
-    found = read_file_system(transport, path)
+    command = act("make_file_system", NODE, "overwrite" if overwrite else "", *_MAKE[file_system], NODE)
+    result = guard.run(command, target_of(where), unused=True, timeout=_TIMEOUT)
+    _check_made(result, path, file_system)
+    found = read_file_system(guard.transport, path)
     if found.type != file_system:
-        raise CommandError(result, f"{path} holds {found.type or 'nothing known'} though {result.argv[0]} succeeded")
+        program = _MAKE[file_system][0]
+        raise CommandError(result, f"{path} holds {found.type or 'nothing known'} though {program} succeeded")
     return found
 
 
-def _made(result: CommandResult, path: str, file_system: FileSystemType) -> CommandResult:
+def _check_made(result: CommandResult, path: str, file_system: FileSystemType) -> None:
     if result.exit_status == 127:
-        program = result.argv[0]
+        program = _MAKE[file_system][0]
         raise ToolMissingError(result, f"{program} is not installed there (package {_PACKAGES[program]})")
     wants = " (mkfs.xfs wants a device of more than 300 MiB)" if file_system is FileSystemType.xfs else ""
-    return result.check(f"Could not make {file_system} on {path}{wants}")
+    result.check(f"Could not make {file_system} on {path}{wants}")

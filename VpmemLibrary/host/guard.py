@@ -51,14 +51,22 @@ _WAITS = "waits for the lock of "
 _ACTS = "acts on "
 _MARK = re.compile("|".join((REGION, NAMESPACE, DIMM, NODE)))
 _LINE = re.compile(rb"^vpmem-guard: (.*)\n?", re.MULTILINE)
+_BEGINS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
 _NO_SUCH_FILE = (2, 126, 127)  # how dash, bash and busybox end when they cannot open their script
 
-# The file takes its name whole, so that a program that is half sent is never run.
+# The file takes its name whole, so that a program that is half sent is never run: a connection that breaks ends the
+# input as its end does, hence the size.
 _INSTALL = r"""
 umask 077
 [ -d "$1" ] || mkdir -p -- "$1" || exit
-[ ! -L "$1" ] && [ -O "$1" ] || { echo "$1 must be a directory of the user that runs this, and no link" >&2; exit 1; }
-cat > "$2.$$" && mv -f -- "$2.$$" "$2"
+[ -O "$1" ] && case $(ls -ld -- "$1") in d????-??-*) true ;; *) false ;; esac || {
+    echo "$1 must be a directory of the user that runs this, that no other user can write to" >&2
+    exit 1
+}
+cat > "$3.$$" && [ "$(wc -c < "$3.$$")" -eq "$2" ] && mv -f -- "$3.$$" "$3" && exit
+echo "$3 was not written whole" >&2
+rm -f -- "$3.$$"
+exit 1
 """
 
 
@@ -126,6 +134,11 @@ def path_target(path: str) -> Target:
     return Target("-p", path, path)
 
 
+def target_of(where: Namespace | str) -> Target:
+    """Return a namespace, or what has a path, as a target."""
+    return path_target(where) if isinstance(where, str) else namespace_target(where)
+
+
 class Guard:
     """Runs changes on one host under its guard.
 
@@ -143,6 +156,11 @@ class Guard:
         self._transport = transport
         self._installed = False
         self.fence = fence
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the host."""
+        return self._transport
 
     def run(
         self,
@@ -179,16 +197,16 @@ class Guard:
         try:
             result = self._run(argv, timeout, stdin)
         except CommandTimeoutError as error:
-            if waited := _waits_for(error.result):
+            if waited := _waits_for(_reports(error.result, command)):
                 raise BusyError(
                     f"Another command on {self._transport.name} has had the lock of {waited} for more than "
                     f"{timeout:g} s, so nothing was changed. Look at the processes that have "
                     f"{LOCKS}/{waited} open (fuser -v)."
                 ) from error
             raise CommandTimeoutError(_as_run(error.result, command), error.meaning) from error
-        reports = _reports(result)
+        reports = _reports(result, command)
         clean = _as_run(result, command)
-        if result.exit_status == _REFUSED and reports:
+        if result.exit_status == _REFUSED and reports and not reports[-1].startswith(_ACTS):
             self._refused(clean, reports, targets, proofs)
         return clean
 
@@ -205,15 +223,20 @@ class Guard:
         if not self._installed:
             self._install()
         result = self._transport.run(argv, timeout=timeout, stdin=stdin)
-        if result.exit_status in _NO_SUCH_FILE and guard_path().encode() in result.stderr and not _reports(result):
+        if (
+            result.exit_status in _NO_SUCH_FILE
+            and guard_path().encode() in result.stderr
+            and not _LINE.search(result.stderr)
+        ):
             self._install()  # the host booted since, and nothing was begun
             result = self._transport.run(argv, timeout=timeout, stdin=stdin)
         return result
 
     def _install(self) -> None:
-        for program in ("acts", "guard"):  # the guard last: where it is, both are
-            command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, _path(program)]
-            self._transport.run(command, stdin=_program(program)).check(
+        for name in ("acts", "guard"):  # the guard last: where it is, both are
+            program = _program(name)
+            command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, str(len(program)), _path(name)]
+            self._transport.run(command, stdin=program).check(
                 f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
             )
         self._installed = True
@@ -238,7 +261,7 @@ class Guard:
                 )
             case "has":
                 raise ToolMissingError(result, f"{rest.removeprefix('no ')} is not installed on {host}")
-            case "blind" | "blind:" | "unsafe" | "ambiguous":
+            case "blind:" | "unsafe" | "ambiguous" | "absent":
                 raise UnsupportedError(f"{called} on {host} was left as it is: {reports[-1]}.")
             case _:
                 raise CommandError(result, f"{called} on {host} was left as it is: {reports[-1]}")
@@ -269,19 +292,28 @@ def _path(name: str) -> str:
     return f"{_DIRECTORY}/{name}-{hashlib.sha256(_program(name)).hexdigest()[:12]}"
 
 
-def _reports(result: CommandResult) -> list[str]:
-    return [line.decode("utf-8", "replace") for line in _LINE.findall(result.stderr)]
+def _reports(result: CommandResult, command: Sequence[str]) -> list[str]:
+    """Return what the guard reported, and what one of the changes in ``acts.sh`` did."""
+    own, _ = _parts(result, command)
+    return [line.decode("utf-8", "replace") for line in _LINE.findall(own)]
 
 
-def _waits_for(result: CommandResult) -> str:
+def _parts(result: CommandResult, command: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return what the guard printed, and what the command did: any command may print a line as the guard's are."""
+    begins = _BEGINS.search(result.stderr)
+    end = begins.end() if begins and list(command[:2]) != act("")[:2] else len(result.stderr)
+    return result.stderr[:end], result.stderr[end:]
+
+
+def _waits_for(reports: Sequence[str]) -> str:
     """Return whose lock a command still waits for; empty when it waits for none."""
-    last = _reports(result)[-1:] or [""]
-    return last[0].removeprefix(_WAITS) if last[0].startswith(_WAITS) else ""
+    return reports[-1].removeprefix(_WAITS) if reports and reports[-1].startswith(_WAITS) else ""
 
 
 def _as_run(result: CommandResult, command: Sequence[str]) -> CommandResult:
     """Return a result as the command alone would have left it, with the names that it was given."""
-    names = next((line.removeprefix(_ACTS).split(" ", 3) for line in _reports(result) if line.startswith(_ACTS)), [])
-    given = dict(zip((REGION, NAMESPACE, DIMM, NODE), names, strict=False))
+    acts = (line.removeprefix(_ACTS) for line in _reports(result, command) if line.startswith(_ACTS))
+    given = dict(zip((REGION, NAMESPACE, DIMM, NODE), next(acts, "").split(" ", 3), strict=False))
     argv = tuple(_MARK.sub(lambda mark: given.get(mark[0], mark[0]), argument) for argument in command)
-    return replace(result, argv=argv, stderr=_LINE.sub(b"", result.stderr))
+    own, rest = _parts(result, command)
+    return replace(result, argv=argv, stderr=_LINE.sub(b"", own) + rest)

@@ -8,7 +8,7 @@
 # -n  A namespace: the UUID of its label, or its name where it has no label.
 # -p  A block device, device-DAX node or file.
 # -k  The lock to take where there is no region or DIMM, by its name.
-# -u  Nobody may use the target: no process, mount, swap space, device mapper or system RAM.
+# -u  Nobody may use the target: no process, mount, swap space, other block device or system RAM.
 #
 # All of it happens in this one process, under the lock of the region: the checks and the command cannot be separated
 # by a reboot, a lost connection or another worker. The command inherits the lock, so the lock lasts as long as the
@@ -28,7 +28,8 @@ run=${VPMEM_RUN:-/run/vpmem}
 bus=$sys/bus/nd/devices
 newline='
 '
-region='' namespace='' dimm='' node='' unused='' leases='' numbers=''
+region='' namespace='' dimm='' node='' unused='' leases='' numbers='' format='%f:%t:%T' given=' '
+regions='' locks=''
 want_region='' want_namespace='' want_dimm='' want_path='' want_lock='' users=''
 
 report() { printf 'vpmem-guard: %s\n' "$*" >&2; }
@@ -74,11 +75,15 @@ find_dimm() {
     case $want_dimm in
     nmem*) dimm=$want_dimm ;;
     *)
+        found=''
         for group in nfit cxl papr; do
             for each in "$bus"/nmem*; do
-                if first_line "$each/$group/id" && [ "$text" = "$want_dimm" ]; then dimm=${each##*/}; fi
+                first_line "$each/$group/id" && [ "$text" = "$want_dimm" ] || continue
+                [ -z "$found" ] || refuse "ambiguous dimm $want_dimm: $found and ${each##*/}"
+                found=${each##*/}
             done
         done
+        dimm=$found
         ;;
     esac
     [ -n "$dimm" ] && [ -e "$bus/$dimm" ] || refuse "gone dimm $want_dimm"
@@ -91,65 +96,126 @@ require_region_on_dimm() {
     refuse "gone region $want_region on dimm $want_dimm"
 }
 
-# Take the lock NAME, and keep it for as long as the command runs.
-lock() {
+needs() {
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || refuse "has no $tool"
+    done
+}
+
+# Set `regions` to those that are on a DIMM.
+find_regions_on() { # dimm
+    regions=''
+    for each in "$bus"/region*/mapping[0-9]*; do
+        first_line "$each" || continue
+        each=${each%/*}
+        case $text in "$1",*) regions="$regions ${each##*/}" ;; esac
+    done
+}
+
+# Find what is meant, and set `locks` to the regions that it belongs to: the one that was asked for, and those on the
+# DIMM. All commands take several locks in the same order.
+find_all() {
+    [ -z "$want_dimm" ] || find_dimm
+    [ -z "$want_region" ] || find_region
+    [ -z "$want_namespace" ] || find_namespace
+    [ -z "$want_region" ] || [ -z "$want_dimm" ] || require_region_on_dimm
+    [ -z "$dimm" ] || find_regions_on "$dimm"
+    # shellcheck disable=SC2086  # each is a word
+    locks=$(printf '%s\n' $region $regions | sort -u)
+    locks=${locks:-${dimm:-$want_lock}}
+}
+
+# Take a lock, and keep it for as long as the command runs.
+lock() { # name, file descriptor
+    # A failed redirection of exec alone would end the shell, with the status of a program that is not there.
+    eval "command exec $2>\"\$run/locks/\$1\"" || refuse "unsafe $run/locks/$1: it cannot be written"
+    flock -n "$2" && return
+    report "waits for the lock of $1"
+    flock "$2" || refuse "nolock $1"
+    report "has the lock of $1"
+}
+
+lock_all() {
+    needs flock stat
     [ -d "$run/locks" ] || mkdir -p -- "$run/locks" || refuse "unsafe $run: it cannot be made"
     for each in "$run" "$run/locks"; do
         # shellcheck disable=SC3067  # dash, bash and busybox all have -O
-        { [ -d "$each" ] && [ ! -L "$each" ] && [ -O "$each" ]; } ||
-            refuse "unsafe $each: it must be a directory of the user that runs this, and no link"
+        [ -O "$each" ] && case $(stat -c %A -- "$each") in d????-??-*) continue ;; esac
+        refuse "unsafe $each: it must be a directory of the user that runs this, that no other user can write to"
     done
-    exec 9>"$run/locks/$1" || refuse "unsafe $run/locks/$1"
-    if ! flock -n 9; then
-        report "waits for the lock of $1"
-        flock 9 || refuse "nolock $1"
-        report "has the lock of $1"
+    descriptor=9
+    for each in $locks; do
+        [ "$descriptor" -gt 2 ] || refuse "too many regions: $locks"
+        lock "$each" "$descriptor"
+        descriptor=$((descriptor - 1))
+    done
+}
+
+# Set `key` to what stat printed in `format`: a block device is b and a character device c, with its number in
+# hexadecimal, because both kinds have numbers of their own; a file is f with its file system and inode.
+set_key() { # path
+    key=$(stat -L -c "$format" -- "$1" 2>/dev/null)
+    case $key in
+    6???:*) key=b${key#*:} ;;
+    2???:*) key=c${key#*:} ;;
+    esac
+}
+
+# Add a device, by its directory in sysfs, and all that the kernel has on it.
+look_at_device() { # directory, b or c
+    first_line "$1/dev" || return 0
+    numbers="$numbers $2$(printf '%x:%x' "${text%:*}" "${text#*:}")"
+    for part in "$1"/*/partition; do
+        [ ! -e "$part" ] || look_at_device "${part%/partition}" b
+    done
+    for holder in "$1"/holders/*; do
+        [ ! -e "$holder" ] || users="${users}block device ${holder##*/} on it$newline"
+    done
+    for member in "$sys"/fs/btrfs/*/devices/*; do
+        [ ! "$member" -ef "$1" ] || users="${users}a mounted btrfs file system$newline"
+    done
+    if [ "$1/driver" -ef "$sys/bus/dax/drivers/kmem" ]; then
+        users="${users}the host itself as system RAM$newline"
     fi
 }
 
-# Add the device number MAJOR:MINOR in a sysfs attribute to `numbers`, as stat prints it.
-add_number() {
-    first_line "$1" || return 0
-    numbers="$numbers $(printf '%x:%x' "${text%:*}" "${text#*:}")"
-}
-
-# Add a namespace's device and all that the kernel has on it; set `node` to the device's path.
+# Add a namespace's device; set `node` to the device's path.
 look_at_namespace() {
     first_line "$bus/$1/holder" || text=''
     inside=$bus/${text:-$1}
-    for each in "$inside"/block/* "$inside"/dax[0-9]*.[0-9]* "$inside"/dax/*; do
-        [ -e "$each/dev" ] || continue
-        node=/dev/${each##*/}
-        add_number "$each/dev"
-        for part in "$each/${each##*/}p"*; do
-            [ ! -e "$part/dev" ] || add_number "$part/dev"
-        done
-        for holder in "$each"/holders/* "$each"/*/holders/*; do
-            [ ! -e "$holder" ] || users="${users}block device ${holder##*/} on it$newline"
-        done
-        add_ram "${each##*/}"
+    for device in "$inside"/block/* "$inside"/dax[0-9]*.[0-9]* "$inside"/dax/*; do
+        [ -e "$device/dev" ] || continue
+        node=/dev/${device##*/}
+        case $device in
+        */block/*) look_at_device "$device" b ;;
+        *) look_at_device "$device" c ;;
+        esac
     done
 }
 
-# Add the host itself as a user of a device-DAX instance that is system RAM.
-add_ram() {
-    [ ! -e "$sys/bus/dax/drivers/kmem/$1" ] || users="${users}the host itself as system RAM$newline"
+look_at_region() {
+    for each in "$bus"/namespace"${1#region}".*; do
+        [ ! -e "$each" ] || look_at_namespace "${each##*/}"
+    done
 }
 
-# Print the number and path of every device that a process has open or mapped. Mappings are looked up by the kernel's
-# own link to what is mapped, because a process may see the device by any name: libvirt gives QEMU a /dev of its own.
-used_devices() {
-    printf '%s\0' "$proc"/[0-9]*/fd/* | xargs -0 stat -L -c "$1 %n" 2>/dev/null
-    grep -sE '^[0-9a-f]+-[0-9a-f]+ ...s |/(dax|pmem)[0-9.]+s?( \(deleted\))?$' "$proc"/[0-9]*/maps /dev/null |
+# Print the key and path of every device or file that a process has open or mapped. Mappings are looked up by the
+# kernel's own link to what is mapped, because a process may see the device by any name: libvirt gives QEMU a /dev of
+# its own. A private mapping counts if its file is in memory (major number 0), as all of /dev is; libraries are not.
+used_files() {
+    printf '%s\0' "$proc"/[0-9]*/fd/* | xargs -0 stat -L -c "$format %n" 2>/dev/null
+    grep -sE '^[0-9a-f]+-[0-9a-f]+ (...s|.... [0-9a-f]+ 00:[0-9a-f]+ [1-9])|/(dax|pmem)[0-9.]+s?( \(deleted\))?$' \
+        "$proc"/[0-9]*/maps /dev/null |
         sed -nE 's|/maps:0*([0-9a-f]+)-0*([0-9a-f]+) .* [1-9][0-9]* +/.*|/map_files/\1-\2|p' |
-        xargs -r stat -L -c "$1 %n" 2>/dev/null
+        xargs -r stat -L -c "$format %n" 2>/dev/null
 }
 
-add_users() { # stat format, numbers
-    set -- "$1" "$2" "$proc/$$/map_files"/*
-    [ -e "$3" ] || refuse "blind: mappings of other processes cannot be read; root with CAP_SYS_ADMIN can"
-    pids=$(used_devices "$1" | awk -v wanted="$2 " -v skip="$proc/" '
-        index(wanted, " " $1 " ") { pid = substr($2, length(skip) + 1); sub("/.*", "", pid); print pid }' | sort -un)
+add_processes() {
+    set -- "$proc/$$/map_files"/*
+    [ -e "$1" ] || refuse "blind: mappings of other processes cannot be read; root with CAP_SYS_ADMIN can"
+    pids=$(used_files | awk -v wanted="$numbers " -v skip="$proc/" '
+        { key = $1; sub(/^6...:/, "b", key); sub(/^2...:/, "c", key) }
+        index(wanted, " " key " ") { pid = substr($2, length(skip) + 1); sub("/.*", "", pid); print pid }' | sort -un)
     for pid in $pids; do
         [ -d "$proc/$pid" ] || continue  # it has ended
         first_line "$proc/$pid/comm" || text='?'
@@ -157,52 +223,80 @@ add_users() { # stat format, numbers
     done
 }
 
+# Add the mounts in all mount namespaces that have a process: a container's are not among the host's own.
 add_mounts() {
+    wanted=''
     for number in $numbers; do
-        decimal=$((0x${number%:*})):$((0x${number#*:}))
-        users=$users$(awk -v number="$decimal" '$3 == number && !told[$5]++ { print "mounted at " $5 }' \
-            "$proc/self/mountinfo" "$proc/1/mountinfo")
-        users=${users:+${users%"$newline"}$newline}
-    done
-    while read -r path _; do
-        case $path in
-        /dev/*)
-            case "$numbers " in
-            *" $(stat -L -c %t:%T "$path") "*) users="${users}swap space $path$newline" ;;
-            esac
+        case $number in
+        b*)
+            number=${number#b}
+            wanted="$wanted $((0x${number%:*})):$((0x${number#*:}))"
             ;;
         esac
+    done
+    found=$(cat "$proc"/self/mountinfo "$proc"/[0-9]*/mountinfo 2>/dev/null |
+        awk -v wanted="$wanted " 'index(wanted, " " $3 " ") && !told[$5]++ { print "mounted at " $5 }')
+    users=$users${found:+$found$newline}
+}
+
+# Add swap spaces and loop devices: no process has them open, and the kernel knows what they are on by its path.
+add_swaps_and_loops() {
+    while read -r path _; do
+        is_on "$path" && users="${users}swap space $path$newline"
     done <"$proc/swaps"
+    for each in "$sys"/block/loop*/loop/backing_file; do
+        first_line "$each" || continue
+        is_on "$text" || continue
+        each=${each%/loop/backing_file}
+        users="${users}block device ${each##*/} on it$newline"
+    done
+}
+
+is_on() { # path
+    case $1 in /*) set_key "$1" ;; *) return 1 ;; esac
+    case "$numbers " in *" $key "*) ;; *) return 1 ;; esac
 }
 
 refuse_used() {
+    needs stat awk grep sed xargs sort tr
     if [ -n "$namespace" ]; then
         look_at_namespace "$namespace"
-    elif [ -n "$node" ]; then
+    elif [ -n "$want_path" ]; then
         look_at_path
+    elif [ -n "$region" ]; then
+        look_at_region "$region"
+    elif [ -n "$dimm" ]; then
+        for name in $regions; do look_at_region "$name"; done
     else
-        for each in "$bus"/namespace"${region#region}".*; do
-            [ ! -e "$each" ] || look_at_namespace "${each##*/}"
-        done
+        refuse "was given -u and no target"
     fi
     if [ -n "$numbers" ]; then
-        add_users %t:%T "$numbers"
+        add_processes
         add_mounts
+        add_swaps_and_loops
     fi
     [ -n "$users" ] || return 0
-    printf '%s' "$users" | while IFS= read -r user; do report "used $user"; done
+    # Names come from others: they must not steer a terminal.
+    printf '%s' "$users" | tr '\001-\011\013-\037\177' '?' | while IFS= read -r user; do report "used $user"; done
     exit 113
 }
 
-# A file is known by its file system and inode.
 look_at_path() {
-    if [ -f "$node" ]; then
-        add_users %d:%i " $(stat -L -c %d:%i -- "$node")"
-    elif [ -b "$node" ] || [ -c "$node" ]; then
-        numbers=" $(stat -L -c %t:%T -- "$node")"
-        add_ram "${node##*/}"
+    if [ -b "$want_path" ] || [ -c "$want_path" ]; then
+        set_key "$want_path"
+        number=${key#?}
+        number=$((0x${number%:*})):$((0x${number#*:}))
+        case $key in
+        b*) look_at_device "$sys/dev/block/$number" b ;;
+        *) look_at_device "$sys/dev/char/$number" c ;;
+        esac
+        numbers="$numbers $key"  # sysfs has no directory of some
+    elif [ -f "$want_path" ]; then
+        format='f%d:%i'
+        set_key "$want_path"
+        numbers=" $key"
     else
-        refuse "gone path $node"
+        refuse "gone path $want_path"
     fi
 }
 
@@ -210,12 +304,17 @@ while [ $# -gt 0 ]; do
     case $1 in
     -[lrndpk]) [ -n "${2-}" ] || refuse "was given nothing for $1" ;;
     esac
+    case $1$given in
+    -l*) [ -n "${3-}" ] || refuse "was given no text for $2" ;;
+    "$1"*" $1 "*) refuse "was given $1 twice" ;;
+    esac
+    given="$given$1 "
     case $1 in
     -l) leases="$leases$2$newline$3$newline" && shift 2 ;;
     -r) want_region=$2 && shift ;;
     -n) want_namespace=$2 && shift ;;
     -d) want_dimm=$2 && shift ;;
-    -p) want_path=$2 node=$2 && shift ;;
+    -p) want_path=$2 && shift ;;
     -k) want_lock=$2 && shift ;;
     -u) unused=1 ;;
     --) shift && break ;;
@@ -224,18 +323,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-for tool in flock stat awk grep sed xargs sort; do
-    command -v "$tool" >/dev/null || refuse "has no $tool"
-done
-
-[ -z "$want_dimm" ] || find_dimm
-[ -z "$want_region" ] || find_region
-[ -z "$want_namespace" ] || find_namespace
-[ -z "$want_region" ] || [ -z "$want_dimm" ] || require_region_on_dimm
-held=${region:-${dimm:-$want_lock}}
-[ -z "$held" ] || lock "$held"
-# What was found before the lock was taken may be another device by now.
-[ -z "$want_namespace" ] || find_namespace
+find_all
+if [ -n "$locks" ]; then
+    locked=$locks
+    lock_all
+    # What was found before the lock was taken may be another device by now.
+    find_all
+    [ "$locks" = "$locked" ] || refuse "gone from $locked: it belongs to $locks now"
+fi
 
 while IFS= read -r record && IFS= read -r wanted; do
     first_line "$record" || text=''
@@ -248,10 +343,8 @@ ${leases%"$newline"}
 LEASES
 
 [ -z "$unused" ] || refuse_used
-[ -n "$want_path" ] || node=''
+node=$want_path
 [ -z "$namespace" ] || look_at_namespace "$namespace"
-report "acts on ${region:--} ${namespace:--} ${dimm:--} ${node:--}"
-
 # Put the names of this moment in place of the marks: each argument goes to the end of the list once it is done.
 count=$#
 while [ "$count" -gt 0 ]; do
@@ -262,6 +355,7 @@ while [ "$count" -gt 0 ]; do
         while :; do
             case $argument in
             *"$mark"*)
+                [ -n "${pair#*=}" ] || refuse "absent $mark: there is no such name or device node"
                 done=$done${argument%%"$mark"*}${pair#*=}
                 argument=${argument#*"$mark"}
                 ;;
@@ -274,4 +368,5 @@ while [ "$count" -gt 0 ]; do
     set -- "$@" "$argument"
     count=$((count - 1))
 done
+report "acts on ${region:--} ${namespace:--} ${dimm:--} ${node:--}"
 exec "$@"

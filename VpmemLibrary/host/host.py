@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.host.btt import Btt
 from VpmemLibrary.host.cxl import Cxl
 from VpmemLibrary.host.daxctl import DaxDevices
@@ -45,7 +46,8 @@ class Host:
         self.info_blocks = InfoBlocks(self.ndctl, self.namespaces)
         self.btt = Btt(self.ndctl, self.namespaces, self.info_blocks)
         self.scrub = Scrub(self.ndctl)
-        self.mounts = Mounts(transport)
+        self.content = ContentStore(transport, guard=self.ndctl.guard)
+        self.mounts = Mounts(self.ndctl.guard)
         self.dax = DaxDevices(self.ndctl)
         self.health = Health(self.ndctl)
         self.injection = Injection(self.ndctl)

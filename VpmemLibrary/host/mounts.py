@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, DeviceBusyError, InvalidValueError, NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.transport import CommandResult, Transport, query
+from VpmemLibrary.host.guard import NODE, Guard, act, path_target, target_of
+from VpmemLibrary.host.transport import CommandResult, query
+from VpmemLibrary.model import Namespace
 
 # The block devices' numbers and names first: a mount's source is only what mount was told.
 _LIST = r"""
@@ -20,16 +22,6 @@ for block in /sys/class/block/*; do
     [ -r "$block/dev" ] && read -r number <"$block/dev" && printf 'block %s %s\n' "$number" "${block##*/}"
 done
 cat /proc/self/mountinfo
-"""
-
-_POINT = r"""
-if [ "$2" = make ]; then
-    mkdir -m 0711 "$1"
-elif ! [ -d "$1" ]; then
-    echo absent
-elif [ -n "$(ls -A "$1")" ]; then
-    echo full
-fi
 """
 
 # The programs that have something at or below a directory: open, as their own directory, or mapped.
@@ -44,6 +36,7 @@ done
 exit 0
 """
 _FIELDS_BEFORE_TAGS = 6
+_UNFIT = ("absent", "full")  # what is wrong with a mount point
 
 
 class DaxOption(StrEnum):
@@ -93,17 +86,18 @@ class Mounts:
     """The mounts of one machine.
 
     Args:
-        transport: The way to the machine.
+        guard: The machine's guard.
 
     Example::
 
-        mounts = Mounts(transport)
+        mounts = Mounts(Guard(transport))
         mounted = mounts.mount("/dev/pmem0", "ext4", "/mnt", options=["dax=always"])
-        mounts.unmount(mounted.mount_point)
+        mounts.unmount(mounted)
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, guard: Guard) -> None:
+        self._transport = guard.transport
+        self._guard = guard
 
     def all(self) -> tuple[Mount, ...]:
         """Return every mount that a program on the machine sees, in the order of mounting.
@@ -127,12 +121,18 @@ class Mounts:
         raise NotFoundError("mount point", mount_point, there, where=self._transport.name)
 
     def mount(
-        self, path: str, file_system: str, mount_point: str, *, options: Sequence[str] = (), make: bool = False
+        self,
+        where: Namespace | str,
+        file_system: str,
+        mount_point: str,
+        *,
+        options: Sequence[str] = (),
+        make: bool = False,
     ) -> Mount:
         """Mount a block device and prove by the kernel's table that it is, with the options that were asked for.
 
         Args:
-            path: The block device.
+            where: The namespace, or the path of a block device.
             file_system: The file system's type.
             mount_point: An empty directory that nothing is mounted at.
             options: The options, e.g. ``dax=always``.
@@ -140,60 +140,69 @@ class Mounts:
 
         Raises:
             InvalidValueError: The mount point cannot be one; nothing was changed.
+            NotFoundError: The namespace is gone; nothing was changed.
+            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
             CommandError: It could not be mounted, or not as asked for; then it was unmounted again.
         """
-        before = self.all()
-        _check_point(mount_point, before)
-        looked = self._transport.run(["sh", "-c", _POINT, "sh", mount_point, "make" if make else ""]).check()
-        if looked.text.strip():
+        _check_point(mount_point, self.all())
+        chosen = ["-o", ",".join(options)] if options else []
+        command = act("mount_at", "make" if make else "", mount_point, NODE, "-t", file_system, *chosen)
+        meant = target_of(where)
+        result = self._guard.run(command, meant)
+        if result.text.strip() in _UNFIT:
             raise InvalidValueError("mount_point", mount_point, "an empty directory that is there")
-        try:
-            chosen = ["-o", ",".join(options)] if options else []
-            result = self._transport.run(["mount", "-t", file_system, *chosen, path, mount_point])
-            result.check(f"Could not mount {path} at {mount_point}")
-            return self._proven(result, path, file_system, mount_point, options)
-        except BaseException:
-            if make:
-                self._transport.run(["rmdir", mount_point])
-            raise
+        result.check(f"Could not mount {meant.called} at {mount_point}")
+        return self._proven(result, meant.called, file_system, mount_point, options, made=make)
 
-    def unmount(self, mount_point: str, *, remove: bool = False) -> Mount:
-        """Unmount what is mounted at a directory, prove by the kernel's table that it is gone, and return what it was.
+    def unmount(self, mount: Mount, *, remove: bool = False) -> Mount:
+        """Unmount one mount, prove by the kernel's table that it is gone, and return it.
 
         Args:
-            mount_point: The directory.
+            mount: The mount. If another device is mounted there by now, nothing is unmounted.
             remove: Remove the directory as well.
 
         Raises:
-            NotFoundError: Nothing is mounted there.
+            NotFoundError: It is not mounted there any more.
             BusyError: Something is open or mapped there; the message says by whom.
+            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
             CommandError: It could not be unmounted.
         """
-        mount = self.at(mount_point)
-        result = self._transport.run(["umount", mount_point])
+        listed = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", mount.mount_point)
+        command = act("unmount_from", mount.device, mount.mount_point, listed, "remove" if remove else "")
+        result = self._guard.run(command, replace(path_target(mount.mount_point), called=str(mount)))
         if mount in self.all():
-            users = self._transport.run(query(_USERS, mount_point)).check().text.splitlines()
+            users = self._transport.run(query(_USERS, mount.mount_point)).check().text.splitlines()
             raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'it is not known by whom'}")
-        if remove:
-            self._transport.run(["rmdir", mount_point]).check(f"Could not remove {mount_point}")
+        result.check(f"Could not {'remove' if remove else 'unmount'} {mount.mount_point}")
         return mount
 
     def _proven(
-        self, result: CommandResult, path: str, file_system: str, mount_point: str, options: Sequence[str]
+        self,
+        result: CommandResult,
+        called: str,
+        file_system: str,
+        mount_point: str,
+        options: Sequence[str],
+        *,
+        made: bool,
     ) -> Mount:
         try:
             found = self.at(mount_point)
         except NotFoundError:
-            raise CommandError(result, f"{path} is not mounted at {mount_point} though mount reports success") from None
+            if made:
+                self._transport.run(["rmdir", mount_point])
+            raise CommandError(
+                result, f"{called} is not mounted at {mount_point} though mount reports success"
+            ) from None
         asked = [option.partition("=")[2] for option in options if option.startswith("dax=")]
         wrong = ""
-        if found.type != file_system or not _is_node(found, path):
+        if found.type != file_system or found.device != result.text.strip():
             wrong = f"the kernel has {found} there"
         elif asked and found.dax != asked[-1] and (found.dax or asked[-1] == DaxOption.always):
             wrong = f"the kernel has it with dax={found.dax or '(nothing)'}, and its log (dmesg) may say why"
         if wrong:
-            self.unmount(mount_point)
-            raise CommandError(result, f"{path} was not mounted as asked for and is unmounted again: {wrong}")
+            self.unmount(found, remove=made)
+            raise CommandError(result, f"{called} was not mounted as asked for and is unmounted again: {wrong}")
         return found
 
 
@@ -229,10 +238,6 @@ def _check_point(mount_point: str, mounts: Sequence[Mount]) -> None:
     for mount in mounts:
         if mount.mount_point == mount_point:
             raise InvalidValueError("mount_point", mount_point, f"a directory that nothing is mounted at, not {mount}")
-
-
-def _is_node(mount: Mount, path: str) -> bool:
-    return path.rpartition("/")[2] == mount.node or path == mount.source
 
 
 def _unescaped(text: str) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, VpmemError
 from VpmemLibrary.host.cxl import CxlRegion
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.ownership import RunMark, run_of_uuid
 from VpmemLibrary.model import Namespace
@@ -75,15 +73,16 @@ def wipe_namespace(host: Host, namespace: Namespace) -> None:
 
     Args:
         host: The host that has it.
-        namespace: Its record, with its device as it is called now.
+        namespace: Its record. Before each piece is written, the namespace is looked for by its UUID.
 
     Raises:
         InvalidValueError: It is disabled, so it has no device.
-        BusyError: It is in use; nothing was written.
+        NotFoundError: It is gone.
+        BusyError: It is in use; nothing was written, or a part as the message says.
+        LeaseLostError: A lease of the caller is not its own any more; likewise.
         CommandError: A tool failed: some of it may hold what it held.
         ContentDiffersError: Something is left though the tools reported success.
     """
     if not namespace.device:
         raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device to be wiped")
-    refuse_in_use(host.transport, namespace)
-    ContentStore(host.transport).wipe(namespace.device)
+    host.content.wipe(namespace, unused=True)

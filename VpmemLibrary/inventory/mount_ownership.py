@@ -65,10 +65,11 @@ def unmount(host: Host, mount: Mount) -> Mount:
     """Unmount one mount; a mount point that a run made goes with it.
 
     Raises:
+        NotFoundError: It is not mounted there any more.
         BusyError: It is in use.
         CommandError: It could not be unmounted.
     """
-    return host.mounts.unmount(mount.mount_point, remove=is_made(mount))
+    return host.mounts.unmount(mount, remove=is_made(mount))
 
 
 def unmount_owned(host: Host, run: RunMark) -> tuple[Mount, ...]:

@@ -8,7 +8,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore, Transfer, Verification
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.targets import own_path_of, path_of
+from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, Size
 
@@ -66,9 +66,9 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        path = own_path_of(self._context, namespace, foreign=foreign)
-        pattern = Pattern(seed=seed, offset=offset, length=self._length(path, offset, length))
-        return _logged("Wrote", self._store.write(path, pattern, force=force))
+        target = own_target_of(self._context, namespace, foreign=foreign)
+        pattern = Pattern(seed=seed, offset=offset, length=self._length(shown_path(target), offset, length))
+        return _logged("Wrote", self._store.write(target, pattern, force=force))
 
     @keyword(tags=("content", "assertion"))
     def pattern_should_be_intact(
@@ -116,6 +116,10 @@ class ContentKeywords:
     ) -> Transfer:
         """Overwrite a namespace, device or file of the current host with zeros, and prove that nothing else is left.
 
+        It is done in pieces of 1 GiB, each with a deadline of its own, so it may take hours. The log has how far it
+        came, and the console every ten seconds. Before each piece is written, the namespace is looked for by its UUID,
+        it must still be unused, and this worker's leases its own. What failed can go on from there with `offset`.
+
         Args:
             target: A namespace's record, UUID, name or device name; or the path of a device or file.
             offset: Where to begin; a multiple of 4 KiB.
@@ -127,7 +131,8 @@ class ContentKeywords:
 
         Raises:
             ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: The namespace is in use; nothing was written.
+            BusyError: It is in use; nothing was written, or a part as the message says.
+            LeaseLostError: A lease of this worker is another's now; likewise.
             InvalidValueError: Offset or length is not aligned, or reaches past the end; nothing was written.
             ContentDiffersError: Something is left though the tools reported success.
 
@@ -140,8 +145,8 @@ class ContentKeywords:
             Content Should Be Zero    ns_0
         ```
         """
-        path = own_path_of(self._context, target, foreign=foreign, unused=True)
-        return _logged("Wiped", self._store.wipe(path, offset, None if length is ALL else length))
+        found = own_target_of(self._context, target, foreign=foreign)
+        return _logged("Wiped", self._store.wipe(found, offset, None if length is ALL else length, unused=True))
 
     @keyword(tags=("content", "destructive"))
     def copy_content(
@@ -169,7 +174,8 @@ class ContentKeywords:
 
         Raises:
             ForeignError: This run did not make the target, and `foreign` is not set.
-            BusyError: The target is in use; nothing was written.
+            BusyError: The target is in use; nothing was written, or a part as the message says.
+            LeaseLostError: A lease of this worker is another's now; likewise.
             InvalidValueError: A range is not aligned, or reaches past an end; nothing was written.
 
         Example:
@@ -181,13 +187,14 @@ class ContentKeywords:
             Content Should Be Equal    ns_0    ns_1
         ```
         """
-        path = own_path_of(self._context, target, foreign=foreign, unused=True)
+        found = own_target_of(self._context, target, foreign=foreign)
         copied = self._store.copy(
             path_of(self._context, source),
-            path,
+            found,
             offset=offset,
             at=None if at is ALL else at,
             length=None if length is ALL else length,
+            unused=True,
         )
         return _logged("Copied", copied)
 

@@ -35,6 +35,7 @@ from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
+from VpmemLibrary.keywords.progress import ProgressLog
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, Size
 
@@ -145,7 +146,7 @@ class OpenHost:
     @property
     def content(self) -> ContentStore:
         """Patterns on the host."""
-        return ContentStore(self.host.transport)
+        return self.host.content
 
     @property
     def link(self) -> LibvirtLink:
@@ -540,6 +541,7 @@ class Context:
         """
         alias = opened.host.alias
         self.refuse_taken(alias)
+        opened.host.content.progress = ProgressLog()
         self._open[alias] = opened
         self._current = alias
 

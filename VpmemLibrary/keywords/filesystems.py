@@ -15,7 +15,7 @@ from VpmemLibrary.inventory.mount_ownership import new_mount_point, require_own_
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_table
-from VpmemLibrary.keywords.targets import own_path_of, path_of
+from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 
 DAX, PAGE_CACHE = "dax", "page cache"
@@ -54,7 +54,8 @@ class FileSystemKeywords:
         Raises:
             ForeignError: This run did not make it, and `foreign` is not set.
             InvalidValueError: It is no block device, or holds something already; nothing was changed.
-            BusyError: It is in use; nothing was changed.
+            BusyError: It is in use, or holds something by now; nothing was changed.
+            LeaseLostError: A lease of this worker is another's now; nothing was changed.
             CommandError: It could not be made.
 
         Example:
@@ -67,8 +68,8 @@ class FileSystemKeywords:
             Get File System    ${namespace}    ==    xfs
         ```
         """
-        path = own_path_of(self._context, target, foreign=foreign)
-        made = make_file_system(self._context.host.transport, path, type, overwrite=overwrite)
+        found = own_target_of(self._context, target, foreign=foreign)
+        made = make_file_system(self._context.host.ndctl.guard, found, type, overwrite=overwrite)
         logger.info(f"Made {made.type} with UUID {made.uuid} on {made.path}.")
         return made
 
@@ -139,6 +140,7 @@ class FileSystemKeywords:
         Raises:
             ForeignError: This run did not make it, and `foreign` is not set.
             InvalidValueError: It holds no file system, or the mount point cannot be one; nothing was changed.
+            LeaseLostError: A lease of this worker is another's now; nothing was changed.
             CommandError: It could not be mounted as asked for; it is not mounted then.
 
         Example:
@@ -152,12 +154,12 @@ class FileSystemKeywords:
             Unmount File System    ${mount}
         ```
         """
-        path = own_path_of(self._context, target, foreign=foreign)
+        found = own_target_of(self._context, target, foreign=foreign)
         host = self._context.host
-        held = read_file_system(host.transport, path)
+        held = read_file_system(host.transport, shown_path(found))
         self._context.current.show_alive()
         mounted = host.mounts.mount(
-            path,
+            found,
             held.known_type(),
             mount_point or new_mount_point(self._context.run),
             options=[f"dax={dax}"],
@@ -176,7 +178,8 @@ class FileSystemKeywords:
             foreign: Allow it on a mount that is not.
 
         Raises:
-            NotFoundError: Nothing is mounted there.
+            NotFoundError: Nothing is mounted there, or another device by now.
+            LeaseLostError: A lease of this worker is another's now; nothing was changed.
             ForeignError: It is not this run's own, and `foreign` is not set.
             BusyError: It is in use; the message says by whom.
 

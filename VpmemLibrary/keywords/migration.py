@@ -11,9 +11,10 @@ from robot.api.deco import keyword
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
-from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.inventory.cleanup import wipe_namespace
+from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.targets import own_path_of, path_of
+from VpmemLibrary.keywords.targets import own_target_of, path_of
 from VpmemLibrary.model import Namespace
 
 
@@ -46,8 +47,8 @@ class MigrationKeywords:
             host: The alias of the host that it goes to.
             vpmem: For each of its devices, in order, the namespace on that host (or a path); one or a list.
             live: Whether it runs and is to run on; `False` for one that is off.
-            wipe_source: Overwrite the namespaces on the source with zeros once the guest has arrived. Without it they
-                keep what they held when it left.
+            wipe_source: Overwrite the namespaces on the source with zeros once the guest has arrived, if nobody uses
+                them by then. They are looked for by their UUIDs. Without it they keep what they held when it left.
             foreign: Allow it on a guest, and with `wipe_source` on namespaces, that this run did not make.
             timeout: How long the guest may take to be ready on the target.
 
@@ -77,10 +78,11 @@ class MigrationKeywords:
         found = source.guest(guest)
         if not foreign:
             found.require_made_by(self._context.run.run_id)
-        left = [device.path for device in found.devices]
-        if wipe_source:
-            for path in left:
-                own_path_of(self._context, path, foreign=foreign)
+        # By their UUIDs: what has such a path once the guest has arrived may be another namespace.
+        left = [
+            own_target_of(self._context, device.path, foreign=foreign)
+            for device in (found.devices if wipe_source else ())
+        ]
         self._context.switch(host)
         try:
             listed = vpmem if isinstance(vpmem, list) else [vpmem]
@@ -95,7 +97,13 @@ class MigrationKeywords:
         if live:
             arrived.wait_until_ready(timeout.total_seconds())
         logger.info(f"Guest {found.name} went from {source.host.alias} to {host}.")
-        if wipe_source:
-            for path in left:
-                source.content.wipe(path)
+        for each in left:
+            _wipe(source, each)
         return arrived
+
+
+def _wipe(source: OpenHost, left: Namespace | str) -> None:
+    if isinstance(left, str):
+        source.content.wipe(left, unused=True)
+    else:
+        wipe_namespace(source.host, source.host.ndctl.namespace(left))

@@ -9,13 +9,15 @@ from assertionengine import verify_assertion
 from robot.api import logger
 from robot.api.deco import keyword
 
+from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.speed import ROUNDS, Operation, Order, Speed, Workload, measure
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.guard import target_of
 from VpmemLibrary.keywords.assertions import AssertionOperator
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import bars_svg
 from VpmemLibrary.keywords.log import log_table
-from VpmemLibrary.keywords.targets import own_path_of, path_of
+from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import MiB, Size
 
@@ -105,7 +107,8 @@ class PerformanceKeywords:
 
         Raises:
             ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: The namespace is in use; nothing was written.
+            BusyError: It is in use; nothing was written.
+            LeaseLostError: A lease of this worker is another's now; nothing was written.
             InvalidValueError: A size cannot be, or the target is shorter.
             UnsupportedError: It is a device-DAX node, which knows no write.
             ToolMissingError: xfs_io is not installed there.
@@ -120,9 +123,10 @@ class PerformanceKeywords:
             Get Bandwidth Ratio    ${write}    ${read}    >=    0.1
         ```
         """
-        path = own_path_of(self._context, target, foreign=foreign, unused=True)
+        found = own_target_of(self._context, target, foreign=foreign)
         workload = Workload(Operation.write, order, block, length)
-        return self._measured(path, workload, rounds, timeout)
+        guarded = Guarded(self._context.host.ndctl.guard, target_of(found), unused=True)
+        return self._measured(shown_path(found), workload, rounds, timeout, guarded)
 
     @keyword(tags=("getter",))
     def get_bandwidth_ratio(
@@ -174,8 +178,10 @@ class PerformanceKeywords:
         subject = f"Bandwidth of {speed} against {reference}"
         return verify_assertion(ratio, assertion_operator, expected, subject, message)
 
-    def _measured(self, path: str, workload: Workload, rounds: int, timeout: timedelta) -> Speed:
+    def _measured(
+        self, path: str, workload: Workload, rounds: int, timeout: timedelta, guarded: Guarded | None = None
+    ) -> Speed:
         transport = self._context.host.transport
-        speed = measure(transport, path, workload, rounds=rounds, timeout=timeout.total_seconds())
+        speed = measure(transport, path, workload, rounds=rounds, timeout=timeout.total_seconds(), guarded=guarded)
         logger.info(f"Measured {speed}.")
         return speed

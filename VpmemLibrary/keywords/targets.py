@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError
 from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.host.in_use import refuse_in_use
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.model import Namespace
 
@@ -34,20 +33,18 @@ def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -
     return device.path
 
 
-def own_path_of(context: Context, target: Namespace | str, *, foreign: bool, unused: bool = False) -> str:
-    """Return the path of what may be written to.
+def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -> Namespace | str:
+    """Return what may be written to: a namespace as it is listed now, or a path that is no namespace's.
 
     Args:
         context: The open hosts.
         target: A namespace, or a path.
-        foreign: Return it whoever made it.
-        unused: Whether a namespace must not be in use.
+        foreign: Allow what this run did not make.
 
     Raises:
         NotFoundError: There is no such namespace.
         InvalidValueError: It is not active.
         ForeignError: This run did not make it, and `foreign` is not set.
-        BusyError: It is to be unused and is a namespace in use.
     """
     host = context.host
     namespace: Namespace | None
@@ -64,9 +61,13 @@ def own_path_of(context: Context, target: Namespace | str, *, foreign: bool, unu
         return str(target)
     if not foreign:
         context.run.require_own(namespace)
-    if unused:
-        refuse_in_use(host.transport, namespace)
-    return _node(namespace)
+    _node(namespace)
+    return namespace
+
+
+def shown_path(target: Namespace | str) -> str:
+    """Return the path that a target has, or had when it was listed."""
+    return target if isinstance(target, str) else target.device
 
 
 def _node(namespace: Namespace) -> str:

@@ -51,24 +51,24 @@ def test_files_are_dax_only_where_the_mount_says_so(
     host: Host, nodes: dict[NamespaceMode, str], kind: FileSystemType
 ) -> None:
     node = nodes[NamespaceMode.fsdax]
-    assert make_file_system(host.transport, node, kind, overwrite=True).type == kind
+    assert make_file_system(host.ndctl.guard, node, kind, overwrite=True).type == kind
     with pytest.raises(InvalidValueError, match=f"this one holds {kind}"):
-        make_file_system(host.transport, node, kind)
+        make_file_system(host.ndctl.guard, node, kind)
     for option in DaxOption:
         point = new_mount_point(RUN)
-        host.mounts.mount(node, kind, point, options=[f"dax={option}"], make=True)
+        mount = host.mounts.mount(node, kind, point, options=[f"dax={option}"], make=True)
         is_dax = option is DaxOption.always
         assert read_file_dax(host.transport, point).dax is is_dax
         assert map_sync(host.transport, point) == (GRANTED if is_dax else "EOPNOTSUPP")
         assert host.run(["ls", "-A", point]).check().text.split() in ([], ["lost+found"])
-        host.mounts.unmount(point, remove=True)
+        host.mounts.unmount(mount, remove=True)
         assert host.run(["test", "-e", point]).exit_status == 1
 
 
 def test_dax_that_cannot_be_is_never_mounted(host: Host, nodes: dict[NamespaceMode, str]) -> None:
     node, point = nodes[NamespaceMode.sector], new_mount_point(RUN)
     for kind, message in ((FileSystemType.ext4, "Could not mount"), (FileSystemType.xfs, "dax=never")):
-        make_file_system(host.transport, node, kind, overwrite=True)
+        make_file_system(host.ndctl.guard, node, kind, overwrite=True)
         with pytest.raises(CommandError, match=message):
             host.mounts.mount(node, kind, point, options=["dax=always"], make=True)
         assert host.run(["test", "-e", point]).exit_status == 1
@@ -77,25 +77,25 @@ def test_dax_that_cannot_be_is_never_mounted(host: Host, nodes: dict[NamespaceMo
 def test_a_cleanup_unmounts_what_is_mounted_on_what(host: Host, nodes: dict[NamespaceMode, str]) -> None:
     outer = new_mount_point(RUN)
     for node in nodes.values():
-        make_file_system(host.transport, node, FileSystemType.ext4, overwrite=True)
+        make_file_system(host.ndctl.guard, node, FileSystemType.ext4, overwrite=True)
     host.mounts.mount(nodes[NamespaceMode.fsdax], "ext4", outer, make=True)
     inner = f"{outer}/inner of it"
     host.run(["mkdir", inner]).check()
     host.mounts.mount(nodes[NamespaceMode.sector], "ext4", inner)
     with pytest.raises(BusyError, match="mounted at"):
-        make_file_system(host.transport, nodes[NamespaceMode.sector], FileSystemType.ext4, overwrite=True)
+        make_file_system(host.ndctl.guard, nodes[NamespaceMode.sector], FileSystemType.ext4, overwrite=True)
     assert [mount.mount_point for mount in unmount_owned(host, RUN)] == [inner, outer]
 
 
 def test_what_is_open_is_not_unmounted_and_its_user_is_named(host: Host, nodes: dict[NamespaceMode, str]) -> None:
     node, point = nodes[NamespaceMode.fsdax], new_mount_point(RUN)
-    make_file_system(host.transport, node, FileSystemType.ext4, overwrite=True)
-    host.mounts.mount(node, "ext4", point, make=True)
+    make_file_system(host.ndctl.guard, node, FileSystemType.ext4, overwrite=True)
+    mount = host.mounts.mount(node, "ext4", point, make=True)
     started = host.run(["sh", "-c", 'cd "$1" && sleep 600 >/dev/null 2>&1 & echo $!', "sh", point]).check()
     pid = started.text.strip()
     try:
         with pytest.raises(BusyError, match=rf"in use: process {pid} \(sleep\)"):
-            host.mounts.unmount(point)
+            host.mounts.unmount(mount)
     finally:
         host.run(["kill", pid]).check()
     assert host.mounts.at(point).node

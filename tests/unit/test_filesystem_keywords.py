@@ -40,7 +40,7 @@ def mounts(*points: tuple[str, str]) -> CommandResult:
 
 def keywords_on(**answers: CommandResult | list[CommandResult]) -> tuple[FileSystemKeywords, RecordedHost]:
     """Return the keywords on a host that has the listing, and what was asked of it."""
-    known = {name.replace("_", " "): answer for name, answer in answers.items()}
+    known = dict(answers)
     host = RecordedHost({"ndctl list": listing(), "mktemp": left(0), **known})  # type: ignore[dict-item]
     context = Context(MINE, 60)
     context.add(OpenHost(Host("recorded", host), MINE))
@@ -59,7 +59,7 @@ def test_what_this_run_did_not_make_is_not_formatted_mounted_or_unmounted() -> N
     for step in steps:
         with pytest.raises(ForeignError, match="foreign=True"):
             step()
-    assert not [argv for argv in host.asked if argv[0] in ("mkfs.ext4", "mount", "umount")]
+    assert not host.acts
 
 
 def test_a_namespace_without_a_node_and_one_that_is_not_there_are_refused() -> None:
@@ -74,7 +74,7 @@ def test_a_device_without_a_file_system_is_not_mounted() -> None:
     keywords, host = keywords_on(blkid=left(0))
     with pytest.raises(InvalidValueError, match="a device that holds a file system"):
         keywords.mount_file_system("mine")
-    assert not [argv for argv in host.asked if argv[0] == "mount"]
+    assert not host.acts
 
 
 def test_a_mount_point_of_the_librarys_own_carries_the_runs_mark(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,29 +83,31 @@ def test_a_mount_point_of_the_librarys_own_carries_the_runs_mark(monkeypatch: py
     keywords, host = keywords_on(
         blkid=left(0, "TYPE=ext4\n"),
         mountinfo=[mounts(), mounts(("pmem0", point))],
-        mkdir=left(0),
-        mount=left(0),
+        mount_at=left(0, "259:0\n"),
     )
     assert keywords.mount_file_system("mine").mount_point == point
-    assert ("mount", "-t", "ext4", "-o", "dax=always", "/dev/pmem0", point) in host.asked
+    assert host.changes == [f"acts mount_at make {point} @node@ -t ext4 -o dax=always"]
+    assert host.acts[0].targets[0].startswith("-n "), "by its UUID"
 
 
 def test_a_given_mount_point_is_neither_made_nor_removed() -> None:
-    table = [mounts(), mounts(("pmem0", "/mnt")), mounts(("pmem0", "/mnt")), mounts(("pmem0", "/mnt")), mounts()]
+    table = [mounts(), mounts(("pmem0", "/mnt")), mounts(("pmem0", "/mnt")), mounts()]
     keywords, host = keywords_on(
-        blkid=left(0, "TYPE=ext4\n"), mountinfo=table, ls=left(0), umount=left(0), mount=left(0)
+        blkid=left(0, "TYPE=ext4\n"), mountinfo=table, unmount_from=left(0), mount_at=left(0, "259:0\n")
     )
     keywords.unmount_file_system(keywords.mount_file_system("mine", mount_point="/mnt"))
-    assert not [argv for argv in host.asked if argv[0] == "rmdir"]
-    assert ("umount", "/mnt") in host.asked
+    assert host.changes == [
+        "acts mount_at  /mnt @node@ -t ext4 -o dax=always",
+        "acts unmount_from 259:0 /mnt /mnt ",
+    ]
 
 
 def test_own_mounts_go_and_the_mounts_of_others_stay() -> None:
     everything = mounts(("pmem0.1", "/theirs"), ("pmem0", "/mine"), ("vda1", "/"))
     without = mounts(("pmem0.1", "/theirs"), ("vda1", "/"))
-    keywords, host = keywords_on(mountinfo=[everything, everything, without], umount=left(0))
+    keywords, host = keywords_on(mountinfo=[everything, without], unmount_from=left(0))
     keywords.unmount_own_file_systems()
-    assert [argv for argv in host.asked if argv[0] == "umount"] == [("umount", "/mine")]
+    assert host.changes == ["acts unmount_from 259:0 /mine /mine "]
 
 
 def test_a_mount_that_is_left_fails_the_run() -> None:

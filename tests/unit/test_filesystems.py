@@ -22,6 +22,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
+from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount, Mounts, decode_mounts
 from VpmemLibrary.host.transport import CommandResult
@@ -104,16 +105,24 @@ def test_a_table_of_another_form_is_refused(line: str) -> None:
 
 
 def test_a_mount_is_proven_by_the_kernels_table() -> None:
-    host = RecordedHost({"mountinfo": [table(), table(mounted())], "mkdir": left(0), "mount -t": left(0)})
-    found = Mounts(host).mount("/dev/pmem0", "ext4", POINT, options=["dax=always"], make=True)
+    host = RecordedHost({"mountinfo": [table(), table(mounted())], "mount_at": left(0, f"{mounted().device}\n")})
+    found = Mounts(Guard(host)).mount("/dev/pmem0", "ext4", POINT, options=["dax=always"], make=True)
     assert found == mounted()
-    assert ("mount", "-t", "ext4", "-o", "dax=always", "/dev/pmem0", POINT) in host.asked
+    assert host.changes == [f"acts mount_at make {POINT} @node@ -t ext4 -o dax=always"]
+    assert host.acts[0].targets == ("-p /dev/pmem0",)
+
+
+def test_a_namespace_is_mounted_by_its_uuid() -> None:
+    namespace = owned(MINE)
+    host = RecordedHost({"mountinfo": [table(), table(mounted())], "mount_at": left(0, f"{mounted().device}\n")})
+    assert Mounts(Guard(host)).mount(namespace, "ext4", POINT) == mounted()
+    assert host.acts[0].targets == (f"-n {namespace.uuid}",)
 
 
 def test_a_mount_that_reports_success_and_is_not_there_is_a_failure() -> None:
-    host = RecordedHost({"mountinfo": table(), "mkdir": left(0), "mount -t": left(0), "rmdir": left(0)})
+    host = RecordedHost({"mountinfo": table(), "mount_at": left(0, "259:0\n"), "rmdir": left(0)})
     with pytest.raises(CommandError, match=r"not mounted at .* though mount reports success"):
-        Mounts(host).mount("/dev/pmem0", "ext4", POINT, make=True)
+        Mounts(Guard(host)).mount("/dev/pmem0", "ext4", POINT, make=True)
     assert host.asked[-1] == ("rmdir", POINT)
 
 
@@ -121,58 +130,73 @@ def test_dax_that_xfs_turned_off_in_silence_is_a_failure_and_is_unmounted() -> N
     silent = mounted("xfs-sector-dax-always")
     assert silent.dax == "never"
     host = RecordedHost(
-        {"mountinfo": [table(), table(silent), table(silent), table()], "mount -t": left(0), "umount": left(0),
-         "ls -A": left(0)}
-    )  # fmt: skip
+        {
+            "mountinfo": [table(), table(silent), table()],
+            "unmount_from": left(0),
+            "mount_at": left(0, f"{silent.device}\n"),
+        }
+    )
     with pytest.raises(CommandError, match=r"the kernel has it with dax=never"):
-        Mounts(host).mount(silent.source, "xfs", POINT, options=["dax=always"])
-    assert ("umount", POINT) in host.asked
+        Mounts(Guard(host)).mount(silent.source, "xfs", POINT, options=["dax=always"])
+    assert host.changes[-1].startswith(f"acts unmount_from {silent.device} {POINT} ")
 
 
 def test_another_device_than_the_one_asked_for_is_a_failure() -> None:
-    other = replace(mounted(), node="pmem1", source="/dev/pmem1")
+    other = replace(mounted(), device="259:77", source="/dev/pmem1")
     host = RecordedHost(
-        {"mountinfo": [table(), table(other), table(other), table()], "mount -t": left(0), "umount": left(0),
-         "ls -A": left(0)}
-    )  # fmt: skip
+        {
+            "mountinfo": [table(), table(other), table()],
+            "unmount_from": left(0),
+            "mount_at": left(0, f"{mounted().device}\n"),
+        }
+    )
     with pytest.raises(CommandError, match="the kernel has /dev/pmem1 at"):
-        Mounts(host).mount("/dev/pmem0", "ext4", POINT)
+        Mounts(Guard(host)).mount("/dev/pmem0", "ext4", POINT)
 
 
 @pytest.mark.parametrize("point", ["mnt", "/mnt/", "", "/"])
 def test_a_mount_point_that_cannot_be_is_refused(point: str) -> None:
     with pytest.raises(InvalidValueError, match="mount_point"):
-        Mounts(RecordedHost({"mountinfo": table()})).mount("/dev/pmem0", "ext4", point)
+        Mounts(Guard(RecordedHost({"mountinfo": table()}))).mount("/dev/pmem0", "ext4", point)
 
 
 @pytest.mark.parametrize("said", ["absent", "full"])
 def test_a_directory_that_is_absent_or_not_empty_is_refused(said: str) -> None:
-    host = RecordedHost({"mountinfo": table(), "ls -A": left(0, f"{said}\n")})
+    host = RecordedHost({"mountinfo": table(), "mount_at": left(1, f"{said}\n")})
     with pytest.raises(InvalidValueError, match="an empty directory"):
-        Mounts(host).mount("/dev/pmem0", "ext4", "/mnt")
+        Mounts(Guard(host)).mount("/dev/pmem0", "ext4", "/mnt")
 
 
 def test_a_mount_point_that_is_taken_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="not /dev/pmem0 at /run/a mount point"):
-        Mounts(RecordedHost({"mountinfo": table(mounted())})).mount("/dev/pmem1", "ext4", POINT)
+        Mounts(Guard(RecordedHost({"mountinfo": table(mounted())}))).mount("/dev/pmem1", "ext4", POINT)
 
 
 def test_what_is_busy_is_told_with_its_users() -> None:
     busy = left(32, stderr="umount: target is busy.\n")
-    host = RecordedHost({"mountinfo": table(mounted()), "umount": busy, "readlink": left(0, "process 7 (sleep)\n")})
+    host = RecordedHost(
+        {"mountinfo": table(mounted()), "unmount_from": busy, "readlink": left(0, "process 7 (sleep)\n")}
+    )
     with pytest.raises(BusyError, match=r"is in use: process 7 \(sleep\)"):
-        Mounts(host).unmount(POINT)
+        Mounts(Guard(host)).unmount(mounted())
 
 
 def test_an_unmount_that_reports_success_and_did_nothing_is_a_failure() -> None:
-    host = RecordedHost({"mountinfo": table(mounted()), "umount": left(0), "readlink": left(0)})
+    host = RecordedHost({"mountinfo": table(mounted()), "unmount_from": left(0), "readlink": left(0)})
     with pytest.raises(BusyError, match="not known by whom"):
-        Mounts(host).unmount(POINT)
+        Mounts(Guard(host)).unmount(mounted())
+
+
+def test_an_unmount_that_left_the_directory_is_a_failure() -> None:
+    left_there = left(1, stderr="rmdir: failed to remove\n")
+    host = RecordedHost({"mountinfo": table(), "unmount_from": left_there})
+    with pytest.raises(CommandError, match=f"Could not remove {POINT}"):
+        Mounts(Guard(host)).unmount(mounted(), remove=True)
 
 
 def test_what_is_not_mounted_is_told_with_what_is() -> None:
     with pytest.raises(NotFoundError, match=r"No mount point '/mnt'.*There are: /run/a mount point"):
-        Mounts(RecordedHost({"mountinfo": table(mounted())})).unmount("/mnt")
+        Mounts(Guard(RecordedHost({"mountinfo": table(mounted())}))).at("/mnt")
 
 
 # File systems
@@ -192,45 +216,46 @@ def test_what_a_device_holds_is_read_from_the_device() -> None:
 )
 def test_whatever_is_known_on_a_device_is_in_the_way(said: str, kind: str) -> None:
     with pytest.raises(InvalidValueError, match=f"this one holds {kind}.*overwrite=True"):
-        make_file_system(RecordedHost({"blkid": left(0, said)}), "/dev/pmem0", FileSystemType.ext4)
+        make_file_system(Guard(RecordedHost({"blkid": left(0, said)})), "/dev/pmem0", FileSystemType.ext4)
 
 
 def test_what_is_in_use_gets_no_file_system() -> None:
-    host = RecordedHost({"blkid": left(0), "/proc/mounts": left(0, "mounted at /mnt\n")})
+    host = RecordedHost({"blkid": left(0)}, users="mounted at /mnt")
     with pytest.raises(BusyError, match="/dev/pmem0 is in use on recorded: mounted at /mnt"):
-        make_file_system(host, "/dev/pmem0", FileSystemType.ext4)
+        make_file_system(Guard(host), "/dev/pmem0", FileSystemType.ext4)
+    assert not host.acts
 
 
 @pytest.mark.parametrize(
     ("kind", "command"),
-    [("ext4", "mkfs.ext4 -q -F -b 4096 /dev/pmem0"), ("xfs", "mkfs.xfs -q -f -b size=4096 -m reflink=0 /dev/pmem0")],
+    [("ext4", "mkfs.ext4 -q -F -b 4096 @node@"), ("xfs", "mkfs.xfs -q -f -b size=4096 -m reflink=0 @node@")],
 )
 def test_a_file_system_is_made_as_dax_needs_it(kind: str, command: str) -> None:
-    host = RecordedHost(
-        {"blkid": [left(0), left(0, f"TYPE={kind}\nUUID=u\n")], "/proc/mounts": left(0), "mkfs": left(0)}
-    )
-    assert make_file_system(host, "/dev/pmem0", FileSystemType(kind)).type == kind
-    assert tuple(command.split()) in host.asked
+    namespace = owned(MINE)
+    host = RecordedHost({"blkid": [left(0), left(0, f"TYPE={kind}\nUUID=u\n")], "mkfs": left(0)})
+    assert make_file_system(Guard(host), namespace, FileSystemType(kind)).type == kind
+    assert host.changes == [f"acts make_file_system @node@  {command}"]
+    assert (host.acts[0].targets, host.acts[0].unused) == ((f"-n {namespace.uuid}",), True)
 
 
 def test_a_mkfs_that_reports_success_and_did_nothing_is_a_failure() -> None:
-    host = RecordedHost({"blkid": left(0), "/proc/mounts": left(0), "mkfs": left(0)})
+    host = RecordedHost({"blkid": left(0), "mkfs": left(0)})
     with pytest.raises(CommandError, match=r"holds nothing known though mkfs\.ext4 succeeded"):
-        make_file_system(host, "/dev/pmem0", FileSystemType.ext4)
+        make_file_system(Guard(host), "/dev/pmem0", FileSystemType.ext4)
 
 
 def test_a_tool_that_is_missing_is_told_with_its_package() -> None:
     with pytest.raises(ToolMissingError, match="package util-linux"):
         read_file_system(RecordedHost({"blkid": left(127)}), "/dev/pmem0")
-    host = RecordedHost({"blkid": left(0), "/proc/mounts": left(0), "mkfs": left(127)})
+    host = RecordedHost({"blkid": left(0), "mkfs": left(127)})
     with pytest.raises(ToolMissingError, match="package xfsprogs"):
-        make_file_system(host, "/dev/pmem0", FileSystemType.xfs)
+        make_file_system(Guard(host), "/dev/pmem0", FileSystemType.xfs)
 
 
 @pytest.mark.parametrize(("said", "valid"), [("absent", "one that exists"), ("other", "a block device")])
 def test_what_is_no_block_device_is_refused(said: str, valid: str) -> None:
     with pytest.raises(InvalidValueError, match=valid):
-        make_file_system(RecordedHost({"blkid": left(0, f"{said}\n")}), "/dev/dax0.0", FileSystemType.ext4)
+        make_file_system(Guard(RecordedHost({"blkid": left(0, f"{said}\n")})), "/dev/dax0.0", FileSystemType.ext4)
 
 
 def test_a_device_without_a_file_system_cannot_be_mounted() -> None:
@@ -345,14 +370,16 @@ def test_a_cleanup_unmounts_what_is_the_runs_own_and_the_last_first() -> None:
         {
             "ndctl list": left(0, '[{"dev":"ndbus0","regions":[{"dev":"region0","namespaces":[{"dev":"namespace0.0",'
             f'"mode":"raw","uuid":"{MINE.new_uuid()}","blockdev":"pmem0"}}]}}]}}]'),
-            "mountinfo": [everything, everything, table(first, foreign), table(first, foreign), table(foreign)],
-            "umount": left(0),
-            "rmdir": left(0),
+            "mountinfo": [everything, table(first, foreign), table(foreign)],
+            "unmount_from": left(0),
         }
     )  # fmt: skip
     unmounted = unmount_owned(Host("recorded", host), MINE)
     assert [mount.mount_point for mount in unmounted] == ["/mnt", first.mount_point]
-    assert [argv for argv in host.asked if argv[0] == "rmdir"] == [("rmdir", first.mount_point)]
+    assert host.changes == [
+        "acts unmount_from 259:0 /mnt /mnt ",
+        f"acts unmount_from 259:7 {first.mount_point} {first.mount_point} remove",
+    ]
 
 
 def test_a_mount_that_leaked_or_went_is_reported() -> None:
@@ -371,11 +398,10 @@ def test_mounts_of_dead_runs_go_and_those_of_living_ones_and_of_no_run_stay() ->
     host = RecordedHost(
         {
             "ndctl list": left(0),
-            "mountinfo": [everything, everything, table(mine, mounted())],
-            "umount": left(0),
-            "rmdir": left(0),
+            "mountinfo": [everything, table(mine, mounted())],
+            "unmount_from": left(0),
         }
     )
     unmounted = unmount_of(Host("recorded", host), lambda maker: maker != MINE.run_id)
     assert [mount.mount_point for mount in unmounted] == [dead.mount_point]
-    assert [argv for argv in host.asked if argv[0] == "umount"] == [("umount", dead.mount_point)]
+    assert host.changes == [f"acts unmount_from 259:1 {dead.mount_point} {dead.mount_point} remove"]

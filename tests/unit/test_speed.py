@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 from recorded_host import RecordedHost, left
 
+from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.speed import Operation, Order, Speed, Workload, command, measure, read_speeds
 from VpmemLibrary.content.target import Target, TargetKind
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.host.guard import Guard, target_of
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.assertions import AssertionOperator
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import bars_svg
 from VpmemLibrary.keywords.performance import PerformanceKeywords
+from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 RANDOM = Workload(Operation.read, Order.random, Size(4 * KiB), Size(8 * MiB))
@@ -52,6 +55,16 @@ def test_device_dax_and_a_range_past_the_end_are_refused() -> None:
         measure(RecordedHost({"sh": left(0, "devdax 8388608")}), "/dev/dax0.0", RANDOM)
     with pytest.raises(InvalidValueError, match="within the 4MiB"):
         measure(RecordedHost({"sh": left(0, "block 4194304")}), "/dev/pmem0", RANDOM)
+
+
+def test_what_is_written_to_is_found_by_its_uuid_and_unused() -> None:
+    namespace = Namespace("namespace0.0", NamespaceMode.raw, uuid=RunMark("aaaaaaaa").new_uuid(), blockdev="pmem0")
+    host = RecordedHost({"getsize64": left(0, "block 8388608"), "pwrite": left(0, PRINTED.splitlines()[0])})
+    guarded = Guarded(Guard(host), target_of(namespace), unused=True)
+    workload = Workload(Operation.write, Order.random, Size(4 * KiB), Size(8 * MiB))
+    assert measure(host, "/dev/pmem0", workload, rounds=1, guarded=guarded).where == "/dev/pmem0 on recorded"
+    assert [(act.targets, act.unused) for act in host.acts] == [((f"-n {namespace.uuid}",), True)]
+    assert host.acts[0].command[-1] == "@node@"
 
 
 @pytest.mark.parametrize(("block", "length"), [(0, MiB), (512, MiB), (4096, 0), (4096, 4096 * 2 + 512)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.file_dax import map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
+from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
 from VpmemLibrary.host.mounts import DaxOption, Mounts
@@ -48,23 +49,23 @@ def main(hosts: str) -> None:
     try:
         host.run(["wipefs", "-a", fsdax, sector]).check()
         look.record("blkid_empty", lambda: read_file_system(look, fsdax))
-        make_file_system(host.transport, fsdax, FileSystemType.ext4)
+        make_file_system(host.ndctl.guard, fsdax, FileSystemType.ext4)
         look.record("blkid_ext4", lambda: read_file_system(look, fsdax))
-        make_file_system(host.transport, sector, FileSystemType.xfs, overwrite=True)
+        make_file_system(host.ndctl.guard, sector, FileSystemType.xfs, overwrite=True)
         for option in DaxOption:
             host.mounts.mount(fsdax, "ext4", POINT, options=[f"dax={option}"], make=True)
             try:
                 kernel.record(f"state_dax-{option}", lambda: read_file_dax(kernel, POINT))
                 kernel.record(f"map-sync_dax-{option}", lambda: map_sync(kernel, POINT))
-                kernel.record(f"mounts_dax-{option}", lambda: Mounts(kernel).at(POINT))
+                kernel.record(f"mounts_dax-{option}", lambda: Mounts(Guard(kernel)).at(POINT))
             finally:
-                host.mounts.unmount(POINT, remove=True)
+                host.mounts.unmount(host.mounts.at(POINT), remove=True)
         kernel.record("state_existing-file", lambda: read_file_dax(kernel, "/usr/bin/true"))
         kernel.record("map-sync_tmpfs", lambda: map_sync(kernel, "/dev/shm"))
         host.run(["mkdir", POINT]).check()
         host.run(["mount", "-t", "xfs", "-o", "dax=always", sector, POINT]).check()
-        kernel.record("mounts_xfs-sector-dax-always", lambda: Mounts(kernel).at(POINT))
-        host.mounts.unmount(POINT, remove=True)
+        kernel.record("mounts_xfs-sector-dax-always", lambda: Mounts(Guard(kernel)).at(POINT))
+        host.mounts.unmount(host.mounts.at(POINT), remove=True)
     finally:
         unmount_owned(host, run)
         clean_up(host, run)
