@@ -163,28 +163,24 @@ is_mine() {
     is_from_me
 }
 
-# Writing. Each line of `texts` becomes the content of the file in `names`: all of them are written beside, synced, and
-# then renamed. A file that this process holds stays locked; a new one is in `fresh` afterwards, locked.
+# Writing. Each of `texts` becomes the content of the file in `names`: all of them are written in .new, synced, locked,
+# and then renamed. A file that this process holds stays locked; a new one is in `fresh` afterwards, locked.
 write() {
-    local place fd why name
-    local -a beside=()
+    local fd why name
+    local -a beside=("${names[@]/#/.new/}")
     fresh=()
     if [[ ! $sync_takes_files ]]; then # a sync of coreutils before 8.24 writes all file systems instead
         if [[ $(sync --help 2>&1) == *FILE* ]]; then sync_takes_files=yes; else sync_takes_files=no; fi
     fi
-    for place in "${!names[@]}"; do
-        name=${names[place]}
-        beside+=(".new-$name")
-        why=$({ printf '%s\n' "${texts[place]}" >".new-$name"; } 2>&1) || fail_for "$directory/$name cannot be written" "$why" || break
-        open_file ".new-$name" || break
-        fresh[$name]=$fd
-        lock 0 || fail "$directory/.new-$name is locked by another process" || break
-    done
-    [[ $problem ]] || why=$(to_disk "${beside[@]}" 2>&1) || fail_for "$directory cannot be written" "$why"
+    if why=$(write_beside 2>&1); then
+        lock_beside
+    else
+        fail_for "$directory cannot be written" "$why"
+    fi
     if [[ ! $problem ]]; then
-        for name in "${names[@]}"; do
-            why=$(mv -f -- ".new-$name" "$name" 2>&1) || fail_for "$directory/$name cannot be written" "$why" || break
-            [[ ${held[$name]+x} ]] || continue
+        why=$(exec mv -f -- "${beside[@]}" . 2>&1) || fail_for "$directory cannot be written" "$why"
+        for name in "${!fresh[@]}"; do
+            [[ ${held[$name]+x} && $name -ef /proc/$$/fd/${fresh[$name]} ]] || continue
             close_file "${held[$name]}"
             held[$name]=${fresh[$name]}
             unset "fresh[$name]"
@@ -192,17 +188,35 @@ write() {
     fi
     [[ $problem ]] || why=$(to_disk . 2>&1) || fail_for "$directory cannot be written" "$why"
     [[ $problem ]] || return 0
-    for fd in "${fresh[@]}"; do close_file "$fd"; done
-    fresh=()
+    close_fresh
     rm -f -- "${beside[@]}" 2>/dev/null
     return 1
 }
-to_disk() {
-    if [[ $sync_takes_files == yes ]]; then sync -- "$@"; else sync; fi
+write_beside() { # in a process of its own
+    local place
+    for place in "${!names[@]}"; do printf '%s\n' "${texts[place]}" >"${beside[place]}" || exit; done
+    to_disk "${beside[@]}"
+}
+lock_beside() {
+    local name
+    for name in "${names[@]}"; do
+        [[ $name != .fence ]] || continue
+        open_file ".new/$name" || return
+        fresh[$name]=$fd
+        lock 0 || fail "$directory/.new/$name is locked by another process" || return
+    done
+}
+to_disk() { # in a process of its own
+    if [[ $sync_takes_files == yes ]]; then exec sync -- "$@"; else exec sync; fi
+}
+close_fresh() {
+    local fd
+    for fd in "${fresh[@]}"; do close_file "$fd"; done
+    fresh=()
 }
 remove() {
     local why
-    [[ $# -eq 0 ]] || why=$(rm -f -- "$@" 2>&1) || fail_for "$directory cannot be written" "$why"
+    [[ $# -eq 0 ]] || why=$(exec rm -f -- "$@" 2>&1) || fail_for "$directory cannot be written" "$why"
 }
 
 # Requests
@@ -278,11 +292,9 @@ take() {
     over=()
     for name in "${gone[@]}"; do [[ ${fresh[$name]+x} ]] || over+=("$name"); done
     if ! remove "${over[@]}"; then # what was taken is given back: its record says that this worker left it
-        for fd in "${fresh[@]}"; do close_file "$fd"; done
+        close_fresh
         return
     fi
-    close_file "${fresh[.fence]}"
-    unset "fresh[.fence]"
     for name in "${!fresh[@]}"; do held[$name]=${fresh[$name]}; done
     for place in "${!keys[@]}"; do answer+="taken ${keys[place]} $fence ${lefts[place]}"$'\n'; done
 }
@@ -401,7 +413,7 @@ reply() {
 is_safe() {
     local why owner mode fix="Leases need a directory that only root may change"
     [[ ! -L $1 ]] || fail "$1 is a symbolic link. $fix" || return
-    why=$(stat -c '%u %a' -- "$1" 2>&1) || fail_for "$1 cannot be inspected" "$why" || return
+    why=$(exec stat -c '%u %a' -- "$1" 2>&1) || fail_for "$1 cannot be inspected" "$why" || return
     owner=${why% *} mode=${why#* }
     ((owner == 0 || owner == EUID)) || fail "$1 belongs to user $owner. $fix: chown root $1" || return
     ((8#$mode & 8#1000 && $2)) || ! ((8#$mode & 8#22)) || fail "$1 has mode $mode, so others may change it. $fix: chmod 700 $1"
@@ -433,9 +445,10 @@ end_earlier() {
 prepare() {
     local why parent=${directory%/*}
     command -v flock >/dev/null || fail "flock is not installed" || return
-    why=$(mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be made" "$why" || return
+    why=$(exec mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be made" "$why" || return
     is_safe "${parent:-/}" 1 && is_safe "$directory" 0 || return
     cd -- "$directory" || fail "$directory cannot be entered" || return
+    [[ -d .new ]] || why=$(exec mkdir .new 2>&1) || fail_for "$directory cannot be written" "$why" || return
     end_earlier
 }
 

@@ -66,7 +66,7 @@ def test_nothing_is_left_of_what_was_given_back(workers: Workers) -> None:
     leases.take([["run-1"]], shared=True)
     leases.release(["a", "b", "run-1"])
     leases.close()
-    assert {path.name for path in workers.directory.iterdir()} == {".gate", ".fence"}
+    assert {path.name for path in workers.directory.iterdir()} == {".gate", ".fence", ".new"}
 
 
 @pytest.mark.parametrize("tool", ["bash", "flock"])
@@ -96,6 +96,7 @@ def test_the_directory_is_made_for_its_owner_alone(workers: Workers, tmp_path: P
     modes = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in (tmp_path / "vpmem").rglob("*")}
     assert (tmp_path / "vpmem").stat().st_mode & 0o777 == 0o700
     assert modes.pop(Path("vpmem/leases")) == 0o700
+    assert modes.pop(Path("vpmem/leases/.new")) == 0o700
     assert set(modes.values()) == {0o600}
 
 
@@ -223,7 +224,7 @@ def test_other_files_in_the_directory_are_no_records(workers: Workers) -> None:
     one, _ = workers.one("1")
     one.entries()
     (workers.directory / "lost+found").mkdir()
-    (workers.directory / ".new-a").write_text("half a rec")
+    (workers.directory / ".new/a").write_text("half a rec")
     (workers.directory / "a.swp").touch()
     assert one.entries() == ()
     assert one.take([["a"]]) == (Taken("a"),)
@@ -467,7 +468,7 @@ def test_nothing_is_taken_on_a_full_disk(small: Workers, disk: FullDisk) -> None
     disk.clear()
     assert two.take([["a"], ["b"]]) == (Taken("a"), Taken("b"))
     assert len(transport.pids) == 1
-    assert not list(small.directory.glob(".new*"))
+    assert list((small.directory / ".new").iterdir()) == []
 
 
 @needs_root
@@ -643,7 +644,7 @@ class Sync:
         (path / "sync").write_text(
             f"""#!/bin/sh
 [ "$1" != --help ] || {{ echo "{usage}"; exit; }}
-echo "$* | $(ls -A {directory} | tr '\\n' ' ')" >>{self.calls}
+echo "$* | $(cd {directory}; echo *) | $(cd {directory}/.new; echo .f* *)" >>{self.calls}
 [ ! -e {self.failing} ] || {{ echo "sync: error syncing '$2': Input/output error" >&2; exit 1; }}
 """
         )
@@ -666,11 +667,11 @@ def sync(workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 def test_a_record_is_on_the_disk_before_it_gets_its_name_and_so_is_its_name(workers: Workers, sync: Sync) -> None:
     one, _ = workers.one("1")
     one.take([["a"]])
-    assert sync.taken() == ["-- .new-.fence .new-a | .gate .new-.fence .new-a", "-- . | .fence .gate a"]
+    assert sync.taken() == ["-- .new/.fence .new/a | * | .fence a", "-- . | a | .f* *"]
     one.keep(60)
-    assert sync.taken() == ["-- .new-a | .fence .gate .new-a a", "-- . | .fence .gate a"]
+    assert sync.taken() == ["-- .new/a | a | .f* a", "-- . | a | .f* *"]
     one.give_up("a", "no luck")
-    assert sync.taken() == ["-- .new-a | .fence .gate .new-a a", "-- . | .fence .gate a"]
+    assert sync.taken() == ["-- .new/a | a | .f* a", "-- . | a | .f* *"]
 
 
 def test_a_record_that_does_not_reach_the_disk_is_none(workers: Workers, sync: Sync) -> None:
@@ -693,7 +694,7 @@ def test_a_sync_that_takes_no_files_writes_all_file_systems(
     monkeypatch.setenv("PATH", f"{tmp_path}/old:{os.environ['PATH']}")
     one, _ = workers.one("1")
     one.take([["a"]])
-    assert sync.taken() == ["| .gate .new-.fence .new-a", "| .fence .gate a"]
+    assert sync.taken() == ["| * | .fence a", "| a | .f* *"]
 
 
 # Kept while the host boots
