@@ -379,7 +379,7 @@ mend() {
         files_of "$key"
         for each in "${files[@]}"; do
             look "$each"
-            [[ $state == held ]] || { [[ $state == kept ]] && ! is_from_me; } || gone+=("$each")
+            [[ $state == held || $state == kept ]] || gone+=("$each")
         done
     done
     [[ $problem ]] || remove "${gone[@]}"

@@ -314,6 +314,17 @@ def test_a_lease_whose_record_was_removed_is_lost(workers: Workers) -> None:
         one.require(["a"])
 
 
+def test_a_lease_whose_record_is_another_file_by_now_is_lost(workers: Workers) -> None:
+    """As after a restored backup: nobody has that file locked."""
+    one, _ = workers.one("1")
+    one.take([["a"]])
+    copy = record(workers, "a")
+    (workers.directory / "a").unlink()
+    (workers.directory / "a").write_text(copy)
+    with pytest.raises(LeaseLostError, match="lost its lease of a"):
+        one.require(["a"])
+
+
 def test_a_worker_that_reconnects_ends_its_earlier_holder(workers: Workers) -> None:
     """The controller slept: its connection is gone, and the host has not noticed."""
     one, transport = workers.one("1")

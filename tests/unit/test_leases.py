@@ -149,6 +149,8 @@ def test_each_worker_that_shares_a_lease_is_seen_to_be_alive_or_dead(make: Make)
     two.take([["run-1"]], shared=True)
     one.close()
     assert {entry.holder.token: entry.held for entry in three.entries()} == {"1": False, "2": True}
+    assert three.take([["run-1"]], shared=True) == (Taken("run-1"),)  # one that shares it is alive
+    three.release(["run-1"])
     two.release(["run-1"])
     assert three.take([["run-1"]])[0].left_by is not None
     assert [entry.holder.token for entry in three.entries()] == ["3"]
