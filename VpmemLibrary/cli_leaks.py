@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,7 +60,7 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.inventory.leases import Holder  # noqa: PLC0415
 
     host = Host(entry.name, transport_to(entry))
-    leases = HostLeases(host.transport, Holder.here("00000000", "leaks"))
+    leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
     link = LibvirtLink(host.transport)
     try:
         return HostState.read(host, guest_names(link), leases.entries())

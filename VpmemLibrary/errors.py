@@ -120,7 +120,7 @@ class ForeignError(VpmemError):
 
 
 class LeaseLostError(VpmemError):
-    """A lease went with the connection that held it, and somebody else may have had what it was for."""
+    """A worker lost a lease: its connection broke, and another worker may have had the lease since."""
 
 
 class UnsupportedError(VpmemError):

@@ -147,7 +147,7 @@ What The Run Has Should Be Nobody Else's While The Host Boots
     Should Be Equal As Integers    ${on.rc}    0    ${on.stdout}
     Open Host From File    ${HOSTS}    ${aliases}[0]    alias=other
     Run Keyword And Expect Error
-    ...    Host other is kept until * for who has the host rebooted*
+    ...    Host other is kept until * for a worker that reboots the host: *
     ...    Hold Host
     ...    timeout=0s
     ${taken} =    Reclaim What Dead Runs Left

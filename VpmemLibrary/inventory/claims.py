@@ -276,7 +276,11 @@ class ClaimableHost:
             raise
 
     def _give_up(self, claim: Claim, error: VpmemError) -> None:
-        self.leases.give_up(claim.key, str(error).splitlines()[0])
+        """Give a claim back as unfit because of an error. If that fails, the lease stays, so nobody else gets it."""
+        try:
+            self.leases.give_up(claim.key, str(error).splitlines()[0])
+        except VpmemError as refusal:
+            error.add(f"{claim} could not be marked as unfit. {refusal}")
 
 
 class Fleet:

@@ -1,4 +1,4 @@
-"""What one worker has of a host for itself: the whole of it, or a region of it; others that ask for the same wait."""
+"""What one worker reserves of a host: the whole host, or one region of it. Others that ask for the same wait."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from VpmemLibrary.errors import BusyError, UnreachableError
-from VpmemLibrary.inventory.leases import HOST_KEY, LeaseLostError, Leases, LeasesHeldError, region_key, turn_key
+from VpmemLibrary.inventory.leases import HOST_KEY, Leases, LeasesHeldError, is_place_key, region_key, turn_key
 from VpmemLibrary.model import Region
 
 _POLL = 1.0
-"""Seconds between two looks whether what another worker has is free: no event tells of it."""
+"""Seconds between two tries to take what another worker holds: nothing notifies this worker."""
 
-_GRACE = 15.0
-"""Seconds after a host answers again in which only those take what they held before it went down."""
+GRACE = 15.0
+"""Seconds after a host answers again in which only its previous holders take what they held."""
 
 _TURN_POLL = 0.2
 
@@ -24,7 +24,7 @@ _TURN_TIMEOUT = 600.0
 
 @contextmanager
 def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
-    """Do some work on a host that no two workers may do at once, in the ``with``; wait for whoever does it.
+    """Lock work that only one worker at a time may do on a host. Wait until no other worker does it.
 
     Args:
         leases: The worker's leases on the host.
@@ -32,7 +32,8 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
         alias: The host's alias, for the message.
 
     Raises:
-        BusyError: Another one does it all this time.
+        BusyError: Another worker held the lock until the timeout.
+        LeaseLostError: This worker lost a lease on the host.
         ToolMissingError: The host has no bash or no flock.
     """
     key = turn_key(work)
@@ -43,41 +44,45 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
             break
         except LeasesHeldError as error:
             if time.monotonic() > deadline:
-                held = "".join(entry.told for entry in error.entries)
+                held = "; ".join(entry.told for entry in error.entries)
                 raise BusyError(f"The turn to {work} on {alias} is {held}, for {_TURN_TIMEOUT:g} s by now.") from None
         time.sleep(_TURN_POLL)
     try:
         yield
-    finally:
-        leases.release([key])
+    except BaseException:
+        if key in leases.held:  # else it was lost, and the error reports that
+            leases.release([key])
+        raise
+    leases.release([key])
 
 
 class Away:
-    """Hosts that did not answer while one waits for them: one may have booted under its holder, which had not kept it.
+    """Hosts that were unreachable while a worker waited for them.
 
-    Once a host answers again, only its last holder takes it for a while, as with a file server that was restarted.
+    Such a host may have booted without its holder having kept it. So only its previous holder takes it for a while once
+    it answers again, as with a file server that was restarted.
     """
 
     def __init__(self) -> None:
         self._back_since: dict[str, float | None] = {}
 
     def went(self, alias: str) -> None:
-        """Take note that a host does not answer."""
+        """Note that a host is unreachable."""
         self._back_since[alias] = None
 
     def is_back(self, alias: str) -> bool:
-        """Whether a host that answers now may be taken: it never went, or it has been back for long enough."""
+        """Whether a host that answers now may be taken: it was never unreachable, or has answered for long enough."""
         if alias not in self._back_since:
             return True
         since = self._back_since[alias]
         if since is None:
             self._back_since[alias] = time.monotonic()
             return False
-        return time.monotonic() - since > _GRACE
+        return time.monotonic() - since > GRACE
 
 
 class Holds:
-    """What one worker has of one host.
+    """What one worker reserves of one host.
 
     Args:
         leases: The worker's leases on the host.
@@ -89,86 +94,78 @@ class Holds:
     def __init__(self, leases: Leases, alias: str) -> None:
         self._leases = leases
         self._alias = alias
-        self._held: dict[str, tuple[str, bool]] = {}
+
+    @property
+    def alone(self) -> bool:
+        """Whether this worker holds an exclusive lease on the host, as far as it knows."""
+        return self._leases.held.get(HOST_KEY, True) is False
 
     def host(self, timeout: float, *, shared: bool = False) -> None:
-        """Have the whole host; at once where this worker has it.
+        """Acquire a lease on the whole host. Return at once if this worker still has it.
 
         Args:
-            timeout: Seconds to wait while another one has it.
-            shared: Have it together with others that share it; nobody has it alone then.
+            timeout: Seconds to wait while another worker has the host.
+            shared: Share the host with the workers that share it as well; none of them has it alone then.
 
         Raises:
-            BusyError: Another one still has it; the message says who, since when.
+            BusyError: Another worker still has the host, or this worker shares it and asks to have it alone. The
+                message says who has it, and since when.
+            LeaseLostError: This worker lost the lease that it had. The next call acquires it again.
             ToolMissingError: The host has no bash or no flock.
         """
-        if HOST_KEY not in self._held:
+        if HOST_KEY not in self._leases.held:
             self._take({HOST_KEY: f"Host {self._alias}"}, timeout, shared=shared)
+            return
+        self._leases.require([HOST_KEY])
+        if not shared and not self.alone:
+            raise BusyError(
+                f"This worker shares host {self._alias} with other workers, because it holds a region of it or asked "
+                "to share it. Close the host first, then open and hold it alone."
+            )
 
     def region(self, regions: Sequence[Region], timeout: float) -> Region:
-        """Have one region, and the host together with those that have its other regions.
+        """Acquire a lease on one region, and share the host with the workers that have its other regions.
 
         Args:
-            regions: Those that will do, the preferred one first.
+            regions: The regions that will do, the preferred one first.
             timeout: Seconds to wait while others have all of them, or the host.
 
         Returns:
-            The first that nobody has.
+            The first region that nobody has.
 
         Raises:
-            BusyError: All are still held; the message says who, since when.
+            BusyError: Others still have all of them; the message says who, since when.
+            LeaseLostError: This worker lost a lease on the host. The next call acquires it again.
             ToolMissingError: The host has no bash or no flock.
         """
-        had_host = HOST_KEY in self._held
+        had_host = HOST_KEY in self._leases.held
         self.host(timeout, shared=True)
         keys = {region_key(region): f"Region {region.dev} of {self._alias}" for region in regions}
         try:
             taken = self._take(keys, timeout)
         except BusyError:
             if not had_host:
-                del self._held[HOST_KEY]
                 self._leases.release([HOST_KEY])
             raise
         return next(region for region in regions if region_key(region) == taken)
 
-    def renew(self, timeout: float) -> None:
-        """Have again what was held before the host lost its power.
-
-        A lease is renewed by its record when the holder connects anew; one that was not kept, and whose record had not
-        reached the disk, is gone.
-
-        Args:
-            timeout: Seconds to wait while another one has it.
-
-        Raises:
-            BusyError: Another one has it.
-        """
-        for key, (what, shared) in list(self._held.items()):
-            try:
-                self._leases.require([key])
-            except LeaseLostError:
-                self._take({key: what}, timeout, shared=shared)
-
     def release(self) -> None:
-        """Give all of it back.
+        """Give back the host and the regions.
 
         Raises:
-            LeaseLostError: Something was no longer held.
+            LeaseLostError: This worker lost one of them.
         """
-        held, self._held = self._held, {}
-        self._leases.release(held)
+        self._leases.release([key for key in self._leases.held if is_place_key(key)])
 
     def _take(self, keys: Mapping[str, str], timeout: float, *, shared: bool = False) -> str:
-        """Take the lease of the first of `keys`, each with what it is for, that is free; return which."""
+        """Take the lease of the first free key and return the key. `keys` has what each key stands for."""
         deadline = time.monotonic() + timeout
         waited = False
         away = Away()
         while True:
             try:
                 if away.is_back(self._alias):
-                    key = self._leases.take([list(keys)], shared=shared)[0].key
-                    self._held[key] = (keys[key], shared)
-                    return key
+                    return self._leases.take([list(keys)], shared=shared)[0].key
                 self._leases.entries()  # raises as long as the host does not answer
             except LeasesHeldError as error:
                 if time.monotonic() > deadline:

@@ -57,7 +57,9 @@ class HostClaims:
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """What this worker has claimed here, in the order of claiming."""
+        """What this worker has claimed here and has not lost, in the order of claiming."""
+        held = self._leases.held
+        self._claims = {key: claim for key, claim in self._claims.items() if key in held}
         return tuple(self._claims.values())
 
     def set_setting(self, text: str, *, foreign: bool = False) -> Mapping[str, tuple[Namespace, ...]]:
@@ -169,11 +171,10 @@ class HostClaims:
             VpmemError: A wipe failed: that namespace is unfit now, the others were given back.
         """
         held = list(claims)
+        mine = {claim.key for claim in self.claims}
         for claim in held:
-            if claim.key not in self._claims:
-                raise InvalidValueError("claim", str(claim), "one that this worker has and has not given back")
-        for claim in held:
-            del self._claims[claim.key]
+            if claim.key not in mine:
+                raise InvalidValueError("claim", str(claim), "one that this worker has, and did not give back or lose")
         self._claimable.release(held, self._wipe if wipe else None)
 
     def wipe(self, claims: Iterable[Claim]) -> None:

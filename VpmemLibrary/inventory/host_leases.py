@@ -1,200 +1,100 @@
-"""Leases that a host's own kernel keeps: a file a key, locked by one process on the host that ends with the connection.
+"""Leases that a host's own kernel keeps: a file for each lease, locked by one process that ends with the connection.
 
-The process is a bash that takes commands on its standard input, which is the worker's connection. It holds every lease
-of that worker on that host, so a claim costs neither a process nor a session. When the worker is killed, its machine
-loses its network, or the host reboots, the kernel frees the locks; nobody has to notice. The files outlive it, so that
-the next holder knows that something was left.
+The process is the program `lease_holder.sh`, which reads requests from the worker's connection. It holds every lease of
+that worker on that host, so a claim costs no process and no session. The kernel frees the locks when the worker is
+killed, when its machine loses its network, or when the host reboots. The files stay, so the next holder sees that
+something was left.
 
-It needs ``bash`` (4.3) and ``flock`` (util-linux) on the host. A controller that vanishes without closing its
-connection (no power, no route) is noticed by the host's sshd, after its ``ClientAliveInterval`` or TCP's keepalive.
+The host needs ``bash`` (4.3) and ``flock`` (util-linux). A record is on the disk before its lease counts as taken: by
+``sync FILE`` of coreutils 8.24 or newer, or by ``sync`` of every file system where ``sync`` takes no files.
 
-Who reboots the host says so first (`HostLeases.keep`): what it holds is then kept for it by the records, for a while,
-as the kernel that comes up knows of no locks.
+A controller that vanishes without closing its connection (it sleeps, it lost its power or its route) is noticed by the
+host's sshd: after ``ClientAliveInterval`` times ``ClientAliveCountMax``, which is off by default, or after TCP's
+keepalive, which takes two hours by default. Until then nobody else gets its leases. The worker itself gets them back at
+once when it reconnects, because its new process ends the old one.
+
+A worker that reboots the host says so first (`HostLeases.keep`). The records then keep its leases for a time, because
+the kernel that boots knows no locks.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
-from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.errors import LeaseLostError, UnreachableError
+from VpmemLibrary.host.guard import LeaseProof
 from VpmemLibrary.host.transport import CommandResult, Transport
-from VpmemLibrary.inventory.leases import Entry, Holder, LeaseLostError, LeasesHeldError, Taken, checked_key
+from VpmemLibrary.inventory.leases import (
+    HOST_KEY,
+    Entry,
+    Holder,
+    LeaseRecordError,
+    LeasesHeldError,
+    LeaseSpaceError,
+    Taken,
+    checked_key,
+    is_place_key,
+    run_of_key,
+    seconds_of,
+)
 
 if TYPE_CHECKING:
     from VpmemLibrary.host.transport import Stream
 
 DIRECTORY = "/var/lib/vpmem/leases"
-"""Where the records are: on a disk, so that what a host held when it went down is known when it is up again."""
+"""Where the records are: on a disk, so that a host that boots again knows what was held when it went down."""
 
+_PROGRAM = resources.files("VpmemLibrary.inventory").joinpath("lease_holder.sh").read_text("ascii")
 _ANSWER_TIMEOUT = 90.0
+_GATE_TIMEOUT = 60.0
+"""Seconds that a request waits on the host while other holders' requests run."""
+
 _CHUNK = 1 << 16
+_LONGEST_ANSWER = 1 << 24
+_LONGEST_REASON = 500
 _END = "."
+_READY = ["ready"]
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_HOW_TO_TAKE_AGAIN = "Hold Host, Hold Region or Open Free Host From File"
 
-# All is done under one lock, the gate, so that a look never gets in the way of a claim and no file is removed while
-# another opens it. Whoever holds the gate only does so for a moment. Records have no blanks (they are URL-encoded).
-_HOLDER = r"""
-LC_ALL=C
-umask 077
-directory=$1 me=$2 token=$3
-mkdir -p -- "$directory" && cd -- "$directory" || exit 1
-declare -A held
-
-enter() { exec {gate}<>.gate && flock -w 60 "$gate" || { echo "the gate of $directory stays shut" >&2; exit 1; }; }
-leave() { exec {gate}>&-; }
-record_of() { record=; [[ -s $1 ]] && IFS= read -r record <"$1"; }
-write_record() { printf -v now '%(%s)T' -1; printf '%s\n' "$me&since=$now$2" >"$1"; }
-# Whether the record is kept for its holder while the host boots; a clock that was set back ends it.
-is_kept() {
-    local from until
-    [[ $record == *"&kept="* ]] || return 1
-    IFS=- read -r from until <<<"${record##*&kept=}"
-    printf -v now '%(%s)T' -1
-    ((from <= now && now < until))
-}
-# A worker that shares what another of its run keeps may take it again at once.
-is_kept_from_me() {
-    is_kept || return
-    [[ $record != *"&token=$token&"* ]] || return
-    [[ $1 != shared || ${record%%&*} != "${me%%&*}" ]]
-}
-lock() { exec {fd}<>"$1" || exit 1; flock -n "$2" "$fd" && return; exec {fd}>&-; return 1; }
-state_of() {
-    record_of "$1"
-    if [[ $record == *"&unfit="* ]]; then state=unfit
-    elif [[ ${held[$1]+x} ]]; then state=held
-    elif lock "$1" -x; then
-        exec {fd}>&-
-        state=left
-        if is_kept; then state=kept; fi
-    else state=held
-    fi
-}
-tell() { state_of "$1"; [[ -z $record ]] || echo "entry $1 $state $record"; }
-
-# left: what a dead holder left; empty where others that live have it as well.
-try() {
-    local fd alone=1
-    [[ ! ${held[$1]+x} ]] || return 1
-    if ! lock "$1" -x; then
-        [[ $2 == shared ]] && lock "$1" -s || return 1
-        alone=
-    elif [[ $2 == shared ]]; then
-        flock -s "$fd"
-    fi
-    record_of "$1"
-    if [[ $record == *"&unfit="* ]] || { [[ $alone ]] && is_kept_from_me "$2"; }; then exec {fd}>&-; return 1; fi
-    left=${alone:+$record}
-    held[$1]=$fd
-}
-close_one() { local fd=${held[$1]}; exec {fd}>&-; unset "held[$1]"; }
-
-take() {
-    local mode=$1 number=0 slot key found
-    local -a taken=() empty=()
-    local -A before=()
-    shift
-    for slot; do
-        found=
-        for key in ${slot//,/ }; do
-            if try "$key" "$mode"; then found=$key; break; fi
-        done
-        if [[ -z $found ]]; then
-            for key in "${taken[@]}"; do
-                close_one "$key"
-                [[ -s $key ]] || empty+=("$key")
-            done
-            [[ ${#empty[@]} -eq 0 ]] || rm -f -- "${empty[@]}"
-            echo "none $number"
-            for key in ${slot//,/ }; do tell "$key"; done
-            return
-        fi
-        taken+=("$found")
-        before[$found]=$left
-        number=$((number + 1))
-    done
-    for key in "${taken[@]}"; do
-        write_record "$key"
-        echo "taken $key ${before[$key]}"
-    done
-}
-renew() {
-    local fd
-    record_of "$2"
-    if [[ $record == *"&token=$token&"* ]] && lock "$2" "$1"; then
-        held[$2]=$fd
-        [[ $record != *"&kept="* ]] || printf '%s\n' "${record%%&kept=*}" >"$2"
-    else echo "lost $2"
-    fi
-}
-keep() {
-    local seconds=$1 key
-    shift
-    printf -v now '%(%s)T' -1
-    for key; do write_record "$key" "&kept=$now-$((now + seconds))"; done
-    sync -- "$@" || sync  # or a host that loses its power comes up without them
-}
-release() {
-    local key fd
-    local -a gone=()
-    for key; do
-        fd=${held[$key]}
-        if [[ -z $fd ]]; then echo "lost $key"; continue; fi
-        if flock -n -x "$fd"; then gone+=("$key"); fi
-    done
-    [[ ${#gone[@]} -eq 0 ]] || rm -f -- "${gone[@]}"
-    for key; do [[ ! ${held[$key]+x} ]] || close_one "$key"; done
-}
-give_up() {
-    if [[ ! ${held[$1]+x} ]]; then echo "lost $1"; return; fi
-    write_record "$1" "&unfit=$2"
-    close_one "$1"
-}
-mend() {
-    local key
-    local -a gone=()
-    for key; do
-        [[ -e $key && ! ${held[$key]+x} ]] || continue
-        if lock "$key" -x; then
-            record_of "$key"
-            is_kept_from_me alone || gone+=("$key")
-            exec {fd}>&-
-        fi
-    done
-    [[ ${#gone[@]} -eq 0 ]] || rm -f -- "${gone[@]}"
-}
-mine() { local key; for key; do [[ ${held[$key]+x} ]] || echo "lost $key"; done; }
-entries() { local key; for key in [0-9a-z]*; do [[ ! -e $key ]] || tell "$key"; done; }
-
-while IFS=' ' read -r -a words; do
-    enter
-    "${words[@]}"
-    leave
-    echo .
-done
-"""
-
-_WHY = r"""
+_TOOLS = r"""
 for tool in bash flock; do
     command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 127; }
 done
-mkdir -p -- "$1" && [ -w "$1" ]
 """
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lease of this worker.
+
+    Args:
+        shared: Whether others may share it.
+        fence: Its fencing number.
+        ending: The request that gives it back, with its arguments, until the host has answered the request.
+    """
+
+    shared: bool
+    fence: int
+    ending: tuple[str, ...] = ()
 
 
 class HostLeases:
     """The leases of one host, as one worker has them over its connection.
 
-    After the connection broke or the host rebooted, the next use takes again what this worker held: that is told as
-    lost if anybody had it in between.
+    If the connection breaks, or the host reboots, the next use renews what this worker held. If another worker had one
+    of the leases meanwhile, that is reported once, and this worker then has nothing there but its run's own lease.
 
     Args:
         transport: The way to the host.
-        holder: Who holds them.
-        directory: Where the records are on the host.
+        holder: Who holds the leases; its token is a worker's own.
+        directory: Where the records are on the host: an absolute path.
 
     Example: ``HostLeases(transport, Holder.here("0123abcd", "5f0e")).take([[namespace.label_uuid]])``.
     """
@@ -206,128 +106,281 @@ class HostLeases:
         self._lock = threading.RLock()
         self._stream: Stream | None = None
         self._unread = bytearray()
-        self._holds: dict[str, bool] = {}
+        self._leases: dict[str, _Held] = {}
+        self._lost: set[str] = set()
+
+    @property
+    def holder(self) -> Holder:
+        """The worker."""
+        return self._holder
+
+    @property
+    def held(self) -> Mapping[str, bool]:
+        """The keys that this worker holds; see `Leases.held`."""
+        return {key: lease.shared for key, lease in self._leases.items() if not lease.ending}
 
     def take(self, slots: Sequence[Sequence[str]], *, shared: bool = False) -> tuple[Taken, ...]:
         """Take one lease for each slot; see `Leases.take`.
 
         Raises:
             LeasesHeldError: A slot has no free key.
-            LeaseLostError: What was held went with a connection that broke.
+            LeaseLostError: This worker lost a lease, or lost its host or region earlier and did not take it again.
+            LeaseSpaceError: The host has no space left for the records.
+            LeaseRecordError: The host could not write the records.
             ToolMissingError: The host has no bash or no flock.
             UnreachableError: The host cannot be reached.
         """
         words = [",".join(map(checked_key, keys)) for keys in slots]
         if "" in words:
             raise LeasesHeldError(words.index(""), [])
-        answer = self._ask("take", "shared" if shared else "alone", *words)
-        if answer and answer[0][0] == "none":
-            raise LeasesHeldError(int(answer[0][1]), _entries(answer[1:]))
-        taken = [Taken(words[1], _holder(words[2]) if words[2] else None) for words in answer]
-        self._holds |= {each.key: shared for each in taken}
+        with self._lock:
+            if not all(is_place_key(key) for keys in slots for key in keys):
+                self._refuse_lost()
+            answer = self._ask("take", "shared" if shared else "alone", *words)
+            if answer and answer[0][0] == "none":
+                _, slot = self._words(answer[0], 2)
+                raise LeasesHeldError(int(slot), self._entries(answer[1:]))
+            taken = []
+            for line in answer:
+                _, key, fence, record = self._words(line, 4)
+                self._leases[key] = _Held(shared, int(fence))
+                self._took_again(key)
+                taken.append(Taken(key, _holder(record) if record else None))
         return tuple(taken)
 
     def release(self, keys: Iterable[str]) -> None:
         """Give leases back; see `Leases.release`."""
         wanted = [checked_key(key) for key in keys]
-        if wanted:
-            answer = self._ask("release", *wanted)
-            for key in wanted:
-                self._holds.pop(key, None)
-            _refuse_lost(answer)
+        with self._lock:
+            if mine := [key for key in wanted if key in self.held]:
+                self.require(mine)
+                self._give_back(mine, "release")
+        self._refuse_others(wanted, mine)
 
     def give_up(self, key: str, reason: str) -> None:
         """Give one lease back as unfit; see `Leases.give_up`."""
-        answer = self._ask("give_up", checked_key(key), urlencode({"": reason})[1:] or "unknown")
-        self._holds.pop(key, None)
-        _refuse_lost(answer)
+        with self._lock:
+            self.require([key])
+            self._give_back([key], "give_up", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
 
     def mended(self, keys: Iterable[str]) -> None:
         """Remove records that nobody holds; see `Leases.mended`."""
-        self._ask("mend", *map(checked_key, keys))
+        if wanted := [checked_key(key) for key in keys]:
+            self._ask("mend", *wanted)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Raise unless leases are still held; see `Leases.require`."""
-        _refuse_lost(self._ask("mine", *map(checked_key, keys)))
+        """Raise unless this worker still holds leases; see `Leases.require`."""
+        wanted = [checked_key(key) for key in keys]
+        with self._lock:
+            self._refuse_others(wanted, self.held)
+            if wanted:
+                self._lose(self._ask("mine", *map(self._file, wanted)))
+
+    def proofs(self) -> tuple[LeaseProof, ...]:
+        """Return what proves on the host that this worker holds its leases; see `Leases.proofs`."""
+        with self._lock:
+            self._refuse_lost()
+            return tuple(
+                LeaseProof(key, self._path(self._file(key)), f"&token={self._holder.token}&fence={lease.fence}&")
+                for key, lease in self._leases.items()
+                if not lease.ending
+            )
 
     def entries(self) -> tuple[Entry, ...]:
         """Return every record of the host; see `Leases.entries`."""
-        return _entries(self._ask("entries"))
+        return self._entries(self._ask("entries"))
 
     def keep(self, seconds: int) -> None:
-        """Keep what this worker holds for it while the host boots: others find it held, though no kernel has a lock.
+        """Keep what this worker holds while the host boots: others find it held, though no kernel has a lock.
 
-        It is this worker's at its next use afterwards.
+        The worker's next use of its leases takes them again.
 
         Args:
-            seconds: For how long others leave it alone, by the host's own clock; 0 keeps it no longer.
+            seconds: How long others leave the leases alone, by the host's own clock; 0 to keep them no longer.
 
         Raises:
-            LeaseLostError: Something was no longer held.
+            LeaseLostError: This worker lost a lease.
+            LeaseSpaceError: The host has no space left for the records.
+            LeaseRecordError: The host could not write the records.
             UnreachableError: The host cannot be reached.
         """
-        if held := list(self._holds):
-            self._ask("keep", str(seconds), *held)
+        with self._lock:
+            if held := self.held:
+                self._lose(self._ask("keep", str(seconds), *map(self._file, held)))
 
     def close(self) -> None:
         """End the holder; see `Leases.close`."""
         with self._lock:
-            self._holds.clear()
+            self._leases.clear()
             self._drop()
 
+    # Losing and giving back
+
+    def _lose(self, answer: Sequence[Sequence[str]]) -> None:
+        """Raise if the host answered that leases are lost, and give up all others but the run's own.
+
+        A run that lost its host is still alive. If its own lease went as well, the next run's set-up would destroy its
+        guests and namespaces as a dead run's.
+        """
+        lost: dict[str, list[Sequence[str]]] = {}
+        key = ""
+        for line in answer:
+            if line[0] == "lost":
+                _, key = self._words(line, 2)
+                lost[key] = []
+            else:
+                lost.setdefault(key, []).append(line)
+        gone = {key: self._entries(lines) for key, lines in lost.items() if self._leases.pop(key, None)}
+        if not gone:
+            return
+        others = [key for key in self._leases if not run_of_key(key)]
+        files = [self._file(key) for key in others]
+        for key in others:
+            del self._leases[key]
+        self._lost |= {key for key in (*gone, *others) if is_place_key(key)}
+        if files:
+            try:
+                self._exchange(("drop", *files))
+            except LeaseRecordError:
+                self._drop()
+            except UnreachableError:
+                pass  # the locks went with the connection
+        text = [f"This worker lost its lease of {key} on {self._transport.name}: {_told(gone[key])}." for key in gone]
+        text += [f"So it gave up {', '.join(others)} as well."] if others else []
+        text += [f"Nothing is changed there until it calls {_HOW_TO_TAKE_AGAIN} again."] if self._lost else []
+        raise LeaseLostError(" ".join(text))
+
+    def _refuse_lost(self) -> None:
+        if self._lost:
+            raise LeaseLostError(
+                f"This worker lost its lease of {', '.join(sorted(self._lost))} on {self._transport.name}. Nothing is "
+                f"changed there until it calls {_HOW_TO_TAKE_AGAIN} again."
+            )
+
+    def _took_again(self, key: str) -> None:
+        """Forget what was lost if a lease that was taken stands for it: any region does for a region."""
+        if key == HOST_KEY:
+            self._lost &= {each for each in self._lost if self._leases[key].shared and each != HOST_KEY}
+        elif is_place_key(key):
+            self._lost &= {HOST_KEY}
+
+    def _refuse_others(self, wanted: Iterable[str], mine: Iterable[str]) -> None:
+        if others := [key for key in wanted if key not in mine]:
+            raise LeaseLostError(f"This worker does not hold {', '.join(others)} on {self._transport.name}.")
+
+    def _give_back(self, keys: Sequence[str], request: str, *arguments: str) -> None:
+        """End leases that were held a moment ago.
+
+        If the connection breaks before the answer, the request may have been done. Then the next connection does what
+        is left of the request, and a lease that is gone by then was given back.
+        """
+        for key in keys:
+            self._leases[key].ending = (request, *arguments)
+        try:
+            lost = self._exchange((request, *map(self._file, keys), *arguments))
+        except UnreachableError:
+            self._connect()
+            return
+        except LeaseRecordError:
+            self._stay(keys)
+            raise
+        if lost:
+            self._stay(keys)
+            self._lose(lost)
+        for key in keys:
+            del self._leases[key]
+
+    def _stay(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._leases[key].ending = ()
+
+    # The connection
+
     def _ask(self, *words: str) -> list[list[str]]:
+        """Return the answer to a request that may be made twice.
+
+        A second `take` after a broken connection finds what the first one took as left by this worker itself.
+        """
         with self._lock:
             self._connect()
             try:
                 return self._exchange(words)
-            except UnreachableError:  # it went since the last use: what it held is taken again, or told as lost
+            except UnreachableError:  # the connection broke since the last use
                 self._connect()
                 return self._exchange(words)
 
     def _connect(self) -> None:
-        """Have a holder on the host that holds what this one should hold."""
+        """Start a holder on the host, unless there is one, that has the leases of this worker."""
         if self._stream is not None:
             return
-        record = {
-            "run": self._holder.run_id,
-            "worker": self._holder.worker,
-            "controller": self._holder.controller,
-            "token": self._holder.token,
-        }
-        self._unread.clear()
-        holder = ["bash", "-c", _HOLDER, "vpmem-leases", self._directory, urlencode(record), self._holder.token]
+        self._start()
         try:
-            self._stream = self._transport.stream(holder)
+            self._renew()
+        except LeaseRecordError:
+            self._drop()
+            raise
+
+    def _start(self) -> None:
+        who = {"run": self._holder.run_id, "worker": self._holder.worker, "controller": self._holder.controller}
+        arguments = (self._directory, urlencode(who), self._holder.token, f"{_GATE_TIMEOUT:g}")
+        self._unread.clear()
+        try:
+            self._stream = self._transport.stream(["bash", "-c", _PROGRAM, "vpmem-leases", *arguments])
         except FileNotFoundError:  # this machine itself has no bash
             raise self._gone() from None
-        lost = []
-        for key, shared in dict(self._holds).items():
-            if self._exchange(("renew", "-s" if shared else "-x", key)):
-                lost.append(key)
-                del self._holds[key]
-        if lost:
-            raise LeaseLostError(
-                f"The connection to {self._transport.name} broke, and with it went the lease of {', '.join(lost)}: "
-                "somebody else may have had it since."
+        try:
+            ready = self._exchange(())
+        except LeaseRecordError:
+            self._drop()
+            self._gone()
+            raise
+        if not ready or ready[-1] != _READY:  # what the host's shell prints at a login may come first
+            self._drop()
+            raise self._gone()
+
+    def _renew(self) -> None:
+        if not self._leases:
+            return
+        answer = self._exchange(
+            (
+                "renew",
+                *(f"{'shared' if each.shared else 'alone'}:{key}:{each.fence}" for key, each in self._leases.items()),
             )
+        )
+        lost = {line[1] for line in answer if line[0] == "lost"}
+        for key, (request, *arguments) in [(key, each.ending) for key, each in self._leases.items() if each.ending]:
+            if key not in lost:
+                self._exchange((request, self._file(key), *arguments))
+            del self._leases[key]
+        self._lose(answer)
 
     def _exchange(self, words: Sequence[str]) -> list[list[str]]:
+        """Send a request, or nothing, and return the lines of the answer.
+
+        Raises:
+            LeaseRecordError: The host answered that the request failed.
+            UnreachableError: There was no answer.
+        """
         stream = self._stream
         if stream is None:
             raise UnreachableError(f"The holder of leases on {self._transport.name} is not there.")
         with self._watched(stream):
             try:
-                stream.send(" ".join(words).encode() + b"\n")
+                if words:
+                    stream.send(" ".join(words).encode() + b"\n")
                 lines = list(self._lines(stream))
             except (OSError, EOFError):
                 lines = []
         if not lines or lines[-1] != _END:
             self._drop()
             raise self._gone()
+        if len(lines) > 1 and lines[-2].startswith("error "):
+            raise self._failed(lines[-2].removeprefix("error "))
         return [line.split(" ") for line in lines[:-1]]
 
     def _lines(self, stream: Stream) -> Iterator[str]:
-        """Give the lines of one answer, its end the last, or fewer where the holder ended."""
+        """Give the lines of one answer, its end the last, or fewer if the holder ended."""
+        size = 0
         while True:
             line, newline, rest = self._unread.partition(b"\n")
             if newline:
@@ -335,14 +388,15 @@ class HostLeases:
                 yield line.decode("utf-8", "replace")
                 if line == _END.encode():
                     return
-            elif data := stream.recv(_CHUNK):
+            elif size < _LONGEST_ANSWER and (data := stream.recv(_CHUNK)):
+                size += len(data)
                 self._unread += data
             else:
                 return
 
     @contextmanager
     def _watched(self, stream: Stream) -> Iterator[None]:
-        """End the stream if nothing comes for long, so that a host that hangs is no wait without end."""
+        """End the stream if there is no answer in time, so that a host that hangs is not waited for without end."""
         watch = threading.Timer(_ANSWER_TIMEOUT, stream.close)
         watch.daemon = True
         watch.start()
@@ -356,36 +410,60 @@ class HostLeases:
         if stream is not None:
             stream.close()
 
+    # What the host answers
+
     def _gone(self) -> UnreachableError:
-        """Return why there is no answer; raise what says it better."""
-        found: CommandResult = self._transport.run(["sh", "-c", _WHY, "sh", self._directory])
+        """Return the error that there is no answer, or raise one if the host has no bash or no flock."""
+        found: CommandResult = self._transport.run(["sh", "-c", _TOOLS])
         if found.exit_status != 0:
             found.check(f"Leases cannot be held on {self._transport.name}")
         return UnreachableError(f"The holder of leases on {self._transport.name} ended, or did not answer in time.")
 
+    def _failed(self, text: str) -> LeaseRecordError:
+        if text.endswith(_NO_SPACE):
+            return LeaseSpaceError(
+                f"There is no space left in {self._directory} on {self._transport.name}: free space there. No lease "
+                f"was taken or given back ({text})."
+            )
+        return LeaseRecordError(f"Leases failed on {self._transport.name}: {text}. No lease was taken or given back.")
+
+    def _words(self, line: Sequence[str], count: int) -> Sequence[str]:
+        if len(line) != count or not all(word.isascii() for word in line):
+            raise self._failed(f"its holder answered {' '.join(line)!r}, which is no answer")
+        return line
+
+    def _entries(self, answer: Iterable[Sequence[str]]) -> tuple[Entry, ...]:
+        entries = []
+        for line in answer:
+            _, key, name, state, record = self._words(line, 5)
+            fields = _fields(record)
+            entries.append(
+                Entry(
+                    key,
+                    _holder(record),
+                    held=state in ("held", "kept"),
+                    unfit=fields.get("unfit", "") if state == "unfit" else "",
+                    kept_until=seconds_of(fields.get("kept", "").partition("-")[2]) if state == "kept" else 0,
+                    path=self._path(name),
+                )
+            )
+        return tuple(entries)
+
+    def _file(self, key: str) -> str:
+        return f"{key}@{self._holder.token}" if self._leases[key].shared else key
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
 
 def _holder(record: str) -> Holder:
     fields = _fields(record)
-    since = fields.get("since", "")
     return Holder(
         fields.get("run", ""),
         fields.get("worker", ""),
         fields.get("controller", ""),
         fields.get("token", ""),
-        int(since) if since.isdigit() else 0,
-    )
-
-
-def _entries(answer: Iterable[Sequence[str]]) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(
-            key,
-            _holder(record),
-            held=state in ("held", "kept"),
-            unfit=_fields(record).get("unfit", "") if state == "unfit" else "",
-            kept_until=int(_fields(record)["kept"].partition("-")[2]) if state == "kept" else 0,
-        )
-        for _, key, state, record in answer
+        seconds_of(fields.get("since", "")),
     )
 
 
@@ -393,6 +471,5 @@ def _fields(record: str) -> dict[str, str]:
     return dict(parse_qsl(record, keep_blank_values=True))
 
 
-def _refuse_lost(answer: Sequence[Sequence[str]]) -> None:
-    if answer:
-        raise LeaseLostError(f"Not held, or not any more: {', '.join(words[1] for words in answer)}.")
+def _told(entries: Iterable[Entry]) -> str:
+    return "; ".join(f"it is {entry.told}" for entry in entries) or "its record is gone, so others may have had it"

@@ -23,7 +23,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.inventory.cleanup import marked_cxl_regions, wipe_namespace
 from VpmemLibrary.inventory.holds import turn
-from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, run_of_key
+from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, living_runs
 from VpmemLibrary.inventory.mount_ownership import mounts_of_runs, unmount
 from VpmemLibrary.inventory.ownership import is_marked, run_of, run_of_uuid
 from VpmemLibrary.model import Namespace
@@ -143,8 +143,12 @@ class Reclaim:
         return [region for region in marked if run_of_uuid(region.uuid) not in living]
 
     def _living(self) -> set[str]:
-        """Return the ids of the runs that live: those that hold their lease on this host."""
-        return {run_of_key(entry.key) for entry in self._leases.entries() if entry.held and run_of_key(entry.key)}
+        """Return the ids of the runs that are alive.
+
+        Raises:
+            UnknownHolderError: A lease is held and its record cannot be read, so any run may be alive.
+        """
+        return living_runs(self._leases.entries())
 
     def _destroy(self, namespace: Namespace) -> None:
         try:

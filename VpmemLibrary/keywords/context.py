@@ -13,6 +13,7 @@ from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import (
     ForeignError,
     InvalidValueError,
+    LeaseLostError,
     NotFoundError,
     UnsupportedError,
     VpmemError,
@@ -24,6 +25,7 @@ from VpmemLibrary.guest.domains import guest_names, running_guests
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.guard import LeaseProof
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
@@ -31,7 +33,7 @@ from VpmemLibrary.inventory.holds import Holds, turn
 from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.leases import Holder, LeaseLostError, run_key
+from VpmemLibrary.inventory.leases import HOST_KEY, Holder, is_namespace_key, run_key
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.inventory.reclaim import Reclaim
 from VpmemLibrary.keywords.log import LoggedTransport
@@ -74,7 +76,6 @@ class OpenHost:
         self._link: LibvirtLink | None = None
         self._guests: dict[str, Guest] = {}
         self._made = 0
-        self._alive = False
         self._cut: str | None = None
 
     @cached_property
@@ -84,11 +85,19 @@ class OpenHost:
 
     @cached_property
     def holds(self) -> Holds:
-        """What this worker has of the host for itself."""
+        """What this worker reserves of the host."""
         return Holds(self.leases, self.host.alias)
 
+    def fence(self) -> tuple[LeaseProof, ...]:
+        """Return what proves on the host that this worker still holds its leases; nothing in a guest.
+
+        Raises:
+            LeaseLostError: The worker lost its host or its region, and has not taken it again.
+        """
+        return () if self.inside else self.leases.proofs()
+
     def turn(self, work: str) -> contextlib.AbstractContextManager[None]:
-        """Return what keeps other workers on the host from some work in the ``with``; a guest has one worker.
+        """Return a lock that lets one worker at a time do `work` on this host; it does nothing in a guest.
 
         Args:
             work: The work, e.g. ``initialize-labels``.
@@ -121,22 +130,21 @@ class OpenHost:
         self.reclaim.clean(namespace, left_by)
 
     def show_alive(self) -> None:
-        """Hold this run's own lease on the host, so that what it marks there is seen not to be a dead run's.
+        """Hold this run's own lease on the host, so that others see that what the run makes there is not a dead run's.
 
         Raises:
+            LeaseLostError: This worker lost a lease there. The next call takes the run's own lease again, but not
+                before the worker has taken again the host or the region that it lost.
             ToolMissingError: The host has no bash or no flock.
         """
         if self.inside is not None:  # a guest goes with the run on its host
             return
+        self.fence()
         key = run_key(self._run.run_id)
-        try:
-            if self._alive:
-                self.leases.require([key])
-                return
-        except LeaseLostError:  # it went with a connection that broke
-            self._alive = False
-        self.leases.take([[key]], shared=True)
-        self._alive = True
+        if key in self.leases.held:
+            self.leases.require([key])
+        else:
+            self.leases.take([[key]], shared=True)
 
     def new_uuid(self) -> str:
         """Return a UUID with this run's mark, for a namespace on the host."""
@@ -326,19 +334,22 @@ class OpenHost:
             return time.monotonic() - started
         with self._kept_leases(timeout + _COMING_UP):
             took = reboot(self.host.transport, timeout=timeout)
-        self._renew_leases(timeout)
+        self._renew_leases()
         return took
 
     def require_may_reboot(self, action: str = "be rebooted") -> None:
-        """Raise unless the host may be rebooted and no foreign guest runs on it.
+        """Raise unless the host may be rebooted, and nobody else uses it.
+
+        This worker must have an exclusive lease on the host, or be the only holder of any lease there.
 
         Args:
             action: What is to be done to it, for the message.
 
         Raises:
-            ForeignError: It may not, or one does.
+            ForeignError: The host may not be rebooted, a foreign guest runs on it, or others hold leases there.
+            LeaseLostError: This worker lost a lease there.
         """
-        mend = "It was left as it is. Say foreign=True to do it all the same."
+        mend = "It was left as it is. Say foreign=True to do it anyway."
         if not self.may_reboot and self.inside is not None:
             raise ForeignError(f"Guest {self.inside.name} may not {action}: this run did not make it. {mend}")
         if not self.may_reboot:
@@ -350,6 +361,25 @@ class OpenHost:
             raise ForeignError(
                 f"Guests run on {self.host.alias} that this run did not make: {', '.join(running)}. {mend}"
             )
+        if others := self._others_that_hold():
+            raise ForeignError(
+                f"Others use {self.host.alias}, which this worker does not have alone: {'; '.join(others)}. {mend} "
+                "Or call Hold Host before."
+            )
+
+    def _others_that_hold(self) -> list[str]:
+        """Return who else holds leases on the host; nobody counts if this worker has the host alone."""
+        if self.inside is not None:
+            return []
+        self.fence()
+        if self.holds.alone:
+            self.leases.require([HOST_KEY])
+            return []
+        return [
+            f"{entry.key} is {entry.told}"
+            for entry in self.leases.entries()
+            if entry.held and entry.holder.token != self.leases.holder.token
+        ]
 
     def require_cxl_control(self) -> CxlControl:
         """Return what gives the host a CXL device and takes it away.
@@ -406,7 +436,7 @@ class OpenHost:
         started = time.monotonic()
         restore_power(self.host.transport, self.require_power_control(), self._cut, timeout=timeout)
         self._cut = None
-        self._renew_leases(timeout)
+        self._renew_leases()
         if self._link is not None:
             self._link.wait_until_it_answers(timeout - (time.monotonic() - started))
             for guest in guests_of_run(self.host.transport, self._link, self._run.run_id):
@@ -440,8 +470,8 @@ class OpenHost:
 
     @contextlib.contextmanager
     def _kept_leases(self, seconds: float) -> Iterator[None]:
-        """Keep what is held on the host for this worker, whatever becomes of the host in the ``with``."""
-        if "leases" not in self.__dict__:
+        """Keep what is held on the host for this worker while the host goes down in the ``with``."""
+        if self.inside is not None:
             yield
             return
         self.leases.keep(math.ceil(seconds))
@@ -452,23 +482,20 @@ class OpenHost:
                 self.leases.keep(0)
             raise
 
-    def _renew_leases(self, timeout: float) -> None:
-        """Have again what was held before the host booted, before anybody else takes it."""
-        if "leases" not in self.__dict__:
-            return
-        if self._alive:
-            self.show_alive()
-        self.holds.renew(timeout)
+    def _renew_leases(self) -> None:
+        """Take again what was held before the host booted, before anybody else takes it."""
+        self.leases.require(self.leases.held)
 
     def _end_leases(self) -> None:
-        """Say that this run is no longer here, and end what is held."""
-        if "leases" not in self.__dict__:
-            return
-        with contextlib.suppress(VpmemError):  # over a connection that is gone nothing is held either
-            if self._alive:
-                self.leases.release([run_key(self._run.run_id)])
-            self.holds.release()
-        self.leases.close()
+        """Give back what this worker and its run hold; a claim is left, because its namespace was not wiped."""
+        try:
+            self.leases.release(key for key in self.leases.held if not is_namespace_key(key))
+        except LeaseLostError:
+            raise
+        except VpmemError:  # nothing is held over a connection that is gone
+            pass
+        finally:
+            self.leases.close()
 
 
 class Context:

@@ -1,4 +1,4 @@
-"""Keywords that have a host for one worker alone."""
+"""Keywords that reserve a host for one worker."""
 
 from __future__ import annotations
 
@@ -11,35 +11,41 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
-from VpmemLibrary.inventory.holds import Away
+from VpmemLibrary.inventory.holds import GRACE, Away
+from VpmemLibrary.inventory.leases import LeaseRecordError
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.opening import entries_of, open_entry
 
 _POLL = 1.0
-"""Seconds between two rounds over hosts that others have: no event tells that one is given back."""
+"""Seconds between two rounds over hosts that others have: nothing notifies this worker that one is free."""
 
 
 class HoldingKeywords:
-    """Hosts: to have one alone."""
+    """Hosts: reserving one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("host",))
     def hold_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
-        """Have the current host for this worker alone, among those that ask for it so; wait while another one has it.
+        """Reserve the current host for this worker alone. Wait while another worker has it.
 
-        It is a lease that the host's own kernel keeps, so it holds between controllers on different machines, and goes
-        with the connection of whoever had it. It ends when the host is closed. Whoever needs several hosts takes them
-        in the order of their names, so that no two wait for each other. Workers that have one region each share a host:
-        see [Hold Region].
+        The reservation is a lease that the host's own kernel keeps. It works between controllers on different machines,
+        and ends with the worker's connection or when the host is closed. It keeps out workers that reserve the host
+        too, no others. A worker that needs several hosts reserves them in the order of their names, so that no two
+        workers wait for each other. Workers may also share a host, with a region each: see [Hold Region].
+
+        If the lease is lost, because the connection broke and another worker took the host, the next keyword that
+        changes the host fails, and so does every later one until this keyword has reserved the host again.
 
         Args:
-            shared: Have it together with others that share it; nobody has it alone then.
+            shared: Share the host with workers that share it as well; none of them has it alone then.
             timeout: How long to wait.
 
         Raises:
-            BusyError: Another one still has it; the message says who, since when.
+            BusyError: Another worker still has the host, or this worker shares it. The message says who has it since
+                when.
+            LeaseLostError: This worker lost the host that it had reserved. The next call reserves it again.
             ToolMissingError: The host has no bash or no flock.
 
         Example:
@@ -57,18 +63,18 @@ class HoldingKeywords:
     def open_free_host_from_file(
         self, hosts: str, *names: str, shared: bool = False, timeout: timedelta = timedelta(hours=2)
     ) -> str:
-        """Open a host of a hosts file that nobody has, and have it for this worker alone as [Hold Host] does.
+        """Open a host of a hosts file that nobody has, and reserve it for this worker alone as [Hold Host] does.
 
-        It is the first one that nobody has; while others have all of them, the first that is given back. So any number
-        of workers, of one controller or of several, share out the hosts of a file among them. A host that cannot be
-        reached is passed over: whoever has it may be rebooting it. Whoever needs several hosts takes each next one
-        among those whose names come after its own, so that no two wait for each other.
+        It is the first host that nobody has. While others have all hosts, it is the first that is given back. So any
+        number of workers, of one controller or of several, share the hosts of a file. A host that is unreachable, or
+        that cannot write its leases, is passed over. A worker that needs several hosts takes each next one from those
+        whose names come after its own, so that no two workers wait for each other.
 
         Args:
             hosts: The file's path, or `lab` for the lab that is running on this machine.
             names: The sections that will do, in the order in which they are tried; empty ones are passed over. All of
                 the file, in its order, by default.
-            shared: Have it together with others that share it; nobody has it alone then.
+            shared: Share the host with workers that share it as well; none of them has it alone then.
             timeout: How long to wait.
 
         Returns:
@@ -79,6 +85,7 @@ class HoldingKeywords:
             NotFoundError: A name is no section's.
             BusyError: Others still have all of them; the message says who has which since when.
             UnreachableError: None can be reached.
+            LeaseRecordError: None that is reachable can write its leases.
 
         Example:
 
@@ -111,7 +118,7 @@ class HoldingKeywords:
     def _held(
         self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError], *, shared: bool
     ) -> bool:
-        """Open a host unless it is open, and have it if nobody has it; else say why not."""
+        """Open a host unless it is open, and reserve it if nobody has it; else note why not."""
         try:
             if entry.name not in opened:
                 open_entry(self._context, entry)
@@ -121,11 +128,18 @@ class HoldingKeywords:
             if away.is_back(entry.name):
                 host.holds.host(0, shared=shared)
                 return True
-            refusals.append(BusyError(f"Host {entry.name} did not answer until now: who had it has the first word."))
+            refusals.append(
+                BusyError(
+                    f"Host {entry.name} was unreachable until now. Its previous holder may take it back for "
+                    f"{GRACE:g} s."
+                )
+            )
         except BusyError as refusal:
             refusals.append(refusal)
         except UnreachableError as refusal:
             away.went(entry.name)
+            refusals.append(refusal)
+        except LeaseRecordError as refusal:  # such as a full disk: another host will do
             refusals.append(refusal)
         return False
 
@@ -136,7 +150,7 @@ class HoldingKeywords:
 
 
 def _summed_up(refusals: Sequence[VpmemError]) -> VpmemError:
-    """Return one error that tells all: that of a host that others have, where there is one."""
+    """Return one error with the messages of all: that of a host that others have, if there is one."""
     told = sorted(refusals, key=lambda refusal: not isinstance(refusal, BusyError))
     for other in told[1:]:
         told[0].add(str(other))

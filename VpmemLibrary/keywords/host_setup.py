@@ -97,17 +97,19 @@ class HostSetupKeywords:
     def reboot_host(self, *, timeout: timedelta = timedelta(minutes=10), foreign: bool = False) -> None:
         """Reboot the current host in good order and wait until it answers from another boot.
 
-        A host may be rebooted when its section of the hosts file says `host_may_reboot = yes` and no guest runs on it
-        that this run did not make. A guest that is open as a host may be when this run made it.
+        A host may be rebooted when its section of the hosts file says `host_may_reboot = yes`, no guest runs on it that
+        this run did not make, and this worker has the host alone ([Hold Host]) or nobody else has a lease there. A
+        guest that is open as a host may be when this run made it.
 
         What this worker holds on the host, the host itself and its claims among it, stays its own while it boots.
 
         Args:
             timeout: How long it may take until the host answers again.
-            foreign: Reboot it all the same: without permission, and with guests of others running.
+            foreign: Reboot it anyway: without permission, with guests of others running, and with others at work there.
 
         Raises:
-            ForeignError: The hosts file does not allow it, or guests of others run there; nothing was done.
+            ForeignError: The hosts file does not allow it, guests of others run there, or others hold leases there;
+                nothing was done.
             LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
             UnsupportedError: It is the machine that the tests run on.
             CommandError: The host refused to reboot.

@@ -29,12 +29,13 @@ class PowerKeywords:
 
         Args:
             timeout: How long it may take until the host is gone.
-            foreign: Cut it all the same: without permission, and with guests of others running.
+            foreign: Cut it anyway: without permission, with guests of others running, and with others at work there.
 
         Raises:
             UnsupportedError: Its section has no `host_power_off` and `host_power_on`, it is a guest, or it is the
                 machine that the tests run on; nothing was done.
-            ForeignError: The hosts file does not say `host_may_reboot`, or guests of others run; nothing was done.
+            ForeignError: The hosts file does not say `host_may_reboot`, guests of others run, or others hold leases on
+                the host, which this worker does not have alone; nothing was done.
             LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
             CommandError: The command failed, or the host answers all the same.
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from host_under_test import lab_settings
+from host_under_test import lab_settings, labeled
 
-from VpmemLibrary.errors import BusyError, UnreachableError
+from VpmemLibrary.errors import BusyError, LeaseLostError, UnreachableError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder, LeaseLostError, LeasesHeldError, Taken
+from VpmemLibrary.inventory.leases import Holder, LeasesHeldError, LeaseSpaceError, Taken
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.context import OpenHost
+from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.sizes import MiB, Size
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab
@@ -27,6 +29,18 @@ def directory() -> Iterator[str]:
     yield path
     with SshTransport(lab_settings()) as transport:
         transport.run(["rm", "-rf", path]).check()
+
+
+@pytest.fixture
+def full_directory() -> Iterator[str]:
+    """A directory on a small file system."""
+    path = f"/run/vpmem-test-{secrets.token_hex(4)}"
+    with SshTransport(lab_settings()) as transport:
+        transport.run(["mkdir", "-m", "700", path]).check()
+        transport.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", path]).check()
+        yield f"{path}/leases"
+        transport.run(["umount", "--lazy", path]).check()
+        transport.run(["rmdir", path]).check()
 
 
 @pytest.fixture
@@ -84,6 +98,119 @@ def _once_it_is_free(leases: HostLeases, key: str) -> Taken:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def test_a_run_on_a_full_disk_is_seen_to_be_alive_and_makes_nothing_more(
+    connections: tuple[SshTransport, SshTransport], full_directory: str
+) -> None:
+    first, second = (
+        OpenHost(labeled(Host("lab", transport)), RunMark(f"0123abc{number}"))
+        for number, transport in enumerate(connections)
+    )
+    for number, opened in enumerate((first, second)):
+        opened.leases = HostLeases(
+            connections[number], Holder.here(f"0123abc{number}", str(number)), directory=full_directory
+        )
+    second.leases.entries()
+    region = max(first.host.ndctl.inventory().regions, key=lambda each: each.free_extent)
+    made = first.host.namespaces.create(region, mode=NamespaceMode.raw, size=Size(16 * MiB), uuid=first.new_uuid())
+    try:
+        fill(connections[0], full_directory)
+        with pytest.raises(LeaseSpaceError, match=f"no space left in {full_directory} on .*: free space there"):
+            first.leases.take([[made.label_uuid]])
+        with pytest.raises(LeaseSpaceError):
+            second.new_uuid()
+        assert second.reclaim._dead_namespaces() == []
+        first.leases.require(["run-0123abc0"])
+        connections[0].run(["rm", f"{full_directory}/../fill"]).check()
+        second.new_uuid()
+        first.leases.take([[made.label_uuid]])
+    finally:
+        first.host.namespaces.destroy(made)
+        first.close()
+        second.close()
+
+
+def test_a_worker_that_lost_its_host_is_refused_until_it_has_it_again(
+    connections: tuple[SshTransport, SshTransport], directory: str
+) -> None:
+    first, second = (
+        OpenHost(Host("lab", transport), RunMark(f"0123abc{number}")) for number, transport in enumerate(connections)
+    )
+    for number, opened in enumerate((first, second)):
+        opened.may_reboot = True
+        opened.leases = HostLeases(
+            connections[number], Holder.here(f"0123abc{number}", str(number)), directory=directory
+        )
+    first.holds.host(0)
+    first.new_uuid()
+    connections[1].run(["kill", session_of(connections[0])]).check()
+    second.holds.host(30)
+    with pytest.raises(LeaseLostError, match=r"lost its lease of host on .*: it is held by run 0123abc1"):
+        first.holds.host(0)
+    for refused in (first.new_uuid, first.fence, first.require_may_reboot):
+        with pytest.raises(LeaseLostError, match="until it calls Hold Host"):
+            refused()
+    with pytest.raises(BusyError, match="Host lab is held by run 0123abc1"):
+        first.holds.host(0)
+    second.holds.release()
+    first.holds.host(0)
+    first.require_may_reboot()
+    assert {proof.key for proof in first.fence()} == {"host", "run-0123abc0"}
+    for proof in first.fence():
+        assert proof.text in connections[1].read_file(proof.path).decode()
+    first.close()
+    second.close()
+
+
+def test_a_host_that_does_not_notice_a_broken_connection_gives_the_leases_back_to_their_worker(
+    connections: tuple[SshTransport, SshTransport], directory: str
+) -> None:
+    one, two = connections
+    leases = HostLeases(one, Holder.here("0123abcd", "1"), directory=directory)
+    leases.take([["a"]])
+    (before,) = holder_of(two, directory)
+    leases._stream = None  # as after a sleep: the controller's end is gone, the host's is not
+    leases.require(["a"])
+    (after,) = holder_of(two, directory)
+    assert after != before
+    leases.close()
+
+
+@pytest.mark.parametrize("stopped", ["holder", "sshd"])
+def test_a_process_that_is_stopped_is_waited_for_until_the_deadline(
+    connections: tuple[SshTransport, SshTransport], directory: str, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    one, two = connections
+    monkeypatch.setattr("VpmemLibrary.inventory.host_leases._ANSWER_TIMEOUT", 2.0)
+    leases = HostLeases(one, Holder.here("0123abcd", "1"), directory=directory)
+    leases.take([["a"]])
+    process = holder_of(two, directory)[0] if stopped == "holder" else session_of(one)
+    two.run(["kill", "-STOP", process]).check()
+    started = time.monotonic()
+    try:
+        if stopped == "holder":  # a new one replaces it
+            leases.require(["a"])
+        else:
+            with pytest.raises(UnreachableError):
+                leases.require(["a"])
+        assert 2 <= time.monotonic() - started < 120
+    finally:
+        two.run(["kill", "-CONT", process])  # it may be gone
+    leases.require(["a"])
+    leases.close()
+
+
+def session_of(transport: SshTransport) -> str:
+    """Return the process of the host's sshd that serves a connection."""
+    script = "p=$$; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p"
+    return transport.run(["sh", "-c", script]).check().text.strip()
+
+
+def fill(transport: SshTransport, directory: str) -> None:
+    """Leave no byte free on the file system that a directory of leases is on."""
+    found = transport.run(["dd", "if=/dev/zero", f"of={directory}/../fill", "bs=4096"])
+    assert "No space left" in found.error_text
 
 
 def test_a_host_is_had_by_one_worker_and_then_by_the_next(connections: tuple[SshTransport, SshTransport]) -> None:

@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 from recorded_fleet import LARGE, SMALL, Machine, inventory_of
 
-from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError
+from VpmemLibrary.errors import CommandError, InvalidValueError, LeaseLostError, NotFoundError
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.claims import Claim, ClaimableHost, ExhaustedError, Fleet, Offer, Wish
-from VpmemLibrary.inventory.leases import Holder, LeaseLostError
+from VpmemLibrary.inventory.leases import Holder
 from VpmemLibrary.inventory.memory_leases import MemoryLeases
 from VpmemLibrary.model import Inventory, Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import pytest
 
 from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.inventory.leases import HOST_KEY, Holder
+from VpmemLibrary.inventory.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
 from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.context import Context, OpenHost
@@ -21,20 +21,41 @@ FILE = "[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n"
 AT_ONCE = timedelta(0)
 
 
+class FarLeases(MemoryLeases):
+    """Leases on a host of a rack."""
+
+    def __init__(self, rack: Rack, host: str, token: str) -> None:
+        super().__init__(rack.tables[host], Holder.here("0123abcd", token))
+        self.rack, self.host = rack, host
+
+    def take(self, slots: Sequence[Sequence[str]], *, shared: bool = False) -> tuple[Taken, ...]:
+        self.rack.require(self.host)
+        return super().take(slots, shared=shared)
+
+    def entries(self) -> tuple[Entry, ...]:
+        self.rack.require(self.host)
+        return super().entries()
+
+
 class Rack:
-    """Two hosts whose leases are in memory; some may be down."""
+    """Two hosts whose leases are in memory; some may be down, or have a full disk."""
 
     def __init__(self) -> None:
         self.tables = {"first": LeaseTable(), "second": LeaseTable()}
         self.down: set[str] = set()
-        self._made: dict[int, MemoryLeases] = {}
+        self.full: set[str] = set()
+        self._made: dict[int, FarLeases] = {}
 
-    def leases_of(self, opened: OpenHost) -> MemoryLeases:
+    def leases_of(self, opened: OpenHost) -> FarLeases:
         """Return the leases of one worker on one host."""
-        if opened.host.alias in self.down:
-            raise UnreachableError(f"{opened.host.alias} does not answer")
-        holder = Holder.here("0123abcd", str(id(opened)))
-        return self._made.setdefault(id(opened), MemoryLeases(self.tables[opened.host.alias], holder))
+        return self._made.setdefault(id(opened), FarLeases(self, opened.host.alias, str(id(opened))))
+
+    def require(self, host: str) -> None:
+        """Raise unless a host answers and has space."""
+        if host in self.down:
+            raise UnreachableError(f"{host} does not answer")
+        if host in self.full:
+            raise LeaseSpaceError(f"{host} has no space")
 
 
 @pytest.fixture
@@ -88,6 +109,16 @@ def test_the_first_host_that_is_given_back_is_taken(
 def test_a_host_that_does_not_answer_is_passed_over(rack: Rack, hosts: str, workers: list[Context]) -> None:
     rack.down.add("first")
     assert take(workers[0], hosts) == "second"
+
+
+def test_a_host_with_a_full_disk_is_passed_over(rack: Rack, hosts: str, workers: list[Context]) -> None:
+    rack.full.add("first")
+    assert take(workers[0], hosts) == "second"
+    rack.full.add("second")
+    with pytest.raises(LeaseSpaceError, match="first has no space") as caught:
+        take(workers[1], hosts)
+    assert "second has no space" in str(caught.value)
+    assert workers[1].aliases == []
 
 
 def test_when_none_answers_that_is_told_of_each(rack: Rack, hosts: str, workers: list[Context]) -> None:

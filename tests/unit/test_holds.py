@@ -78,17 +78,18 @@ def test_a_host_that_one_has_is_had_at_once(make: Make) -> None:
     holds.host(0)
 
 
-def test_what_went_with_a_power_cut_is_had_again_or_told(make: Make) -> None:
-    (one, leases), (two, others) = make("1"), make("2")
-    one.region([LEFT], 0)
-    leases.release([HOST_KEY, region_key(LEFT)])  # as when no record had reached the disk
-    one.renew(0)
-    leases.require([HOST_KEY, region_key(LEFT)])
-    leases.release([region_key(LEFT)])
-    others.take([[region_key(LEFT)]])
-    with pytest.raises(BusyError, match="Region region0 of lab is held by"):
-        one.renew(0)
-    two.release()
+def test_a_worker_that_shares_a_host_does_not_have_it_alone(make: Make) -> None:
+    holds, _ = make("1")
+    assert not holds.alone
+    holds.region([LEFT], 0)
+    with pytest.raises(BusyError, match="This worker shares host lab"):
+        holds.host(0)
+    assert not holds.alone
+    holds.release()
+    holds.host(0)
+    assert holds.alone
+    assert holds.region([LEFT], 0) == LEFT
+    assert holds.alone
 
 
 def test_a_region_is_known_by_its_interleave_set_and_else_by_its_name() -> None:

@@ -17,7 +17,7 @@ from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import own_boot_id
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder
+from VpmemLibrary.inventory.leases import Holder, LeaseRecordError
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.power import PowerKeywords
@@ -60,6 +60,7 @@ def control(host: Switched, boot: str = "2") -> PowerControl:
 def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: bool = True) -> tuple[Context, OpenHost]:
     context = Context(RunMark("aaaaaaaa"), 60)
     found = OpenHost(Host("switched", host), context.run)
+    found.leases = leases_on(host, host.plug.parent, context.run.run_id)
     found.may_reboot = may_reboot
     found.power = power
     context.add(found)
@@ -145,7 +146,6 @@ def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """This run, which has the host for itself; nobody else has guests on it."""
     context, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
-    found.leases = leases_on(host, tmp_path, context.run.run_id)
     found.holds.host(0)
     yield context, found
     found.leases.close()
@@ -178,6 +178,60 @@ def test_a_host_whose_power_could_not_be_cut_is_kept_no_longer(
         PowerKeywords(context).cut_host_power()
     host.close()
     assert [entry.held for entry in others.entries()] == [False]
+
+
+def test_a_host_whose_lease_cannot_be_kept_keeps_its_power(
+    host: Switched, holding: tuple[Context, OpenHost], tmp_path: Path
+) -> None:
+    (tmp_path / "leases/.new/host").mkdir()  # so that no record can be written there
+    with pytest.raises(LeaseRecordError, match="leases cannot be written: Is a directory"):
+        PowerKeywords(holding[0]).cut_host_power(timeout=timedelta(seconds=5))
+    assert host.plug.exists()
+
+
+def test_a_host_on_which_others_are_at_work_keeps_its_power(
+    host: Switched, others: HostLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, found = opened(host, control(host))
+    monkeypatch.setattr(found, "foreign_guests_running", list)
+    others.take([["run-bbbbbbbb"]], shared=True)
+    others.take([["region-1"]])
+    found.show_alive()
+    with pytest.raises(
+        ForeignError,
+        match=r"Others use switched, which this worker does not have alone: region-1 is held by run bbbbbbbb, .*; "
+        r"run-bbbbbbbb is held by run bbbbbbbb, .*Say foreign=True .* Or call Hold Host before",
+    ):
+        PowerKeywords(context).cut_host_power()
+    assert host.plug.exists()
+    others.release(["region-1", "run-bbbbbbbb"])
+    PowerKeywords(context).cut_host_power(timeout=timedelta(seconds=5))
+    assert not host.plug.exists()
+    host.close()
+
+
+def test_another_worker_of_the_same_run_counts_as_others(
+    host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, found = opened(host, control(host))
+    monkeypatch.setattr(found, "foreign_guests_running", list)
+    found.show_alive()
+    sibling = HostLeases(LocalTransport(), Holder.here(context.run.run_id, "2"), directory=str(tmp_path / "leases"))
+    sibling.take([[f"run-{context.run.run_id}"]], shared=True)
+    with pytest.raises(ForeignError, match="run-aaaaaaaa is held by run aaaaaaaa"):
+        PowerKeywords(context).cut_host_power()
+    PowerKeywords(context).cut_host_power(timeout=timedelta(seconds=5), foreign=True)
+    assert not host.plug.exists()
+    sibling.close()
+    host.close()
+
+
+def test_a_host_that_is_this_workers_alone_may_lose_its_power(
+    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+) -> None:
+    others.take([["run-bbbbbbbb"]], shared=True)
+    PowerKeywords(holding[0]).cut_host_power(timeout=timedelta(seconds=5))
+    assert not host.plug.exists()
 
 
 def test_a_host_is_kept_while_it_reboots(

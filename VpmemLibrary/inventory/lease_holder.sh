@@ -1,0 +1,470 @@
+# shellcheck shell=bash
+# The lease holder: one process on the host for each worker. It takes requests on its standard input, a line each, and
+# locks a record file for every lease that the worker has. The kernel frees the locks when the process ends.
+#
+#   bash -c PROGRAM vpmem-leases DIRECTORY WHO TOKEN GATE_SECONDS [FILE=DESCRIPTOR ...]
+#
+#   DIRECTORY     where the record files are
+#   WHO           the worker as the beginning of a record: run=...&worker=...&controller=... (URL-encoded)
+#   TOKEN         what only this worker's records contain
+#   GATE_SECONDS  how long a request waits for the requests of other holders
+#   FILE=...      the locks that this process had before it started the program again (see `resume`)
+#
+# An answer is lines and then "." alone. A request that failed is answered by "error TEXT": nothing was changed, and
+# every lock stays. The first answer, before any request, is "ready".
+#
+# A lease of one worker alone is the file KEY. A lease that workers share is a file KEY@TOKEN for each of them. A file
+# has one line:
+#
+#   WHO&token=TOKEN&fence=NUMBER&since=SECONDS[&kept=FROM-UNTIL|&unfit=REASON]
+#
+# Every request runs under one lock, the gate. So no file changes while another holder looks at it, and a file is
+# replaced by renaming: the new file is locked before it gets its name.
+
+LC_ALL=C
+umask 077
+directory=$1 who=$2 token=$3 gate_seconds=$4
+shift 4
+declare -A held=()  # the files that this process has locked, each with its descriptor
+declare -A fresh=() # the new files of a request that is not done yet, each with its descriptor
+problem='' answer='' busy='' gate='' sync_takes_files=''
+readonly SAFE='[A-Za-z0-9._~%+=&-]'
+readonly RECORD="^run=$SAFE*&token=$SAFE+&fence=[0-9]{1,18}&since=[0-9]{1,12}(&kept=[0-9]{1,12}-[0-9]{1,12}|&unfit=$SAFE*)?\$"
+readonly NAME='^[0-9a-z][0-9a-z-]*(@[0-9A-Za-z._-]+)?$'
+readonly DAY=86400
+
+# Errors
+
+fail() {
+    problem=$1
+    return 1
+}
+# Fail with the reason that a tool wrote: what follows its last colon.
+fail_for() { fail "$1: ${2##*: }"; }
+
+# Bash ends when it cannot start a process. Then this trap starts the program again in the same process, with the same
+# locks, and the request is answered by an error.
+resume() {
+    local name fd
+    local -A keep=()
+    local -a pairs=()
+    [[ $busy ]] || return
+    for name in "${!held[@]}"; do
+        keep[${held[$name]}]=1
+        pairs+=("$name=${held[$name]}")
+    done
+    for fd in "/proc/$$/fd/"*; do # the gate, and what is not done yet
+        fd=${fd##*/}
+        ((fd < 10)) || [[ ${keep[$fd]+x} ]] || exec {fd}>&-
+    done
+    exec -a bash "$BASH" -c "$BASH_EXECUTION_STRING" vpmem-leases "$directory" "$who" "$token" "$gate_seconds" \
+        resumed "${pairs[@]}"
+}
+trap resume EXIT
+trap 'busy=; exit 1' HUP INT TERM PIPE
+
+# Locks
+
+open_file() {
+    { exec {fd}<>"$1" || exec {fd}<"$1"; } 2>/dev/null || fail "$directory/$1 cannot be opened"
+}
+close_file() {
+    local fd=$1
+    exec {fd}>&-
+}
+# Lock the open descriptor within some seconds. Return 1 if another process has it locked.
+lock() {
+    local status
+    local -a patience=(-w "$1")
+    (($1 > 0)) || patience=(-n)
+    flock -x "${patience[@]}" "$fd" 2>/dev/null
+    status=$?
+    ((status <= 1)) || fail "flock failed with exit status $status"
+    return "$status"
+}
+enter() {
+    local fd
+    open_file .gate || return
+    gate=$fd
+    lock "$gate_seconds" && return
+    [[ $problem ]] || fail "another holder has had $directory/.gate locked for $gate_seconds s; fuser -v $directory/.gate shows its process"
+    return 1
+}
+leave() {
+    [[ ! $gate ]] || close_file "$gate"
+    gate=
+}
+
+# Records
+
+# Read the record of a file. It is empty if the file is absent, or has anything else.
+read_record() {
+    record=
+    { IFS= read -r -n 16384 record <"$1"; } 2>/dev/null
+    [[ $record =~ $RECORD ]] || record=
+}
+# Whether the record is kept for its worker while the host boots. A clock that was set back ends that.
+is_kept() {
+    local now
+    [[ $record =~ \&kept=([0-9]+)-([0-9]+)$ ]] || return
+    printf -v now '%(%s)T' -1
+    ((10#${BASH_REMATCH[1]} <= now && now < 10#${BASH_REMATCH[2]}))
+}
+is_from_me() { [[ $record == *"&token=$token&"* ]]; }
+is_old() {
+    local now
+    [[ $record =~ \&since=([0-9]+) ]] || return
+    printf -v now '%(%s)T' -1
+    ((10#${BASH_REMATCH[1]} < now - DAY))
+}
+# Find the state of a file, and its record:
+#   held   somebody has it locked
+#   kept   a worker that reboots the host comes back to it
+#   unfit  it was given back, and must be fixed first
+#   left   its holder died
+look() {
+    local fd
+    read_record "$1"
+    if [[ ${held[$1]+x} ]]; then
+        state=held
+    elif [[ $record == *"&unfit="* ]]; then
+        state=unfit
+    else
+        state=held
+        open_file "$1" || return
+        if lock 0; then
+            state=left
+            if is_kept; then state=kept; fi
+        fi
+        close_file "$fd"
+    fi
+}
+show() { answer+="entry ${1%%@*} $1 $state ${record:--}"$'\n'; }
+files_of() {
+    local each
+    files=()
+    for each in "$1" "$1"@*; do
+        [[ ! -f $each ]] || files+=("$each")
+    done
+}
+# Show who has a key.
+show_holders() {
+    local each
+    files_of "$1"
+    for each in "${files[@]}"; do
+        look "$each"
+        [[ $state == left ]] || show "$each"
+    done
+}
+# Whether a lease is still what this process locked: others may have removed the directory.
+is_mine() {
+    [[ ${held[$1]+x} && $1 -ef /proc/$$/fd/${held[$1]} ]] || return
+    read_record "$1"
+    is_from_me
+}
+
+# Writing. Each of `texts` becomes the content of the file in `names`: all of them are written in .new, synced, locked,
+# and then renamed. A file that this process holds stays locked; a new one is in `fresh` afterwards, locked.
+write() {
+    local fd why name
+    local -a beside=("${names[@]/#/.new/}")
+    fresh=()
+    if [[ ! $sync_takes_files ]]; then # a sync of coreutils before 8.24 writes all file systems instead
+        if [[ $(sync --help 2>&1) == *FILE* ]]; then sync_takes_files=yes; else sync_takes_files=no; fi
+    fi
+    if why=$(write_beside 2>&1); then
+        lock_beside
+    else
+        fail_for "$directory cannot be written" "$why"
+    fi
+    if [[ ! $problem ]]; then
+        why=$(exec mv -f -- "${beside[@]}" . 2>&1) || fail_for "$directory cannot be written" "$why"
+        for name in "${!fresh[@]}"; do
+            [[ ${held[$name]+x} && $name -ef /proc/$$/fd/${fresh[$name]} ]] || continue
+            close_file "${held[$name]}"
+            held[$name]=${fresh[$name]}
+            unset "fresh[$name]"
+        done
+    fi
+    [[ $problem ]] || why=$(to_disk . 2>&1) || fail_for "$directory cannot be written" "$why"
+    [[ $problem ]] || return 0
+    close_fresh
+    rm -f -- "${beside[@]}" 2>/dev/null
+    return 1
+}
+write_beside() { # in a process of its own
+    local place
+    for place in "${!names[@]}"; do printf '%s\n' "${texts[place]}" >"${beside[place]}" || exit; done
+    to_disk "${beside[@]}"
+}
+lock_beside() {
+    local name
+    for name in "${names[@]}"; do
+        [[ $name != .fence ]] || continue
+        open_file ".new/$name" || return
+        fresh[$name]=$fd
+        lock 0 || fail "$directory/.new/$name is locked by another process" || return
+    done
+}
+to_disk() { # in a process of its own
+    if [[ $sync_takes_files == yes ]]; then exec sync -- "$@"; else exec sync; fi
+}
+close_fresh() {
+    local fd
+    for fd in "${fresh[@]}"; do close_file "$fd"; done
+    fresh=()
+}
+remove() {
+    local why
+    [[ $# -eq 0 ]] || why=$(exec rm -f -- "$@" 2>&1) || fail_for "$directory cannot be written" "$why"
+}
+
+# Requests
+
+# Whether this worker may take a key. Then `left` is the record of a dead holder ("-" if it cannot be read, empty if
+# there is none), and `over` has the files that no longer count once it is taken.
+is_free() {
+    local each others=''
+    left='' over=()
+    [[ ! ${held[$1]+x} && ! ${held[$1@$token]+x} ]] || return
+    files_of "$1"
+    for each in "${files[@]}"; do
+        look "$each"
+        if [[ $state == unfit ]]; then
+            return 1
+        elif [[ $state == held ]] || { [[ $state == kept ]] && ! is_from_me; }; then
+            [[ $2 == shared && $each == *@* ]] || return
+            others=yes
+        else
+            [[ $state == kept || $left ]] || left=${record:--}
+            # Another worker that shared it may only have lost its connection: it may come back.
+            [[ $2 == shared && $each == *@* ]] && ! is_old || over+=("$each")
+        fi
+    done
+    [[ ! $others ]] || left=
+}
+next_fence() {
+    fence=0
+    if [[ -e .fence ]]; then
+        fence=
+        { IFS= read -r -n 32 fence <.fence; } 2>/dev/null
+        [[ $fence =~ ^[0-9]{1,18}$ ]] || fail "$directory/.fence holds no number; remove it once no lease is held there" || return
+    fi
+    fence=$((10#$fence + 1))
+}
+# take alone|shared KEY[,KEY...] ...: of the keys of each slot the first that is free; all slots or none.
+take() {
+    local mode=$1 slot key name fence now number=0 found left place
+    local -A chosen=()
+    local -a keys=() lefts=() names=() texts=() over=() gone=() files=()
+    shift
+    for slot; do
+        found=
+        for key in ${slot//,/ }; do
+            if [[ ! ${chosen[$key]+x} ]] && is_free "$key" "$mode"; then
+                found=$key
+                break
+            fi
+        done
+        [[ ! $problem ]] || return
+        if [[ ! $found ]]; then
+            answer+="none $number"$'\n'
+            for key in ${slot//,/ }; do show_holders "$key"; done
+            return
+        fi
+        chosen[$found]=1
+        keys+=("$found")
+        lefts+=("$left")
+        gone+=("${over[@]}")
+        number=$((number + 1))
+    done
+    next_fence || return
+    printf -v now '%(%s)T' -1
+    names=(.fence)
+    texts=("$fence")
+    for key in "${keys[@]}"; do
+        name=$key
+        [[ $mode == alone ]] || name=$key@$token
+        names+=("$name")
+        texts+=("$who&token=$token&fence=$fence&since=$now")
+    done
+    write || return
+    over=()
+    for name in "${gone[@]}"; do [[ ${fresh[$name]+x} ]] || over+=("$name"); done
+    if ! remove "${over[@]}"; then # what was taken is given back: its record says that this worker left it
+        close_fresh
+        return
+    fi
+    for name in "${!fresh[@]}"; do held[$name]=${fresh[$name]}; done
+    for place in "${!keys[@]}"; do answer+="taken ${keys[place]} $fence ${lefts[place]}"$'\n'; done
+}
+# renew MODE:KEY:FENCE ...: lock again what an earlier connection of this worker held, unless another had it since.
+renew() {
+    local each mode key fence name record fd
+    local -a names=() texts=() files=()
+    for each; do
+        mode=${each%%:*} fence=${each##*:} key=${each#*:}
+        key=${key%:*} name=$key
+        [[ $mode == alone ]] || name=$key@$token
+        read_record "$name"
+        if [[ $record != *"&token=$token&fence=$fence&"* || $record == *"&unfit="* ]]; then
+            answer+="lost $key"$'\n'
+            show_holders "$key"
+            continue
+        fi
+        open_file "$name" || return
+        lock 10 || fail "$directory/$name is locked by a command that this worker started earlier and that does not end" || return
+        held[$name]=$fd
+        if [[ $record == *"&kept="* ]]; then
+            names+=("$name")
+            texts+=("${record%&kept=*}")
+        fi
+    done
+    [[ ${#names[@]} -eq 0 ]] || write
+}
+# mine FILE ...: tell which are no longer held.
+mine() {
+    local name
+    local -a files=()
+    for name; do
+        is_mine "$name" && continue
+        answer+="lost ${name%%@*}"$'\n'
+        show_holders "${name%%@*}"
+    done
+    [[ ! $answer ]]
+}
+# keep SECONDS FILE ...: keep leases for this worker for a time, or no longer (0).
+keep() {
+    local seconds=$1 name now record
+    local -a names=() texts=()
+    shift
+    mine "$@" || return
+    printf -v now '%(%s)T' -1
+    for name; do
+        read_record "$name"
+        record=${record%&kept=*}
+        ((seconds == 0)) || record+="&kept=$now-$((now + seconds))"
+        names+=("$name")
+        texts+=("$record")
+    done
+    write
+}
+# release FILE ...: give leases back.
+release() {
+    mine "$@" && remove "$@" && drop "$@"
+}
+# drop FILE ...: give up the locks and leave the records, as a holder that dies does.
+drop() {
+    local name
+    for name; do
+        [[ ${held[$name]+x} ]] || continue
+        close_file "${held[$name]}"
+        unset "held[$name]"
+    done
+}
+# give_up FILE REASON: give a lease back as unfit.
+give_up() {
+    local record
+    local -a names=("$1") texts=()
+    mine "$1" || return
+    read_record "$1"
+    texts=("${record%&kept=*}&unfit=$2")
+    write && drop "$1"
+}
+# mend KEY ...: remove the records that nobody holds.
+mend() {
+    local key each
+    local -a files=() gone=()
+    for key; do
+        files_of "$key"
+        for each in "${files[@]}"; do
+            look "$each"
+            [[ $state == held || $state == kept ]] || gone+=("$each")
+        done
+    done
+    [[ $problem ]] || remove "${gone[@]}"
+}
+# entries: every record.
+entries() {
+    local each
+    for each in [0-9a-z]*; do
+        [[ -f $each && $each =~ $NAME ]] || continue
+        look "$each"
+        show "$each"
+    done
+}
+serve() {
+    problem='' answer=''
+    enter || return
+    case $1 in
+        take | renew | mine | keep | release | drop | give_up | mend | entries) "$@" ;;
+        *) fail "there is no request $1" ;;
+    esac
+}
+reply() {
+    local text=$answer
+    [[ ! $problem ]] || text="error ${problem//$'\n'/ }"$'\n'
+    printf '%s.\n' "$text"
+}
+
+# Start
+
+# Whether only root and this user can change what is in a directory; others may add files where the sticky bit is set.
+is_safe() {
+    local why owner mode fix="Leases need a directory that only root may change"
+    [[ ! -L $1 ]] || fail "$1 is a symbolic link. $fix" || return
+    why=$(exec stat -c '%u %a' -- "$1" 2>&1) || fail_for "$1 cannot be inspected" "$why" || return
+    owner=${why% *} mode=${why#* }
+    ((owner == 0 || owner == EUID)) || fail "$1 belongs to user $owner. $fix: chown root $1" || return
+    ((8#$mode & 8#1000 && $2)) || ! ((8#$mode & 8#22)) || fail "$1 has mode $mode, so others may change it. $fix: chmod 700 $1"
+}
+# End the holders of this worker's earlier connections, which the host may not have noticed to be broken: none may act
+# on a late request, or hold what this one renews.
+end_earlier() {
+    local each pid word found tries
+    local -a words
+    for tries in {1..50}; do
+        found=
+        for each in /proc/[0-9]*; do
+            pid=${each##*/}
+            ((pid != $$)) || continue
+            words=()
+            while IFS= read -r -d '' word; do
+                words+=("$word")
+                [[ ${words[0]} == bash && ${#words[@]} -lt 8 ]] || break
+            done 2>/dev/null <"$each/cmdline"
+            [[ ${words[3]} == vpmem-leases && ${words[4]} == "$directory" && ${words[6]} == "$token" ]] || continue
+            found=$pid
+            kill -KILL "$pid" 2>/dev/null
+        done
+        [[ $found ]] || return 0
+        sleep 0.2
+    done
+    fail "process $found, which holds the leases of this worker's earlier connection, does not end after $tries tries to kill it"
+}
+prepare() {
+    local why parent=${directory%/*}
+    command -v flock >/dev/null || fail "flock is not installed" || return
+    why=$(exec mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be made" "$why" || return
+    is_safe "${parent:-/}" 1 && is_safe "$directory" 0 || return
+    cd -- "$directory" || fail "$directory cannot be entered" || return
+    [[ -d .new ]] || why=$(exec mkdir .new 2>&1) || fail_for "$directory cannot be written" "$why" || return
+    end_earlier
+}
+
+if [[ $1 == resumed ]]; then
+    shift
+    for pair; do held[${pair%=*}]=${pair##*=}; done
+    problem="the host started no process for this request: it has too many, or too little memory"
+    reply || exit
+else
+    if prepare; then answer=$'ready\n'; fi
+    reply && [[ ! $problem ]] || exit 1
+fi
+while IFS=' ' read -r -a words; do
+    busy=yes
+    serve "${words[@]}"
+    leave
+    busy=
+    reply || exit
+done
