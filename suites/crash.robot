@@ -59,7 +59,7 @@ A Writer That Does Not Flush Is Found Out
 Every Acknowledged Record Outlives The Host's Power
     [Documentation]    The host's power is cut while the guest writes to its NVDIMM and to a file of the host: what it
     ...    had told of is in the NVDIMM, and missing in the file, which the host's page cache held, as predicted.
-    [Tags]    cr-03
+    [Tags]    cr-03    rc-01
     The Host's Power Should Be In Our Hands
     ${boot} =    Get Host Boot Id
     Have Two Writers At Work
