@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.inventory.holds import Away
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.opening import entries_of, open_entry
 
 _POLL = 1.0

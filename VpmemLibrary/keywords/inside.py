@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.pattern import Pattern
@@ -16,7 +15,7 @@ from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import chain_svg
-from VpmemLibrary.keywords.log import log_regions, log_table
+from VpmemLibrary.keywords.log import log_drawing, log_regions, log_table, logger
 from VpmemLibrary.keywords.targets import backing_of, path_of
 from VpmemLibrary.model import Namespace, Region
 from VpmemLibrary.sizes import Size
@@ -492,7 +491,7 @@ class InsideKeywords:
                     (f"{region.dev} {node}", f"{region.size}"),
                 ]
             )
-        logger.info(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains), html=True)
+        log_drawing(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains))
 
 
 def _device_box(device: VpmemDevice) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
@@ -13,6 +12,7 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.targets import own_path_of, path_of
 from VpmemLibrary.model import Namespace
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.inventory.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 
 
 class OwnershipKeywords:

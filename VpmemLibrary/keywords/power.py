@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 
 
 class PowerKeywords:
