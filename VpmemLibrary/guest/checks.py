@@ -166,7 +166,7 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     if not paths:
         return []
     result = transport.run(query(_LOOK, *paths)).check()
-    lines = [line.split() for line in result.text.splitlines()]
+    lines = [line.split() for line in result.lines]
     if len(lines) != len(paths) or any(len(line) != 5 for line in lines):
         raise UnreadableOutputError(result, "The host did not tell what each backing is")
     return [

@@ -387,7 +387,7 @@ def _parsed(result: CommandResult) -> _Kernel:
     regions: dict[str, tuple[BadBlock, ...]] = {}
     here: dict[str, str] = {}
     region = ""
-    for line in result.text.splitlines():
+    for line in result.lines:
         name, _, value = line.partition(" ")
         if name == "dimm":
             here = dimms.setdefault(value, {})

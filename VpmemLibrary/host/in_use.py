@@ -63,5 +63,5 @@ def refuse_used_node(transport: Transport, node: str, called: str) -> None:
         BusyError: The message names the processes and mount points.
     """
     result = transport.run(query(_SCRIPT, node, re.escape(node))).check()
-    if users := result.text.splitlines():
+    if users := result.lines:
         raise BusyError(f"{called} is in use on {transport.name}: {', '.join(users)}.")

@@ -172,7 +172,7 @@ class Mounts:
         mount = self.at(mount_point)
         result = self._transport.run(["umount", mount_point])
         if mount in self.all():
-            users = self._transport.run(query(_USERS, mount_point)).check().text.splitlines()
+            users = self._transport.run(query(_USERS, mount_point)).check().lines
             raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'it is not known by whom'}")
         if remove:
             self._transport.run(["rmdir", mount_point]).check(f"Could not remove {mount_point}")
@@ -205,7 +205,7 @@ def decode_mounts(result: CommandResult) -> tuple[Mount, ...]:
     """
     nodes: dict[str, str] = {}
     mounts = []
-    for line in result.text.splitlines():
+    for line in result.lines:
         if line.startswith("block "):
             _, number, name = line.split(" ", 2)
             nodes[number] = name

@@ -67,6 +67,14 @@ class CommandResult:
         return self.stdout.decode("utf-8", "replace")
 
     @property
+    def lines(self) -> list[str]:
+        """The lines of standard output. Only a line feed ends one: a name may hold what else `str.splitlines` cuts at.
+
+        A script that prints names, paths or other text from outside puts each in one line, or prints NUL after it.
+        """
+        return self.text.removesuffix("\n").split("\n") if self.stdout else []
+
+    @property
     def error_text(self) -> str:
         """Standard error as text."""
         return self.stderr.decode("utf-8", "replace")

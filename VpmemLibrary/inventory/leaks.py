@@ -58,7 +58,7 @@ class HostState:
             domains: The names of its libvirt domains.
             entries: The records of its leases.
         """
-        files = host.run(query(_SCRIPT, *FILES)).check().text.splitlines()
+        files = host.run(query(_SCRIPT, *FILES)).check().lines
         inventory = host.ndctl.inventory()
         return replace(
             cls.of(inventory, domains, host.mounts.all()),

@@ -14,7 +14,7 @@ from robot.api import logger as _robot
 
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport
 from VpmemLibrary.model import Namespace, Region
-from VpmemLibrary.visible import block, one_line, visible
+from VpmemLibrary.visible import block, message, one_line
 
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
 _MARKED = _CELL + ";background:#fdd;color:#900;font-weight:bold"
@@ -27,15 +27,15 @@ class _Logger:
 
     def info(self, text: str) -> None:
         """Log a message at level INFO."""
-        _robot.info(visible(text))
+        _robot.info(message(text))
 
     def debug(self, text: str) -> None:
         """Log a message at level DEBUG."""
-        _robot.debug(visible(text))
+        _robot.debug(message(text))
 
     def warn(self, text: str) -> None:
         """Log a message at level WARN, which is shown on the console and at the top of log.html as well."""
-        _robot.warn(visible(text))
+        _robot.warn(message(text))
 
 
 logger = _Logger()

@@ -9,6 +9,7 @@ from VpmemLibrary.inventory.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_table, logger
+from VpmemLibrary.visible import quoted
 
 
 class OwnershipKeywords:
@@ -56,7 +57,7 @@ class OwnershipKeywords:
             removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
         finally:  # what is not mounted goes all the same
             gone = clean_up(opened.host, self._context.run)
-            removed += [f"namespace {namespace.name or namespace.dev} ({namespace.uuid})" for namespace in gone]
+            removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.inside:  # nobody can be given what is not there, so nothing is unfit any more
                 opened.leases.mended(namespace.label_uuid for namespace in gone)
         removed += [
