@@ -42,6 +42,8 @@ def one_line(text: str) -> str:
 
     Example: ``one_line("a\nb") == "a\\x0ab"``.
     """
+    if text.isprintable():  # ten thousand names are looked at at once
+        return text
     return visible(text).replace("\n", r"\x0a").replace("\t", r"\x09")
 
 
