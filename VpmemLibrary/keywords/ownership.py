@@ -104,7 +104,8 @@ class OwnershipKeywords:
 
         Remembered are each region's free bytes, every namespace by UUID, every mount of one, every libvirt domain, who
         holds which namespace, and the files where guests and suites keep theirs: `/var/lib/libvirt/images`,
-        `/var/lib/libvirt/qemu`, `/var/lib/vpmem`, `/dev/shm`, and `/tmp/tmp.*`.
+        `/var/lib/libvirt/qemu` and `/var/lib/vpmem`. In `/dev/shm` and `/tmp/tmp.*`, where every user of the host may
+        write, the files of root, of QEMU's user and of the user that commands run as are remembered, and no others.
 
         Example:
 

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from lxml import etree, html
 
 import VpmemLibrary
+from VpmemLibrary.cli import main
+from VpmemLibrary.cli_hosts import _print
+from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
+from VpmemLibrary.lab.progress import LiveBar, PlainLines
+from VpmemLibrary.lab.report import status_text
 
 PACKAGE = Path(VpmemLibrary.__file__).parent
 SCRIPT = "<img src=x onerror=alert(1)>"
@@ -23,6 +29,7 @@ NAMES = (
     f"{SCRIPT}\x1b]0;PWNED\x07\x1b[2J\r",
     "x\nnamespace0.0 is free\u202e\u0085",
 )
+GUEST = ("kernel", "initrd", "command_line")
 TABLE = {"div", "b", "table", "tr", "th", "td"}
 SUITE = """\
 *** Settings ***
@@ -92,8 +99,34 @@ def test_a_hostile_name_runs_nowhere(tmp_path: Path, name: str) -> None:
         assert not text.startswith("namespace0.0 is free")
     for status in output.iter("status"):
         assert "\nnamespace0.0 is free" not in (status.text or "")
-    shown = (done.stdout + done.stderr).decode()
-    assert [character for character in shown if not character.isprintable() and character != "\n"] == []
+    assert printable((done.stdout + done.stderr).decode())
+
+
+def printable(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_the_command_line_shows_hostile_text_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = tmp_path / "hosts.dat"
+    hosts.write_text("[a[red]]\nhost_address = local\nhost_user = [bold]x\x1b[2J\u202e\n")
+    shown = CliRunner().invoke(main, ["hosts", str(hosts)]).output
+    assert r"[bold]x\x1b[2J\u202e" in shown
+    item = PreflightItem(
+        "kernel", PreflightStatus.too_old, "4\x1b[2J\n- KVM is missing", "a newer one", "Install\x07 it."
+    )
+    preflight = Preflight("a", (item,))
+    assert len(preflight.describe().splitlines()) == 2
+    _print(preflight)
+    PlainLines().note("boots\x1b[2J")
+    with LiveBar().step("[red]starts\x1b[2J", 1):
+        pass
+    status = {"hosts": [], "unfinished": ["/x\nno lab host\x1b[2J"], "cache": [], "guest": dict.fromkeys(GUEST, "")}
+    assert len(status_text(status).splitlines()) == 3
+    captured = capsys.readouterr()
+    assert r"boots\x1b[2J" in captured.err
+    assert r"[red]starts\x1b[2J" in captured.err
+    for text in (shown, preflight.describe(), captured.out, captured.err, status_text(status)):
+        assert printable(text)
 
 
 def test_only_one_module_logs_and_only_it_logs_html() -> None:
