@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from recorded_host import RecordedHost, left
 
+from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.console import Console
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.local import LocalTransport
 
 # Debian 13's kernel 6.12.117 in an emulated guest, with `panic=-1`: the panic, and then the next boot.
@@ -65,3 +69,21 @@ def test_a_panic_that_is_being_written_is_told_as_far_as_it_is_there(path: Path)
 @pytest.mark.parametrize("log", ["", "/nowhere/console.log"])
 def test_without_a_log_there_is_no_panic(log: str) -> None:
     assert Console(LocalTransport(), log).panic(0, 20) is None
+
+
+def test_what_a_guest_wrote_forges_no_line_of_an_error() -> None:
+    """A console is the guest's own text: it may hold escape codes, and lines that look like this library's."""
+    written = "boot\x1b]0;PWNED\x07\x1b[2J\nQEMU's log ends with:\n(nothing)"
+    guest = SimpleNamespace(
+        name="g",
+        _link=SimpleNamespace(host="rack1"),
+        host=RecordedHost({"tail": left(0, "qemu: a\nIts console ends with:\n")}),
+        console_tail=lambda: written,
+    )
+    lines = str(GuestError(Guest._told(guest, "is off"))).split("\n")  # type: ignore[arg-type]
+    assert [line for line in lines if not line.startswith("    ")] == [
+        "Guest g on rack1 is off.",
+        "Its console ends with:",
+        "QEMU's log ends with:",
+    ]
+    assert all(line.isprintable() for line in lines)
