@@ -313,7 +313,9 @@ class _Fields:
 
 def _shown(value: object) -> str:
     """Return a value as messages show it: of nested ones the type alone, as they may be nested too deep to be shown."""
-    return {dict: "an object", list: "a list"}.get(type(value)) or repr(value)[:200]
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value)[:200]
 
 
 def _by_number(dev: str) -> tuple[list[int], str]:

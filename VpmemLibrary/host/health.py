@@ -395,8 +395,10 @@ def _listed_blocks(region: Region) -> tuple[BadBlock | None, ...]:
 def _bad_block(listed: object) -> BadBlock | None:
     """Return a bad block that ndctl listed; None when it is not listed as ndctl lists one."""
     match listed:
-        case {"offset": int(offset), "length": int(length)} if 0 <= offset < _ABSURD and 0 <= length < _ABSURD:
-            dimms = listed.get("dimms")
+        case {"offset": int(offset), "length": int(length), **rest} if all(
+            0 <= number < _ABSURD for number in (offset, length)
+        ):
+            dimms = rest.get("dimms")
             names = tuple(one_line(str(dimm)) for dimm in dimms) if isinstance(dimms, list) else ()
             return BadBlock(Size(offset * SECTOR), Size(length * SECTOR), names)
     return None

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from robot.api.deco import keyword
+from robot.api.types import Secret
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.guest.domain import VpmemDevice
@@ -14,6 +15,7 @@ from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, lab
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import to_bytes
 from VpmemLibrary.keywords.drawing import chain_svg
 from VpmemLibrary.keywords.log import log_drawing, log_regions, log_table, logger
 from VpmemLibrary.keywords.targets import backing_of, path_of
@@ -36,7 +38,7 @@ class InsideKeywords:
         guest: Guest | str,
         *command: str,
         timeout: timedelta | None = None,
-        stdin: str = "",
+        stdin: str | Secret = "",
         expected_status: int | None = 0,
     ) -> CommandResult:
         """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
@@ -48,7 +50,7 @@ class InsideKeywords:
             guest: The guest or its name.
             command: The program and its arguments, one each.
             timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
-            stdin: What the command reads.
+            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
             expected_status: The exit status that it must have; `None` for any.
 
         Returns:
@@ -70,7 +72,7 @@ class InsideKeywords:
         ```
         """
         seconds = self._context.timeout if timeout is None else timeout.total_seconds()
-        result = self._guest(guest).transport.run(command, timeout=seconds, stdin=stdin.encode())
+        result = self._guest(guest).transport.run(command, timeout=seconds, stdin=to_bytes(stdin))
         return result.expect(expected_status)
 
     @keyword(tags=("inside", "getter"))

@@ -135,7 +135,7 @@ def test_a_teardown_after_skipped_tests_is_told_and_fails_the_run(tmp_path: Path
 def test_a_result_that_rebot_wrote_is_told_the_same(tmp_path: Path, text: str) -> None:
     output, merged = run_robot(tmp_path, text), tmp_path / "merged.xml"
     quiet = ("--log", "NONE", "--report", "NONE", "--nostatusrc")
-    rebot = [sys.executable, "-m", "robot.rebot", *quiet, "--output", merged, output]
+    rebot = [sys.executable, "-m", "robot.rebot", *quiet, "--output", str(merged), str(output)]
     subprocess.run(rebot, check=True, capture_output=True)
     first, second = failed_tests(output), failed_tests(merged)
     assert first.stdout
