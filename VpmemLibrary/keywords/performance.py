@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from assertionengine import verify_assertion
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.speed import ROUNDS, Operation, Order, Speed, Workload, measure
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.keywords.assertions import AssertionOperator
+from VpmemLibrary.keywords.assertions import AssertionOperator, verify
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import bars_svg
 from VpmemLibrary.keywords.log import log_drawing, log_table, logger
@@ -171,7 +170,7 @@ class PerformanceKeywords:
         log_drawing(bars_svg("MiB/s", bars))
         ratio = speed.bandwidth / reference.bandwidth
         subject = f"Bandwidth of {speed} against {reference}"
-        return verify_assertion(ratio, assertion_operator, expected, subject, message)
+        return verify(ratio, assertion_operator, expected, subject, message)
 
     def _measured(self, path: str, workload: Workload, rounds: int, timeout: timedelta) -> Speed:
         transport = self._context.host.transport
