@@ -10,6 +10,7 @@ import re
 
 _HTML = "*HTML*"
 _INDENT = "    "
+_LONGEST = 64 * 1024
 _PERHAPS_UNUSUAL = re.compile(r"[^\n\t -~]")
 _PLAIN = re.compile(r"[A-Za-z0-9_.+:/@-]+")
 
@@ -78,9 +79,10 @@ def quoted(name: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return a text as the message of an error: visible, and never taken for HTML.
+    """Return a text as the message of an error or of the log: visible, bounded, and never taken for HTML.
 
-    Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html.
+    Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html. Of a text of more than 64 Ki
+    characters the beginning is returned, and how long the text is.
 
     Args:
         text: The text.
@@ -90,7 +92,7 @@ def message(text: str) -> str:
 
     Example: ``message("*HTML* <b>") == "Message: *HTML* <b>"``.
     """
-    shown = visible(text)
+    shown = visible(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text)} characters)")
     return f"Message: {shown}" if shown.lstrip().upper().startswith(_HTML) else shown
 
 

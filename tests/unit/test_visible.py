@@ -90,3 +90,13 @@ def test_a_name_is_quoted_when_it_is_unusual() -> None:
 
 def test_a_block_is_indented_below_its_first_line() -> None:
     assert "stderr: " + block("a\nexit status: 0") == "stderr: a\n    exit status: 0"
+
+
+def test_a_message_is_bounded() -> None:
+    error = InvalidValueError("domain XML", "<a>" * 10_000_000, "XML")
+    assert len(str(error)) < 70_000
+    assert str(error).startswith("domain XML '<a><a>")
+    assert str(error).endswith(" characters)")
+    for _ in range(1000):
+        error.add("x" * 1000)
+    assert len(str(error)) < 70_000
