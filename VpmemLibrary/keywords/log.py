@@ -19,7 +19,7 @@ from VpmemLibrary.visible import block, message, one_line
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
 _MARKED = _CELL + ";background:#fdd;color:#900;font-weight:bold"
 
-_LONGEST = 64 * 1024  # of a command in characters, of its output in bytes
+_LONGEST = 16 * 1024  # of a command in characters, of its output in bytes
 
 
 class _Logger:
@@ -45,15 +45,17 @@ logger = _Logger()
 def log_command(result: CommandResult) -> None:
     """Log a command as it can be pasted into a shell, its status and time; its output one level lower.
 
-    Of a long output the first 64 KiB are logged. Further lines are indented, so that none is taken for one of these.
+    Of a long command and of a long output the beginning is logged. Further lines are indented, so that none is taken
+    for one of these.
     """
-    command = _clipped(result.command, len(result.command), _LONGEST, "characters")
+    command = result.command if len(result.command) <= _LONGEST else f"{result.command[:_LONGEST]} ..."
     logger.info(f"{result.host}$ {block(command)}\nexit status {result.exit_status}, {result.seconds:.3f} s")
     for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
         # Output may be many megabytes, and Robot drops what is below the log level only later.
         text = output[:_LONGEST].decode("utf-8", "replace").rstrip()
+        part = f", the first {_LONGEST} of {len(output)} bytes" if len(output) > _LONGEST else ""
         if text.strip():
-            logger.debug(f"{name}: {block(_clipped(text, len(output), _LONGEST, 'bytes'))}")
+            logger.debug(f"{name}{part}: {block(text)}")
 
 
 def log_drawing(drawing: str) -> None:
@@ -167,7 +169,3 @@ class LoggedTransport:
 
 def _cell(value: object) -> str:
     return escape(one_line(str(value)))
-
-
-def _clipped(text: str, length: int, longest: int, unit: str) -> str:
-    return text if length <= longest else f"{text[:longest]} ... ({length} {unit} in all)"
