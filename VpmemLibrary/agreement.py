@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import ViewsDisagreeError
+from VpmemLibrary.visible import one_line
 
 NOT_STATED = "not stated"
 
@@ -68,7 +69,7 @@ class Agreement:
         body = [
             [f">{cell}<" if (i, j) in marked else cell for j, cell in enumerate(row)] for i, row in enumerate(self.rows)
         ]
-        lines = [list(self.header), *body]
+        lines = [[one_line(cell) for cell in line] for line in (self.header, *body)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -82,7 +83,8 @@ class Agreement:
         """
         if self.disagreements:
             raise ViewsDisagreeError(
-                f"The views of {self.subject} differ in {', '.join(self.disagreements)}:\n{self.table()}"
+                f"The views of {one_line(self.subject)} differ in {one_line(', '.join(self.disagreements))}:\n"
+                f"{self.table()}"
             )
 
     def _stated(self, field: str) -> set[object]:

@@ -9,6 +9,7 @@ import click
 
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, find_host, read_hosts, transport_to
+from VpmemLibrary.visible import one_line
 
 if TYPE_CHECKING:
     from VpmemLibrary.host.preflight import Preflight
@@ -61,16 +62,18 @@ def hosts(hosts_file: Path, count: bool) -> None:
         return
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     table = Table("host", "address", "user", "sudo", "guests boot from")
     for entry in entries:
-        table.add_row(
+        cells = (
             entry.name,
             f"{entry.address}:{entry.port}",
             entry.user,
             "yes" if entry.sudo else "no",
             entry.guest_kernel or entry.guest_disk or "-",
         )
+        table.add_row(*(Text(one_line(cell)) for cell in cells))  # as text, not as rich's markup
     Console().print(table)
 
 
@@ -95,7 +98,9 @@ def _print(preflight: Preflight) -> None:
     table = Table("item", "status", "found", "needed for")
     for item in preflight.items:
         colour = "green" if item.passed else "red"
-        table.add_row(Text(item.name), Text(item.status, style=colour), Text(item.found or "-"), Text(item.needed))
+        table.add_row(
+            Text(item.name), Text(item.status, style=colour), Text(one_line(item.found) or "-"), Text(item.needed)
+        )
     Console().print(table)
     # The mends stand below the table in whole lines, so that they can be pasted.
     click.echo(preflight.describe())

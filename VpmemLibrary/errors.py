@@ -7,18 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from VpmemLibrary.visible import block, message, one_line
+
 if TYPE_CHECKING:
     from VpmemLibrary.host.transport import CommandResult
 
 
 class VpmemError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base of every error that this library raises on purpose.
+
+    Its message shows control characters as numbers and is never taken for HTML, wherever its parts are from.
+
+    Args:
+        text: The message.
+    """
 
     ROBOT_SUPPRESS_NAME = True
 
+    def __init__(self, text: str = "") -> None:
+        super().__init__(message(text))
+
     def add(self, more: str) -> None:
         """Add a line to the message: what was found out after the failure."""
-        self.args = (f"{self}\n{more}", *self.args[1:])
+        self.args = (message(f"{self}\n{more}"), *self.args[1:])
 
 
 class InvalidValueError(VpmemError, ValueError):
@@ -53,7 +64,7 @@ class NotFoundError(VpmemError, LookupError):
         self.name = name
         self.there = there
         place = f" on {where}" if where else ""
-        known = f"There are: {', '.join(there)}." if there else "There is none."
+        known = f"There are: {', '.join(map(one_line, there))}." if there else "There is none."
         super().__init__(f"No {what} {name!r}{place}. {known}")
 
 
@@ -144,7 +155,7 @@ class LibvirtError(VpmemError):
         self.action = action
         self.code = code
         self.text = text
-        super().__init__(f"libvirt could not {action}: {text} (libvirt error code {code}).")
+        super().__init__(f"libvirt could not {action}: {block(text)} (libvirt error code {code}).")
 
 
 class ViewsDisagreeError(VpmemError, AssertionError):

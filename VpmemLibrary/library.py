@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from robot.api.deco import library
 from robotlibcore import DynamicCore
 
+from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords.access import AccessKeywords
 from VpmemLibrary.keywords.channels import ChannelKeywords
@@ -43,6 +46,7 @@ from VpmemLibrary.keywords.scrub import ScrubKeywords
 from VpmemLibrary.keywords.servers import ServerKeywords
 from VpmemLibrary.keywords.snapshots import SnapshotKeywords
 from VpmemLibrary.version import __version__
+from VpmemLibrary.visible import message
 
 
 @library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
@@ -179,3 +183,27 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 OwnershipKeywords(context),
             ]
         )
+
+    def run_keyword(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
+        """Run a keyword for Robot Framework.
+
+        Errors that are not this library's own, such as those of assertions, show text from outside as its own do.
+
+        Args:
+            name: The keyword's name.
+            args: Its positional arguments.
+            kwargs: Its named arguments.
+
+        Returns:
+            What the keyword returns.
+
+        Raises:
+            Exception: What the keyword raises.
+        """
+        try:
+            return super().run_keyword(name, args, kwargs)
+        except VpmemError:
+            raise
+        except Exception as error:
+            error.args = tuple(message(each) if isinstance(each, str) else each for each in error.args)
+            raise

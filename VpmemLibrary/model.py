@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import quoted
 
 
 class NamespaceMode(StrEnum):
@@ -89,8 +90,8 @@ class Namespace:
 
     @property
     def called(self) -> str:
-        """How messages name it: its name and device, or its device alone."""
-        return f"{self.name} ({self.dev})" if self.name else self.dev
+        """How messages name it: its name (in quotes if it is unusual) and device, or its device alone."""
+        return f"{quoted(self.name)} ({self.dev})" if self.name else self.dev
 
     @property
     def device(self) -> str:

@@ -64,7 +64,7 @@ A Guest Whose Boot Source Is No Kernel Fails With What There Is
     ${message}    ${seconds} =    Start Should Fail
     ...    ${EMPTY}    ${SHORTEST}    kernel=${NO_KERNEL}    initrd=${EMPTY}
     Should Contain    ${message}    was not ready within 10 s: it is running
-    Should Match Regexp    ${message}    console ends with:\\n\\(it wrote nothing
+    Should Match Regexp    ${message}    console ends with:\\n +\\(it wrote nothing
     Should Match Regexp    ${message}    (?s)QEMU's log ends with:.*charserial0
     Should Be True    10 <= ${seconds} < 10 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Run On Host    rm    -f    ${NO_KERNEL}

@@ -170,7 +170,7 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     if not paths:
         return []
     result = transport.run(query(_LOOK, *paths)).check()
-    lines = [found.groups() for line in result.text.splitlines() if (found := _LINE.fullmatch(line))]
+    lines = [found.groups() for line in result.lines if (found := _LINE.fullmatch(line))]
     if len(lines) != len(paths):
         raise UnreadableOutputError(result, "The host did not tell what each backing is")
     return [

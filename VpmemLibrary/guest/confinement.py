@@ -69,7 +69,7 @@ def read_confinement(host: Transport, process: int) -> Confinement:
         UnreadableOutputError: The kernel does not tell it in a known form.
     """
     result = host.run(query(_READ, str(process))).check(f"Could not look at process {process}")
-    lines = result.text.splitlines()
+    lines = result.lines
     try:
         profile, _, mode = lines[0].rstrip("\0").partition(" ")
         user, group = (int(number) for number in lines[1].split())
@@ -98,7 +98,7 @@ def refusals(host: Transport, confinement: Confinement, paths: Sequence[str]) ->
         )
     who = (str(confinement.process), confinement.profile, str(confinement.user), str(confinement.group))
     result = host.run(["sh", "-c", _PROBE, "sh", *who, *paths]).check()
-    lines = result.text.splitlines()
+    lines = result.lines
     if len(lines) != len(paths):
         raise UnreadableOutputError(result, "Not every path was tried")
     told = {path: line.partition(" ") for path, line in zip(paths, lines, strict=True)}

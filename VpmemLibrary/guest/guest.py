@@ -35,6 +35,7 @@ from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.model import Region
+from VpmemLibrary.visible import block
 
 if TYPE_CHECKING:
     import libvirt
@@ -637,10 +638,11 @@ class Guest:
                 else f"ends with:\n{self.console_tail() or '(it wrote nothing, or has no console log)'}"
             )
             log = self.host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{self.name}.log"])
+            qemu = f"ends with:\n{log.text.strip() or '(nothing)'}"
             return (
                 f"Guest {self.name} on {self._link.host} {what}.\n"
-                f"Its console {console}\n"
-                f"QEMU's log ends with:\n{log.text or '(nothing)'}"
+                f"Its console {block(console)}\n"
+                f"QEMU's log {block(qemu)}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."
 

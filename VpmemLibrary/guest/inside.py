@@ -74,7 +74,7 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
     """
     result = transport.run(INSIDE_COMMAND).check()
     found = []
-    for line in result.text.splitlines():
+    for line in result.lines:
         try:
             key, size, read_only, node, *nodes, name = line.split()
             view: dict[str, object] = {"region size": Size(int(size)), "readonly": bool(int(read_only))}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from VpmemLibrary.errors import CommandTimeoutError, LibvirtError
+from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LibvirtError, VpmemError
 from VpmemLibrary.guest.relay import Relay
 from VpmemLibrary.host.transport import Transport
 
@@ -223,6 +223,7 @@ def translated(action: str) -> Iterator[None]:
 
     Raises:
         LibvirtError: With libvirt's code and text.
+        InvalidValueError: A name or a path is no text that libvirt could take.
     """
     import libvirt  # noqa: PLC0415
 
@@ -230,6 +231,10 @@ def translated(action: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         raise LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error)) from error
+    except VpmemError:
+        raise
+    except ValueError as error:
+        raise InvalidValueError("text for libvirt", action, f"text without a NUL byte ({error})") from None
 
 
 def _answers(connection: libvirt.virConnect) -> bool:

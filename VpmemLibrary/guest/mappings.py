@@ -42,7 +42,7 @@ def read_mappings(transport: Transport, process: int) -> tuple[Mapping, ...]:
     """
     result = transport.run(query(_SCRIPT, str(process))).check(f"Could not look into process {process}")
     found = []
-    for line in result.text.splitlines():
+    for line in result.lines:
         flags, tab, path = line.partition("\t")
         if not tab:
             raise UnreadableOutputError(result, f"The kernel told a mapping of process {process} without a path")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.transport import checked_name
 
@@ -55,10 +56,16 @@ def snapshot_xml(name: str, memory_file: str = "") -> str:
     Args:
         name: The snapshot's name.
         memory_file: Where the memory goes; empty for an internal snapshot.
+
+    Raises:
+        InvalidValueError: The path has a control character.
     """
     from lxml import etree  # noqa: PLC0415
     from lxml.builder import E  # noqa: PLC0415
 
-    memory = E.memory(snapshot="external", file=memory_file) if memory_file else E.memory(snapshot="internal")
+    try:
+        memory = E.memory(snapshot="external", file=memory_file) if memory_file else E.memory(snapshot="internal")
+    except ValueError as error:
+        raise InvalidValueError("memory_file", memory_file, f"a path on the host that XML can hold ({error})") from None
     text: str = etree.tostring(E.domainsnapshot(E.name(name), memory), encoding="unicode")
     return text

@@ -166,7 +166,7 @@ class Cxl:
 
     def region_uuids(self) -> dict[str, str]:
         """Return the UUID of each persistent region, from sysfs: of the program cxl nothing is needed."""
-        return dict(line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().text.splitlines())
+        return dict(line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().lines)
 
     def region(self, which: CxlRegion | Region | str) -> CxlRegion:
         """Return one region as a fresh listing has it.

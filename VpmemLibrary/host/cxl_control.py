@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.control import run_control
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +15,12 @@ class CxlControl:
     Args:
         add: A command that returns when the host has the device.
         remove: A command that returns when the host has let go of it.
+        variables: For each environment variable that the commands get the variable that has the value.
     """
 
-    add: tuple[str, ...]
-    remove: tuple[str, ...]
+    add: tuple[str, ...] = field(repr=False)  # a password may be among the arguments
+    remove: tuple[str, ...] = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, add: bool, timeout: float) -> None:
         """Add the device, or remove it.
@@ -27,7 +30,8 @@ class CxlControl:
             timeout: Seconds that it may take.
 
         Raises:
+            InvalidValueError: An environment variable that the command gets is not set; nothing was done.
             CommandError: The command failed.
         """
         command, done = (self.add, "added") if add else (self.remove, "removed")
-        LocalTransport().run(command, timeout=timeout).check(f"The CXL device could not be {done}")
+        run_control(command, self.variables, timeout=timeout, failure=f"The CXL device could not be {done}")

@@ -169,7 +169,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
     result = transport.run(query(READ_SCRIPT, chardev))
     if result.exit_status == _ABSENT:
         raise NotFoundError("device-DAX instance", chardev, result.text.split(), where=transport.name)
-    lines = [line.partition("=") for line in result.check().text.splitlines()]
+    lines = [line.partition("=") for line in result.check().lines]
     values = {name: value for name, _, value in lines}
     pieces = [value.split() for name, _, value in lines if name == "range"]
     if not values.get("total", "").isdigit() or not pieces or not all(last.isdigit() for _, last in pieces):

@@ -94,7 +94,7 @@ class DaxDevices:
         if not regions:
             return ()
         result = self._ndctl.run(query(_DYNAMIC_SCRIPT, *(region.path for region in regions))).check()
-        dynamic = result.text.splitlines()
+        dynamic = result.lines
         return tuple(replace(region, dynamic=region.path in dynamic) for region in regions)
 
     def device(self, which: DaxDevice | Namespace | str) -> DaxDevice:

@@ -2,6 +2,9 @@
 
 ndctl prints nothing, and exits 0, when nothing matches; with ``-B`` it otherwise prints an array of buses, whatever
 was found (without it one object, or an array of another kind). Fields that are not known here are kept in `extra`.
+
+The machine may be a guest that lies. A device's name and a number are only taken in the kernel's own form. The name in
+a label may be any text. All other texts are made visible.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -16,6 +20,7 @@ from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import Bus, DaxDevice, DaxRegion, Dimm, Inventory, MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import one_line
 
 LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
 """Lists all there is: idle things too, device-DAX nodes, label UUIDs, NUMA nodes and what a region is capable of."""
@@ -26,6 +31,8 @@ DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
 DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
 """Lists every device-DAX region with its instances, disabled ones too."""
 
+_is_device = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII).fullmatch
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _FLAG = "flag_"
 _MODES = {str(mode): mode for mode in NamespaceMode}
@@ -68,18 +75,28 @@ def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
     return tuple(_dax_region(_Fields(result, "region", item)) for item in _items(result))
 
 
+def whole_number(text: str) -> int | None:
+    """Return a whole number of 64 bits that the kernel wrote, decimal or as ``0x1f``; None when it is none.
+
+    Args:
+        text: What the kernel wrote.
+    """
+    match = re.fullmatch(r"0x[0-9a-fA-F]{1,16}|[0-9]{1,20}", text, re.ASCII)
+    return int(text, 16 if "x" in text else 10) if match else None
+
+
 def _items(result: CommandResult) -> list[Any]:
     if not result.stdout.strip():
         return []
     try:
-        printed = json.loads(result.stdout)
-    except ValueError as error:
-        raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({error})") from error
+        printed = json.loads(result.text)  # a name in a label may be no UTF-8, which is no reason to read nothing
+    except (ValueError, RecursionError) as error:
+        raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({error})") from None
     return printed if isinstance(printed, list) else [printed]
 
 
 def _bus(fields: _Fields) -> Bus:
-    dev, provider = fields.required("dev"), fields.text("provider")
+    dev, provider = fields.device("dev"), fields.text("provider")
     dimms = [_dimm(item) for item in fields.children("dimms", "DIMM")]
     regions = [_region(item, dev, provider) for item in fields.children("regions", "region")]
     return Bus(
@@ -93,7 +110,7 @@ def _bus(fields: _Fields) -> Bus:
 
 def _dimm(fields: _Fields) -> Dimm:
     return Dimm(
-        dev=fields.required("dev"),
+        dev=fields.device("dev"),
         id=fields.text("id"),
         handle=fields.number("handle"),
         phys_id=fields.number("phys_id"),
@@ -104,7 +121,7 @@ def _dimm(fields: _Fields) -> Dimm:
 
 
 def _region(fields: _Fields, bus: str, provider: str) -> Region:
-    dev = fields.required("dev")
+    dev = fields.device("dev")
     mappings = list(fields.children("mappings", "mapping"))
     namespaces = [_namespace(item, dev, bus) for item in fields.children("namespaces", "namespace")]
     return Region(
@@ -120,7 +137,7 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
         state=fields.text("state"),
         bus=bus,
         provider=provider,
-        dimms=tuple(mapping.required("dimm") for mapping in mappings),
+        dimms=tuple(mapping.device("dimm") for mapping in mappings),
         namespaces=tuple(sorted((ns for ns in namespaces if not _is_seed(ns)), key=_by_last_number)),
         extra=fields.rest(),
     )
@@ -130,17 +147,17 @@ def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
     namespace = object.__new__(Namespace)
     # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
     vars(namespace).update(
-        dev=fields.required("dev"),
+        dev=fields.device("dev"),
         mode=fields.member("mode", _MODES),
         size=fields.size("size") or Size(0),
-        name=fields.text("name"),
+        name=fields.name("name"),
         uuid=fields.uuid("uuid"),
         raw_uuid=fields.uuid("raw_uuid"),
         map=fields.member("map", _MAPS),
         align=fields.size("align"),
         sector_size=fields.number("sector_size"),
-        blockdev=fields.text("blockdev"),
-        chardev=fields.text("chardev") or fields.dax_device(),
+        blockdev=fields.node("blockdev"),
+        chardev=fields.node("chardev") or fields.dax_device(),
         state=fields.text("state"),
         numa_node=fields.number("numa_node"),
         region=region,
@@ -157,7 +174,7 @@ def _is_seed(namespace: Namespace) -> bool:
 
 def _dax_device(fields: _Fields) -> DaxDevice:
     return DaxDevice(
-        chardev=fields.required("chardev"),
+        chardev=fields.device("chardev"),
         size=fields.size("size") or Size(0),
         mode=fields.text("mode"),
         align=fields.size("align"),
@@ -170,7 +187,7 @@ def _dax_device(fields: _Fields) -> DaxDevice:
 def _dax_region(fields: _Fields) -> DaxRegion:
     devices = [_dax_device(item) for item in fields.children("devices", "device")]
     return DaxRegion(
-        id=int(fields.required("id")),
+        id=fields.required_number("id"),
         path=fields.text("path"),
         size=fields.size("size") or Size(0),
         available_size=fields.size("available_size") or Size(0),
@@ -192,39 +209,55 @@ class _Fields:
         self._result = result
         self._what = what
         if not isinstance(item, dict):
-            raise self._unreadable(f"a {what} should be an object, not {item!r}")
+            raise self._unreadable(f"a {what} should be an object, not {_shown(item)}")
         self._left: dict[str, Any] = item  # parsed for this alone, so it may be taken apart
 
     def text(self, key: str) -> str:
+        """A text, made visible."""
         value = self._left.pop(key, "")
-        if type(value) is str:
+        if type(value) is str and value.isprintable():  # ten thousand namespaces have many of them
+            return value
+        return one_line(self._as_text(key, value))
+
+    def name(self, key: str) -> str:
+        """A text as it is, whatever it holds."""
+        return self._as_text(key, self._left.pop(key, ""))
+
+    def device(self, key: str) -> str:
+        """The name of a device, which must be there."""
+        if name := self.node(key):
+            return name
+        raise self._unreadable(f"a {self._what} has no {key}")
+
+    def node(self, key: str) -> str:
+        """The name of a device, or nothing."""
+        value = self._left.pop(key, "")
+        if type(value) is str and (not value or _is_device(value)):
             return value
         if value is None:
             return ""
-        if isinstance(value, (dict, list)):
-            raise self._unreadable(f"{key} of a {self._what} should be a text, not {value!r}")
-        return str(value)
-
-    def required(self, key: str) -> str:
-        if text := self.text(key):
-            return text
-        raise self._unreadable(f"a {self._what} has no {key}")
+        raise self._unreadable(f"{key} of a {self._what} should be the name of a device, not {_shown(value)}")
 
     def uuid(self, key: str) -> str:
         text = self.text(key)
         return "" if text == _NO_UUID else text.lower()
 
     def number(self, key: str) -> int | None:
-        """A whole number, also when it is written as a text, decimal or hexadecimal."""
+        """A whole number of 64 bits, also when it is written as a text, decimal or hexadecimal."""
         value = self._left.pop(key, None)
-        if value is None or type(value) is int:
-            return value
+        number = value
         if isinstance(value, str):
-            try:
-                return int(value, 0)
-            except ValueError:
-                pass
-        raise self._unreadable(f"{key} of a {self._what} should be a whole number, not {value!r}")
+            with suppress(ValueError):
+                number = int(value, 0)
+        if number is None or (type(number) is int and _SMALLEST <= number <= _LARGEST):
+            return number
+        raise self._unreadable(f"{key} of a {self._what} should be a whole number of 64 bits, not {_shown(value)}")
+
+    def required_number(self, key: str) -> int:
+        number = self.number(key)
+        if number is None:
+            raise self._unreadable(f"a {self._what} has no {key}")
+        return number
 
     def size(self, key: str) -> Size | None:
         value = self.number(key)
@@ -248,7 +281,7 @@ class _Fields:
             node = self._left["daxregion"]["devices"][0]["chardev"]
         except (KeyError, IndexError, TypeError):
             return ""
-        return node if isinstance(node, str) else ""
+        return node if isinstance(node, str) and _is_device(node) else ""
 
     def flags(self) -> tuple[str, ...]:
         """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
@@ -267,8 +300,22 @@ class _Fields:
     def rest(self) -> Mapping[str, object]:
         return self._left
 
+    def _as_text(self, key: str, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, (dict, list)):
+            raise self._unreadable(f"{key} of a {self._what} should be a text, not {_shown(value)}")
+        return str(value)
+
     def _unreadable(self, reason: str) -> UnreadableOutputError:
         return UnreadableOutputError(self._result, f"It exited 0, but {reason}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as messages show it: of nested ones the type alone, as they may be nested too deep to be shown."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value)[:200]
 
 
 def _by_number(dev: str) -> tuple[list[int], str]:

@@ -86,11 +86,11 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
     if result.exit_status == 127:
         raise ToolMissingError(result, "blkid is not installed there (package util-linux)")
     result.check(f"Could not read what {path} holds")
-    text = result.text.strip()
+    text = result.text.strip("\n")
     if text in ("absent", "other"):
         there = "one that exists" if text == "absent" else "a block device: device DAX, files and directories are none"
         raise InvalidValueError("path", path, f"{there} on {transport.name}")
-    known = dict(line.partition("=")[::2] for line in text.splitlines())
+    known = dict(line.partition("=")[::2] for line in result.lines)
     if text and not {"TYPE", "PTTYPE"} & set(known):
         raise UnreadableOutputError(result, f"blkid did not tell the type of what {path} holds")
     return FileSystem(path, known.get("TYPE", "") or known.get("PTTYPE", ""), known.get("UUID", ""))

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.decode import decode_inventory
+from VpmemLibrary.host.decode import decode_inventory, whole_number
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.model import Dimm, Inventory, Namespace, Region
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import one_line
 
 HEALTH_COMMAND = ("ndctl", "list", "-BDRNi", "-H", "-M", "-v")
 """Lists all there is with the health of each DIMM and the bad blocks of each region and namespace."""
@@ -27,6 +28,8 @@ ABSENT = "absent"
 
 SECTOR = 512
 """The unit of bad blocks, in ndctl as in the kernel, whatever a namespace's sector size is."""
+
+_ABSURD = 1 << 64  # no number that the kernel or a DIMM has is that large
 
 _DIMM = re.compile(r"nmem[0-9]+", re.ASCII)
 _REGION = re.compile(r"region[0-9]+", re.ASCII)
@@ -280,7 +283,7 @@ class Health:
             if number is not None:
                 ndctl[name] = number
             if name in told:
-                sysfs[name] = int(told[name], 0)
+                sysfs[name] = _or_as_it_is(told[name])
         ndctl["id"] = dimm.id
         sysfs["id"] = told.get("id", "")
         counts = ((ndctl, health.shutdown_count), (sysfs, health.dirty_shutdown))
@@ -295,7 +298,12 @@ class Health:
         return Agreement(dev, {"ndctl": ndctl, "sysfs": sysfs})
 
     def _inventory(self) -> Inventory:
-        return decode_inventory(checked(self._ndctl.run(HEALTH_COMMAND), "list the health of what there is"))
+        result = checked(self._ndctl.run(HEALTH_COMMAND), "list the health of what there is")
+        inventory = decode_inventory(result)
+        for region in inventory.regions:
+            if None in _listed_blocks(region):
+                raise UnreadableOutputError(result, f"A bad block of {region.dev} has no offset and length")
+        return inventory
 
     def _kernel(self, dimms: Iterable[str], regions: Iterable[str]) -> _Kernel:
         result = self._ndctl.run(query(KERNEL_SCRIPT, *dimms, "--", *regions)).check()
@@ -316,11 +324,11 @@ class Health:
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return where the bytes of a namespace begin in its region, and how many they are."""
         result = self._ndctl.run(query(PLACE_SCRIPT, namespace.dev, namespace.region)).check()
-        numbers = result.text.split()
-        if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
-            raise UnreadableOutputError(result, f"sysfs does not tell where {namespace.called} lies; only root is told")
-        region, begin, length = map(int, numbers)
-        return begin - region, length
+        numbers = [whole_number(word) for word in result.text.split()]
+        match numbers:
+            case [int(region), int(begin), int(length)]:
+                return begin - region, length
+        raise UnreadableOutputError(result, f"sysfs does not tell where {namespace.called} lies; only root is told")
 
 
 def sectors_of(what: str, value: Size) -> int:
@@ -351,35 +359,49 @@ def _health(dimm: Dimm, told: Mapping[str, str]) -> DimmHealth:
         alarms=tuple(_ALARMS[key] for key in alarms if values[key] is True) if alarms else None,
         shutdown_state=_text(values, "shutdown_state"),
         shutdown_count=_whole(values, "shutdown_count"),
-        dirty_shutdown=int(told["dirty_shutdown"]) if told.get("dirty_shutdown", "").isdigit() else None,
+        dirty_shutdown=whole_number(told.get("dirty_shutdown", "")),
         values=values,
     )
 
 
+def _or_as_it_is(text: str) -> int | str:
+    number = whole_number(text)
+    return text if number is None else number
+
+
 def _text(values: Mapping[str, object], key: str) -> str | None:
-    return str(values[key]) if key in values else None
+    return one_line(str(values[key])) if key in values else None
 
 
 def _number(values: Mapping[str, object], key: str) -> float | None:
     value = values.get(key)
-    return float(value) if isinstance(value, (int, float)) else None
+    return float(value) if isinstance(value, (int, float)) and abs(value) < _ABSURD else None
 
 
 def _whole(values: Mapping[str, object], key: str) -> int | None:
     value = values.get(key)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and abs(value) < _ABSURD else None
 
 
 def _bad_blocks(region: Region) -> tuple[BadBlock, ...]:
+    return tuple(block for block in _listed_blocks(region) if block)
+
+
+def _listed_blocks(region: Region) -> tuple[BadBlock | None, ...]:
     listed = region.extra.get("badblocks")
-    return tuple(
-        BadBlock(
-            offset=Size(int(bad["offset"]) * SECTOR),
-            length=Size(int(bad["length"]) * SECTOR),
-            dimms=tuple(bad.get("dimms", ())),
-        )
-        for bad in (listed if isinstance(listed, list) else [])
-    )
+    return tuple(_bad_block(each) for each in listed) if isinstance(listed, list) else ()
+
+
+def _bad_block(listed: object) -> BadBlock | None:
+    """Return a bad block that ndctl listed; None when it is not listed as ndctl lists one."""
+    match listed:
+        case {"offset": int(offset), "length": int(length), **rest} if all(
+            0 <= number < _ABSURD for number in (offset, length)
+        ):
+            dimms = rest.get("dimms")
+            names = tuple(one_line(str(dimm)) for dimm in dimms) if isinstance(dimms, list) else ()
+            return BadBlock(Size(offset * SECTOR), Size(length * SECTOR), names)
+    return None
 
 
 def _parsed(result: CommandResult) -> _Kernel:
@@ -387,7 +409,7 @@ def _parsed(result: CommandResult) -> _Kernel:
     regions: dict[str, tuple[BadBlock, ...]] = {}
     here: dict[str, str] = {}
     region = ""
-    for line in result.text.splitlines():
+    for line in result.lines:
         name, _, value = line.partition(" ")
         if name == "dimm":
             here = dimms.setdefault(value, {})
@@ -395,10 +417,13 @@ def _parsed(result: CommandResult) -> _Kernel:
             region = value
             regions[region] = ()
         elif name == "bad":
-            sector, count = value.split()
-            regions[region] += (BadBlock(Size(int(sector) * SECTOR), Size(int(count) * SECTOR)),)
+            match [whole_number(word) for word in value.split()]:
+                case [int(sector), int(count)] if region:
+                    regions[region] += (BadBlock(Size(sector * SECTOR), Size(count * SECTOR)),)
+                case _:
+                    raise UnreadableOutputError(result, f"The kernel's list of bad blocks has a line {value!r}")
         else:
-            here[name] = value.strip()
+            here[name] = one_line(value.strip())
     return _Kernel(dimms, regions)
 
 

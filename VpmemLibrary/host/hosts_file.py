@@ -11,6 +11,9 @@ Example::
     host_user = qa
     host_key_file = ~/.ssh/id_ed25519
     host_sudo = yes
+    host_power_off = ipmitool -I lanplus -H rack1-bmc3 -U qa -E chassis power off
+    host_power_on = ipmitool -I lanplus -H rack1-bmc3 -U qa -E chassis power on
+    host_power_env = IPMI_PASSWORD
     guest_kernel = /var/lib/libvirt/boot/vmlinuz
     guest_initrd = /var/lib/libvirt/boot/initrd
 """
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.host.control import HIDDEN, passed_on
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
@@ -50,8 +54,10 @@ _FIELDS = {
     "host_migration_address",
     "host_power_off",
     "host_power_on",
+    "host_power_env",
     "host_cxl_add",
     "host_cxl_remove",
+    "host_cxl_env",
     "guest_kernel",
     "guest_initrd",
     "guest_nfit_test_initrd",
@@ -88,7 +94,8 @@ class HostEntry:
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
         migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
         may_reboot: Whether tests may reboot it, and cut its power where they can.
-        power: What cuts its power and gives it back; None where nothing does.
+        power: What cuts its power and gives it back; None where nothing does. Its commands get passwords by the
+            environment variables that ``host_power_env`` names, so that none stands in the file.
         cxl: What gives it a CXL device and takes it away; None where nothing does.
         guest_kernel: A kernel on the host that guests boot from.
         guest_initrd: Its initramfs.
@@ -174,7 +181,8 @@ def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
     try:
         parser.read_string(text, source=where)
     except configparser.Error as error:
-        raise InvalidValueError("hosts file", where, f"sections of `field = value` lines ({error})") from error
+        valid = f"sections of `field = value` lines ({_without_values(error)})"
+        raise InvalidValueError("hosts file", where, valid) from None
     if not parser.sections():
         raise InvalidValueError("hosts file", where, "at least one [section], named as the host")
     entries = tuple(_entry(where, name, dict(parser[name])) for name in parser.sections())
@@ -287,36 +295,57 @@ def _path(value: str) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
-def _words(where: str, field: str, fields: dict[str, str]) -> tuple[str, ...]:
+def _without_values(error: configparser.Error) -> str:
+    """Return what is wrong with a file without the lines that are wrong: a secret may be among them."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} comes before the first [section]"
+    if isinstance(error, configparser.ParsingError):
+        return f"wrong: line {', '.join(str(number) for number, _ in error.errors)}"
+    return str(error)  # names a section or a field that is there twice
+
+
+def _words(where: str, field: str, fields: dict[str, str], *, shown: bool = True) -> tuple[str, ...]:
     value = fields.get(field, "")
     try:
         return tuple(shlex.split(value))
     except ValueError as error:
         raise InvalidValueError(
-            f"{field} of {where}", value, f"a program and its arguments, quoted as in a shell ({error})"
-        ) from error
+            f"{field} of {where}",
+            value if shown else HIDDEN,
+            f"a program and its arguments, quoted as in a shell ({error})",
+        ) from None
 
 
 def _power(where: str, fields: dict[str, str]) -> PowerControl | None:
     valid = "a command: a host is switched off and on, or neither"
     both = _both(where, "host_power_off", "host_power_on", fields, valid)
-    return PowerControl(*both) if both else None
+    variables = _variables(where, "host_power_env", fields, bool(both))
+    return PowerControl(*both, variables) if both else None
 
 
 def _cxl(where: str, fields: dict[str, str]) -> CxlControl | None:
     valid = "a command: a CXL device is added and removed, or neither"
     both = _both(where, "host_cxl_add", "host_cxl_remove", fields, valid)
-    return CxlControl(*both) if both else None
+    variables = _variables(where, "host_cxl_env", fields, bool(both))
+    return CxlControl(*both, variables) if both else None
 
 
 def _both(
     where: str, one: str, other: str, fields: dict[str, str], valid: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Return the commands of two fields that are given together, or None where neither is."""
-    commands = _words(where, one, fields), _words(where, other, fields)
+    commands = _words(where, one, fields, shown=False), _words(where, other, fields, shown=False)
     if bool(commands[0]) != bool(commands[1]):
         raise InvalidValueError(f"{other if commands[0] else one} of {where}", "", valid)
     return commands if commands[0] else None
+
+
+def _variables(where: str, field: str, fields: dict[str, str], used: bool) -> dict[str, str]:
+    """Return which environment variables the commands of a section get."""
+    variables = passed_on(where, field, fields.get(field, "").replace(",", " ").split())
+    if variables and not used:
+        raise InvalidValueError(f"{field} of {where}", ", ".join(variables), "a command that gets it in the section")
+    return variables
 
 
 def _boolean(where: str, field: str, fields: dict[str, str], *, default: str = "no") -> bool:

@@ -16,6 +16,7 @@ from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.regions import Confirm, Regions, confirmed
 from VpmemLibrary.host.transport import query
 from VpmemLibrary.model import Dimm, Region
+from VpmemLibrary.visible import quoted
 
 _SLOTS = r"""
 for dimm in "$@"; do
@@ -83,7 +84,7 @@ class Labels:
         """
         dimms = require_dimms(self._ndctl, self._ndctl.region(region))
         result = self._ndctl.run(query(_SLOTS, *dimms)).check()
-        counts = [line.partition(" ")[2] for line in result.text.splitlines()]
+        counts = [line.partition(" ")[2] for line in result.lines]
         if len(counts) != len(dimms) or not all(count.isdigit() for count in counts):
             raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(dimms)}")
         return min(int(count) for count in counts)
@@ -105,7 +106,8 @@ class Labels:
             described = {label.uuid: label for area in areas for label in area.labels if label.valid}
             listed = {namespace.label_uuid: namespace for namespace in found.namespaces}
             lines += [
-                f"the kernel has no namespace of the label {label.name or 'without a name'} (UUID {uuid})"
+                f"the kernel has no namespace of the label "
+                f"{quoted(label.name) if label.name else 'without a name'} (UUID {uuid})"
                 for uuid, label in described.items()
                 if uuid not in listed
             ]

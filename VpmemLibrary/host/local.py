@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandTimeoutError
@@ -28,15 +28,19 @@ class LocalTransport:
     Args:
         sudo: Run every command through ``sudo -n``.
         name: The machine's name in messages.
+        environment: What commands find in their environment beside what this process has there.
 
     Example::
 
         LocalTransport().run(["uname", "-r"]).check().text
     """
 
-    def __init__(self, *, sudo: bool = False, name: str = "local") -> None:
+    def __init__(
+        self, *, sudo: bool = False, name: str = "local", environment: Mapping[str, str] | None = None
+    ) -> None:
         self._sudo = sudo
         self._name = name
+        self._environment = environment or {}
 
     @property
     def name(self) -> str:
@@ -149,7 +153,12 @@ class LocalTransport:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**os.environ, **ENVIRONMENT, "PATH": f"{os.environ.get('PATH', os.defpath)}:{EXTRA_PATH}"},
+            env={
+                **os.environ,
+                **ENVIRONMENT,
+                **self._environment,
+                "PATH": f"{os.environ.get('PATH', os.defpath)}:{EXTRA_PATH}",
+            },
             start_new_session=True,
         )
 

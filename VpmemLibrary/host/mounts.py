@@ -15,6 +15,7 @@ from VpmemLibrary.errors import CommandError, DeviceBusyError, InvalidValueError
 from VpmemLibrary.host.guard import NODE, Guard, act, path_target, target_of
 from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.model import Namespace
+from VpmemLibrary.visible import quoted
 
 # The block devices' numbers and names first: a mount's source is only what mount was told.
 _LIST = r"""
@@ -25,13 +26,15 @@ cat /proc/self/mountinfo
 """
 
 # The programs that have something at or below a directory: open, as their own directory, or mapped.
-_USERS = r"""
+USERS_SCRIPT = r"""
 for process in /proc/[0-9]*; do
     {
         readlink "$process/cwd" "$process/root" "$process"/fd/*
         sed 's/^[^/]*//' "$process/maps"
     } 2>/dev/null | sed 's|$|/|' | grep -qF -e "$1/" || continue
-    printf 'process %s (%s)\n' "${process##*/}" "$(cat "$process/comm")"
+    name=
+    { IFS= read -r name <"$process/comm"; } 2>/dev/null # a program may have any name, of several lines too
+    printf 'process %s (%s)\n' "${process##*/}" "$name"
 done
 exit 0
 """
@@ -79,7 +82,7 @@ class Mount:
         return (found[-1].partition("=")[2] or DaxOption.always) if found else ""
 
     def __str__(self) -> str:
-        return f"{self.source} at {self.mount_point} ({self.type})"
+        return f"{quoted(self.source)} at {quoted(self.mount_point)} ({quoted(self.type)})"
 
 
 class Mounts:
@@ -171,7 +174,7 @@ class Mounts:
         command = act("unmount_from", mount.device, mount.mount_point, listed, "remove" if remove else "")
         result = self._guard.run(command, replace(path_target(mount.mount_point), called=str(mount)))
         if mount in self.all():
-            users = self._transport.run(query(_USERS, mount.mount_point)).check().text.splitlines()
+            users = self._transport.run(query(USERS_SCRIPT, mount.mount_point)).check().lines
             raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'it is not known by whom'}")
         result.check(f"Could not {'remove' if remove else 'unmount'} {mount.mount_point}")
         return mount
@@ -214,18 +217,18 @@ def decode_mounts(result: CommandResult) -> tuple[Mount, ...]:
     """
     nodes: dict[str, str] = {}
     mounts = []
-    for line in result.text.splitlines():
+    for line in result.lines:
         if line.startswith("block "):
-            _, number, name = line.split(" ", 2)
-            nodes[number] = name
+            _, number, name = f"{line}  ".split(" ", 2)
+            nodes[number] = name.strip(" ")
             continue
         fields = line.split(" ")
         try:
             end = fields.index("-", _FIELDS_BEFORE_TAGS)
             _, _, device, root, mount_point, own = fields[:_FIELDS_BEFORE_TAGS]
             file_system, source, whole = fields[end + 1 : end + 4]
-        except ValueError as error:
-            raise UnreadableOutputError(result, f"The kernel's table of mounts has a line {line!r}") from error
+        except ValueError:
+            raise UnreadableOutputError(result, f"The kernel's table of mounts has a line {line!r}") from None
         options = tuple(dict.fromkeys([*own.split(","), *whole.split(",")]))
         paths = [_unescaped(text) for text in (mount_point, source, root)]
         mounts.append(Mount(paths[0], paths[1], file_system, options, device, nodes.get(device, ""), paths[2]))

@@ -60,7 +60,7 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
     if result.exit_status == 3:
         raise NotFoundError("namespace in sysfs", namespace.dev, [], where=transport.name)
     result.check()
-    found = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
+    found = dict(line.split("=", 1) for line in result.lines if "=" in line)
     if "mode" not in found:
         raise UnreadableOutputError(result, "sysfs gave no mode")
     ndctl: dict[str, object] = {

@@ -174,7 +174,7 @@ class Ndctl:
         if not names:
             return set()
         result = self.run(query(_NSTYPES, *names)).check("The kernel has no such region")
-        types = dict(line.split(" ", 1) for line in result.text.splitlines() if " " in line)
+        types = dict(line.split(" ", 1) for line in result.lines if " " in line)
         return {name for name in names if types.get(name) == _LABELED}
 
     def refuse_unlabeled(self, region: Region) -> None:

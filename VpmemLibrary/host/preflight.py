@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.visible import one_line
 
 KERNEL_FLOOR = "4.18"
 QEMU_FLOOR = "3.1"
@@ -65,7 +66,9 @@ class Preflight:
             return f"Host {self.host} has all that virtual persistent memory needs."
         lines = [f"Host {self.host} lacks {len(failed)} of {len(self.items)} things for virtual persistent memory:"]
         lines += [
-            f"- {item.name} is {item.status} (found: {item.found or 'nothing'}; needed: {item.needed}). {item.mend}"
+            one_line(
+                f"- {item.name} is {item.status} (found: {item.found or 'nothing'}; needed: {item.needed}). {item.mend}"
+            )
             for item in failed
         ]
         return "\n".join(lines)

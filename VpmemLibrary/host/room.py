@@ -122,7 +122,7 @@ def decode_room(result: CommandResult, *, align: int) -> Room:
         UnreadableOutputError: It is something else.
     """
     try:
-        (region, start, size), *taken = (_line(line) for line in result.text.splitlines())
+        (region, start, size), *taken = (_line(line) for line in result.lines)
     except ValueError as error:
         raise UnreadableOutputError(result, "sysfs does not tell where the region and its namespaces lie") from error
     extents: list[Extent] = []

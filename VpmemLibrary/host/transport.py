@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError
+from VpmemLibrary.visible import block
 
 if TYPE_CHECKING:
     import socket
@@ -66,6 +67,14 @@ class CommandResult:
         return self.stdout.decode("utf-8", "replace")
 
     @property
+    def lines(self) -> list[str]:
+        """The lines of standard output. Only a line feed ends one: a name may hold what else `str.splitlines` cuts at.
+
+        A script that prints names, paths or other text from outside puts each in one line, or prints NUL after it.
+        """
+        return self.text.removesuffix("\n").split("\n") if self.stdout else []
+
+    @property
     def error_text(self) -> str:
         """Standard error as text."""
         return self.stderr.decode("utf-8", "replace")
@@ -108,14 +117,17 @@ class CommandResult:
         return self
 
     def describe(self, meaning: str = "") -> str:
-        """Return command, exit status, stderr and time as the lines of an error message."""
+        """Return command, exit status, stderr and time as the lines of an error message.
+
+        Further lines of the command and of its output are indented, so that none is taken for one of these lines.
+        """
         place = f" on {self.host}" if self.host else ""
         lines = [meaning.rstrip(".") + "." if meaning else "The command failed."]
-        lines.append(f"command{place}: {self.command}")
+        lines.append(f"command{place}: {block(self.command)}")
         lines.append(f"exit status: {self.exit_status} after {self.seconds:.2f} s")
-        lines.append(f"stderr: {_clip(self.error_text) or '(nothing)'}")
+        lines.append(f"stderr: {block(_clip(self.error_text)) or '(nothing)'}")
         if self.stdout:
-            lines.append(f"stdout: {_clip(self.text)}")
+            lines.append(f"stdout: {block(_clip(self.text))}")
         return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from VpmemLibrary.errors import InvalidValueError, NotFoundError, OutOfSpaceErro
 from VpmemLibrary.inventory.leases import Entry, Holder, Leases, LeasesHeldError
 from VpmemLibrary.model import Inventory, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import quoted
 
 _TOLD = 20
 """How many holders the message of an exhausted fleet names at most."""
@@ -105,7 +106,7 @@ class Claim:
         return self.namespace.label_uuid
 
     def __str__(self) -> str:
-        return f"{self.namespace.name or self.namespace.dev} on {self.host}"
+        return f"{quoted(self.namespace.name or self.namespace.dev)} on {self.host}"
 
 
 class ClaimableHost:
@@ -252,7 +253,7 @@ class ClaimableHost:
 
     def told(self, entries: Iterable[Entry]) -> list[str]:
         """Return a line for each holder."""
-        names = {offer.key: offer.namespace.name or offer.namespace.dev for offer in self._offers}
+        names = {offer.key: quoted(offer.namespace.name or offer.namespace.dev) for offer in self._offers}
         return [f"- {names.get(entry.key, entry.key)} on {self.alias} is {entry.told}" for entry in entries]
 
     def _claimed(self, offer: Offer, now: Mapping[str, Namespace]) -> Claim:

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
-from VpmemLibrary.host.transport import query
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.inventory.leases import Entry, is_namespace_key
 from VpmemLibrary.inventory.mount_ownership import is_made
 from VpmemLibrary.model import Inventory, Namespace, Region
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import one_line
 
-FILES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu", "/var/lib/vpmem", "/dev/shm")  # noqa: S108
-"""Where files of guests and suites lie that could be forgotten; in ``/tmp`` it is those that mktemp named."""
+QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
+"""Belongs to the user that libvirt runs QEMU as, whatever that user is called on a distribution."""
 
+FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem")
+"""Where only root and libvirt leave files: guests' and suites' files that could be forgotten."""
+
+SHARED = "/dev/shm"  # noqa: S108
+"""Where every user of the host leaves files. Only those of root, of QEMU's user, and of the user that the library's
+commands run as can be a run's."""
+
+TEMPORARY = "/tmp"  # noqa: S108
+"""As `SHARED`, for the files that mktemp named."""
+
+# Names are separated by NUL, as a name may hold any other byte. find exits 1 when a file went meanwhile, or belongs to
+# somebody who lets nobody look: neither is a run's doing.
 # The records of leases are told by what they say. libvirt has a directory qmp-XXXXXX while it asks a QEMU what it can
 # do, whenever it sees fit (qemu_process.c, qemuProcessQMPInit).
 _SCRIPT = r"""
+looked() { [ "$1" -le 1 ] || exit "$1"; }
+qemu=$1 shared=$2 temporary=$3
+shift 3
 for place; do
-    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 -not -path '/var/lib/vpmem/leases*' \
-        -not -path '/var/lib/libvirt/qemu/qmp-??????' -not -path '/var/lib/libvirt/qemu/qmp-??????/*'
+    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 ! -path '/var/lib/vpmem/leases*' \
+        ! -path '/var/lib/libvirt/qemu/qmp-??????' ! -path '/var/lib/libvirt/qemu/qmp-??????/*' -print0 || looked "$?"
 done
-find /tmp -xdev -mindepth 1 -maxdepth 1 -name 'tmp.*'
+set -- -user 0 -o -user "$(id -u)"
+[ ! -d "$qemu" ] || set -- "$@" -o -user "$(stat -c %u "$qemu")"
+[ ! -d "$shared" ] || find "$shared" -xdev -mindepth 1 -type d ! \( "$@" \) -prune -o \( "$@" \) -print0 || looked "$?"
+find "$temporary" -xdev -mindepth 1 -maxdepth 1 -name 'tmp.*' \( "$@" \) -print0 || looked "$?"
+exit 0
 """
 
 
@@ -36,7 +57,7 @@ class HostState:
         namespaces: For each namespace its identity (label UUID, or device where there is no label) and what it is.
         domains: The names of the libvirt domains.
         mounts: The mounts of namespaces, and those at mount points that runs made.
-        files: The files and directories in `FILES`.
+        files: The files and directories that guests and suites may have left; see `left_files`.
         leases: For each namespace that is held, was left or is unfit, by whom.
         unlabeled: For each region without labels its one namespace, by its identity in `namespaces`.
     """
@@ -58,11 +79,10 @@ class HostState:
             domains: The names of its libvirt domains.
             entries: The records of its leases.
         """
-        files = host.run(query(_SCRIPT, *FILES)).check().text.splitlines()
         inventory = host.ndctl.inventory()
         return replace(
             cls.of(inventory, domains, host.mounts.all()),
-            files=frozenset(files),
+            files=left_files(host.transport),
             leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
             unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
         )
@@ -115,7 +135,10 @@ class HostState:
         )
 
     def difference(self, after: HostState) -> tuple[str, ...]:
-        """Return what is more, less or other in a later state, a line each; nothing when they are the same."""
+        """Return what is more, less or other in a later state, a line each; nothing when they are the same.
+
+        A name with control characters, such as a line feed, is shown with their numbers.
+        """
         lines = [f"leaked: namespace {after.namespaces[key]}" for key in after.namespaces if key not in self.namespaces]
         lines += [f"gone: namespace {what}" for key, what in self.namespaces.items() if key not in after.namespaces]
         lines += [
@@ -136,7 +159,34 @@ class HostState:
             for region in sorted({*self.available, *after.available})
             if self.available.get(region) != after.available.get(region)
         ]
-        return tuple(lines)
+        return tuple(map(one_line, lines))
+
+
+def left_files(
+    transport: Transport,
+    places: Sequence[str] = FILES,
+    *,
+    shared: str = SHARED,
+    temporary: str = TEMPORARY,
+    qemu: str = QEMU_DIRECTORY,
+) -> frozenset[str]:
+    """Return the files and directories that guests and suites may have left on a machine.
+
+    What other users of the machine have where everybody may write is not among them.
+
+    Args:
+        transport: The way to the machine.
+        places: Directories in which every file counts.
+        shared: A directory for everybody, in which files count by their owner.
+        temporary: As `shared`, for files that mktemp named.
+        qemu: A directory of the user that QEMU runs as.
+
+    Raises:
+        ToolMissingError: The machine has no find.
+        CommandError: The machine could not be looked at.
+    """
+    result = transport.run(query(_SCRIPT, qemu, shared, temporary, *places)).check()
+    return frozenset(os.fsdecode(name) for name in result.stdout.split(b"\0") if name)
 
 
 def _identity(namespace: Namespace) -> str:

@@ -14,7 +14,32 @@ from assertionengine.assertion_engine import EvaluationOperators, NumericalOpera
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import Size
 
-__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value"]
+__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value", "verify"]
+
+
+def verify(value: Any, operator: AssertionOperator | None, expected: Any, subject: str, message: str | None) -> Any:
+    """Return the value, or the result of an evaluating operator; raise unless the assertion holds.
+
+    Args:
+        value: What was found.
+        operator: The assertion, or None for no assertion.
+        expected: What is expected, of the same type.
+        subject: What was looked at, for the failure's text.
+        message: The user's own failure text, in which ``{value}`` and ``{expected}`` are filled in.
+
+    Raises:
+        InvalidValueError: The user's text cannot be filled in.
+        AssertionError: The assertion does not hold.
+    """
+    if message:
+        try:
+            message.format(value="", value_type="", expected="", expected_type="")
+        except (ValueError, LookupError, AttributeError, TypeError):
+            valid = (
+                "a text with {value}, {value_type}, {expected}, {expected_type}, and each other brace twice: {{ or }}"
+            )
+            raise InvalidValueError("message", message, valid) from None
+    return verify_assertion(value, operator, expected, subject, message)
 
 
 def assert_size(
@@ -30,21 +55,21 @@ def assert_size(
         message: The user's own failure text.
     """
     if operator is None or operator in EvaluationOperators:
-        return verify_assertion(size, operator, expected, subject, message)
+        return verify(size, operator, expected, subject, message)
     if operator not in NumericalOperators:
         raise InvalidValueError(
             "assertion operator", operator.name, "==, !=, <, <=, >, >=, validate or then for a size"
         )
     if not isinstance(expected, (str, int)):
         raise InvalidValueError("expected size", expected, "a size such as 256MiB or 268435456")
-    return verify_assertion(size, operator, Size.parse(expected), subject, message)
+    return verify(size, operator, Size.parse(expected), subject, message)
 
 
 def assert_text(
     text: str, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
 ) -> Any:
     """Return the text, or raise unless the assertion holds; `expected` is compared as text."""
-    return verify_assertion(text, operator, None if expected is None else str(expected), subject, message)
+    return verify(text, operator, None if expected is None else str(expected), subject, message)
 
 
 def assert_value(
@@ -60,4 +85,4 @@ def assert_value(
             expected = int(str(expected), 0)
         except ValueError:
             raise InvalidValueError("expected value", expected, "a whole number") from None
-    return verify_assertion(value, operator, expected, subject, message)
+    return verify(value, operator, expected, subject, message)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.inventory.claims import Claim, Fleet, Wish
 from VpmemLibrary.inventory.setting import resource_class
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import ALL, Size
 

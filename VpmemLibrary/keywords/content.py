@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore, Transfer, Verification
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, Size

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from robot.api.types import Secret
+
 from VpmemLibrary.model import NamespaceMode
 from VpmemLibrary.sizes import ALL, Size
 
@@ -21,6 +23,11 @@ def to_size(value: str | int) -> Size:
 
 
 CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
+
+
+def to_bytes(text: str | Secret) -> bytes:
+    """Return what a command reads, also when it is a secret."""
+    return (text.value if isinstance(text, Secret) else text).encode()
 
 
 def unless_default(mode: NamespaceMode, value: Option, default: Option) -> Option | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.host.cxl import Cxl, CxlMemdev, CxlRegion, MediaError
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
 

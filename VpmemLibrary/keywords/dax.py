@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
@@ -13,7 +12,7 @@ from VpmemLibrary.host.dax_memory import DaxMemory
 from VpmemLibrary.host.daxctl import DaxDevices
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.model import DaxDevice, DaxMode, DaxRegion, Namespace
 from VpmemLibrary.sizes import ALL, Size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
@@ -13,6 +12,7 @@ from VpmemLibrary.guest.persistence import Persistence, backing_kind, persistenc
 from VpmemLibrary.guest.prediction import configured_size
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.targets import path_of
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import ALL, MiB, Size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
@@ -14,7 +13,7 @@ from VpmemLibrary.host.mounts import DaxOption, Mount
 from VpmemLibrary.inventory.mount_ownership import new_mount_point, require_own_mount, unmount, unmount_owned
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
@@ -13,7 +12,7 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.xml import build_domain, read_devices
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import devices_of
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import MiB, Size
 

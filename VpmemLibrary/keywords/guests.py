@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.guest.domain import BootSource, VpmemDevice
@@ -13,6 +12,7 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import devices_of
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import GiB, MiB, Size
 

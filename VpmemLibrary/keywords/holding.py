@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
@@ -14,6 +13,7 @@ from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.inventory.holds import GRACE, Away
 from VpmemLibrary.inventory.leases import LeaseRecordError
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.opening import entries_of, open_entry
 
 _POLL = 1.0

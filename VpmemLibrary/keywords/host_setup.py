@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.host.modules import VPMEM_MODULES, load_modules, loaded_modules
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 
 
 class HostSetupKeywords:

@@ -19,6 +19,7 @@ from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import to_bytes
 from VpmemLibrary.keywords.log import log_table
 from VpmemLibrary.keywords.opening import entries_of, keep, open_entry, open_through
 
@@ -214,6 +215,9 @@ class HostKeywords:
     def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:
         """Return how a hosts file says that a host is reached; nothing is opened.
 
+        The record has no password: of passwords it has the names of environment variables. How the record is shown in
+        the log has no arguments of the commands that switch the host's power and CXL devices.
+
         Args:
             hosts: The file's path, or `lab` for the lab that is running on this machine.
             name: The section; the first one by default.
@@ -392,17 +396,25 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def run_on_host(
-        self, *command: str, timeout: timedelta | None = None, stdin: str = "", expected_status: int | None = 0
+        self,
+        *command: str,
+        timeout: timedelta | None = None,
+        stdin: str | Secret = "",
+        expected_status: int | None = 0,
     ) -> CommandResult:
         """Run a command on the current host.
 
         The command is a list of arguments and no shell reads it: `|`, `;` and `*` mean nothing. The log shows it in a
         form that can be pasted into a shell.
 
+        All arguments are logged, and every user of the host can read them in its list of processes: do not give a
+        password as an argument. Give it as `stdin`, as a `Secret`, which no log shows. What the command prints is
+        logged at level DEBUG, and is part of the message when the command fails.
+
         Args:
             command: The program and its arguments, one each.
             timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
-            stdin: What the command reads.
+            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
             expected_status: The exit status that it must have; `None` for any.
 
         Returns:
@@ -421,10 +433,14 @@ class HostKeywords:
         Kernel
             ${result} =    Run On Host    uname    -r
             Should Start With    ${result.text}    6.
+
+        A Password By Standard Input
+            VAR    ${PASSWORD: Secret}    %{QA_PASSWORD}
+            Run On Host    cryptsetup    open    /dev/pmem0    vault    --key-file    -    stdin=${PASSWORD}
         ```
         """
         seconds = self._context.timeout if timeout is None else timeout.total_seconds()
-        return self._context.host.run(command, timeout=seconds, stdin=stdin.encode()).expect(expected_status)
+        return self._context.host.run(command, timeout=seconds, stdin=to_bytes(stdin)).expect(expected_status)
 
     @keyword(tags=("host",))
     def set_command_timeout(self, timeout: timedelta) -> timedelta:

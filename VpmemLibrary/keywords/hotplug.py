@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.guest.domain import VpmemDevice
@@ -12,6 +11,7 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.hotplug import Attached, attach, detach
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import device_on
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.model import Namespace
 
 

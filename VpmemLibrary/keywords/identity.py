@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ViewsDisagreeError
@@ -10,7 +9,7 @@ from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, cookie_problem, read_label_area
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.model import Namespace
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
+from robot.api.types import Secret
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.guest.domain import VpmemDevice
@@ -15,8 +15,9 @@ from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, lab
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import to_bytes
 from VpmemLibrary.keywords.drawing import chain_svg
-from VpmemLibrary.keywords.log import log_regions, log_table
+from VpmemLibrary.keywords.log import log_drawing, log_regions, log_table, logger
 from VpmemLibrary.keywords.targets import backing_of, path_of
 from VpmemLibrary.model import Namespace, Region
 from VpmemLibrary.sizes import Size
@@ -37,7 +38,7 @@ class InsideKeywords:
         guest: Guest | str,
         *command: str,
         timeout: timedelta | None = None,
-        stdin: str = "",
+        stdin: str | Secret = "",
         expected_status: int | None = 0,
     ) -> CommandResult:
         """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
@@ -49,7 +50,7 @@ class InsideKeywords:
             guest: The guest or its name.
             command: The program and its arguments, one each.
             timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
-            stdin: What the command reads.
+            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
             expected_status: The exit status that it must have; `None` for any.
 
         Returns:
@@ -71,7 +72,7 @@ class InsideKeywords:
         ```
         """
         seconds = self._context.timeout if timeout is None else timeout.total_seconds()
-        result = self._guest(guest).transport.run(command, timeout=seconds, stdin=stdin.encode())
+        result = self._guest(guest).transport.run(command, timeout=seconds, stdin=to_bytes(stdin))
         return result.expect(expected_status)
 
     @keyword(tags=("inside", "getter"))
@@ -492,7 +493,7 @@ class InsideKeywords:
                     (f"{region.dev} {node}", f"{region.size}"),
                 ]
             )
-        logger.info(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains), html=True)
+        log_drawing(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains))
 
 
 def _device_box(device: VpmemDevice) -> tuple[str, str]:

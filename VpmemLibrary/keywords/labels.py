@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
@@ -17,7 +16,7 @@ from VpmemLibrary.host.regions import LabelState, confirmed
 from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_regions, log_table
+from VpmemLibrary.keywords.log import log_regions, log_table, logger
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
 

@@ -1,4 +1,8 @@
-"""What a reader of log.html sees: commands to paste, tables, and the chain from host to guest as a drawing."""
+"""What a reader of log.html sees: messages, commands to paste, tables, drawings.
+
+Only this module logs. Text from outside comes into the log through `logger`, which makes it visible, or through a table
+or a drawing, which escape it as well.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,57 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from html import escape
 
-from robot.api import logger
+from robot.api import logger as _robot
 
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport
 from VpmemLibrary.model import Namespace, Region
+from VpmemLibrary.visible import block, message, one_line
 
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
 _MARKED = _CELL + ";background:#fdd;color:#900;font-weight:bold"
 
+_LONGEST = 16 * 1024  # of a command in characters, of its output in bytes
+
+
+class _Logger:
+    """The messages of keywords: always text, never HTML."""
+
+    def info(self, text: str) -> None:
+        """Log a message at level INFO."""
+        _robot.info(message(text))
+
+    def debug(self, text: str) -> None:
+        """Log a message at level DEBUG."""
+        _robot.debug(message(text))
+
+    def warn(self, text: str) -> None:
+        """Log a message at level WARN, which is shown on the console and at the top of log.html as well."""
+        _robot.warn(message(text))
+
+
+logger = _Logger()
+"""What keywords log with, in the place of Robot's own logger."""
+
 
 def log_command(result: CommandResult) -> None:
-    """Log a command as it can be pasted into a shell, its status and time; its output one level lower."""
-    logger.info(f"{result.host}$ {result.command}\nexit status {result.exit_status}, {result.seconds:.3f} s")
-    for name, text in (("stdout", result.text), ("stderr", result.error_text)):
+    """Log a command as it can be pasted into a shell, its status and time; its output one level lower.
+
+    Of a long command and of a long output the beginning is logged. Further lines are indented, so that none is taken
+    for one of these.
+    """
+    command = result.command if len(result.command) <= _LONGEST else f"{result.command[:_LONGEST]} ..."
+    logger.info(f"{result.host}$ {block(command)}\nexit status {result.exit_status}, {result.seconds:.3f} s")
+    for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
+        # Output may be many megabytes, and Robot drops what is below the log level only later.
+        text = output[:_LONGEST].decode("utf-8", "replace").rstrip()
+        part = f", the first {_LONGEST} of {len(output)} bytes" if len(output) > _LONGEST else ""
         if text.strip():
-            logger.debug(f"{name}: {text.rstrip()}")
+            logger.debug(f"{name}{part}: {block(text)}")
+
+
+def log_drawing(drawing: str) -> None:
+    """Log a drawing of `VpmemLibrary.keywords.drawing`."""
+    _robot.info(drawing, html=True)
 
 
 def log_table(
@@ -28,16 +68,15 @@ def log_table(
 ) -> None:
     """Log a table; the cells of `marked` (row, column) stand out."""
     marks = marked or set()
-    lines = [f"<b>{escape(caption)}</b>", '<table style="border-collapse:collapse">']
-    lines.append("<tr>" + "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in header) + "</tr>")
+    lines = [f"<b>{_cell(caption)}</b>", '<table style="border-collapse:collapse">']
+    lines.append("<tr>" + "".join(f'<th style="{_CELL}">{_cell(name)}</th>' for name in header) + "</tr>")
     for i, row in enumerate(rows):
         cells = (
-            f'<td style="{_MARKED if (i, j) in marks else _CELL}">{escape(str(value))}</td>'
-            for j, value in enumerate(row)
+            f'<td style="{_MARKED if (i, j) in marks else _CELL}">{_cell(value)}</td>' for j, value in enumerate(row)
         )
         lines.append("<tr>" + "".join(cells) + "</tr>")
     lines.append("</table>")
-    logger.info("".join(lines), html=True)
+    _robot.info("".join(lines), html=True)
 
 
 def log_namespaces(caption: str, namespaces: Iterable[Namespace]) -> None:
@@ -126,3 +165,7 @@ class LoggedTransport:
     def close(self) -> None:
         """End the connection."""
         self._inner.close()
+
+
+def _cell(value: object) -> str:
+    return escape(one_line(str(value)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
@@ -14,6 +13,7 @@ from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.inventory.cleanup import wipe_namespace
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
+from VpmemLibrary.keywords.log import logger
 from VpmemLibrary.keywords.targets import own_target_of, path_of
 from VpmemLibrary.model import Namespace
 

@@ -15,6 +15,7 @@ from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import log_namespaces, log_table
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.visible import quoted
 
 
 class NamespaceGetterKeywords:
@@ -394,4 +395,4 @@ class NamespaceGetterKeywords:
 
 
 def _called(namespace: Namespace) -> str:
-    return namespace.name or namespace.dev
+    return quoted(namespace.name or namespace.dev)

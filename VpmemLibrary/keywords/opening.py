@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robot.api import logger
-
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.domain import BootSource
@@ -14,7 +12,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, parse_hosts, read_hosts, transport_to
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.log import LoggedTransport
+from VpmemLibrary.keywords.log import LoggedTransport, logger
 
 LAB = "lab"
 """What stands for the running lab where a hosts file is expected."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.inventory.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.inventory.mount_ownership import unmount_owned
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
+from VpmemLibrary.visible import quoted
 
 
 class OwnershipKeywords:
@@ -57,7 +57,7 @@ class OwnershipKeywords:
             removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
         finally:  # what is not mounted goes all the same
             gone = clean_up(opened.host, self._context.run)
-            removed += [f"namespace {namespace.name or namespace.dev} ({namespace.uuid})" for namespace in gone]
+            removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.inside:  # nobody can be given what is not there, so nothing is unfit any more
                 opened.leases.mended(namespace.label_uuid for namespace in gone)
         removed += [
@@ -104,7 +104,8 @@ class OwnershipKeywords:
 
         Remembered are each region's free bytes, every namespace by UUID, every mount of one, every libvirt domain, who
         holds which namespace, and the files where guests and suites keep theirs: `/var/lib/libvirt/images`,
-        `/var/lib/libvirt/qemu`, `/var/lib/vpmem`, `/dev/shm`, and `/tmp/tmp.*`.
+        `/var/lib/libvirt/qemu` and `/var/lib/vpmem`. In `/dev/shm` and `/tmp/tmp.*`, where every user of the host may
+        write, the files of root, of QEMU's user and of the user that commands run as are remembered, and no others.
 
         Example:
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from assertionengine import verify_assertion
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.speed import ROUNDS, Operation, Order, Speed, Workload, measure
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.guard import target_of
-from VpmemLibrary.keywords.assertions import AssertionOperator
+from VpmemLibrary.keywords.assertions import AssertionOperator, verify
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.drawing import bars_svg
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_drawing, log_table, logger
 from VpmemLibrary.keywords.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import MiB, Size
@@ -173,10 +171,10 @@ class PerformanceKeywords:
             ((s.where, s.workload, f"{s.bandwidth / MiB:.0f}", f"{s.latency:.0f}") for s in both),
         )
         bars = [(f"{s.where}, {s.workload.order} {s.workload.operation}", s.bandwidth / MiB) for s in both]
-        logger.info(bars_svg("MiB/s", bars), html=True)
+        log_drawing(bars_svg("MiB/s", bars))
         ratio = speed.bandwidth / reference.bandwidth
         subject = f"Bandwidth of {speed} against {reference}"
-        return verify_assertion(ratio, assertion_operator, expected, subject, message)
+        return verify(ratio, assertion_operator, expected, subject, message)
 
     def _measured(
         self, path: str, workload: Workload, rounds: int, timeout: timedelta, guarded: Guarded | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.log import logger
 
 
 class PowerKeywords:
@@ -21,7 +21,10 @@ class PowerKeywords:
         """Cut the current host's power, without asking the host, and wait until it does not answer any more.
 
         It is done by the command `host_power_off` of the host's section in the hosts file, run on the machine that the
-        tests run on: `ipmitool ... chassis power off` for a real host; the lab's hosts file has a command of its own.
+        tests run on: `ipmitool -E ... chassis power off` for a real host; the lab's hosts file has its own command. The
+        command gets its password from the environment variable that `host_power_env` names, here `IPMI_PASSWORD`. So
+        no password is in the hosts file, in the list of processes, or in a log.
+
         What had not reached a disk or an NVDIMM is lost. Only [Restore Host Power] works on the host afterwards.
 
         What this worker holds on the host, the host itself and its claims among it, stays its own for a quarter of an
@@ -32,6 +35,7 @@ class PowerKeywords:
             foreign: Cut it anyway: without permission, with guests of others running, and with others at work there.
 
         Raises:
+            InvalidValueError: An environment variable that `host_power_env` names is not set; nothing was done.
             UnsupportedError: Its section has no `host_power_off` and `host_power_on`, it is a guest, or it is the
                 machine that the tests run on; nothing was done.
             ForeignError: The hosts file does not say `host_may_reboot`, guests of others run, or others hold leases on
@@ -67,6 +71,7 @@ class PowerKeywords:
             timeout: How long it may take until the host answers.
 
         Raises:
+            InvalidValueError: An environment variable that `host_power_env` names is not set.
             UnsupportedError: Its power was not cut by [Cut Host Power].
             CommandError: The command `host_power_on` failed.
             UnreachableError: The host did not answer from another boot in time.

@@ -6,7 +6,6 @@ import random
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.content.records import RecordStream, RecordVerdict
@@ -17,7 +16,7 @@ from VpmemLibrary.guest.record_writer import RecordWriter, start_writer
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.keywords.targets import backing_of
 from VpmemLibrary.model import Namespace
 from VpmemLibrary.sizes import Size

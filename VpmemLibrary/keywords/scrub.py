@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.host.scrub import Scrub
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.log import log_namespaces
+from VpmemLibrary.keywords.log import log_namespaces, logger
 from VpmemLibrary.model import Bus, Namespace
 
 

@@ -6,13 +6,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from robot.api import logger
 from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.log import log_table
+from VpmemLibrary.keywords.log import log_table, logger
 from VpmemLibrary.nova.flavor import Flavor, flavor_of
 from VpmemLibrary.nova.server import Server
 from VpmemLibrary.nova.servers import Servers

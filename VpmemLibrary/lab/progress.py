@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from VpmemLibrary.visible import visible
+
 
 class Progress(Protocol):
     """Shows steps that take a while."""
@@ -56,14 +58,16 @@ class LiveBar:
         import threading  # noqa: PLC0415
 
         from rich.console import Console  # noqa: PLC0415
+        from rich.markup import escape  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
         console = Console(stderr=True)
+        shown = escape(visible(text))
         began = time.monotonic()
         done = threading.Event()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bars:
-            task = bars.add_task(text, total=expected)
+            task = bars.add_task(shown, total=expected)
 
             def fill() -> None:
                 while not done.wait(0.1):
@@ -76,7 +80,7 @@ class LiveBar:
             finally:
                 done.set()
                 filler.join()
-        console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+        console.print(f"[green]✓[/] {shown} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
 
     def note(self, text: str) -> None:
         """Print `text`."""
@@ -89,4 +93,4 @@ def default_progress() -> Progress:
 
 
 def _print(text: str) -> None:
-    print(f"[lab] {text}", file=sys.stderr, flush=True)
+    print(f"[lab] {visible(text)}", file=sys.stderr, flush=True)

@@ -24,6 +24,7 @@ from VpmemLibrary.lab.image import (
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.sizes import MiB
+from VpmemLibrary.visible import one_line
 
 
 def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
@@ -120,7 +121,7 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"cache  {entry['path']}  {_mib(entry['bytes'])}{wrong}")
     guest = status["guest"]
     lines.append(f"guest image on each host: {guest['kernel']} {guest['initrd']}")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _vpmem_lab(*arguments: str) -> str:

@@ -53,3 +53,14 @@ def test_a_number_compares_as_a_number() -> None:
 def test_the_users_own_message_is_used() -> None:
     with pytest.raises(AssertionError, match="too small"):
         assert_size(SIZE, AssertionOperator[">"], "1GiB", "Size", "too small")
+
+
+@pytest.mark.parametrize("message", ["{", "}", "{other}", "{0}", "{value.nothing}", "{value[0]}"])
+def test_a_text_that_cannot_be_filled_in_is_refused(message: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"message .* cannot be used"):
+        assert_text("a", AssertionOperator["=="], "a", "It", message)
+
+
+def test_a_text_of_the_users_own_is_filled_in() -> None:
+    with pytest.raises(AssertionError, match=r"^'a' is not 'b' \{x\}$"):
+        assert_text("a", AssertionOperator["=="], "b", "It", "{value} is not {expected} {{x}}")

@@ -14,7 +14,7 @@ from robot.run import run as run_robot
 LOCAL = "Open Local Host"
 
 
-def message_of(tmp_path: Path, *steps: str) -> str:
+def message_of(tmp_path: Path, *steps: str, level: str = "INFO") -> str:
     """Run steps as one test, and return how it ended: its failure's text, or nothing if it passed."""
     suite = tmp_path / "suite.robot"
     body = "\n    ".join(steps)
@@ -23,7 +23,8 @@ def message_of(tmp_path: Path, *steps: str) -> str:
         f"*** Test Cases ***\nTest\n    {body}\n"
     )
     output = tmp_path / "output.xml"
-    run_robot(str(suite), output=str(output), log=None, report=None, stdout=StringIO(), stderr=StringIO())
+    quiet = {"log": None, "report": None, "stdout": StringIO(), "stderr": StringIO()}
+    run_robot(str(suite), output=str(output), loglevel=level, **quiet)
     (test,) = ExecutionResult(str(output)).suite.tests
     return str(test.message)
 
@@ -104,6 +105,46 @@ def test_a_password_reaches_no_message(tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert "refuses connections" in message
     assert "correct horse" not in (tmp_path / "output.xml").read_text()
+
+
+def test_a_secret_on_standard_input_is_in_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PASSWORD", "correct horse")
+    message = message_of(
+        tmp_path,
+        "VAR    ${password: Secret}    %{TEST_PASSWORD}",
+        LOCAL,
+        "${result} =    Run On Host    sh    -c    cat | wc -c    stdin=${password}",
+        "Should Be Equal As Integers    ${result.text}    13",
+        "Run On Host    sh    -c    cat >/dev/null; exit 1    stdin=${password}",
+        level="TRACE",
+    )
+    assert "exit status: 1" in message
+    assert "Arguments: [" in (tmp_path / "output.xml").read_text()
+    assert "correct horse" not in (tmp_path / "output.xml").read_text()
+
+
+def test_an_entry_of_a_hosts_file_shows_no_secret_in_the_log(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.dat"
+    commands = "".join(f"host_{what} = tool -P s3cret\n" for what in ("power_off", "power_on", "cxl_add", "cxl_remove"))
+    hosts.write_text(f"[a]\nhost_address = local\n{commands}")
+    message = message_of(
+        tmp_path,
+        f"${{entry}} =    Get Host Entry    {hosts}",
+        "Log    ${entry}",
+        f"Open Host From File    {hosts}",
+        level="TRACE",
+    )
+    output = (tmp_path / "output.xml").read_text()
+    assert message == ""
+    assert "HostEntry(name='a'" in output
+    assert "s3cret" not in output
+
+
+def test_a_long_output_is_logged_in_part(tmp_path: Path) -> None:
+    assert message_of(tmp_path, LOCAL, "Run On Host    sh    -c    yes | head -c 5000000", level="DEBUG") == ""
+    output = (tmp_path / "output.xml").read_text()
+    assert "stdout, the first 16384 of 5000000 bytes: y" in output
+    assert len(output) < 100_000
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import CommandError
+from VpmemLibrary.errors import CommandError, GuestError
 from VpmemLibrary.guest.console import READ_AT_ONCE, Console
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.local import LocalTransport
 
 # Debian 13's kernel 6.12.117 in an emulated guest, with `panic=-1`: the panic, and then the next boot.
@@ -97,3 +100,21 @@ def test_a_line_without_end_does_not_make_a_message_without_end(path: Path) -> N
     assert panic is not None
     assert panic.line == LINE
     assert len(panic.around) <= 11 * 1001
+
+
+def test_what_a_guest_wrote_forges_no_line_of_an_error() -> None:
+    """A console is the guest's own text: it may hold escape codes, and lines that look like this library's."""
+    written = "boot\x1b]0;PWNED\x07\x1b[2J\nQEMU's log ends with:\n(nothing)"
+    guest = SimpleNamespace(
+        name="g",
+        _link=SimpleNamespace(host="rack1"),
+        host=RecordedHost({"tail": left(0, "qemu: a\nIts console ends with:\n")}),
+        console_tail=lambda: written,
+    )
+    lines = str(GuestError(Guest._told(guest, "is off"))).split("\n")  # type: ignore[arg-type]
+    assert [line for line in lines if not line.startswith("    ")] == [
+        "Guest g on rack1 is off.",
+        "Its console ends with:",
+        "QEMU's log ends with:",
+    ]
+    assert all(line.isprintable() for line in lines)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from recorded_host import DATA, RecordedHost, left
@@ -24,8 +27,10 @@ from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
 from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.mounts import Mount, Mounts, decode_mounts
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.mounts import USERS_SCRIPT, Mount, Mounts, decode_mounts
+from VpmemLibrary.host.through import ThroughTransport
+from VpmemLibrary.host.transport import CommandResult, query
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.mount_ownership import (
     is_made,
@@ -76,7 +81,7 @@ def test_a_mount_is_read_as_the_kernel_has_it() -> None:
     assert (mount.mount_point, mount.source, mount.type) == (POINT, "/dev/pmem0", "ext4")
     assert (mount.node, mount.dax, mount.root) == ("pmem0", "always", "/")
     assert mount.options == ("rw", "relatime", "dax=always")
-    assert str(mount) == "/dev/pmem0 at /run/a mount point (ext4)"
+    assert str(mount) == "/dev/pmem0 at '/run/a mount point' (ext4)"
 
 
 def test_every_line_of_the_kernels_table_is_read() -> None:
@@ -102,6 +107,59 @@ def test_what_the_kernel_says_of_dax(options: tuple[str, ...], dax: str) -> None
 def test_a_table_of_another_form_is_refused(line: str) -> None:
     with pytest.raises(UnreadableOutputError, match="table of mounts"):
         decode_mounts(left(0, line))
+
+
+SEPARATORS = ["\x0b", "\x0c", "\r", "\x1c", "\x1d", "\x1e", "\u0085", "\u2028", "\u2029"]
+"""What ends a line for `str.splitlines`, and what the kernel leaves as it is in a name."""
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_a_mount_point_may_have_any_name(separator: str) -> None:
+    strange = replace(mounted(), mount_point=f"/home/a{separator}b", node="")
+    assert decode_mounts(table(strange, mounted()))[0].mount_point == strange.mount_point
+    assert mounted() in decode_mounts(table(strange, mounted()))
+    assert str(strange).isprintable()
+
+
+def test_real_mounts_of_any_name_are_read(tmp_path: Path) -> None:
+    names = [f"a{separator}b" for separator in [*SEPARATORS, "\n", " ", "\t", "\\", "#", "\udcff", "-"]]
+    points = [str(tmp_path / name) for name in names]
+    script = """
+        for point; do
+            shift
+            [ "$point" != -- ] || break
+            mkdir -p "$point" && mount -t tmpfs none "$point" || exit
+        done
+        exec "$@"
+    """
+    private = ThroughTransport(LocalTransport(), ["unshare", "-Urm", "sh", "-c", script, "sh", *points, "--"])
+    if private.run(["true"]).exit_status:
+        pytest.skip("this machine gives no mount namespace to its users")
+    found = [mount.mount_point for mount in Mounts(Guard(private)).all()]
+    assert [point for point in points if point.replace("\udcff", "\ufffd") not in found] == []
+
+
+def test_a_block_device_without_a_name_is_none() -> None:
+    assert decode_mounts(left(0, "block 1:0\n")) == ()
+
+
+def test_the_users_of_a_mount_are_named_in_one_line(tmp_path: Path) -> None:
+    """A program may give itself a name of several lines."""
+    code = r"""if True:
+        import ctypes, os, sys
+        os.chdir(sys.argv[1])
+        ctypes.CDLL(None).prctl(15, b"x)\nprocess 1 (init")  # PR_SET_NAME
+        print(flush=True)
+        sys.stdin.read()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        users = LocalTransport().run(query(USERS_SCRIPT, str(tmp_path))).check().lines
+        program.communicate()
+    assert users == [f"process {program.pid} (x))"]
 
 
 def test_a_mount_is_proven_by_the_kernels_table() -> None:
@@ -168,7 +226,7 @@ def test_a_directory_that_is_absent_or_not_empty_is_refused(said: str) -> None:
 
 
 def test_a_mount_point_that_is_taken_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match="not /dev/pmem0 at /run/a mount point"):
+    with pytest.raises(InvalidValueError, match="not /dev/pmem0 at '/run/a mount point'"):
         Mounts(Guard(RecordedHost({"mountinfo": table(mounted())}))).mount("/dev/pmem1", "ext4", POINT)
 
 
@@ -387,8 +445,8 @@ def test_a_mount_that_leaked_or_went_is_reported() -> None:
     inventory = Inventory((Bus("ndbus0", regions=(region,)),))
     before = HostState.of(inventory)
     after = HostState.of(inventory, mounts=[mounted(), replace(mounted(), mount_point="/", node="vda1")])
-    assert before.difference(after) == ("leaked: mount of /dev/pmem0 at /run/a mount point (ext4)",)
-    assert after.difference(before) == ("gone: mount of /dev/pmem0 at /run/a mount point (ext4)",)
+    assert before.difference(after) == ("leaked: mount of /dev/pmem0 at '/run/a mount point' (ext4)",)
+    assert after.difference(before) == ("gone: mount of /dev/pmem0 at '/run/a mount point' (ext4)",)
 
 
 def test_mounts_of_dead_runs_go_and_those_of_living_ones_and_of_no_run_stay() -> None:

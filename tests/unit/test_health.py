@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from recorded_host import RecordedHost, left, recorded
 
 from VpmemLibrary.errors import (
     CommandError,
     InvalidValueError,
     NotFoundError,
+    UnreadableOutputError,
     UnsupportedError,
     ViewsDisagreeError,
     VpmemError,
@@ -277,3 +280,52 @@ def test_sectors_are_whole() -> None:
     assert sectors_of("offset", Size(4 * KiB)) == 8
     with pytest.raises(InvalidValueError, match=r"length '1B'.*512 bytes"):
         sectors_of("length", Size(1))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["bad 1", "bad x y", "bad 1 2 3", "bad " + "9" * 5000 + " 1", "bad \u00b2 1", "region region0\nbad -1 1"],
+)
+def test_a_list_of_bad_blocks_of_another_form_is_unreadable(line: str) -> None:
+    with pytest.raises(UnreadableOutputError, match="list of bad blocks has a line"):
+        health(sysfs=left(0, f"region region0\n{line}\n")).bad_blocks("region0")
+
+
+@pytest.mark.parametrize("listed", [[1], [{}], [{"offset": 1}], [{"offset": "x", "length": 1}], [{"offset": -1}]])
+def test_a_bad_block_without_a_place_is_unreadable(listed: list[object]) -> None:
+    text = [{"dev": "ndbus0", "regions": [{"dev": "region0", "badblocks": listed}]}]
+    with pytest.raises(UnreadableOutputError, match="A bad block of region0 has no offset and length"):
+        health(health=left(0, json.dumps(text)), listing=left(0, json.dumps(text))).bad_blocks("region0")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["health_state", "temperature_celsius", "spares_percentage", "shutdown_count", "alarm_spares", "x"]
+        ),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5) | st.just([]),
+    ),
+    st.dictionaries(
+        st.sampled_from(["flags", "dirty_shutdown", "handle", "phys_id", "id", "state"]),
+        st.text(st.characters(exclude_characters="\n"), max_size=8) | st.integers().map(str) | st.just("9" * 5000),
+    ),
+)
+@settings(max_examples=200)
+def test_any_health_is_shown_as_it_is_or_as_absent(values: dict[str, object], kernel: dict[str, str]) -> None:
+    dimm = {"dev": "nmem0", "health": values}
+    text = json.dumps([{"dev": "ndbus0", "dimms": [dimm], "regions": []}])
+    sysfs = "dimm nmem0\n" + "".join(f"{name} {value}\n" for name, value in kernel.items())
+    asked = health(
+        health=left(0, text),
+        listing=left(0, text),
+        sysfs=replace(left(0), stdout=sysfs.encode("utf-8", "surrogatepass")),
+    )
+    (shown,) = asked.dimms()
+    assert all(value.isprintable() for row in shown.as_rows() for value in row)
+    assert asked.views("nmem0").table()
+
+
+def test_a_temperature_beyond_all_bounds_is_absent() -> None:
+    text = json.dumps([{"dev": "ndbus0", "dimms": [{"dev": "nmem0", "health": {"temperature_celsius": 10**400}}]}])
+    (shown,) = health(health=left(0, text)).dimms()
+    assert shown.temperature is None

@@ -18,6 +18,7 @@ host_key_file = ~/key
 host_sudo = yes
 host_power_off = ipmitool -H 'rack 1' chassis power off
 host_power_on = ipmitool -H 'rack 1' chassis power on
+host_power_env = IPMI_PASSWORD, IPMI_KGKEY=RACK_1_KEY
 
 [right]
 host_address = local
@@ -40,6 +41,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert left.power is not None
     assert left.power.off == ("ipmitool", "-H", "rack 1", "chassis", "power", "off")
     assert left.power.on[-1] == "on"
+    assert left.power.variables == {"IPMI_PASSWORD": "IPMI_PASSWORD", "IPMI_KGKEY": "RACK_1_KEY"}
     assert right.power is None
     assert (right.address, right.port, right.may_initialize_labels) == ("local", 22, True)
     assert right.guest_kernel == "/boot/vmlinuz"
@@ -78,6 +80,8 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
         ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
         ("[a]\nhost_address = x\nhost_power_off = 'a", "host_power_off of .*quoted as in a shell"),
+        ("[a]\nhost_address = x\nhost_power_env = IPMI_PASSWORD", "host_power_env of .*a command that gets it"),
+        ("[a]\nhost_address = x\nhost_cxl_env = TOKEN", "host_cxl_env of .*a command that gets it"),
         ("[a]\nhost_address = x\nhost_cxl_add = fm bind", "host_cxl_remove of .*a command"),
         ("[a]\nhost_address = x\nhost_cxl_remove = fm unbind", "host_cxl_add of .*a command"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
@@ -141,3 +145,32 @@ guest_disk = /images/guest.qcow2
     assert (a.guest_kernel, a.guest_initrd, a.guest_cmdline) == ("/boot/kernel", "/boot/initrd", "console=ttyS0 quiet")
     assert (a.guest_nfit_test_initrd, b.guest_nfit_test_initrd) == ("/boot/test-bus", "")
     assert (a.guest_disk, b.guest_disk) == ("", "/images/guest.qcow2")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ipmitool -P s3cret",
+        "[a]\nhost_address = x\n[b\nipmitool -P s3cret\n",
+        "[a]\nhost_address = x\nipmitool -P s3cret off\n",
+        "[a]\nhost_address = x\nhost_power_off = ipmitool -P 's3cret",
+        "[a]\nhost_address = x\nhost_power_off = ipmitool -P s3cret",
+        "[a]\nhost_address = x\nhost_power_off = a -P s3cret\nhost_power_on = a -P s3cret\nhost_power_env = s3cret",
+        "[a]\nhost_address = x\nhost_power_off = a\nhost_power_on = a\nhost_power_env = IPMI_PASSWORD=s3cret",
+    ],
+)
+def test_a_wrong_file_is_refused_without_its_secrets(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        read_hosts(write(tmp_path, text))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_entry_shows_no_arguments_of_power_and_cxl_commands(tmp_path: Path) -> None:
+    text = "[a]\nhost_address = x\n" + "".join(
+        f"host_{what} = tool -P s3cret\n" for what in ("power_off", "power_on", "cxl_add", "cxl_remove")
+    )
+    (entry,) = read_hosts(write(tmp_path, text))
+    assert entry.power is not None
+    assert entry.power.off == ("tool", "-P", "s3cret")
+    assert "s3cret" not in repr(entry)
+    assert "s3cret" not in str(entry)

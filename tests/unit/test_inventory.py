@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from VpmemLibrary.cli_leaks import _report
 from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.guard import Target
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.namespaces import Namespaces
+from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
+from VpmemLibrary.inventory.leaks import HostState, left_files
 from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
 from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import MiB, Size
@@ -241,3 +245,83 @@ def test_labels_that_are_lost_are_a_difference() -> None:
     before, after = state(), unlabeled_state()
     assert before.labeled_in(after) == ()
     assert before.with_labels(after).difference(after)
+
+
+def test_a_hostile_name_forges_no_line_of_the_report() -> None:
+    forged = "/dev/shm/x\x1b]0;PWNED\x07\x1b[2J\nrack1: nothing is left over"
+    before = state()
+    namespace = active(MINE.new_uuid(), name="a\nrack1: nothing is left over\x1b[2J")
+    after = replace(state(namespace, domains=("b\nx",)), files=frozenset([forged]), leases={"k": "held by a\nb"})
+    lines = before.difference(after)
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    assert r"leaked: file /dev/shm/x\x1b]0;PWNED\x07\x1b[2J\x0arack1: nothing is left over" in lines
+
+
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of another user")
+def test_files_of_other_users_are_no_leaks(tmp_path: Path) -> None:
+    shared, temporary, images, qemu = (tmp_path / name for name in ("shm", "tmp", "images", "qemu"))
+    for directory in (shared, temporary, images, qemu, shared / "theirs", shared / "ours"):
+        directory.mkdir()
+    os.chown(qemu, 64055, 64055)
+    os.chown(shared / "theirs", NOBODY, NOBODY)
+    for owner, path in (
+        (0, shared / "ours" / "a\nb"),
+        (0, shared / "theirs" / "in a directory that its owner may replace"),
+        (0, temporary / "tmp.root"),
+        (0, temporary / "other"),
+        (64055, shared / "of QEMU"),
+        (NOBODY, shared / "x\x1b[2J\nrack1: nothing is left over"),
+        (NOBODY, shared / "vpmem-0123abcd-1"),
+        (NOBODY, temporary / "tmp.l4fl0kqp"),
+        (NOBODY, images / "of a guest\udcff"),
+    ):
+        path.touch()
+        os.chown(path, owner, owner)
+    found = left_files(LocalTransport(), [str(images)], shared=str(shared), temporary=str(temporary), qemu=str(qemu))
+    assert found == {
+        str(path)
+        for path in (
+            shared / "ours",
+            shared / "ours" / "a\nb",
+            shared / "of QEMU",
+            temporary / "tmp.root",
+            images / "of a guest\udcff",
+        )
+    }
+
+
+def test_files_are_looked_for_where_a_directory_is_closed_or_absent(tmp_path: Path) -> None:
+    (tmp_path / "tmp.here").touch()
+    (tmp_path / "closed").mkdir(mode=0)
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else ["env"]
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o755)
+    found = left_files(
+        ThroughTransport(LocalTransport(), user),
+        [str(tmp_path / "absent"), str(tmp_path)],
+        shared=str(tmp_path / "absent"),
+        temporary=str(tmp_path),
+        qemu=str(tmp_path / "absent"),
+    )
+    assert found == {str(tmp_path / "tmp.here"), str(tmp_path / "closed")}
+
+
+def test_a_machine_without_find_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    (tmp_path / "id").symlink_to("/usr/bin/id")
+    bare = ThroughTransport(LocalTransport(), ["env", f"PATH={tmp_path}"])
+    with pytest.raises(CommandError, match=r"stderr: .*find: .*not found"):
+        left_files(bare, [str(tmp_path)])
+
+
+def test_the_report_shows_what_a_file_says_of_a_host_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names from outside come from the difference alone, which is in whole lines."""
+    after = replace(state(), files=frozenset(["/dev/shm/x\nrack1: nothing is left over"]))
+    assert not _report("rack1", state(), after)
+    printed = capsys.readouterr().out.splitlines()
+    assert "rack1: nothing is left over" not in printed
+    assert printed[-1] == "rack1: LEFT OVER"

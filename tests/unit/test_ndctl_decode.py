@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.decode import decode_dax_devices, decode_inventory
+from VpmemLibrary.host.decode import decode_dax_devices, decode_dax_regions, decode_inventory
+from VpmemLibrary.host.mounts import decode_mounts
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.model import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import MiB
@@ -145,6 +147,11 @@ def test_flags_text_numbers_and_unknown_fields() -> None:
         '[{"dev":"ndbus0","regions":[{"dev":"region0","size":1.5}]}]',
         '[{"dev":["ndbus0"]}]',
         '[{"dev":"ndbus0","regions":"x"}]',
+        '[{"dev":"../ndbus0"}]',
+        '[{"dev":"ndbus0\\nbus"}]',
+        '[{"dev":"ndbus0","regions":[{"dev":"region0","namespaces":[{"dev":"namespace0.0","blockdev":"../sda"}]}]}]',
+        '[{"dev":"ndbus0","regions":[{"dev":"region0","size":1e400}]}]',
+        '[{"dev":"ndbus0","regions":[{"dev":"region0","size":18446744073709551616}]}]',
     ],
 )
 def test_what_is_no_listing_is_told_with_command_and_text(text: str) -> None:
@@ -157,16 +164,73 @@ def test_what_is_no_listing_is_told_with_command_and_text(text: str) -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["dev", "regions", "size", "x"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["dev", "id", "regions", "namespaces", "dimms", "devices", "chardev", "size", "name", "uuid", "x"]
+            ),
+            inner,
+        )
     ),
     max_leaves=12,
 )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '[{"dev":' * 900 + "1" + "}]" * 900,
+        '[{"dev":"ndbus' + "9" * 5000 + '"}]',
+        '[{"dev":"ndbus0","regions":[{"dev":"region0","size":' + "9" * 5000 + "}]}]",
+        '[{"dev":"ndbus0","regions":[{"dev":"region0","size":"' + "9" * 5000 + '"}]}]',
+    ],
+    ids=["nested", "nested objects", "device", "number", "number as text"],
+)
+def test_a_listing_without_bounds_is_unreadable(text: str) -> None:
+    with pytest.raises(UnreadableOutputError) as caught:
+        decode_inventory(printed(text))
+    assert len(str(caught.value)) < 6000
+
+
+@pytest.mark.parametrize("text", ['[{"id":"x"}]', "[{}]", '[{"id":1.5}]', '[{"id":' + "9" * 30 + "}]"])
+def test_a_device_dax_region_without_a_number_is_unreadable(text: str) -> None:
+    with pytest.raises(UnreadableOutputError, match=r"id of a region|has no id"):
+        decode_dax_regions(printed(text))
+
+
+def test_a_name_may_be_any_bytes_and_other_texts_are_made_visible() -> None:
+    text = b"""[{"dev":"ndbus0","provider":"a\\n\\u001b","regions":[{"dev":"region0","persistence_domain":"\\u202e",
+        "namespaces":[{"dev":"namespace0.0","name":"\xff\\n*HTML*","size":1}]}]}]"""
+    inventory = decode_inventory(replace(printed(""), stdout=text))
+    assert inventory.buses[0].provider == r"a\x0a\x1b"
+    assert inventory.regions[0].persistence_domain == r"\u202e"
+    (namespace,) = inventory.namespaces
+    assert namespace.name == "\ufffd\n*HTML*"
+    assert namespace.called == r"'�\n*HTML*' (namespace0.0)"
+
+
 @given(json_values)
+@settings(max_examples=200)
 def test_any_json_is_read_or_told_as_unreadable(value: object) -> None:
+    for decode in (decode_inventory, decode_dax_devices, decode_dax_regions):
+        with suppress(UnreadableOutputError):
+            decode(printed(json.dumps(value)))
+
+
+@given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
+@settings(max_examples=200)
+def test_any_bytes_are_read_or_unreadable(output: bytes) -> None:
+    for decode in (decode_inventory, decode_dax_devices, decode_dax_regions, decode_mounts):
+        with suppress(UnreadableOutputError):
+            decode(replace(printed(""), stdout=output))
+
+
+@given(st.text(alphabet="block 0123:/-\n\t\\.rw", max_size=80))
+@settings(max_examples=200)
+def test_any_table_of_mounts_is_read_or_unreadable(text: str) -> None:
     with suppress(UnreadableOutputError):
-        decode_inventory(printed(json.dumps(value)))
+        assert all(str(mount).isprintable() for mount in decode_mounts(printed(text)))
 
 
 @given(st.integers(min_value=0, max_value=len(recorded("81", "modes").stdout) - 2))

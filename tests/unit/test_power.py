@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.errors import CommandError, ForeignError, UnreachableError, UnsupportedError
+from VpmemLibrary.errors import CommandError, ForeignError, InvalidValueError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalStream, LocalTransport
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
@@ -85,6 +85,60 @@ def test_a_command_that_fails_is_told_with_its_status(host: Switched) -> None:
         cut_power(host, PowerControl(("false",), ("true",)), timeout=5)
     with pytest.raises(CommandError, match=r"not given power[\s\S]*exit status: 1"):
         restore_power(host, PowerControl(("true",), ("false",)), "1", timeout=5)
+
+
+def test_a_command_gets_its_password_from_the_environment(
+    host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = tmp_path / "seen"
+    off = ("sh", "-c", 'printf %s "$IPMI_PASSWORD" >"$1"; rm "$2"', "sh", str(seen), str(host.plug))
+    monkeypatch.delenv("IPMI_PASSWORD", raising=False)
+    monkeypatch.setenv("RACK_1_PASSWORD", "s3cret-bmc")
+    cut_power(host, PowerControl(off, ("true",), {"IPMI_PASSWORD": "RACK_1_PASSWORD"}), timeout=5)
+    assert seen.read_text() == "s3cret-bmc"
+
+
+def test_a_password_that_is_not_set_is_said_before_anything_is_done(
+    host: Switched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RACK_1_PASSWORD", raising=False)
+    unset = PowerControl(("rm", str(host.plug)), ("true",), {"IPMI_PASSWORD": "RACK_1_PASSWORD"})
+    with pytest.raises(InvalidValueError, match="'RACK_1_PASSWORD' cannot be used: expected one that is set"):
+        cut_power(host, unset, timeout=5)
+    assert host.plug.exists()
+
+
+FAILS = "echo $IPMI_PASSWORD $*; echo $* >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ipmitool", "-U", "admin", "-P", "s3cret-bmc"),
+        ("ipmitool", "-Ps3cret-bmc"),
+        ("fence_ipmilan", "--password=s3cret-bmc"),
+        ("fence_ipmilan", "--passwd", "s3cret-bmc"),
+        ("redfishtool", "-p", "s3cret-bmc"),
+        ("env", "IPMI_PASSWORD=s3cret-bmc", "ipmitool", "-E"),
+        ("curl", "-u", "admin:s3cret-bmc", "https://admin:s3cret-bmc@rack1"),
+        ("sh", "-c", "ipmitool -P 's3cret-bmc' chassis power off"),
+        ("tool", "--api-token", "s3cret-bmc"),
+        ("tool", "s3cret-bmc"),  # the value of the variable, wherever it turns up
+    ],
+)
+@pytest.mark.parametrize("script", [FAILS, FAILS.replace("exit 1", "sleep 60")])
+def test_no_secret_of_a_command_that_fails_is_shown(
+    host: Switched, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], script: str
+) -> None:
+    monkeypatch.setenv("IPMI_PASSWORD", "s3cret-bmc" if arguments == ("tool", "s3cret-bmc") else "another-s3cret")
+    command = ("sh", "-c", script, "sh", *arguments)
+    control = PowerControl(command, command, {"IPMI_PASSWORD": "IPMI_PASSWORD"})
+    with pytest.raises(CommandError) as caught:
+        cut_power(host, control, timeout=0.5 if "sleep" in script else 30)
+    assert arguments[0] in str(caught.value)
+    assert "***" in str(caught.value)
+    for shown in (str(caught.value), repr(caught.value), repr(caught.value.result), repr(control)):
+        assert "s3cret" not in shown
 
 
 def test_the_same_boot_is_no_restored_power(host: Switched) -> None:
