@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from robot.api import logger
+from VpmemLibrary.keywords.log import logger
 
 _INTERVAL = 10.0
 
