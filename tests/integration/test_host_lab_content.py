@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from host_under_test import labeled
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.errors import CommandError, ContentDiffersError, InvalidValueError
+from VpmemLibrary.errors import BusyError, CommandError, ContentDiffersError, InvalidValueError, NotFoundError
+from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
@@ -23,6 +27,8 @@ pytestmark = pytest.mark.lab
 
 APPLETS = "/tmp/busybox-applets"
 PAGE = 4 * KiB
+PIECE = 6 * MiB
+"""What is longer goes in several pieces, each an act of its own."""
 
 
 class Busybox:
@@ -59,10 +65,10 @@ class Busybox:
 @pytest.fixture(scope="module", params=["coreutils", "busybox"])
 def store(request: pytest.FixtureRequest, lab_transport: SshTransport) -> ContentStore:
     if request.param == "coreutils":
-        return ContentStore(lab_transport)
+        return ContentStore(lab_transport, guard=Guard(lab_transport), piece=PIECE)
     busybox = Busybox(lab_transport)
     assert "BusyBox" in busybox.run(["dd", "--help"]).error_text
-    return ContentStore(busybox)
+    return ContentStore(busybox, guard=Guard(busybox), piece=PIECE)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +90,13 @@ def namespaces(lab_transport: SshTransport) -> Iterator[dict[NamespaceMode, Name
 def test_every_mode_keeps_a_pattern_and_tells_a_difference(
     store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
 ) -> None:
-    device, size = namespaces[mode].device, namespaces[mode].size.down_to(PAGE)
+    namespace, size = namespaces[mode], namespaces[mode].size.down_to(PAGE)
+    device = namespace.device
     whole = Pattern("whole", length=size)
-    store.write(device, whole)
+    store.write(namespace, whole)
     store.verify(device, whole).require()
     piece = Pattern("piece", length=2 * PAGE, offset=3 * PAGE)
-    store.write(device, piece)
+    store.write(namespace, piece)
     store.verify(device, piece).require()
     found = store.verify(device, whole)
     assert 3 * PAGE <= (found.first or 0) < 3 * PAGE + 16
@@ -102,10 +109,11 @@ def test_every_mode_keeps_a_pattern_and_tells_a_difference(
 def test_every_mode_is_wiped_to_its_end(
     store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
 ) -> None:
-    device, size = namespaces[mode].device, namespaces[mode].size.down_to(PAGE)
+    namespace, size = namespaces[mode], namespaces[mode].size.down_to(PAGE)
+    device = namespace.device
     store.write(device, Pattern("tail", length=PAGE), at=size - PAGE)
     assert store.verify_zero(device, size - PAGE, PAGE).differing > 4000
-    store.zero(device)
+    store.wipe(namespace, unused=True)
     assert store.verify_zero(device).intact
     assert store.read(device, size - 3, 3) == bytes(3)
 
@@ -125,8 +133,9 @@ def test_every_mode_is_copied_and_compared_with_every_other(
 ) -> None:
     device = namespaces[mode].device
     store.write(device, Pattern("one", length=MiB))
-    for other in (each.device for each in namespaces.values() if each.mode is not mode):
-        store.copy(device, other, length=MiB, at=2 * MiB)
+    for namespace in (each for each in namespaces.values() if each.mode is not mode):
+        other = namespace.device
+        store.copy(device, namespace, length=MiB, at=2 * MiB, unused=True)
         assert store.compare(device, other, length=MiB, at=2 * MiB).intact
         store.zero(other, 2 * MiB + 3 * PAGE, PAGE)
         found = store.compare(device, other, length=MiB, at=2 * MiB)
@@ -154,6 +163,38 @@ def test_past_the_end_nothing_is_written(
     with pytest.raises(InvalidValueError, match="range"):
         store.write(namespace.device, Pattern("x", length=2 * PAGE), at=namespace.size - PAGE)
     assert store.checksum(namespace.device) == before
+
+
+@pytest.mark.parametrize("mode", [NamespaceMode.devdax, NamespaceMode.raw])
+def test_a_device_that_a_process_has_open_by_another_name_is_not_wiped(
+    store: ContentStore, lab_transport: SshTransport, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
+) -> None:
+    namespace = namespaces[mode]
+    before = store.checksum(namespace.device)
+    script = """
+        kind=c && [ -c "$1" ] || kind=b
+        rm -f "$2" && mknod "$2" "$kind" $(stat -c '0x%t 0x%T' "$1") || exit
+        sleep 600 <"$2" >/dev/null 2>&1 & echo $!"""
+    node = "/root/vpmem any name"
+    pid = lab_transport.run(["sh", "-c", script, "sh", namespace.device, node]).check().text.strip()
+    try:
+        with pytest.raises(BusyError, match=rf"in use on .*: process {pid} \(sleep\)"):
+            store.wipe(namespace, unused=True)
+        with pytest.raises(BusyError, match=rf"process {pid} "):
+            store.wipe(namespace.device, unused=True)
+    finally:
+        lab_transport.run(["sh", "-c", 'kill "$1"; rm -f "$2"', "sh", pid, node]).check()
+    assert store.checksum(namespace.device) == before
+
+
+def test_a_namespace_that_is_another_by_now_is_not_written_to(
+    store: ContentStore, namespaces: dict[NamespaceMode, Namespace]
+) -> None:
+    stale = replace(namespaces[NamespaceMode.raw], uuid=str(uuid4()))
+    before = store.checksum(stale.device)
+    with pytest.raises(NotFoundError, match=re.escape(stale.called)):
+        store.write(stale, Pattern("x", length=PAGE))
+    assert store.checksum(stale.device) == before
 
 
 def test_no_file_is_made_of_a_device_that_is_absent(store: ContentStore, lab_transport: SshTransport) -> None:
