@@ -448,7 +448,7 @@ prepare() {
     why=$(exec mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be made" "$why" || return
     is_safe "${parent:-/}" 1 && is_safe "$directory" 0 || return
     cd -- "$directory" || fail "$directory cannot be entered" || return
-    [[ -d .new ]] || why=$(exec mkdir .new 2>&1) || fail_for "$directory cannot be written" "$why" || return
+    [[ -d .new ]] || why=$(exec mkdir -p .new 2>&1) || fail_for "$directory cannot be written" "$why" || return
     end_earlier
 }
 

@@ -65,7 +65,7 @@ class MemoryLeases:
                 living = any(record.held for record in self._records(key))
                 chosen[key] = left[0] if left and not living else None
             for key in chosen:
-                others = [record for record in self._records(key) if record.held]
+                others = [record for record in self._records(key) if record.held or (shared and record.shared)]
                 mine = _Record(replace(self._holder, since=int(time.time())), shared)
                 self._table.records[key] = [*others, mine]
             return tuple(Taken(key, left_by) for key, left_by in chosen.items())
