@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -100,13 +101,10 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
     _children.append(child)
     with contextlib.suppress(ProcessLookupError):  # it has ended already
         _write_record(directory, Process.find(child.pid))
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(monitor):
-        if child.poll() is not None or time.monotonic() > deadline:
-            kill_process(directory)
-            said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
-            raise LabError(f"QEMU could not start: {said}")
-        time.sleep(_POLL)
+    if not _greets(monitor, child, time.monotonic() + _START_SECONDS):
+        kill_process(directory)
+        said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
+        raise LabError(f"QEMU could not start: {said}")
 
 
 def find_process(directory: Path) -> Process | None:
@@ -154,12 +152,24 @@ def _write_record(directory: Path, process: Process) -> None:
         file.write(json.dumps(asdict(process)).encode())
 
 
-def _answers(monitor: Path) -> bool:
+def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Return whether QEMU greets who connects to its monitor: it does so when all its devices and networks are made."""
+    connection: socket.socket | None = None
     try:
-        connect_unix(monitor).close()
-    except OSError:
-        return False
-    return True
+        while child.poll() is None and time.monotonic() < deadline:
+            try:
+                if connection is None:
+                    connection = connect_unix(monitor)
+                    connection.settimeout(_POLL)
+                return bool(connection.recv(1))
+            except TimeoutError:
+                continue
+            except OSError:  # it does not listen yet
+                time.sleep(_POLL)
+    finally:
+        if connection is not None:
+            connection.close()
+    return False
 
 
 def _boot_id() -> str:

@@ -6,10 +6,10 @@ import itertools
 import os
 import socket
 import stat
-import sys
 from pathlib import Path
 
 import pytest
+from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
@@ -29,15 +29,6 @@ def machine(tmp_path: Path) -> Machine:
     directory = tmp_path / "lab-1"
     directory.mkdir()
     return Machine(directory, image, Accelerator("tcg"))
-
-
-def listener(script: str) -> list[str]:
-    """Return a command that stands for QEMU: it runs a script, then answers at the monitor's socket until its end."""
-    code = (
-        f"import os, socket, time; os.system({script!r}); server = socket.socket(socket.AF_UNIX); "
-        "server.bind('qmp.sock'); server.listen(); time.sleep(600)"
-    )
-    return [sys.executable, "-c", code]
 
 
 def test_a_region_is_a_multiple_of_16_mib_and_its_label_area_large_enough() -> None:
@@ -74,7 +65,7 @@ def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(ma
 
 def test_its_files_and_sockets_are_its_user_s_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "tool", lambda *_: ["sh", "-c", 'for path; do :; done; touch "$path"', "qemu-img"])
-    monkeypatch.setattr(Machine, "_command", lambda *_: listener("touch printed"))
+    monkeypatch.setattr(Machine, "_command", lambda *_: FAKE_QEMU)
     before = os.umask(0o002)
     try:
         machine.directory.rmdir()
@@ -85,7 +76,7 @@ def test_its_files_and_sockets_are_its_user_s_alone(machine: Machine, monkeypatc
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in machine.directory.iterdir()}
     modes["."] = stat.S_IMODE(machine.directory.stat().st_mode)
-    assert {"disk.qcow2", "nvdimm0", "qemu.log", "qmp.sock", "printed"} < modes.keys()
+    assert {"disk.qcow2", "nvdimm0", "qemu.log", "qmp.sock", "arguments"} < modes.keys()
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
 
 

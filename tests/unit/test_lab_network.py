@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
@@ -21,18 +21,12 @@ from VpmemLibrary.lab.network import MOST_HOSTS, Network, network_socket
 from VpmemLibrary.lab.ports import free_port
 from VpmemLibrary.lab.report import lab_status, status_text
 
-QEMU = (
-    "import socket, sys, time; open('arguments', 'a').write(' '.join(sys.argv) + chr(10)); "
-    "server = socket.socket(socket.AF_UNIX); server.bind('qmp.sock'); server.listen(); time.sleep(600)"
-)
-"""Stands for QEMU: it answers at the monitor's socket until it is ended."""
-
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setenv("VPMEM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("VPMEM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Image, "tool", lambda *_: [sys.executable, "-c", QEMU])
+    monkeypatch.setattr(Image, "tool", lambda *_: FAKE_QEMU)
     found = Lab()
     yield found
     found.down()

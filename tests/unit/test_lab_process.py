@@ -14,15 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.process import Process, find_process, kill_process, start_qemu
-
-QEMU = (
-    "import socket, time; server = socket.socket(socket.AF_UNIX); server.bind('qmp.sock'); server.listen(); "
-    "time.sleep(600)"
-)
-"""Stands for QEMU: it answers at the monitor's socket until it is ended."""
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def put_record(directory: Path, process: Process) -> None:
 
 def test_another_process_finds_what_was_started_and_ends_it(tmp_path: Path) -> None:
     starter = f"from pathlib import Path; from VpmemLibrary.lab.process import start_qemu; \
-start_qemu(Path({str(tmp_path)!r}), ({sys.executable!r}, '-c', {QEMU!r}))"
+start_qemu(Path({str(tmp_path)!r}), {FAKE_QEMU!r})"
     subprocess.run([sys.executable, "-c", starter], check=True)
     found = find_process(tmp_path)
     assert found is not None
