@@ -47,6 +47,8 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
 	$(BIN)/robocop check suites resources examples
+	$(BIN)/shellcheck --external-sources \
+	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts VpmemLibrary) $$(find VpmemLibrary -name '*.sh')
 
 unit:
 	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)
