@@ -157,7 +157,7 @@ def _build(image: Image, progress: Progress) -> None:
         _write_key(keys / name)
     sources = find_sources()
     for suite in sources.without:
-        progress.note(f"the lab host is made without {suite}: no archive that this machine's apt uses has it")
+        progress.note(f"the lab host is built without {suite}: no archive that apt uses on this machine has it")
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step("installing Debian for the lab host", 110):

@@ -142,7 +142,7 @@ class LabHost:
 
     @contextmanager
     def _power(self) -> Iterator[None]:
-        """Keep every other process from this host's power: two that start it at once would end each other's machine."""
+        """Let one process at a time switch this host's power: two that start it at once would lose one machine."""
         with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
             yield
 

@@ -1,9 +1,9 @@
 """The private network between lab hosts: a switch that they are connected to by unix sockets.
 
 QEMU's stream sockets connect two ends, so more than two lab hosts need something between them. That is one more QEMU,
-which has no machine and only a port for each lab host, joined by its own hub. So nothing but the image is needed, and
-the network lives on whichever lab host loses its power. A lab host connects whenever it starts, and again when the
-switch was started again. The sockets are in a directory that only their user can enter: nobody else hears or speaks.
+which has no machine and only a port for each lab host, joined by its own hub. This needs nothing but the image, and the
+network stays up when any lab host loses its power. A lab host connects when it starts, and again after the switch was
+restarted. The sockets are in a directory that only their user can enter, so no other user can listen or send.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Network:
         return find_process(self.directory)
 
     def start(self, image: Image) -> None:
-        """Start the switch where it does not run.
+        """Start the switch if it does not run.
 
         Args:
             image: Has QEMU.
@@ -52,7 +52,7 @@ class Network:
                 start_qemu(self.directory, _command(image))
 
     def kill(self) -> None:
-        """End the switch where it runs.
+        """End the switch if it runs.
 
         Raises:
             LabError: The process does not go away.

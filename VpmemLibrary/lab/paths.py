@@ -32,7 +32,7 @@ def _directory(variable: str, default: str) -> Path:
 
 
 def private_directory(path: Path) -> Path:
-    """Return `path` as a directory that only this user can enter. Make it where it is missing.
+    """Return `path` as a directory that only this user can enter. Make it if it is missing.
 
     Raises:
         LabError: Something else is there, or another user's directory.
@@ -42,7 +42,7 @@ def private_directory(path: Path) -> Path:
         path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise LabError(f"{path} is no directory of this user's: remove it, or set VPMEM_STATE to another directory.")
+        raise LabError(f"{path} is not a directory of this user: remove it, or set VPMEM_STATE to another directory.")
     path.chmod(0o700)
     return path
 

@@ -15,10 +15,10 @@ _TRIES = 100
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """Return a loopback port that nobody listens on, and that the kernel gives to nobody who asks for any port.
+    """Return a loopback port that no process listens on, outside the range of ports that the kernel hands out.
 
-    A lab host keeps its port while it is off and nothing listens there. Ports that the kernel hands out would go to
-    the next program meanwhile.
+    A lab host keeps its port while it is off, though nothing listens there then. The kernel could give a port of its
+    range to another program meanwhile.
 
     Args:
         taken: The ports of lab hosts that may be off.
@@ -28,16 +28,16 @@ def free_port(taken: Collection[int] = ()) -> int:
     for port in random.sample(candidates, min(_TRIES, len(candidates))):
         if is_free(port):
             return port
-    with socket.socket() as probe:  # the kernel hands out nearly all ports here
+    with socket.socket() as probe:  # the range leaves no port
         probe.bind((LOOPBACK, 0))
         found: int = probe.getsockname()[1]
         return found
 
 
 def is_free(port: int) -> bool:
-    """Return whether nobody listens on a loopback port."""
+    """Return whether no process listens on a loopback port."""
     with socket.socket() as probe:
-        # As QEMU does: connections that have just ended still have the port, but only one that listens has it alone.
+        # As QEMU does: ended connections may still have the port for a minute, which does not keep it from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,4 +1,4 @@
-"""The one process of a directory: started, found again by any later process, ended as a power cut does.
+"""The one process of a directory: started, found again by later processes, ended as by a power cut.
 
 A process is known by its number, the clock ticks from the machine's boot to its start, and the machine's boot id. A
 step of the wall clock changes none of these, and no two processes have the same.
@@ -108,7 +108,7 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
 
 
 def find_process(directory: Path) -> Process | None:
-    """Return the process of `directory`. None if it does not run, whatever process has its number now."""
+    """Return the process of `directory`. None if it does not run, even if another process has its number."""
     try:
         known = Process(**json.loads((directory / _RECORD).read_text()))
         return known if Process.find(known.pid) == known else None
@@ -153,7 +153,7 @@ def _write_record(directory: Path, process: Process) -> None:
 
 
 def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Return whether QEMU greets who connects to its monitor: it does so when all its devices and networks are made."""
+    """Return whether QEMU sends its monitor's greeting, which it does when all its devices and networks are made."""
     connection: socket.socket | None = None
     try:
         while child.poll() is None and time.monotonic() < deadline:

@@ -153,7 +153,7 @@ def reaches(host: LabHost, other: LabHost) -> bool:
     return True
 
 
-def test_hosts_reach_each_other_whichever_of_them_and_of_their_network_started_last(lab: Lab) -> None:
+def test_hosts_reach_each_other_after_a_power_cut_and_after_their_switch_ended(lab: Lab) -> None:
     first, second = lab.up(2)
     assert reaches(first, second)
     second.power_cut()

@@ -1,4 +1,4 @@
-"""A program that stands for QEMU: it greets who connects to its monitor, and stays until it is ended."""
+"""A program that stands for QEMU: it sends the greeting of its monitor, and runs until it is ended."""
 
 from __future__ import annotations
 

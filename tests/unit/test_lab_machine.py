@@ -84,10 +84,10 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "hosts").mkdir(mode=0o755)
     assert stat.S_IMODE(private_directory(tmp_path / "hosts").stat().st_mode) == 0o700
     (tmp_path / "link").symlink_to(tmp_path / "hosts")
-    with pytest.raises(LabError, match="link is no directory of this user's"):
+    with pytest.raises(LabError, match="link is not a directory of this user"):
         private_directory(tmp_path / "link")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(LabError, match="hosts is no directory of this user's"):
+    with pytest.raises(LabError, match="hosts is not a directory of this user"):
         private_directory(tmp_path / "hosts")
 
 

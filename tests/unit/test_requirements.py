@@ -1,4 +1,4 @@
-"""What is installed is fixed: each package by one version and the hashes of its files, from whichever index."""
+"""What is installed is fixed: each package by one version and the hashes of its files, from any index."""
 
 from __future__ import annotations
 
