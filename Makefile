@@ -6,6 +6,7 @@
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make crash                         QEMU killed two hundred times while a guest writes
+#   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make scenarios                     README's table of scenarios, from the last run's results
 
 SHELL := /bin/bash
@@ -19,17 +20,21 @@ PYTEST_OPTIONS ?=
 KILLS ?= 200
 POINTS ?= 20
 SEED ?= 2
+UPGRADE ?=
 
-export HOSTS CONFINED PROCESSES SUITES ROBOT_OPTIONS
+export HOSTS CONFINED PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup acceptance test lint unit integration bench soak shards crash kill-test scenarios docs clean
+.PHONY: help setup lock acceptance test lint unit integration bench soak shards crash kill-test scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
 
 setup:
 	@scripts/setup
+
+lock:
+	@scripts/lock
 
 acceptance: setup
 	@scripts/acceptance
@@ -42,6 +47,8 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
 	$(BIN)/robocop check suites resources examples
+	$(BIN)/shellcheck --external-sources \
+	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts VpmemLibrary) $$(find VpmemLibrary -name '*.sh')
 
 unit:
 	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from VpmemLibrary.errors import LabError
-from VpmemLibrary.lab.lab import MOST_HOSTS, Lab, LabHost
+from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.network import MOST_HOSTS
 from VpmemLibrary.lab.progress import default_progress
 from VpmemLibrary.lab.report import hosts_file, lab_status, status_text
 

@@ -18,7 +18,7 @@ from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.cache import cached
 from VpmemLibrary.lab.paths import cache_directory
 from VpmemLibrary.lab.progress import Progress, Silent
-from VpmemLibrary.lab.recipe import find_mirror, mmdebstrap_command, recipe_key
+from VpmemLibrary.lab.recipe import find_sources, mmdebstrap_command, recipe_key
 
 GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
 """The guest's kernel on every lab host, where libvirt's QEMU may read it."""
@@ -44,7 +44,7 @@ GUEST_BRIDGE = "vpmem0"
 """The bridge on every lab host that guests with a network are put on."""
 
 GUEST_KEY_NAME = "vpmem-guest"
-"""The name that a lab host's known_hosts has the guests' SSH key under: they all have the lab hosts' own."""
+"""The name that a lab host's known_hosts has the guests' SSH key under: they all have the same."""
 
 _TOOLS = (
     "./boot",
@@ -98,13 +98,21 @@ class Image:
     @property
     def host_public_key(self) -> str:
         """The lab hosts' public key as known_hosts has it: type and base64."""
-        return " ".join((self.directory / "keys/host_ed25519.pub").read_text().split()[:2])
+        return self._public_key("host_ed25519")
+
+    @property
+    def guest_public_key(self) -> str:
+        """The guests' public key, as `host_public_key`. It is not the hosts': a guest must not pose as its host."""
+        return self._public_key("guest_ed25519")
 
     @property
     def firmware(self) -> tuple[Path, ...]:
         """The directories of QEMU's firmware files."""
         share = self.directory / "tools/usr/share"
         return (share / "qemu", share / "seabios")
+
+    def _public_key(self, name: str) -> str:
+        return " ".join((self.directory / f"keys/{name}.pub").read_text().split()[:2])
 
     def tool(self, name: str) -> list[str]:
         """Return the start of a command that runs one of the image's programs on this machine.
@@ -145,13 +153,16 @@ def _build(image: Image, progress: Progress) -> None:
         raise LabError("mmdebstrap is not installed here: apt-get install mmdebstrap debian-archive-keyring uidmap")
     keys = image.directory / "keys"
     keys.mkdir(mode=0o700)
-    for name in ("host_ed25519", "id_ed25519"):
+    for name in ("host_ed25519", "guest_ed25519", "id_ed25519"):
         _write_key(keys / name)
+    sources = find_sources()
+    for suite in sources.without:
+        progress.note(f"the lab host is built without {suite}: no archive that apt uses on this machine has it")
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step("installing Debian for the lab host", 110):
             # Debian's own initramfs, which no lab host boots from, takes longer to make than all else after unpacking.
-            _run(mmdebstrap_command(archive, keys, find_mirror()), "install Debian", INITRD="No")
+            _run(mmdebstrap_command(archive, keys, sources), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):
             tools = image.directory / "tools"
             tools.mkdir()

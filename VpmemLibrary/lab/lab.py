@@ -26,13 +26,12 @@ from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import locked
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
-from VpmemLibrary.lab.paths import cache_directory, state_directory
-from VpmemLibrary.lab.ports import free_port, known_hosts_line
+from VpmemLibrary.lab.network import MOST_HOSTS, Network
+from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory
+from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
+from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress, Silent
 from VpmemLibrary.lab.state import BOOT_SECONDS, SavedState, connect, find_or_save_state, wait_for_ssh
-
-MOST_HOSTS = 16
-"""More than this many lab hosts at once is surely a mistake."""
 
 CXL_SECONDS = 60.0
 """Until a lab host's kernel has a new device: a hot-plug slot waits 5 s before it gives power (PCI Express)."""
@@ -77,7 +76,7 @@ class LabHost:
     @property
     def address(self) -> str:
         """Always the loopback address."""
-        return "127.0.0.1"
+        return LOOPBACK
 
     @property
     def port(self) -> int:
@@ -120,7 +119,8 @@ class LabHost:
 
     def power_cut(self) -> None:
         """Cut its power: what had not reached its disk or its NVDIMMs is lost, the NVDIMMs keep their contents."""
-        self.machine.kill()
+        with self._power():
+            self.machine.kill()
 
     def power_on(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot it from its disk and wait until SSH answers; its NVDIMMs are as they were left.
@@ -133,10 +133,18 @@ class LabHost:
         Raises:
             LabError: It does not come up.
         """
-        if not self.alive:
-            self.machine.start(self.port)
+        with self._power():
+            if not self.alive:
+                Network(self.directory.parent.parent).start(self.machine.image)
+                self.machine.start(self.port)
         with self.transport() as transport:
             wait_for_ssh(self.machine, transport, timeout)
+
+    @contextmanager
+    def _power(self) -> Iterator[None]:
+        """Let one process at a time switch this host's power: two that start it at once would lose one machine."""
+        with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
+            yield
 
     def add_cxl_device(self, timeout: float = CXL_SECONDS) -> None:
         """Give it a CXL device with persistent memory, all zeros, in place of the one that it may have.
@@ -204,14 +212,12 @@ class LabHost:
 
     @classmethod
     def _create(
-        cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, *, cxl: bool
+        cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, port: int, *, cxl: bool
     ) -> LabHost:
-        directory.mkdir(parents=True)
         machine = Machine(directory, image, accelerator)
         machine.create(state.disk, "qcow2")
-        port = free_port()
         (directory / "known_hosts").write_text(
-            known_hosts_line(port, image.host_public_key) + f"{GUEST_KEY_NAME} {image.host_public_key}\n"
+            known_hosts_line(port, image.host_public_key) + f"{GUEST_KEY_NAME} {image.guest_public_key}\n"
         )
         record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason, cxl)
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
@@ -246,6 +252,11 @@ class Lab:
     def directory(self) -> Path:
         """Where the lab hosts' directories lie."""
         return self._root / "hosts"
+
+    @property
+    def network(self) -> Network:
+        """The private network between the lab hosts."""
+        return Network(self._root)
 
     def hosts(self) -> list[LabHost]:
         """Return every lab host that exists, running or not, in the order of their numbers."""
@@ -292,6 +303,8 @@ class Lab:
             ]
             if missing:
                 self._restore(missing, for_cxl | {name for name, host in existing.items() if host.cxl})
+            elif self.network.process is None:
+                self.network.start(find_or_build_image(self._progress))
             return [self.host(name) for name in names]
 
     def down(self) -> list[str]:
@@ -301,6 +314,7 @@ class Lab:
             for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else []:
                 self._remove(path)
                 names.append(path.name)
+            self._remove(self.network.directory)
             return names
 
     def reset(self, name: str = "") -> LabHost:
@@ -330,16 +344,19 @@ class Lab:
         image = find_or_build_image(self._progress)
         accelerator = find_accelerator(image, self._progress)
         state = find_or_save_state(image, accelerator, self._progress)
+        self.network.start(image)
         verb, seconds = ("starting", 45) if for_cxl & set(names) else ("restoring", 4)
         with self._progress.step(f"{verb} {', '.join(names)}", seconds):
             fresh = []
+            private_directory(self.directory)
             try:
                 for name in names:
                     directory = self.directory / name
                     if directory.exists():
                         self._progress.note(f"{name} is replaced")
                         self._remove(directory)
-                    fresh.append(LabHost._create(directory, image, accelerator, state, cxl=name in for_cxl))
+                    port = free_port({host.port for host in self.hosts()})
+                    fresh.append(LabHost._create(directory, image, accelerator, state, port, cxl=name in for_cxl))
                 with ThreadPoolExecutor(len(fresh)) as pool:
                     list(pool.map(LabHost._personalise, fresh))
             except BaseException:
@@ -350,8 +367,8 @@ class Lab:
     def _remove(self, directory: Path) -> None:
         if not directory.exists():
             return
-        # The process is known by the directory alone: a half-made host has no record yet.
-        Machine(directory, Image(directory), Accelerator("tcg")).kill()
+        # The process is known by the directory alone: a half-made host has no record of its own yet.
+        kill_process(directory)
         shutil.rmtree(directory)
 
     @contextmanager

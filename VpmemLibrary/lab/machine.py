@@ -6,25 +6,21 @@ console's log, its sockets and what is known of its process.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.qmp import Monitor, connect_unix
+from VpmemLibrary.lab.network import network_socket
+from VpmemLibrary.lab.paths import open_private, private_directory
+from VpmemLibrary.lab.ports import LOOPBACK, is_free
+from VpmemLibrary.lab.process import MONITOR, Process, find_process, kill_process, start_qemu
+from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
-
-if TYPE_CHECKING:
-    import psutil
 
 MEMORY = Size(4 * GiB)
 """A lab host's main memory."""
@@ -91,13 +87,12 @@ _CXL_BRIDGE = (
     f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2",
 )
 
-_POLL = 0.01
-_STOP_SECONDS = 10
-_START_SECONDS = 60
-_CXL_SECONDS = 60
+_RECONNECT_MS = 500
+"""How often a machine looks for a private network that is not there."""
 
-# Machines outlive the process that starts them; while it lives, it must collect those that end.
-_children: list[subprocess.Popen[bytes]] = []
+_POLL = 0.01
+_TOOL_SECONDS = 60
+_CXL_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +153,11 @@ class Machine:
         self.cxl = cxl
 
     @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.directory.name
+
+    @property
     def console_log(self) -> Path:
         """All that the machine has printed to its serial console since its directory was made."""
         return self.directory / "console.log"
@@ -181,7 +181,7 @@ class Machine:
     def shape(self) -> str:
         """What a saved state depends on: it fits only the machine that it was saved from."""
         command = " ".join(self._command(0, None, ""))
-        return command.replace(str(self.image.directory), "").replace(self.private_group, "")
+        return command.replace(str(self.image.directory), "").replace(self._network_socket, "")
 
     def create(self, base: Path, base_format: str) -> None:
         """Make its disk over `base`, and its NVDIMMs all zeros.
@@ -189,11 +189,11 @@ class Machine:
         Raises:
             LabError: qemu-img failed.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_directory(self.directory)
         command = [*self.image.tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base)]
         _checked([*command, str(self.disk)], "make the lab machine's disk")
         for path in self.nvdimms:
-            with path.open("wb") as file:
+            with open_private(path) as file:
                 file.truncate(REGION_SIZE + LABEL_SIZE)
 
     def start(
@@ -208,57 +208,27 @@ class Machine:
             disk_cache: QEMU's cache mode of its disk.
 
         Raises:
-            LabError: QEMU did not start; has its message.
+            LabError: The port is in use, or QEMU did not start; has its message.
         """
-        for stale in (self.console_socket, self._monitor_socket):
-            stale.unlink(missing_ok=True)
+        if not is_free(port):
+            raise LabError(
+                f"Port {port} of {LOOPBACK}, which leads to {self.name}, is in use by another process. End that "
+                f"process (ss -ltnp), or make {self.name} again with another port: vpmem lab reset {self.name}"
+            )
+        self.console_socket.unlink(missing_ok=True)
         command = self._command(port, memory, disk_cache)
         if incoming:
             command += ["-incoming", "defer"]
-        log = self.directory / "qemu.log"
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env={**os.environ, **_ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                process_group=0,
-            )
-        _children.append(child)
-        started = {"pid": child.pid, "started": _started(child.pid)}
-        self._process_file.write_text(json.dumps(started))
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if child.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
-                raise LabError(f"QEMU could not start the lab machine: {said}")
-            time.sleep(_POLL)
-
-    @property
-    def private_group(self) -> str:
-        """The multicast group on the loopback interface that is the private network of the lab hosts beside it."""
-        digest = hashlib.sha256(str(self.directory.parent).encode()).digest()
-        return f"239.255.{digest[0]}.{digest[1]}:{20000 + int.from_bytes(digest[2:4], 'big') % 10000}"
+        start_qemu(self.directory, command, _ENVIRONMENT)
 
     def monitor(self) -> Monitor:
         """Return a connection to QEMU, to be used in a ``with``."""
-        return Monitor(self._monitor_socket)
+        return Monitor(self.directory / MONITOR)
 
     @property
-    def process(self) -> psutil.Process | None:
+    def process(self) -> Process | None:
         """Its process if it runs: the one that was started, never another that got its number since."""
-        import psutil  # noqa: PLC0415
-
-        try:
-            known = json.loads(self._process_file.read_text())
-            process = psutil.Process(known["pid"])
-            same = abs(process.create_time() - known["started"]) < 0.05
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            return None
+        return find_process(self.directory)
 
     def add_cxl_device(self) -> None:
         """Give the running machine a CXL type-3 device with persistent memory, all zeros.
@@ -273,7 +243,7 @@ class Machine:
             for name, size in _CXL_FILES.items():
                 path, backend = self.directory / name, f"{name}-{number}"
                 try:
-                    with path.open("wb") as file:
+                    with open_private(path) as file:
                         file.truncate(size)
                     given = {"mem-path": name, "size": int(size), "share": True}
                     monitor.execute("object-add", {"qom-type": "memory-backend-file", "id": backend, **given})
@@ -295,7 +265,7 @@ class Machine:
             deadline = time.monotonic() + timeout
             while self._has_cxl_device(monitor):
                 if time.monotonic() > deadline:
-                    raise LabError(f"{self.directory.name} did not let go of its CXL device within {timeout:g} s.")
+                    raise LabError(f"{self.name} did not let go of its CXL device within {timeout:g} s.")
                 time.sleep(_POLL)
 
     @property
@@ -314,21 +284,7 @@ class Machine:
         Raises:
             LabError: The process does not go away.
         """
-        import psutil  # noqa: PLC0415
-
-        process = self.process
-        if process is not None:
-            deadline = time.monotonic() + _STOP_SECONDS
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-            while self.process is not None:  # one that has ended and that its parent has not collected is gone as well
-                if time.monotonic() > deadline:
-                    raise LabError(f"Process {process.pid} of the lab machine in {self.directory} does not end.")
-                time.sleep(_POLL)
-            for child in _children:
-                if child.pid == process.pid:
-                    child.wait(_STOP_SECONDS)  # it has ended: this collects it
-        self._process_file.unlink(missing_ok=True)
+        kill_process(self.directory)
 
     def console_tail(self, lines: int = 15) -> str:
         """Return the last lines of its console, for messages."""
@@ -339,26 +295,16 @@ class Machine:
         return "\n".join(text.strip().splitlines()[-lines:]) or "(no console output)"
 
     @property
-    def _monitor_socket(self) -> Path:
-        return self.directory / "qmp.sock"
-
-    @property
-    def _process_file(self) -> Path:
-        return self.directory / "process.json"
-
-    def _answers(self) -> bool:
-        try:
-            connect_unix(self._monitor_socket).close()
-        except OSError:
-            return False
-        return True
+    def _network_socket(self) -> str:
+        """The machine's socket of the private network: relative, as QEMU's unix sockets allow no long paths."""
+        return f"../../{network_socket(self.name)}"
 
     def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
-        """Return QEMU's command line; paths of its own are relative, as unix sockets allow no long ones."""
+        """Return QEMU's command line. Paths of its own are relative, as unix sockets allow no long ones."""
         return [
             *self.image.tool("qemu-system-x86_64"),
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
-            *("-name", f"vpmem-{self.directory.name}", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-name", f"vpmem-{self.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
             *("-machine", _MACHINE + (_CXL_MACHINE if self.cxl else ""), *self.accelerator.arguments),
             *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
@@ -368,15 +314,19 @@ class Machine:
             *("-append", KERNEL_COMMAND_LINE + (_CXL_COMMAND_LINE if self.cxl else "")),
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
             *("-device", "virtio-blk-pci,drive=root"),
-            *("-netdev", f"user,id=user,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
+            # Restricted: it reaches neither this machine's loopback nor the network behind it. SSH still comes in.
+            *("-netdev", f"user,id=user,restrict=on,ipv6=off,hostfwd=tcp:{LOOPBACK}:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=user,romfile=,mac=52:54:00:12:34:56"),
-            *("-netdev", f"socket,id=private,mcast={self.private_group},localaddr=127.0.0.1"),
+            *(
+                "-netdev",
+                f"stream,id=private,addr.type=unix,addr.path={self._network_socket},reconnect-ms={_RECONNECT_MS}",
+            ),
             *("-device", "virtio-net-pci,netdev=private,romfile=,mac=52:54:00:12:35:00"),
             *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"),
             *(_CXL_BRIDGE if self.cxl else ()),
             *("-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"),
             *("-serial", "chardev:console"),
-            *("-qmp", "unix:qmp.sock,server=on,wait=off"),
+            *("-qmp", f"unix:{MONITOR},server=on,wait=off"),
             *(part for slot, path in enumerate(self.nvdimms) for part in _nvdimm(slot, path)),
         ]
 
@@ -411,15 +361,15 @@ def _named(monitor: Monitor, path: str) -> set[str]:
     return {str(found["name"]) for found in monitor.execute("qom-list", {"path": path})}
 
 
-def _started(pid: int) -> float:
-    import psutil  # noqa: PLC0415
-
-    return psutil.Process(pid).create_time()
-
-
 def _checked(command: Sequence[str], purpose: str) -> None:
     result = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_START_SECONDS
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TOOL_SECONDS,
+        umask=0o077,
     )
     if result.returncode != 0:
         raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from VpmemLibrary.errors import LabError
 
 
 def cache_directory() -> Path:
@@ -24,6 +29,28 @@ def _directory(variable: str, default: str) -> Path:
 
     path: Path = getattr(platformdirs, default)("vpmem", appauthor=False)
     return path
+
+
+def private_directory(path: Path) -> Path:
+    """Return `path` as a directory that only this user can enter. Make it if it is missing.
+
+    Raises:
+        LabError: Something else is there, or another user's directory.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise LabError(f"{path} is not a directory of this user: remove it, or set VPMEM_STATE to another directory.")
+    path.chmod(0o700)
+    return path
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open a file for writing that only this user can read; it is empty at first."""
+    path.unlink(missing_ok=True)  # an old file keeps its mode, and its readers
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def disk_usage(path: Path) -> int:

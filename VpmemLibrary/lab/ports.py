@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Collection
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+
+_CANDIDATES = range(20000, 65536)
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_TRIES = 100
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
+def free_port(taken: Collection[int] = ()) -> int:
+    """Return a loopback port that no process listens on, outside the range of ports that the kernel hands out.
+
+    A lab host keeps its port while it is off, though nothing listens there then. The kernel could give a port of its
+    range to another program meanwhile.
+
+    Args:
+        taken: The ports of lab hosts that may be off.
+    """
+    low, high = map(int, _EPHEMERAL.read_text().split())
+    candidates = [port for port in _CANDIDATES if not low <= port <= high and port not in taken]
+    for port in random.sample(candidates, min(_TRIES, len(candidates))):
+        if is_free(port):
+            return port
+    with socket.socket() as probe:  # the range leaves no port
+        probe.bind((LOOPBACK, 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def is_free(port: int) -> bool:
+    """Return whether no process listens on a loopback port."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        # As QEMU does: ended connections may still have the port for a minute, which does not keep it from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen()
+        except OSError:
+            return False
+        return True
 
 
 def known_hosts_line(port: int, public_key: str) -> str:
     """Return the line of a known_hosts file for a loopback port and a key (type and base64)."""
-    return f"[127.0.0.1]:{port} {public_key}\n"
+    return f"[{LOOPBACK}]:{port} {public_key}\n"

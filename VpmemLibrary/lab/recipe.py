@@ -10,7 +10,9 @@ import json
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
@@ -18,7 +20,7 @@ from VpmemLibrary.errors import InvalidValueError
 FILES = Path(__file__).parent / "files"
 """What is put into the image, and the scripts that run while it is made."""
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout of a cached image changes."""
 
 SUITE = "trixie"
@@ -43,9 +45,13 @@ _LEFT_OUT = (
     "/usr/bin/qemu-system-i386",  # libvirt asks it what it can do whenever it starts
 )
 
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_APT_HELPER = "/usr/lib/apt/apt-helper"
+_HAS_SUITE_SECONDS = 60
+
 
 def recipe_key() -> str:
-    """Return the hash of everything that shapes the image but its keys and its mirror."""
+    """Return the hash of everything that shapes the image but its keys and its archives."""
     digest = hashlib.sha256(json.dumps([FORMAT, SUITE, PACKAGES, _LEFT_OUT]).encode())
     for path in sorted(FILES.rglob("*")):
         if path.is_file():
@@ -55,19 +61,34 @@ def recipe_key() -> str:
     return digest.hexdigest()[:16]
 
 
-def mmdebstrap_command(target: Path, keys: Path, mirror: str | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the image's packages come from.
+
+    Args:
+        lines: Lines as in apt's sources.list. Without any, mmdebstrap takes its default of the suite, with all updates.
+        without: The suites with updates that no archive has.
+    """
+
+    lines: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+
+def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
     """Return the command that makes the root file system as a tar.
+
+    A user without privileges gets a user namespace for it. As root, the scripts of Debian's packages run as root in
+    each of mmdebstrap's modes.
 
     Args:
         target: The tar to make.
         keys: The directory of this installation's keys.
-        mirror: The archive's URI, or None for mmdebstrap's own default of the suite.
+        sources: Where packages come from.
     """
-    command = [
+    return [
         "mmdebstrap",
         "--mode=auto",
         "--variant=apt",
-        "--components=main",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         f"--include={','.join(PACKAGES)}",
@@ -75,23 +96,58 @@ def mmdebstrap_command(target: Path, keys: Path, mirror: str | None) -> list[str
         '--customize-hook=chroot "$1" sh /tmp/files/customize',
         SUITE,
         str(target),
+        *sources.lines,
     ]
-    return [*command, mirror] if mirror else command
 
 
-def find_mirror() -> str | None:
-    """Return the URI of a Debian archive: ``$VPMEM_LAB_MIRROR``, else what this machine's apt uses.
+def find_sources() -> Sources:
+    """Return the archives that the image is made from, with the suite's updates and security updates.
 
-    None where apt uses no Debian archive, as on Ubuntu: mmdebstrap then takes its default for the suite.
+    The archive is that of ``$VPMEM_LAB_MIRROR``, else the Debian archive that this machine's apt uses; security updates
+    come from the security archive that its apt uses. This machine may run another release than the image, so each
+    archive is asked whether it has the suite. On a machine whose apt uses no Debian archive, such as Ubuntu's,
+    mmdebstrap takes its default.
 
     Raises:
         InvalidValueError: ``VPMEM_LAB_MIRROR`` is not a URI.
     """
-    given = os.environ.get("VPMEM_LAB_MIRROR")
-    if given:
-        if "://" not in given and not given.startswith("copy:"):
-            raise InvalidValueError("VPMEM_LAB_MIRROR", given, "a URI of a Debian archive: scheme://host/path")
-        return given
+    targets = _index_targets()
+    given = _given_mirror()
+    archive = given or debian_archive(targets, "Debian")
+    if archive is None:
+        return Sources(())
+    lines, without = [_line(archive, SUITE, given)], []
+    security = debian_archive(targets, "Debian-Security")
+    for suite, place in ((f"{SUITE}-updates", archive), (f"{SUITE}-security", security)):
+        if place is not None and _has_suite(place, suite):
+            lines.append(_line(place, suite, given))
+        else:
+            without.append(suite)
+    return Sources(tuple(lines), tuple(without))
+
+
+def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
+    """Return the first URI of an archive of Debian's among apt's index targets (origin, label, URI; tab between).
+
+    Args:
+        index_targets: The lines (``apt-get indextargets``, apt's acquire-additional-files document).
+        label: ``Debian`` or ``Debian-Security``; archives of third parties have another label or origin.
+    """
+    for line in index_targets:
+        found_origin, found_label, uri = line.split("\t", 2)
+        if (found_origin, found_label) == ("Debian", label) and uri:
+            return uri
+    return None
+
+
+def _given_mirror() -> str:
+    given = os.environ.get("VPMEM_LAB_MIRROR", "")
+    if given and "://" not in given and not given.startswith("copy:"):
+        raise InvalidValueError("VPMEM_LAB_MIRROR", given, "a URI of a Debian archive: scheme://host/path")
+    return given
+
+
+def _index_targets() -> list[str]:
     result = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)"],  # noqa: S607
         capture_output=True,
@@ -99,17 +155,23 @@ def find_mirror() -> str | None:
         check=False,
         timeout=30,
     )
-    return debian_archive(result.stdout.splitlines()) if result.returncode == 0 else None
+    return result.stdout.splitlines() if result.returncode == 0 else []
 
 
-def debian_archive(index_targets: Sequence[str]) -> str | None:
-    """Return the first URI of the Debian archive among apt's index targets (origin, label, URI; tab between).
+def _line(archive: str, suite: str, given: str) -> str:
+    # Only Debian's keys sign for Debian's archive. A mirror that a user names may be signed by a key of the user's own,
+    # which this machine's apt trusts.
+    signed_by = "" if archive == given else f"[signed-by={_KEYRING}] "
+    return f"deb {signed_by}{archive} {suite} main"
 
-    Security updates and third parties have another label or origin (``apt-get indextargets``, apt's
-    acquire-additional-files document).
-    """
-    for line in index_targets:
-        origin, label, uri = line.split("\t", 2)
-        if (origin, label) == ("Debian", "Debian") and uri:
-            return uri
-    return None
+
+def _has_suite(archive: str, suite: str) -> bool:
+    with tempfile.TemporaryDirectory() as scratch:
+        result = subprocess.run(
+            [_APT_HELPER, "download-file", f"{archive.rstrip('/')}/dists/{suite}/InRelease", f"{scratch}/InRelease"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_HAS_SUITE_SECONDS,
+        )
+    return result.returncode == 0

@@ -6,7 +6,6 @@ import configparser
 import io
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,10 +93,17 @@ def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
     hosts = [_host_status(host) for host in lab.hosts()]
     known = {host["name"] for host in hosts}
     unfinished = sorted(path for path in _entries(lab.directory) if path.name not in known)
+    network = lab.network.process
     cache = [_cache_status(path, thorough=thorough) for path in _entries(cache_directory()) if path.is_dir()]
     return {
-        "ok": all(host["alive"] for host in hosts) and not unfinished and not any(entry["faults"] for entry in cache),
+        "ok": (
+            all(host["alive"] for host in hosts)
+            and (network is not None or not hosts)
+            and not unfinished
+            and not any(entry["faults"] for entry in cache)
+        ),
         "hosts": hosts,
+        "network": network.pid if network else None,
         "unfinished": [str(path) for path in unfinished],
         "state_directory": str(state_directory()),
         "cache_directory": str(cache_directory()),
@@ -114,6 +120,10 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"{host['name']}  port {host['port']}  {host['accelerator']}  {state}  {_mib(host['bytes'])}")
         lines.append(f"  {host['directory']}  ({host['accelerator_reason']})")
     lines += [f"unfinished: {path}" for path in status["unfinished"]]
+    if status["network"]:
+        lines.append(f"private network  process {status['network']}")
+    elif status["hosts"]:
+        lines.append("private network  DOWN (vpmem lab up)")
     if not status["hosts"]:
         lines.append("no lab host")
     for entry in status["cache"]:
@@ -136,7 +146,7 @@ def _host_status(host: LabHost) -> dict[str, Any]:
         "name": host.name,
         "alive": process is not None,
         "pid": process.pid if process else None,
-        "seconds": round(time.time() - process.create_time(), 1) if process else None,
+        "seconds": round(process.seconds, 1) if process else None,
         "address": host.address,
         "port": host.port,
         "user": host.user,

@@ -21,8 +21,8 @@ from VpmemLibrary.lab.cache import cached
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.machine import MEMORY, Accelerator, Machine, MemoryFile
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest
-from VpmemLibrary.lab.paths import cache_directory
-from VpmemLibrary.lab.ports import free_port, known_hosts_line
+from VpmemLibrary.lab.paths import cache_directory, open_private
+from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.progress import Progress, Silent
 
 BOOT_SECONDS = 300.0
@@ -101,7 +101,7 @@ def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progres
 def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
     """Return a connection to the lab host behind a loopback port; nothing is sent yet."""
     settings = SshSettings(
-        "127.0.0.1",
+        LOOPBACK,
         port=port,
         user="root",
         key_file=image.key_file,
@@ -144,7 +144,7 @@ def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: P
     (state.directory / "image").write_text(image.key)
     known_hosts = state.directory / "known_hosts"
     known_hosts.write_text(known_hosts_line(port, image.host_public_key))
-    with state.memory.open("wb") as file:
+    with open_private(state.memory) as file:
         file.truncate(MEMORY)
     machine.create(image.root_disk, "raw")
     emulated = accelerator.name == "tcg"

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "VpmemLibrary"
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-build-isolation"]
     subprocess.run([*pip, "--no-deps", "--wheel-dir", directory, ROOT], check=True)
     return next(directory.glob("*.whl"))
 

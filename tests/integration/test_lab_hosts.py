@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from VpmemLibrary.errors import LabError
@@ -17,6 +19,7 @@ from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.machine import REGION_SIZE
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devdax
+from VpmemLibrary.lab.process import Process
 from VpmemLibrary.lab.progress import PlainLines
 from VpmemLibrary.lab.report import lab_status
 from VpmemLibrary.sizes import MiB, Size
@@ -81,8 +84,10 @@ def test_up_leaves_a_running_host_as_it_is(lab: Lab, host: LabHost) -> None:
 def test_a_killed_host_is_noticed_and_replaced(lab: Lab, host: LabHost) -> None:
     process = host.machine.process
     assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    psutil.wait_procs([process], timeout=10)
+    descriptor = os.pidfd_open(process.pid)
+    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    assert select.select([descriptor], [], [], 10)[0]
+    os.close(descriptor)
     assert not host.alive
     assert not lab_status(lab)["ok"]
     fresh = lab.up()[0]
@@ -114,6 +119,52 @@ def test_nvdimms_survive_a_power_cut_and_a_reboot_and_a_reset_empties_them(lab: 
         assert transport.run(["ndctl", "list", "-N"]).check().text != made
 
 
+def test_it_reaches_nothing_of_this_machine(transport: SshTransport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = str(server.getsockname()[1])
+        refused = transport.run(["busybox", "nc", "-w", "3", "10.0.2.2", port], timeout=30)
+        assert refused.exit_status != 0
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_nobody_else_can_open_what_it_is_made_of(lab: Lab, host: LabHost) -> None:
+    for directory in (lab.directory, host.directory, lab.network.directory):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    made = ("disk.qcow2", "nvdimm0", "console.log", "console.sock", "qmp.sock", "qemu.log")
+    for path in (*(host.directory / name for name in made), lab.network.directory / "lab-1.sock"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path.name
+
+
+def test_guests_have_an_ssh_key_of_their_own(host: LabHost) -> None:
+    keys = {line.split()[0]: line.split()[2] for line in host.known_hosts.read_text().splitlines()}
+    assert len(keys) == 2
+    assert len(set(keys.values())) == 2
+
+
+def reaches(host: LabHost, other: LabHost) -> bool:
+    ping = ["busybox", "ping", "-c", "1", "-W", "2", other.private_address]
+    deadline = time.monotonic() + 60
+    with host.transport() as transport:
+        while transport.run(ping, timeout=30).exit_status != 0:
+            if time.monotonic() > deadline:
+                return False
+    return True
+
+
+def test_hosts_reach_each_other_after_a_power_cut_and_after_their_switch_ended(lab: Lab) -> None:
+    first, second = lab.up(2)
+    assert reaches(first, second)
+    second.power_cut()
+    second.power_on()
+    assert reaches(first, second)
+    lab.network.kill()
+    assert not lab_status(lab)["ok"]
+    assert [host.machine.process for host in lab.up(2)] == [first.machine.process, second.machine.process]
+    assert reaches(second, first)
+
+
 def assemble(host: LabHost) -> str:
     """Assemble a region from a lab host's CXL device, and return what cxl lists of it."""
     command = ["cxl", "create-region", "--type=pmem", "--decoder=decoder0.0", "--memdevs", "mem0"]
@@ -143,8 +194,11 @@ def test_a_host_for_cxl_is_given_a_device_and_another_in_its_place_after_a_reboo
 def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:
     hosts = lab.hosts()
     assert host.name in [each.name for each in hosts]
-    processes = [each.machine.process for each in hosts]
+    processes = [lab.network.process, *(each.machine.process for each in hosts)]
     assert lab.down() == [each.name for each in hosts]
-    assert not any(process and psutil.pid_exists(process.pid) for process in processes)
+    for process in processes:
+        assert process is not None
+        with pytest.raises(ProcessLookupError):
+            Process.find(process.pid)
     assert list(Path(lab.directory).iterdir()) == []
     assert lab_status(lab)["hosts"] == []

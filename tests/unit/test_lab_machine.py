@@ -1,20 +1,21 @@
-"""The machine's command line, and that no process but its own is ever ended."""
+"""The machine's command line, and what it lets other users of this machine see."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import signal
 import socket
-import subprocess
+import stat
 from pathlib import Path
 
-import psutil
 import pytest
+from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.machine import LABEL_SIZE, REGION_SIZE, Accelerator, Machine
+from VpmemLibrary.lab.paths import private_directory
+from VpmemLibrary.lab.ports import free_port, is_free
 from VpmemLibrary.lab.qmp import Monitor, connect_unix
 from VpmemLibrary.sizes import MiB
 
@@ -54,52 +55,57 @@ def test_what_takes_a_cxl_device_is_another_machine(machine: Machine) -> None:
         assert part in other.shape
 
 
-def test_lab_hosts_side_by_side_share_a_private_network_and_other_labs_have_another(machine: Machine) -> None:
-    beside = Machine(machine.directory.parent / "lab-2", machine.image, machine.accelerator)
-    elsewhere = Machine(machine.directory.parent / "elsewhere/lab-1", machine.image, machine.accelerator)
-    assert beside.private_group == machine.private_group != elsewhere.private_group
+def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(machine: Machine) -> None:
+    command = machine.shape.split()
+    networks = [value for option, value in itertools.pairwise(command) if option == "-netdev"]
+    user, private = networks
+    assert "restrict=on" in user.split(",")
+    assert private.startswith("stream,id=private,addr.type=unix,addr.path=,")
 
 
-def test_a_process_that_got_the_same_number_later_is_not_the_machine(machine: Machine) -> None:
-    own = psutil.Process()
-    known = {"pid": own.pid, "started": own.create_time() - 60}
-    (machine.directory / "process.json").write_text(json.dumps(known))
-    assert machine.process is None
-    machine.kill()
-    assert own.is_running()
+def test_its_files_and_sockets_are_its_user_s_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "tool", lambda *_: ["sh", "-c", 'for path; do :; done; touch "$path"', "qemu-img"])
+    monkeypatch.setattr(Machine, "_command", lambda *_: FAKE_QEMU)
+    before = os.umask(0o002)
+    try:
+        machine.directory.rmdir()
+        machine.create(Path("base"), "raw")
+        machine.start(free_port())
+    finally:
+        machine.kill()
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in machine.directory.iterdir()}
+    modes["."] = stat.S_IMODE(machine.directory.stat().st_mode)
+    assert {"disk.qcow2", "nvdimm0", "qemu.log", "qmp.sock", "arguments"} < modes.keys()
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
 
 
-def test_its_own_process_is_ended(machine: Machine) -> None:
-    child = subprocess.Popen(["sleep", "60"])
-    known = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
-    (machine.directory / "process.json").write_text(json.dumps(known))
-    assert machine.process is not None
-    machine.kill()
-    assert machine.process is None
-    assert child.wait(timeout=5) == -signal.SIGKILL
-
-
-def test_a_process_that_ended_and_that_nobody_collected_is_gone(machine: Machine) -> None:
-    child = subprocess.Popen(["sleep", "60"])
-    known = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
-    (machine.directory / "process.json").write_text(json.dumps(known))
-    child.kill()
-    machine.kill()
-    assert machine.process is None
-    assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
-    child.wait()
-
-
-def test_an_unreadable_record_of_the_process_is_none(machine: Machine) -> None:
-    (machine.directory / "process.json").write_text("{")
-    assert machine.process is None
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hosts").mkdir(mode=0o755)
+    assert stat.S_IMODE(private_directory(tmp_path / "hosts").stat().st_mode) == 0o700
+    (tmp_path / "link").symlink_to(tmp_path / "hosts")
+    with pytest.raises(LabError, match="link is not a directory of this user"):
+        private_directory(tmp_path / "link")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(LabError, match="hosts is not a directory of this user"):
+        private_directory(tmp_path / "hosts")
 
 
 def test_a_qemu_that_cannot_start_is_an_error_with_its_words(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "_command", lambda *_: ["sh", "-c", "echo could not open disk >&2; exit 1"])
     with pytest.raises(LabError, match="could not open disk"):
-        machine.start(1)
+        machine.start(free_port())
     assert machine.process is None
+
+
+def test_a_port_that_another_process_has_is_named_with_what_to_do(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(
+            LabError, match=rf"Port {port} of 127\.0\.0\.1, which leads to lab-1.*vpmem lab reset lab-1"
+        ):
+            machine.start(port)
+    assert is_free(port)
 
 
 def test_a_socket_with_a_long_path_can_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

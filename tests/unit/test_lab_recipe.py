@@ -1,4 +1,4 @@
-"""The mirror comes from the machine's apt; the key is of all that shapes the image."""
+"""The archives come from the machine's apt; the key is of all that shapes the image."""
 
 from __future__ import annotations
 
@@ -14,30 +14,78 @@ from VpmemLibrary.lab import recipe
 DATA = Path(__file__).parents[1] / "data/lab"
 
 
-def test_the_mirror_is_the_debian_archive_of_apt() -> None:
+@pytest.fixture
+def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose apt uses two archives of Debian's, and whose apt-helper finds the suites that are listed."""
+    suites = tmp_path / "suites"
+    helper = tmp_path / "apt-helper"
+    helper.write_text(f'#!/bin/sh\ngrep -q -x -F "$2" {suites} && touch "$3"\n')
+    helper.chmod(0o755)
+    monkeypatch.setattr(recipe, "_APT_HELPER", str(helper))
     lines = (DATA / "apt-2.6.1-indextargets-debian.txt").read_text().splitlines()
-    assert recipe.debian_archive(lines) == "http://archive.example/debian/"
+    monkeypatch.setattr(recipe, "_index_targets", lambda: lines)
+    monkeypatch.delenv("VPMEM_LAB_MIRROR", raising=False)
+    suites.write_text(
+        "http://archive.example/debian/dists/trixie-updates/InRelease\n"
+        "http://archive.example/debian-security/dists/trixie-security/InRelease\n"
+    )
+    return suites
+
+
+SIGNED = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://archive.example"
+
+
+def test_the_image_takes_updates_from_the_archives_of_apt_and_trusts_debian_s_keys_alone(archives: Path) -> None:
+    sources = recipe.find_sources()
+    assert sources.lines == (
+        f"{SIGNED}/debian/ trixie main",
+        f"{SIGNED}/debian/ trixie-updates main",
+        f"{SIGNED}/debian-security/ trixie-security main",
+    )
+    assert sources.without == ()
+    assert recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/t/keys"), sources)[-3:] == [*sources.lines]
+
+
+def test_updates_that_no_archive_has_are_left_out_and_named(archives: Path) -> None:
+    archives.write_text("http://archive.example/debian/dists/trixie-updates/InRelease\n")
+    sources = recipe.find_sources()
+    assert sources.lines == (f"{SIGNED}/debian/ trixie main", f"{SIGNED}/debian/ trixie-updates main")
+    assert sources.without == ("trixie-security",)
+
+
+def test_a_mirror_of_the_user_s_own_is_signed_by_any_key_that_apt_trusts(
+    archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VPMEM_LAB_MIRROR", "https://mirror.example/debian")
+    sources = recipe.find_sources()
+    assert sources.lines == (
+        "deb https://mirror.example/debian trixie main",
+        f"{SIGNED}/debian-security/ trixie-security main",
+    )
+    assert sources.without == ("trixie-updates",)
+
+
+def test_a_mirror_that_is_no_uri_is_refused(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VPMEM_LAB_MIRROR", "archive.example")
+    with pytest.raises(InvalidValueError, match=r"VPMEM_LAB_MIRROR 'archive\.example' cannot be used"):
+        recipe.find_sources()
 
 
 @pytest.mark.parametrize("lines", [[], ["Ubuntu\tUbuntu\thttp://archive.example/ubuntu/"], ["\t\t"]])
-def test_without_a_debian_archive_the_choice_is_mmdebstraps(lines: list[str]) -> None:
-    assert recipe.debian_archive(lines) is None
-    assert recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/t/keys"), None)[-2:] == ["trixie", "/t/root.tar"]
-
-
-def test_the_environment_overrides_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VPMEM_LAB_MIRROR", "https://archive.example/debian")
-    assert recipe.find_mirror() == "https://archive.example/debian"
-    monkeypatch.setenv("VPMEM_LAB_MIRROR", "archive.example")
-    with pytest.raises(InvalidValueError, match=r"VPMEM_LAB_MIRROR 'archive\.example' cannot be used"):
-        recipe.find_mirror()
+def test_without_a_debian_archive_the_choice_is_mmdebstraps(
+    archives: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "_index_targets", lambda: lines)
+    sources = recipe.find_sources()
+    assert sources == recipe.Sources(())
+    command = recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/t/keys"), sources)
+    assert command[-2:] == ["trixie", "/t/root.tar"]
 
 
 def test_a_directory_with_a_space_reaches_the_hook_whole() -> None:
-    command = recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/my cache/keys"), "https://archive.example/debian")
+    command = recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/my cache/keys"), recipe.Sources(()))
     (hook,) = [part for part in command if "copy-in" in part]
     assert hook.endswith("'/my cache/keys' /tmp")
-    assert command[-1] == "https://archive.example/debian"
 
 
 def test_the_key_changes_with_a_file_and_with_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

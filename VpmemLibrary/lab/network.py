@@ -1,0 +1,87 @@
+"""The private network between lab hosts: a switch that they are connected to by unix sockets.
+
+QEMU's stream sockets connect two ends, so more than two lab hosts need something between them. That is one more QEMU,
+which has no machine and only a port for each lab host, joined by its own hub. This needs nothing but the image, and the
+network stays up when any lab host loses its power. A lab host connects when it starts, and again after the switch was
+restarted. The sockets are in a directory that only their user can enter, so no other user can listen or send.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from VpmemLibrary.lab.cache import locked
+from VpmemLibrary.lab.image import Image
+from VpmemLibrary.lab.paths import private_directory
+from VpmemLibrary.lab.process import MONITOR, Process, find_process, kill_process, start_qemu
+from VpmemLibrary.lab.progress import Silent
+
+MOST_HOSTS = 16
+"""More than this many lab hosts at once is surely a mistake."""
+
+_NAME = "network"
+
+
+class Network:
+    """The private network of one lab.
+
+    Args:
+        root: The lab's directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.directory = root / _NAME
+
+    @property
+    def process(self) -> Process | None:
+        """The switch's process if it runs."""
+        return find_process(self.directory)
+
+    def start(self, image: Image) -> None:
+        """Start the switch if it does not run.
+
+        Args:
+            image: Has QEMU.
+
+        Raises:
+            LabError: QEMU did not start; has its message.
+        """
+        private_directory(self.directory)
+        with locked(self.directory / "lock", Silent(), "starting the private network"):
+            if self.process is None:
+                start_qemu(self.directory, _command(image))
+
+    def kill(self) -> None:
+        """End the switch if it runs.
+
+        Raises:
+            LabError: The process does not go away.
+        """
+        kill_process(self.directory)
+
+
+def network_socket(name: str) -> str:
+    """Return the path, in the lab's directory, of the socket that a lab host connects to.
+
+    Args:
+        name: The lab host's name.
+    """
+    return f"{_NAME}/{name}.sock"
+
+
+def _command(image: Image) -> list[str]:
+    return [
+        *image.tool("qemu-system-x86_64"),
+        *("-name", "vpmem-network", "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
+        *("-qmp", f"unix:{MONITOR},server=on,wait=off"),
+        *(part for number in range(1, MOST_HOSTS + 1) for part in _port(f"lab-{number}")),
+    ]
+
+
+def _port(name: str) -> list[str]:
+    path = Path(network_socket(name)).name
+    return [
+        *("-netdev", f"stream,id={name},server=on,addr.type=unix,addr.path={path}"),
+        *("-netdev", f"hubport,id=port-{name},hubid=0,netdev={name}"),
+    ]

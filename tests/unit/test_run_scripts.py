@@ -1,0 +1,170 @@
+"""Runs of the suites by the project's scripts: what they leave to look at, and what becomes of one that is killed."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+PROGRAMS = {
+    # Keeps a journal, and lab hosts as directories.
+    "vpmem": """\
+echo "vpmem $*" >>"$JOURNAL"
+case "$1 $2" in
+    "lab up") mkdir -p "$VPMEM_STATE/hosts/lab-1" ;;
+    "lab down") rm -rf "$VPMEM_STATE/hosts" ;;
+    "lab hosts-file") echo '[lab-1]' >"${!#}" ;;
+    "hosts --count") echo 1 ;;
+esac
+""",
+    # Says that it runs, and waits as long as it is wanted.
+    "pabot": """\
+trap 'echo "pabot is interrupted" >>"$JOURNAL"; exit 253' INT
+echo "pabot $*" >>"$JOURNAL"
+while (($#)); do [[ $1 = --outputdir ]] && mkdir -p "$2/pabot_results/0" && touch "$2/output.xml"; shift; done
+echo runs >"$STARTED"
+[[ -z $WAITS ]] || { while :; do read -r -t 1 <>"$NEVER" || true; done; }
+""",
+    "rebot": """\
+while (($#)); do [[ $1 = --outputdir ]] && touch "$2/output.xml" "$2/log.html" "$2/report.html"; shift; done
+""",
+    "robot": "exit 252\n",
+    "python": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the real scripts and programs that only say what they are asked for."""
+    shutil.copytree(SCRIPTS, tmp_path / "project" / "scripts")
+    bin_directory = tmp_path / "project" / ".venv" / "bin"
+    bin_directory.mkdir(parents=True)
+    for name, script in PROGRAMS.items():
+        (bin_directory / name).write_text(f"#!/bin/bash\n{script}")
+        (bin_directory / name).chmod(0o755)
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "never")
+    return tmp_path / "project"
+
+
+class Start(Protocol):
+    """Starts a run with variables of the environment; its pabot may go on until it is interrupted."""
+
+    def __call__(self, *, waits: bool = False, **environment: str) -> subprocess.Popen[str]: ...
+
+
+@pytest.fixture
+def start(project: Path) -> Iterator[Start]:
+    runs: list[subprocess.Popen[str]] = []
+
+    def started(*, waits: bool = False, **environment: str) -> subprocess.Popen[str]:
+        places = {name.upper(): str(project.parent / name) for name in ("journal", "started", "never")}
+        run = subprocess.Popen(
+            [project / "scripts" / "acceptance"],
+            env={"PATH": os.environ["PATH"], **places, "WAITS": "yes" if waits else "", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+        runs.append(run)
+        return run
+
+    yield started
+    for run in runs:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+
+
+def wait_for_pabot(project: Path) -> None:
+    started = os.open(project.parent / "started", os.O_RDWR)  # for writing as well: it waits for no writer then
+    try:
+        assert select.select([started], [], [], 60)[0], "pabot was not started"
+        assert os.read(started, 100) == b"runs\n"
+    finally:
+        os.close(started)
+
+
+def end(run: subprocess.Popen[str]) -> str:
+    said, _ = run.communicate(timeout=60)
+    return said
+
+
+def journal(project: Path) -> list[str]:
+    return (project.parent / "journal").read_text().splitlines()
+
+
+def test_what_a_person_opens_is_at_the_top_and_all_else_below(start: Start, project: Path) -> None:
+    (project / "results").mkdir()
+    (project / "results" / "old.xml").touch()
+    run = start()
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    top = {path.name for path in (project / "results").iterdir()}
+    assert top == {".running", "log.html", "report.html", "output.xml", "leaks.txt", "details"}
+    assert (project / "results" / "details" / "pabot_results" / "0").is_dir()
+    assert f"log:    {project}/results/log.html" in said
+
+
+def test_a_run_ends_the_lab_that_it_started_and_no_other(start: Start, project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "users-own"
+    (other / "hosts" / "lab-1").mkdir(parents=True)
+    run = start(VPMEM_STATE=str(other))
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    assert journal(project)[0] == "vpmem lab up --hosts 3"
+    assert journal(project)[-1] == "vpmem lab down"
+    assert (other / "hosts" / "lab-1").is_dir()
+    assert not (project / ".lab" / "hosts").exists()
+
+
+def test_a_run_on_hosts_starts_no_lab(start: Start, project: Path, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.dat"
+    hosts.touch()
+    run = start(HOSTS=str(hosts))
+    wait_for_pabot(project)
+    end(run)
+    assert not any(line.startswith("vpmem lab") for line in journal(project))
+    assert any(f"--variable HOSTS:{hosts} " in line for line in journal(project))
+
+
+def test_the_next_run_takes_down_the_lab_of_one_that_was_killed_and_says_so(start: Start, project: Path) -> None:
+    killed = start(waits=True)
+    wait_for_pabot(project)
+    killed.send_signal(signal.SIGKILL)
+    end(killed)  # its output ends when pabot, which has it too, has ended
+    assert journal(project)[-1] == "pabot is interrupted"
+    assert (project / ".lab" / "hosts" / "lab-1").is_dir()
+    run = start()
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    assert "An earlier run was killed and left its lab: it is taken down." in said
+    assert journal(project)[-1] == "vpmem lab down"
+    assert not (project / ".lab" / "hosts").exists()
+
+
+def test_a_second_run_beside_the_first_is_refused_and_changes_nothing(start: Start, project: Path) -> None:
+    first = start(waits=True)
+    wait_for_pabot(project)
+    before = journal(project)
+    second = start()
+    said = end(second)
+    assert second.returncode == 2
+    assert f"A run of this directory is still going on: process {first.pid}" in said
+    assert journal(project) == before
+    assert (project / ".lab" / "hosts" / "lab-1").is_dir()
+    first.kill()
+    end(first)
