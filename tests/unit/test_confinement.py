@@ -12,6 +12,7 @@ from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.guest.confinement import Confinement, refusals
 from VpmemLibrary.guest.definition import best_hypervisor, read_security_driver
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.qemu_process import QemuProcess
 from VpmemLibrary.host.local import LocalTransport
 
 
@@ -43,4 +44,4 @@ def test_what_selinux_confines_is_refused_with_what_can_be_tried() -> None:
     context = "system_u:system_r:svirt_t:s0:c107,c982"
     confinement = Confinement(process=1, profile=context, enforced=False, user=107, group=107, cgroup="/")
     with pytest.raises(UnsupportedError, match=r"SELinux \(system_u.*confined=False"):
-        refusals(LocalTransport(), confinement, ["/dev/dax0.0"])
+        refusals(LocalTransport(), QemuProcess("a", "", "+107"), confinement, ["/dev/dax0.0"])
