@@ -18,6 +18,9 @@ from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 
+_SLICE = 1.0
+"""Seconds after which a wait lets Python handle a signal that the kernel gave to another thread."""
+
 _LEAST = 5.0
 """Seconds that a call gets after its keyword's deadline: what is reported then has to be read as well."""
 
@@ -54,7 +57,11 @@ class Call(Generic[Result]):
 
     def wait(self, seconds: float) -> bool:
         """Wait until the call ends, and return whether it did within `seconds`; a signal interrupts the wait."""
-        return self._ended.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > _SLICE:
+            if self._ended.wait(_SLICE):
+                return True
+        return self._ended.wait(max(left, 0))
 
     def result(self) -> Result:
         """Return what the call returned, or raise what it raised; it must have ended."""

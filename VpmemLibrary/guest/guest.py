@@ -252,19 +252,20 @@ class Guest:
 
         Args:
             share_backing: Another running guest may have a backing of its devices.
-            timeout: Seconds that libvirt may take.
+            timeout: Seconds until libvirt must have started it.
 
         Raises:
             InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
                 one and share the other.
             LibvirtError: libvirt or QEMU refused.
         """
-        check_backings(self.host, self.devices)
-        if not share_backing:
-            self.refuse_backings_in_use(self.devices)
-        console = self._console
-        self._console_from = console.size() if console.appended else 0
-        self.act("start", lambda domain: domain.create(), timeout=timeout)
+        with within(timeout):
+            check_backings(self.host, self.devices)
+            if not share_backing:
+                self.refuse_backings_in_use(self.devices)
+            console = self._console
+            self._console_from = console.size() if console.appended else 0
+            self.act("start", lambda domain: domain.create(), timeout=timeout)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until it answers through its channel.
@@ -338,7 +339,9 @@ class Guest:
             GuestError: It is not running, or not off in time.
             CommandError: The signal could not be sent.
         """
-        self.qemu().kill(self.host, timeout=timeout, after=after)
+        with within(timeout):
+            qemu = self.qemu()
+        qemu.kill(self.host, timeout=timeout, after=after)
         with within(timeout) as deadline:
             for _ in self._looks(deadline):
                 if self.condition()[0] not in _ALIVE:
@@ -384,8 +387,8 @@ class Guest:
             LibvirtError: libvirt could not: it runs, or the file is no saved guest.
             LibvirtTimeoutError: It was not restored in time; the message says in which state it is.
         """
-        self.refuse_backings_in_use(self.devices)
-        with self._state_at_timeout():
+        with self._state_at_timeout(), within(timeout):
+            self.refuse_backings_in_use(self.devices)
             action = f"restore guest {self.name} from {path}"
             self._link.call(action, lambda connection: connection.restore(path), timeout=timeout)
 

@@ -190,23 +190,25 @@ class LibvirtLink:
             self._give_up(session, call, cancel)
             raise
         if not in_time:
-            self._give_up(session, call, cancel)
-            if not call.succeeded:
-                raise LibvirtTimeoutError(action, self.host, seconds, aborted=call.ended)
+            aborted = self._give_up(session, call, cancel)
+            if not (aborted and call.succeeded):
+                raise LibvirtTimeoutError(action, self.host, seconds, aborted=aborted)
         with translated(action):
             return call.result()
 
     def _give_up(
         self, session: LibvirtSession, call: Call[Result], cancel: Callable[[LibvirtSession], object] | None
-    ) -> None:
-        """Abort the job of a call if there is one, and abandon a call that does not end for that."""
+    ) -> bool:
+        """Abort the job of a call, if there is one, and return whether that ended the call; else abandon the call."""
+        ended = False
         try:
             if cancel is not None:
                 Call(lambda: cancel(session)).wait(_ABORTING)
-                call.wait(_ABORTING)
+                ended = call.wait(_ABORTING)
         finally:
-            if not call.ended:
+            if not ended:
                 self._drop(session)
+        return ended
 
     def _drop(self, session: LibvirtSession) -> None:
         with self._lock:

@@ -60,7 +60,9 @@ class SnapshotKeywords:
         found = self._context.current.guest(guest)
         if not foreign:
             found.require_made_by(self._context.run.run_id)
-        take_snapshot(found, name, memory_file, timeout=timeout.total_seconds())
+        seconds = timeout.total_seconds()
+        with within(seconds):
+            take_snapshot(found, name, memory_file, timeout=seconds)
 
     @keyword(tags=("guest", "destructive"))
     def revert_guest_to_snapshot(
