@@ -93,7 +93,7 @@ def read_security_driver(link: LibvirtLink) -> str:
     libvirt lists its own setting of owners, ``dac``, among the drivers (formatcaps document, *secmodel*).
     """
     models = parse_xml(_capabilities(link), "capabilities").findall("./host/secmodel/model")
-    return next((str(model.text) for model in models if model.text != "dac"), "")
+    return next((model.text for model in models if model.text and model.text != "dac"), "")
 
 
 def _capabilities(link: LibvirtLink) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.checks import check_backings, check_device, check_devices
+from VpmemLibrary.errors import CommandError, InvalidValueError
+from VpmemLibrary.guest.checks import check_backings, check_device, check_devices, refuse_present
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.sizes import KiB, MiB, Size
@@ -93,3 +93,20 @@ def test_device_dax_that_is_not_shared_is_refused_and_a_file_is_taken(access: Ac
     with pytest.raises(InvalidValueError, match="shared: device DAX cannot be mapped otherwise"):
         check_backings(node, [device])
     check_backings(RecordedHost({"blockdev": left(0, f"f {int(GOOD.size)} 0 file:1:2 {int(GOOD.size)}\n")}), [device])
+
+
+def test_a_path_is_free_only_if_nothing_is_there(tmp_path: Path) -> None:
+    file, link, loop = tmp_path / "file", tmp_path / "link", tmp_path / "loop"
+    file.touch()
+    link.symlink_to(tmp_path / "nothing")
+    loop.symlink_to(loop)
+    for path in (str(file), str(tmp_path), str(link), str(loop), "relative", ""):
+        with pytest.raises(InvalidValueError, match="an absolute path on local at which nothing is"):
+            refuse_present(LocalTransport(), path)
+    refuse_present(LocalTransport(), str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("status", [1, 2, 126, 127, 255])
+def test_a_host_that_cannot_look_says_nothing_of_a_path(status: int) -> None:
+    with pytest.raises(CommandError, match="Whether /path is there could not be found out"):
+        refuse_present(RecordedHost({"/path": left(status)}), "/path")
