@@ -26,19 +26,24 @@ case $user in
     +*) user=${user#+} ;;
     *[!0-9]*) user=$(id -u -- "$user") || exit ;;
 esac
+newline='
+'
 is_qemu() {
     [ -n "$1" ] && cd "/proc/$1" || return
-    program=$(readlink exe) || return
-    case ${program##*/} in *qemu* | kvm | 'kvm (deleted)') ;; *) return 1 ;; esac
-    [ "$(readlink ns/user)" = "$(readlink /proc/self/ns/user)" ] || return
-    awk -v id="$user" '$1 == "Uid:" { exit !($2 == id && $3 == id && $4 == id && $5 == id) }' status || return
-    tr '\0' '\n' <cmdline | awk -v uuid="$uuid" '
-        last == "-uuid" && $0 == uuid { found = 1 }
-        { last = $0 }
-        END { exit !found }
-    '
+    links=$(readlink exe ns/user /proc/self/ns/user) || return
+    own=${links##*"$newline"} links=${links%"$newline"*}
+    [ "${links##*"$newline"}" = "$own" ] || return
+    links=${links%"$newline"*}
+    case ${links##*/} in *qemu* | kvm | 'kvm (deleted)') ;; *) return 1 ;; esac
+    while read -r key ids; do
+        [ "$key" != Uid: ] || break
+    done <status
+    [ "$key" = Uid: ] || return
+    for id in $ids; do [ "$id" = "$user" ] || return; done
+    grep -zqxF -e "$uuid" cmdline
 } 2>/dev/null
-pid=$(cat "/run/libvirt/qemu/$name.pid" 2>/dev/null)
+pid=
+read -r pid 2>/dev/null <"/run/libvirt/qemu/$name.pid"
 case $pid in *[!0-9]*) pid= ;; esac
 is_qemu "$pid" || {
     pid=
