@@ -20,16 +20,6 @@ _TAIL = r"""
 tr -d '\r' <"$1" | grep -a -v -e '^: vpmem-' -e "^ printf 'vpmem-" | cat -s | tail -n "$2"
 """
 
-# A log that is not there has no bytes. Anything else that keeps it from being read is an error, not an empty log.
-_SIZE = r"""
-[ -e "$1" ] || { echo 0; exit; }
-exec stat -L -c %s -- "$1"
-"""
-_SINCE = r"""
-[ -e "$1" ] || exit 0
-exec tail -c +"$2" -- "$1"
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Panic:
@@ -61,12 +51,9 @@ class Console:
         self.appended = appended
 
     def size(self) -> int:
-        """Return how many bytes there are now; 0 when there is no log.
-
-        Raises:
-            CommandError: The log is there and cannot be looked at.
-        """
-        return int(self._host.run(query(_SIZE, self._path)).check().text) if self._path else 0
+        """Return how many bytes there are now."""
+        result = self._host.run(["stat", "-L", "-c", "%s", "--", self._path]) if self._path else None
+        return int(result.text) if result is not None and result.exit_status == 0 else 0
 
     def tail(self, lines: int) -> str:
         """Return the last lines; empty when there are none."""
@@ -79,13 +66,11 @@ class Console:
 
         Args:
             start: Where to begin, in bytes.
-
-        Raises:
-            CommandError: The log is there and cannot be read.
         """
         if not self._path:
             return b""
-        return self._host.run(query(_SINCE, self._path, str(start + 1))).check().stdout
+        result = self._host.run(["tail", "-c", f"+{start + 1}", "--", self._path])
+        return result.stdout if result.exit_status == 0 else b""
 
     def panic(self, start: int, lines: int) -> Panic | None:
         """Return the first panic that a kernel wrote of; none when no kernel did.

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import CommandError
 from VpmemLibrary.guest.console import Console
 from VpmemLibrary.host.local import LocalTransport
 
@@ -62,26 +60,6 @@ def test_a_panic_that_is_being_written_is_told_as_far_as_it_is_there(path: Path)
     assert panic.line == "Kernel panic - not syncing"
     assert panic.around.count("\n") == 1
     assert not panic.whole
-
-
-def test_what_was_written_is_counted_and_read_from_any_byte_on(path: Path) -> None:
-    console, text = Console(LocalTransport(), str(path)), path.read_bytes()
-    assert console.size() == len(text)
-    assert console.since(len(BEFORE)) == text[len(BEFORE) :]
-
-
-@pytest.mark.parametrize("log", ["", "/nowhere/console.log"])
-def test_without_a_log_nothing_was_written(log: str) -> None:
-    console = Console(LocalTransport(), log)
-    assert (console.size(), console.since(0)) == (0, b"")
-
-
-@pytest.mark.parametrize("status", [1, 2, 126, 127, 255])
-def test_a_log_that_cannot_be_looked_at_is_not_empty(status: int) -> None:
-    console = Console(RecordedHost({"console.log": left(status, stderr="Too many open files")}), "/console.log")
-    for look in (console.size, lambda: console.since(0)):
-        with pytest.raises(CommandError, match="Too many open files"):
-            look()
 
 
 @pytest.mark.parametrize("log", ["", "/nowhere/console.log"])
