@@ -622,7 +622,7 @@ class Guest:
                 state, reason = self.condition()
             except VpmemError:
                 return f"libvirt on {self._link.host} does not answer, so its state there is not known"
-        return f"it is {state}{reason} on {self._link.host}"
+        return f"it is {'not defined' if state == _GONE else state + reason} on {self._link.host}"
 
     def _wait(self, timeout: float, wanted: str, done: Callable[[], bool]) -> None:
         """Wait until `done`, or raise as soon as it cannot be any more: the guest ended, or its kernel panicked."""

@@ -21,8 +21,12 @@ _ONE_TRY = 20.0
 """Seconds after which a new connection is tried: the daemon that took this one may have gone with the last boot."""
 
 _CLOSING = 3.0
-_ABORTING = 2.0
-"""Seconds for each step of ending a call. Robot Framework's ``[Timeout]`` and Ctrl-C take effect after these."""
+"""Seconds for a call that ends something that may have gone with its connection."""
+
+_ABORTING = 5.0
+_INTERRUPTED = 2.0
+"""Seconds for libvirt to take the request to abort a job, and again to end the job: at the deadline, and after an
+interruption, as Robot Framework's ``[Timeout]`` and Ctrl-C are to take effect within 5 seconds."""
 
 Result = TypeVar("Result")
 
@@ -187,24 +191,28 @@ class LibvirtLink:
         try:
             in_time = call.wait(seconds)
         except BaseException:  # a keyword's own timeout, or Ctrl-C
-            self._give_up(session, call, cancel)
+            self._give_up(session, call, cancel, _INTERRUPTED)
             raise
         if not in_time:
-            aborted = self._give_up(session, call, cancel)
+            aborted = self._give_up(session, call, cancel, _ABORTING)
             if not (aborted and call.succeeded):
                 raise LibvirtTimeoutError(action, self.host, seconds, aborted=aborted)
         with translated(action):
             return call.result()
 
     def _give_up(
-        self, session: LibvirtSession, call: Call[Result], cancel: Callable[[LibvirtSession], object] | None
+        self,
+        session: LibvirtSession,
+        call: Call[Result],
+        cancel: Callable[[LibvirtSession], object] | None,
+        patience: float,
     ) -> bool:
         """Abort the job of a call, if there is one, and return whether that ended the call; else abandon the call."""
         ended = False
         try:
             if cancel is not None:
-                Call(lambda: cancel(session)).wait(_ABORTING)
-                ended = call.wait(_ABORTING)
+                Call(lambda: cancel(session)).wait(patience)
+                ended = call.wait(patience)
         finally:
             if not ended:
                 self._drop(session)

@@ -40,6 +40,14 @@ setpriv --reuid=65534 --regid=65534 --clear-groups setsid "$program" -c 'while :
 echo "$!" "$program"
 """
 
+# A pipe that is read so slowly that a guest's memory takes much longer than a call here may.
+_SLOW_FILE = r"""
+directory=$(mktemp -d /var/lib/libvirt/qemu/save/slow-XXXXXX)
+mkfifo "$directory/slow"
+setsid sh -c 'while sleep 0.5; do dd bs=1M count=1 iflag=fullblock; done' <>"$directory/slow" >/dev/null 2>&1 &
+echo "$directory" "$!"
+"""
+
 
 @dataclass
 class Bench:
@@ -120,6 +128,21 @@ def test_a_stopped_qemu_ends_a_save_at_its_deadline(bench: Bench) -> None:
     if bench.guest.state() == "shut off":  # QEMU saw to it once it went on
         bench.guest.start()
     bench.guest.wait_until_ready(300)
+
+
+def test_a_save_that_does_not_end_is_aborted_and_the_guest_runs_on(bench: Bench) -> None:
+    directory, reader = bench.host.run(["sh", "-c", _SLOW_FILE]).check().text.split()
+    try:
+        before = bench.guest.process()
+        began = time.monotonic()
+        with pytest.raises(LibvirtTimeoutError, match=r"save guest(.|\n)*job was aborted(.|\n)*it is running on"):
+            bench.guest.run_job("save", lambda domain: domain.save(f"{directory}/slow"), DEADLINE)
+        assert time.monotonic() - began < DEADLINE + ROOM
+        bench.guest.wait_until_ready(300)
+        assert bench.guest.process() == before
+    finally:
+        bench.host.run(["kill", reader]).check()
+        bench.host.run(["rm", "-r", directory]).check()
 
 
 def test_a_qemu_is_told_from_a_process_that_a_user_made_look_like_it(bench: Bench) -> None:
