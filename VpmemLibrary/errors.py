@@ -12,6 +12,8 @@ from VpmemLibrary.visible import block, message, one_line
 if TYPE_CHECKING:
     from VpmemLibrary.host.transport import CommandResult
 
+_OPERATION_TIMEOUT = 68  # VIR_ERR_OPERATION_TIMEOUT
+
 
 class VpmemError(Exception):
     """Base of every error that this library raises on purpose.
@@ -156,6 +158,29 @@ class LibvirtError(VpmemError):
         self.code = code
         self.text = text
         super().__init__(f"libvirt could not {action}: {block(text)} (libvirt error code {code}).")
+
+
+class LibvirtTimeoutError(LibvirtError):
+    """Libvirt did not answer in time.
+
+    Args:
+        action: What was being done, e.g. ``define guest 'a'``.
+        host: The host whose libvirt it is.
+        seconds: How long it was waited for.
+        aborted: Whether libvirt ended the job when it was asked to; else the connection was cut.
+    """
+
+    def __init__(self, action: str, host: str, seconds: float, *, aborted: bool = False) -> None:
+        self.host = host
+        self.seconds = seconds
+        super().__init__(action, _OPERATION_TIMEOUT, f"it did not end within {seconds:g} s on {host}")
+        self.add(
+            "The job was aborted."
+            if aborted
+            else "The call was abandoned and the connection to libvirt was cut; the next call connects again. Whether "
+            f"the call takes effect later is not known. Look on {host} at `systemctl status libvirtd virtqemud`, and "
+            "whether QEMU or libvirt hangs (state D or T): `ps -eo pid,stat,wchan:32,args | grep -E 'libvirtd|qemu'`."
+        )
 
 
 class ViewsDisagreeError(VpmemError, AssertionError):

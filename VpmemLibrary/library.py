@@ -135,7 +135,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         """Set the library up; nothing is opened, read or imported until a keyword needs it.
 
         Args:
-            timeout: How long a command on a host or in a guest may take when its keyword says nothing.
+            timeout: How long a command on a host or in a guest, or a call to libvirt, may take when its keyword says
+                nothing.
             run_id: The run's id, 8 hexadecimal digits. By default the environment variable `VPMEM_RUN_ID`, or a
                 random one.
 

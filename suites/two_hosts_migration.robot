@@ -34,6 +34,17 @@ A Guest That Runs Is Not Moved Offline
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    live=False
     The Guest Should Be On    ${FIRST}    ${HERE}
 
+A Migration That Does Not End Is Aborted At Its Timeout
+    [Documentation]    At 1 MiB a second the guest's memory takes longer than the keyword may. The guest runs on.
+    [Tags]    mg-02
+    Switch Host    ${FIRST}
+    Run On Host    virsh    migrate-setspeed    ${GUEST.name}    1
+    Run Keyword And Expect Error    *The job was aborted*is running on ${FIRST}*is not defined on ${SECOND}*
+    ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    timeout=15 seconds
+    The Guest Should Be On    ${FIRST}    ${HERE}
+    The Guest Should Not Be On    ${SECOND}
+    [Teardown]    Run On Host    virsh    migrate-setspeed    ${GUEST.name}    8796093022207
+
 A Running Guest Goes With Its Bytes
     [Documentation]    The same boot of the guest's kernel goes on in another QEMU, on the other host's namespace.
     [Tags]    mg-01

@@ -1,4 +1,4 @@
-"""The command line of the running QEMU, read from the host's own process table."""
+"""What the command line of a running QEMU says of its persistent-memory devices."""
 
 from __future__ import annotations
 
@@ -6,46 +6,10 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 
-from VpmemLibrary.errors import GuestError, UnreadableOutputError
 from VpmemLibrary.guest.domain import DeviceKey
-from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
-# By libvirt's own pid file, or (libvirt in a container, or an older one) by the name that libvirt gives its QEMU.
-_SCRIPT = r"""
-pid=$(cat "/run/libvirt/qemu/$1.pid" 2>/dev/null)
-if ! [ -r "/proc/${pid:-none}/cmdline" ]; then
-    pid=
-    for file in /proc/[0-9]*/cmdline; do
-        name=$(tr '\0' '\n' <"$file" 2>/dev/null | grep -x -A 1 -e -name | tail -n 1)
-        case "$name" in "guest=$1" | "guest=$1,"*) pid=${file#/proc/} pid=${pid%/cmdline}; break ;; esac
-    done
-fi
-[ -n "$pid" ] || exit 3
-printf '%s\0' "$pid"
-exec cat "/proc/$pid/cmdline"
-"""
-_GONE = 3
 _SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": KiB**2, "G": KiB**3, "T": KiB**4}
-
-
-def read_process(transport: Transport, guest: str) -> tuple[int, tuple[str, ...]]:
-    """Return the process id and the command line of a guest's QEMU.
-
-    Args:
-        transport: The way to the host.
-        guest: The guest's name.
-
-    Raises:
-        GuestError: It has no QEMU.
-    """
-    result = transport.run(query(_SCRIPT, guest))
-    if result.exit_status == _GONE:
-        raise GuestError(f"Guest {guest} is not running on {transport.name}: it has no QEMU process.")
-    pid, *argv = result.check().stdout.rstrip(b"\0").split(b"\0")
-    if not pid.isdigit() or not argv:
-        raise UnreadableOutputError(result, "The host's process table gave no command line")
-    return int(pid), tuple(part.decode("utf-8", "replace") for part in argv)
 
 
 def argv_devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:

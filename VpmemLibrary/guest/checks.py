@@ -36,6 +36,11 @@ for path in "$@"; do
 done
 """
 
+# A link that leads nowhere is something as well: whoever writes to the path would follow it.
+_IS_THERE = r"""
+if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
+"""
+
 
 _LINE = re.compile(r"([cbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
 
@@ -124,6 +129,24 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
         if other := seen.get(backing.identity):
             raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")
         seen[backing.identity] = device.path
+
+
+def refuse_present(transport: Transport, path: str) -> None:
+    """Raise unless a path is absolute and nothing is there.
+
+    Args:
+        transport: The way to the host.
+        path: The path.
+
+    Raises:
+        InvalidValueError: The path is relative, or something is there: a link that leads nowhere, too.
+        CommandError: The host could not look.
+    """
+    if path.startswith("/"):
+        result = transport.run(query(_IS_THERE, path)).check(f"Whether {path} is there could not be found out")
+        if result.text == "absent\n":
+            return
+    raise InvalidValueError("path", path, f"an absolute path on {transport.name} at which nothing is")
 
 
 def _check_backing(device: VpmemDevice, backing: _Backing) -> None:

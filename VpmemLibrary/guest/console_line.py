@@ -7,8 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from VpmemLibrary.errors import BusyError, GuestError
-from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
+from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
+from VpmemLibrary.guest.bounded import Call
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
 
 if TYPE_CHECKING:
     import libvirt
@@ -22,6 +23,9 @@ _AT_ONCE = 256
 
 _KEPT = 1 << 20
 """The last bytes that are kept for a reader: a guest may print without end while nobody reads."""
+
+_LETS_GO = 3.0
+"""Seconds in which libvirt takes the console back: it may have gone with its connection, or not answer any more."""
 
 _OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
 _HELD = "Active console session exists"
@@ -103,24 +107,25 @@ class ConsoleLine:
         self._closed = True
         with contextlib.suppress(libvirt.libvirtError):  # it ended by itself, or with its connection
             self._stream.eventRemoveCallback()
-        with contextlib.suppress(libvirt.libvirtError):
-            self._stream.abort()
+        Call(self._stream.abort).wait(_LETS_GO)
 
     def _open(self, link: LibvirtLink) -> libvirt.virStream:
         import libvirt  # noqa: PLC0415
 
-        try:
-            domain = link.domain(self._name)
+        def open_console(domain: libvirt.virDomain) -> libvirt.virStream:
             stream = domain.connect().newStream(libvirt.VIR_STREAM_NONBLOCK)
             domain.openConsole(None, stream, 0)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == _OPERATION_FAILED and _HELD in str(error):
+            return stream
+
+        try:
+            stream = link.act(self._name, f"open the console of guest {self._name}", open_console)
+        except LibvirtError as error:
+            if error.code == _OPERATION_FAILED and _HELD in error.text:
                 raise BusyError(
                     f"Somebody else holds the serial console of guest {self._name} on {link.host}: only one may. "
                     "End their `virsh console`, or whatever has it."
                 ) from error
-            with translated(f"open the console of guest {self._name}"):
-                raise
+            raise
         events = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR
         stream.eventAddCallback(events, self._event, None)
         return stream

@@ -12,7 +12,7 @@ from VpmemLibrary.guest.domains import guest_names, made_guests, refuse_shared
 from VpmemLibrary.guest.guest import NO_DOMAIN, Guest, WrapTransport
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.template import add_devices, as_own
-from VpmemLibrary.guest.xml import build_domain, read_devices, read_name
+from VpmemLibrary.guest.xml import build_domain, parse_xml, read_devices, read_name
 from VpmemLibrary.guest.xml_checks import check_domain
 from VpmemLibrary.host.transport import Transport
 
@@ -92,10 +92,8 @@ def read_security_driver(link: LibvirtLink) -> str:
 
     libvirt lists its own setting of owners, ``dac``, among the drivers (formatcaps document, *secmodel*).
     """
-    from lxml import etree  # noqa: PLC0415
-
-    models = etree.fromstring(_capabilities(link)).findall("./host/secmodel/model")
-    return next((str(model.text) for model in models if model.text != "dac"), "")
+    models = parse_xml(_capabilities(link), "capabilities").findall("./host/secmodel/model")
+    return next((model.text for model in models if model.text and model.text != "dac"), "")
 
 
 def _capabilities(link: LibvirtLink) -> str:

@@ -15,20 +15,22 @@ from VpmemLibrary.errors import (
     AmbiguousError,
     ForeignError,
     GuestError,
-    InvalidValueError,
     LibvirtError,
+    LibvirtTimeoutError,
     NotFoundError,
     VpmemError,
 )
-from VpmemLibrary.guest.argv import argv_devices, read_process
+from VpmemLibrary.guest.argv import argv_devices
+from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
-from VpmemLibrary.guest.checks import check_backings
+from VpmemLibrary.guest.checks import check_backings, refuse_present
 from VpmemLibrary.guest.console import Console, Panic
 from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel, in_slots
 from VpmemLibrary.guest.domains import refuse_shared
 from VpmemLibrary.guest.inside import inside_devices, inside_regions
-from VpmemLibrary.guest.libvirt_link import LibvirtLink, translated
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.mappings import mapping_flags
+from VpmemLibrary.guest.qemu_process import QemuProcess
 from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices
 from VpmemLibrary.guest.views import compare
 from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
@@ -73,7 +75,14 @@ for left in domain-*-"$1" ram/*-"$1"; do
     case $number in '' | *[!0-9]*) ;; *) rm -rf -- "$left" || exit ;; esac
 done
 """
-_KILL = 'sleep "$1"; kill -KILL "$2"'
+_AGENT_MARGIN = 15.0
+"""Seconds beyond the agent's own timeout, of which libvirt reports that the agent did not answer."""
+
+_LAST_LOOK = 5.0
+"""Seconds to look at a guest's state after a call that did not end."""
+
+START_TIMEOUT = 180.0
+"""Seconds for what takes longer with the guest's memory: to start, save, restore, or go back to a snapshot."""
 
 Result = TypeVar("Result")
 WrapTransport = Callable[[Transport], Transport]
@@ -239,23 +248,25 @@ class Guest:
 
     # Its life
 
-    def start(self, *, share_backing: bool = False) -> None:
+    def start(self, *, share_backing: bool = False, timeout: float = START_TIMEOUT) -> None:
         """Start it; it is not ready yet.
 
         Args:
             share_backing: Another running guest may have a backing of its devices.
+            timeout: Seconds until libvirt must have started it.
 
         Raises:
             InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
                 one and share the other.
             LibvirtError: libvirt or QEMU refused.
         """
-        check_backings(self.host, self.devices)
-        if not share_backing:
-            self.refuse_backings_in_use(self.devices)
-        console = self._console
-        self._console_from = console.size() if console.appended else 0
-        self.act("start", lambda domain: domain.create())
+        with within(timeout):
+            check_backings(self.host, self.devices)
+            if not share_backing:
+                self.refuse_backings_in_use(self.devices)
+            console = self._console
+            self._console_from = console.size() if console.appended else 0
+            self.act("start", lambda domain: domain.create(), timeout=timeout)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until it answers through its channel.
@@ -279,12 +290,12 @@ class Guest:
         Raises:
             GuestError: It is not off in time; it is left running.
         """
-        self.act("shut down", lambda domain: domain.shutdown())
-        deadline = time.monotonic() + timeout
-        for _ in self._looks(deadline):
-            if self._condition()[0] not in _ALIVE:
-                return
-        raise GuestError(self._told(f"did not shut down within {timeout:g} s"))
+        with within(timeout) as deadline:
+            self.act("shut down", lambda domain: domain.shutdown())
+            for _ in self._looks(deadline):
+                if self.condition()[0] not in _ALIVE:
+                    return
+            raise GuestError(self._told(f"did not shut down within {timeout:g} s"))
 
     def reboot(self, timeout: float) -> None:
         """Reboot it from inside and wait until another boot answers through its channel.
@@ -297,17 +308,17 @@ class Guest:
         """
         import libvirt  # noqa: PLC0415
 
-        before = self.boot_id()
-        self._console_from = self._console.size()
-        by = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if self.channel is GuestChannel.agent else 0  # 0: whatever there is
-        self.act("reboot", lambda domain: domain.reboot(by))
-
         def rebooted() -> bool:
             with contextlib.suppress(VpmemError):  # the channel comes and goes while it reboots
                 return self._channel.ping(2) and self.boot_id() != before
             return False
 
-        self._wait(timeout, "rebooted", rebooted)
+        with within(timeout):
+            before = self.boot_id()
+            self._console_from = self._console.size()
+            by = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if self.channel is GuestChannel.agent else 0  # 0: any there is
+            self.act("reboot", lambda domain: domain.reboot(by))
+            self._wait(timeout, "rebooted", rebooted)
         self._console_from = None
 
     def destroy(self) -> None:
@@ -329,13 +340,14 @@ class Guest:
             GuestError: It is not running, or not off in time.
             CommandError: The signal could not be sent.
         """
-        process = self.process()
-        self.host.run(["sh", "-c", _KILL, "sh", f"{after:.3f}", str(process)], timeout=after + timeout).check()
-        deadline = time.monotonic() + timeout
-        for _ in self._looks(deadline):
-            if self._condition()[0] not in _ALIVE:
-                return
-        raise GuestError(self._told(f"is not off {timeout:g} s after its QEMU was killed"))
+        with within(timeout):
+            qemu = self.qemu()
+        qemu.kill(self.host, timeout=timeout, after=after)
+        with within(timeout) as deadline:
+            for _ in self._looks(deadline):
+                if self.condition()[0] not in _ALIVE:
+                    return
+            raise GuestError(self._told(f"is not off {timeout:g} s after its QEMU was killed"))
 
     def clear_after_power_loss(self) -> None:
         """Remove what libvirt keeps for a QEMU while it runs, once its host has lost its power with it.
@@ -349,32 +361,37 @@ class Guest:
         if self.state() == _OFF and len(self.name) <= _SHORT_NAME:
             self.host.run(["sh", "-c", _CLEAR, "sh", self.name]).check()
 
-    def save_to(self, path: str) -> None:
+    def save_to(self, path: str, *, timeout: float = START_TIMEOUT) -> None:
         """Write its memory and its domain to a file on its host, and end its QEMU (libvirt's virDomainSave).
 
         Args:
             path: The file, which must not be there.
+            timeout: Seconds until it must be saved.
 
         Raises:
             InvalidValueError: The path is relative or something is there.
             LibvirtError: libvirt could not; the guest runs on.
+            LibvirtTimeoutError: It was not saved in time; the message says in which state it is.
         """
-        _refuse_present(self.host, path)
-        self.act("save", lambda domain: domain.save(path))
+        refuse_present(self.host, path)
+        self.run_job("save", lambda domain: domain.save(path), timeout)
 
-    def restore_from(self, path: str) -> None:
-        """Have it go on where `save_to` saved it; the file stays, so that it can be done again.
+    def restore_from(self, path: str, *, timeout: float = START_TIMEOUT) -> None:
+        """Let it go on where `save_to` saved it; the file stays, so that it can be restored again.
 
         Args:
             path: The file on its host.
+            timeout: Seconds until it must run.
 
         Raises:
             InvalidValueError: Another running guest has a backing of its devices.
             LibvirtError: libvirt could not: it runs, or the file is no saved guest.
+            LibvirtTimeoutError: It was not restored in time; the message says in which state it is.
         """
-        self.refuse_backings_in_use(self.devices)
-        with translated(f"restore guest {self.name} from {path}"):
-            self._link.connection().restore(path)
+        with self._state_at_timeout(), within(timeout):
+            self.refuse_backings_in_use(self.devices)
+            action = f"restore guest {self.name} from {path}"
+            self._link.call(action, lambda connection: connection.restore(path), timeout=timeout)
 
     def save(self, timeout: float) -> None:
         """Write its memory to disk and end it; its next start goes on where it was (libvirt's managed save).
@@ -384,14 +401,15 @@ class Guest:
 
         Raises:
             LibvirtError: libvirt could not; it runs on.
-            GuestError: It was not saved in time.
+            LibvirtTimeoutError: It was not saved in time; the message says in which state it is.
+            GuestError: libvirt saved it and does not have it off in time.
         """
-        self.act("save", lambda domain: domain.managedSave(0))
-        deadline = time.monotonic() + timeout
-        for _ in self._looks(deadline):
-            if self._condition()[0] == _OFF and self.saved:
-                return
-        raise GuestError(self._told(f"was not saved within {timeout:g} s"))
+        with within(timeout) as deadline:
+            self.run_job("save", lambda domain: domain.managedSave(0), timeout)
+            for _ in self._looks(deadline):
+                if self.condition()[0] == _OFF and self.saved:
+                    return
+            raise GuestError(self._told(f"was not saved within {timeout:g} s"))
 
     @property
     def saved(self) -> bool:
@@ -428,7 +446,15 @@ class Guest:
         Raises:
             GuestError: It is not running.
         """
-        return read_process(self.host, self.name)[0]
+        return self.qemu().read(self.host)[0]
+
+    def qemu(self) -> QemuProcess:
+        """Return what tells its QEMU from the other processes of its host.
+
+        Raises:
+            GuestError: It is not running.
+        """
+        return QemuProcess.of(self.name, self.xml(), self.host.name)
 
     def mapping_flags(self, device: VpmemDevice) -> tuple[str, ...]:
         """Return the kernel's flags of its QEMU's mapping of a device's backing.
@@ -437,7 +463,7 @@ class Guest:
             GuestError: It is not running.
             NotFoundError: Its QEMU has no such mapping.
         """
-        return mapping_flags(self.host, self.process(), device.path)
+        return mapping_flags(self.host, self.qemu(), device.path)
 
     def region_of(self, device: VpmemDevice) -> Region:
         """Return the region that its kernel has for a device.
@@ -484,7 +510,7 @@ class Guest:
         Raises:
             GuestError: It is not running, or its agent does not answer.
         """
-        _, argv = read_process(self.host, self.name)
+        _, argv = self.qemu().read(self.host)
         return compare(
             self.name,
             asked=self.devices,
@@ -547,42 +573,77 @@ class Guest:
         import libvirt_qemu  # noqa: PLC0415
 
         answer: str = self.act(
-            "ask the agent of", lambda domain: libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0)
+            "ask the agent of",
+            lambda domain: libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0),
+            timeout=timeout + _AGENT_MARGIN,
         )
         return answer
 
-    def act(self, action: str, work: Callable[[libvirt.virDomain], Result]) -> Result:
+    def act(self, action: str, work: Callable[[libvirt.virDomain], Result], *, timeout: float | None = None) -> Result:
         """Return what `work` returns of its domain; libvirt's errors become this library's.
 
         Args:
             action: What is being done, for the message; the guest's name follows it.
-            work: What to do with the domain.
+            work: What to do with the domain, in another thread.
+            timeout: Seconds that libvirt may take.
 
         Raises:
             LibvirtError: libvirt refused.
+            LibvirtTimeoutError: libvirt did not answer in time.
         """
-        with translated(f"{action} guest {self.name}"):
-            return work(self._link.domain(self.name))
+        return self._link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout)
+
+    def run_job(self, action: str, work: Callable[[libvirt.virDomain], Result], timeout: float) -> Result:
+        """Return what a job of libvirt's returns (a save, a snapshot, a migration); it is aborted at its deadline.
+
+        Args:
+            action: What is being done, for the message; the guest's name follows it.
+            work: What to do with the domain, in another thread.
+            timeout: Seconds that it may take.
+
+        Raises:
+            LibvirtError: libvirt refused.
+            LibvirtTimeoutError: It did not end in time; the message says in which state the guest is.
+        """
+        with self._state_at_timeout():
+            return self._link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout, abort=True)
+
+    @contextlib.contextmanager
+    def _state_at_timeout(self) -> Iterator[None]:
+        try:
+            yield
+        except LibvirtTimeoutError as error:
+            error.add(f"Now {self.whereabouts()}.")
+            raise
+
+    def whereabouts(self) -> str:
+        """Return, for a message, in which state it is on its host, or that it cannot be known."""
+        with within(_LAST_LOOK):
+            try:
+                state, reason = self.condition()
+            except VpmemError:
+                return f"libvirt on {self._link.host} does not answer, so its state there is not known"
+        return f"it is {'not defined' if state == _GONE else state + reason} on {self._link.host}"
 
     def _wait(self, timeout: float, wanted: str, done: Callable[[], bool]) -> None:
         """Wait until `done`, or raise as soon as it cannot be any more: the guest ended, or its kernel panicked."""
-        now = time.monotonic()
-        deadline, next_console = now + timeout, now + _CONSOLE_EVERY
-        console = self._console
-        start = console.size() if self._console_from is None else self._console_from
-        for _ in self._looks(deadline):
-            if done():
-                return
-            state, reason = self._condition()
-            if state not in _ALIVE:
-                raise GuestError(self._told(f"is {state}{reason} instead of {wanted}"))
-            if time.monotonic() >= next_console:
-                if panic := self._panic(console, start):
-                    raise GuestError(self._told(f"panicked instead of being {wanted}: {panic.line}", panic))
-                next_console = time.monotonic() + _CONSOLE_EVERY
-        panic = self._panic(console, start)
-        ended = f"panicked: {panic.line}" if panic else f"is {self._condition()[0]}"
-        raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
+        with within(timeout) as deadline:
+            next_console = time.monotonic() + _CONSOLE_EVERY
+            console = self._console
+            start = console.size() if self._console_from is None else self._console_from
+            for _ in self._looks(deadline):
+                if done():
+                    return
+                state, reason = self.condition()
+                if state not in _ALIVE:
+                    raise GuestError(self._told(f"is {state}{reason} instead of {wanted}"))
+                if time.monotonic() >= next_console:
+                    if panic := self._panic(console, start):
+                        raise GuestError(self._told(f"panicked instead of being {wanted}: {panic.line}", panic))
+                    next_console = time.monotonic() + _CONSOLE_EVERY
+            panic = self._panic(console, start)
+            ended = f"panicked: {panic.line}" if panic else f"is {self.condition()[0]}"
+            raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
 
     def _panic(self, console: Console, start: int) -> Panic | None:
         """Return the panic on its console, if there is one, once what its kernel writes after it is there as well."""
@@ -604,12 +665,12 @@ class Guest:
         Raises:
             LibvirtError: libvirt does not answer.
         """
-        with translated(f"listen to guest {self.name}"), self._link.listening(self.name, event, tell):
+        with self._link.listening(self.name, event, tell):
             yield
 
     def _looks(self, deadline: float) -> Iterator[None]:
         """Give a turn at once, whenever libvirt tells of a change, and from time to time, until the deadline."""
-        with translated(f"watch guest {self.name}"), self._link.changes(self.name) as changed:
+        with self._link.changes(self.name) as changed:
             while True:
                 changed.clear()
                 yield
@@ -618,7 +679,7 @@ class Guest:
                     return
                 changed.wait(min(left, _POLL))
 
-    def _condition(self) -> tuple[str, str]:
+    def condition(self) -> tuple[str, str]:
         """Return its state and, where it is off, why; a transient domain is gone when it ends."""
         try:
             state, reason = self.act("ask the state of", lambda domain: domain.state())
@@ -645,8 +706,3 @@ class Guest:
                 f"QEMU's log {block(qemu)}"
             )
         return f"Guest {self.name} on {self._link.host} {what}."
-
-
-def _refuse_present(host: Transport, path: str) -> None:
-    if not path.startswith("/") or host.run(["test", "-e", path]).exit_status == 0:
-        raise InvalidValueError("path", path, f"an absolute path on {host.name} at which nothing is")

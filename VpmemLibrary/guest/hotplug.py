@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, NotFoundError, OutOfSpaceError, VpmemError
+from VpmemLibrary.guest.bounded import limited, within
 from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
@@ -53,7 +54,7 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
         device: The device.
         live: Into the running guest.
         persistent: Into the configuration of its next start.
-        timeout: Seconds until the guest's kernel must have it.
+        timeout: Seconds until the guest's kernel must have it, over all.
 
     Returns:
         The device with its slot or alias, the event's alias and the kernel's region.
@@ -64,10 +65,15 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
         LibvirtError: libvirt or QEMU refused.
         GuestError: There was no event, or the guest's kernel has no region for it in time.
     """
-    import libvirt  # noqa: PLC0415
-
     if not live and not persistent:
         raise InvalidValueError("live and persistent", "False and False", "at least one of them True")
+    with within(timeout):
+        return _attach(guest, device, live=live, persistent=persistent, timeout=timeout)
+
+
+def _attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, timeout: float) -> Attached:
+    import libvirt  # noqa: PLC0415
+
     there = set()
     for inactive in [each for each, wanted in ((False, live), (True, persistent)) if wanted]:
         xml = guest.xml(inactive=inactive)
@@ -85,9 +91,9 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
     with _additions(guest) as added:
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
         guest.asked_also_for(device)
-        event = added.wait(_EVENT_SECONDS)
+        event = added.wait(seconds := limited(_EVENT_SECONDS))
     if event is None:
-        raise GuestError(f"libvirt told of no new device in guest {guest.name} within {_EVENT_SECONDS:g} s.")
+        raise GuestError(f"libvirt told of no new device in guest {guest.name} within {seconds:g} s.")
     return Attached(_as_listed(guest, device.path, inactive=False), event, _wait_for_region(guest, device, timeout))
 
 
@@ -178,20 +184,20 @@ def _as_listed(guest: Guest, path: str, *, inactive: bool) -> VpmemDevice:
 
 
 def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Region:
-    deadline = time.monotonic() + timeout
-    while True:
-        failure = ""
-        try:
-            if (region := guest.regions_by_path().get(device.path)) is not None:
-                return region
-        except VpmemError as error:  # the agent may be slow while the kernel takes the device
-            failure = f" The last look failed: {error}"
-        if time.monotonic() > deadline:
-            raise GuestError(
-                f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of its "
-                f"attachment.{failure}\nIts console ends with:\n{guest.console_tail() or '(nothing)'}"
-            )
-        time.sleep(_LOOK_EVERY)
+    with within(timeout) as deadline:
+        while True:
+            failure = ""
+            try:
+                if (region := guest.regions_by_path().get(device.path)) is not None:
+                    return region
+            except VpmemError as error:  # the agent may be slow while the kernel takes the device
+                failure = f" The last look failed: {error}"
+            if time.monotonic() > deadline:
+                raise GuestError(
+                    f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of the "
+                    f"call to attach it.{failure}\nIts console ends with:\n{guest.console_tail() or '(nothing)'}"
+                )
+            time.sleep(_LOOK_EVERY)
 
 
 class _Additions:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.errors import GuestError, InvalidValueError
+from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtTimeoutError
 from VpmemLibrary.guest.checks import check_backings
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.domains import guest_names, refuse_shared
-from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.guest import START_TIMEOUT, Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.xml import parse_domain, read_devices
 from VpmemLibrary.host.transport import Transport
@@ -39,7 +39,9 @@ class Destination:
     address: str = ""
 
 
-def migrate(guest: Guest, target: Destination, backings: Sequence[str], *, live: bool) -> tuple[VpmemDevice, ...]:
+def migrate(
+    guest: Guest, target: Destination, backings: Sequence[str], *, live: bool, timeout: float = START_TIMEOUT
+) -> tuple[VpmemDevice, ...]:
     """Move a guest to another host, and return its devices as they are there.
 
     Its domain is persistent on the target and gone from the source.
@@ -49,12 +51,15 @@ def migrate(guest: Guest, target: Destination, backings: Sequence[str], *, live:
         target: Where to.
         backings: For each of its devices, in order, its backing on the target.
         live: Whether it runs and goes on running; if not it is off, and no byte of its devices is copied.
+        timeout: Seconds until it must have moved. A guest that writes faster than its bytes can be sent never would.
 
     Raises:
         InvalidValueError: A backing is absent, too small or in use there, or there are more or fewer than devices;
             nothing was done.
         GuestError: It runs and is to be moved offline, or the other way round.
         LibvirtError: libvirt or QEMU refused; the guest is where it was.
+        LibvirtTimeoutError: It had not moved in time, and the migration was aborted; the message says in which state
+            it is on either host.
     """
     state = guest.state()
     if live is not (state == "running"):
@@ -72,17 +77,22 @@ def migrate(guest: Guest, target: Destination, backings: Sequence[str], *, live:
     if guest.name in guest_names(target.link):
         raise InvalidValueError("guest name", guest.name, f"one that no domain of {target.link.host} has")
     paths = {device.path: path for device, path in zip(devices, backings, strict=True)}
-    _migrate(guest, target, paths, live=live)
+    try:
+        _migrate(guest, target, paths, live=live, timeout=timeout)
+    except LibvirtTimeoutError as error:
+        error.add(f"And {Guest(target.host, target.link, guest.name).whereabouts()}.")
+        raise
     return moved
 
 
-def _migrate(guest: Guest, target: Destination, paths: Mapping[str, str], *, live: bool) -> None:
+def _migrate(guest: Guest, target: Destination, paths: Mapping[str, str], *, live: bool, timeout: float) -> None:
     import libvirt  # noqa: PLC0415
 
     mode = libvirt.VIR_MIGRATE_LIVE if live else libvirt.VIR_MIGRATE_OFFLINE
     flags = mode | libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     migratable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
     inactive = migratable | libvirt.VIR_DOMAIN_XML_INACTIVE
+    there = target.link.call("connect", lambda connection: connection)
 
     def run(domain: libvirt.virDomain) -> None:
         parameters = {
@@ -91,9 +101,9 @@ def _migrate(guest: Guest, target: Destination, paths: Mapping[str, str], *, liv
         }
         if target.address and live:
             parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{target.address}"
-        domain.migrate3(target.link.connection(), parameters, flags)
+        domain.migrate3(there, parameters, flags)
 
-    guest.act(f"migrate to {target.link.host} the", run)
+    guest.run_job(f"migrate to {target.link.host} the", run, timeout)
 
 
 def with_backings(xml: str, paths: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
-"""A unix socket of this process's own, whose connections are carried to a command on a host."""
+"""A unix socket of this process's own, whose one connection is carried to a command on a host."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import shutil
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.guest.bounded import Call
 from VpmemLibrary.host.transport import Stream
 
 _CHUNK = 1 << 16
@@ -18,7 +20,9 @@ _GRACE = 5.0
 
 
 class Relay:
-    """A unix socket in a directory that only this user can enter; each connection to it becomes a stream.
+    """A unix socket in a directory that only this user can enter; the first connection to it becomes a stream.
+
+    The directory is removed as soon as there is a connection, so that a process that is killed leaves none behind.
 
     Args:
         connect: What opens a stream on the host.
@@ -31,12 +35,14 @@ class Relay:
 
     def __init__(self, connect: Callable[[], Stream]) -> None:
         self.failure: VpmemError | None = None
-        """Why the last stream could not be opened; None when it could."""
+        """Why the stream could not be opened; None when it could."""
         self._connect = connect
         self._lock = threading.Lock()
         self._closed = False
-        self._ends: list[tuple[socket.socket, Stream]] = []
+        self._end: socket.socket | None = None
+        self._stream: Stream | None = None
         self._threads: list[threading.Thread] = []
+        self._finish: Call[None] | None = None
         self._directory = Path(tempfile.mkdtemp(prefix="vpmem-"))
         self.path = self._directory / "socket"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,47 +53,74 @@ class Relay:
             self._listener.close()
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        self._start("accept", self._accept)
+        _unsevered.add(self)
+        self._start("accept", self._serve)
+
+    def cut(self) -> None:
+        """Break the connection at once, so that the client's calls fail; cutting it twice is harmless.
+
+        The stream is ended by another thread: over a host that does not answer that may take long.
+        """
+        if self.sever() and self._finish is None:
+            self._finish = Call(self._end_all)
 
     def close(self) -> None:
-        """End all connections and their threads, and remove the socket; ending it twice is harmless."""
+        """Break the connection and wait until the stream is ended; closing it twice is harmless."""
+        self.cut()
+        if self._finish is not None:
+            self._finish.wait(_GRACE)
+
+    def sever(self) -> bool:
+        """Break the client's connection, and return whether it had not been broken; this never blocks."""
         with self._lock:
-            self._closed = True
-            ends, self._ends = self._ends, []
-            threads, self._threads = self._threads, []
-        with contextlib.suppress(OSError):  # it wakes the thread that accepts
+            before, self._closed = self._closed, True
+            end = self._end
+        _unsevered.discard(self)
+        with contextlib.suppress(OSError):  # it wakes the thread that accepts, which closes the listener
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end, stream in ends:
+        shutil.rmtree(self._directory, ignore_errors=True)
+        if end is not None:
             _hang_up(end)
+        return not before
+
+    def _end_all(self) -> None:
+        with self._lock:
+            stream, threads = self._stream, self._threads
+        if stream is not None:
             stream.close()
         for thread in threads:
             thread.join(_GRACE)
-        for end, _ in ends:
-            end.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._end is not None:
+            self._end.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                end, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            try:
-                stream = self._connect()
-            except (VpmemError, OSError) as error:  # libvirt's client sees the end of its connection; see `failure`
-                self.failure = error if isinstance(error, VpmemError) else VpmemError(str(error))
-                end.close()
-                continue
-            with self._lock:
-                if not self._closed:
-                    self._ends.append((end, stream))
-            if self._closed:
-                stream.close()
-                end.close()
-                return
-            self._start("to the host", _carry, end.recv, stream.send, stream.close)
-            self._start("from the host", _carry, stream.recv, end.sendall, lambda end=end: _hang_up(end))
+    def _serve(self) -> None:
+        try:
+            end, _ = self._listener.accept()
+        except OSError:  # severed
+            return
+        finally:
+            self._listener.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+        with self._lock:
+            self._end = end
+            closed = self._closed
+        if closed:
+            end.close()
+            return
+        try:
+            stream = self._connect()
+        except (VpmemError, OSError) as error:  # libvirt's client sees the end of its connection; see `failure`
+            self.failure = error if isinstance(error, VpmemError) else VpmemError(str(error))
+            _hang_up(end)
+            return
+        with self._lock:
+            self._stream = stream
+            closed = self._closed
+        if closed:
+            stream.close()
+            return
+        self._start("to the host", _carry, end.recv, stream.send, stream.close)
+        self._start("from the host", _carry, stream.recv, end.sendall, lambda: _hang_up(end))
 
     def _start(self, what: str, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, name=f"relay {what}", daemon=True)
@@ -95,6 +128,16 @@ class Relay:
             if not self._closed:
                 self._threads.append(thread)
         thread.start()
+
+
+_unsevered: set[Relay] = set()
+
+
+@atexit.register
+def _sever_all() -> None:
+    """Break all connections before the interpreter frees libvirt's, which would ask a silent daemon for its consent."""
+    for relay in list(_unsevered):
+        relay.sever()
 
 
 def _carry(receive: Callable[[int], bytes], send: Callable[[bytes], None], finish: Callable[[], None]) -> None:

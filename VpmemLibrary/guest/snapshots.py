@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.checks import refuse_present
+from VpmemLibrary.guest.guest import START_TIMEOUT, Guest
 from VpmemLibrary.host.transport import checked_name
 
 if TYPE_CHECKING:
     import libvirt
 
 
-def take_snapshot(guest: Guest, name: str, memory_file: str = "") -> None:
+def take_snapshot(guest: Guest, name: str, memory_file: str = "", *, timeout: float = START_TIMEOUT) -> None:
     """Take a snapshot of a running guest's memory; it runs on.
 
     Args:
@@ -24,30 +25,36 @@ def take_snapshot(guest: Guest, name: str, memory_file: str = "") -> None:
         name: The snapshot's name.
         memory_file: Where on the host the memory goes; without one into the guest's first disk image (an internal
             snapshot), which must be qcow2.
+        timeout: Seconds that it may take.
 
     Raises:
-        InvalidValueError: The name cannot be.
+        InvalidValueError: The name is invalid, `memory_file` is relative, or something is there.
         LibvirtError: libvirt refused; its code is in the message.
+        LibvirtTimeoutError: It was not taken in time; the message says in which state the guest is.
     """
     xml = snapshot_xml(checked_name("snapshot name", name), memory_file)
-    guest.act("take a snapshot of", lambda domain: domain.snapshotCreateXML(xml, 0))
+    if memory_file:
+        refuse_present(guest.host, memory_file)
+    guest.run_job("take a snapshot of", lambda domain: domain.snapshotCreateXML(xml, 0), timeout)
 
 
-def revert_to_snapshot(guest: Guest, name: str) -> None:
-    """Have a guest go on where a snapshot was taken.
+def revert_to_snapshot(guest: Guest, name: str, *, timeout: float = START_TIMEOUT) -> None:
+    """Let a guest go on where a snapshot was taken.
 
     Args:
         guest: The guest.
         name: The snapshot's name.
+        timeout: Seconds that it may take.
 
     Raises:
         LibvirtError: There is no such snapshot, or libvirt refused.
+        LibvirtTimeoutError: The guest did not go back in time; the message says in which state it is.
     """
 
     def revert(domain: libvirt.virDomain) -> None:
         domain.revertToSnapshot(domain.snapshotLookupByName(name), 0)
 
-    guest.act(f"revert to snapshot {name} of", revert)
+    guest.run_job(f"revert to snapshot {name} of", revert, timeout)
 
 
 def snapshot_xml(name: str, memory_file: str = "") -> str:

@@ -215,7 +215,7 @@ def read_interface(xml: str) -> tuple[str, str]:
 
 
 def parse_domain(xml: str, *, comments: bool = False) -> Element:
-    """Return the root of a domain's XML; no entity is resolved and no file is read.
+    """Return the root of a domain's XML; see `parse_xml`.
 
     Args:
         xml: The domain's XML.
@@ -224,16 +224,30 @@ def parse_domain(xml: str, *, comments: bool = False) -> Element:
     Raises:
         InvalidValueError: It is not well-formed, or is no domain.
     """
+    return parse_xml(xml, "domain", comments=comments)
+
+
+def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
+    """Return the root of an XML document of libvirt's; no entity is resolved and no file is read.
+
+    Args:
+        xml: The XML.
+        root: The name that the root element must have.
+        comments: Whether to keep comments.
+
+    Raises:
+        InvalidValueError: It is not well-formed, or has another root.
+    """
     from lxml import etree  # noqa: PLC0415
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=not comments)
     try:
-        root = etree.fromstring(xml.encode(), parser)
+        element = etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
-        raise InvalidValueError("domain XML", xml[:80], f"well-formed XML ({error})") from error
-    if root.tag != "domain":
-        raise InvalidValueError("domain XML", f"<{root.tag}>", "a <domain> element")
-    return root
+        raise InvalidValueError(f"{root} XML", xml[:80], f"well-formed XML ({error})") from error
+    if element.tag != root:
+        raise InvalidValueError(f"{root} XML", f"<{element.tag}>", f"a <{root}> element")
+    return element
 
 
 def _read_device(element: Element) -> VpmemDevice:

@@ -40,13 +40,13 @@ class AccessKeywords:
         ```
         """
         found = self._context.current.guest(guest)
-        return read_confinement(found.host, found.process())
+        return read_confinement(found.host, found.qemu())
 
     @keyword(tags=("guest", "assertion"))
     def guest_should_reach_only_its_own_devices(self, guest: Guest | str) -> None:
         """Fail unless a running guest's QEMU may open its own backings and no other namespace of its host.
 
-        Every namespace's device node is opened, and nothing is read, by a process in QEMU's own mount namespace and
+        Every namespace's device node in QEMU's own `/dev` is opened, and nothing is read, by a process in QEMU's
         control group, with its user, groups and, where it has one, AppArmor profile. The log has a table.
 
         Args:
@@ -68,8 +68,8 @@ class AccessKeywords:
         found = self._context.current.guest(guest)
         own = {device.path for device in found.live_devices}
         nodes = {each.device for each in self._context.host.ndctl.inventory().namespaces if each.device}
-        confinement = read_confinement(found.host, found.process())
-        refused = refusals(found.host, confinement, sorted(own | nodes))
+        qemu = found.qemu()
+        refused = refusals(found.host, qemu, read_confinement(found.host, qemu), sorted(own | nodes))
         wrong = {path for path, reason in refused.items() if bool(reason) is (path in own)}
         rows = [(path, "yes" if path in own else "no", reason or "may open it") for path, reason in refused.items()]
         log_table(

@@ -165,7 +165,7 @@ class OpenHost:
         """
         self.refuse_inside()
         if self._link is None:
-            self._link = LibvirtLink(self.host.transport)
+            self._link = LibvirtLink(self.host.transport, timeout=lambda: self.host.ndctl.timeout)
         return self._link
 
     def guest_spec(

@@ -7,6 +7,7 @@ from typing import Any
 
 from robot.api.deco import keyword
 
+from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.domain import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
@@ -148,8 +149,10 @@ class GuestKeywords:
         ```
         """
         found = self._context.current.guest(guest)
-        found.start(share_backing=share_backing)
-        found.wait_until_ready(timeout.total_seconds())
+        seconds = timeout.total_seconds()
+        with within(seconds):
+            found.start(share_backing=share_backing, timeout=seconds)
+            found.wait_until_ready(seconds)
 
     @keyword(tags=("guest",))
     def wait_until_guest_is_ready(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -348,6 +351,8 @@ class GuestKeywords:
             NotFoundError: There is no such guest.
             ForeignError: This run did not make it, and `foreign` is not set.
             LibvirtError: libvirt could not; the guest runs on.
+            LibvirtTimeoutError: It was not saved in time, and the save was aborted; the message says in which state
+                the guest is.
 
         Example:
 
@@ -363,35 +368,41 @@ class GuestKeywords:
         self._owned(guest, foreign).save(timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
-    def save_guest_to_file(self, guest: Guest | str, path: str, *, foreign: bool = False) -> None:
+    def save_guest_to_file(
+        self, guest: Guest | str, path: str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT
+    ) -> None:
         """Write a running guest's memory to a file on its host and end its QEMU, for [Restore Guest From File].
 
-        The bytes of its nvdimm devices are in the file as well as its RAM. The file is the caller's to remove.
+        The bytes of its nvdimm devices are in the file as well as its RAM. The file is the caller's to remove. Choose
+        a directory that only root can write to: in `/var/tmp`, any user of the host may put a link at the path.
 
         Args:
             guest: The guest or its name.
             path: The file, an absolute path at which nothing is.
             foreign: Allow it on a guest that this run did not make.
+            timeout: How long it may take.
 
         Raises:
             NotFoundError: There is no such guest.
             ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: The path is relative, or something is there.
+            InvalidValueError: The path is relative, or something is there (a link that leads nowhere, too).
             LibvirtError: libvirt could not; the guest runs on.
+            LibvirtTimeoutError: It was not saved in time, and the save was aborted; the message says in which state
+                the guest is.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
         The Same Moment Twice
-            Save Guest To File    ${guest}    /var/tmp/moment
-            Restore Guest From File    ${guest}    /var/tmp/moment
+            Save Guest To File    ${guest}    /var/lib/libvirt/qemu/save/moment
+            Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
             Destroy Guest    ${guest}
-            Restore Guest From File    ${guest}    /var/tmp/moment
-            [Teardown]    Run On Host    rm    -f    /var/tmp/moment
+            Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
+            [Teardown]    Run On Host    rm    -f    /var/lib/libvirt/qemu/save/moment
         ```
         """
-        self._owned(guest, foreign).save_to(path)
+        self._owned(guest, foreign).save_to(path, timeout=timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -409,6 +420,7 @@ class GuestKeywords:
             NotFoundError: There is no such guest.
             InvalidValueError: Another running guest has a backing of its devices.
             LibvirtError: The guest runs, or the file is no saved guest.
+            LibvirtTimeoutError: It was not restored in time; the message says in which state the guest is.
             GuestError: Its agent did not answer in time.
 
         Example:
@@ -417,14 +429,16 @@ class GuestKeywords:
         *** Test Cases ***
         Goes On
             ${boot} =    Get Guest Boot Id    ${guest}
-            Save Guest To File    ${guest}    /var/tmp/moment
-            Restore Guest From File    ${guest}    /var/tmp/moment
+            Save Guest To File    ${guest}    /var/lib/libvirt/qemu/save/moment
+            Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
             Get Guest Boot Id    ${guest}    ==    ${boot}
         ```
         """
         found = self._context.current.guest(guest)
-        found.restore_from(path)
-        found.wait_until_ready(timeout.total_seconds())
+        seconds = timeout.total_seconds()
+        with within(seconds):
+            found.restore_from(path, timeout=seconds)
+            found.wait_until_ready(seconds)
 
     @keyword(tags=("guest", "destructive"))
     def kill_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:

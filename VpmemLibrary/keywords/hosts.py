@@ -444,7 +444,7 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def set_command_timeout(self, timeout: timedelta) -> timedelta:
-        """Set how long a command on a host or in a guest may take when its keyword says nothing.
+        """Set how long a command on a host or in a guest, or a call to libvirt, may take when its keyword says nothing.
 
         It holds for every open host and for those that are opened later.
 

@@ -25,9 +25,9 @@ _LONGEST = 16 * 1024  # of a command in characters, of its output in bytes
 class _Logger:
     """The messages of keywords: always text, never HTML."""
 
-    def info(self, text: str) -> None:
-        """Log a message at level INFO."""
-        _robot.info(message(text))
+    def info(self, text: str, *, also_console: bool = False) -> None:
+        """Log a message at level INFO, and show it on the console as well if asked."""
+        _robot.info(message(text), also_console=also_console)
 
     def debug(self, text: str) -> None:
         """Log a message at level DEBUG."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.inventory.cleanup import wipe_namespace
@@ -50,7 +51,8 @@ class MigrationKeywords:
             wipe_source: Overwrite the namespaces on the source with zeros once the guest has arrived, if nobody uses
                 them by then. They are looked for by their UUIDs. Without it they keep what they held when it left.
             foreign: Allow it on a guest, and with `wipe_source` on namespaces, that this run did not make.
-            timeout: How long the guest may take to be ready on the target.
+            timeout: How long it may take until the guest is ready on the target. A migration that has not ended by
+                then is aborted.
 
         Returns:
             The guest as it is on the target.
@@ -60,6 +62,7 @@ class MigrationKeywords:
             ForeignError: This run did not make it, and `foreign` is not set.
             InvalidValueError: A namespace on the target cannot carry its device, or is another running guest's.
             LibvirtError: libvirt or QEMU refused; the guest is where it was.
+            LibvirtTimeoutError: The guest did not move in time; the message says in which state it is on either host.
             GuestError: It is off and `live` is set, or the other way round; or it was not ready there in time.
 
         Example:
@@ -83,19 +86,21 @@ class MigrationKeywords:
             own_target_of(self._context, device.path, foreign=foreign)
             for device in (found.devices if wipe_source else ())
         ]
-        self._context.switch(host)
-        try:
-            listed = vpmem if isinstance(vpmem, list) else [vpmem]
-            backings = [path_of(self._context, each) for each in listed]
-            destination = Destination(target.host.transport, target.link, target.migration_address)
-            moved = migrate(found, destination, backings, live=live)
-        except BaseException:
-            self._context.switch(source.host.alias)
-            raise
-        source.forget_guest(found.name)
-        arrived = target.adopt_guest(found.name, tuple(replace(device, alias="") for device in moved))
-        if live:
-            arrived.wait_until_ready(timeout.total_seconds())
+        seconds = timeout.total_seconds()
+        with within(seconds):
+            self._context.switch(host)
+            try:
+                listed = vpmem if isinstance(vpmem, list) else [vpmem]
+                backings = [path_of(self._context, each) for each in listed]
+                destination = Destination(target.host.transport, target.link, target.migration_address)
+                moved = migrate(found, destination, backings, live=live, timeout=seconds)
+            except BaseException:
+                self._context.switch(source.host.alias)
+                raise
+            source.forget_guest(found.name)
+            arrived = target.adopt_guest(found.name, tuple(replace(device, alias="") for device in moved))
+            if live:
+                arrived.wait_until_ready(seconds)
         logger.info(f"Guest {found.name} went from {source.host.alias} to {host}.")
         for each in left:
             _wipe(source, each)

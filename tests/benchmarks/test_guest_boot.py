@@ -11,7 +11,6 @@ import pytest
 from bare_qemu import RUN, bare
 from ratios import require
 
-from VpmemLibrary.guest.argv import read_process
 from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
@@ -66,7 +65,7 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
             host.transport, link, GuestSpec(name="boot", boot=boot, devices=(device,), run_id=run.run_id)
         )
         guest.start()
-        _, argv = read_process(host.transport, guest.name)
+        _, argv = guest.qemu().read(host.transport)
         guest.destroy()
 
         def on_host(*command: str) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from recorded_guest import CAPABILITIES_XML
 
-from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.confinement import Confinement, refusals
 from VpmemLibrary.guest.definition import best_hypervisor, read_security_driver
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.qemu_process import QemuProcess
 from VpmemLibrary.host.local import LocalTransport
 
 
@@ -39,8 +41,22 @@ def test_owners_alone_are_no_security_driver() -> None:
     assert read_security_driver(link_to("<capabilities><host/></capabilities>")) == ""
 
 
+def test_no_entity_in_the_capabilities_of_a_host_is_resolved(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    said.write_text("apparmor")
+    models = {"&of_a_file;": f'SYSTEM "{said.as_uri()}"', "&inside;": '"apparmor"'}
+    for entity, definition in models.items():
+        text = (
+            f"<!DOCTYPE capabilities [<!ENTITY {entity[1:-1]} {definition}>]>"
+            f"<capabilities><host><secmodel><model>{entity}</model></secmodel></host></capabilities>"
+        )
+        assert read_security_driver(link_to(text)) == ""
+    with pytest.raises(InvalidValueError, match="a <capabilities> element"):
+        read_security_driver(link_to("<domain/>"))
+
+
 def test_what_selinux_confines_is_refused_with_what_can_be_tried() -> None:
     context = "system_u:system_r:svirt_t:s0:c107,c982"
     confinement = Confinement(process=1, profile=context, enforced=False, user=107, group=107, cgroup="/")
     with pytest.raises(UnsupportedError, match=r"SELinux \(system_u.*confined=False"):
-        refusals(LocalTransport(), confinement, ["/dev/dax0.0"])
+        refusals(LocalTransport(), QemuProcess("a", "", "+107"), confinement, ["/dev/dax0.0"])

@@ -11,6 +11,7 @@ import pytest
 
 from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
 from VpmemLibrary.guest.console_line import ConsoleLine
+from VpmemLibrary.guest.libvirt_session import translated
 from VpmemLibrary.guest.serial import SerialTransport
 
 WOULD_BLOCK = -2
@@ -71,8 +72,9 @@ class Link:
         self.stream = Stream()
         self._refusal = refusal
 
-    def domain(self, name: str) -> Link:
-        return self
+    def act(self, name: str, action: str, work: Callable[[Any], Stream]) -> Stream:
+        with translated(action):
+            return work(self)
 
     def connect(self) -> Link:
         return self

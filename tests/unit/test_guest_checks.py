@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
-from VpmemLibrary.guest.checks import check_backings, check_device, check_devices
+from VpmemLibrary.errors import CommandError, InvalidValueError, UnreadableOutputError
+from VpmemLibrary.guest.checks import check_backings, check_device, check_devices, refuse_present
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.transport import CommandResult
@@ -108,3 +108,20 @@ def test_an_odd_answer_about_a_backing_is_an_error_of_the_library(line: str) -> 
     host: Any = Odd()
     with pytest.raises(UnreadableOutputError, match="did not tell what each backing is"):
         check_backings(host, [GOOD])
+
+
+def test_a_path_is_free_only_if_nothing_is_there(tmp_path: Path) -> None:
+    file, link, loop = tmp_path / "file", tmp_path / "link", tmp_path / "loop"
+    file.touch()
+    link.symlink_to(tmp_path / "nothing")
+    loop.symlink_to(loop)
+    for path in (str(file), str(tmp_path), str(link), str(loop), "relative", ""):
+        with pytest.raises(InvalidValueError, match="an absolute path on local at which nothing is"):
+            refuse_present(LocalTransport(), path)
+    refuse_present(LocalTransport(), str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("status", [1, 2, 126, 127, 255])
+def test_a_host_that_cannot_look_says_nothing_of_a_path(status: int) -> None:
+    with pytest.raises(CommandError, match="Whether /path is there could not be found out"):
+        refuse_present(RecordedHost({"/path": left(status)}), "/path")

@@ -13,6 +13,7 @@ from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutp
 from VpmemLibrary.guest.domain import Access, VpmemDevice
 from VpmemLibrary.guest.mappings import mapping_flags, read_mappings
 from VpmemLibrary.guest.persistence import BackingKind, backing_kind, persistence_of
+from VpmemLibrary.guest.qemu_process import QemuProcess
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import MiB, Size
 
@@ -20,6 +21,7 @@ SHARED = VpmemDevice("/backing", Size(64 * MiB))
 PRIVATE = replace(SHARED, access=Access.private)
 MISSING = replace(SHARED, access=None)
 VOLATILE = replace(SHARED, pmem=False)
+QEMU = QemuProcess("a", "fdac04e7-f81a-4a2d-98aa-bddb17feca36", "+64055")
 
 
 def recorded() -> CommandResult:
@@ -81,23 +83,23 @@ def test_what_can_be_no_backing_is_refused() -> None:
 
 @pytest.mark.parametrize("device", [LARGE, SMALL])
 def test_qemu_maps_device_dax_with_map_sync(device: VpmemDevice) -> None:
-    flags = mapping_flags(RecordedHost({"smaps": recorded()}), 1, device.path)
+    flags = mapping_flags(RecordedHost({"smaps": recorded()}), QEMU, device.path)
     assert {"rd", "wr", "sh", "sf"} <= set(flags)
 
 
 def test_a_library_is_mapped_without_it() -> None:
-    library = next(each for each in read_mappings(RecordedHost({"smaps": recorded()}), 1) if ".so" in each.path)
+    library = next(each for each in read_mappings(RecordedHost({"smaps": recorded()}), QEMU) if ".so" in each.path)
     assert "sf" not in library.flags
 
 
 def test_a_backing_is_found_by_its_whole_path_and_otherwise_by_its_last_part() -> None:
     host = RecordedHost({"smaps": left(0, "rd sf\t/a/file\nrd sh\t/b/file\n")})
-    assert mapping_flags(host, 1, "/a/file") == ("rd", "sf")
-    assert mapping_flags(host, 1, "/elsewhere/file") == ("rd",)
+    assert mapping_flags(host, QEMU, "/a/file") == ("rd", "sf")
+    assert mapping_flags(host, QEMU, "/elsewhere/file") == ("rd",)
     with pytest.raises(NotFoundError, match=r"No mapping of '/c'.*There are: /a/file, /b/file"):
-        mapping_flags(host, 1, "/c")
+        mapping_flags(host, QEMU, "/c")
 
 
 def test_a_mapping_of_another_form_is_refused() -> None:
     with pytest.raises(UnreadableOutputError, match="without a path"):
-        read_mappings(RecordedHost({"smaps": left(0, "rd wr\n")}), 1)
+        read_mappings(RecordedHost({"smaps": left(0, "rd wr\n")}), QEMU)

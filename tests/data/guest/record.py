@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from VpmemLibrary.guest.argv import read_process
 from VpmemLibrary.guest.definition import define_guest
 from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.inside import INSIDE_COMMAND
@@ -73,7 +72,7 @@ def main(hosts: str) -> None:
         guest.start()
         guest.wait_until_ready(300)
         write(f"{tools}_live.xml", guest.xml())
-        write(f"{tools}_cmdline.json", json.dumps(read_process(host.transport, guest.name)[1], indent=1))
+        write(f"{tools}_cmdline.json", json.dumps(guest.qemu().read(host.transport)[1], indent=1))
         answers: list[dict[str, Any]] = []
 
         def monitor(command: str, arguments: Mapping[str, object]) -> Any:
@@ -92,7 +91,7 @@ def main(hosts: str) -> None:
         kernel = guest.transport.run(["uname", "-r"]).check().text.strip()
         write(f"linux-{kernel}_inside.json", json.dumps({"argv": inside.argv, "stdout": inside.text}, indent=1))
         write(f"linux-{kernel}_iomem.json", json.dumps({"argv": iomem.argv, "stdout": iomem.text}, indent=1))
-        mapped = read_mappings(host.transport, guest.process())
+        mapped = read_mappings(host.transport, guest.qemu())
         told = "".join(f"{' '.join(each.flags)}\t{each.path}\n" for each in mapped)
         write(f"linux-{kernel}_mappings.json", json.dumps({"stdout": told}, indent=1))
     finally:

@@ -1,0 +1,202 @@
+"""One connection to a host's libvirt, over the host's own transport.
+
+libvirt's client speaks to a unix socket of this process's own (`relay.py`), which carries the bytes to libvirt's daemon
+on the host. So the host's key, the credentials and the connection are the transport's: there is no second log-in, and
+nothing is written to anybody's known_hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LibvirtError, VpmemError
+from VpmemLibrary.guest.relay import Relay
+from VpmemLibrary.host.transport import Transport
+
+if TYPE_CHECKING:
+    import libvirt
+
+SYSTEM_URI = "qemu:///system"
+_KEEPALIVE = (5, 6)
+_COMPLAINT_TIMEOUT = 15.0
+_CUT = 38  # VIR_ERR_SYSTEM_ERROR, as of a connection that broke
+
+# virt-ssh-helper came with libvirt 6.8; without it a netcat that knows unix sockets does.
+_DAEMON = r"""
+command -v virt-ssh-helper >/dev/null && exec virt-ssh-helper "$1"
+for socket in /run/libvirt/virtqemud-sock /run/libvirt/libvirt-sock; do
+    [ -S "$socket" ] && exec nc -U "$socket"
+done
+echo "no virt-ssh-helper is installed and libvirt has no socket in /run/libvirt: is its daemon running?" >&2
+exit 1
+"""
+_TO_DAEMON = ("sh", "-c", _DAEMON, "sh", SYSTEM_URI)
+
+
+class LibvirtSession:
+    """A connection that is made when it is first needed, and made again after libvirt restarted.
+
+    Every method but `cut` may block without end: it is to be called through `bounded.Call`.
+
+    Args:
+        transport: The way to the host.
+        uri: Connect to this URI directly instead; for libvirt's own test driver.
+    """
+
+    def __init__(self, transport: Transport, uri: str) -> None:
+        self._transport = transport
+        self._uri = uri
+        self._opening = threading.RLock()
+        self._connection: libvirt.virConnect | None = None
+        self._cutting = threading.Lock()  # never held while anything blocks, so that `cut` never does
+        self._relay: Relay | None = None
+        self._was_cut = False
+
+    def connection(self) -> libvirt.virConnect:
+        """Return the live connection.
+
+        Raises:
+            LibvirtError: libvirt does not answer.
+        """
+        with self._opening:
+            if self._connection is None or not _answers(self._connection):
+                self.close()
+                self._connection = self._open()
+            return self._connection
+
+    def domain(self, name: str) -> libvirt.virDomain:
+        """Return a domain by its name; looking it up shows as well whether the connection still works.
+
+        Raises:
+            libvirt.libvirtError: There is no such domain, or libvirt does not answer.
+        """
+        import libvirt  # noqa: PLC0415
+
+        with self._opening:
+            if self._connection is not None:
+                try:
+                    return self._connection.lookupByName(name)
+                except libvirt.libvirtError:
+                    if _answers(self._connection):
+                        raise
+            return self.connection().lookupByName(name)
+
+    def close(self) -> None:
+        """End the connection and its relay; ending it twice is harmless."""
+        import libvirt  # noqa: PLC0415
+
+        with self._opening:
+            connection, self._connection = self._connection, None
+            with self._cutting:
+                relay, self._relay = self._relay, None
+            try:
+                if connection is not None:
+                    with contextlib.suppress(libvirt.libvirtError):  # it may be broken, which is why it is ended
+                        connection.close()
+            finally:
+                if relay is not None:
+                    relay.close()
+
+    def cut(self) -> None:
+        """Break the connection at once and for good, which makes the calls fail that wait for an answer."""
+        with self._cutting:
+            self._was_cut = True
+            relay = self._relay
+        if relay is not None:
+            relay.cut()
+
+    def _open(self) -> libvirt.virConnect:
+        import libvirt  # noqa: PLC0415
+
+        _prepare_libvirt()
+        if self._uri:
+            return libvirt.open(self._uri)
+        relay = Relay(lambda: self._transport.stream(_TO_DAEMON))
+        with self._cutting:
+            self._relay = relay
+            was_cut = self._was_cut
+        if was_cut:  # nobody waits for this call any more: it must not act
+            relay.cut()
+            raise LibvirtError(f"connect to {SYSTEM_URI} on {self._transport.name}", _CUT, "the connection was cut")
+        try:
+            connection = libvirt.open(f"qemu+unix:///system?mode=legacy&socket={quote(str(relay.path))}")
+            connection.setKeepAlive(*_KEEPALIVE)
+        except BaseException as error:
+            with self._cutting:
+                self._relay = None
+            relay.close()
+            if relay.failure is not None:
+                raise relay.failure from error
+            if isinstance(error, libvirt.libvirtError):
+                raise self._refusal(error) from error
+            raise
+        return connection
+
+    def _refusal(self, error: libvirt.libvirtError) -> LibvirtError:
+        """Return why there is no connection: libvirt's client sees only its end, the host knows the reason."""
+        text = error.get_error_message() or str(error)
+        if not self._was_cut:
+            with contextlib.suppress(CommandTimeoutError):  # then the daemon takes connections: libvirt's text is all
+                complaint = self._transport.run(_TO_DAEMON, timeout=_COMPLAINT_TIMEOUT).error_text.strip()
+                text = f"{text}. The host says: {complaint}" if complaint else text
+        return LibvirtError(f"connect to {SYSTEM_URI} on {self._transport.name}", error.get_error_code() or 0, text)
+
+
+@contextlib.contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn an error of libvirt's into this library's.
+
+    Args:
+        action: What is being done.
+
+    Raises:
+        LibvirtError: With libvirt's code and text.
+        InvalidValueError: A name or a path is no text that libvirt could take.
+    """
+    import libvirt  # noqa: PLC0415
+
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error)) from error
+    except VpmemError:
+        raise
+    except ValueError as error:
+        raise InvalidValueError("text for libvirt", action, f"text without a NUL byte ({error})") from None
+
+
+def _answers(connection: libvirt.virConnect) -> bool:
+    """Whether the daemon is still there: libvirt's own `isAlive` may not have noticed that it went."""
+    import libvirt  # noqa: PLC0415
+
+    try:
+        return bool(connection.isAlive() == 1 and connection.getLibVersion())
+    except libvirt.libvirtError:  # a new connection tells what is wrong, if anything is
+        return False
+
+
+_prepared = threading.Lock()
+_loop: threading.Thread | None = None
+
+
+def _prepare_libvirt() -> None:
+    """Start libvirt's event loop, one for the process, and keep libvirt from printing what is raised anyway."""
+    import libvirt  # noqa: PLC0415
+
+    global _loop  # noqa: PLW0603  libvirt allows one event loop a process
+    with _prepared:
+        if _loop is not None:
+            return
+        libvirt.registerErrorHandler(lambda *_: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+
+        def run() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        _loop = threading.Thread(target=run, name="libvirt events", daemon=True)
+        _loop.start()
