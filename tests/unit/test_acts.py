@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from VpmemLibrary.errors import (
     LeaseLostError,
     NotFoundError,
     ToolMissingError,
+    UnreachableError,
 )
 from VpmemLibrary.host import guard
 from VpmemLibrary.host.cxl import Cxl, CxlMemdev, _on_memdevs
@@ -27,6 +28,7 @@ from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.raw_access import RawBytes
+from VpmemLibrary.host.transport import READS_ONLY, CommandResult
 from VpmemLibrary.inventory.reclaim import _LET_END
 from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
@@ -140,6 +142,31 @@ def test_a_namespace_that_has_another_name_by_now_is_found(fake: Fake) -> None:
     assert fake.ran == ["ndctl disable-namespace namespace0.7", "ndctl destroy-namespace namespace0.7"]
     assert result.argv[2:] == ("destroy", "namespace0.7"), "messages tell the name of that moment"
     assert fake.active("namespace0.1")
+
+
+class Breaking(LocalTransport):
+    """A way to a machine whose connection breaks when an act has begun, and that is there again at once."""
+
+    def __init__(self) -> None:
+        super().__init__(name="breaking")
+        self.acts: list[tuple[str, ...]] = []
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        result = super().run(argv, timeout=timeout, stdin=stdin)
+        if argv[1] == guard.guard_path():
+            self.acts.append(tuple(argv))
+            raise UnreachableError("the connection broke")
+        return result
+
+
+def test_an_act_is_not_repeated_when_the_connection_broke(fake: Fake) -> None:
+    """Nor may the transport do it by itself, as it does with commands that only read."""
+    transport = Breaking()
+    with pytest.raises(UnreachableError):
+        Namespaces(Ndctl(transport)).remove(fake.add("namespace0.1", MINE))
+    assert fake.ran == ["ndctl disable-namespace namespace0.1", "ndctl destroy-namespace namespace0.1"]
+    (command,) = transport.acts
+    assert not any(READS_ONLY in argument for argument in command)
 
 
 def test_nothing_is_destroyed_once_the_lease_is_lost(fake: Fake) -> None:
