@@ -1,0 +1,120 @@
+"""How keywords write to what is this run's own: by its UUID, and only if nobody uses it where that is promised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from recorded_host import RecordedHost, left
+
+from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.keywords import progress
+from VpmemLibrary.keywords.content import ContentKeywords
+from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.performance import PerformanceKeywords
+from VpmemLibrary.sizes import MiB
+
+MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
+UUID = MINE.new_uuid()
+LENGTH = 16 * MiB
+PATTERN_STAGES = 3
+
+
+def copied(stages: int, printed: str = "", *, times: int = 1) -> object:
+    said = f"{LENGTH} bytes\n" * times + "".join(f"\nstage {number} 0\n" for number in range(stages))
+    return left(0, printed, said)
+
+
+def opened(*, users: str = "") -> tuple[Context, RecordedHost]:
+    """Return a context with a host that has a namespace of this run, one of another run, and one that is disabled."""
+    namespaces = [
+        {"dev": "namespace0.0", "mode": "raw", "uuid": UUID, "blockdev": "pmem0", "name": "mine"},
+        {"dev": "namespace0.1", "mode": "raw", "uuid": OTHER.new_uuid(), "blockdev": "pmem0.1", "name": "theirs"},
+        {"dev": "namespace0.2", "mode": "raw", "uuid": MINE.new_uuid(), "state": "disabled", "name": "off"},
+    ]
+    listing = json.dumps([{"dev": "ndbus0", "regions": [{"dev": "region0", "namespaces": namespaces}]}])
+    host = RecordedHost(
+        {
+            "ndctl list": left(0, listing),
+            "pwrite": left(0, "16777216,16,0:00:00.03,235582116.378,57515.165\n"),
+            "openssl": copied(PATTERN_STAGES),
+            "if=/dev/zero": copied(1),
+            "wc -c": copied(3, "0\n"),
+            "dd if=/file": copied(2, times=2),
+            "subsystem /file": left(0, f"file {LENGTH}\n"),
+            "subsystem": left(0, f"block {LENGTH}\n"),
+        },  # type: ignore[arg-type]
+        users=users,
+    )
+    context = Context(MINE, 60)
+    context.add(OpenHost(Host("recorded", host), MINE))
+    return context, host
+
+
+def write(context: Context, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(context).write_pattern(target, seed="x", foreign=foreign)
+
+
+def wipe(context: Context, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(context).wipe_content(target, foreign=foreign)
+
+
+def copy(context: Context, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(context).copy_content("/file", target, foreign=foreign)
+
+
+def measure(context: Context, target: str, *, foreign: bool = False) -> object:
+    return PerformanceKeywords(context).measure_writing(target, rounds=1, foreign=foreign)
+
+
+UNUSED = (wipe, copy, measure)
+STEPS = (write, *UNUSED)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("called", ["mine", "namespace0.0", "/dev/pmem0", UUID])
+def test_a_namespace_is_written_to_by_its_uuid_whatever_it_was_called(step: Callable[..., object], called: str) -> None:
+    context, host = opened()
+    step(context, called)
+    assert {(act.targets, act.unused) for act in host.acts} == {((f"-n {UUID}",), step in UNUSED)}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_foreign_or_disabled_is_not_written_to(step: Callable[..., object]) -> None:
+    context, host = opened()
+    for target in ("theirs", "/dev/pmem0.1", "/file"):
+        with pytest.raises(ForeignError, match="foreign=True"):
+            step(context, target)
+    with pytest.raises(InvalidValueError, match="an active one"):
+        step(context, "off")
+    assert not host.acts
+    step(context, "/file", foreign=True)
+    assert {act.targets for act in host.acts} == {("-p /file",)}
+
+
+@pytest.mark.parametrize("step", UNUSED)
+def test_what_is_in_use_is_left_as_it_is(step: Callable[..., object]) -> None:
+    context, host = opened(users="process 7 (qemu)")
+    with pytest.raises(BusyError, match=r"mine \(namespace0.0\) is in use on recorded: process 7 \(qemu\)"):
+        step(context, "mine")
+    assert not host.acts
+
+
+def test_progress_is_in_the_log_and_now_and_then_on_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    shown: list[tuple[str, bool]] = []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.logger, "info", lambda text, also_console=False: shown.append((text, also_console)))
+    tell = progress.ProgressLog()
+    for seconds, text in ((1, "1MiB"), (9, "2MiB"), (1, "3MiB"), (10, "4MiB")):
+        clock[0] += seconds
+        tell(text)
+    assert shown == [("1MiB", False), ("2MiB", True), ("3MiB", False), ("4MiB", True)]
+
+
+def test_every_host_that_is_opened_shows_progress() -> None:
+    context, _ = opened()
+    assert isinstance(context.current.content.progress, progress.ProgressLog)
