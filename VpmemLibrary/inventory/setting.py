@@ -85,13 +85,13 @@ def parse_setting(text: str) -> PmemSetting:
     for item in map(str.strip, text.split(",")):
         label, colon, rest = item.partition(":")
         if not colon:
-            raise InvalidValueError(f"item of {SETTING}", item, f"a label, a colon and names: {FORM}")
+            raise InvalidValueError(f"item {item!r} of {SETTING}", text, f"a label, a colon and names: {FORM}")
         if not label:
-            raise InvalidValueError(f"item of {SETTING}", item, f"a label before the colon: {FORM}")
+            raise InvalidValueError(f"item {item!r} of {SETTING}", text, f"a label before the colon: {FORM}")
         names = rest.split("|")
         if not all(names):
             raise InvalidValueError(
-                f"item of {SETTING}", item, f"a name on each side of `|` and after the colon: {FORM}"
+                f"item {item!r} of {SETTING}", text, f"a name on each side of `|` and after the colon: {FORM}"
             )
         labels[label] = (*labels.get(label, ()), *names)
     setting = PmemSetting(labels)

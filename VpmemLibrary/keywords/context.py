@@ -59,6 +59,7 @@ class OpenHost:
 
     def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
         self.host = host
+        host.ndctl.guard.fence = self.fence
         self.inside = inside
         self.outer = outer
         self.boot: BootSource | None = None

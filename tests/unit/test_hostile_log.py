@@ -120,7 +120,13 @@ def test_the_command_line_shows_hostile_text_as_text(tmp_path: Path, capsys: pyt
     PlainLines().note("boots\x1b[2J")
     with LiveBar().step("[red]starts\x1b[2J", 1):
         pass
-    status = {"hosts": [], "unfinished": ["/x\nno lab host\x1b[2J"], "cache": [], "guest": dict.fromkeys(GUEST, "")}
+    status = {
+        "hosts": [],
+        "unfinished": ["/x\nno lab host\x1b[2J"],
+        "network": None,
+        "cache": [],
+        "guest": dict.fromkeys(GUEST, ""),
+    }
     assert len(status_text(status).splitlines()) == 3
     captured = capsys.readouterr()
     assert r"boots\x1b[2J" in captured.err

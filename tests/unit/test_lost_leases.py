@@ -169,7 +169,7 @@ class Rack(LocalTransport):
             namespace = {"dev": "namespace0.0", "mode": "raw", "size": 1 << 27, "raw_uuid": self.uuid, "name": "a1"}
             region = {"dev": "region0", "size": 1 << 30, "iset_id": 1, "namespaces": [namespace]}
             stdout = json.dumps([{"dev": "ndbus0", "provider": "ACPI.NFIT", "regions": [region]}])
-        elif "destroy-namespace" in argv or "dd " in " ".join(argv):
+        elif "destroy" in argv or "dd " in " ".join(argv):
             self.changes.append(argv)
         return CommandResult(tuple(argv), 0, stdout.encode(), b"", 0.0, self.name)
 
@@ -186,14 +186,5 @@ def test_nothing_is_taken_back_while_an_unknown_holder_has_a_lease(workers: Work
         with pytest.raises(UnknownHolderError, match=f"Nothing is taken from any run meanwhile.*fuser -v {path}"):
             reclaim.all()
         assert rack.changes == []
-    with pytest.raises(AssertionError, match="taken back"):  # now the same look finds the run dead
-        rack.changes = Refusing()
-        reclaim.all()
-
-
-class Refusing(list[Sequence[str]]):
-    """Changes that are refused."""
-
-    def append(self, argv: Sequence[str]) -> None:
-        """Refuse one."""
-        raise AssertionError(f"taken back by {argv}")
+    reclaim.all()  # now the same look finds the run dead
+    assert any("destroy" in argv for argv in rack.changes)

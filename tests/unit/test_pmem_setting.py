@@ -56,8 +56,8 @@ def test_an_empty_one_is_off_and_asks_no_host(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("ns_0", "'ns_0' cannot be used: expected a label, a colon and names"),
-        ("4GB:ns_0,", "'' cannot be used: expected a label, a colon and names"),
+        ("ns_0", "item 'ns_0' of pmem_namespaces 'ns_0' cannot be used: expected a label, a colon and names"),
+        ("4GB:ns_0,", "item '' of pmem_namespaces '4GB:ns_0,' cannot be used: expected a label, a colon and names"),
         (":ns_0", "a label before the colon"),
         ("4GB:", "a name on each side"),
         ("4GB:ns_0||ns_1", "a name on each side"),
