@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The changes that are more than one command. The guard (guard.sh) runs each of them as one act, under its lock.
 #
 #   sh acts destroy NAMESPACE                  Disable a namespace and destroy it.

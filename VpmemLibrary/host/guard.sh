@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Run one command that changes something, only if its target is still the one that the caller means.
 #
 #   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-k LOCK] [-u] -- COMMAND [ARGUMENT]...
