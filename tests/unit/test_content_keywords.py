@@ -10,6 +10,7 @@ from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.inventory.ownership import RunMark
 from VpmemLibrary.keywords import progress
 from VpmemLibrary.keywords.content import ContentKeywords
@@ -23,7 +24,7 @@ LENGTH = 16 * MiB
 PATTERN_STAGES = 3
 
 
-def copied(stages: int, printed: str = "", *, times: int = 1) -> object:
+def copied(stages: int, printed: str = "", *, times: int = 1) -> CommandResult:
     said = f"{LENGTH} bytes\n" * times + "".join(f"\nstage {number} 0\n" for number in range(stages))
     return left(0, printed, said)
 
@@ -46,7 +47,7 @@ def opened(*, users: str = "") -> tuple[Context, RecordedHost]:
             "dd if=/file": copied(2, times=2),
             "subsystem /file": left(0, f"file {LENGTH}\n"),
             "subsystem": left(0, f"block {LENGTH}\n"),
-        },  # type: ignore[arg-type]
+        },
         users=users,
     )
     context = Context(MINE, 60)
@@ -106,8 +107,8 @@ def test_what_is_in_use_is_left_as_it_is(step: Callable[..., object]) -> None:
 def test_progress_is_in_the_log_and_now_and_then_on_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     shown: list[tuple[str, bool]] = []
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(progress.logger, "info", lambda text, also_console=False: shown.append((text, also_console)))
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("robot.api.logger.info", lambda text, also_console=False: shown.append((text, also_console)))
     tell = progress.ProgressLog()
     for seconds, text in ((1, "1MiB"), (9, "2MiB"), (1, "3MiB"), (10, "4MiB")):
         clock[0] += seconds
