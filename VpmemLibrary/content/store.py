@@ -437,7 +437,7 @@ class ContentStore:
         """
         done = 0
         while done < length:
-            part = min(self._piece, length - done)
+            part = int(min(self._piece, length - done))  # a Size prints as 2MiB
             try:
                 result = run(done, part)
             except VpmemError as error:
@@ -524,7 +524,7 @@ class ContentStore:
             seconds += result.seconds
             differing += int(result.text)
             if differing and first is None:
-                part = min(self._piece, length - done)
+                part = int(min(self._piece, length - done))
                 filters = _filters(pattern, done, part)
                 first = Size(offset + done + self._first(subject, offset + done, part, filters, action))
         return Verification(Transfer(path, offset, Size(length), seconds), expected, differing, first)

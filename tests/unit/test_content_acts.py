@@ -26,7 +26,7 @@ from VpmemLibrary.host.guard import Guard, LeaseProof
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.model import Namespace, NamespaceMode
-from VpmemLibrary.sizes import GiB, KiB, MiB
+from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 UUID = "76706d65-0123-4abc-8def-0123456789ab"
 PAGE = 4 * KiB
@@ -281,6 +281,7 @@ class SlowMachine(LocalTransport):
 
     def __init__(self, size: int, rate: float, hangs_at: int | None = None) -> None:
         super().__init__(name="slow")
+        self.scripts: list[str] = []
         self.seconds = 0.0
         self.longest = 0.0
         self.written = 0
@@ -288,12 +289,16 @@ class SlowMachine(LocalTransport):
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
         script = argv[2]
+        self.scripts.append(script)
         self.longest = max(self.longest, timeout)
         number = re.search(r"\b(?:seek|skip)=([0-9]+)", script)
         if number is None:
             return CommandResult(tuple(argv), 0, f"block {self._size}\n".encode(), b"", 0.1)
-        count = int(re.search(r"\bcount=([0-9]+)", script)[1])  # type: ignore[index]
-        length = count * int(re.search(r"\bbs=([0-9]+)", script)[1]) if "seek=" in script else count  # type: ignore[index]
+        found = re.search(r"\b(?:count=|head -c )([0-9]+)", script)
+        size = re.search(r"\bbs=([0-9]+)", script)
+        assert found is not None
+        assert size is not None
+        length = int(found[1]) * (int(size[1]) if "if=/dev/zero" in script else 1)
         took = length / self._rate
         hangs = self._hangs_at is not None and int(number[1]) >= self._hangs_at
         if hangs or took > timeout:
@@ -326,6 +331,16 @@ def test_a_device_that_hangs_is_noticed_within_a_pieces_deadline() -> None:
     with pytest.raises(CommandTimeoutError, match="100GiB of 1TiB were done before"):
         ContentStore(machine).wipe("/dev/pmem0")
     assert machine.seconds < 100 * GiB / 450e6 + deadline(GiB) + 1
+
+
+def test_commands_have_plain_numbers() -> None:
+    """coreutils' head knows 2MiB, and busybox's does not."""
+    machine = SlowMachine(3 * GiB, 450e6)
+    store = ContentStore(machine, piece=Size(2 * GiB))
+    store.write("/dev/pmem0", Pattern("seed", length=Size(3 * GiB)))
+    store.wipe("/dev/pmem0", Size(0), Size(3 * GiB))
+    assert f"head -c {2 * GiB} " in machine.scripts[1]
+    assert not [script for script in machine.scripts if re.search(r"[0-9](B|[KMGT]iB)\b", script)]
 
 
 @pytest.mark.parametrize("length", [PAGE, MiB, GiB, 1024 * GiB])
