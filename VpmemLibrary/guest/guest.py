@@ -75,8 +75,8 @@ for left in domain-*-"$1" ram/*-"$1"; do
     case $number in '' | *[!0-9]*) ;; *) rm -rf -- "$left" || exit ;; esac
 done
 """
-_AGENT_MARGIN = 15.0
-"""Seconds beyond the agent's own timeout, of which libvirt reports that the agent did not answer."""
+_AGENT_MARGIN = 35.0
+"""Seconds beyond the agent's own timeout, which libvirt reports: before it asks, it waits 30 s for its other calls."""
 
 _LAST_LOOK = 5.0
 """Seconds to look at a guest's state after a call that did not end."""
@@ -259,8 +259,9 @@ class Guest:
             InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
                 one and share the other.
             LibvirtError: libvirt or QEMU refused.
+            LibvirtTimeoutError: It was not started in time; the message says in which state it is.
         """
-        with within(timeout):
+        with self._state_at_timeout(), within(timeout):
             check_backings(self.host, self.devices)
             if not share_backing:
                 self.refuse_backings_in_use(self.devices)
@@ -613,10 +614,10 @@ class Guest:
         try:
             yield
         except LibvirtTimeoutError as error:
-            error.add(f"Now {self.whereabouts()}.")
+            error.add(f"Now {self.state_for_message()}.")
             raise
 
-    def whereabouts(self) -> str:
+    def state_for_message(self) -> str:
         """Return, for a message, in which state it is on its host, or that it cannot be known."""
         with within(_LAST_LOOK):
             try:

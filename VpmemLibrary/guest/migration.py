@@ -80,7 +80,7 @@ def migrate(
     try:
         _migrate(guest, target, paths, live=live, timeout=timeout)
     except LibvirtTimeoutError as error:
-        error.add(f"And {Guest(target.host, target.link, guest.name).whereabouts()}.")
+        error.add(f"And {Guest(target.host, target.link, guest.name).state_for_message()}.")
         raise
     return moved
 

@@ -137,6 +137,7 @@ class GuestKeywords:
             NotFoundError: There is no such guest.
             InvalidValueError: A backing is absent, too small, or another running guest has it.
             LibvirtError: libvirt or QEMU refused to start it.
+            LibvirtTimeoutError: libvirt did not start it in time; the message says in which state it is.
             GuestError: It died or was not ready in time; the message has its last console lines.
 
         Example:

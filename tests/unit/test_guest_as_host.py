@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from recorded_host import RecordedHost, left
 
-from VpmemLibrary.errors import ForeignError, InvalidValueError, UnreachableError, UnsupportedError
+from VpmemLibrary.errors import ForeignError, InvalidValueError, LibvirtTimeoutError, UnreachableError, UnsupportedError
 from VpmemLibrary.guest.domain import BootSource, GuestSpec
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
@@ -66,6 +68,14 @@ def guest_of(link: LibvirtLink, run_id: str = MINE, name: str = "a") -> Guest:
     guest = Guest(Machine(), link, name)
     guest.transport = Machine()
     return guest
+
+
+def test_a_command_timeout_holds_for_calls_to_libvirt(context: Context) -> None:
+    opened = context.current.link
+    HostKeywords(context).set_command_timeout(timedelta(milliseconds=200))
+    with pytest.raises(LibvirtTimeoutError, match=r"within 0\.2 s on recorded"):
+        opened._call("wait", lambda _: threading.Event().wait(60))
+    opened.close()
 
 
 def test_a_guest_becomes_the_current_host_under_its_name_or_an_alias(context: Context, link: LibvirtLink) -> None:
