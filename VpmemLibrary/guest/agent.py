@@ -23,6 +23,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
+from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.ending import END_FUNCTION, overdue
 from VpmemLibrary.guest.limits import MOST_OUTPUT
 from VpmemLibrary.host.transport import (
@@ -222,7 +223,7 @@ class AgentTransport:
         try:
             status = self._wait(pid, deadline)
         except BaseException:  # a keyword's own timeout: leave no process behind, if the agent still answers
-            with contextlib.suppress(VpmemError):
+            with contextlib.suppress(VpmemError), within(_LEAVING):
                 self._end(pid, time.monotonic() + _LEAVING)
             raise
         if status is None or not status.exited:
