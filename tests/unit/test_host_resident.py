@@ -132,3 +132,12 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_shell_is_closed_twice_without_harm(transport: SshTransport) -> None:
+    transport.run([*QUERY, "parent"]).check()
+    shell = transport._resident
+    assert shell is not None
+    shell.close()
+    shell.close()
+    transport.run([*QUERY, "parent"]).check()
