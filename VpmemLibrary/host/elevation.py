@@ -16,7 +16,7 @@ _COMMAND_NOT_FOUND = 127
 
 
 def checked_elevation(result: CommandResult) -> CommandResult:
-    """Return what the command itself left, sudo's own failures told apart from the command's.
+    """Return what the command itself left, or raise sudo's own failure.
 
     sudo exits 1 for its own failures, as a command may do; its texts under ``LC_ALL=C`` tell them apart.
 

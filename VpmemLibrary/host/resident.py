@@ -71,10 +71,15 @@ class ResidentShell:
         self._stderr = ChannelOutput(channel.recv_stderr, self._changed)
         self._nonce = secrets.token_hex(8)
         self._asked = 0
-        self.pid: int | None = None
-        """The shell's process id; None when it is not known."""
+        self._pid: int | None = None
         self.noise = b""
         """What was printed before the shell was run."""
+
+    @property
+    def pid(self) -> int | None:
+        """The shell's process id; None when it is not known."""
+        with self._changed:
+            return self._pid or self._pid_line.split(self._stderr.data)[0]
 
     def ask(self, argv: Sequence[str], timeout: float) -> Answer | None:
         """Run a query and return what it left; None when the shell is gone.
@@ -103,8 +108,8 @@ class ResidentShell:
             if status is None and not too_large and any(output.closed for output in outputs):
                 return None
             stdout, stderr = (output.take() for output in outputs)
-        if self.pid is None:
-            self.pid, self.noise, stderr = self._pid_line.split(stderr)
+        if self._pid is None:
+            self._pid, self.noise, stderr = self._pid_line.split(stderr)
         if status is None:
             return Answer(None, stdout, stderr, seconds, too_large)
         return Answer(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)

@@ -200,7 +200,7 @@ class SshTransport:
         self.close()
 
     def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
-        """Have the shell that stays run a query; None when it is busy or gone, and a session of its own must do it."""
+        """Run a query in the shell that stays. Return None when that is busy or gone: a session of its own must do."""
         if not self._asking.acquire(blocking=False):
             return None
         try:

@@ -84,7 +84,7 @@ class CommandResult:
         """Return this result, or raise if the command failed.
 
         Args:
-            meaning: What a failure means and how to mend it, added to the message.
+            meaning: What a failure means and how to fix its cause, added to the message.
 
         Raises:
             ToolMissingError: The program is not installed (exit status 127).
