@@ -183,8 +183,11 @@ def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         started = time.monotonic()
         process.communicate(timeout=60)
-        assert time.monotonic() - started < 5
-        assert not _alive(pid.read_text().strip())
+        assert time.monotonic() - started < 15
+    deadline = time.monotonic() + 20
+    while (lives := _alive(pid.read_text().strip())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives
 
 
 def test_a_command_that_prints_too_much_is_ended(local: LocalTransport, tmp_path: Path) -> None:
