@@ -79,11 +79,15 @@ class UnreachableError(VpmemError, ConnectionError):
 
 
 class HostKeyError(UnreachableError):
-    """The host's key is unknown or has changed; the connection was refused."""
+    """The host's key is unknown, revoked or has changed; the connection was refused."""
 
 
 class AccessDeniedError(UnreachableError):
     """The host answered and refused the credentials."""
+
+
+class ControllerError(VpmemError):
+    """This machine, the controller, has no process, thread, descriptor or memory left; nothing was asked of a host."""
 
 
 class CommandError(VpmemError):
@@ -101,7 +105,11 @@ class CommandError(VpmemError):
 
 
 class CommandTimeoutError(CommandError):
-    """A command did not end within its timeout and was ended."""
+    """A command did not end within its timeout. The message says whether it was seen to end then."""
+
+
+class OutputTooLargeError(CommandError):
+    """A command printed more than is kept. The message says whether it was seen to end then."""
 
 
 class ToolMissingError(CommandError):

@@ -14,7 +14,6 @@ from typing import Protocol
 from VpmemLibrary.errors import AccessDeniedError, CommandError, HostKeyError, InvalidValueError, UnreachableError
 from VpmemLibrary.guest.agent import AgentCall, AgentTransport
 from VpmemLibrary.guest.console_line import ConsoleLine
-from VpmemLibrary.guest.ending import END_FUNCTION
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.network import link_local_address
 from VpmemLibrary.guest.serial import SerialTransport
@@ -104,10 +103,6 @@ class SshChannel(SshTransport):
         except (UnreachableError, CommandError):
             self.close()  # a connection to a boot that is over would answer no better
             return False
-
-    def _kill(self, signal: str, pid: int) -> None:  # noqa: ARG002  the tree cannot be asked, only stopped and ended
-        """End a command and all that it started: dropbear, unlike sshd, puts it into no process group of its own."""
-        self._quietly(("sh", "-c", f'{END_FUNCTION}end "$1"', "sh", str(pid)))
 
 
 def open_channel(

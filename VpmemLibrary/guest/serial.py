@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from VpmemLibrary.errors import CommandTimeoutError, GuestError, LibvirtError, UnsupportedError
 from VpmemLibrary.guest.serial_shell import Line, SerialShell
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
-from VpmemLibrary.host.local import write_command
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     CommandResult,
@@ -18,6 +17,7 @@ from VpmemLibrary.host.transport import (
     Stream,
     checked_argv,
     shell_line,
+    write_command,
 )
 
 _START = 30.0

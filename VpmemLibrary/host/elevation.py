@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 
 from VpmemLibrary.errors import AccessDeniedError
 from VpmemLibrary.host.transport import CommandResult
@@ -15,7 +16,7 @@ _COMMAND_NOT_FOUND = 127
 
 
 def checked_elevation(result: CommandResult) -> CommandResult:
-    """Return what the command itself left, sudo's own failures told apart from the command's.
+    """Return what the command itself left, or raise sudo's own failure.
 
     sudo exits 1 for its own failures, as a command may do; its texts under ``LC_ALL=C`` tell them apart.
 
@@ -24,12 +25,16 @@ def checked_elevation(result: CommandResult) -> CommandResult:
     """
     if result.exit_status != _SUDO_FAILED or not result.stderr.startswith(b"sudo: "):
         return result
-    first = result.error_text.splitlines()[0]
-    if first.endswith(": command not found"):
-        return replace(result, exit_status=_COMMAND_NOT_FOUND)
-    if "password" in first or "not allowed" in first or "may not run" in first:
-        raise AccessDeniedError(
-            f"sudo on {result.host} refused to run a command: {first}. Allow it without a password "
-            f"(NOPASSWD in /etc/sudoers.d), or log in as root.\ncommand: {result.command}"
-        )
+    for line in takewhile(_is_sudos, result.error_text.splitlines()):  # it may first complain of the host's name
+        if line.endswith(": command not found"):
+            return replace(result, exit_status=_COMMAND_NOT_FOUND)
+        if "password" in line or "not allowed" in line or "may not run" in line:
+            raise AccessDeniedError(
+                f"sudo on {result.host} refused to run a command: {line}. Allow it without a password "
+                f"(NOPASSWD in /etc/sudoers.d), or log in as root.\ncommand: {result.command}"
+            )
     return result
+
+
+def _is_sudos(line: str) -> bool:
+    return line.startswith("sudo: ")

@@ -29,15 +29,28 @@ _PROBE_SIZE = 4 * MiB
 _ATTRIBUTES = ("attributes", "attributes_mask")
 _MISSING = 127
 
-# For a directory, a new file in it that is gone afterwards. mincore tells of a mapping that was not touched what the
-# page cache holds of it; a DAX file has nothing there.
+# new_file DIRECTORY SIZE COUNT makes $file a new file with so many blocks. The file is created under a name that nobody
+# knew before and then used by its descriptor only: in a directory of another user, a name may be a link to elsewhere a
+# moment later. The file has no name any more when it is used, so nothing is left of it, however the script ends.
+_NEW_FILE = r"""
+new_file() {
+    umask 077
+    file=$(mktemp -u -- "$1/.vpmem-XXXXXX") || exit
+    set -C
+    exec 3>"$file" || exit
+    set +C
+    rm -f -- "$file"
+    file=/proc/self/fd/3
+    dd if=/dev/zero bs="$2" count="$3" 2>/dev/null >&3
+}
+"""
+
+# mincore tells of a mapping that was not touched what the page cache holds of it; a DAX file has nothing there.
 _STATE = r"""
 file=$1 kind=file
 if [ -d "$1" ]; then
     kind=new
-    file=$(mktemp "$1/.vpmem-XXXXXX") || exit
-    trap 'rm -f -- "$file"' EXIT
-    dd if=/dev/zero of="$file" bs=1048576 count="$2" 2>/dev/null || exit
+    new_file "$1" 1048576 "$2" || exit
 elif ! [ -f "$1" ]; then
     if [ -e "$1" ]; then echo other; else echo absent; fi
     exit 0
@@ -53,9 +66,7 @@ xfs_io -r "$@" "$file"
 _SYNC = r"""
 file=$1 length=4096
 if [ -d "$1" ]; then
-    file=$(mktemp "$1/.vpmem-XXXXXX") || exit
-    trap 'rm -f -- "$file"' EXIT
-    dd if=/dev/zero of="$file" bs=4096 count=1 2>/dev/null || exit
+    new_file "$1" 4096 1 || exit
 elif [ -c "$1" ]; then
     number=$(stat -L -c '%t:%T' -- "$1")
     sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
@@ -122,7 +133,7 @@ def read_file_dax(transport: Transport, path: str) -> FileDax:
         ToolMissingError: xfs_io is not installed.
         CommandError: The file could not be written or read.
     """
-    result = transport.run(["sh", "-c", _STATE, "sh", path, str(_PROBE_SIZE // MiB)])
+    result = transport.run(["sh", "-c", _NEW_FILE + _STATE, "sh", path, str(_PROBE_SIZE // MiB)])
     text = _checked(result, path, "find out how the kernel reaches").text
     head = re.match(r"(new|file) ([0-9]+)\n", text)
     attributes, mask = (re.search(rf"^stat\.{name} = 0x([0-9a-f]+)$", text, re.MULTILINE) for name in _ATTRIBUTES)
@@ -160,7 +171,7 @@ def map_sync(transport: Transport, path: str) -> str:
         ToolMissingError: xfs_io is not installed.
         CommandError: It failed otherwise.
     """
-    result = transport.run(["sh", "-c", _SYNC, "sh", path])
+    result = transport.run(["sh", "-c", _NEW_FILE + _SYNC, "sh", path])
     refused = re.fullmatch(r"mmap: (.+)\n?", result.error_text)
     if result.exit_status == 1 and refused:
         return _error_name(refused[1])

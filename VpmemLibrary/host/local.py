@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from VpmemLibrary.errors import CommandTimeoutError
+from VpmemLibrary.host.controller import too_little
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
+from VpmemLibrary.host.local_process import Execution, LocalStream
 from VpmemLibrary.host.tcp import connect_tcp
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, ENVIRONMENT, EXTRA_PATH, CommandResult, checked_argv
+from VpmemLibrary.host.transport import (
+    DEFAULT_TIMEOUT,
+    ENVIRONMENT,
+    EXTRA_PATH,
+    CommandResult,
+    checked_argv,
+    read_through,
+    shell_line,
+    write_command,
+)
 
-_GRACE = 2.0
-_NOT_FOUND = 127
-_NOT_EXECUTABLE = 126
+__all__ = ["LocalStream", "LocalTransport"]
+
+# What a shell makes of a program that it cannot run; any other error is this machine's own.
+_STATUSES = {
+    errno.ENOENT: 127,
+    errno.ENOTDIR: 127,
+    errno.EACCES: 126,
+    errno.EISDIR: 126,
+    errno.ELOOP: 126,
+    errno.ENAMETOOLONG: 126,
+    errno.ENOEXEC: 126,
+    errno.EPERM: 126,
+    errno.ETXTBSY: 126,
+}
+_NO_STATUS = -signal.SIGKILL
 
 
 class LocalTransport:
@@ -63,8 +85,11 @@ class LocalTransport:
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; it was ended.
+            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
+                seen. What it printed so far is in its result.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             AccessDeniedError: sudo asks for a password.
+            ControllerError: This machine has no process or descriptor left for the command.
         """
         command = checked_argv(argv)
         started = time.monotonic()
@@ -73,24 +98,23 @@ class LocalTransport:
         except OSError as error:
             return CommandResult(
                 argv=command,
-                exit_status=_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE,
+                exit_status=_status_of(error, command),
                 stdout=b"",
                 stderr=f"{error.strerror}: {error.filename}\n".encode(),
                 seconds=time.monotonic() - started,
                 host=self._name,
             )
-        try:
-            stdout, stderr = process.communicate(stdin, timeout)
-        except subprocess.TimeoutExpired:
-            stdout, stderr = self._end(process)
-            raise CommandTimeoutError(
-                self._result(command, process, (stdout, stderr), time.monotonic() - started, len(stdin)),
-                f"It did not end within {timeout:g} s and was ended",
-            ) from None
-        except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
-            self._end(process)
-            raise
-        result = self._result(command, process, (stdout, stderr), time.monotonic() - started, len(stdin))
+        with contextlib.closing(Execution(process, stdin)) as execution:
+            try:
+                ended = execution.wait(timeout)
+            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                self._end(process.pid, HASTE, execution)
+                raise
+            if not ended:
+                too_large = execution.too_large
+                remains = self._end(process.pid, PATIENCE, execution)
+                raise failed(self._result(command, execution, stdin), timeout, too_large=too_large, remains=remains)
+            result = self._result(command, execution, stdin)
         return checked_elevation(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> LocalStream:
@@ -99,8 +123,19 @@ class LocalTransport:
         Raises:
             InvalidValueError: `argv` is not a list of texts.
             FileNotFoundError: There is no such program.
+            ControllerError: This machine has no process or descriptor left for the command.
         """
-        return LocalStream(self._start(checked_argv(argv), stderr=subprocess.DEVNULL))
+        command = checked_argv(argv)
+        with contextlib.ExitStack() as stack:
+            try:
+                waker = os.eventfd(0)
+                stack.callback(os.close, waker)
+                process = self._start(command, stderr=subprocess.DEVNULL)
+            except OSError as error:
+                _status_of(error, command)
+                raise
+            stack.pop_all()
+        return LocalStream(process, waker, lambda: self._end(process.pid, PATIENCE))
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> socket.socket:
         """Open a TCP connection; see `Transport.connect`.
@@ -114,35 +149,18 @@ class LocalTransport:
         """Return the bytes of a file.
 
         Raises:
-            OSError: It cannot be read.
-            CommandError: It cannot be read through sudo.
+            CommandError: The file cannot be read.
+            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
         """
-        if self._sudo:
-            return self.run(["cat", "--", path]).check().stdout
-        return Path(path).read_bytes()
+        return read_through(self.run, path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file, whole or not at all: into a new file beside it, which then takes its name.
 
         Raises:
-            OSError: It cannot be written.
-            CommandError: It cannot be written through sudo.
+            CommandError: It cannot be written.
         """
-        if self._sudo:
-            self.run(write_command(path, mode), stdin=data).check()
-            return
-        target = Path(path)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(mode)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        self.run(write_command(path, mode), stdin=data).check()
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -150,6 +168,7 @@ class LocalTransport:
     def _start(self, command: tuple[str, ...], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*SUDO, *command] if self._sudo else command,
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -162,99 +181,55 @@ class LocalTransport:
             start_new_session=True,
         )
 
-    def _end(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        self._signal(process.pid, signal.SIGTERM)
-        try:
-            return process.communicate(timeout=_GRACE)
-        except subprocess.TimeoutExpired:
-            self._signal(process.pid, signal.SIGKILL)
-        try:
-            return process.communicate(timeout=_GRACE)
-        except subprocess.TimeoutExpired as error:  # a process in another session still holds the pipes
-            return error.stdout or b"", error.stderr or b""
+    def _end(self, pid: int, seconds: float, execution: Execution | None = None) -> str:
+        """End a command with all that it started.
 
-    def _signal(self, group: int, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if self._sudo:
-                subprocess.run([*SUDO, "kill", f"-{int(number)}", "--", f"-{group}"], check=False, capture_output=True)
-            else:
-                os.killpg(group, number)
+        Args:
+            pid: The command's first process, which leads a session and a group of its own.
+            seconds: How long the command has to obey each signal.
+            execution: What reads the command's outputs meanwhile, and waits for its end.
 
-    def _result(
-        self,
-        command: tuple[str, ...],
-        process: subprocess.Popen[bytes],
-        output: tuple[bytes, bytes],
-        seconds: float,
-        stdin_bytes: int,
-    ) -> CommandResult:
+        Returns:
+            What is known of a command that was not seen to end; nothing if it was.
+        """
+        command = end_command(pid, seconds)
+        try:
+            process = self._start(command)
+        except OSError as error:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            ended = execution is not None and execution.wait(seconds, limited=False)
+            return "" if ended else unknown(f"nothing could be started that looks ({error.strerror})", pid)
+        with contextlib.closing(Execution(process, b"")) as ender:
+            if execution is not None:
+                execution.wait(2 * seconds, limited=False)
+            if not ender.wait(LIMIT * seconds):
+                return unknown(f"ending it took longer than {LIMIT * seconds:g} s", pid)
+            remains = remaining(self._result(command, ender, b""), pid)
+        if not remains and execution is not None and not execution.wait(seconds, limited=False):
+            return OUTPUT_IS_HELD
+        return remains
+
+    def _result(self, command: tuple[str, ...], execution: Execution, stdin: bytes) -> CommandResult:
+        status = execution.process.returncode
         return CommandResult(
             argv=command,
-            exit_status=process.returncode if process.returncode is not None else -signal.SIGKILL,
-            stdout=output[0],
-            stderr=output[1],
-            seconds=seconds,
+            exit_status=_NO_STATUS if status is None else status,
+            stdout=bytes(execution.stdout.data),
+            stderr=bytes(execution.stderr.data),
+            seconds=execution.seconds,
             host=self._name,
-            stdin_bytes=stdin_bytes,
+            stdin_bytes=len(stdin),
         )
 
 
-class LocalStream:
-    """A running command's standard input and output."""
+def _status_of(error: OSError, command: tuple[str, ...]) -> int:
+    """Return the status that a shell has for a program that cannot be run.
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        assert process.stdin is not None  # noqa: S101  it was asked for
-        assert process.stdout is not None  # noqa: S101
-        self._input = process.stdin.fileno()
-        self._output = process.stdout.fileno()
-
-    def send(self, data: bytes) -> None:
-        """Send all of `data`.
-
-        Raises:
-            OSError: The command no longer reads, or the stream was closed.
-        """
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._input, view) :]
-
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end.
-
-        Raises:
-            OSError: The stream was closed.
-        """
-        return os.read(self._output, size)
-
-    def close(self) -> None:
-        """End the command's standard input, then the command if it does not end by itself."""
-        self._input = self._output = -1  # the numbers are soon another stream's
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        try:
-            self._process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-
-def write_command(path: str, mode: int) -> tuple[str, ...]:
-    """Return the command that writes its standard input to a file, whole or not at all."""
-    return ("sh", "-c", _WRITE, "sh", path, f"{mode:o}")
-
-
-_WRITE = """
-set -e
-[ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }
-new=$(mktemp "$1.XXXXXX")
-trap 'rm -f -- "$new"' EXIT
-cat > "$new"
-chmod "$2" "$new"
-sync -- "$new" 2>/dev/null || sync
-mv -f -- "$new" "$1"
-trap - EXIT
-"""
+    Raises:
+        ControllerError: It is not the program's fault.
+    """
+    status = _STATUSES.get(error.errno or 0)
+    if status is None:
+        raise too_little(f"start a command ({shell_line(command)})", error.strerror or str(error)) from error
+    return status

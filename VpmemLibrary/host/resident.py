@@ -6,7 +6,7 @@ Only commands that read, and leave nothing running, are run here. One whose shel
 
 from __future__ import annotations
 
-import contextlib
+import re
 import secrets
 import threading
 import time
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from VpmemLibrary.host.ssh_channel import ChannelOutput, PidLine, close_channel
 from VpmemLibrary.host.transport import READS_ONLY, shell_line
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 QUERIES = (("ndctl", "list"), ("ndctl", "read-labels"), ("daxctl", "list"))
 """How the commands begin that are run by a shell that stays, beside scripts that say themselves that they only read."""
 
-_CHUNK = 1 << 18
+_LONGEST_STATUS = 5  # a blank, three digits and a newline
 
 
 def is_query(argv: Sequence[str]) -> bool:
     """Whether a command only reads and leaves nothing running."""
     if tuple(argv[:2]) == ("sh", "-c"):
-        return argv[2].startswith(READS_ONLY)
+        return len(argv) > 2 and argv[2].startswith(READS_ONLY)
     return tuple(argv[:2]) in QUERIES
 
 
@@ -41,31 +42,44 @@ class Answer:
         stdout: What it wrote on standard output.
         stderr: What it wrote on standard error.
         seconds: How long it took.
+        too_large: Whether it had not ended because it printed more than is kept.
     """
 
     exit_status: int | None
     stdout: bytes
     stderr: bytes
     seconds: float
+    too_large: bool = False
 
 
 class ResidentShell:
     """A POSIX shell at the other end of a channel, which reads its commands from standard input.
 
     Args:
-        channel: Its channel; the shell's first line on standard error is its process id.
-        finish: Gives back what the channel was opened with.
+        channel: Its channel.
+        pid_line: The line by which the shell reports its process id.
+        finish: Gives back what the channel was opened with; it is called once.
     """
 
-    def __init__(self, channel: paramiko.Channel, finish: Callable[[], None]) -> None:
-        self._channel = channel
-        self._finish = finish
+    def __init__(self, channel: paramiko.Channel, pid_line: PidLine, finish: Callable[[], None]) -> None:
+        self.channel = channel
+        """The shell's channel."""
+        self._pid_line = pid_line
+        self._finish: Callable[[], None] | None = finish
         self._changed = threading.Condition()
-        self._stdout = _Output(channel.recv, self._changed)
-        self._stderr = _Output(channel.recv_stderr, self._changed)
+        self._stdout = ChannelOutput(channel.recv, self._changed)
+        self._stderr = ChannelOutput(channel.recv_stderr, self._changed)
         self._nonce = secrets.token_hex(8)
         self._asked = 0
-        self.pid: int | None = None
+        self._pid: int | None = None
+        self.noise = b""
+        """What was printed before the shell was run."""
+
+    @property
+    def pid(self) -> int | None:
+        """The shell's process id; None when it is not known."""
+        with self._changed:
+            return self._pid or self._pid_line.split(self._stderr.data)[0]
 
     def ask(self, argv: Sequence[str], timeout: float) -> Answer | None:
         """Run a query and return what it left; None when the shell is gone.
@@ -79,69 +93,36 @@ class ResidentShell:
         line = f"{shell_line(argv)} </dev/null; printf '%s %s\\n' {end} \"$?\"; printf '%s\\n' {end} >&2\n"
         started = time.monotonic()
         try:
-            self._channel.sendall(line.encode())
+            self.channel.sendall(line.encode())
         except (OSError, EOFError):
             return None
         marker = end.encode()
+        outputs = (self._stdout, self._stderr)
         with self._changed:
-            done = self._changed.wait_for(
-                lambda: self._stdout.closed or self._stderr.closed or self._ended(marker), timeout
+            self._changed.wait_for(
+                lambda: any(output.closed or output.too_large for output in outputs) or self._ended(marker), timeout
             )
-            if done and not self._ended(marker):
-                return None
             seconds = time.monotonic() - started
-            if not done:
-                self._tell_pid()
-                return Answer(None, bytes(self._stdout.data), bytes(self._stderr.data), seconds)
-            stdout, _, status = self._stdout.take().partition(marker)
-            stderr = self._stderr.take()[: -len(marker) - 1]
-        if self.pid is None:
-            first, _, stderr = stderr.partition(b"\n")
-            self.pid = int(first)
-        return Answer(int(status), stdout, stderr, seconds)
+            status = self._ended(marker)
+            too_large = any(output.too_large for output in outputs)
+            if status is None and not too_large and any(output.closed for output in outputs):
+                return None
+            stdout, stderr = (output.take() for output in outputs)
+        if self._pid is None:
+            self._pid, self.noise, stderr = self._pid_line.split(stderr)
+        if status is None:
+            return Answer(None, stdout, stderr, seconds, too_large)
+        return Answer(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)
 
     def close(self) -> None:
         """End the shell and its channel; closing twice is harmless."""
-        with contextlib.suppress(OSError, EOFError):  # over a connection that is gone there is nobody to tell
-            self._channel.close()
-        self._finish()
+        close_channel(self.channel)
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            finish()
 
-    def _ended(self, marker: bytes) -> bool:
-        """Whether both outputs are complete: each ends with the marker's line."""
-        return self._stderr.data.endswith(marker + b"\n") and (
-            self._stdout.data.endswith(b"\n") and marker + b" " in self._stdout.data[-len(marker) - 8 :]
-        )
-
-    def _tell_pid(self) -> None:
-        first, newline, rest = bytes(self._stderr.data).partition(b"\n")
-        if self.pid is None and newline and first.isdigit():
-            self.pid = int(first)
-            self._stderr.data[:] = rest
-
-
-class _Output:
-    """One output of the shell, read as it comes by a thread of its own."""
-
-    def __init__(self, receive: Callable[[int], bytes], changed: threading.Condition) -> None:
-        self.data = bytearray()
-        self.closed = False
-        self._receive = receive
-        self._changed = changed
-        threading.Thread(target=self._read, name="resident shell", daemon=True).start()
-
-    def take(self) -> bytes:
-        """Return what there is and forget it."""
-        taken, self.data = bytes(self.data), bytearray()
-        return taken
-
-    def _read(self) -> None:
-        data = b" "
-        while data:
-            try:
-                data = self._receive(_CHUNK)
-            except (OSError, EOFError):
-                data = b""
-            with self._changed:
-                self.data += data
-                self.closed = not data
-                self._changed.notify_all()
+    def _ended(self, marker: bytes) -> re.Match[bytes] | None:
+        """Return the end of standard output with the exit status, if both outputs end with the marker's line."""
+        if not self._stderr.data.endswith(marker + b"\n"):
+            return None
+        return re.search(re.escape(marker) + rb" ([0-9]+)\n\Z", self._stdout.data[-len(marker) - _LONGEST_STATUS :])

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from VpmemLibrary.errors import CommandTimeoutError, UnreachableError
+from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
-from VpmemLibrary.host.local import write_command
+from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
+from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, PidLine, SshStream, close_channel, request
 from VpmemLibrary.host.ssh_connect import Connector, Dial, HostKeyPolicy, SshSettings
 from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
-    ENVIRONMENT,
-    EXTRA_PATH,
     CommandResult,
     checked_argv,
+    read_through,
     shell_line,
+    write_command,
 )
 
 if TYPE_CHECKING:
@@ -28,32 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["HostKeyPolicy", "SshSettings", "SshStream", "SshTransport"]
 
-_CHUNK = 1 << 18
 _WINDOW = 1 << 22
-_GRACE = 2.0
 _SESSION_RETRY = 0.005
 _ORIGIN = "127.0.0.1"
-_NO_STATUS = -1 << 16
+_SHOWN_NOISE = 200
 
 # sshd allows ten sessions a connection (MaxSessions); two are kept for ending a command and for a file.
 _SESSIONS = 8
-
-# The shell tells its process id on stderr and becomes the command, so that the command can be ended by it: without a
-# pty sshd ends nothing when a channel closes. sshd makes the shell the leader of a process group of its own.
-_PRELUDE = "; ".join(
-    (
-        "export " + " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items()),
-        f'PATH="$PATH:{EXTRA_PATH}"',
-        'echo "$$" >&2',
-        "exec ",
-    )
-)
+_LOG = logging.getLogger(__name__)
 
 
 class SshTransport:
     """Commands on a host over one persistent SSH connection, made with the first command.
 
-    Several threads may use it at once. A connection that broke is made anew by the next command.
+    Several threads may use it at once. After the connection broke, the next command makes a new one. No command is
+    started twice, except queries (see `resident`), which only read.
 
     Args:
         settings: How to reach the host.
@@ -73,6 +65,7 @@ class SshTransport:
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
         self._resident: ResidentShell | None = None
         self._asking = threading.Lock()
+        self._noted = False
 
     @property
     def name(self) -> str:
@@ -100,23 +93,32 @@ class SshTransport:
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; it was ended. What it printed so far is in its result.
+            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
+                seen. What it printed so far is in its result.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             UnreachableError: The host cannot be reached, or the connection broke while the command ran.
             AccessDeniedError: The host refused the credentials, or sudo asks for a password.
+            ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
             return checked_elevation(result) if self._settings.sudo else result
-        with self._session(command, timeout) as channel:
-            execution = _Execution(channel, self.name, command, stdin)
+        with self._session(command, timeout) as (channel, pid_line):
+            execution = Execution(channel, pid_line, self.name, command, stdin)
             try:
                 ended = execution.wait(timeout)
-            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
-                self._end(execution)
+            except UnreachableError:
                 raise
+            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                self._end(channel, execution.pid, HASTE)
+                raise
+            self._note(execution.noise)
             if not ended:
-                self._end(execution)
-                raise CommandTimeoutError(execution.result(), f"It did not end within {timeout:g} s and was ended")
+                too_large = execution.too_large
+                remains = self._end(channel, execution.pid, PATIENCE)
+                if not remains and not execution.wait(PATIENCE, limited=False):
+                    remains = OUTPUT_IS_HELD
+                raise failed(execution.result(), timeout, too_large=too_large, remains=remains)
             result = execution.result()
         return checked_elevation(result) if self._settings.sudo else result
 
@@ -128,11 +130,16 @@ class SshTransport:
         Raises:
             InvalidValueError: `argv` is not a list of texts.
             UnreachableError: The host cannot be reached.
+            ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         stack = contextlib.ExitStack()
-        channel = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
-        return SshStream(channel, stack)
+        channel, _ = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
+        try:
+            return SshStream(channel, stack.close)
+        except BaseException:
+            stack.close()
+            raise
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
         """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
@@ -163,9 +170,10 @@ class SshTransport:
 
         Raises:
             CommandError: It cannot be read.
+            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
             UnreachableError: The host cannot be reached.
         """
-        return self.run(["cat", "--", path]).check().stdout
+        return read_through(self.run, path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file on the host, whole or not at all: into a new file beside it, which then takes its name.
@@ -192,7 +200,7 @@ class SshTransport:
         self.close()
 
     def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
-        """Have the shell that stays run a query; None when it is busy or gone, and a session of its own must do it."""
+        """Run a query in the shell that stays. Return None when that is busy or gone: a session of its own must do."""
         if not self._asking.acquire(blocking=False):
             return None
         try:
@@ -202,15 +210,16 @@ class SshTransport:
             try:
                 answer = shell.ask((*SUDO, *command) if self._settings.sudo else command, timeout)
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
-                self._dismiss(kill=True)
+                self._dismiss(HASTE)
                 raise
+            self._note(shell.noise)
             if answer is None:
                 self._dismiss()
                 return None
             result = self._answered(command, answer)
             if answer.exit_status is None:
-                self._dismiss(kill=True)
-                raise CommandTimeoutError(result, f"It did not end within {timeout:g} s and was ended")
+                remains = self._dismiss(PATIENCE)
+                raise failed(result, timeout, too_large=answer.too_large, remains=remains)
             return result
         finally:
             self._asking.release()
@@ -218,7 +227,7 @@ class SshTransport:
     def _answered(self, command: tuple[str, ...], answer: Answer) -> CommandResult:
         return CommandResult(
             argv=command,
-            exit_status=_NO_STATUS if answer.exit_status is None else answer.exit_status,
+            exit_status=NO_STATUS if answer.exit_status is None else answer.exit_status,
             stdout=answer.stdout,
             stderr=answer.stderr,
             seconds=answer.seconds,
@@ -230,21 +239,31 @@ class SshTransport:
         if not self._sessions.acquire(blocking=False):
             return None
         try:
-            self._resident = ResidentShell(self._open(("sh",), elevated=False), self._sessions.release)
+            channel, pid_line = self._open(("sh",), elevated=False)
+            try:
+                self._resident = ResidentShell(channel, pid_line, self._sessions.release)
+            except BaseException:
+                close_channel(channel)
+                raise
         except BaseException:
             self._sessions.release()
             raise
         return self._resident
 
-    def _dismiss(self, *, kill: bool = False) -> None:
-        """End the shell that stays, and with it what it runs."""
+    def _dismiss(self, seconds: float = 0) -> str:
+        """End the shell that stays.
+
+        Args:
+            seconds: How long what the shell runs has to obey each signal; 0 if it runs nothing.
+
+        Returns:
+            What is known of a query that was not seen to end; nothing if it was.
+        """
         shell, self._resident = self._resident, None
         if shell is None:
-            return
+            return ""
         try:
-            if kill and shell.pid is not None:
-                with contextlib.suppress(UnreachableError):
-                    self._kill("KILL", shell.pid)
+            return self._end(shell.channel, shell.pid, seconds) if seconds else ""
         finally:
             shell.close()
 
@@ -261,38 +280,55 @@ class SshTransport:
             return transport
 
     @contextlib.contextmanager
-    def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[paramiko.Channel]:
+    def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[tuple[paramiko.Channel, PidLine]]:
         if not self._sessions.acquire(timeout=timeout):
             raise UnreachableError(
                 f"All {_SESSIONS} sessions of the connection to {self.name} were in use for {timeout:g} s; "
                 f"not started: {shell_line(command)}"
             )
         try:
-            channel = self._open(command)
+            channel, pid_line = self._open(command)
             try:
-                yield channel
+                yield channel, pid_line
             finally:
-                _close(channel)
+                close_channel(channel)
         finally:
             self._sessions.release()
 
-    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> paramiko.Channel:
+    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> tuple[paramiko.Channel, PidLine]:
+        """Start a command in a session of its own, over a new connection if need be."""
         import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
 
-        sudo = self._settings.sudo if elevated is None else elevated
-        line = _PRELUDE + shell_line((*SUDO, *command) if sudo else command)
         try:
             channel = self._channel()
-            channel.exit_status = _NO_STATUS
-            channel.exec_command(line)
         except UnreachableError:
             raise
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise UnreachableError(
-                f"The connection to {self.name} broke as a command was started ({str(error) or type(error).__name__}); "
-                f"whether it ran is not known: {shell_line(command)}"
+                f"The connection to {self.name} has no session for a command ({str(error) or type(error).__name__}); "
+                f"not started: {shell_line(command)}"
             ) from error
-        return channel
+        return channel, self._start(channel, command, elevated=elevated)
+
+    def _start(self, channel: paramiko.Channel, command: tuple[str, ...], *, elevated: bool | None = None) -> PidLine:
+        import paramiko  # noqa: PLC0415
+
+        sudo = self._settings.sudo if elevated is None else elevated
+        pid_line = PidLine()
+        line = pid_line.prelude() + shell_line((*SUDO, *command) if sudo else command)
+        channel.exit_status = NO_STATUS
+        try:
+            request(channel, line, self._settings.connect_timeout)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            close_channel(channel)
+            raise UnreachableError(
+                f"The connection to {self.name} broke as a command was started ({str(error) or type(error).__name__}); "
+                f"whether it ran, or still runs, is not known: {shell_line(command)}"
+            ) from error
+        except BaseException:
+            close_channel(channel)
+            raise
+        return pid_line
 
     def _channel(self) -> paramiko.Channel:
         """Open a session, on a new connection if need be.
@@ -316,147 +352,44 @@ class SshTransport:
                     raise
                 transport.close()
 
-    def _end(self, execution: _Execution) -> None:
-        """End a command's process group: ask, and a moment later insist."""
-        pid = execution.pid
+    def _end(self, channel: paramiko.Channel, pid: int | None, seconds: float) -> str:
+        """End a command with all that it started.
+
+        It is ended over its own connection only: on the other end of a new one, another boot may have given its process
+        id to another process.
+
+        Args:
+            channel: The command's channel.
+            pid: The command's process id; None if it is not known.
+            seconds: How long the command has to obey each signal.
+
+        Returns:
+            What is known of a command that was not seen to end; nothing if it was.
+        """
         if pid is None:
-            return
-        with contextlib.suppress(UnreachableError):
-            for signal in ("TERM", "KILL"):
-                self._kill(signal, pid)
-                if execution.wait(_GRACE):
-                    return
+            return unknown("the host's shell did not report a process id", None)
+        command = end_command(pid, seconds)
 
-    def _kill(self, signal: str, pid: int) -> None:
-        script = f"kill -{signal} -{pid} 2>/dev/null || kill -{signal} {pid}"  # dash takes no -- here
-        self._quietly(("sh", "-c", script))
+        def end() -> CommandResult:
+            beside = channel.get_transport().open_session(timeout=self._settings.connect_timeout)
+            try:
+                execution = Execution(beside, self._start(beside, command), self.name, command, b"")
+                execution.wait(LIMIT * seconds)
+                return execution.result()
+            finally:
+                close_channel(beside)
 
-    def _quietly(self, command: tuple[str, ...]) -> None:
-        """Run a command of this transport's own, beside the sessions that are counted."""
-        channel = self._open(command)
         try:
-            channel.status_event.wait(_GRACE)
-        finally:
-            _close(channel)
+            return remaining(within(LIMIT * seconds, end), pid)
+        except Exception as error:  # whatever paramiko raises, this is what is known
+            return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
 
-
-class SshStream:
-    """A running command's standard input and output."""
-
-    def __init__(self, channel: paramiko.Channel, stack: contextlib.ExitStack) -> None:
-        self._channel = channel
-        self._stack = stack
-        self._complaint = bytearray()
-
-    @property
-    def error_text(self) -> str:
-        """What the command wrote on standard error so far."""
-        self._drain()
-        _, _, complaint = bytes(self._complaint).partition(b"\n")
-        return complaint.decode("utf-8", "replace")
-
-    def send(self, data: bytes) -> None:
-        """Send all of `data`.
-
-        Raises:
-            OSError: The command no longer reads, or the connection broke.
-        """
-        self._channel.sendall(data)
-
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end."""
-        self._drain()
-        return self._channel.recv(size)
-
-    def close(self) -> None:
-        """End the command's standard input and give the session back; closing twice is harmless."""
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.shutdown_write()
-        self._stack.close()
-
-    def _drain(self) -> None:
-        while self._channel.recv_stderr_ready():
-            self._complaint += self._channel.recv_stderr(_CHUNK)
-
-
-class _Execution:
-    """One command under way: what it printed so far, and the wait for its end.
-
-    Each of its outputs is read by a thread of its own: a channel's one descriptor for both can miss a wake-up, as
-    paramiko sets and clears it for each output under another lock.
-    """
-
-    def __init__(self, channel: paramiko.Channel, host: str, argv: tuple[str, ...], stdin: bytes) -> None:
-        self._channel = channel
-        self._host = host
-        self._argv = argv
-        self._stdin = stdin
-        self._stdout = bytearray()
-        self._stderr = bytearray()
-        self._started = time.monotonic()
-        self._seconds = 0.0
-        self._readers = (
-            threading.Thread(target=self._read, args=(channel.recv, self._stdout), daemon=True),
-            threading.Thread(target=self._read, args=(channel.recv_stderr, self._stderr), daemon=True),
-        )
-        for reader in self._readers:
-            reader.start()
-        if stdin:
-            threading.Thread(target=self._send, daemon=True).start()
-        else:
-            self._send()
-
-    @property
-    def pid(self) -> int | None:
-        """The process id that the shell told; None when it told none."""
-        first = bytes(self._stderr).partition(b"\n")[0]
-        return int(first) if first.isdigit() else None
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until the command has ended and all it printed is here; return False when `timeout` passed before.
-
-        Raises:
-            UnreachableError: The connection broke.
-        """
-        deadline = time.monotonic() + timeout
-        for reader in self._readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
-        printed = not any(reader.is_alive() for reader in self._readers)
-        ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-        self._seconds = time.monotonic() - self._started
-        if ended and self._channel.exit_status == _NO_STATUS:
-            raise UnreachableError(
-                f"The connection to {self._host} broke after {self._seconds:.1f} s, while a command ran; whether it "
-                f"did its work is not known: {shell_line(self._argv)}"
+    def _note(self, noise: bytes) -> None:
+        """Report once what the host's shell prints before each command."""
+        if noise and not self._noted:
+            self._noted = True
+            _LOG.info(
+                "On %s something prints on standard error before each command; it is left out: %r",
+                self.name,
+                noise[:_SHOWN_NOISE],
             )
-        return ended
-
-    def result(self) -> CommandResult:
-        """Return what the command left so far."""
-        _, _, stderr = bytes(self._stderr).partition(b"\n")
-        return CommandResult(
-            argv=self._argv,
-            exit_status=self._channel.exit_status,
-            stdout=bytes(self._stdout),
-            stderr=stderr,
-            seconds=self._seconds,
-            host=self._host,
-            stdin_bytes=len(self._stdin),
-        )
-
-    @staticmethod
-    def _read(receive: Callable[[int], bytes], into: bytearray) -> None:
-        while data := receive(_CHUNK):
-            into += data
-
-    def _send(self) -> None:
-        """Send standard input; beside the reading, as the command may print while it reads."""
-        with contextlib.suppress(OSError, EOFError):  # the command may end without reading all of it, as in a pipe
-            if self._stdin:
-                self._channel.sendall(self._stdin)
-            self._channel.shutdown_write()
-
-
-def _close(channel: paramiko.Channel) -> None:
-    with contextlib.suppress(OSError, EOFError):  # over a connection that is gone there is nobody to tell
-        channel.close()

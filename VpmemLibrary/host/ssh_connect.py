@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import logging
+import shlex
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError
+from VpmemLibrary.host.controller import shortage
+from VpmemLibrary.host.deadline import within
+from VpmemLibrary.host.known_hosts import HostKey, KnownKeys, read_known_keys
 from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import Connection
 
@@ -22,8 +25,12 @@ if TYPE_CHECKING:
 
 _KEEPALIVE = 10
 _SSH_PORT = 22
+_STALLED = 30.0
 _SILENT = logging.NullHandler()
 
+# paramiko raises these as it does a refusal of credentials.
+_NO_REFUSAL = ("Authentication timeout.", "Authentication failed: transport shut down or saw EOF")
+_RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 Dial = Callable[[str, int, float], Connection]
 """What opens a TCP connection to an address and port within so many seconds."""
@@ -55,7 +62,8 @@ class SshSettings:
             address, with the port unless that is 22.
         use_agent: Whether the keys of a running SSH agent are tried.
         sudo: Whether every command is run through ``sudo -n``.
-        connect_timeout: Seconds that connecting and logging in may take, each.
+        connect_timeout: Seconds that each of these may take: the TCP connection, the handshake, the log-in, and sshd's
+            answer to the request to start a command.
 
     Example: ``SshSettings("192.0.2.13", user="qa", key_file=Path("~/.ssh/id_ed25519"), sudo=True)``.
 
@@ -114,7 +122,7 @@ class Connector:
     def __init__(self, settings: SshSettings, dial: Dial = connect_tcp) -> None:
         self._settings = settings
         self._dial = dial
-        self._accepted: paramiko.PKey | None = None
+        self._accepted: HostKey | None = None
 
     def connect(self) -> paramiko.SSHClient:
         """Return a connection that is logged in.
@@ -131,24 +139,29 @@ class Connector:
         # paramiko tells its log what it then raises; without a log set up, Python would print that on stderr.
         logging.getLogger("paramiko").addHandler(_SILENT)
         key = self._key()
+        known = self._known_keys(("ssh-rsa", *paramiko.Transport._preferred_keys))  # type: ignore[attr-defined]
         client = paramiko.SSHClient()
-        try:
-            self._load_known_hosts(client)
-            client.set_missing_host_key_policy(self._policy())
+        client.set_missing_host_key_policy(self._policy(known))  # which sees every key: the client itself knows none
+
+        def log_in() -> None:
             client.connect(
-                settings.host_key_name or settings.address,  # with a connection of its own, all it does is find the key
-                port=_SSH_PORT if settings.host_key_name else settings.port,
+                settings.address,
+                port=settings.port,
                 username=settings.user,
                 password=settings.password,
                 pkey=key,
-                sock=self._dial(settings.address, settings.port, settings.connect_timeout),
+                sock=link,  # type: ignore[arg-type]  # it has the methods of a socket that are used
                 timeout=settings.connect_timeout,
                 banner_timeout=settings.connect_timeout,
                 auth_timeout=settings.connect_timeout,
                 allow_agent=settings.use_agent,
                 look_for_keys=key is None and settings.password is None,
-                transport_factory=_transport_class(),  # type: ignore[arg-type]  # the stubs forget its keywords
+                transport_factory=_transport_class(tuple(key.type for key in known.keys)),  # type: ignore[arg-type]  # the stubs forget its keywords
             )
+
+        try:
+            link = _Link(self._dial(settings.address, settings.port, settings.connect_timeout))
+            within(2 * settings.connect_timeout, log_in)  # an agent, too, may not answer
         except BaseException as error:
             client.close()
             if (translated := self._translate(error, key)) is not None:
@@ -171,6 +184,8 @@ class Connector:
             path.read_bytes()
             return paramiko.PKey.from_path(path, passphrase.encode() if passphrase else None)  # type: ignore[arg-type]  # takes bytes only
         except OSError as error:
+            if short := shortage(f"read {path}", error):
+                raise short from error
             raise InvalidValueError("key_file", str(path), f"{valid} ({error.strerror})") from error
         except (TypeError, paramiko.PasswordRequiredException) as error:
             reason = "it is locked: give key_passphrase" if not passphrase else "it has no passphrase: give none"
@@ -179,56 +194,68 @@ class Connector:
             reason = "not one, or key_passphrase is wrong" if passphrase else "this is not one"
             raise InvalidValueError("key_file", str(path), f"{valid} ({reason})") from error
 
-    def _load_known_hosts(self, client: paramiko.SSHClient) -> None:
+    def _known_keys(self, supported: Sequence[str]) -> KnownKeys:
         path = self._settings.known_hosts_file
         try:
-            client.load_system_host_keys(str(path))
+            known = read_known_keys(path, self._settings.key_name)
         except FileNotFoundError as error:
             if self._settings.known_hosts is not None:
                 raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
+            return KnownKeys()
         except OSError as error:
+            if short := shortage(f"read {path}", error):
+                raise short from error
             raise InvalidValueError("known_hosts", str(path), f"a readable file ({error.strerror})") from error
+        return replace(known, keys=tuple(key for key in known.keys if key.type in supported))
 
-    def _policy(self) -> paramiko.MissingHostKeyPolicy:
+    def _policy(self, known: KnownKeys) -> paramiko.MissingHostKeyPolicy:
         import paramiko  # noqa: PLC0415
 
         connector = self
 
         class Policy(paramiko.MissingHostKeyPolicy):
             def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-                connector._accept(key)
+                connector._check(_host_key(key), known)
 
         return Policy()
 
-    def _accept(self, key: paramiko.PKey) -> None:
+    def _check(self, key: HostKey, known: KnownKeys) -> None:
+        """Raise unless the host may have a key."""
         settings = self._settings
+        where = settings.known_hosts_file
+        if key in known.revoked:
+            raise HostKeyError(
+                f"The key of host {settings.label} is revoked: {where} has {key} as @revoked. Somebody else may have "
+                "its private half. Give the host a new key, and replace its lines in that file."
+            )
+        if key in known.keys:
+            return
+        if known.keys:
+            same_type = [each for each in known.keys if each.type == key.type]
+            raise self._changed(key, (same_type or known.keys)[0], str(where))
         if settings.host_key is HostKeyPolicy.strict:
             raise HostKeyError(
-                f"The key of host {settings.label} is not known: {_describe(key)} is not in "
-                f"{settings.known_hosts_file}. Compare this fingerprint with the host's own "
-                f"(ssh-keygen -lf on the host), then add the key with:\n"
-                f"ssh-keyscan -p {settings.port} {settings.address} >> {settings.known_hosts_file}"
+                f"The key of host {settings.label} is not known: {key} is not in {where}. Compare this fingerprint "
+                "with the host's own (ssh-keygen -lf on the host). If they are the same, add this very key with:\n"
+                f"echo {shlex.quote(key.line(settings.key_name))} >> {shlex.quote(str(where))}"
             )
         if self._accepted is not None and self._accepted != key:
             raise self._changed(key, self._accepted, "what it had when it was first reached")
         self._accepted = key
 
-    def _changed(self, got: paramiko.PKey, expected: paramiko.PKey, where: str) -> HostKeyError:
+    def _changed(self, got: HostKey, expected: HostKey, where: str) -> HostKeyError:
         settings = self._settings
         return HostKeyError(
-            f"The key of host {settings.label} has changed: it is {_describe(got)}, but {where} has "
-            f"{_describe(expected)}. Either the host was installed anew or another machine answers in its place. "
-            "If it was installed anew, forget the old key with:\n"
-            f"ssh-keygen -f {settings.known_hosts_file} -R '{settings.key_name}'"
+            f"The key of host {settings.label} has changed: it is {got}, but {where} has {expected}. Either the host "
+            "was installed again or another machine answers in its place. If it was installed again, forget the old "
+            f"key with:\nssh-keygen -f {shlex.quote(str(settings.known_hosts_file))} -R '{settings.key_name}'"
         )
 
     def _translate(self, error: BaseException, key: paramiko.PKey | None) -> Exception | None:
         import paramiko  # noqa: PLC0415
 
         settings = self._settings
-        if isinstance(error, paramiko.BadHostKeyException):
-            return self._changed(error.key, error.expected_key, str(settings.known_hosts_file))
-        if isinstance(error, paramiko.AuthenticationException):
+        if isinstance(error, paramiko.AuthenticationException) and str(error) not in _NO_REFUSAL:
             offered = getattr(error, "allowed_types", None)
             accepts = f" The host accepts: {', '.join(offered)}." if offered else ""
             return AccessDeniedError(
@@ -237,6 +264,8 @@ class Connector:
             )
         if isinstance(error, UnreachableError):
             return None
+        if short := shortage(f"connect to {settings.label}", error):
+            return short
         if isinstance(error, (paramiko.SSHException, OSError, EOFError)):
             if str(error) == "No authentication methods available":
                 return AccessDeniedError(
@@ -253,7 +282,7 @@ class Connector:
         settings = self._settings
         tried = []
         if key is not None:
-            tried.append(f"the key {settings.key_file} ({_describe(key)})")
+            tried.append(f"the key {settings.key_file} ({_host_key(key)})")
         if settings.use_agent:
             tried.append("the agent's keys")
         if key is None and settings.password is None:
@@ -263,19 +292,49 @@ class Connector:
         return ", ".join(tried)
 
 
-def _describe(key: paramiko.PKey) -> str:
-    """Return a key's type and fingerprint as ``ssh-keygen -l`` prints them."""
-    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-    return f"{key.get_name()} SHA256:{digest}"
+def _host_key(key: paramiko.PKey) -> HostKey:
+    return HostKey(key.get_name(), key.asbytes())
 
 
-def _transport_class() -> type[paramiko.Transport]:
-    """Return paramiko's transport, made to tell which signal ended a command (RFC 4254, section 6.10).
+class _Link:
+    """A connection that fails when the other side takes no bytes for long; paramiko alone would go on trying.
 
-    paramiko ignores ``exit-signal``; a channel's exit status is then -1, as for a lost connection.
+    Args:
+        connection: A socket, or what has the face of one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stalled_since: float | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+    def send(self, data: bytes) -> int:
+        try:
+            sent = self._connection.send(data)
+        except TimeoutError:
+            now = time.monotonic()
+            self._stalled_since = self._stalled_since or now
+            if now - self._stalled_since > _STALLED:
+                self._connection.close()
+            raise
+        self._stalled_since = None
+        return sent
+
+
+def _transport_class(key_types: tuple[str, ...]) -> type[paramiko.Transport]:
+    """Return paramiko's transport with what it lacks.
+
+    It asks for a host key of the types that are known. It tells which signal ended a command (RFC 4254, section 6.10):
+    paramiko ignores ``exit-signal``, and a channel's exit status is then -1, as for a lost connection. It closes a
+    session that sshd opens after it was no longer waited for, as sshd would count it for ever.
+
+    Args:
+        key_types: The types of the host's known keys.
     """
     import paramiko  # noqa: PLC0415
-    from paramiko.common import MSG_CHANNEL_REQUEST  # noqa: PLC0415
+    from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_CLOSE  # noqa: PLC0415
 
     def handle_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
         position = message.packet.tell()
@@ -287,13 +346,30 @@ def _transport_class() -> type[paramiko.Transport]:
         message.packet.seek(position)
         channel._handle_request(message)  # type: ignore[attr-defined]  # not in the stubs
 
-    class SignalAwareTransport(paramiko.Transport):
+    wanted = {algorithm for kind in key_types for algorithm in (_RSA if kind == "ssh-rsa" else (kind,))}
+
+    class HostTransport(paramiko.Transport):
         _channel_handler_table = {  # noqa: RUF012  as the base class has it
             **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # not in the stubs
             MSG_CHANNEL_REQUEST: handle_request,
         }
+        _preferred_keys = tuple(
+            sorted(paramiko.Transport._preferred_keys, key=lambda algorithm: algorithm not in wanted)  # type: ignore[attr-defined]
+        )
 
-    return SignalAwareTransport
+        def _parse_channel_open_success(self, message: paramiko.Message) -> None:
+            position = message.packet.tell()
+            ours, theirs = message.get_int(), message.get_int()
+            message.packet.seek(position)
+            if self._channels.get(ours) is not None:  # type: ignore[attr-defined]
+                super()._parse_channel_open_success(message)  # type: ignore[misc]
+                return
+            close = paramiko.Message()
+            close.add_byte(cMSG_CHANNEL_CLOSE)
+            close.add_int(theirs)
+            self._send_user_message(close)  # type: ignore[attr-defined]
+
+    return HostTransport
 
 
 def _signal_number(name: str) -> int:

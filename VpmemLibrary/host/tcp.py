@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 
 from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.host.controller import shortage
+from VpmemLibrary.host.deadline import within
 
 _DEAD_AFTER_MS = 60_000
 
@@ -15,13 +18,14 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
     Args:
         address: A name or IP address.
         port: The port.
-        timeout: Seconds that it may take.
+        timeout: Seconds that it may take, the look-up of the name and all of its addresses together.
 
     Raises:
         UnreachableError: Nothing answers there.
+        ControllerError: This machine has no descriptor or thread left for it.
     """
     try:
-        connection = socket.create_connection((address, port), timeout)
+        connection = _connect(address, port, timeout)
     except socket.gaierror as error:
         raise UnreachableError(
             f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
@@ -36,9 +40,33 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
             f"Host {address} refuses connections on port {port}. Does sshd run there, and on that port?"
         ) from error
     except OSError as error:
+        if short := shortage(f"connect to {address} port {port}", error):
+            raise short from error
         raise UnreachableError(
             f"Host {address} cannot be reached on port {port}: {error.strerror or error}."
         ) from error
+    connection.settimeout(timeout)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
     return connection
+
+
+def _connect(address: str, port: int, timeout: float) -> socket.socket:
+    deadline = time.monotonic() + timeout
+    failure: OSError | None = None
+    for family, kind, protocol, _, where in within(
+        timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    ):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection.connect(where)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure or OSError(f"{address} has no address")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
-from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError
+from VpmemLibrary.errors import CommandError, InvalidValueError, OutputTooLargeError, ToolMissingError
+from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.visible import block
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ Connection: TypeAlias = "socket.socket | paramiko.Channel"
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a command may take when its caller says nothing."""
 
+OUTPUT_LIMIT = Size(64 * MiB)
+"""How many bytes of a command's standard output are kept, and of its standard error; beyond it the command is ended."""
+
 ENVIRONMENT = {"LC_ALL": "C"}
 """What every command finds in its environment, so that texts are the same everywhere."""
 
@@ -38,6 +42,7 @@ session of its own."""
 
 _COMMAND_NOT_FOUND = 127
 _SHOWN_OUTPUT = 4000
+_LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class CommandResult:
         """Return this result, or raise if the command failed.
 
         Args:
-            meaning: What a failure means and how to mend it, added to the message.
+            meaning: What a failure means and how to fix its cause, added to the message.
 
         Raises:
             ToolMissingError: The program is not installed (exit status 127).
@@ -125,9 +130,9 @@ class CommandResult:
         lines = [meaning.rstrip(".") + "." if meaning else "The command failed."]
         lines.append(f"command{place}: {block(self.command)}")
         lines.append(f"exit status: {self.exit_status} after {self.seconds:.2f} s")
-        lines.append(f"stderr: {block(_clip(self.error_text)) or '(nothing)'}")
+        lines.append(f"stderr: {block(_clip(self.stderr)) or '(nothing)'}")
         if self.stdout:
-            lines.append(f"stdout: {block(_clip(self.text))}")
+            lines.append(f"stdout: {block(_clip(self.stdout))}")
         return "\n".join(lines)
 
 
@@ -167,8 +172,11 @@ class Transport(Protocol):
             stdin: What the command reads.
 
         Raises:
-            CommandTimeoutError: It did not end in time; it was ended.
+            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
+                seen.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             UnreachableError: The connection is gone.
+            ControllerError: This machine has no process, thread or descriptor left for the command.
         """
 
     def stream(self, argv: Sequence[str]) -> Stream:
@@ -188,7 +196,7 @@ class Transport(Protocol):
         """
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file on the machine."""
+        """Return the bytes of a file on the machine, `OUTPUT_LIMIT` at most."""
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file on the machine, whole or not at all."""
@@ -211,6 +219,48 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
         if "\0" in argument:
             raise InvalidValueError("command argument", argument, "text without a NUL byte")
     return tuple(argv)
+
+
+def read_through(run: Callable[[Sequence[str]], CommandResult], path: str) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        run: What runs a command where the file is.
+        path: The file.
+
+    Raises:
+        CommandError: The file cannot be read.
+        OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
+    """
+    try:
+        return run(["cat", "--", path]).check().stdout
+    except OutputTooLargeError as error:
+        raise OutputTooLargeError(
+            error.result, f"{path} is larger than {OUTPUT_LIMIT}, the most that is read. {error.meaning}"
+        ) from error
+
+
+def write_command(path: str, mode: int) -> tuple[str, ...]:
+    """Return the command that writes its standard input to a file, whole or not at all."""
+    return ("sh", "-c", _WRITE, "sh", path, f"{mode:o}")
+
+
+# The new file is created under a name that nobody knew before, and is written by its descriptor only: in a directory of
+# another user its name may be a link to elsewhere a moment later.
+_WRITE = """
+set -e
+[ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }
+umask 077
+new=$(mktemp -u -- "$1.XXXXXX")
+set -C
+exec 3>"$new"
+trap 'rm -f -- "$new"' EXIT
+cat >&3
+chmod "$2" /proc/self/fd/3
+sync /proc/self/fd/3 2>/dev/null || sync
+mv -f -T -- "$new" "$1"
+trap - EXIT
+"""
 
 
 def query(script: str, *arguments: str) -> tuple[str, ...]:
@@ -245,6 +295,6 @@ def checked_name(what: str, value: str, *, longest: int = 63) -> str:
     return value
 
 
-def _clip(text: str) -> str:
-    text = text.strip()
-    return text if len(text) <= _SHOWN_OUTPUT else f"{text[:_SHOWN_OUTPUT]} ... ({len(text)} characters)"
+def _clip(output: bytes) -> str:
+    text = output[: _LONGEST_CHARACTER * _SHOWN_OUTPUT].decode("utf-8", "replace").strip()
+    return text if len(text) <= _SHOWN_OUTPUT else f"{text[:_SHOWN_OUTPUT]} ... ({len(output)} bytes)"

@@ -40,7 +40,9 @@ class Sessions(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED  # type: ignore[attr-defined,no-any-return]
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
+        self._server.answers.wait()  # meanwhile this thread of the server answers nothing at all
+        line = self._server.prints_first.encode() + command
+        threading.Thread(target=self._run, args=(channel, line), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(
@@ -168,6 +170,11 @@ class Server:
         self.transports: list[paramiko.Transport] = []
         self.forwards = True
         self.forwarded: list[tuple[str, int]] = []
+        self.answers = threading.Event()
+        """Whether requests to run a command are answered."""
+        self.answers.set()
+        self.prints_first = ""
+        """A shell's command that is run before each command, as sshrc is."""
         self.know(self.host_key)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -191,6 +198,7 @@ class Server:
             transport.close()
 
     def close(self) -> None:
+        self.answers.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # or the thread would go on accepting what is another server's
         self._thread.join(10)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shortages import no_descriptors
 
-from VpmemLibrary.errors import CommandError, CommandTimeoutError, InvalidValueError, ToolMissingError
+from VpmemLibrary.errors import (
+    AccessDeniedError,
+    CommandError,
+    CommandTimeoutError,
+    ControllerError,
+    InvalidValueError,
+    OutputTooLargeError,
+    ToolMissingError,
+    VpmemError,
+)
+from VpmemLibrary.host.elevation import checked_elevation
+from VpmemLibrary.host.ending import end_command, remaining
+from VpmemLibrary.host.file_dax import map_sync, read_file_dax
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import Transport, checked_argv, checked_name, shell_line
+from VpmemLibrary.host.transport import OUTPUT_LIMIT, CommandResult, Transport, checked_argv, checked_name, shell_line
 
 hostile = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40)
 
@@ -98,6 +118,205 @@ def test_a_timeout_ends_the_command_and_its_children(local: LocalTransport, tmp_
     assert not left
 
 
+def test_a_command_that_left_its_session_is_ended_too(local: LocalTransport, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with pytest.raises(CommandTimeoutError, match=r"did not end within 0\.5 s and was ended"):
+        local.run(["setsid", "-w", "sh", "-c", 'echo $$ > "$1"; exec sleep 600', "sh", str(pid)], timeout=0.5)
+    assert not _alive(pid.read_text().strip())
+
+
+def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(local: LocalTransport, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = '(setsid sh -c \'echo $$ > "$1"; exec sleep 600\' sh "$1" &); sleep 600'
+    try:
+        with pytest.raises(CommandTimeoutError, match="its output is still held open") as caught:
+            local.run(["sh", "-c", script, "sh", str(pid)], timeout=0.5)
+        assert "was ended" not in str(caught.value).splitlines()[0]
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes processes that another user cannot end")
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_processes_that_cannot_be_ended_are_named(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    words = [shell, "sh"] if shell == "busybox" else [shell]
+    with subprocess.Popen(["sh", "-c", "sleep 600 & wait"], start_new_session=True) as process:
+        try:
+            nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            left = subprocess.run(
+                [*nobody, *words, *end_command(process.pid, 0.2)[1:]], capture_output=True, check=True, timeout=60
+            )
+            assert str(process.pid) in left.stdout.decode().split()
+            result = CommandResult(("sh",), left.returncode, left.stdout, left.stderr, 0.1)
+            assert f"It could not be ended and still runs: processes {process.pid}, " in remaining(result, process.pid)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_a_command_is_ended_by_any_shell(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    words = [shell, "sh"] if shell == "busybox" else [shell]
+    script = "trap '' TERM; (setsid -w sleep 600 &) ; setsid -w sleep 600 & echo begun; wait"
+    process = subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        left = subprocess.run([*words, *end_command(process.pid, 0.2)[1:]], capture_output=True, check=True, timeout=60)
+        assert (left.stdout, left.stderr) == (b"", b"")
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    program = (
+        "import sys; from VpmemLibrary.host.local import LocalTransport; "
+        """LocalTransport().run(["sh", "-c", "trap '' TERM; echo $$ > $1; sleep 600", "sh", sys.argv[1]])"""
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(pid)], stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        process.communicate(timeout=60)
+        assert time.monotonic() - started < 15
+    deadline = time.monotonic() + 20
+    while (lives := _alive(pid.read_text().strip())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives
+
+
+def test_a_command_that_prints_too_much_is_ended(local: LocalTransport, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    command = ["sh", "-c", 'echo $$ > "$1"; exec cat /dev/zero', "sh", str(pid)]
+    with pytest.raises(OutputTooLargeError, match="It printed more than 64MiB and was ended") as caught:
+        local.run(command, timeout=60)
+    assert len(caught.value.result.stdout) == OUTPUT_LIMIT
+    assert "cat /dev/zero" in str(caught.value)
+    assert len(str(caught.value)) < 10_000
+    assert not _alive(pid.read_text().strip())
+
+
+def test_a_file_that_is_too_large_is_refused(local: LocalTransport, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(OUTPUT_LIMIT + 1)
+    with pytest.raises(OutputTooLargeError, match=f"{tmp_path}/file is larger than 64MiB"):
+        local.read_file(str(tmp_path / "file"))
+
+
+def test_a_controller_without_descriptors_is_no_status_of_a_command(local: LocalTransport) -> None:
+    local.run(["true"])
+    for start in (local.run, local.stream):
+        with no_descriptors(), pytest.raises(ControllerError, match="The controller could not start a command"):
+            start(["true"])
+
+
+@pytest.mark.parametrize(("mode", "status"), [(0o644, 126), (0o755, 126)])
+def test_a_program_that_cannot_be_run_has_a_shells_status(
+    local: LocalTransport, tmp_path: Path, mode: int, status: int
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fno program")
+    program.chmod(mode)
+    assert local.run([str(program)]).exit_status == status
+    assert local.run([f"{program}/below"]).exit_status == 127
+
+
+# Through sudo: a stand-in that runs what it is asked to, and keeps a record.
+
+
+@pytest.fixture
+def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    record = tmp_path / "sudo.log"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sudo").write_text(
+        f'#!/bin/sh\nshift 2\necho "$1 $2" >> {record}\n. {tmp_path}/how\nexec "$@"\n'
+    )
+    (tmp_path / "bin" / "sudo").chmod(0o755)
+    (tmp_path / "how").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return tmp_path / "how"
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_stream_through_sudo_is_ended_through_sudo(sudo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "killpg", _refuse)  # as for root's processes
+    stream = LocalTransport(sudo=True).stream(["sh", "-c", "echo $$; exec sleep 600"])
+    pid = stream.recv(100).decode().strip()
+    stream.close()
+    stream.close()
+    assert not _alive(pid)
+
+
+def test_a_sudo_that_does_not_answer_is_given_up(
+    sudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "killpg", _refuse)
+    monkeypatch.setattr("VpmemLibrary.host.local.PATIENCE", 0.5)
+    local = LocalTransport(sudo=True)
+    stream = local.stream(["sleep", "30"])
+    sudo.write_text('[ "$1" != sh ] || exec sleep 30')
+    started = time.monotonic()
+    with pytest.raises(CommandTimeoutError, match=r"Whether it was ended is not known: .* It may still run. See: ps "):
+        local.run(["sleep", "5"], timeout=0.5)
+    stream.close()
+    assert time.monotonic() - started < 30
+    assert "not seen to end" in caplog.text
+
+
+def test_sudos_own_failures_are_told_apart_after_its_other_complaints() -> None:
+    def left(stderr: str, status: int = 1) -> CommandResult:
+        return CommandResult(("ndctl",), status, b"", stderr.encode(), 0.1)
+
+    complaint = "sudo: unable to resolve host rack1: Name or service not known\n"
+    for first in ("", complaint):
+        assert checked_elevation(left(first + "sudo: ndctl: command not found\n")).exit_status == 127
+        with pytest.raises(AccessDeniedError, match="a password is required"):
+            checked_elevation(left(first + "sudo: a password is required\n"))
+        assert checked_elevation(left(first + "ndctl: no password\n")).exit_status == 1
+
+
+# In a directory of another user, who changes what a name stands for between two commands.
+
+
+@pytest.mark.parametrize("after", ["mktemp", "dd", "cat", "chmod", "sync"])
+@pytest.mark.parametrize("act", ["write", "state", "sync"])
+def test_a_name_that_becomes_a_link_leads_nowhere(
+    sudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, act: str
+) -> None:
+    victim, directory, tools = tmp_path / "victim", tmp_path / "theirs", tmp_path / "bin"
+    victim.write_bytes(b"precious")
+    victim.chmod(0o640)
+    directory.mkdir()
+    local = LocalTransport(sudo=True)
+    real = shutil.which(after)
+    (tools / after).write_text(
+        f"#!/bin/sh\n"
+        f'printed=$({real} "$@") || exit\n'
+        f'for name in "$printed" {directory}/.v* {directory}/f.*; do\n'
+        f'    case $name in {directory}/*[!*]) ln -sfn {victim} "$name" ;; esac\n'
+        f"done\n"
+        f'[ -z "$printed" ] || echo "$printed"\n'
+    )
+    (tools / after).chmod(0o755)
+    (tools / "xfs_io").write_text("#!/bin/sh\nexit 1\n")
+    (tools / "xfs_io").chmod(0o755)
+    with contextlib.suppress(VpmemError):  # it may refuse, or do its work
+        if act == "write":
+            local.write_file(str(directory / "f"), b"harmful", mode=0o604)
+        else:
+            {"state": read_file_dax, "sync": map_sync}[act](local, str(directory))
+    assert victim.read_bytes() == b"precious"
+    assert victim.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize("argv", ["ndctl list", [], [""], ["a", "b\0c"], ["a", 1]])
 def test_what_is_no_list_of_texts_is_refused(argv: object) -> None:
     if argv == [""]:
@@ -138,6 +357,35 @@ def test_a_closed_stream_does_not_reach_the_one_that_was_opened_next(local: Loca
         assert following.recv(100) == b"there"
     finally:
         following.close()
+
+
+def test_closing_a_stream_wakes_who_waits_for_it(local: LocalTransport, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    stream = local.stream(
+        ["sh", "-c", '(setsid sh -c "echo \\$\\$ > $1; exec sleep 600" &); echo begun', "sh", str(pid)]
+    )
+    outcome: list[object] = []
+
+    def receive() -> None:
+        try:
+            outcome.append(stream.recv(100))
+        except OSError as error:
+            outcome.append(error.errno)
+
+    assert stream.recv(100) == b"begun\n"
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    waits_in = Path(f"/proc/self/task/{thread.native_id}/wchan")
+    deadline = time.monotonic() + 5
+    while waits_in.read_text().startswith(("0", "futex")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stream.close()
+    thread.join(10)
+    deadline = time.monotonic() + 10
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert outcome == [errno.EBADF]
 
 
 @pytest.mark.parametrize("name", ["ns_0", "a", "A.b+c:d-e", "x" * 63])

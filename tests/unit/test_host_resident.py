@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +133,30 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_shell_is_closed_twice_without_harm(transport: SshTransport) -> None:
+    transport.run([*QUERY, "parent"]).check()
+    shell = transport._resident
+    assert shell is not None
+    shell.close()
+    shell.close()
+    transport.run([*QUERY, "parent"]).check()
+
+
+def test_the_shells_process_is_known_during_its_first_query(transport: SshTransport, tmp_path: Path) -> None:
+    with SshTransport(transport.settings) as fresh:
+        begun, go = tmp_path / "begun", tmp_path / "go"
+        arguments = [*QUERY, "wait", str(begun), str(go)]
+        parents: list[str] = []
+        thread = threading.Thread(target=lambda: parents.append(fresh.run(arguments).check().text))
+        thread.start()
+        try:
+            while thread.is_alive() and not begun.exists():
+                time.sleep(0.01)
+            assert fresh._resident is not None
+            pid = fresh._resident.pid
+        finally:
+            go.touch()
+            thread.join(30)
+        assert parents == [f"{pid}\n"]

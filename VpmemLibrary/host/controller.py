@@ -1,0 +1,53 @@
+"""What this machine, the controller, may have too little of: processes, threads, descriptors, memory."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+
+from VpmemLibrary.errors import ControllerError
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
+_NO_THREAD = "start new thread"
+
+
+def shortage(action: str, error: BaseException) -> ControllerError | None:
+    """Return the error of an action that this machine had too little for; None if the failure is another one.
+
+    Args:
+        action: What could not be done, e.g. ``start a command``.
+        error: The failure.
+    """
+    if isinstance(error, OSError):
+        short, text = error.errno in _SHORTAGES, error.strerror or str(error)
+    else:
+        short, text = isinstance(error, RuntimeError) and _NO_THREAD in str(error), str(error)
+    return too_little(action, text) if short else None
+
+
+def too_little(action: str, text: str) -> ControllerError:
+    """Return the error of an action that this machine itself could not do.
+
+    Args:
+        action: What could not be done, e.g. ``start a command``.
+        text: Why.
+    """
+    return ControllerError(
+        f"The controller could not {action}: {text}. See ulimit -n (open files), ulimit -u (processes and threads) and "
+        "free (memory)."
+    )
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Start a thread that does not keep this process alive.
+
+    Raises:
+        ControllerError: No thread can be started.
+    """
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise too_little("start a thread", str(error)) from error
+    return thread
