@@ -117,7 +117,10 @@ def test_a_command_that_left_its_session_is_ended_too(host: SshTransport, tmp_pa
     assert not _runs(pid.read_text().strip())
 
 
-def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(host: SshTransport, tmp_path: Path) -> None:
+def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(
+    host: SshTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("VpmemLibrary.host.ssh.PATIENCE", 0.5)
     pid = tmp_path / "pid"
     script = '(setsid sh -c \'echo $$ > "$1"; exec sleep 600\' sh "$1" &); sleep 600'
     try:
