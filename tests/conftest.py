@@ -57,3 +57,10 @@ def _a_lab_host_for_lab_tests(request: pytest.FixtureRequest) -> None:
     """Have the lab host before the first test of a module that is marked ``lab``."""
     if request.node.get_closest_marker("lab"):
         request.getfixturevalue("lab_hosts")
+
+
+@pytest.fixture(autouse=True)
+def _a_directory_of_leases(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the leases of unit tests in a directory of their own, never in the one that this machine's runs share."""
+    if request.path.parent.name == "unit":
+        monkeypatch.setattr("VpmemLibrary.inventory.host_leases.DIRECTORY", str(tmp_path / "leases"))

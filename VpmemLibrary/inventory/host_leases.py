@@ -94,15 +94,15 @@ class HostLeases:
     Args:
         transport: The way to the host.
         holder: Who holds the leases; its token is a worker's own.
-        directory: Where the records are on the host: an absolute path.
+        directory: Where the records are on the host: an absolute path; `DIRECTORY` by default.
 
     Example: ``HostLeases(transport, Holder.here("0123abcd", "5f0e")).take([[namespace.label_uuid]])``.
     """
 
-    def __init__(self, transport: Transport, holder: Holder, *, directory: str = DIRECTORY) -> None:
+    def __init__(self, transport: Transport, holder: Holder, *, directory: str = "") -> None:
         self._transport = transport
         self._holder = holder
-        self._directory = directory
+        self._directory = directory or DIRECTORY
         self._lock = threading.RLock()
         self._stream: Stream | None = None
         self._unread = bytearray()

@@ -26,6 +26,7 @@ from VpmemLibrary.guest.domain import BootSource, GuestSpec
 from VpmemLibrary.guest.network import link_local_address, mac_address
 from VpmemLibrary.guest.serial import SerialTransport
 from VpmemLibrary.guest.xml import build_domain, read_interface
+from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.host.transport import Transport
@@ -205,8 +206,7 @@ def test_ssh_goes_to_the_given_address_or_the_link_local_one() -> None:
 
 
 def opened_host() -> OpenHost:
-    host: Any = None
-    opened = OpenHost(host, RunMark.of_this_run("1a2b3c4d"))
+    opened = OpenHost(Host("rack1", LocalTransport()), RunMark.of_this_run("1a2b3c4d"))
     opened.boot = BootSource(kernel="/boot/vmlinuz")
     return opened
 

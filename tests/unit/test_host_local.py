@@ -200,7 +200,7 @@ def test_a_command_that_prints_too_much_is_ended(local: LocalTransport, tmp_path
         local.run(command, timeout=60)
     assert len(caught.value.result.stdout) == OUTPUT_LIMIT
     assert "cat /dev/zero" in str(caught.value)
-    assert len(str(caught.value)) < 10_000
+    assert len(str(caught.value)) < 20_000  # each NUL is shown as four characters
     assert not _alive(pid.read_text().strip())
 
 
