@@ -1,6 +1,6 @@
 *** Settings ***
-Documentation     One run that makes two namespaces, waits for a sign, and then destroys one and wipes the other. It
-...               writes down what became of each act.
+Documentation     One run that makes two namespaces, waits for a sign, and then makes a third one, destroys the first
+...               and wipes the second. It writes down what became of each act.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -23,6 +23,9 @@ Act On What It Had Before It Slept
     ${second} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=slept_2
     OperatingSystem.Create File    ${MEETING}/at-asleep
     OperatingSystem.Wait Until Created    ${MEETING}/go-on    timeout=10 minutes
+    ${created} =    Run Keyword And Ignore Error    Create Namespace    ${REGION}    mode=devdax    size=16MiB
     ${destroyed} =    Run Keyword And Ignore Error    Destroy Namespace    ${first}
     ${wiped} =    Run Keyword And Ignore Error    Wipe Content    ${second}
-    OperatingSystem.Create File    ${MEETING}/acts    ${destroyed}[0]: ${destroyed}[1]\n${wiped}[0]: ${wiped}[1]\n
+    OperatingSystem.Create File    ${MEETING}/acts    ${created}[0]: ${created}[1]\n
+    OperatingSystem.Append To File    ${MEETING}/acts    ${destroyed}[0]: ${destroyed}[1]\n
+    OperatingSystem.Append To File    ${MEETING}/acts    ${wiped}[0]: ${wiped}[1]\n
