@@ -49,7 +49,7 @@ A Full Disk Costs Nobody Anything
     [Documentation]    The file system of the leases' records has no room. A new lease is refused with the reason,
     ...    nothing is reclaimed, and the run that lives goes on.
     [Tags]    rc-02    ow-01
-    The Host Should Be Ours To Disturb
+    [Setup]    The Host Should Be Ours To Disturb
     Start A Run That Sleeps
     Offer A Namespace
     Fill The Disk
@@ -64,7 +64,7 @@ A Full Disk Costs Nobody Anything
 A Clock That Jumps Ends No Run
     [Documentation]    Two hours forth and four hours back, while another run has namespaces.
     [Tags]    rc-02    ow-01
-    The Host Should Be Ours To Disturb
+    [Setup]    The Host Should Be Ours To Disturb
     Start A Run That Sleeps
     Set The Clock    + 7200
     Reclaim Should Find Nothing
