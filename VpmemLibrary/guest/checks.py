@@ -36,7 +36,7 @@ for path in "$@"; do
 done
 """
 
-# A link that leads nowhere is something as well: whoever writes to the path would follow it.
+# A link that leads nowhere counts as well: a program that writes to the path would follow the link.
 _IS_THERE = r"""
 if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
 """

@@ -93,7 +93,7 @@ def _attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, 
         guest.asked_also_for(device)
         event = added.wait(seconds := limited(_EVENT_SECONDS))
     if event is None:
-        raise GuestError(f"libvirt told of no new device in guest {guest.name} within {seconds:g} s.")
+        raise GuestError(f"libvirt reported no new device in guest {guest.name} within {seconds:g} s.")
     return Attached(_as_listed(guest, device.path, inactive=False), event, _wait_for_region(guest, device, timeout))
 
 

@@ -48,7 +48,7 @@ def read_mappings(transport: Transport, qemu: QemuProcess) -> tuple[Mapping, ...
         flags, tab, path = line.partition("\t")
         if not tab:
             raise UnreadableOutputError(
-                result, f"The kernel told a mapping of the QEMU of guest {qemu.name} without a path"
+                result, f"The kernel listed a mapping of the QEMU of guest {qemu.name} without a path"
             )
         found.append(Mapping(path, tuple(flags.split())))
     return tuple(found)

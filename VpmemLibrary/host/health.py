@@ -328,7 +328,7 @@ class Health:
         match numbers:
             case [int(region), int(begin), int(length)]:
                 return begin - region, length
-        raise UnreadableOutputError(result, f"sysfs does not tell where {namespace.called} lies; only root is told")
+        raise UnreadableOutputError(result, f"sysfs does not say where {namespace.called} lies; only root may read it")
 
 
 def sectors_of(what: str, value: Size) -> int:

@@ -105,7 +105,7 @@ class Ndctl:
 
         Args:
             which: Its record or its name.
-            listed: What was listed just now; listed anew without it.
+            listed: What was listed just now; a fresh listing by default.
 
         Raises:
             NotFoundError: It is not there.
@@ -120,7 +120,7 @@ class Ndctl:
 
         Args:
             which: Its record or its name, e.g. ``nmem0``.
-            listed: What was listed just now; listed anew without it.
+            listed: What was listed just now; a fresh listing by default.
 
         Raises:
             NotFoundError: It is not there; the message names those that are.

@@ -81,7 +81,7 @@ class Regions:
         """Return the regions that lie on DIMMs and have no labels: one raw namespace fills each of them.
 
         Args:
-            inventory: What was listed just now; listed anew without it.
+            inventory: What was listed just now; a fresh listing by default.
         """
         listed = self._ndctl.inventory() if inventory is None else inventory
         regions = [region for region in listed.regions if region.dimms]
