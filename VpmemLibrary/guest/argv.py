@@ -6,14 +6,31 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 
+from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.domain import DeviceKey
 from VpmemLibrary.sizes import KiB, Size
 
+_SHOWN = 2000
 _SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": KiB**2, "G": KiB**3, "T": KiB**4}
 
 
 def argv_devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
-    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its alias."""
+    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its alias.
+
+    Args:
+        argv: The command line, one item an argument.
+
+    Raises:
+        GuestError: An option is not of the form that QEMU takes.
+    """
+    try:
+        return _devices(argv)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        line = " ".join(argv)[:_SHOWN]
+        raise GuestError(f"QEMU's command line has an option that cannot be read ({error!r}): {line}") from error
+
+
+def _devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
     options = list(pairwise(argv))
     backends = {str(o.get("id")): o for flag, text in options if flag == "-object" for o in [_option(text, "qom-type")]}
     found: dict[DeviceKey, dict[str, object]] = {}

@@ -76,6 +76,7 @@ for left in domain-*-"$1" ram/*-"$1"; do
 done
 """
 _AGENT_MARGIN = 35.0
+_SHOWN_ANSWER = 200
 """Seconds beyond the agent's own timeout, which libvirt reports: before it asks, it waits 30 s for its other calls."""
 
 _LAST_LOOK = 5.0
@@ -531,15 +532,18 @@ class Guest:
 
         Raises:
             LibvirtError: It is not running.
-            GuestError: QEMU refused.
+            GuestError: QEMU refused, or its answer cannot be read.
         """
         import libvirt_qemu  # noqa: PLC0415
 
         request = json.dumps({"execute": command, "arguments": dict(arguments)})
         answer = self.act("ask QEMU's monitor of", lambda domain: libvirt_qemu.qemuMonitorCommand(domain, request, 0))
-        decoded = json.loads(answer)
-        if "return" not in decoded:
-            raise GuestError(f"QEMU's monitor of guest {self.name} refused {command}: {decoded.get('error')}")
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError):
+            decoded = None
+        if not isinstance(decoded, dict) or "return" not in decoded:
+            raise GuestError(f"QEMU's monitor of guest {self.name} refused {command}: {answer[:_SHOWN_ANSWER]}")
         return decoded["return"]
 
     def console_tail(self, lines: int = _CONSOLE_LINES) -> str:

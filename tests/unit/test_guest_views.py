@@ -185,3 +185,18 @@ def test_odd_attributes_in_a_guest_are_an_error_that_shows_a_part_of_them(
     with pytest.raises(UnreadableOutputError, match="attributes of a region are not readable") as caught:
         inside_regions(inside)
     assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "{",
+        '{"a":' * 100_000,
+        "nvdimm,slot=x",
+        "nvdimm,memdev=m,label-size=1.5G",
+        "nvdimm,node=x",
+    ],
+)
+def test_an_odd_option_of_a_command_line_is_an_error_of_the_library(device: str) -> None:
+    with pytest.raises(GuestError, match="option that cannot be read"):
+        argv_devices(("qemu", "-object", "memory-backend-file,id=m", "-device", device))
