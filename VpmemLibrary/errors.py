@@ -70,6 +70,19 @@ class NotFoundError(VpmemError, LookupError):
         super().__init__(f"No {what} {name!r}{place}. {known}")
 
 
+class GoneError(NotFoundError):
+    """A thing that was listed is no longer there; nothing was changed.
+
+    Args:
+        called: The thing, e.g. ``Namespace mine (namespace0.1)``.
+        where: Its host.
+    """
+
+    def __init__(self, called: str, where: str) -> None:
+        super().__init__("thing", called, [], where)
+        self.args = (message(f"{called} is no longer on {where}, so nothing was changed. List again what is there."),)
+
+
 class AmbiguousError(VpmemError, LookupError):
     """A name stands for more than one thing, and picking one would be a guess."""
 

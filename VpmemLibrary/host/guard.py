@@ -22,8 +22,8 @@ from VpmemLibrary.errors import (
     BusyError,
     CommandError,
     CommandTimeoutError,
+    GoneError,
     LeaseLostError,
-    NotFoundError,
     ToolMissingError,
     UnsupportedError,
 )
@@ -252,7 +252,7 @@ class Guard:
                 users = [line.removeprefix("used ") for line in reports if line.startswith("used ")]
                 raise BusyError(f"{called} is in use on {host}: {', '.join(users)}. Nothing was changed.")
             case "gone":
-                raise NotFoundError("target", called, [], where=host)
+                raise GoneError(called, host)
             case "lost":
                 lost = next((proof.key for proof in proofs if proof.path == rest), rest)
                 raise LeaseLostError(
