@@ -39,7 +39,9 @@ lock:
 acceptance: setup
 	@scripts/acceptance
 
-test: setup lint unit integration
+test: setup lint
+	@: # the unit tests wait more than they work, and the integration tests need one processor, so both run at once
+	@$(MAKE) --no-print-directory -j2 --output-sync=line unit integration
 
 lint:
 	$(BIN)/ruff format --check VpmemLibrary tests
@@ -54,7 +56,7 @@ unit:
 	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)
 
 integration:
-	$(BIN)/pytest tests/integration $(PYTEST_OPTIONS)
+	$(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks -s $(PYTEST_OPTIONS)
