@@ -39,9 +39,7 @@ lock:
 acceptance: setup
 	@scripts/acceptance
 
-test: setup lint
-	@: # the unit tests wait more than they work, and the integration tests need one processor, so both run at once
-	@$(MAKE) --no-print-directory -j2 --output-sync=line unit integration
+test: setup lint unit integration
 
 lint:
 	$(BIN)/ruff format --check VpmemLibrary tests
