@@ -128,18 +128,19 @@ class LibvirtSession:
         except BaseException as error:
             with self._cutting:
                 self._relay = None
+            was_cut = relay.is_cut  # by a deadline, or as the interpreter ends
             relay.close()
             if relay.failure is not None:
                 raise relay.failure from error
             if isinstance(error, libvirt.libvirtError):
-                raise self._refusal(error) from error
+                raise self._refusal(error, was_cut=was_cut) from error
             raise
         return connection
 
-    def _refusal(self, error: libvirt.libvirtError) -> LibvirtError:
+    def _refusal(self, error: libvirt.libvirtError, *, was_cut: bool) -> LibvirtError:
         """Return why there is no connection: libvirt's client sees only its end, the host knows the reason."""
         text = error.get_error_message() or str(error)
-        if not self._was_cut:
+        if not was_cut:
             with contextlib.suppress(CommandTimeoutError):  # then the daemon takes connections: libvirt's text is all
                 complaint = self._transport.run(_TO_DAEMON, timeout=_COMPLAINT_TIMEOUT).error_text.strip()
                 text = f"{text}. The host says: {complaint}" if complaint else text

@@ -56,6 +56,11 @@ class Relay:
         _unsevered.add(self)
         self._start("accept", self._serve)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether this process broke the connection."""
+        return self._closed
+
     def cut(self) -> None:
         """Break the connection at once, so that the client's calls fail; cutting it twice is harmless.
 
