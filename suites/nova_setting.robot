@@ -34,7 +34,7 @@ What Is Not Of The Form Is Refused
     [Documentation]    Each mistake has a message of its own, and no host is needed to see it.
     [Template]    Setting Should Be Refused
     ns_0    'ns_0' cannot be used: expected a label, a colon and names
-    4GB:ns_0,    '' cannot be used: expected a label, a colon and names
+    4GB:ns_0,    item '' of pmem_namespaces '4GB:ns_0,' cannot be used: expected a label, a colon
     :ns_0    a label before the colon
     4GB:    a name on each side of `|` and after the colon
     SMALL:ns_1|    a name on each side of `|` and after the colon

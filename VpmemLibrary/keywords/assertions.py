@@ -14,7 +14,7 @@ from assertionengine.assertion_engine import EvaluationOperators, NumericalOpera
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import Size
 
-__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value", "verify"]
+__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value", "literal", "verify"]
 
 
 def verify(value: Any, operator: AssertionOperator | None, expected: Any, subject: str, message: str | None) -> Any:
@@ -40,6 +40,11 @@ def verify(value: Any, operator: AssertionOperator | None, expected: Any, subjec
             )
             raise InvalidValueError("message", message, valid) from None
     return verify_assertion(value, operator, expected, subject, message)
+
+
+def literal(text: str) -> str:
+    """Return a failure's text for `verify` that stays as it is: its braces are filled in with nothing."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def assert_size(

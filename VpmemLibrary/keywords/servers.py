@@ -8,7 +8,7 @@ from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text
+from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, literal
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.guests import READY_TIMEOUT
 from VpmemLibrary.keywords.log import log_table, logger
@@ -332,8 +332,8 @@ class ServerKeywords:
         """
         found = self._servers.server(server)
         status = self._servers.status(found)
-        told = message or (f"Server {found.name} is in {status}: {found.fault}" if found.fault else None)
-        return assert_text(status, assertion_operator, expected, f"Status of server {found.name}", told)
+        fault = literal(f"Server {found.name} is in {status}: {found.fault}") if found.fault else None
+        return assert_text(status, assertion_operator, expected, f"Status of server {found.name}", message or fault)
 
     @keyword(tags=("server", "getter"))
     def get_servers(self) -> list[Server]:

@@ -3,7 +3,7 @@
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text, assert_value
+from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text, assert_value, literal, verify
 from VpmemLibrary.sizes import MiB, Size
 
 SIZE = Size(254 * MiB)
@@ -64,3 +64,11 @@ def test_a_text_that_cannot_be_filled_in_is_refused(message: str) -> None:
 def test_a_text_of_the_users_own_is_filled_in() -> None:
     with pytest.raises(AssertionError, match=r"^'a' is not 'b' \{x\}$"):
         assert_text("a", AssertionOperator["=="], "b", "It", "{value} is not {expected} {{x}}")
+
+
+def test_a_text_from_elsewhere_is_a_failure_s_text_as_it_is() -> None:
+    fault = "Server s is in ERROR: sh -c '[ -c x ] || { echo {0} >&2; }' failed"
+    assert verify("ERROR", AssertionOperator["=="], "ERROR", "Status", literal(fault)) == "ERROR"
+    with pytest.raises(AssertionError) as caught:
+        verify("ERROR", AssertionOperator["=="], "ACTIVE", "Status", literal(fault))
+    assert str(caught.value) == fault
