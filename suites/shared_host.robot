@@ -77,13 +77,13 @@ A Clock That Jumps Ends No Run
 
 A Local User Can Neither Lock Out Nor Fool A Run
     [Documentation]    Somebody without privileges locks what all may open, has files named like the devices open, and
-    ...    leaves files where the suites look. Namespaces are made, wiped and destroyed meanwhile.
-    [Tags]    ow-01    sc-03
+    ...    leaves files where the suites look. A namespace is disabled, wiped and destroyed meanwhile.
+    [Tags]    ow-01
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=mine
     Let Anybody Get In The Way    ${namespace.chardev}
-    Wipe Content    ${namespace}
     Disable Namespace    ${namespace}
     Enable Namespace    ${namespace}
+    Wipe Content    ${namespace}
     Destroy Namespace    ${namespace}
     Reclaim Should Find Nothing
     Host Should Be As Remembered

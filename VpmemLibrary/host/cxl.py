@@ -264,7 +264,7 @@ class Cxl:
         Raises:
             NotFoundError: There is no such device.
             InvalidValueError: The offset is not so, or lies past the end; nothing was changed.
-            CommandError: The kernel or the device refused, or the line is listed all the same.
+            CommandError: The kernel or the device refused, or the line is still listed.
         """
         return self._poison(memdev, offset, inject=False)
 
@@ -283,7 +283,7 @@ class Cxl:
         after = self.media_errors(found)
         poisoned = any(each.offset < offset + POISON_UNIT and offset < each.offset + each.length for each in after)
         if poisoned != inject:
-            listed = "lists no poison there" if inject else "lists poison there all the same"
+            listed = "lists no poison there" if inject else "still lists poison there"
             raise CommandError(result, f"Could not {verb} poison at {offset} of {found.dev}: the device {listed}")
         return after
 

@@ -20,7 +20,7 @@ MOVABLE = "Movable"
 _DRIVERS = {"device_dax": DaxMode.devdax, "kmem": DaxMode.system_ram}
 _ABSENT = 3
 
-# Where an instance lies only root is told: a question mark stands for what is not.
+# Only root may read where an instance lies; a question mark stands for a value that is not there.
 # Memory block N lies at N times the block size (Documentation/admin-guide/mm/memory-hotplug.rst). Before mappings
 # (5.10) an instance was one range.
 READ_SCRIPT = r"""
@@ -164,7 +164,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
 
     Raises:
         NotFoundError: The kernel has no such instance.
-        UnreadableOutputError: sysfs did not tell where it lies; only root is told.
+        UnreadableOutputError: sysfs did not say where it lies; only root may read that.
     """
     result = transport.run(query(READ_SCRIPT, chardev))
     if result.exit_status == _ABSENT:

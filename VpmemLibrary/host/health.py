@@ -288,7 +288,7 @@ class Health:
         sysfs["id"] = told.get("id", "")
         counts = ((ndctl, health.shutdown_count), (sysfs, health.dirty_shutdown))
         for view, count in counts:
-            # A module that does not answer ndctl has been counted by the kernel all the same, when it found it.
+            # The kernel counted the dirty shutdowns when it found the DIMM, even if the DIMM does not answer ndctl now.
             if count is not None or health.dirty_shutdown_count is None:
                 view["dirty shutdowns"] = ABSENT if count is None else count
         for region in regions:

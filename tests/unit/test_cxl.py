@@ -199,7 +199,7 @@ def test_poison_is_listed_injected_and_cleared() -> None:
             lambda c: c.clear_poison("mem0", Size(4 * KiB)),
             {"errors": "cxl-media-errors"},
             CommandError,
-            "the device lists poison there all the same",
+            "the device still lists poison there",
         ),
         (lambda c: c.inject_poison("mem0", Size(0)), {"inject": "cxl-inject-beyond"}, CommandError, "I/O error"),
         (lambda c: c.inject_poison("mem0", Size(100)), {}, InvalidValueError, "a multiple of 64 bytes"),
