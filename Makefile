@@ -4,6 +4,7 @@
 #   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests, and the integration tests on the lab
+#   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
@@ -21,11 +22,12 @@ KILLS ?= 200
 POINTS ?= 20
 SEED ?= 2
 UPGRADE ?=
+EXAMPLES ?= 10000
 
 export HOSTS CONFINED PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock acceptance test lint unit integration bench soak shards crash kill-test scenarios docs clean
+.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak shards crash kill-test scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -55,6 +57,9 @@ unit:
 
 integration:
 	$(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
+
+fuzz: setup
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/unit -m fuzz $(PYTEST_OPTIONS)
 
 bench: setup
 	$(BIN)/pytest tests/benchmarks -s $(PYTEST_OPTIONS)

@@ -15,7 +15,8 @@ from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
 from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, PidLine, SshStream, close_channel, request
-from VpmemLibrary.host.ssh_connect import Connector, Dial, HostKeyPolicy, SshSettings
+from VpmemLibrary.host.ssh_connect import Connector, Dial
+from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
 from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,

@@ -8,15 +8,14 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError
 from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
 from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import Connection
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import paramiko
 
 _KEEPALIVE = 10
-_SSH_PORT = 22
 _STALLED = 30.0
 _SILENT = logging.NullHandler()
 
@@ -34,81 +32,6 @@ _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 Dial = Callable[[str, int, float], Connection]
 """What opens a TCP connection to an address and port within so many seconds."""
-
-
-class HostKeyPolicy(StrEnum):
-    """What to do with a host whose key is not known. A key that has changed is always refused."""
-
-    strict = "strict"
-    """Refuse it."""
-    accept_new = "accept-new"
-    """Take it for as long as this process lives; nothing is written."""
-
-
-@dataclass(frozen=True, slots=True)
-class SshSettings:
-    """How to reach a host over SSH.
-
-    Args:
-        address: Its name or IP address.
-        port: Its SSH port.
-        user: Who logs in.
-        password: The user's password.
-        key_file: A private key; without one, and without a password, the agent's and the user's own keys are tried.
-        key_passphrase: What the private key is locked with.
-        known_hosts: The file that holds the host's key, read and never written; ``~/.ssh/known_hosts`` by default.
-        host_key: What to do with an unknown host key.
-        host_key_name: The name that `known_hosts` has the host's key under, as OpenSSH's HostKeyAlias; by default the
-            address, with the port unless that is 22.
-        use_agent: Whether the keys of a running SSH agent are tried.
-        sudo: Whether every command is run through ``sudo -n``.
-        connect_timeout: Seconds that each of these may take: the TCP connection, the handshake, the log-in, and sshd's
-            answer to the request to start a command.
-
-    Example: ``SshSettings("192.0.2.13", user="qa", key_file=Path("~/.ssh/id_ed25519"), sudo=True)``.
-
-    Raises:
-        InvalidValueError: The address is empty, the port is none, or the timeout is not positive.
-    """
-
-    address: str
-    port: int = _SSH_PORT
-    user: str = "root"
-    password: str | None = field(default=None, repr=False)
-    key_file: Path | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
-    known_hosts: Path | None = None
-    host_key: HostKeyPolicy = HostKeyPolicy.strict
-    host_key_name: str = ""
-    use_agent: bool = True
-    sudo: bool = False
-    connect_timeout: float = 15.0
-
-    def __post_init__(self) -> None:
-        if not self.address or self.address.startswith("-") or any(c.isspace() for c in self.address):
-            raise InvalidValueError("address", self.address, "a host's name or IP address, e.g. 192.0.2.13")
-        if not 0 < self.port < 65536:
-            raise InvalidValueError("port", self.port, "1 to 65535")
-        if not self.user:
-            raise InvalidValueError("user", self.user, "the name of who logs in, e.g. root")
-        if not self.connect_timeout > 0:
-            raise InvalidValueError("connect_timeout", self.connect_timeout, "more than 0 seconds")
-
-    @property
-    def label(self) -> str:
-        """The host in messages: its address, and its port unless that is 22."""
-        return self.address if self.port == _SSH_PORT else f"{self.address}:{self.port}"
-
-    @property
-    def key_name(self) -> str:
-        """The name that `known_hosts` has the host's key under."""
-        default = self.address if self.port == _SSH_PORT else f"[{self.address}]:{self.port}"
-        return self.host_key_name or default
-
-    @property
-    def known_hosts_file(self) -> Path:
-        """The file that the host's key is looked up in."""
-        return (self.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
 
 
 class Connector:
