@@ -131,6 +131,10 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     that fails gives its command as one can paste it, its exit status and what it wrote on standard error.
     """
 
+    # PythonLibCore lists the components' keywords here as well, and would read each of them a second time as the
+    # library's own.
+    __dir__ = object.__dir__
+
     def __init__(self, timeout: timedelta = timedelta(seconds=60), run_id: str | None = None) -> None:
         """Set the library up; nothing is opened, read or imported until a keyword needs it.
 

@@ -4,13 +4,18 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from robot.libdocpkg import LibraryDocumentation
 from robot.libdocpkg.model import KeywordDoc, LibraryDoc
+from robotlibcore.keywords import KeywordBuilder  # type: ignore[import-untyped]
 
+from VpmemLibrary import VpmemLibrary
 from VpmemLibrary.errors import VpmemError
 
 TAGS = {
@@ -110,6 +115,21 @@ def test_the_library_and_its_import_are_documented() -> None:
     assert "Ownership" in libdoc().doc
     for argument in libdoc().inits[0].to_dictionary()["args"]:
         assert argument["doc"]
+
+
+def test_each_keyword_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Counter[str] = Counter()
+    build = KeywordBuilder.build
+
+    def counted(function: Callable[..., Any], *rest: Any) -> Any:
+        read[function.__name__] += 1
+        return build(function, *rest)
+
+    monkeypatch.setattr(KeywordBuilder, "build", counted)
+    names = VpmemLibrary().get_keyword_names()
+    del read["__init__"]
+    assert set(read.values()) == {1}
+    assert len(read) == len(names)
 
 
 def test_importing_loads_no_heavy_library() -> None:
