@@ -30,6 +30,8 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
         raise UnreachableError(
             f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
         ) from error
+    except (UnicodeError, ValueError) as error:  # a label that is empty or too long, a NUL
+        raise UnreachableError(f"Host {address} cannot be found: this is no host's name. Check it.") from error
     except TimeoutError as error:
         raise UnreachableError(
             f"Host {address} did not answer on port {port} within "
