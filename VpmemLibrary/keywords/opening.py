@@ -34,7 +34,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
         InvalidValueError: The alias is taken.
         UnreachableError: The host cannot be reached.
     """
-    alias = open_through(context, alias or entry.name, transport_to(entry))
+    alias = open_through(context, alias or entry.name, transport_to(entry, logger.info))
     opened = context.find(alias)
     opened.may_initialize_labels = entry.may_initialize_labels
     opened.may_reboot = entry.may_reboot

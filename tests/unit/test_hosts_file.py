@@ -43,7 +43,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert left.power.on[-1] == "on"
     assert left.power.variables == {"IPMI_PASSWORD": "IPMI_PASSWORD", "IPMI_KGKEY": "RACK_1_KEY"}
     assert right.power is None
-    assert (right.address, right.port, right.may_initialize_labels) == ("local", 22, True)
+    assert (right.address, right.port, right.may_initialize_labels) == ("local", None, True)
     assert right.guest_kernel == "/boot/vmlinuz"
 
 
