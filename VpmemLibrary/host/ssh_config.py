@@ -246,7 +246,7 @@ class Reader:
         for position, (criterion, negated, value) in enumerate(words):
             if criterion == "all":
                 if position > 1 or position != len(words) - 1:
-                    raise line.wrong("`all` alone, or after `final` or `canonical`")
+                    raise line.wrong("`all` alone, or as the last after one other")
                 return matched and not negated
             if criterion in _OTHER:
                 self._options.passed_over.append(f"Match {criterion} ({line.where})")

@@ -101,9 +101,10 @@ class Connector:
     def _key(self) -> paramiko.PKey | None:
         import paramiko  # noqa: PLC0415
 
-        if self._settings.key_file is None:
+        named = [path for path in self._settings.identity_files if path.exists()]
+        if self._settings.key_file is None and not named:
             return None
-        path = self._settings.key_file.expanduser()
+        path = (self._settings.key_file or named[0]).expanduser()
         passphrase = self._settings.key_passphrase
         valid = "a readable private key in OpenSSH or PEM form"
         try:
@@ -122,6 +123,8 @@ class Connector:
 
     def _known_keys(self, supported: Sequence[str]) -> KnownKeys:
         path = self._settings.known_hosts_file
+        if self._settings.known_hosts is None:
+            path = next((each for each in (path, *self._settings.more_known_hosts) if each.exists()), path)
         try:
             known = read_known_keys(path, self._settings.key_name)
         except FileNotFoundError as error:

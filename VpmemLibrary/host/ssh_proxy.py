@@ -104,6 +104,11 @@ class CommandConnection:
         self._ended = not data
         return data
 
+    @property
+    def _closed(self) -> bool:
+        """Whether it is closed: paramiko asks a socket for this."""
+        return self._socket.fileno() < 0
+
     def settimeout(self, timeout: float | None) -> None:
         """Set how many seconds `send` and `recv` may take."""
         self._socket.settimeout(timeout)
@@ -208,5 +213,6 @@ class ThroughJump:
         return self._channel.recv(size)
 
     def close(self) -> None:
-        self._channel.close()
+        with suppress(Exception):  # whatever paramiko raises, the jump host's connection is closed next
+            self._channel.close()
         self._client.close()

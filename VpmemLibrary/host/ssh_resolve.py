@@ -183,7 +183,10 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     options, tokens = found.options, found.tokens
     line = options.first("hostname")
     what = f"hostname in {line.where}" if line and line.file else "address"
-    address = parse_address(f"[{tokens.hostname}]" if ":" in tokens.hostname else tokens.hostname, what).host
+    parsed = parse_address(f"[{tokens.hostname}]" if ":" in tokens.hostname else tokens.hostname, what)
+    if parsed.user is not None:
+        raise InvalidValueError(what, tokens.hostname, "a host's name or IP address alone, without a user")
+    address = parsed.host
     user = options.first("user")
     if user is not None and found.target.user is None:
         check_user(tokens.user, f"user in {user.where}")
@@ -270,8 +273,8 @@ def _known_hosts(found: _Found, request: SshRequest) -> tuple[Path | None, tuple
         user = [found.expanded(value, line) for value in line.values if value.lower() != "none"]
     line = found.options.first("globalknownhostsfile")
     names = _GLOBAL_KNOWN_HOSTS if line is None else [value for value in line.values if value.lower() != "none"]
-    first, *more = [*user, *names] if user else [os.devnull, *names]
-    return Path(first), tuple(Path(path) for path in more)
+    first, *more = [*(user or [os.devnull]), *names]
+    return Path(first), tuple(Path(path) for path in more or [os.devnull])  # no more: those that ssh reads by itself
 
 
 def _policy(found: _Found, request: SshRequest) -> HostKeyPolicy:
