@@ -59,7 +59,7 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.inventory.host_leases import HostLeases  # noqa: PLC0415
     from VpmemLibrary.inventory.leases import Holder  # noqa: PLC0415
 
-    host = Host(entry.name, transport_to(entry))
+    host = Host(entry.name, transport_to(entry, lambda line: click.echo(line, err=True)))
     leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
     link = LibvirtLink(host.transport)
     try:

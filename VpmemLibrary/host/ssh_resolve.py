@@ -272,8 +272,8 @@ def _known_hosts(found: _Found, request: SshRequest) -> tuple[Path | None, tuple
     else:
         user = [found.expanded(value, line) for value in line.values if value.lower() != "none"]
     line = found.options.first("globalknownhostsfile")
-    names = _GLOBAL_KNOWN_HOSTS if line is None else [value for value in line.values if value.lower() != "none"]
-    first, *more = [*(user or [os.devnull]), *names]
+    system = list(_GLOBAL_KNOWN_HOSTS) if line is None else [value for value in line.values if value.lower() != "none"]
+    first, *more = [*(user or [os.devnull]), *system]
     return Path(first), tuple(Path(path) for path in more or [os.devnull])  # no more: those that ssh reads by itself
 
 
