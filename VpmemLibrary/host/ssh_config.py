@@ -44,6 +44,7 @@ _SINGLE = {
     "canonicalizehostname",
     "canonicalizemaxdots",
     "canonicalizefallbacklocal",
+    "proxyusefdpass",
     "tag",
 }
 _WITHOUT_VALUE = {"all", "canonical", "final"}
@@ -298,6 +299,10 @@ def _text_of(file: str, *, private: bool) -> str:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidValueError("ssh_config", file, f"{_VALID} that can be read ({reason})") from error
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise InvalidValueError(
+            "ssh_config", file, "a text in UTF-8 without a byte order mark, which ssh refuses as well"
+        )
     return data.decode("utf-8", "surrogateescape")
 
 

@@ -301,6 +301,11 @@ def _proxy_command(found: _Found) -> str:
     line = found.options.first("proxycommand")
     if line is None or line.value.lower() == "none":
         return ""
+    passing = found.options.first("proxyusefdpass")
+    if passing is not None and found.flag("proxyusefdpass"):
+        raise passing.wrong(
+            "no: a ProxyCommand must carry the bytes itself. Give such a host by name, or use ProxyJump"
+        )
     return expand(line.value, found.tokens, f"proxycommand in {line.where}", allowed="hnpr")
 
 

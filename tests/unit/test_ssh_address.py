@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, UnreachableError
@@ -125,3 +128,20 @@ def test_settings_take_the_address_alone(address: str) -> None:
 def test_a_name_that_no_host_can_have_cannot_be_found(address: str) -> None:
     with pytest.raises(UnreachableError, match="cannot be found"):
         connect_tcp(address, 22, 5)
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, socket.create_server(("127.0.0.1", 0)) as server:
+        waiting = []
+        for _ in range(8):  # more than its queue holds, so that it answers no further one
+            waiting.append(socket.socket())
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(silent.getsockname())
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", each.getsockname()) for each in (silent, server)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        started = time.monotonic()
+        connection = connect_tcp("rack1", 22, 4)
+        assert time.monotonic() - started < 4
+        assert connection.getpeername() == server.getsockname()
+        for each in (*waiting, connection):
+            each.close()

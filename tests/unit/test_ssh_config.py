@@ -360,6 +360,7 @@ def test_a_canonical_name_is_looked_for_in_the_domains(home: Path, monkeypatch: 
         ("ProxyJump a,,b", "proxyjump in .* line 2"),
         ("ProxyJump a:b:c", "proxyjump in .* line 2"),
         ("ProxyCommand nc %z", "proxycommand in .* line 2"),
+        ("ProxyCommand x\nProxyUseFdpass yes", "proxyusefdpass in .* line 3 'yes' .*carry the bytes itself"),
         ("Match", "match in .* line 2"),
         ("Match host", "match in .* line 2 .*a value after 'host'"),
         ("Match hots rack1", "match in .* line 2 .*criteria that ssh knows .*not 'hots'"),
@@ -405,3 +406,11 @@ def test_a_file_that_is_absent_is_refused_only_if_it_was_named(home: Path) -> No
     with pytest.raises(InvalidValueError, match=r"ssh_config .*nowhere.*No such file"):
         settings(home / "nowhere", "rack1")
     assert settings(Path("/dev/null"), "rack1").user == "root"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark_is_refused(home: Path, encoding: str) -> None:
+    path = home / "config"
+    path.write_bytes("Host other\n HostName 192.0.2.13\n".encode(encoding))
+    with pytest.raises(InvalidValueError, match="without a byte order mark"):
+        settings(path, "rack1")
