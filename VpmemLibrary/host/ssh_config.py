@@ -179,7 +179,7 @@ class Query:
             port=self.port or (_port(port) if port else SSH_PORT),
             user=self.user or (user.value if user else self.default_user),
             local_user=self.local_user,
-            key_name=alias.value if alias else "",
+            key_name=alias.value.lower() if alias else "",
             jump=jump.value if jump and jump.value.lower() != "none" else "",
         )
         line = options.first("hostname")

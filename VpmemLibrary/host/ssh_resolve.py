@@ -193,7 +193,6 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     identities = tuple(_identities(found, "identityfile"))
     use_agent, agent = _agent(found)
     known_hosts, more = _known_hosts(found, request)
-    alias = options.first("hostkeyalias")
     return SshSettings(
         address=address if is_ipv6(address) else address.lower(),
         port=tokens.port,
@@ -203,7 +202,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
         key_passphrase=request.key_passphrase,
         known_hosts=_absolute(request.known_hosts, "known_hosts"),
         host_key=_policy(found, request),
-        host_key_name=alias.value if alias else "",
+        host_key_name=tokens.key_name,
         use_agent=use_agent,
         identity_agent=agent,
         identity_files=identities,

@@ -90,7 +90,7 @@ Match host rack3 user qa
 Host rack2
     HostName inner
 Match originalhost rack2 host inner
-    HostKeyAlias second
+    HostKeyAlias Second
 Match host rack2
     HostKeyAlias wrong
 Match !host rack1,rack3
@@ -173,6 +173,8 @@ def understood(path: Path, host: str, user: str | None) -> dict[str, list[str]]:
     said["hostname"] = [found.tokens.hostname.lower()]
     said["user"] = [found.tokens.user]
     said["port"] = [str(found.tokens.port)]
+    if found.tokens.key_name:
+        said["hostkeyalias"] = [found.tokens.key_name]
     return said
 
 
@@ -236,7 +238,7 @@ def test_paths_have_their_tokens_and_variables_replaced(home: Path, monkeypatch:
     monkeypatch.setenv("KEYS", "/keys/50%u")
     path = write(
         home / "config",
-        "Host rack1\n HostName 192.0.2.13\n User qa\n HostKeyAlias alias\n Port 23\n IdentityFile ~/.ssh/%n-%h-%p-%r\n"
+        "Host rack1\n HostName 192.0.2.13\n User qa\n HostKeyAlias Alias\n Port 23\n IdentityFile ~/.ssh/%n-%h-%p-%r\n"
         " IdentityFile %d/a%%b\n IdentityFile ${KEYS}/%u\n CertificateFile %d/%k-%i\n IdentityAgent ~/agent-%h\n"
         " UserKnownHostsFile ~/known/%h %d/other none\n GlobalKnownHostsFile /etc/one\n",
     )
