@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from VpmemLibrary.errors import VpmemError
-from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, find_host, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, configured, find_host, read_hosts, transport_to
 from VpmemLibrary.host.ssh_address import SSH_PORT, host_and_port
 from VpmemLibrary.visible import one_line
 
@@ -81,7 +81,10 @@ def hosts(hosts_file: Path, count: bool) -> None:
 def _ask(entry: HostEntry) -> Preflight:
     from VpmemLibrary.host.host import Host  # noqa: PLC0415  the command line answers --help without it
 
-    host = Host(entry.name, transport_to(entry, lambda line: click.echo(line, err=True)))
+    transport = transport_to(entry)
+    if note := configured(transport):
+        click.echo(note, err=True)
+    host = Host(entry.name, transport)
     try:
         return host.preflight()
     except VpmemError as error:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import configparser
 import os
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,20 +211,22 @@ def find_host(entries: tuple[HostEntry, ...], name: str = "") -> HostEntry:
     raise NotFoundError("host", name, [entry.name for entry in entries], where="the hosts file")
 
 
-def transport_to(entry: HostEntry, note: Callable[[str], None] | None = None) -> Transport:
+def transport_to(entry: HostEntry) -> Transport:
     """Return the way to a host; nothing is connected yet.
-
-    Args:
-        entry: The host.
-        note: Gets one line that says what is from the user's SSH configuration, if anything is.
 
     Raises:
         InvalidValueError: The environment variable that should hold the password is not set, or the SSH configuration
             is wrong.
         UnreachableError: The SSH configuration asks for a canonical name, and there is none.
     """
-    direct = _direct_transport_to(entry, note)
+    direct = _direct_transport_to(entry)
     return ThroughTransport(direct, entry.through) if entry.through else direct
+
+
+def configured(transport: Transport) -> str:
+    """Return in one line what of the way to a host is from the SSH configuration; empty if nothing is."""
+    direct = transport.inner if isinstance(transport, ThroughTransport) else transport
+    return direct.settings.configured if isinstance(direct, SshTransport) else ""
 
 
 def settings_of(entry: HostEntry) -> SshSettings:
@@ -249,13 +250,10 @@ def settings_of(entry: HostEntry) -> SshSettings:
     )
 
 
-def _direct_transport_to(entry: HostEntry, note: Callable[[str], None] | None) -> Transport:
+def _direct_transport_to(entry: HostEntry) -> Transport:
     if entry.address == LOCAL:
         return LocalTransport(sudo=entry.sudo, name=entry.name)
-    settings = settings_of(entry)
-    if note is not None and settings.configured:
-        note(settings.configured)
-    return SshTransport(settings)
+    return SshTransport(settings_of(entry))
 
 
 def _password(entry: HostEntry, field: str, variable: str) -> str | None:

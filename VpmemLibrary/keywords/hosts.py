@@ -23,7 +23,7 @@ from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.converters import to_bytes
-from VpmemLibrary.keywords.log import log_table, logger
+from VpmemLibrary.keywords.log import log_table
 from VpmemLibrary.keywords.opening import entries_of, keep, open_entry, open_through
 
 
@@ -109,8 +109,6 @@ class HostKeywords:
             config=ConfigFiles.named(ssh_config),
         )
         settings = resolve(request)
-        if settings.configured:
-            logger.info(settings.configured)
         name = alias or parse_address(address).host
         return open_through(self._context, name, _through(SshTransport(settings), through))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pabot.pabotlib import _PabotLib
 
-from VpmemLibrary.errors import InvalidValueError, NotFoundError
-from VpmemLibrary.host.hosts_file import find_host, read_hosts, settings_of, transport_to
+from VpmemLibrary import VpmemLibrary
+from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreachableError
+from VpmemLibrary.host.hosts_file import configured, find_host, read_hosts, settings_of, transport_to
 
 TWO_HOSTS = """
 [left]
@@ -280,11 +281,20 @@ def test_a_section_is_completed_by_the_ssh_configuration_unless_it_says_no(tmp_p
         (entry,) = read_hosts(write(tmp_path, text.format(name, value, more)))
         settings = settings_of(entry)
         assert (settings.address, settings.user, settings.port, settings.identity_files) == expected
-    notes: list[str] = []
-    (entry,) = read_hosts(write(tmp_path, text.format("a", config, "")))
-    transport_to(entry, notes.append).close()
-    assert notes == [settings_of(entry).configured]
-    assert f"HostName 192.0.2.13 ({config} line 2)" in notes[0]
+    (entry,) = read_hosts(write(tmp_path, text.format("a", config, "host_through = nice")))
+    note = configured(transport_to(entry))
+    assert f"HostName 192.0.2.13 ({config} line 2)" in note
+
+
+def test_the_log_has_what_came_from_the_ssh_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host rack1\n ProxyCommand false\n")
+    logged: list[str] = []
+    monkeypatch.setattr("VpmemLibrary.keywords.opening.logger.info", logged.append)
+    library = VpmemLibrary()
+    with pytest.raises(UnreachableError, match=r"ProxyCommand \(false \.\.\.\)"):
+        library.run_keyword("open_host", ["qa@rack1"], {"ssh_config": str(config)})
+    assert logged == [f"SSH configuration of rack1: ProxyCommand false ... ({config} line 2)"]
 
 
 def test_a_host_that_is_nearly_named_is_suggested(tmp_path: Path) -> None:
