@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from VpmemLibrary.errors import VpmemError
-from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, find_host, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, configured, find_host, read_hosts, transport_to
+from VpmemLibrary.host.ssh_address import SSH_PORT, host_and_port
 from VpmemLibrary.visible import one_line
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("host", default=LOCAL)
-@click.option("--user", default="root", show_default=True, help="Who logs in.")
-@click.option("--port", default=22, show_default=True, type=click.IntRange(1, 65535), help="The SSH port.")
+@click.option("--user", help="Who logs in; by default what ~/.ssh/config says, or root.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The SSH port; by default what ~/.ssh/config says, or 22.")
 @click.option("--key-file", type=_FILE, help="A private key.")
 @click.option("--known-hosts", type=_FILE, help="The file with the host's key.")
 @click.option("--sudo", is_flag=True, help="Run commands through sudo -n.")
@@ -28,8 +29,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def doctor(
     *,
     host: str,
-    user: str,
-    port: int,
+    user: str | None,
+    port: int | None,
     key_file: Path | None,
     known_hosts: Path | None,
     sudo: bool,
@@ -68,8 +69,8 @@ def hosts(hosts_file: Path, count: bool) -> None:
     for entry in entries:
         cells = (
             entry.name,
-            f"{entry.address}:{entry.port}",
-            entry.user,
+            host_and_port(entry.address, entry.port or SSH_PORT),
+            entry.user or "-",
             "yes" if entry.sudo else "no",
             entry.guest_kernel or entry.guest_disk or "-",
         )
@@ -80,7 +81,10 @@ def hosts(hosts_file: Path, count: bool) -> None:
 def _ask(entry: HostEntry) -> Preflight:
     from VpmemLibrary.host.host import Host  # noqa: PLC0415  the command line answers --help without it
 
-    host = Host(entry.name, transport_to(entry))
+    transport = transport_to(entry)
+    if note := configured(transport):
+        click.echo(note, err=True)
+    host = Host(entry.name, transport)
     try:
         return host.preflight()
     except VpmemError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from VpmemLibrary.host.hosts_file import HostEntry, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import HostEntry, configured, read_hosts, transport_to
 from VpmemLibrary.inventory.leaks import HostState
 from VpmemLibrary.inventory.run_states import read_states, write_states
 
@@ -59,7 +59,10 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.inventory.host_leases import HostLeases  # noqa: PLC0415
     from VpmemLibrary.inventory.leases import Holder  # noqa: PLC0415
 
-    host = Host(entry.name, transport_to(entry))
+    transport = transport_to(entry)
+    if note := configured(transport):
+        click.echo(note, err=True)
+    host = Host(entry.name, transport)
     leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
     link = LibvirtLink(host.transport)
     try:

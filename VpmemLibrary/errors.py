@@ -5,6 +5,7 @@ Robot Framework shows only the message of a `VpmemError` (`ROBOT_SUPPRESS_NAME`)
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.visible import block, message, one_line
@@ -67,7 +68,9 @@ class NotFoundError(VpmemError, LookupError):
         self.there = there
         place = f" on {where}" if where else ""
         known = f"There are: {', '.join(map(one_line, there))}." if there else "There is none."
-        super().__init__(f"No {what} {name!r}{place}. {known}")
+        alike = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
+        meant = f" Is {one_line(alike[0])} meant?" if alike else ""
+        super().__init__(f"No {what} {name!r}{place}. {known}{meant}")
 
 
 class GoneError(NotFoundError):

@@ -6,17 +6,17 @@ import atexit
 import contextlib
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.guest.bounded import Call
+from VpmemLibrary.host.short_path import socket_directory
 from VpmemLibrary.host.transport import Stream
 
 _CHUNK = 1 << 16
 _GRACE = 5.0
+_SOCKET = "socket"
 
 
 class Relay:
@@ -43,8 +43,8 @@ class Relay:
         self._stream: Stream | None = None
         self._threads: list[threading.Thread] = []
         self._finish: Call[None] | None = None
-        self._directory = Path(tempfile.mkdtemp(prefix="vpmem-"))
-        self.path = self._directory / "socket"
+        self._directory = socket_directory(_SOCKET)
+        self.path = self._directory / _SOCKET
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listener.bind(str(self.path))

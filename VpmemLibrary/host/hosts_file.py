@@ -29,9 +29,14 @@ from pathlib import Path
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.host.control import HIDDEN, passed_on
 from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.hosts_text import LARGEST, checked_value, decode, refuse_unknown, sections
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.host.ssh_address import SSH_PORT, check_user, checked_port, host_and_port, parse_address
+from VpmemLibrary.host.ssh_config import ConfigFiles
+from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
+from VpmemLibrary.host.ssh_tokens import home
 from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import Transport
 
@@ -46,6 +51,7 @@ _FIELDS = {
     "host_user",
     "host_key_file",
     "host_known_hosts",
+    "host_ssh_config",
     "host_password_env",
     "host_sudo",
     "host_through",
@@ -74,6 +80,12 @@ _FIELDS = {
     "guest_confined",
 }
 
+_COMMANDS = {"host_power_off", "host_power_on", "host_cxl_add", "host_cxl_remove"}
+_WORDS = _COMMANDS | {"tags", "host_through", "host_power_env", "host_cxl_env", "guest_cmdline"}
+"""Fields of several words, which may stand on several lines."""
+_SECRET = _COMMANDS | {"host_power_env", "host_cxl_env", "host_password_env", "guest_password_env"}
+"""Fields that may have a password, by mistake or not."""
+
 _CHANNELS = ("agent", "ssh", "serial")
 
 
@@ -83,11 +95,12 @@ class HostEntry:
 
     Args:
         name: The section's name, which becomes the host's alias.
-        address: Name or IP address; ``local`` means this machine, without SSH.
-        port: The SSH port.
-        user: Who logs in.
+        address: Name or IP address, or an alias of the SSH configuration; ``local`` means this machine, without SSH.
+        port: The SSH port; None leaves it to the SSH configuration, and is 22 without one.
+        user: Who logs in; None leaves it to the SSH configuration, and is ``root`` without one.
         key_file: The private key; without one the agent and the user's own keys are tried.
         known_hosts: The file that holds the host's key; without one the user's own.
+        ssh_config: ``no`` if the user's SSH configuration is not read, or the file that is read in its place.
         password_env: The environment variable that holds the password, so that none stands in a file.
         sudo: Whether commands are run through sudo.
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
@@ -115,10 +128,11 @@ class HostEntry:
 
     name: str
     address: str
-    port: int = 22
-    user: str = "root"
+    port: int | None = None
+    user: str | None = None
     key_file: Path | None = None
     known_hosts: Path | None = None
+    ssh_config: str = ""
     password_env: str = ""
     sudo: bool = False
     through: tuple[str, ...] = ()
@@ -161,10 +175,11 @@ def read_hosts(path: Path) -> tuple[HostEntry, ...]:
         InvalidValueError: The file is absent, is not of this form, has an unknown field, or names one host twice.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except (OSError, ValueError):  # the latter for what no path can hold
         raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host") from None
-    return parse_hosts(text, str(path))
+    return parse_hosts(decode(data, str(path)), str(path))
 
 
 def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
@@ -177,15 +192,7 @@ def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
     Raises:
         InvalidValueError: It is not of this form, has an unknown field, or names one host twice.
     """
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text, source=where)
-    except configparser.Error as error:
-        valid = f"sections of `field = value` lines ({_without_values(error)})"
-        raise InvalidValueError("hosts file", where, valid) from None
-    if not parser.sections():
-        raise InvalidValueError("hosts file", where, "at least one [section], named as the host")
-    entries = tuple(_entry(where, name, dict(parser[name])) for name in parser.sections())
+    entries = tuple(_entry(where, name, fields) for name, fields in sections(text, where).items())
     _refuse_equal(where, entries)
     return entries
 
@@ -208,26 +215,45 @@ def transport_to(entry: HostEntry) -> Transport:
     """Return the way to a host; nothing is connected yet.
 
     Raises:
-        InvalidValueError: The environment variable that should hold the password is not set.
+        InvalidValueError: The environment variable that should hold the password is not set, or the SSH configuration
+            is wrong.
+        UnreachableError: The SSH configuration asks for a canonical name, and there is none.
     """
     direct = _direct_transport_to(entry)
     return ThroughTransport(direct, entry.through) if entry.through else direct
 
 
-def _direct_transport_to(entry: HostEntry) -> Transport:
-    if entry.address == LOCAL:
-        return LocalTransport(sudo=entry.sudo, name=entry.name)
-    return SshTransport(
-        SshSettings(
-            address=entry.address,
+def configured(transport: Transport) -> str:
+    """Return in one line what of the way to a host is from the SSH configuration; empty if nothing is."""
+    direct = transport.inner if isinstance(transport, ThroughTransport) else transport
+    return direct.settings.configured if isinstance(direct, SshTransport) else ""
+
+
+def settings_of(entry: HostEntry) -> SshSettings:
+    """Return how a host is reached over SSH: as its section says, and for the rest as the SSH configuration says.
+
+    Raises:
+        InvalidValueError: As `transport_to` raises it.
+        UnreachableError: As `transport_to` raises it.
+    """
+    return resolve(
+        SshRequest(
+            entry.address,
             port=entry.port,
             user=entry.user,
             password=_password(entry, "host_password_env", entry.password_env),
             key_file=entry.key_file,
             known_hosts=entry.known_hosts,
             sudo=entry.sudo,
+            config=ConfigFiles.named(entry.ssh_config),
         )
     )
+
+
+def _direct_transport_to(entry: HostEntry) -> Transport:
+    if entry.address == LOCAL:
+        return LocalTransport(sudo=entry.sudo, name=entry.name)
+    return SshTransport(settings_of(entry))
 
 
 def _password(entry: HostEntry, field: str, variable: str) -> str | None:
@@ -237,22 +263,23 @@ def _password(entry: HostEntry, field: str, variable: str) -> str | None:
     return password
 
 
-def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
+def _entry(file: str, name: str, raw: dict[str, str]) -> HostEntry:
     where = f"{file} [{name}]"
-    if unknown := sorted(set(fields) - _FIELDS):
-        raise InvalidValueError(f"field of {where}", ", ".join(unknown), "one of " + ", ".join(sorted(_FIELDS)))
-    if any("%" in value for value in fields.values()):
-        raise InvalidValueError(f"value in {where}", "%", "no percent sign: pabot cannot read one")
-    address = fields.get("host_address", "")
-    if not address:
-        raise InvalidValueError(f"host_address of {where}", address, "a name, an IP address, or `local`")
+    refuse_unknown(where, raw, _FIELDS)
+    fields = {
+        field: checked_value(where, field, value, _FIELDS, words=field in _WORDS, secret=field in _SECRET)
+        for field, value in raw.items()
+        if value
+    }
+    address, user, port = _target(where, fields)
     return HostEntry(
         name=name,
         address=address,
-        port=_port(where, fields.get("host_port", "22")),
-        user=fields.get("host_user", "root"),
-        key_file=_path(fields.get("host_key_file", "")),
-        known_hosts=_path(fields.get("host_known_hosts", "")),
+        port=port,
+        user=user,
+        key_file=_path(where, "host_key_file", fields),
+        known_hosts=_path(where, "host_known_hosts", fields),
+        ssh_config=_ssh_config(where, fields),
         password_env=fields.get("host_password_env", ""),
         sudo=_boolean(where, "host_sudo", fields),
         through=_words(where, "host_through", fields),
@@ -268,8 +295,8 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         guest_disk=fields.get("guest_disk", ""),
         guest_channel=_channel(where, fields),
         guest_user=fields.get("guest_user", "root"),
-        guest_key_file=_path(fields.get("guest_key_file", "")),
-        guest_known_hosts=_path(fields.get("guest_known_hosts", "")),
+        guest_key_file=_path(where, "guest_key_file", fields),
+        guest_known_hosts=_path(where, "guest_known_hosts", fields),
         guest_host_key_name=fields.get("guest_host_key_name", ""),
         guest_password_env=fields.get("guest_password_env", ""),
         guest_sudo=_boolean(where, "guest_sudo", fields),
@@ -278,10 +305,30 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
     )
 
 
-def _port(where: str, value: str) -> int:
-    if value.isascii() and value.isdigit() and 0 < int(value) < 65536:
-        return int(value)
-    raise InvalidValueError(f"host_port of {where}", value, "a port number, 1 to 65535")
+def _target(where: str, fields: dict[str, str]) -> tuple[str, str | None, int | None]:
+    """Return address, user and port of a section; None for what it does not say."""
+    what = f"host_address of {where}"
+    text = fields.get("host_address", "")
+    if not text:
+        raise InvalidValueError(what, text, "a name, an IP address, or `local`")
+    user, port = fields.get("host_user"), fields.get("host_port")
+    number = None if port is None else checked_port(port, f"host_port of {where}")
+    if user is not None:
+        check_user(user, f"host_user of {where}")
+    if text == LOCAL:
+        return text, user, number
+    address = parse_address(text, what)
+    for field, given, inside in (("host_user", user, address.user), ("host_port", number, address.port)):
+        if given is not None and inside is not None and given != inside:
+            valid = f"the same as in host_address, which has {inside!r}, or no such field"
+            raise InvalidValueError(f"{field} of {where}", given, valid)
+    return address.host, user or address.user, number or address.port
+
+
+def _ssh_config(where: str, fields: dict[str, str]) -> str:
+    value = fields.get("host_ssh_config", "")
+    config = ConfigFiles.named(value)
+    return value if config.file is None else home(value, f"host_ssh_config of {where}")
 
 
 def _channel(where: str, fields: dict[str, str]) -> str:
@@ -291,17 +338,9 @@ def _channel(where: str, fields: dict[str, str]) -> str:
     return value
 
 
-def _path(value: str) -> Path | None:
-    return Path(value).expanduser() if value else None
-
-
-def _without_values(error: configparser.Error) -> str:
-    """Return what is wrong with a file without the lines that are wrong: a secret may be among them."""
-    if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} comes before the first [section]"
-    if isinstance(error, configparser.ParsingError):
-        return f"wrong: line {', '.join(str(number) for number, _ in error.errors)}"
-    return str(error)  # names a section or a field that is there twice
+def _path(where: str, field: str, fields: dict[str, str]) -> Path | None:
+    value = fields.get(field, "")
+    return Path(home(value, f"{field} of {where}")) if value else None
 
 
 def _words(where: str, field: str, fields: dict[str, str], *, shown: bool = True) -> tuple[str, ...]:
@@ -359,11 +398,12 @@ def _boolean(where: str, field: str, fields: dict[str, str], *, default: str = "
 def _refuse_equal(file: str, entries: tuple[HostEntry, ...]) -> None:
     seen: dict[tuple[str, int], str] = {}
     for entry in entries:
-        target = (entry.address, entry.port)
+        port = entry.port or SSH_PORT
+        target = (entry.address.lower().removesuffix("."), port)
         if target in seen:
             raise InvalidValueError(
                 f"host_address of {file} [{entry.name}]",
-                f"{entry.address}:{entry.port}",
+                host_and_port(entry.address, port),
                 f"another host than [{seen[target]}]: two sections for one host would be used by two workers at once",
             )
         seen[target] = entry.name

@@ -15,9 +15,9 @@ from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
 from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, PidLine, SshStream, close_channel, request
-from VpmemLibrary.host.ssh_connect import Connector, Dial
+from VpmemLibrary.host.ssh_connect import Connector
+from VpmemLibrary.host.ssh_proxy import Dial
 from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
-from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     CommandResult,
@@ -50,7 +50,7 @@ class SshTransport:
 
     Args:
         settings: How to reach the host.
-        dial: What opens the TCP connection to it; this machine by default.
+        dial: What opens the connection to it; by default this machine does, through jump hosts if `settings` has any.
 
     Example::
 
@@ -58,7 +58,7 @@ class SshTransport:
         host.run(["ndctl", "list", "-B"]).check()
     """
 
-    def __init__(self, settings: SshSettings, *, dial: Dial = connect_tcp) -> None:
+    def __init__(self, settings: SshSettings, *, dial: Dial | None = None) -> None:
         self._settings = settings
         self._connector = Connector(settings, dial)
         self._client: paramiko.SSHClient | None = None

@@ -7,7 +7,7 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,8 @@ from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueErr
 from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.host.ssh_proxy import CommandConnection, Dial, Way, dial_for
 from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
-from VpmemLibrary.host.tcp import connect_tcp
-from VpmemLibrary.host.transport import Connection
 
 if TYPE_CHECKING:
     import paramiko
@@ -30,21 +29,18 @@ _SILENT = logging.NullHandler()
 _NO_REFUSAL = ("Authentication timeout.", "Authentication failed: transport shut down or saw EOF")
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
-Dial = Callable[[str, int, float], Connection]
-"""What opens a TCP connection to an address and port within so many seconds."""
-
 
 class Connector:
     """Opens connections to one host, and remembers the key it accepted for as long as it lives.
 
     Args:
         settings: How to reach the host.
-        dial: What opens the TCP connection; this machine by default.
+        dial: What opens the connection; by default this machine, through jump hosts or a ProxyCommand if there are any.
     """
 
-    def __init__(self, settings: SshSettings, dial: Dial = connect_tcp) -> None:
+    def __init__(self, settings: SshSettings, dial: Dial | None = None) -> None:
         self._settings = settings
-        self._dial = dial
+        self._dial = dial or dial_for(settings, Connector)
         self._accepted: HostKey | None = None
 
     def connect(self) -> paramiko.SSHClient:
@@ -82,12 +78,19 @@ class Connector:
                 transport_factory=_transport_class(tuple(key.type for key in known.keys)),  # type: ignore[arg-type]  # the stubs forget its keywords
             )
 
+        connection: Way | None = None
         try:
-            link = _Link(self._dial(settings.address, settings.port, settings.connect_timeout))
+            connection = self._dial(settings.address, settings.port, settings.connect_timeout)
+            link = _Link(connection)
             within(2 * settings.connect_timeout, log_in)  # an agent, too, may not answer
         except BaseException as error:
+            translated = self._translate(error, key)
+            if isinstance(connection, CommandConnection) and type(translated) is UnreachableError:
+                translated = UnreachableError(f"{translated}\n{connection.explanation()}")
             client.close()
-            if (translated := self._translate(error, key)) is not None:
+            if connection is not None:  # paramiko closes it only if it got as far as the handshake
+                connection.close()
+            if translated is not None:
                 raise translated from error
             raise
         transport = client.get_transport()
@@ -98,9 +101,10 @@ class Connector:
     def _key(self) -> paramiko.PKey | None:
         import paramiko  # noqa: PLC0415
 
-        if self._settings.key_file is None:
+        named = [path for path in self._settings.identity_files if path.exists()]
+        if self._settings.key_file is None and not named:
             return None
-        path = self._settings.key_file.expanduser()
+        path = (self._settings.key_file or named[0]).expanduser()
         passphrase = self._settings.key_passphrase
         valid = "a readable private key in OpenSSH or PEM form"
         try:
@@ -119,6 +123,8 @@ class Connector:
 
     def _known_keys(self, supported: Sequence[str]) -> KnownKeys:
         path = self._settings.known_hosts_file
+        if self._settings.known_hosts is None:
+            path = next((each for each in (path, *self._settings.more_known_hosts) if each.exists()), path)
         try:
             known = read_known_keys(path, self._settings.key_name)
         except FileNotFoundError as error:
@@ -226,7 +232,7 @@ class _Link:
         connection: A socket, or what has the face of one.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Way) -> None:
         self._connection = connection
         self._stalled_since: float | None = None
 

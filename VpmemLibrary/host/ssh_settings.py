@@ -7,8 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
-
-SSH_PORT = 22
+from VpmemLibrary.host.ssh_address import SSH_PORT, check_user, host_and_port, parse_address
 
 
 class HostKeyPolicy(StrEnum):
@@ -40,11 +39,15 @@ class SshSettings:
             passed over.
         certificate_files: Certificates of private keys, as OpenSSH's CertificateFile.
         identities_only: Whether only `key_file` and `identity_files` are tried, as OpenSSH's IdentitiesOnly.
+        identity_agent: The socket of the SSH agent, as OpenSSH's IdentityAgent; by default ``SSH_AUTH_SOCK`` has it.
+        user_known_hosts: The file in the place of ``~/.ssh/known_hosts``, as the first of OpenSSH's UserKnownHostsFile;
+            passed over if it does not exist.
         more_known_hosts: More files that may hold the host's key, as OpenSSH's UserKnownHostsFile and
             GlobalKnownHostsFile; one that does not exist is passed over.
         jumps: The hosts that the connection goes through, the first one first, as OpenSSH's ProxyJump.
         proxy_command: A command of this machine whose standard input and output are the connection, as OpenSSH's
             ProxyCommand, with its percent tokens replaced.
+        configured: What of all this is from the user's SSH configuration, in one line for the log; no secret is in it.
         sudo: Whether every command is run through ``sudo -n``.
         connect_timeout: Seconds that each of these may take: the TCP connection, the handshake, the log-in, and sshd's
             answer to the request to start a command.
@@ -52,7 +55,7 @@ class SshSettings:
     Example: ``SshSettings("192.0.2.13", user="qa", key_file=Path("~/.ssh/id_ed25519"), sudo=True)``.
 
     Raises:
-        InvalidValueError: The address is empty, the port is none, or the timeout is not positive.
+        InvalidValueError: The address, the port or the user is invalid, or the timeout is not positive.
     """
 
     address: str
@@ -68,26 +71,30 @@ class SshSettings:
     identity_files: tuple[Path, ...] = ()
     certificate_files: tuple[Path, ...] = ()
     identities_only: bool = False
+    identity_agent: str = ""
+    user_known_hosts: Path | None = None
     more_known_hosts: tuple[Path, ...] = ()
     jumps: tuple[SshSettings, ...] = ()
-    proxy_command: str = ""
+    proxy_command: str = field(default="", repr=False)
+    configured: str = field(default="", compare=False)
     sudo: bool = False
     connect_timeout: float = 15.0
 
     def __post_init__(self) -> None:
-        if not self.address or self.address.startswith("-") or any(c.isspace() for c in self.address):
-            raise InvalidValueError("address", self.address, "a host's name or IP address, e.g. 192.0.2.13")
+        address = parse_address(self.address)
+        if address.user is not None or address.port is not None:
+            valid = "a host's name or IP address alone: the user and the port are settings of their own"
+            raise InvalidValueError("address", self.address, valid)
         if not 0 < self.port < 65536:
             raise InvalidValueError("port", self.port, "1 to 65535")
-        if not self.user:
-            raise InvalidValueError("user", self.user, "the name of who logs in, e.g. root")
+        check_user(self.user)
         if not self.connect_timeout > 0:
             raise InvalidValueError("connect_timeout", self.connect_timeout, "more than 0 seconds")
 
     @property
     def label(self) -> str:
         """The host in messages: its address, and its port unless that is 22."""
-        return self.address if self.port == SSH_PORT else f"{self.address}:{self.port}"
+        return host_and_port(self.address, self.port)
 
     @property
     def key_name(self) -> str:
@@ -98,4 +105,4 @@ class SshSettings:
     @property
     def known_hosts_file(self) -> Path:
         """The file that the host's key is looked up in."""
-        return (self.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
+        return (self.known_hosts or self.user_known_hosts or Path("~/.ssh/known_hosts")).expanduser()

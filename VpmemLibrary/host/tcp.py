@@ -30,6 +30,8 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
         raise UnreachableError(
             f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
         ) from error
+    except (UnicodeError, ValueError) as error:  # a label that is empty or too long, a NUL
+        raise UnreachableError(f"Host {address} cannot be found: this is no host's name. Check it.") from error
     except TimeoutError as error:
         raise UnreachableError(
             f"Host {address} did not answer on port {port} within "
@@ -54,12 +56,16 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
 def _connect(address: str, port: int, timeout: float) -> socket.socket:
     deadline = time.monotonic() + timeout
     failure: OSError | None = None
-    for family, kind, protocol, _, where in within(
-        timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-    ):
-        connection = socket.socket(family, kind, protocol)
+    found = within(timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+    for number, (family, kind, protocol, _, where) in enumerate(found):
         try:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # this machine may have no IPv6
+            failure = error
+            continue
+        try:
+            # An address that is silent, as those of IPv6 often are, leaves its share of the time to the others.
+            connection.settimeout(max(0.001, (deadline - time.monotonic()) / (len(found) - number)))
             connection.connect(where)
         except OSError as error:
             connection.close()

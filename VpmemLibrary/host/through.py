@@ -27,6 +27,11 @@ class ThroughTransport:
         self._prefix = checked_argv(prefix)
 
     @property
+    def inner(self) -> Transport:
+        """The transport that it wraps."""
+        return self._inner
+
+    @property
     def name(self) -> str:
         """The machine's name in messages and logs."""
         return self._inner.name

@@ -15,7 +15,10 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.host.ssh import HostKeyPolicy, SshTransport
+from VpmemLibrary.host.ssh_address import parse_address
+from VpmemLibrary.host.ssh_config import ConfigFiles
+from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
 from VpmemLibrary.host.through import ThroughTransport
 from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.keywords.context import Context
@@ -34,43 +37,50 @@ class HostKeywords:
     def open_host(
         self,
         address: str,
-        user: str = "root",
+        user: str | None = None,
         *,
-        port: int = 22,
+        port: int | None = None,
         alias: str = "",
         password: Secret | None = None,
         key_file: Path | None = None,
         key_passphrase: Secret | None = None,
         known_hosts: Path | None = None,
-        host_key: HostKeyPolicy = HostKeyPolicy.strict,
+        host_key: HostKeyPolicy | None = None,
         sudo: bool = False,
         through: Sequence[str] = (),
-        connect_timeout: timedelta = timedelta(seconds=15),
+        connect_timeout: timedelta | None = None,
+        ssh_config: str = "yes",
     ) -> str:
         """Open a host over SSH and make it the current one.
 
-        The connection is made at once, so that a host that cannot be reached is told here. It is kept and shared by
+        The connection is made at once, so that a host that cannot be reached is reported here. It is kept and shared by
         all keywords, libvirt's traffic included. The user's own `known_hosts` is read and never written.
 
+        The address may be an alias of `~/.ssh/config`, which is honoured as `ssh` does it, jump hosts and proxy
+        commands included. What is given here wins over it. The log says what came from it.
+
         Args:
-            address: The host's name or IP address.
-            user: Who logs in.
-            port: The SSH port.
-            alias: The name by which other keywords know the host; the address by default.
+            address: The host's name or IP address, or `user@host:port`, `[IPv6]:port`, `ssh://user@host:port`.
+            user: Who logs in; by default who the address or the SSH configuration says, else `root`.
+            port: The SSH port; by default the one that the address or the SSH configuration says, else 22.
+            alias: The name by which other keywords know the host; the address without user and port by default.
             password: The password, as a `Secret`. Without one, the key file, the agent and the user's keys are tried.
             key_file: A private key.
             key_passphrase: What the private key is locked with, as a `Secret`.
             known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
-            host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run.
+            host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run. By
+                default what `StrictHostKeyChecking` says, else `strict`; a changed key is refused in any case.
             sudo: Run commands through `sudo -n`.
             through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
-            connect_timeout: How long connecting may take.
+            connect_timeout: How long each step of connecting may take; by default `ConnectTimeout`, else 15 s.
+            ssh_config: `no` reads no SSH configuration; a path reads that file in place of the user's and the system's.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken.
+            InvalidValueError: The alias is taken, the address is of none of these forms, or the SSH configuration has a
+                line that is wrong.
             HostKeyError: The host's key is unknown or has changed.
             AccessDeniedError: The host refused the credentials.
             UnreachableError: The host cannot be reached.
@@ -81,12 +91,12 @@ class HostKeywords:
         *** Test Cases ***
         Two Hosts
             Open Host    192.0.2.13    user=qa    sudo=True    alias=left
-            Open Host    192.0.2.14    password=${PASSWORD}    alias=right
+            Open Host    qa@192.0.2.14:2222    password=${PASSWORD}    alias=right
             Switch Host    left
         ```
         """
-        settings = SshSettings(
-            address=address,
+        request = SshRequest(
+            address,
             port=port,
             user=user,
             password=None if password is None else password.value,
@@ -95,9 +105,12 @@ class HostKeywords:
             known_hosts=known_hosts,
             host_key=host_key,
             sudo=sudo,
-            connect_timeout=connect_timeout.total_seconds(),
+            connect_timeout=None if connect_timeout is None else connect_timeout.total_seconds(),
+            config=ConfigFiles.named(ssh_config),
         )
-        return open_through(self._context, alias or address, _through(SshTransport(settings), through))
+        settings = resolve(request)
+        name = alias or parse_address(address).host
+        return open_through(self._context, name, _through(SshTransport(settings), through))
 
     @keyword(tags=("host",))
     def open_local_host(self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = ()) -> str:

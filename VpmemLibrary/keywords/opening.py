@@ -9,7 +9,7 @@ from VpmemLibrary.guest.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.domain import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, parse_hosts, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import HostEntry, configured, parse_hosts, read_hosts, transport_to
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.log import LoggedTransport, logger
@@ -62,6 +62,8 @@ def open_through(context: Context, alias: str, transport: Transport) -> str:
         InvalidValueError: The alias is taken.
         UnreachableError: The host cannot be reached.
     """
+    if note := configured(transport):
+        logger.info(note)
     try:
         return keep(context, alias, LoggedTransport(transport, alias))
     except BaseException:

@@ -43,6 +43,7 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
         "host_user": host.user,
         "host_key_file": str(host.key_file),
         "host_known_hosts": str(host.known_hosts),
+        "host_ssh_config": "no",  # the section says all that it takes to reach the lab host
         "host_may_initialize_labels": "yes",
         "host_may_reboot": "yes",
         "host_migration_address": host.private_address,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import read_hosts
+from VpmemLibrary.host.hosts_file import read_hosts, settings_of
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
 
 
@@ -21,9 +21,7 @@ def lab_settings() -> SshSettings:
     entry = read_hosts(Path(hosts))[0]
     if not entry.may_initialize_labels:
         pytest.skip(f"[{entry.name}] of {hosts} does not say host_may_initialize_labels = yes")
-    return SshSettings(
-        entry.address, port=entry.port, user=entry.user, key_file=entry.key_file, known_hosts=entry.known_hosts
-    )
+    return settings_of(entry)
 
 
 def labeled(host: Host) -> Host:

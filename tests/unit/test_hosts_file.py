@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pabot.pabotlib import _PabotLib
 
-from VpmemLibrary.errors import InvalidValueError, NotFoundError
-from VpmemLibrary.host.hosts_file import find_host, read_hosts
+from VpmemLibrary import VpmemLibrary
+from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreachableError
+from VpmemLibrary.host.hosts_file import configured, find_host, read_hosts, settings_of, transport_to
 
 TWO_HOSTS = """
 [left]
@@ -43,7 +44,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert left.power.on[-1] == "on"
     assert left.power.variables == {"IPMI_PASSWORD": "IPMI_PASSWORD", "IPMI_KGKEY": "RACK_1_KEY"}
     assert right.power is None
-    assert (right.address, right.port, right.may_initialize_labels) == ("local", 22, True)
+    assert (right.address, right.port, right.may_initialize_labels) == ("local", None, True)
     assert right.guest_kernel == "/boot/vmlinuz"
 
 
@@ -86,7 +87,41 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nhost_cxl_remove = fm unbind", "host_cxl_add of .*a command"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
         ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
-        ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of"),
+        ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of .*'a' already exists"),
+        ("[a]\nhost_address = x\nhost_address = y", "sections of .*'host_address' .* already exists"),
+        ("[a]\nhost_address = x\nhost_adress = x", "host_adress' .*expected host_address perhaps, one of"),
+        ("[a]\nhost_address = x\nHost_Sude = no", "host_sude' .*expected host_sudo perhaps"),
+        ("[a]\nhost_address = x\nhost_user = qa ; the user", "host_user of .*'qa ; the user'.*a line of its own"),
+        ("[a]\nhost_address = x # the third", "host_address of .*'x # the third'.*a line of its own"),
+        ("[a]\nhost_address = x\nhost_sudo = yes\t; why", "host_sudo of .*a line of its own"),
+        ("[a]\nhost_address = x\nhost_user = qa ; it's", "host_user of .*a line of its own"),
+        ("[a]\nhost_address = x\nhost_user = qa;comment", "host_user of .*nothing after the name"),
+        ("[a]\nhost_address = x\nguest_cmdline = quiet # less", "guest_cmdline of .*a line of its own"),
+        ('[a]\nhost_address = "x"', "host_address of .*without quotes: host_address = x"),
+        (
+            "[a]\nhost_address = x\nhost_key_file = '~/my key'",
+            "host_key_file of .*without quotes: host_key_file = ~/my key",
+        ),
+        ("[a]\nhost_address = x\nhost_user = “qa”", "host_user of .*without quotes"),
+        ("[a]\nhost_address = x\n  host_user = qa", "host_address of .*host_user after it is indented"),
+        ("[a]\nhost_address = x\n\thost_user : qa", "host_address of .*host_user after it is indented"),
+        ("[a]\nhost_address = x\n\n  y", "host_address of .*the next line is indented"),
+        ("[a]\nhost_address = x\nhost_user = q\ta", "host_user of .*"),
+        ("[a]\nhost_address = x\nhost_user = qa\u200b", "host_user of .*invisible"),
+        ("[a]\nhost_address = qa@x\nhost_user = root", "host_user of .*'root'.*host_address, which has 'qa'"),
+        ("[a]\nhost_address = x:22\nhost_port = 2222", "host_port of .*2222 .*host_address, which has 22"),
+        ("[a]\nhost_address = qa:s3cret@x", "host_address of .*no password in the address"),
+        ("[a]\nhost_address = http://x", "host_address of .*only ssh:// is supported"),
+        ("[a]\nhost_address = x\nhost_port = " + "9" * 5000, "host_port of .*1 to 65535"),
+        ("[a]\nhost_address = x\nhost_port = ٢٢", "host_port of .*1 to 65535"),
+        ("[a]\nhost_address = x\nhost_key_file = ~no-such-user/key", "host_key_file of .*a user who exists"),
+        ("[a]\nhost_address = x\nhost_ssh_config = ~no-such-user/c", "host_ssh_config of .*a user who exists"),
+        ("[a]\nhost_address = x\nhost_address", "wrong: line 3"),
+        ("[a]\nhost_address x", "wrong: line 2"),
+        ("[ a ]\nhost_address = x", r"section of .*' a '.*\[a\]"),
+        ("[a] host_user = qa\nhost_address = x", "line 1 is none"),
+        ("[a]] # [b]\nhost_address = x", "line 1 is none"),
+        ("[a]\nhost_address = X\n[b]\nhost_address = x.:22", r"another host than \[a\]"),
     ],
 )
 def test_a_wrong_file_is_refused_with_what_would_be_right(tmp_path: Path, text: str, message: str) -> None:
@@ -174,3 +209,94 @@ def test_an_entry_shows_no_arguments_of_power_and_cxl_commands(tmp_path: Path) -
     assert entry.power.off == ("tool", "-P", "s3cret")
     assert "s3cret" not in repr(entry)
     assert "s3cret" not in str(entry)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xef\xbb\xbf[a]\nhost_address = x\n", "without a byte order mark.*sed -i"),
+        ("[a]\nhost_address = x\n".encode("utf-16"), "UTF-16: iconv -f UTF-16 -t UTF-8"),
+        ("[a]\nhost_address = x\n".encode("utf-16-le"), "UTF-16: iconv"),
+        ("[a]\nhost_address = x\n".encode("utf-32"), "UTF-16: iconv"),
+        (
+            "[a]\n# Prüfstand\nhost_address = x\n".encode("latin-1"),
+            "UTF-8; line 2 has another encoding: iconv -f LATIN1",
+        ),
+        (b"[a]\nhost_address = x\n" + b"#" * (1 << 20), "at most 1024 KiB"),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    path = tmp_path / "hosts.dat"
+    path.write_bytes(data)
+    with pytest.raises(InvalidValueError, match=message):
+        read_hosts(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a]\r\nhost_address = qa@x:23\r\nhost_sudo = Yes \r\n",
+        "  # comment\n; comment\n[a] # the third\n  host_address : qa@x:23\n  host_sudo=TRUE\n  ; comment\n",
+        "[DEFAULT]\nhost_user = qa\nhost_sudo = on\n\n[a]\nhost_address\t=\tx\nhost_port:23\n",
+        "[a]\nHOST_ADDRESS = ssh://qa@x:23\nhost_sudo = 1\nhost_user =\nhost_key_file =\nguest_channel =\n",
+    ],
+)
+def test_forms_that_mean_the_same_are_understood(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "hosts.dat"
+    path.write_bytes(text.encode())
+    (entry,) = read_hosts(path)
+    assert (entry.name, entry.address, entry.user, entry.port, entry.sudo) == ("a", "x", "qa", 23, True)
+    assert set(_PabotLib(str(path))._values) == {"a"}
+
+
+def test_commands_keep_their_quotes_and_may_stand_on_several_lines(tmp_path: Path) -> None:
+    text = (
+        "[a]\nhost_address = x\nhost_power_off = sh -c 'one ; two # no comment'\n    -P \"a ; b\" c#d e;f\n"
+        "host_power_on = on\nguest_cmdline = console=ttyS0\n   quiet\n"
+    )
+    (entry,) = read_hosts(write(tmp_path, text))
+    assert entry.power is not None
+    assert entry.power.off == ("sh", "-c", "one ; two # no comment", "-P", "a ; b", "c#d", "e;f")
+    assert entry.guest_cmdline == "console=ttyS0 quiet"
+
+
+def test_a_percent_sign_is_written_twice_as_pabot_reads_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "[a]\nhost_address = fe80::1%%eth0\nhost_key_file = /keys/50%%\n")
+    (entry,) = read_hosts(path)
+    assert (entry.address, entry.key_file) == ("fe80::1%eth0", Path("/keys/50%"))
+    assert _PabotLib(str(path))._values["a"]["host_address"] == "fe80::1%eth0"
+
+
+def test_a_section_is_completed_by_the_ssh_configuration_unless_it_says_no(tmp_path: Path) -> None:
+    config = tmp_path / "ssh config"
+    config.write_text("Host rack1\n HostName 192.0.2.13\n User qa\n Port 2222\n IdentityFile /keys/rack\n")
+    text = "[{0}]\nhost_address = rack1\nhost_ssh_config = {1}\n{2}\n"
+    for name, value, more, expected in (
+        ("a", config, "", ("192.0.2.13", "qa", 2222, (Path("/keys/rack"),))),
+        ("b", config, "host_port = 22\nhost_user = root", ("192.0.2.13", "root", 22, (Path("/keys/rack"),))),
+        ("c", "no", "", ("rack1", "root", 22, ())),
+    ):
+        (entry,) = read_hosts(write(tmp_path, text.format(name, value, more)))
+        settings = settings_of(entry)
+        assert (settings.address, settings.user, settings.port, settings.identity_files) == expected
+    (entry,) = read_hosts(write(tmp_path, text.format("a", config, "host_through = nice")))
+    note = configured(transport_to(entry))
+    assert f"HostName 192.0.2.13 ({config} line 2)" in note
+
+
+def test_the_log_has_what_came_from_the_ssh_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host rack1\n ProxyCommand false\n")
+    logged: list[str] = []
+    monkeypatch.setattr("VpmemLibrary.keywords.opening.logger.info", logged.append)
+    library = VpmemLibrary()
+    with pytest.raises(UnreachableError, match=r"ProxyCommand \(false \.\.\.\)"):
+        library.run_keyword("open_host", ["qa@rack1"], {"ssh_config": str(config)})
+    assert logged == [f"SSH configuration of rack1: ProxyCommand false ... ({config} line 2)"]
+
+
+def test_a_host_that_is_nearly_named_is_suggested(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="Is right meant"):
+        find_host(read_hosts(write(tmp_path, TWO_HOSTS)), "rigth")

@@ -1,0 +1,137 @@
+"""The form of a hosts file: which texts are refused because this library and pabot would read them differently.
+
+pabot reads the file with Python's ``configparser``, in UTF-8, with its interpolation. What it cannot read is refused
+here, and so is what it would read as something else than was meant: a comment behind a value, quotes around one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import configparser
+import difflib
+import re
+from collections.abc import Iterable
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.control import HIDDEN
+
+LARGEST = 1 << 20
+"""Bytes that a hosts file may have."""
+
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_COMMENT = re.compile(r"(?:^|\s)[#;]")
+_HEADER = re.compile(r"\[[^\[\]]+\]\s*(?:[#;][^\]]*)?")
+_FIELD = re.compile(r"\s*(\w+)\s*[=:]")
+_QUOTES = ("''", '""', "``", "“”", "\u2018\u2019")
+_OTHER_ENCODINGS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode(data: bytes, where: str) -> str:
+    """Return the text of a hosts file.
+
+    Raises:
+        InvalidValueError: The file is too large, or is not UTF-8 without a byte order mark.
+    """
+    if len(data) > LARGEST:
+        raise InvalidValueError("hosts file", where, f"a file of at most {LARGEST >> 10} KiB")
+    if data.startswith(codecs.BOM_UTF8):
+        raise InvalidValueError(
+            "hosts file",
+            where,
+            "UTF-8 without a byte order mark, which pabot cannot read: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE",
+        )
+    if data.startswith(_OTHER_ENCODINGS) or b"\0" in data:
+        valid = "UTF-8; this looks like UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+        raise InvalidValueError("hosts file", where, valid)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        valid = f"UTF-8; line {line} has another encoding: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+        raise InvalidValueError("hosts file", where, valid) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def sections(text: str, where: str) -> dict[str, dict[str, str]]:
+    """Return the fields of each section.
+
+    Raises:
+        InvalidValueError: The text is not of the form.
+    """
+    if text.startswith("\ufeff"):
+        raise InvalidValueError("hosts file", where, "a text without a byte order mark")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("[") and not _HEADER.fullmatch(line.rstrip()):
+            valid = f"a [section] alone on its line, without brackets in its name; line {number} is none"
+            raise InvalidValueError("hosts file", where, valid)
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text, source=where)
+    except configparser.Error as error:
+        valid = f"sections of `field = value` lines ({_without_values(error)})"
+        raise InvalidValueError("hosts file", where, valid) from None
+    if not parser.sections():
+        raise InvalidValueError("hosts file", where, "at least one [section], named as the host")
+    for name in parser.sections():
+        if name != name.strip() or not name.isprintable():
+            valid = f"the name of a host without spaces at its ends, e.g. [{name.strip() or 'rack1'}]"
+            raise InvalidValueError(f"section of {where}", name, valid)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def refuse_unknown(where: str, fields: Iterable[str], known: Iterable[str]) -> None:
+    """Raise if a section has a field that is not known; name the known one that is like it."""
+    names = sorted(known)
+    unknown = sorted(set(fields) - set(names))
+    if not unknown:
+        return
+    alike = difflib.get_close_matches(unknown[0], names, n=1)
+    suggestion = f"{alike[0]} perhaps, " if alike else ""
+    raise InvalidValueError(f"field of {where}", ", ".join(unknown), f"{suggestion}one of {', '.join(names)}")
+
+
+def checked_value(where: str, field: str, value: str, known: Iterable[str], *, words: bool, secret: bool) -> str:
+    """Return the value of a field as it is meant.
+
+    Args:
+        where: The file and its section, for messages.
+        field: The field.
+        value: Its value as the file has it.
+        known: The fields that a section may have.
+        words: Whether the value is several words, which may stand on several lines and have quotes.
+        secret: Whether the value may have a password, so that no message shows it.
+
+    Raises:
+        InvalidValueError: The value has a comment behind it, quotes around it, a single percent sign, a control
+            character, or goes on in a line that looks like a field.
+    """
+
+    def refuse(valid: str) -> InvalidValueError:
+        return InvalidValueError(f"{field} of {where}", HIDDEN if secret else value, valid)
+
+    first, *more = value.split("\n")
+    for line in more:
+        found = _FIELD.match(line)
+        if found and found[1].lower() in known:
+            raise refuse(f"a value of one line: {found[1]} after it is indented and belongs to it; remove its indent")
+    if more and not words:
+        raise refuse("a value of one line: the next line is indented and belongs to it; remove its indent")
+    if _COMMENT.search(_QUOTED.sub("x", value)):
+        raise refuse("a value without a comment behind it: put the comment on a line of its own")
+    if not words and len(first) > 1 and first[0] + first[-1] in _QUOTES:
+        raise refuse(f"a value without quotes: {field} = {HIDDEN if secret else first[1:-1]}")
+    if "%" in value.replace("%%", ""):
+        raise InvalidValueError(f"value in {where}", "%", "no percent sign alone, which pabot cannot read: write %%")
+    joined = " ".join(value.split()) if words and "\n" in value else value
+    if not (joined.replace("\t", " ") if words else joined).isprintable():
+        raise refuse("a value without tabs, control characters and invisible ones")
+    return joined.replace("%%", "%")
+
+
+def _without_values(error: configparser.Error) -> str:
+    """Return what is wrong with a file without the lines that are wrong: a secret may be among them."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} comes before the first [section]"
+    if isinstance(error, configparser.ParsingError):
+        return f"wrong: line {', '.join(str(number) for number, _ in error.errors)}"
+    return str(error)  # names a section or a field that is there twice

@@ -1,0 +1,46 @@
+"""Private directories whose paths are short enough for unix sockets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from VpmemLibrary.errors import ControllerError
+
+LONGEST = 107
+"""Bytes that the path of a unix socket may have (sun_path of unix(7), without its final NUL)."""
+
+
+def socket_directory(longest_name: str) -> Path:
+    """Make a directory for unix sockets that only this user can enter, and return its path.
+
+    It is made below ``TMPDIR`` if a socket there has a path that the kernel allows, else below ``XDG_RUNTIME_DIR`` or
+    ``/tmp``. The caller removes the directory.
+
+    Args:
+        longest_name: The longest name that a socket in the directory has.
+
+    Raises:
+        ControllerError: No directory can be made, or every path would be too long.
+
+    Example: ``socket_directory("socket") / "socket"`` can be bound.
+    """
+    tried = []
+    for parent in dict.fromkeys((tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp")):  # noqa: S108  mkdtemp makes it private
+        if not Path(parent).is_absolute():
+            continue
+        try:
+            made = Path(tempfile.mkdtemp(prefix="vpmem-", dir=parent))
+        except OSError as error:
+            tried.append(f"{parent}: {error.strerror}")
+            continue
+        if len(os.fsencode(made / longest_name)) <= LONGEST:
+            return made
+        shutil.rmtree(made, ignore_errors=True)
+        tried.append(f"{parent}: the path would have more than {LONGEST} bytes")
+    raise ControllerError(
+        f"The controller could not make a directory for a unix socket ({'; '.join(tried)}). Set TMPDIR to a short path "
+        "that you can write to, e.g. TMPDIR=/tmp."
+    )
