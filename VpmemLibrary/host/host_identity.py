@@ -29,17 +29,12 @@ class Known:
 
     Args:
         host: What the lines of the host's own name say.
-        without_port: What the lines of its name without the port say. As in ssh, they can let the host in, and their
-            keys need not be those of the SSH server on this port.
+        all: The same with the lines of its name without the port. As in ssh, they can let the host in, and their keys
+            need not be those of the SSH server on this port.
     """
 
     host: KnownKeys
-    without_port: KnownKeys
-
-    @property
-    def all(self) -> KnownKeys:
-        """Both."""
-        return self.host + self.without_port
+    all: KnownKeys
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -79,13 +74,14 @@ class HostIdentity:
         """
         settings = self._settings
         bare = settings.port != SSH_PORT and not settings.host_key_name
-        return Known(self._read(settings.key_name), self._read(settings.address) if bare else KnownKeys())
+        names = (settings.key_name, settings.address) if bare else (settings.key_name,)
+        return Known(self._read(settings.key_name), self._read(*names))
 
-    def _read(self, name: str) -> KnownKeys:
+    def _read(self, *names: str) -> KnownKeys:
         known = KnownKeys()
         for path in self._files:
             try:
-                known += read_known_keys(path, name)
+                known += read_known_keys(path, *names)
             except FileNotFoundError as error:
                 if self._settings.known_hosts is not None:
                     raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
@@ -116,7 +112,7 @@ class HostIdentity:
                 "lines in that file."
             )
         note = ""
-        if Reader(shown).text().endswith(SUFFIX):
+        if _type_of(shown).endswith(SUFFIX):
             plain_decides = self._certificate(shown, lines)
             if plain_decides is None:
                 return
@@ -191,6 +187,13 @@ class HostIdentity:
             "was installed again or another machine answers in its place. If it was installed again, forget the old "
             f"key with:\nssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(settings.key_name)}"
         )
+
+
+def _type_of(shown: bytes) -> str:
+    try:
+        return Reader(shown).text()
+    except ValueError as error:
+        raise HostKeyError("The key that the host showed cannot be read. Does an SSH server run there?") from error
 
 
 def _find(key: HostKey, lines: Sequence[HostKey]) -> HostKey | None:

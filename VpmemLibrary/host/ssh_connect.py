@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.errors import UnreachableError, VpmemError
+from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError, VpmemError
 from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.ssh_settings import SshSettings
@@ -63,6 +63,8 @@ class Connector:
         except MoreToTryError:
             try:
                 return self._connect(self._identity, login)
+            except (AccessDeniedError, HostKeyError):
+                raise
             except UnreachableError as error:
                 raise login.failed_again(error) from error
 

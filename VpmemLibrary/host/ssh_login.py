@@ -148,6 +148,10 @@ class Login:
             # The password was given on purpose; the rest of the keys were merely found.
             self._pending.sort(key=lambda attempt: attempt.method == "publickey")
             return MoreToTryError(why)
+        if self._pending:
+            self._outcomes.append(
+                f"{len(self._pending)} more: not tried, the host allows no more tries; give the right key as key_file"
+            )
         return self._denied(())
 
     def _denied(self, methods: tuple[str, ...]) -> AccessDeniedError:
