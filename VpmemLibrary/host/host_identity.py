@@ -182,10 +182,11 @@ class HostIdentity:
 
     def _changed(self, got: HostKey, expected: HostKey, where: str, file: Path) -> HostKeyError:
         settings = self._settings
+        name = shlex.quote(settings.key_name).strip("'")
         return HostKeyError(
             f"The key of host {settings.label} has changed: it is {got}, but {where} has {expected}. Either the host "
             "was installed again or another machine answers in its place. If it was installed again, forget the old "
-            f"key with:\nssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(settings.key_name)}"
+            f"key with:\nssh-keygen -f {shlex.quote(str(file))} -R '{name}'"
         )
 
 

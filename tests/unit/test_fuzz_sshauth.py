@@ -133,7 +133,7 @@ def test_certificates(certificates: list[bytes], data: st.DataObject) -> None:
 )
 def test_answers_of_an_agent(answer: bytes) -> None:
     agent = Agent("unused", 1)
-    agent._ask = lambda _: (answer[4] if len(answer) > 4 else 0, answer[5:])  # type: ignore[method-assign]
+    agent._ask = lambda _: (answer[4] if len(answer) > 4 else 0, answer[5:])  # type: ignore[method-assign,assignment]
     for act in (agent.keys, lambda: agent.sign(_public(), b"data", "ssh-ed25519")):
         try:
             act()
