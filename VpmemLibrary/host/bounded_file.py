@@ -8,6 +8,14 @@ import stat
 from pathlib import Path
 
 
+def expanded(path: Path) -> Path:
+    """Return a path with the home directory for ``~``; as it is if there is no such user or no home directory."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
     """Return the content of a file. A pipe without a writer is read as an empty file.
 
@@ -20,7 +28,10 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Example: ``read_bounded(Path("/etc/hostname"), 1 << 20)``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (NotADirectoryError, ValueError) as error:  # no file can have such a name, e.g. one with a null byte
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path)) from error
     with os.fdopen(descriptor, "rb") as file:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))

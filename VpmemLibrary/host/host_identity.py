@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import HostKeyError, InvalidValueError
+from VpmemLibrary.host.bounded_file import expanded
 from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.host_certificates import Certificate, parse_certificate
 from VpmemLibrary.host.known_hosts import HostKey, KnownKeys, read_known_keys
@@ -49,9 +50,9 @@ def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
     those, the other files that ssh reads.
     """
     if settings.known_hosts is not None:
-        return (settings.known_hosts_file,)
+        return (expanded(settings.known_hosts),)
     more = settings.more_known_hosts or _OTHER_FILES
-    return (settings.known_hosts_file, *(file.expanduser() for file in more))
+    return (settings.known_hosts_file, *(expanded(file) for file in more))
 
 
 class HostIdentity:
@@ -182,7 +183,7 @@ class HostIdentity:
 
     def _changed(self, got: HostKey, expected: HostKey, where: str, file: Path) -> HostKeyError:
         settings = self._settings
-        name = shlex.quote(settings.key_name).strip("'")
+        name = settings.key_name.replace("'", "'\\''")
         return HostKeyError(
             f"The key of host {settings.label} has changed: it is {got}, but {where} has {expected}. Either the host "
             "was installed again or another machine answers in its place. If it was installed again, forget the old "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.bounded_file import read_bounded
+from VpmemLibrary.host.bounded_file import expanded, read_bounded
 from VpmemLibrary.host.host_certificates import Certificate, parse_certificate
 from VpmemLibrary.host.key_files import KeyFile, read_key_file
 from VpmemLibrary.host.public_keys import PublicKey, decode_key, plain_type
@@ -116,7 +116,7 @@ def find_identities(settings: SshSettings) -> Identities:
 
 def _read(path: Path, settings: SshSettings, found: Identities | None) -> KeyFile | None:
     """Return what a file has, or None if it is passed over. `found` gets a note if a file does not exist."""
-    full = path.expanduser()
+    full = expanded(path)
     try:
         return read_key_file(full, settings.key_passphrase)
     except FileNotFoundError as error:
@@ -139,7 +139,7 @@ def _agent_keys(settings: SshSettings, found: Identities) -> list[AgentKey]:
 
 def _certificates(settings: SshSettings, found: Identities, files: list[KeyFile]) -> Iterator[tuple[str, Certificate]]:
     beside = [file.path.with_name(f"{file.path.name.removesuffix('.pub')}-cert.pub") for file in files]
-    for path in dict.fromkeys([*(path.expanduser() for path in settings.certificate_files), *beside]):
+    for path in dict.fromkeys([*(expanded(path) for path in settings.certificate_files), *beside]):
         try:
             certificate = _user_certificate(read_bounded(path, _LARGEST))
         except OSError as error:
@@ -179,5 +179,5 @@ def _rank(key: AgentKey, publics: list[PublicKey | None]) -> tuple[int, bool]:
 
 def _short(path: Path) -> str:
     """Return a path with ~ for the home directory."""
-    home = Path("~").expanduser()
+    home = expanded(Path("~"))
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

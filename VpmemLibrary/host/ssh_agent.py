@@ -25,6 +25,10 @@ class AgentError(Exception):
     """The agent did not do what it was asked for; the text says why."""
 
 
+class AgentSilentError(AgentError):
+    """The agent did not answer in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentKey:
     """A key in an agent.
@@ -121,7 +125,8 @@ class Agent:
                     raise AgentError(f"{self._path} does not speak the agent's protocol")
                 answer = _receive(connection, length, deadline)
         except TimeoutError as error:
-            raise AgentError(f"no answer within {self._timeout:g} s") from error
+            waits = " (does it wait for a touch or a confirmation?)" if request[0] == _SIGN else ""
+            raise AgentSilentError(f"no answer within {self._timeout:g} s{waits}") from error
         except OSError as error:
             if short := shortage(f"ask the SSH agent at {self._path}", error):
                 raise short from error

@@ -11,7 +11,7 @@ from VpmemLibrary.errors import AccessDeniedError, UnreachableError
 from VpmemLibrary.host.identities import Identities, Identity
 from VpmemLibrary.host.public_keys import plain_type
 from VpmemLibrary.host.signing import algorithm_for
-from VpmemLibrary.host.ssh_agent import AgentError
+from VpmemLibrary.host.ssh_agent import AgentError, AgentSilentError
 from VpmemLibrary.host.ssh_settings import SshSettings
 from VpmemLibrary.host.ssh_transport import HostTransport
 from VpmemLibrary.host.ssh_userauth import Answer, EndedError, UserAuth
@@ -114,7 +114,7 @@ class Login:
             answer = attempt.act(auth)
         except AgentError as error:
             self._note(attempt, str(error))
-            if "no answer" in str(error):  # it would not answer for its other keys either
+            if isinstance(error, AgentSilentError):  # it would not answer for its other keys either
                 self._pending = [each for each in self._pending if not each.agent]
             return before
         except _NotOfferedError as error:
@@ -167,7 +167,7 @@ class Login:
         advice = (
             " Check the user's name, and that the key is in the user's authorized_keys." if self._key_refused else ""
         )
-        not_tried = {each.label for each in self._pending if methods and each.method not in methods}
+        not_tried = dict.fromkeys(each.label for each in self._pending if methods and each.method not in methods)
         lines = [*self._outcomes, *(f"{label}: not tried, the host does not accept it" for label in not_tried)]
         tried = "".join(f"\n- {one_line(line)}" for line in lines)
         return AccessDeniedError(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.bounded_file import expanded
 
 SSH_PORT = 22
 
@@ -98,4 +99,4 @@ class SshSettings:
     @property
     def known_hosts_file(self) -> Path:
         """The file that the host's key is looked up in."""
-        return (self.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
+        return expanded(self.known_hosts or Path("~/.ssh/known_hosts"))
