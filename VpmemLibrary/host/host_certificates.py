@@ -108,12 +108,6 @@ def parse_certificate(data: bytes) -> Certificate:
     kind = reader.text()
     if not kind.endswith(SUFFIX):
         raise ValueError(f"a key of type {kind} is no certificate")
-    try:
-        line = kind.encode() + b" " + base64.b64encode(data)
-        parsed = cast("SSHCertificate", load_ssh_public_identity(line))  # as its type has the suffix
-    except (UnsupportedAlgorithm, NotImplementedError, TypeError) as error:
-        raise ValueError(f"certificates of type {kind} are not supported ({error})") from error
-    plain = kind.removesuffix(SUFFIX)
     reader.string()  # a nonce
     start = reader.position
     for _ in range(1 if kind.startswith("ssh-ed25519") else 2):  # the fields of the public key
@@ -127,6 +121,13 @@ def parse_certificate(data: bytes) -> Certificate:
     for _ in range(3):  # options, extensions, a reserved field
         reader.string()
     authority, signature = reader.string(), reader.string()
+    if Reader(authority).text().startswith("sk-"):
+        raise ValueError("its CA is a FIDO key, whose signatures are not supported: use a CA of another kind")
+    try:
+        line = kind.encode() + b" " + base64.b64encode(data)
+        parsed = cast("SSHCertificate", load_ssh_public_identity(line))  # as its type has the suffix
+    except (UnsupportedAlgorithm, NotImplementedError, TypeError) as error:
+        raise ValueError(f"certificates of type {kind} are not supported ({error})") from error
     return Certificate(
         key, PublicKey(kind, data), HostKey(Reader(authority).text(), authority), Reader(signature).text(), parsed
     )

@@ -127,6 +127,8 @@ class Connector:
         reason = str(error) or type(error).__name__
         if reason == "No existing session":
             reason = f"the handshake did not end within {settings.connect_timeout:g} s"
+        if "no acceptable host key" in reason:
+            reason += "; its keys sign with SHA-1 only: make others there with ssh-keygen -A, or update its SSH server"
         return UnreachableError(
             f"Something answers at {settings.address} port {settings.port}, but no SSH connection came about: {reason}."
         )

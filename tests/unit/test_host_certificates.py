@@ -182,6 +182,17 @@ def test_a_signature_with_sha1_does_not_count(tmp_path: Path) -> None:
     assert "SHA-1" in parse_certificate(body + packed(packed("ssh-rsa", by_sha1))).why_not_for("a")
 
 
+def test_a_fido_key_as_authority_is_named(tmp_path: Path) -> None:
+    for key in ("ca", "host_key"):
+        make_key(tmp_path / key, "ed25519")
+    keygen("-s", tmp_path / "ca", "-h", "-I", "x", "-n", "a", tmp_path / "host_key.pub")
+    data = bytes_of(tmp_path / "host_key-cert.pub")
+    ca = bytes_of(tmp_path / "ca.pub")
+    fido = packed("sk-ssh-ed25519@openssh.com", ca[-32:], "ssh:")
+    with pytest.raises(ValueError, match="its CA is a FIDO key"):
+        parse_certificate(data.replace(packed(ca), packed(fido)))
+
+
 def test_a_key_of_a_supported_type_is_asked_for_beside_one_that_is_not(certified: Certified) -> None:
     future = packed("ssh-of-the-future", b"x")
     other = f"[127.0.0.1]:{certified.server.port} ssh-of-the-future {base64.b64encode(future).decode()}"

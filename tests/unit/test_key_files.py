@@ -58,8 +58,10 @@ def test_a_file_that_is_no_usable_key_is_named_with_what_to_do(tmp_path: Path, k
 def test_a_directory_and_a_file_without_end_are_named(tmp_path: Path) -> None:
     assert f"it is a directory: name the key in it, e.g. {tmp_path}/id_ed25519" in read_key_file(tmp_path).problem
     assert "it cannot be read: It has more than 1 MiB" in read_key_file(Path("/dev/zero")).problem
-    with pytest.raises(FileNotFoundError):
-        read_key_file(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    for name in ("absent", "file/below", "a\0b", "\ud800"):
+        with pytest.raises(FileNotFoundError):
+            read_key_file(tmp_path / name)
 
 
 def test_the_public_half_of_a_locked_key_is_known(tmp_path: Path) -> None:
@@ -110,3 +112,12 @@ def test_each_kind_of_key_lets_in(tmp_path: Path) -> None:
         with SshTransport(settings) as host:
             assert host.run(["echo", kind]).text == f"{kind}\n"
     server.close()
+
+
+def test_a_home_directory_that_does_not_exist_is_refused() -> None:
+    settings = SshSettings("192.0.2.1", key_file=Path("~no-such-user/key"), use_agent=False)
+    with SshTransport(settings) as host, pytest.raises(InvalidValueError, match="key_file '~no-such-user/key'"):
+        host.run(["true"])
+    settings = SshSettings("127.0.0.1", port=1, known_hosts=Path("~no-such-user/known"), use_agent=False)
+    with SshTransport(settings) as host, pytest.raises(InvalidValueError, match="known_hosts '~no-such-user/known'"):
+        host.run(["true"])

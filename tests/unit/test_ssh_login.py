@@ -256,8 +256,18 @@ def test_a_key_that_the_host_does_not_take_is_not_signed_with(
 
 
 @needs_sshd
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
-@pytest.mark.parametrize("where", ["key file", "identity file", "agent", "certificate file", "agent with file"])
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        ("rsa", "key file"),
+        ("rsa", "agent"),
+        ("ecdsa", "key file"),
+        ("ed25519", "key file"),
+        ("ed25519", "identity file"),
+        ("ed25519", "certificate file"),
+        ("ed25519", "agent with file"),
+    ],
+)
 def test_a_user_certificate_lets_in(
     tmp_path: Path, agent_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str
 ) -> None:
