@@ -17,12 +17,11 @@ from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.ssh_address import check_user, is_ipv6, parse_address
 from VpmemLibrary.host.ssh_config import DEFAULT_FILES, ConfigFiles, HostOptions, Line, Query, Reader
-from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
+from VpmemLibrary.host.ssh_settings import NO_IDENTITY, HostKeyPolicy, SshSettings
 from VpmemLibrary.host.ssh_tokens import Tokens, expand, home
 
 DEFAULT_USER = "root"
 CONNECT_TIMEOUT = 15.0
-NO_IDENTITY = Path("/nonexistent/none")
 """Stands for ``IdentityFile none``: a key file that does not exist, so that no default key is tried either."""
 
 _MOST_JUMPS = 16

@@ -7,7 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.bounded_file import expanded
 from VpmemLibrary.host.ssh_address import SSH_PORT, check_user, host_and_port, parse_address
+
+NO_IDENTITY = Path("/nonexistent/none")
+"""The identity file of a user who has none, as OpenSSH's ``IdentityFile none``."""
 
 
 class HostKeyPolicy(StrEnum):
@@ -105,4 +109,4 @@ class SshSettings:
     @property
     def known_hosts_file(self) -> Path:
         """The file that the host's key is looked up in."""
-        return (self.known_hosts or self.user_known_hosts or Path("~/.ssh/known_hosts")).expanduser()
+        return expanded(self.known_hosts or self.user_known_hosts or Path("~/.ssh/known_hosts"))

@@ -23,14 +23,16 @@ class OpensshServer:
     """An sshd that lets this user in by a key.
 
     Args:
-        directory: Where its keys and its configuration are.
+        directory: Where its keys and its configuration are; keys that are there already are used.
+        more: More of its configuration, e.g. ``MaxSessions=1``.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **more: object) -> None:
         assert SSHD is not None
         self._directory = directory
         for name in ("host_key", "user_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
+            if not (directory / name).exists():
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         (directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(directory / 'host_key.pub').read_text()}")
@@ -43,6 +45,7 @@ class OpensshServer:
             "PermitRootLogin": "prohibit-password",
             "StrictModes": "no",
             "UsePAM": "no",
+            **more,
         }
         (directory / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         if os.getuid() == 0:

@@ -30,7 +30,7 @@ from VpmemLibrary.errors import (
     UnreachableError,
 )
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.host.ssh_connect import _Link as Link
+from VpmemLibrary.host.ssh_transport import Link
 from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import query
 
@@ -199,11 +199,12 @@ def test_an_agent_that_does_not_answer_is_given_up(
     waits = thread.is_alive()
     agent.close()
     assert not waits, "it waits without end"
-    assert "no SSH connection came about" in str(outcome[0])
+    assert isinstance(outcome[0], AccessDeniedError)
+    assert "the agent: no answer within 1 s" in str(outcome[0])
 
 
 def test_a_connection_that_takes_no_bytes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.ssh_connect._STALLED", 0.3)
+    monkeypatch.setattr("VpmemLibrary.host.ssh_transport._STALLED", 0.3)
     ours, theirs = socket.socketpair()
     ours.settimeout(0.05)
     link = Link(ours)

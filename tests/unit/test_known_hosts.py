@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def known(tmp_path: Path, name: str, *lines: str | bytes) -> KnownKeys:
         ("!rack1,*", "rack2", True),
         ("Rack1.Example.COM", "rack1.example.com", True),
         ("a.b", "axb", False),
+        ("*", "", True),
+        ("*a*b*", "xaxxbx", True),
+        ("*a*b*", "xbxa", False),
+        ("a?", "a", False),
+        ("[*]:2222", "[10.0.0.1]:2222", True),
+        ("*" * 1000 + "x", "a" * 1000, False),
         (HASHED, "server.example", True),
         (HASHED, "Server.Example", True),
         (HASHED, "server.example.com", False),
@@ -61,7 +68,7 @@ def test_all_keys_of_a_host_are_known(tmp_path: Path) -> None:
 
 def test_a_certificate_authority_is_no_key_of_a_host(tmp_path: Path) -> None:
     lines = ("# an operator's own file", f"@cert-authority {B.line('*')} lab host CA", A.line("a"))
-    assert known(tmp_path, "a", *lines) == KnownKeys((A,))
+    assert known(tmp_path, "a", *lines) == KnownKeys((A,), (), (B,))
 
 
 def test_a_revoked_key_is_reported_for_the_hosts_of_its_line(tmp_path: Path) -> None:
@@ -89,6 +96,31 @@ def test_a_revoked_key_is_reported_for_the_hosts_of_its_line(tmp_path: Path) -> 
 )
 def test_a_line_that_cannot_be_read_is_skipped(tmp_path: Path, line: str | bytes) -> None:
     assert known(tmp_path, "a", line, B.line("a")) == KnownKeys((B,))
+
+
+@pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "ssh-of-the-future"])
+def test_keys_of_other_types_are_known_as_well(tmp_path: Path, kind: str) -> None:
+    assert known(tmp_path, "a", key(3, kind).line("a"), A.line("a")).keys == (key(3, kind), A)
+
+
+def test_a_key_says_where_it_is(tmp_path: Path) -> None:
+    found = known(tmp_path, "a", "", A.line("b"), b"a \xfc", A.line("a")).keys[0]
+    assert found.where == f"{tmp_path / 'known_hosts'}, line 4"
+
+
+def test_a_byte_order_mark_and_very_long_lines_do_not_matter(tmp_path: Path) -> None:
+    names = ",".join(f"h{number}" for number in range(200_000))
+    lines = (b"\xef\xbb\xbf" + A.line("a").encode(), "#" * 1_000_000, B.line(names + ",a"))
+    assert known(tmp_path, "a", *lines).keys == (A, B)
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="more than 32 MiB"):
+        read_known_keys(Path("/dev/zero"), "a")
+    with pytest.raises(OSError, match="Is a directory"):
+        read_known_keys(tmp_path, "a")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_known_keys(tmp_path / "pipe", "a") == KnownKeys()
 
 
 def test_words_may_be_separated_by_any_blanks(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from VpmemLibrary.errors import InvalidValueError, UnreachableError
 from VpmemLibrary.host import ssh_config, ssh_resolve
 from VpmemLibrary.host.ssh_config import ConfigFiles
 from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
+from VpmemLibrary.host.ssh_settings import NO_IDENTITY, HostKeyPolicy, SshSettings
 
 SSH = shutil.which("ssh")
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -287,8 +287,8 @@ def test_the_agent_is_the_one_that_is_named(
 
 def test_no_identity_file_leaves_no_default_key(home: Path) -> None:
     found = settings(write(home / "config", "IdentityFile none\n"), "a")
-    assert found.identity_files == (ssh_resolve.NO_IDENTITY,)
-    assert not ssh_resolve.NO_IDENTITY.exists()
+    assert found.identity_files == (NO_IDENTITY,)
+    assert not NO_IDENTITY.exists()
 
 
 def test_files_are_included_from_any_place_and_any_block(home: Path, tmp_path: Path) -> None:
