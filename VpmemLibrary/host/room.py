@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.prediction import REGION_ALIGN
+from VpmemLibrary.host.prediction import region_align
 from VpmemLibrary.host.transport import CommandResult, Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
@@ -108,7 +108,7 @@ def read_room(transport: Transport, region: Region) -> Room:
     if region.state == "disabled":
         raise UnsupportedError(f"{region.dev} on {transport.name} is disabled: enable it first.")
     result = transport.run([*ROOM_COMMAND, region.dev]).check("The kernel has no such region")
-    return decode_room(result, align=region.align or REGION_ALIGN)
+    return decode_room(result, align=region_align(region))
 
 
 def decode_room(result: CommandResult, *, align: int) -> Room:
