@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -31,7 +32,12 @@ DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
 DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
 """Lists every device-DAX region with its instances, disabled ones too."""
 
+_JSON = json.JSONDecoder(strict=False)
+_VALUE = re.compile(r"^[\[{]", re.MULTILINE)
+_CANDIDATES = 50
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _is_device = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII).fullmatch
+_LONGEST_NUMBER = 24
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _FLAG = "flag_"
@@ -88,11 +94,52 @@ def whole_number(text: str) -> int | None:
 def _items(result: CommandResult) -> list[Any]:
     if not result.stdout.strip():
         return []
-    try:
-        printed = json.loads(result.text)  # a name in a label may be no UTF-8, which is no reason to read nothing
-    except (ValueError, RecursionError) as error:
-        raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({error})") from None
-    return printed if isinstance(printed, list) else [printed]
+    printed = printed_json(result)
+    while isinstance(printed, list) and len(printed) == 1 and isinstance(printed[0], list):
+        printed = printed[0]
+    return [item for item in (printed if isinstance(printed, list) else [printed]) if item is not None]
+
+
+def printed_json(result: CommandResult) -> Any:
+    """Return the JSON value that a tool printed, with lines of text before or after it left out.
+
+    Wrappers and libraries warn on standard output as well. The value begins with the first line that begins with a
+    bracket and is no line of text.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
+    text = result.text.removeprefix("\ufeff")  # a name in a label may be no UTF-8, which is no reason to read nothing
+    begins = [0, *(match.start() for match in islice(_VALUE.finditer(text), _CANDIDATES))]
+    reason: Exception | None = None
+    for begin in begins:
+        try:
+            value, end = _JSON.raw_decode(text, _skip_blanks(text, begin))
+        except (ValueError, RecursionError) as error:
+            reason = reason or error
+            # A value that breaks off later than in its first line is a listing that was cut short.
+            if isinstance(error, json.JSONDecodeError) and _is_text(text, begin, error.pos):
+                continue
+            reason = error
+            break
+        rest = text[end:]
+        if not rest.strip() or (rest.lstrip(" \t\r").startswith("\n") and not _VALUE.search(rest)):
+            return value
+        reason = ValueError(f"more follows after character {end}")
+    raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({reason})")
+
+
+def _skip_blanks(text: str, begin: int) -> int:
+    return len(text) - len(text[begin:].lstrip())
+
+
+def _is_text(text: str, begin: int, position: int) -> bool:
+    """Whether what begins there is a line of text rather than JSON: it is no JSON in that line, and lines follow."""
+    first_line_ends = text.find("\n", _skip_blanks(text, begin))
+    return -1 < first_line_ends and position < first_line_ends
 
 
 def _bus(fields: _Fields) -> Bus:
@@ -112,8 +159,8 @@ def _dimm(fields: _Fields) -> Dimm:
     return Dimm(
         dev=fields.device("dev"),
         id=fields.text("id"),
-        handle=fields.number("handle"),
-        phys_id=fields.number("phys_id"),
+        handle=fields.bits("handle", 32),
+        phys_id=fields.bits("phys_id", 16),
         state=fields.text("state"),
         flags=fields.flags(),
         extra=fields.rest(),
@@ -131,8 +178,8 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
         max_available_extent=fields.size("max_available_extent"),
         align=fields.size("align"),
         type=fields.text("type"),
-        numa_node=fields.number("numa_node"),
-        iset_id=fields.number("iset_id"),
+        numa_node=fields.node_number("numa_node"),
+        iset_id=fields.bits("iset_id", 64),
         persistence_domain=fields.text("persistence_domain"),
         state=fields.text("state"),
         bus=bus,
@@ -159,7 +206,7 @@ def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
         blockdev=fields.node("blockdev"),
         chardev=fields.node("chardev") or fields.dax_device(),
         state=fields.text("state"),
-        numa_node=fields.number("numa_node"),
+        numa_node=fields.node_number("numa_node"),
         region=region,
         bus=bus,
         extra=fields.rest(),
@@ -178,7 +225,7 @@ def _dax_device(fields: _Fields) -> DaxDevice:
         size=fields.size("size") or Size(0),
         mode=fields.text("mode"),
         align=fields.size("align"),
-        target_node=fields.number("target_node"),
+        target_node=fields.node_number("target_node"),
         state=fields.text("state"),
         extra=fields.rest(),
     )
@@ -221,7 +268,7 @@ class _Fields:
 
     def name(self, key: str) -> str:
         """A text as it is, whatever it holds."""
-        return self._as_text(key, self._left.pop(key, ""))
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", self._as_text(key, self._left.pop(key, "")))
 
     def device(self, key: str) -> str:
         """The name of a device, which must be there."""
@@ -246,12 +293,22 @@ class _Fields:
         """A whole number of 64 bits, also when it is written as a text, decimal or hexadecimal."""
         value = self._left.pop(key, None)
         number = value
-        if isinstance(value, str):
+        if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
             with suppress(ValueError):
-                number = int(value, 0)
+                number = int(value, 16 if "x" in value.lower() else 10)
         if number is None or (type(number) is int and _SMALLEST <= number <= _LARGEST):
             return number
         raise self._unreadable(f"{key} of a {self._what} should be a whole number of 64 bits, not {_shown(value)}")
+
+    def bits(self, key: str, width: int) -> int | None:
+        """An identifier of some bits, which older versions print as a negative number where its first bit is set."""
+        value = self.number(key)
+        return None if value is None else value % (1 << width)
+
+    def node_number(self, key: str) -> int | None:
+        """The number of a NUMA node; -1 stands for none."""
+        value = self.number(key)
+        return None if value is None or value < 0 else value
 
     def required_number(self, key: str) -> int:
         number = self.number(key)
@@ -294,7 +351,7 @@ class _Fields:
         value = self._left.pop(key, None)
         if value is None:
             return []
-        items = value if isinstance(value, list) else [value]
+        items = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
         return [_Fields(self._result, what, item) for item in items]
 
     def rest(self) -> Mapping[str, object]:

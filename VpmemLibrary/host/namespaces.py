@@ -71,7 +71,8 @@ class Namespaces:
         Args:
             region: The region's record or name. Always named: a create without one picks any, and two such ones race.
             mode: Its mode.
-            size: What it takes from the region; all of its largest free extent by default.
+            size: What it takes from the region; all of its largest free extent by default. `AtLeast` is the
+                smallest size that the region allows and that is not smaller.
             name: Its name; none by default.
             map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
             align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
@@ -81,7 +82,7 @@ class Namespaces:
         Raises:
             InvalidValueError: A value that cannot be; nothing was changed.
             OutOfSpaceError: The region has no extent so large; nothing was changed.
-            UnsupportedError: The region has no labels, so no namespace can be cut from it.
+            UnsupportedError: The region is disabled, read-only, volatile or has no labels.
             NotFoundError: There is no such region.
             CommandError: ndctl failed; what it left of the attempt was removed.
         """

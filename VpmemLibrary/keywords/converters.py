@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from robot.api.types import Secret
 
+from VpmemLibrary.host.prediction import DEFAULT_ALIGN
 from VpmemLibrary.model import NamespaceMode
 from VpmemLibrary.sizes import ALL, AtLeast, Size
 
@@ -36,6 +37,14 @@ CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
 def to_bytes(text: str | Secret) -> bytes:
     """Return what a command reads, also when it is a secret."""
     return (text.value if isinstance(text, Secret) else text).encode()
+
+
+def wanted_align(align: Size) -> Size | None:
+    """Return a mapping alignment that was asked for; None for the default, which is that of the machine's kernel.
+
+    Machines with pages of 64 KiB may have no 2 MiB.
+    """
+    return None if align == DEFAULT_ALIGN else align
 
 
 def unless_default(mode: NamespaceMode, value: Option, default: Option) -> Option | None:

@@ -121,7 +121,7 @@ class HostSetupKeywords:
         ```robotframework
         *** Test Cases ***
         Namespaces Outlive A Reboot
-            ${namespace} =    Create Namespace    region0    size=64MiB
+            ${namespace} =    Create Namespace    region0    size=at least 64MiB
             Reboot Host
             Namespace Should Exist    ${namespace.uuid}
         ```
