@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TypeVar
 
 from VpmemLibrary.errors import UnreadableOutputError
@@ -125,10 +125,12 @@ def printed_json(result: CommandResult) -> Any:
                 continue
             reason = error
             break
-        rest = text[end:]
-        if not rest.strip() or (rest.lstrip(" \t\r").startswith("\n") and not _VALUE.search(rest)):
+        rest = text[end:].lstrip(" \t\r")
+        if not rest or (rest.startswith("\n") and not _VALUE.search(rest)):
             return value
         reason = ValueError(f"more follows after character {end}")
+        if rest.startswith("\n"):
+            break
     raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({reason})")
 
 
@@ -139,7 +141,7 @@ def _skip_blanks(text: str, begin: int) -> int:
 def _is_text(text: str, begin: int, position: int) -> bool:
     """Whether what begins there is a line of text rather than JSON: it is no JSON in that line, and lines follow."""
     first_line_ends = text.find("\n", _skip_blanks(text, begin))
-    return -1 < first_line_ends and position < first_line_ends
+    return first_line_ends > -1 and position < first_line_ends
 
 
 def _bus(fields: _Fields) -> Bus:

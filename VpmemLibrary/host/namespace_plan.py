@@ -170,9 +170,7 @@ def step_of(region: Region, mode: NamespaceMode, align: Size | None = None) -> S
         mode: The namespace's mode.
         align: Its mapping alignment, for fsdax and devdax.
     """
-    return size_step(
-        region_align=region_align(region), ways=region.ways, align=mapping_align(region, mode, align)
-    )
+    return size_step(region_align=region_align(region), ways=region.ways, align=mapping_align(region, mode, align))
 
 
 def alignments_of(region: Region, mode: NamespaceMode) -> tuple[Size, ...]:

@@ -192,9 +192,7 @@ def checked_label_version(version: str) -> str:
     return version
 
 
-def _mapped_usable(
-    size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int, *, page: int
-) -> Size:
+def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int, *, page: int) -> Size:
     """Follow ``nd_pfn_init``: an info block, then the page map if it lies here, then the data, aligned."""
     align = max(align, Size(_SUBSECTION))
     reserved = _INFO_BLOCK

@@ -67,8 +67,8 @@ class ClaimKeywords:
 
         Args:
             setting: As in [Set Pmem Namespaces].
-            sizes: For each label, by its name, what each of its namespaces takes from its region, as [Create Namespace] has
-                it: `SMALL=at least 64MiB`.
+            sizes: For each label, by its name, what each of its namespaces takes from its region, as [Create Namespace]
+                has it: `SMALL=at least 64MiB`.
 
         Returns:
             For each label its namespaces' records, in order.

@@ -48,8 +48,8 @@ class NamespaceKeywords:
             region: The region's record or its name. Always named: a create without one races with other workers.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
             size: What to take from the region. `at least 64MiB` is the smallest size that the region allows and that is
-                not smaller. `64MiB` is that size, or is refused: it must be a multiple of [Get Region Size Step], 16 MiB
-                at least. `all` takes the largest free extent. The usable size is smaller: see
+                not smaller. `64MiB` is that size, or is refused: it must be a multiple of [Get Region Size Step], and
+                16 MiB at least. `all` takes the largest free extent. The usable size is smaller: see
                 [Get Predicted Usable Size].
             name: Its name, up to 63 characters; none by default.
             map: Where its page map lives, for `devdax` and `fsdax`: `dev` (in itself) or `mem`.

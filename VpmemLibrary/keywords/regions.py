@@ -45,8 +45,8 @@ class RegionKeywords:
                 for region in every
             )
             raise UnsupportedError(
-                f"No region of {self._context.host.alias} can have namespaces: {kinds}. Needed is one of type pmem that "
-                "is enabled and not read-only."
+                f"No region of {self._context.host.alias} can have namespaces: {kinds}. "
+                "One of type pmem is needed that is enabled and not read-only."
             )
         if not listed:
             raise UnsupportedError(
@@ -249,10 +249,10 @@ class RegionKeywords:
         mode: NamespaceMode = NamespaceMode.devdax,
         align: Size = DEFAULT_ALIGN,
     ) -> Any:
-        """Return what the size of a namespace in a region must be a multiple of, and assert it when an operator is given.
+        """Return what the size of a namespace must be a multiple of, and assert it when an operator is given.
 
-        It is the region's alignment, and the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM, 96 MiB
-        for six interleaved ones. See [Get Smallest Namespace Size] for a size.
+        It is the region's own alignment, and the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM,
+        96 MiB for six interleaved ones. See [Get Smallest Namespace Size] for a size.
 
         Args:
             region: The region's record or its name.

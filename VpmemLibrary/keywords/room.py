@@ -85,8 +85,8 @@ class RoomKeywords:
         Args:
             region: The region's record or its name.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
-            size: What to take from the region, as [Create Namespace] has it: `64MiB`, `at least 64MiB`, or `all` for its
-                largest free extent.
+            size: What to take from the region, as [Create Namespace] has it: `64MiB`, `at least 64MiB`, or `all` for
+                its largest free extent.
             map: Where its page map lives, for `devdax` and `fsdax`.
             align: Its mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes.
