@@ -56,7 +56,7 @@ def decode_inventory(result: CommandResult) -> Inventory:
     Raises:
         UnreadableOutputError: It is not what ndctl prints.
     """
-    buses = [_bus(_Fields(result, "bus", item)) for item in _items(result)]
+    buses = [_bus(Fields(result, "bus", item)) for item in printed_items(result)]
     return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
 
 
@@ -66,7 +66,7 @@ def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
     Raises:
         UnreadableOutputError: It is not what daxctl prints.
     """
-    devices = [_dax_device(_Fields(result, "device", item)) for item in _items(result)]
+    devices = [_dax_device(Fields(result, "device", item)) for item in printed_items(result)]
     return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
 
 
@@ -78,7 +78,7 @@ def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
     Raises:
         UnreadableOutputError: It is not what daxctl prints.
     """
-    return tuple(_dax_region(_Fields(result, "region", item)) for item in _items(result))
+    return tuple(_dax_region(Fields(result, "region", item)) for item in printed_items(result))
 
 
 def whole_number(text: str) -> int | None:
@@ -91,7 +91,15 @@ def whole_number(text: str) -> int | None:
     return int(text, 16 if "x" in text else 10) if match else None
 
 
-def _items(result: CommandResult) -> list[Any]:
+def printed_items(result: CommandResult) -> list[Any]:
+    """Return the items of the list that a tool printed; nothing for no output, and one for a single object.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
     if not result.stdout.strip():
         return []
     printed = printed_json(result)
@@ -144,7 +152,7 @@ def _is_text(text: str, begin: int, position: int) -> bool:
     return first_line_ends > -1 and position < first_line_ends
 
 
-def _bus(fields: _Fields) -> Bus:
+def _bus(fields: Fields) -> Bus:
     dev, provider = fields.device("dev"), fields.text("provider")
     dimms = [_dimm(item) for item in fields.children("dimms", "DIMM")]
     regions = [_region(item, dev, provider) for item in fields.children("regions", "region")]
@@ -157,7 +165,7 @@ def _bus(fields: _Fields) -> Bus:
     )
 
 
-def _dimm(fields: _Fields) -> Dimm:
+def _dimm(fields: Fields) -> Dimm:
     return Dimm(
         dev=fields.device("dev"),
         id=fields.text("id"),
@@ -169,7 +177,7 @@ def _dimm(fields: _Fields) -> Dimm:
     )
 
 
-def _region(fields: _Fields, bus: str, provider: str) -> Region:
+def _region(fields: Fields, bus: str, provider: str) -> Region:
     dev = fields.device("dev")
     mappings = list(fields.children("mappings", "mapping"))
     namespaces = [_namespace(item, dev, bus) for item in fields.children("namespaces", "namespace")]
@@ -192,7 +200,7 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
     )
 
 
-def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
+def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
     namespace = object.__new__(Namespace)
     # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
     vars(namespace).update(
@@ -221,7 +229,7 @@ def _is_seed(namespace: Namespace) -> bool:
     return not namespace.uuid and namespace.size == 0 and not namespace.active
 
 
-def _dax_device(fields: _Fields) -> DaxDevice:
+def _dax_device(fields: Fields) -> DaxDevice:
     return DaxDevice(
         chardev=fields.device("chardev"),
         size=fields.size("size") or Size(0),
@@ -233,7 +241,7 @@ def _dax_device(fields: _Fields) -> DaxDevice:
     )
 
 
-def _dax_region(fields: _Fields) -> DaxRegion:
+def _dax_region(fields: Fields) -> DaxRegion:
     devices = [_dax_device(item) for item in fields.children("devices", "device")]
     return DaxRegion(
         id=fields.required_number("id"),
@@ -249,7 +257,7 @@ def _dax_region(fields: _Fields) -> DaxRegion:
 Member = TypeVar("Member", bound=StrEnum)
 
 
-class _Fields:
+class Fields:
     """One JSON object; what is taken from it is not in its rest."""
 
     __slots__ = ("_left", "_result", "_what")
@@ -334,6 +342,10 @@ class _Fields:
         del self._left[key]
         return members[value]
 
+    def flag(self, key: str) -> bool:
+        """Whether it is set."""
+        return self._left.pop(key, None) is True
+
     def dax_device(self) -> str:
         """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
         try:
@@ -349,12 +361,12 @@ class _Fields:
             del self._left[name]
         return tuple(name.removeprefix(_FLAG) for name in names)
 
-    def children(self, key: str, what: str) -> Iterable[_Fields]:
+    def children(self, key: str, what: str) -> Iterable[Fields]:
         value = self._left.pop(key, None)
         if value is None:
             return []
         items = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
-        return [_Fields(self._result, what, item) for item in items]
+        return [Fields(self._result, what, item) for item in items]
 
     def rest(self) -> Mapping[str, object]:
         return self._left
