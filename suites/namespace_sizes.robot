@@ -109,7 +109,7 @@ Choose A Region
     VAR    ${REGION} =    ${chosen.dev}    scope=SUITE
     VAR    ${SIZE} =    ${size}    scope=SUITE
     VAR    ${GIBIBYTES} =    ${gibibytes}    scope=SUITE
-    VAR    @{UNITS} =    @{{[type($unit)(count * $unit) for count in range(5)]}}    scope=SUITE
+    VAR    @{UNITS} =    @{{list(map(type($unit), range(0, 5 * $unit, $unit)))}}    scope=SUITE
 
 Usable Size With
     [Documentation]    Makes a namespace with a page map there, proves its predicted size by every view, and returns it.
