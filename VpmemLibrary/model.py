@@ -121,6 +121,11 @@ class Region:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def holds_namespaces(self) -> bool:
+        """Whether it is persistent memory: not volatile, and no block window (``blk``) of an old NVDIMM."""
+        return self.type in ("", "pmem")
+
+    @property
     def ways(self) -> int:
         """Over how many DIMMs it is interleaved; 1 for a region without DIMMs."""
         return max(1, len(self.dimms))

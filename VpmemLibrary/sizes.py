@@ -74,6 +74,20 @@ class Size(int):
         return Size(-(-int(self) // step) * step)
 
 
+class AtLeast(Size):
+    """The smallest size that a region allows and that is not smaller than this number of bytes.
+
+    Only the region says which size that is: see `VpmemLibrary.host.namespace_plan.smallest_size`.
+
+    Example: ``str(AtLeast(64 * MiB)) == "at least 64MiB"``.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"at least {super().__str__()}"
+
+
 class _All(Size):
     """Stands for all that there is, where a size is expected."""
 

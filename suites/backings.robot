@@ -159,7 +159,7 @@ Make Files On A File System
     [Documentation]    Makes a namespace with ext4, mounts it, and returns where; its files hold zeros.
     [Arguments]    ${mode}    ${dax}    @{names}
     ${region} =    Get Roomiest Region    at_least=128MiB
-    ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=128MiB
+    ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 128MiB
     Make File System    ${namespace}    ext4    overwrite=True
     ${mount} =    Mount File System    ${namespace}    dax=${dax}
     FOR    ${name}    IN    @{names}

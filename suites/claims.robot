@@ -34,7 +34,8 @@ Namespaces Are Claimed By Label In The Order Asked For
 Namespaces Are Claimed By Size And Mode
     [Documentation]    What is found has the size and the mode that were asked for; what could never be is refused.
     [Tags]    cl-01
-    ${claim} =    Claim Namespace    size=62MiB    mode=devdax
+    ${large} =    Get Namespace    pool_0
+    ${claim} =    Claim Namespace    size=${large.size}    mode=devdax
     Get Namespace Name    ${claim.namespace}    ==    pool_0
     Run Keyword And Expect Error    *1 of mode sector*    Claim Namespace    mode=sector
     Run Keyword And Expect Error    *1 of 1GiB*    Claim Namespace    size=1GiB
@@ -61,7 +62,7 @@ What Is Given Back Is Wiped And Claimed Again
     [Documentation]    The next one finds zeros, to the last byte.
     [Tags]    cl-01
     ${claim} =    Claim Namespace    name=pool_1
-    Write Pattern    ${claim.namespace}    seed=first tenant    length=30MiB
+    Write Pattern    ${claim.namespace}    seed=first tenant
     Release Claims    ${claim}
     Content Should Be Zero    pool_1
     ${again} =    Claim Namespace    name=pool_1
@@ -123,7 +124,8 @@ A Claim Holds When The Host Was Connected To Anew
 Make A Pool
     [Documentation]    Takes a host and makes four namespaces on it.
     Take A Host
-    Create Pmem Namespaces    ${SETTING}    LARGE=64MiB    POOL=32MiB
+    ${size} =    Get Smallest Size    32MiB
+    Create Pmem Namespaces    ${SETTING}    LARGE=${{2 * $size}}    POOL=${size}
 
 Start A Worker
     [Documentation]    Starts robot with the suite of one worker, as a run of its own, if asked under another host name.

@@ -64,7 +64,7 @@ A Wipe Leaves Zeros In Its Range And Nothing Else Changed
 
 What Is In Use Is Not Written To
     [Documentation]    A mounted namespace keeps its file system.
-    ${mounted} =    Create Namespace    ${REGION}    mode=fsdax    size=32MiB    name=mounted
+    ${mounted} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 32MiB    name=mounted
     Run On Host    mkfs.ext4    -q    ${mounted.device}
     Run On Host    mount    ${mounted.device}    ${DIRECTORY}/mnt
     Run Keyword And Expect Error    *is in use*mounted at*    Wipe Content    ${mounted}
@@ -97,9 +97,9 @@ Create One Namespace Of Each Kind
     [Documentation]    Makes a device-DAX node, a block device and a file.
     ${roomiest} =    Get Roomiest Region    at_least=128MiB
     VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=mapped
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=mapped
     VAR    ${DAX} =    ${namespace}    scope=SUITE
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=block
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=block
     VAR    ${BLOCK} =    ${namespace}    scope=SUITE
     ${made} =    Run On Host    sh    -c    d\=$(mktemp -d) && mkdir "$d/mnt" && truncate -s 4M "$d/file" && echo "$d"
     VAR    ${DIRECTORY} =    ${made.text.strip()}    scope=SUITE

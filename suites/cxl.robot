@@ -68,7 +68,7 @@ What Cannot Be Is Refused And Nothing Changes
     [Documentation]    A region with active namespaces, which would go with it; half a unit of poison or of size.
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
-    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=64MiB    name=in-the-way
+    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=in-the-way
     Run Keyword And Expect Error    CXL region ${region.dev} is in use on *in-the-way*
     ...    Destroy Cxl Region    ${region}
     ${found} =    Get Namespace    ${namespace.label_uuid}
@@ -95,7 +95,7 @@ Poison Is Listed And Cleared
     [Documentation]    Where it was injected, by the device; clearing it writes zeros there, and to nothing beside it.
     [Tags]    cx-02
     ${region} =    Create Cxl Region    ${MEMDEV}
-    ${namespace} =    Create Namespace    ${region}    mode=raw    size=16MiB    name=poisoned
+    ${namespace} =    Create Namespace    ${region}    mode=raw    size=at least 16MiB    name=poisoned
     Write Pattern    ${namespace}    seed=poisoned    length=64KiB
     ${before} =    Read Second Page    ${namespace}
     ${errors} =    Inject Poison    ${MEMDEV}    offset=4KiB

@@ -123,8 +123,8 @@ Make Namespaces On A Host And In A Guest
     [Documentation]    Block devices on the host; in the guest, one cut from an nvdimm, and what virtio-pmem is there.
     Take A Host With Xfsprogs
     ${region} =    Get Roomiest Region    at_least=704MiB
-    ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=${SIZE}    name=on-host
-    ${on_sector} =    Create Namespace    ${region}    mode=sector    size=${SIZE}    name=on-sector
+    ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=at least ${SIZE}    name=on-host
+    ${on_sector} =    Create Namespace    ${region}    mode=sector    size=at least ${SIZE}    name=on-sector
     VAR    ${ON_HOST} =    ${on_host}    scope=SUITE
     VAR    ${ON_SECTOR} =    ${on_sector}    scope=SUITE
     Boot A Guest With Both Kinds Of Device
@@ -169,7 +169,7 @@ Cut A Namespace In The Guest
     VAR    ${nvdimm} =    ${{next(each for each in $regions if each.dimms)}}
     VAR    ${virtio} =    ${{next(each for each in $regions if not each.dimms)}}
     Initialize Labels    ${nvdimm}    overwrite=True    foreign=True
-    ${namespace} =    Create Namespace    ${nvdimm}    mode=fsdax    size=${SIZE}    name=in-guest
+    ${namespace} =    Create Namespace    ${nvdimm}    mode=fsdax    size=at least ${SIZE}    name=in-guest
     VAR    ${IN_GUEST} =    ${namespace}    scope=SUITE
     VAR    ${VIRTIO} =    ${virtio.namespaces[0]}    scope=SUITE
 

@@ -120,7 +120,7 @@ Memory Is Put Offline And Online Again
 System RAM May Begin Offline
     [Documentation]    Where the kernel puts new memory online by itself, too; offline, it is made a device unforced.
     [Tags]    dx-02
-    ${namespace} =    Create Devdax Namespace    256MiB
+    ${namespace} =    Create Devdax Namespace For System RAM
     Run Keyword And Expect Error    *is devdax: it is no memory*    Set Dax Memory Online    ${namespace}
     Reconfigure Dax Device    ${namespace}    mode=system-ram    online=False
     Get Dax Device Mode    ${namespace}    ==    system-ram
@@ -163,7 +163,7 @@ The Module Is Loaded When It Is Missing
     ${devices} =    Get Dax Devices
     Skip If    any(device.mode == 'system-ram' for device in $devices)
     ...    Device DAX of others is system RAM on this host: its module cannot be unloaded.
-    ${namespace} =    Create Devdax Namespace    256MiB
+    ${namespace} =    Create Devdax Namespace For System RAM
     Run On Host    udevadm    settle
     Run On Host    modprobe    --remove    kmem    expected_status=${None}
     ${there} =    Run On Host    test    -d    /sys/module/kmem    expected_status=${None}
@@ -174,7 +174,7 @@ The Module Is Loaded When It Is Missing
 A Namespace In Use Becomes No System RAM
     [Documentation]    A process has the device open: refused by name, and the device is still there.
     [Tags]    dx-02
-    ${namespace} =    Create Devdax Namespace    256MiB
+    ${namespace} =    Create Devdax Namespace For System RAM
     ${pid} =    Run In Background    exec sleep 120 <>"$1"    ${namespace.device}
     Run Keyword And Expect Error    *is in use on *: process ${pid} (sleep)*
     ...    Reconfigure Dax Device    ${namespace}    mode=system-ram
@@ -184,6 +184,8 @@ A Namespace Without A Whole Memory Block Is Refused And Stays A Device
     [Documentation]    daxctl would take the device from its driver and then fail; it is refused before that.
     [Tags]    dx-02
     ${namespace} =    Create Devdax Namespace    16MiB
+    ${block} =    Get Memory Block Size
+    Skip If    $namespace.size >= $block    The smallest namespace of this host may hold a whole memory block.
     ${growth} =    Get Predicted Memory Growth    ${namespace}
     Should Be Equal As Integers    ${growth}    0
     Run Keyword And Expect Error    *expected one that holds a whole memory block*
@@ -248,12 +250,23 @@ Create Devdax Namespace
     [Documentation]    Makes a devdax namespace with its page map in memory, in the region with the most room.
     [Arguments]    ${size}
     ${region} =    Get Roomiest Region    at_least=${size}
-    ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=${size}    name=dax
+    ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=at least ${size}    name=dax
     RETURN    ${namespace}
+
+Create Devdax Namespace For System RAM
+    [Documentation]    Makes a devdax namespace that holds a whole memory block of the host, wherever it begins.
+    ${block} =    Get Memory Block Size
+    ${namespace} =    Create Devdax Namespace    ${{2 * $block}}
+    RETURN    ${namespace}
+
+Get Memory Block Size
+    [Documentation]    Returns how many bytes the host's kernel takes into use as one.
+    ${read} =    Run On Host    cat    /sys/devices/system/memory/block_size_bytes
+    RETURN    ${{int($read.text, 16)}}
 
 Create System RAM
     [Documentation]    Makes a devdax namespace, and system RAM of it.
-    ${namespace} =    Create Devdax Namespace    256MiB
+    ${namespace} =    Create Devdax Namespace For System RAM
     Make System RAM    ${namespace}
     RETURN    ${namespace}
 
@@ -271,9 +284,10 @@ Create Foreign Namespace
     [Documentation]    Makes a devdax namespace as another would, without this run's mark.
     ${region} =    Get Roomiest Region    at_least=16MiB
     VAR    ${script} =    umask 077; mkdir -p /run/vpmem/locks && exec flock "/run/vpmem/locks/$1"
-    ...    ndctl create-namespace --region "$1" --mode devdax --size 16M --name foreign
+    ...    ndctl create-namespace --region "$1" --mode devdax --size "$2" --name foreign
     ...    separator=${SPACE}
-    Run On Host    sh    -c    ${script}    sh    ${region.dev}
+    ${size} =    Get Smallest Namespace Size    ${region}
+    Run On Host    sh    -c    ${script}    sh    ${region.dev}    ${{int($size)}}
     ${namespace} =    Get Namespace    foreign
     RETURN    ${namespace}
 

@@ -77,7 +77,7 @@ Creating Should Fail
     ${before} =    Set Command Timeout    5 seconds
     TRY
         ${told} =    Run Keyword And Expect Error    *
-        ...    Create Namespace    ${REGION}    mode=devdax    size=64MiB    name=unlucky
+        ...    Create Namespace    ${REGION}    mode=devdax    size=at least 64MiB    name=unlucky
     FINALLY
         Set Command Timeout    ${before}
     END

@@ -35,7 +35,7 @@ Labels Are Initialised In The Guest
 Namespaces Of Three Modes Are Created In The Device
     [Documentation]    Each has the predicted size to the byte, in every view that the guest's kernel has of it.
     FOR    ${mode}    IN    fsdax    devdax    sector
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=64MiB    name=of-${mode}
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 64MiB    name=of-${mode}
         ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
         Get Namespace Size    ${namespace}    ==    ${predicted}
         Namespace Views Should Agree    ${namespace}
@@ -67,7 +67,7 @@ Namespaces Are There After The Guest Rebooted
 
 Namespaces Are Changed In The Guest As On A Host
     [Documentation]    Renamed, given another mode, disabled and enabled; the sector metadata and the room are sound.
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=64MiB    name=before
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 64MiB    name=before
     Rename Namespace    ${namespace}    after
     ${namespace} =    Reconfigure Namespace    ${namespace}    mode=fsdax
     Get Namespace Name    ${namespace}    ==    after

@@ -52,9 +52,10 @@ Devices Are Matched By A Stable Key Rather Than By Order
 Boot A Guest With Three Devices
     [Documentation]    Three devdax namespaces of different sizes, one guest.
     Take A Host
-    ${small} =    Create Devdax Namespace    64MiB    small
-    ${middle} =    Create Devdax Namespace    128MiB    middle
-    ${large} =    Create Devdax Namespace    256MiB    large
+    ${size} =    Get Smallest Size    64MiB
+    ${small} =    Create Devdax Namespace    ${size}    small
+    ${middle} =    Create Devdax Namespace    ${{2 * $size}}    middle
+    ${large} =    Create Devdax Namespace    ${{4 * $size}}    large
     VAR    @{NAMESPACES} =    ${large}    ${small}    ${middle}    scope=SUITE
     ${guest} =    Start New Guest    vpmem=${NAMESPACES}    confined=True
     VAR    ${GUEST} =    ${guest}    scope=SUITE

@@ -48,7 +48,7 @@ A Bus Without Error Injection Refuses It And Nothing Changes
     [Documentation]    ndctl's own refusal with its exit status, by the bus's name; bad blocks and bytes are as before.
     [Tags]    hl-03
     ${region} =    Choose A Region Without Injection
-    ${namespace} =    Create Namespace    ${region}    mode=devdax    size=16MiB    name=unhurt
+    ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=unhurt
     Write Pattern    ${namespace}    seed=unhurt
     ${before} =    Read Bad Blocks Of The Kernel
     Run Keyword And Expect Error    *its bus (${region.provider}) has no such injection*exit status: 161*
@@ -79,7 +79,7 @@ An Injection That Cannot Be Is Refused Before The Bus Is Asked
     [Documentation]    Half a sector, a range past the end, no value at all, and what another made.
     [Tags]    hl-03
     ${region} =    Get Roomiest Region    at_least=16MiB
-    ${namespace} =    Create Namespace    ${region}    mode=devdax    size=16MiB
+    ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB
     Run Keyword And Expect Error    offset '100B' cannot be used: expected a multiple of 512*
     ...    Inject Error    ${namespace}    offset=100    length=4KiB
     Run Keyword And Expect Error    range '4KiB from *' cannot be used*

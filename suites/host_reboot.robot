@@ -48,7 +48,7 @@ Create Namespaces Of Every Mode
     [Documentation]    Makes one namespace of each mode, each with a pattern of its own, and returns them.
     ${region} =    Get Roomiest Region    at_least=256MiB
     FOR    ${mode}    IN    devdax    fsdax    sector    raw
-        ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=64MiB    name=kept-${mode}
+        ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 64MiB    name=kept-${mode}
         Write Pattern    ${namespace}    seed=${namespace.name}
     END
     ${after} =    Get Region    ${region}

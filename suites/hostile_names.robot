@@ -27,7 +27,12 @@ A Namespace's Name Runs Nothing
     [Documentation]    ndctl's own listing has the name as it was given, or there is no such namespace.
     ${region} =    Get Roomiest Region    at_least=32MiB
     FOR    ${text}    IN    @{HOSTILE}
-        ${kept} =    Was Accepted    Create Namespace    ${region}    mode=devdax    size=16MiB    name=${text}
+        ${kept} =    Was Accepted
+        ...    Create Namespace
+        ...    ${region}
+        ...    mode=devdax
+        ...    size=at least 16MiB
+        ...    name=${text}
         Namespace Should Be Listed    ${text}    expected=${kept}
         Nothing Should Have Run
         Clean Up Host
@@ -45,7 +50,7 @@ A Guest's Name Runs Nothing
 
 A Claim's Label And A Setting Run Nothing
     [Documentation]    What is no label of the setting is refused; nothing is held then.
-    Create Pmem Namespaces    SMALL:hostile_0    SMALL=16MiB
+    Create Pmem Namespaces    SMALL:hostile_0    SMALL=at least 16MiB
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Claim Namespace    label=${text}
         Should Not Be True    ${kept}

@@ -18,7 +18,7 @@ ${LENGTH}    8MiB
 A Device Larger Than The Room That Is Left Is Refused
     [Documentation]    The message has the room that is left; the guest goes on with its bytes.
     [Tags]    hp-04
-    Run Keyword And Expect Error    *no room for the 254MiB*192MiB are left*
+    Run Keyword And Expect Error    *no room for the ${LARGE.size}*${SPARE} are left*
     ...    Attach Vpmem Device    ${GUEST}    ${LARGE}
     The Guest Should Be Unharmed    devices=1
 
@@ -102,13 +102,15 @@ A Device Is Detached From The Next Start
 Boot A Guest With Two Spare Slots
     [Documentation]    A guest that has a device with a pattern, and the namespaces to attach to it.
     Take A Host
+    ${size} =    Get Smallest Size    64MiB
+    VAR    ${SPARE} =    ${{type($size)(3 * $size)}}    scope=SUITE
     FOR    ${name}    IN    first    second    third    fourth
-        ${namespace} =    Create Devdax Namespace    64MiB    ${name}
+        ${namespace} =    Create Devdax Namespace    ${size}    ${name}
         VAR    ${${name}} =    ${namespace}    scope=SUITE
     END
-    ${large} =    Create Devdax Namespace    256MiB    large
+    ${large} =    Create Devdax Namespace    ${{4 * $size}}    large
     VAR    ${LARGE} =    ${large}    scope=SUITE
-    ${guest} =    Start New Guest    vpmem=${FIRST}    spare_slots=2    spare_memory=192MiB
+    ${guest} =    Start New Guest    vpmem=${FIRST}    spare_slots=2    spare_memory=${SPARE}
     VAR    ${GUEST} =    ${guest}    scope=SUITE
     Write Pattern In Guest    ${GUEST}    ${FIRST}    seed=${SEED}    length=${LENGTH}
 

@@ -145,7 +145,7 @@ Make The Inner Namespace
     Open Guest As Host    ${GUEST}    alias=inside
     ${regions} =    Get Regions
     Initialize Labels    ${regions}[0]
-    ${made} =    Create Namespace    ${regions}[0]    mode=raw    size=64MiB    name=inner
+    ${made} =    Create Namespace    ${regions}[0]    mode=raw    size=at least 64MiB    name=inner
     Write Pattern    ${made}    seed=${SEED}    length=${LENGTH}
     VAR    ${INNER} =    ${made}    scope=SUITE
     Be On The Host

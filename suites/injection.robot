@@ -44,7 +44,7 @@ The Health Of Every DIMM Is What The Kernel Has
 Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
     [Documentation]    Where they were injected, by ndctl and by the kernel; all before them can be read.
     [Tags]    hl-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=hurt
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=hurt
     Write Pattern    ${namespace}    seed=hurt    length=4MiB
     Inject Error    ${namespace}    offset=1MiB    length=4KiB
     One Piece Should Be Bad    ${namespace}    sector=2048    count=8
@@ -58,7 +58,7 @@ Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
 Bad Blocks Are Cleared Without A Write
     [Documentation]    By ndctl, in a namespace with metadata of its own: offsets count from its first usable byte.
     [Tags]    hl-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=16MiB    name=cleared
+    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=cleared
     Write Pattern    ${namespace}    seed=cleared    length=2MiB
     Inject Error    ${namespace}    offset=2MiB    length=8KiB
     One Piece Should Be Bad    ${namespace}    sector=4096    count=16
@@ -69,7 +69,7 @@ Bad Blocks Are Cleared Without A Write
 A Scrub Finds What The Kernel Was Not Told
     [Documentation]    An error of which the bus says nothing is no bad block until it is looked for.
     [Tags]    hl-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=scrubbed
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=scrubbed
     Run On Host    ndctl    inject-error    --no-notify    --block=64    --count=8    ${namespace.dev}
     Get Bad Block Count    ${namespace}    ==    0
     Start Scrub    ${namespace.bus}
@@ -82,7 +82,7 @@ A Scrub Finds What The Kernel Was Not Told
 An Error That Is Taken Back Is Known Until It Is Written To
     [Documentation]    The bus has it no more; the kernel still refuses to read there.
     [Tags]    hl-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=taken-back
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=taken-back
     Inject Error    ${namespace}    offset=0    length=512
     Bus Should Have Injected    ${namespace}    [{'block': 0, 'count': 1}]
     Uninject Error    ${namespace}    offset=0    length=512

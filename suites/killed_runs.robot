@@ -123,9 +123,10 @@ Have Them Made By The Host's Own Tools
     ${region} =    Get Roomiest Region    at_least=32MiB
     VAR    ${domain} =    <domain type="kvm"><name>${FOREIGN}</name><memory unit="MiB">64</memory><vcpu>1</vcpu>
     ...    <os><type machine="pc">hvm</type></os></domain>    separator=
-    VAR    ${script} =    ndctl create-namespace --region "$2" --mode devdax --map mem --size 32M --name "$1"
+    VAR    ${script} =    ndctl create-namespace --region "$2" --mode devdax --map mem --size "$3" --name "$1"
     ...    --no-autolabel && head -c 65536 /dev/urandom >"/var/lib/libvirt/images/$1" && virsh define /dev/stdin
-    Run On Host    sh    -c    ${script}    sh    ${FOREIGN}    ${region.dev}    stdin=${domain}
+    ${size} =    Get Smallest Namespace Size    ${region}    at_least=32MiB
+    Run On Host    sh    -c    ${script}    sh    ${FOREIGN}    ${region.dev}    ${{int($size)}}    stdin=${domain}
 
 Remove Foreign Things
     [Documentation]    Only once they were seen to be as they were.
@@ -261,10 +262,10 @@ Cut The Connections Of The Run
 Leave One Of Each Kind
     [Documentation]    A namespace, a mount, a claim, a domain and a file.
     ${region} =    Get Roomiest Region    at_least=64MiB
-    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=32MiB    name=left_behind
+    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 32MiB    name=left_behind
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
-    ${claimed} =    Create Namespace    ${region}    mode=devdax    size=32MiB    name=left_claimed
+    ${claimed} =    Create Namespace    ${region}    mode=devdax    size=at least 32MiB    name=left_claimed
     Claim Namespace    name=left_claimed
     Define Guest    vpmem=${claimed}    name=left-behind
     Run On Host    touch    /var/lib/libvirt/images/left-behind

@@ -13,7 +13,7 @@ Test Teardown     Clean Up Host
 A Namespace Changes Its Mode In Place And Keeps Its Name
     [Documentation]    Between fsdax and devdax every byte stays. What sector's tables overwrote is lost, not more.
     [Tags]    ns-05
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=kept
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=kept
     ${before} =    Get Region Extents    ${REGION}
     Write Pattern    ${namespace}    seed=before
     FOR    ${mode}    IN    fsdax    devdax
@@ -31,7 +31,7 @@ A Disabled Namespace Keeps Identity And Content
     [Documentation]    Of each mode: the node goes, ndctl shows it as raw and disabled, and all is back when enabled.
     [Tags]    ns-08
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=16MiB    name=off-${mode}
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=off-${mode}
         Write Pattern    ${namespace}    seed=${mode}    length=1MiB
         Turn Off And On    ${namespace}
         Pattern Should Be Intact    ${namespace}    seed=${mode}    length=1MiB
@@ -41,7 +41,7 @@ A Disabled Namespace Keeps Identity And Content
 A Renamed Namespace Keeps Identity And Content
     [Documentation]    The new name is in the label on the DIMM, and nothing else of the namespace changes.
     [Tags]    ns-02    ns-11
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=old
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=old
     Write Pattern    ${namespace}    seed=renamed
     ${uuid} =    Get Namespace Uuid    ${namespace}
     ${renamed} =    Rename Namespace    ${namespace}    new
@@ -55,7 +55,7 @@ A Renamed Namespace Keeps Identity And Content
 A Namespace That Is In Use Is Not Renamed
     [Documentation]    It is mounted: the refusal names the mount point, and the name stays.
     [Tags]    ns-11
-    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=16MiB    name=used
+    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=used
     Run On Host    mkfs.ext4    -q    ${namespace.device}
     ${directory} =    Run On Host    mktemp    -d
     Run On Host    mount    ${namespace.device}    ${directory.text.strip()}
@@ -70,8 +70,8 @@ A Namespace That Is In Use Is Not Renamed
 A Name That Two Namespaces Have Is Reported And Never Resolved
     [Documentation]    Every keyword refuses it with both UUIDs, nothing is destroyed, and a UUID still means one.
     [Tags]    ns-11
-    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=twice
-    ${second} =    Create Namespace    ${REGION}    mode=raw    size=16MiB    name=twice
+    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=twice
+    ${second} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=twice
     ${one} =    Get Namespace Uuid    ${first}
     ${two} =    Get Namespace Uuid    ${second}
     FOR    ${step}    IN    Get Namespace    Destroy Namespace    Disable Namespace    Namespace Should Exist

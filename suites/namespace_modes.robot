@@ -16,18 +16,18 @@ Namespaces Of Every Mode Agree In Every View
     [Documentation]    Mode, size and node of each mode as ndctl, sysfs and the device node have them.
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=64MiB    name=of-${mode}
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=of-${mode}
         Get Namespace Mode    ${namespace}    ==    ${mode}
         Namespace Views Should Agree    ${namespace}
         Destroy Namespace    ${namespace}
     END
 
 Usable Sizes Are The Predicted Ones
-    [Documentation]    What ndctl leaves of 64 MiB in each mode is what the library predicts, to the byte.
+    [Documentation]    What ndctl leaves of a namespace in each mode is what the library predicts, to the byte.
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=64MiB
-        ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}
+        ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}
         Get Namespace Size    ${namespace}    ==    ${predicted}
         Destroy Namespace    ${namespace}
     END
@@ -39,8 +39,8 @@ Several Namespaces Share A Region And Give It All Back
     ${before} =    Get Region Available Size    ${REGION}
     VAR    ${free} =    ${before}
     FOR    ${name}    ${mode}    IN    &{modes}
-        Create Namespace    ${REGION}    mode=${mode}    size=64MiB    name=${name}
-        Get Region Available Size    ${REGION}    ==    ${free - 64 * 1024 * 1024}
+        Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=${name}
+        Get Region Available Size    ${REGION}    ==    ${{$free - $SIZE}}
         ${free} =    Get Region Available Size    ${REGION}
     END
     FOR    ${name}    IN    @{modes}
@@ -51,20 +51,22 @@ Several Namespaces Share A Region And Give It All Back
     Get Region Available Size    ${REGION}    ==    ${before}
 
 An Unaligned Size Is Refused With The Sizes On Either Side
-    [Documentation]    100 MB is no multiple of the region's alignment: both neighbours are named and nothing is made.
+    [Documentation]    A size that is no multiple of the region's step: both neighbours are named and nothing is made.
     [Tags]    ns-03
     ${before} =    Get Region Available Size    ${REGION}
-    Run Keyword And Expect Error    *100000000*80MiB*96MiB*
-    ...    Create Namespace    ${REGION}    mode=devdax    size=100000000    name=unaligned
+    ${step} =    Get Region Size Step    ${REGION}
+    ${below}    ${above} =    Evaluate    type($step)(16 * $step), type($step)(17 * $step)
+    Run Keyword And Expect Error    *a multiple of ${step}, *: ${below} or ${above}*
+    ...    Create Namespace    ${REGION}    mode=devdax    size=${{16 * $step + 1000}}    name=unaligned
     Namespace Should Not Exist    unaligned
     Get Region Available Size    ${REGION}    ==    ${before}
 
 Destroying One Namespace Leaves Its Neighbours Every Byte
     [Documentation]    Three patterned namespaces; the middle one goes; the others still hold their patterns whole.
     [Tags]    ns-09
-    ${left} =    Create Namespace    ${REGION}    mode=devdax    size=64MiB    name=left
-    ${middle} =    Create Namespace    ${REGION}    mode=devdax    size=64MiB    name=middle
-    ${right} =    Create Namespace    ${REGION}    mode=raw    size=64MiB    name=right
+    ${left} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=left
+    ${middle} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=middle
+    ${right} =    Create Namespace    ${REGION}    mode=raw    size=${SIZE}    name=right
     FOR    ${namespace}    IN    ${left}    ${middle}    ${right}
         Write Pattern    ${namespace}    seed=${namespace.name}
     END
@@ -78,4 +80,6 @@ Destroying One Namespace Leaves Its Neighbours Every Byte
 Choose A Region
     [Documentation]    Picks the region with the largest free extent.
     ${region} =    Get Roomiest Region    at_least=256MiB
+    ${size} =    Get Smallest Namespace Size    ${region}    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
+    VAR    ${SIZE} =    ${size}    scope=SUITE

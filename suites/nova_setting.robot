@@ -87,15 +87,15 @@ A Namespace That The Run Did Not Make Is Refused Until It Is Said
 Make Namespaces Of Every Kind
     [Documentation]    Three good ones as in Nova's test, and one of each kind that cannot be used.
     Take A Host
-    Create Pmem Namespaces    ${GOOD}    4GB=32MiB    SMALL=16MiB
+    Create Pmem Namespaces    ${GOOD}    4GB=at least 32MiB    SMALL=at least 16MiB
     FOR    ${name}    ${mode}    IN
     ...    file_system    fsdax    blocks    sector    bytes    raw    twins    devdax    off    devdax
         ${region} =    Get Roomiest Region    at_least=32MiB
-        Create Namespace    ${region}    mode=${mode}    size=32MiB    name=${name}
+        Create Namespace    ${region}    mode=${mode}    size=at least 32MiB    name=${name}
     END
     ${region} =    Get Roomiest Region    at_least=32MiB
-    Create Namespace    ${region}    mode=devdax    size=16MiB    name=twins
-    Create Namespace    ${region}    mode=devdax    size=16MiB
+    Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=twins
+    Create Namespace    ${region}    mode=devdax    size=at least 16MiB
     Disable Namespace    off
 
 Setting Should Be Refused
@@ -108,8 +108,9 @@ Setting Should Be Refused
 Make A Foreign Namespace
     [Documentation]    Has the host's own ndctl make one, without any mark.
     ${region} =    Get Roomiest Region    at_least=16MiB
+    ${size} =    Get Smallest Namespace Size    ${region}
     Run On Host    ndctl    create-namespace    --region    ${region.dev}    --mode    devdax    --map    mem
-    ...    --size    16M    --name    foreign    --no-autolabel
+    ...    --size    ${{int($size)}}    --name    foreign    --no-autolabel
 
 Remove The Foreign Namespace
     [Documentation]    It was made for this test.

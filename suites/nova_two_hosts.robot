@@ -50,7 +50,7 @@ Take Two Hosts With Nova's Namespaces
     VAR    ${OTHER} =    ${other}    scope=SUITE
     FOR    ${host}    IN    ${OTHER}    ${ONE}
         Switch Host    ${host}
-        Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=64MiB    SMALL=32MiB
+        Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=at least 64MiB    SMALL=at least 32MiB
     END
     Make The Server
 

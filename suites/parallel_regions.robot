@@ -14,11 +14,11 @@ Test Tags         ns-12
 *** Test Cases ***
 The Next Worker Gets Another Region
     [Documentation]    What both make at once lies in two regions; the host's kernel lists a lock for each.
-    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=first
+    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=first
     Open The Host Once More    second
     ${other} =    Hold Region    at_least=64MiB
     Should Not Be Equal    ${other.dev}    ${REGION.dev}
-    ${second} =    Create Namespace    ${other}    mode=devdax    size=32MiB    name=second
+    ${second} =    Create Namespace    ${other}    mode=devdax    size=at least 32MiB    name=second
     ${first} =    Get Namespace    ${first}
     ${second} =    Get Namespace    ${second}
     Should Be Equal    ${first.region}    ${REGION.dev}

@@ -68,7 +68,7 @@ Make Namespaces On The Host And In A Guest
 Make A Namespace And Boot A Guest
     [Documentation]    The namespace to measure on the host, and the guest with a node to measure in it.
     ${region} =    Get Roomiest Region    at_least=256MiB
-    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=64MiB    name=measured
+    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=measured
     VAR    ${ON_HOST} =    ${namespace}    scope=SUITE
     ${backing} =    Create Devdax Namespace    64MiB    backing
     ${guest} =    Start New Guest    vpmem=${backing}

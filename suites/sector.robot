@@ -65,7 +65,7 @@ What Is Torn Shows As It Is Until It Is Repaired
 A Namespace Of Another Mode Is Not Checked As One
     [Documentation]    Active or disabled: refused by its mode, and not called damaged.
     [Tags]    ns-13
-    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=16MiB    name=no-sectors
+    ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=no-sectors
     Run Keyword And Expect Error    *has mode fsdax*    Check Namespace    ${namespace}
     Disable Namespace    ${namespace}
     Run Keyword And Expect Error    *is no sector namespace*    Check Namespace    ${namespace}
@@ -74,7 +74,7 @@ Info Blocks Say What ndctl And The Labels Say
     [Documentation]    Mode, both UUIDs and sizes, decoded from the bytes, are those of the listing and of the label.
     [Tags]    ns-01    ns-06
     FOR    ${mode}    IN    fsdax    devdax    sector
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=16MiB    name=of-${mode}
+        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=of-${mode}
         ${block} =    Read Info Block    ${namespace}
         Should Be True    ${block.intact}
         Should Be Equal As Strings    ${block.mode}    ${mode}
@@ -92,11 +92,11 @@ Info Blocks Say What ndctl And The Labels Say
 A Written Info Block Gives A Raw Namespace A Mode
     [Documentation]    The kernel takes it, every view agrees, and its size is that of a namespace made so.
     [Tags]    ns-05
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=32MiB    name=from-raw
+    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 32MiB    name=from-raw
     Run Keyword And Expect Error    No info block*    Read Info Block    ${namespace}
     ${block} =    Write Info Block    ${namespace}    mode=fsdax    map=mem
     Should Be Equal As Strings    ${block.map}    mem
-    ${predicted} =    Get Predicted Usable Size    32MiB    mode=fsdax    map=mem
+    ${predicted} =    Get Predicted Usable Size    ${namespace.size}    mode=fsdax    map=mem
     Get Namespace Mode    from-raw    ==    fsdax
     Get Namespace Size    from-raw    ==    ${predicted}
     Namespace Views Should Agree    from-raw
@@ -119,6 +119,6 @@ Choose A Region
 
 Written Sector Namespace
     [Documentation]    Makes a small sector namespace that holds a pattern.
-    ${namespace} =    Create Namespace    ${REGION}    mode=sector    size=32MiB    name=sectors
+    ${namespace} =    Create Namespace    ${REGION}    mode=sector    size=at least 32MiB    name=sectors
     Write Pattern    ${namespace}    seed=sectors    length=1MiB
     RETURN    ${namespace}

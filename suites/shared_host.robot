@@ -79,7 +79,7 @@ A Local User Can Neither Lock Out Nor Fool A Run
     [Documentation]    Somebody without privileges locks what all may open, has files named like the devices open, and
     ...    leaves files where the suites look. A namespace is disabled, wiped and destroyed meanwhile.
     [Tags]    ow-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=mine
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine
     Let Anybody Get In The Way    ${namespace.chardev}
     Disable Namespace    ${namespace}
     Enable Namespace    ${namespace}
@@ -121,7 +121,7 @@ Start A Run That Sleeps
 Make Two Namespaces With Content
     [Documentation]    Returns their device names.
     FOR    ${number}    IN    1    2
-        ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=mine_${number}
+        ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine_${number}
         Write Pattern    ${namespace}    seed=mine ${number}    length=16MiB
     END
     ${devices} =    Get Names Of Devices    mine_1    mine_2
@@ -170,7 +170,7 @@ Fill The Disk
 
 Offer A Namespace
     [Documentation]    Makes one that may be claimed.
-    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=to_claim
+    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=to_claim
     Set Pmem Namespaces    SMALL:to_claim
 
 Claim And Release The Namespace

@@ -93,7 +93,7 @@ Boot A Guest On The First Of Two Hosts
     VAR    ${SECOND} =    ${second}    scope=SUITE
     Make Namespaces On The Second Host
     Switch Host    ${FIRST}
-    ${here} =    Create Devdax Namespace    64MiB    here
+    ${here} =    Create Devdax Namespace    ${SIZE}    here
     ${guest} =    Start New Guest    vpmem=${here}
     VAR    ${HERE} =    ${here}    scope=SUITE
     VAR    ${GUEST} =    ${guest}    scope=SUITE
@@ -102,8 +102,10 @@ Boot A Guest On The First Of Two Hosts
 Make Namespaces On The Second Host
     [Documentation]    One of the same size, and one that is too small; its first bytes tell of no earlier guest.
     Switch Host    ${SECOND}
-    ${there} =    Create Devdax Namespace    64MiB    there
-    ${small} =    Create Devdax Namespace    32MiB    too-small
+    ${smallest} =    Get Smallest Size    32MiB
+    VAR    ${SIZE} =    ${{2 * $smallest}}    scope=SUITE
+    ${there} =    Create Devdax Namespace    ${SIZE}    there
+    ${small} =    Create Devdax Namespace    ${smallest}    too-small
     Wipe Content    ${there}
     VAR    ${THERE} =    ${there}    scope=SUITE
     VAR    ${TOO_SMALL} =    ${small}    scope=SUITE

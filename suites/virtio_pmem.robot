@@ -68,8 +68,8 @@ Boot A Guest With Virtio Pmem
     [Documentation]    One NVDIMM and one virtio-pmem device, and a namespace for another one.
     Take A Host
     ${nvdimm} =    Create Devdax Namespace    64MiB    nvdimm
-    ${block} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=64MiB    name=block
-    ${later} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=64MiB    name=later
+    ${block} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=at least 64MiB    name=block
+    ${later} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=at least 64MiB    name=later
     VAR    ${NVDIMM} =    ${nvdimm}    scope=SUITE
     VAR    ${BLOCK} =    ${block}    scope=SUITE
     VAR    ${LATER} =    ${later}    scope=SUITE

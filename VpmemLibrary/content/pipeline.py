@@ -21,7 +21,7 @@ SECOND_INPUT = "/dev/fd/3"
 
 SUBJECT = "\0"
 """Stands in a stage for the path that the pipeline is about; no path contains it."""
-_PACKAGES = {"openssl": "openssl", "daxio": "pmdk-tools on Debian 13, otherwise daxio"}
+_PACKAGES = {"openssl": "openssl", "daxio": "pmdk-tools on Debian, Ubuntu and SUSE, otherwise daxio"}
 
 
 class Runner(Protocol):

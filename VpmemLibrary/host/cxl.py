@@ -7,13 +7,13 @@ of it, with the same name, on the bus whose provider is ``CXL``, and namespaces 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
+from VpmemLibrary.host.decode import Fields, printed_json
 from VpmemLibrary.host.guard import act, lock_target
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.transport import CommandResult, query
@@ -123,17 +123,16 @@ class Cxl:
             ToolMissingError: cxl is not installed.
             UnreadableOutputError: cxl printed what is not its JSON.
         """
-        listed = self._list("memdev", "--memdevs")
         return tuple(
             CxlMemdev(
-                dev=str(each["memdev"]),
-                pmem_size=_size(each.get("pmem_size")),
-                ram_size=_size(each.get("ram_size")),
-                serial=int(str(each["serial"])) if "serial" in each else None,
-                host=str(each.get("host", "")),
-                extra=each,
+                dev=each.device("memdev"),
+                pmem_size=each.size("pmem_size") or Size(0),
+                ram_size=each.size("ram_size") or Size(0),
+                serial=each.bits("serial", 64),
+                host=each.text("host"),
+                extra=each.rest(),
             )
-            for each in listed
+            for each in self._list("memdev", "--memdevs")
         )
 
     def memdev(self, which: CxlMemdev | str) -> CxlMemdev:
@@ -149,24 +148,27 @@ class Cxl:
         uuids = self.region_uuids()
         found = []
         for each in self._list("region", "--regions", "--targets"):
-            mappings = each.get("mappings", ())
-            placed = sorted(mappings, key=lambda one: int(one["position"])) if isinstance(mappings, list) else []
+            dev = each.device("region")
+            placed = sorted(
+                (one.number("position") or 0, one.text("memdev")) for one in each.children("mappings", "mapping")
+            )
             found.append(
                 CxlRegion(
-                    dev=str(each["region"]),
-                    size=_size(each.get("size")),
-                    memory=str(each.get("type", "")),
-                    memdevs=tuple(str(one.get("memdev", "")) for one in placed),
-                    state=str(each.get("decode_state", "")),
-                    uuid=uuids.get(str(each["region"]), ""),
-                    extra=each,
+                    dev=dev,
+                    size=each.size("size") or Size(0),
+                    memory=each.text("type"),
+                    memdevs=tuple(memdev for _, memdev in placed),
+                    state=each.text("decode_state"),
+                    uuid=uuids.get(dev, ""),
+                    extra=each.rest(),
                 )
             )
         return tuple(found)
 
     def region_uuids(self) -> dict[str, str]:
         """Return the UUID of each persistent region, from sysfs: of the program cxl nothing is needed."""
-        return dict(line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().lines)
+        words = [line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().lines]
+        return {pair[0]: pair[1] for pair in words if len(pair) == 2}
 
     def region(self, which: CxlRegion | Region | str) -> CxlRegion:
         """Return one region as a fresh listing has it.
@@ -233,11 +235,10 @@ class Cxl:
             NotFoundError: There is no such device.
         """
         name = self.memdev(memdev).dev
-        (listed,) = self._list("memdev", "--memdevs", f"--memdev={name}", "--media-errors")
-        errors = listed.get("media_errors", ())
         return tuple(
-            MediaError(_size(each["offset"]), _size(each["length"]), str(each.get("source", "")))
-            for each in (errors if isinstance(errors, list) else ())
+            MediaError(each.size("offset") or Size(0), each.size("length") or Size(0), each.text("source"))
+            for listed in self._list("memdev", "--memdevs", f"--memdev={name}", "--media-errors")
+            for each in listed.children("media_errors", "media error")
         )
 
     def inject_poison(self, memdev: CxlMemdev | str, offset: Size) -> tuple[MediaError, ...]:
@@ -293,9 +294,9 @@ class Cxl:
         for place, memdev in enumerate(memdevs):
             listed = self._list("decoder", "--decoders", "--decoder=root", f"--memdev={memdev.dev}")
             room = {
-                str(each["decoder"]): int(str(each.get("max_available_extent", 0)))
+                each.device("decoder"): each.size("max_available_extent") or 0
                 for each in listed
-                if each.get("pmem_capable")
+                if each.flag("pmem_capable")
             }
             fitting = room if not place else {name: size for name, size in fitting.items() if name in room}
         if not fitting:
@@ -313,15 +314,17 @@ class Cxl:
                 raise CommandError(result, f"{made.dev} is no region of libnvdimm after {_READY_SECONDS:g} s")
             time.sleep(_POLL)
 
-    def _list(self, key: str, *options: str) -> list[dict[str, object]]:
+    def _list(self, key: str, *options: str) -> list[Fields]:
         result = self._ndctl.run(["cxl", "list", "--idle", *options]).check("Could not list CXL memory")
+        if not result.stdout.strip():
+            return []
         try:
-            listed = json.loads(result.text or "[]")
-        except ValueError as error:
-            raise UnreadableOutputError(result, f"cxl list printed what is not JSON: {error}") from error
-        if not isinstance(listed, list) or not all(isinstance(each, dict) and key in each for each in listed):
+            listed = printed_json(result)
+        except UnreadableOutputError as error:
+            raise UnreadableOutputError(result, f"cxl list printed what is not JSON: {error.meaning}") from None
+        if not isinstance(listed, list) or not all(isinstance(each, dict) and each.get(key) for each in listed):
             raise UnreadableOutputError(result, f"cxl list printed no list of objects with {key!r}")
-        return listed
+        return [Fields(result, key, each) for each in listed]
 
     def _one(self, what: str, which: object, there: tuple[Item, ...]) -> Item:
         name = which if isinstance(which, str) else str(getattr(which, "dev", which))
@@ -348,7 +351,3 @@ def _on_memdevs(memdevs: Sequence[CxlMemdev], command: Sequence[str]) -> list[st
     """Return a command that runs only while memory devices have the serial numbers that they were listed with."""
     known = [(each.dev, f"{each.serial:#x}" if each.serial else "0") for each in memdevs if each.serial is not None]
     return act("on_memdevs", str(len(known)), *(word for pair in known for word in pair), *command)
-
-
-def _size(value: object) -> Size:
-    return Size(int(str(value))) if value is not None else Size(0)

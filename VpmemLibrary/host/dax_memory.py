@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
+from VpmemLibrary.host.decode import whole_number
 from VpmemLibrary.host.prediction import predict_memory_growth
 from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import DaxMode
@@ -171,19 +172,25 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
         raise NotFoundError("device-DAX instance", chardev, result.text.split(), where=transport.name)
     lines = [line.partition("=") for line in result.check().lines]
     values = {name: value for name, _, value in lines}
-    pieces = [value.split() for name, _, value in lines if name == "range"]
-    if not values.get("total", "").isdigit() or not pieces or not all(last.isdigit() for _, last in pieces):
+    pieces = [[whole_number(word) for word in value.split()] for name, _, value in lines if name == "range"]
+    ranges = [(first, last) for first, last in map(_pair, pieces) if first is not None and last is not None]
+    size, total, block = (
+        whole_number(values.get("size") or "0"),
+        whole_number(values.get("total", "")),
+        whole_number(f"0x{values.get('block_size') or 0}"),
+    )
+    if size is None or total is None or block is None or not pieces or len(ranges) < len(pieces):
         raise UnreadableOutputError(result, f"It exited 0, but did not tell where {chardev} lies")
     return DaxMemory(
         chardev=chardev,
-        driver=values["driver"],
-        size=Size(int(values["size"] or 0)),
-        ranges=tuple((int(first), int(last)) for first, last in pieces),
-        block_size=Size(int(values["block_size"] or "0", 16)),
+        driver=values.get("driver", ""),
+        size=Size(size),
+        ranges=tuple(ranges),
+        block_size=Size(block),
         blocks=tuple(_blocks(value for name, _, value in lines if name == "block")),
-        auto_online=values["auto_online"],
-        map_inside=values["map_wanted"] == "1" and values["map_possible"] not in ("", "N"),
-        total=Size(int(values["total"]) * KiB),
+        auto_online=values.get("auto_online", ""),
+        map_inside=values.get("map_wanted") == "1" and values.get("map_possible", "") not in ("", "N"),
+        total=Size(total * KiB),
     )
 
 
@@ -194,12 +201,19 @@ def total_memory(transport: Transport) -> Size:
         UnreadableOutputError: ``/proc/meminfo`` has none.
     """
     result = transport.run(["awk", "/^MemTotal:/ { print $2 }", "/proc/meminfo"]).check()
-    if not result.text.strip().isdigit():
+    total = whole_number(result.text.strip())
+    if total is None:
         raise UnreadableOutputError(result, "/proc/meminfo has no MemTotal")
-    return Size(int(result.text) * KiB)
+    return Size(total * KiB)
+
+
+def _pair(numbers: list[int | None]) -> tuple[int | None, int | None]:
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (None, None)
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[MemoryBlock]:
     for line in lines:
-        number, state, *zones = line.split()
-        yield MemoryBlock(int(number), state, tuple(zones))
+        number, _, rest = line.partition(" ")
+        state, *zones = rest.split() or [""]
+        if (at := whole_number(number)) is not None:
+            yield MemoryBlock(at, state, tuple(zones))

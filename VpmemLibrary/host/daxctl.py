@@ -472,8 +472,10 @@ class DaxDevices:
 def _listed_as_device(namespace: Namespace) -> bool:
     """Whether ndctl's listing says of each instance of a namespace that it is a device (``ndctl list -X``)."""
     region = namespace.extra.get("daxregion")
-    devices = region.get("devices", []) if isinstance(region, Mapping) else []
-    return bool(devices) and all(device.get("mode") == DaxMode.devdax for device in devices)
+    devices = region.get("devices") if isinstance(region, Mapping) else None
+    if not isinstance(devices, list) or not devices:
+        return False
+    return all(isinstance(device, Mapping) and device.get("mode") == DaxMode.devdax for device in devices)
 
 
 def _told(memory: DaxMemory) -> str:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TypeVar
 
 from VpmemLibrary.errors import UnreadableOutputError
@@ -31,7 +32,12 @@ DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
 DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
 """Lists every device-DAX region with its instances, disabled ones too."""
 
+_JSON = json.JSONDecoder(strict=False)
+_VALUE = re.compile(r"^[\[{]", re.MULTILINE)
+_CANDIDATES = 50
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _is_device = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII).fullmatch
+_LONGEST_NUMBER = 24
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _FLAG = "flag_"
@@ -50,7 +56,7 @@ def decode_inventory(result: CommandResult) -> Inventory:
     Raises:
         UnreadableOutputError: It is not what ndctl prints.
     """
-    buses = [_bus(_Fields(result, "bus", item)) for item in _items(result)]
+    buses = [_bus(Fields(result, "bus", item)) for item in printed_items(result)]
     return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
 
 
@@ -60,7 +66,7 @@ def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
     Raises:
         UnreadableOutputError: It is not what daxctl prints.
     """
-    devices = [_dax_device(_Fields(result, "device", item)) for item in _items(result)]
+    devices = [_dax_device(Fields(result, "device", item)) for item in printed_items(result)]
     return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
 
 
@@ -72,7 +78,7 @@ def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
     Raises:
         UnreadableOutputError: It is not what daxctl prints.
     """
-    return tuple(_dax_region(_Fields(result, "region", item)) for item in _items(result))
+    return tuple(_dax_region(Fields(result, "region", item)) for item in printed_items(result))
 
 
 def whole_number(text: str) -> int | None:
@@ -85,17 +91,68 @@ def whole_number(text: str) -> int | None:
     return int(text, 16 if "x" in text else 10) if match else None
 
 
-def _items(result: CommandResult) -> list[Any]:
+def printed_items(result: CommandResult) -> list[Any]:
+    """Return the items of the list that a tool printed; nothing for no output, and one for a single object.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
     if not result.stdout.strip():
         return []
-    try:
-        printed = json.loads(result.text)  # a name in a label may be no UTF-8, which is no reason to read nothing
-    except (ValueError, RecursionError) as error:
-        raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({error})") from None
-    return printed if isinstance(printed, list) else [printed]
+    printed = printed_json(result)
+    while isinstance(printed, list) and len(printed) == 1 and isinstance(printed[0], list):
+        printed = printed[0]
+    return [item for item in (printed if isinstance(printed, list) else [printed]) if item is not None]
 
 
-def _bus(fields: _Fields) -> Bus:
+def printed_json(result: CommandResult) -> Any:
+    """Return the JSON value that a tool printed, with lines of text before or after it left out.
+
+    Wrappers and libraries warn on standard output as well. The value begins with the first line that begins with a
+    bracket and is no line of text.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
+    text = result.text.removeprefix("\ufeff")  # a name in a label may be no UTF-8, which is no reason to read nothing
+    begins = [0, *(match.start() for match in islice(_VALUE.finditer(text), _CANDIDATES))]
+    reason: Exception | None = None
+    for begin in begins:
+        try:
+            value, end = _JSON.raw_decode(text, _skip_blanks(text, begin))
+        except (ValueError, RecursionError) as error:
+            reason = reason or error
+            # A value that breaks off later than in its first line is a listing that was cut short.
+            if isinstance(error, json.JSONDecodeError) and _is_text(text, begin, error.pos):
+                continue
+            reason = error
+            break
+        rest = text[end:].lstrip(" \t\r")
+        if not rest or (rest.startswith("\n") and not _VALUE.search(rest)):
+            return value
+        reason = ValueError(f"more follows after character {end}")
+        if rest.startswith("\n"):
+            break
+    raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({reason})")
+
+
+def _skip_blanks(text: str, begin: int) -> int:
+    return len(text) - len(text[begin:].lstrip())
+
+
+def _is_text(text: str, begin: int, position: int) -> bool:
+    """Whether what begins there is a line of text rather than JSON: it is no JSON in that line, and lines follow."""
+    first_line_ends = text.find("\n", _skip_blanks(text, begin))
+    return first_line_ends > -1 and position < first_line_ends
+
+
+def _bus(fields: Fields) -> Bus:
     dev, provider = fields.device("dev"), fields.text("provider")
     dimms = [_dimm(item) for item in fields.children("dimms", "DIMM")]
     regions = [_region(item, dev, provider) for item in fields.children("regions", "region")]
@@ -108,19 +165,19 @@ def _bus(fields: _Fields) -> Bus:
     )
 
 
-def _dimm(fields: _Fields) -> Dimm:
+def _dimm(fields: Fields) -> Dimm:
     return Dimm(
         dev=fields.device("dev"),
         id=fields.text("id"),
-        handle=fields.number("handle"),
-        phys_id=fields.number("phys_id"),
+        handle=fields.bits("handle", 32),
+        phys_id=fields.bits("phys_id", 16),
         state=fields.text("state"),
         flags=fields.flags(),
         extra=fields.rest(),
     )
 
 
-def _region(fields: _Fields, bus: str, provider: str) -> Region:
+def _region(fields: Fields, bus: str, provider: str) -> Region:
     dev = fields.device("dev")
     mappings = list(fields.children("mappings", "mapping"))
     namespaces = [_namespace(item, dev, bus) for item in fields.children("namespaces", "namespace")]
@@ -131,8 +188,8 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
         max_available_extent=fields.size("max_available_extent"),
         align=fields.size("align"),
         type=fields.text("type"),
-        numa_node=fields.number("numa_node"),
-        iset_id=fields.number("iset_id"),
+        numa_node=fields.node_number("numa_node"),
+        iset_id=fields.bits("iset_id", 64),
         persistence_domain=fields.text("persistence_domain"),
         state=fields.text("state"),
         bus=bus,
@@ -143,7 +200,7 @@ def _region(fields: _Fields, bus: str, provider: str) -> Region:
     )
 
 
-def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
+def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
     namespace = object.__new__(Namespace)
     # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
     vars(namespace).update(
@@ -159,7 +216,7 @@ def _namespace(fields: _Fields, region: str, bus: str) -> Namespace:
         blockdev=fields.node("blockdev"),
         chardev=fields.node("chardev") or fields.dax_device(),
         state=fields.text("state"),
-        numa_node=fields.number("numa_node"),
+        numa_node=fields.node_number("numa_node"),
         region=region,
         bus=bus,
         extra=fields.rest(),
@@ -172,19 +229,19 @@ def _is_seed(namespace: Namespace) -> bool:
     return not namespace.uuid and namespace.size == 0 and not namespace.active
 
 
-def _dax_device(fields: _Fields) -> DaxDevice:
+def _dax_device(fields: Fields) -> DaxDevice:
     return DaxDevice(
         chardev=fields.device("chardev"),
         size=fields.size("size") or Size(0),
         mode=fields.text("mode"),
         align=fields.size("align"),
-        target_node=fields.number("target_node"),
+        target_node=fields.node_number("target_node"),
         state=fields.text("state"),
         extra=fields.rest(),
     )
 
 
-def _dax_region(fields: _Fields) -> DaxRegion:
+def _dax_region(fields: Fields) -> DaxRegion:
     devices = [_dax_device(item) for item in fields.children("devices", "device")]
     return DaxRegion(
         id=fields.required_number("id"),
@@ -200,7 +257,7 @@ def _dax_region(fields: _Fields) -> DaxRegion:
 Member = TypeVar("Member", bound=StrEnum)
 
 
-class _Fields:
+class Fields:
     """One JSON object; what is taken from it is not in its rest."""
 
     __slots__ = ("_left", "_result", "_what")
@@ -221,7 +278,7 @@ class _Fields:
 
     def name(self, key: str) -> str:
         """A text as it is, whatever it holds."""
-        return self._as_text(key, self._left.pop(key, ""))
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", self._as_text(key, self._left.pop(key, "")))
 
     def device(self, key: str) -> str:
         """The name of a device, which must be there."""
@@ -246,12 +303,22 @@ class _Fields:
         """A whole number of 64 bits, also when it is written as a text, decimal or hexadecimal."""
         value = self._left.pop(key, None)
         number = value
-        if isinstance(value, str):
+        if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
             with suppress(ValueError):
-                number = int(value, 0)
+                number = int(value, 16 if "x" in value.lower() else 10)
         if number is None or (type(number) is int and _SMALLEST <= number <= _LARGEST):
             return number
         raise self._unreadable(f"{key} of a {self._what} should be a whole number of 64 bits, not {_shown(value)}")
+
+    def bits(self, key: str, width: int) -> int | None:
+        """An identifier of some bits, which older versions print as a negative number where its first bit is set."""
+        value = self.number(key)
+        return None if value is None else value % (1 << width)
+
+    def node_number(self, key: str) -> int | None:
+        """The number of a NUMA node; -1 stands for none."""
+        value = self.number(key)
+        return None if value is None or value < 0 else value
 
     def required_number(self, key: str) -> int:
         number = self.number(key)
@@ -275,6 +342,10 @@ class _Fields:
         del self._left[key]
         return members[value]
 
+    def flag(self, key: str) -> bool:
+        """Whether it is set."""
+        return self._left.pop(key, None) is True
+
     def dax_device(self) -> str:
         """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
         try:
@@ -290,12 +361,12 @@ class _Fields:
             del self._left[name]
         return tuple(name.removeprefix(_FLAG) for name in names)
 
-    def children(self, key: str, what: str) -> Iterable[_Fields]:
+    def children(self, key: str, what: str) -> Iterable[Fields]:
         value = self._left.pop(key, None)
         if value is None:
             return []
-        items = value if isinstance(value, list) else [value]
-        return [_Fields(self._result, what, item) for item in items]
+        items = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
+        return [Fields(self._result, what, item) for item in items]
 
     def rest(self) -> Mapping[str, object]:
         return self._left

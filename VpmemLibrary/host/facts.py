@@ -7,14 +7,43 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.host.decode import whole_number
 from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
-MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem", "kvm_intel", "kvm_amd")
-"""The kernel modules of persistent memory and of KVM on x86."""
+PROVIDER_MODULES = ("nfit", "nd_e820", "cxl_pmem", "virtio_pmem", "papr_scm", "of_pmem")
+"""The kernel modules that find persistent memory; a host needs the one that its regions come from."""
 
-TOOLS = ("ndctl", "daxctl", "virsh", "virt-ssh-helper", "flock", "bash", "modprobe", "openssl", "daxio")
+MODULES = (
+    *("libnvdimm", *PROVIDER_MODULES, "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem"),
+    *("kvm", "kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"),
+)
+"""The kernel modules of persistent memory and of KVM."""
+
+TOOLS = (
+    *(
+        "ndctl",
+        "daxctl",
+        "virsh",
+        "virt-ssh-helper",
+        "flock",
+        "bash",
+        "modprobe",
+        "awk",
+        "grep",
+        "sed",
+        "xargs",
+        "stat",
+    ),
+    *("cmp", "openssl", "daxio"),
+)
 """The programs that this library runs on a host."""
+
+_FACTS = (
+    *("hostname", "os_release", "kernel", "architecture", "cpus", "memory", "loaded", "ndctl", "daxctl", "libvirt"),
+    *("libvirt_socket", "qemu", "regions", "nodes", "kvm", "user"),
+)
+_VALUE = re.compile(r"([a-z_]+)=(.*?)(?= [a-z_]+=|$)")
 
 # Each fact is its name and its value, NUL after each, as a value may hold any other byte. What is absent is empty.
 _SCRIPT = r"""
@@ -30,13 +59,26 @@ regions() {
     for region in /sys/bus/nd/devices/region*; do
         [ -d "$region" ] || continue
         printf '%s' "${region##*/}"
-        for value in size available_size numa_node persistence_domain read_only; do
+        for value in size available_size numa_node persistence_domain read_only devtype; do
             is=
             { read -r is <"$region/$value"; } 2>/dev/null
             printf ' %s=%s' "$value" "$is"
         done
-        echo
+        is=
+        { read -r is <"$region/../provider"; } 2>/dev/null
+        printf ' provider=%s\n' "$is"
     done
+}
+memory() { while read -r name kib _; do [ "$name" != MemTotal: ] || echo "$kib"; done </proc/meminfo; }
+cpus() { getconf _NPROCESSORS_ONLN || nproc || grep -c '^processor' /proc/cpuinfo; }
+qemu() {
+    case $(uname -m) in
+    ppc64*) name=ppc64 ;;
+    i?86) name=i386 ;;
+    armv*) name=arm ;;
+    *) name=$(uname -m) ;;
+    esac
+    version "qemu-system-$name" qemu-kvm /usr/libexec/qemu-kvm
 }
 nodes() { for node in /sys/devices/system/node/node[0-9]*; do [ -d "$node" ] && echo "${node##*/node}"; done; }
 kvm() { [ -e /dev/kvm ] && echo present; ( : <>/dev/kvm ) && echo openable; }
@@ -44,14 +86,14 @@ fact hostname uname -n
 fact os_release cat /etc/os-release
 fact kernel uname -r
 fact architecture uname -m
-fact cpus grep -c '^processor' /proc/cpuinfo
-fact memory awk '/^MemTotal:/ { print $2 }' /proc/meminfo
+fact cpus cpus
+fact memory memory
 fact loaded cut -d ' ' -f 1 /proc/modules
 fact ndctl version ndctl
 fact daxctl version daxctl
 fact libvirt version libvirtd virtqemud virsh
 fact libvirt_socket ls /run/libvirt/libvirt-sock /run/libvirt/virtqemud-sock
-fact qemu version "qemu-system-$(uname -m)" qemu-kvm /usr/libexec/qemu-kvm
+fact qemu qemu
 fact regions regions
 fact nodes nodes
 fact kvm kvm
@@ -64,7 +106,13 @@ for tool; do fact "tool $tool" first "$tool"; done
 
 @dataclass(frozen=True, slots=True)
 class RegionFact:
-    """One region as sysfs has it; what the kernel does not tell is None or empty."""
+    """One region as sysfs has it; what the kernel does not tell is None or empty.
+
+    Args:
+        provider: What its bus comes from: ``ACPI.NFIT``, ``e820``, ``CXL``, ``virtio-pmem``, or on IBM Power
+            ``ibm,persistent-memory:...``.
+        type: ``pmem``, ``volatile`` or ``blk``.
+    """
 
     dev: str
     size: Size = Size(0)
@@ -72,6 +120,18 @@ class RegionFact:
     numa_node: int | None = None
     persistence_domain: str = ""
     read_only: bool = False
+    provider: str = ""
+    type: str = ""
+
+    @property
+    def holds_namespaces(self) -> bool:
+        """Whether namespaces can be cut from it: it is persistent memory and can be written."""
+        return self.type in ("", "pmem") and not self.read_only
+
+    def __str__(self) -> str:
+        kind = [self.provider, self.type if self.type != "pmem" else "", "read-only" if self.read_only else ""]
+        more = ", ".join(filter(None, kind))
+        return f"{self.dev} {self.size}" + (f" ({more})" if more else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +154,7 @@ class HostFacts:
         libvirt: The version of libvirt.
         libvirt_running: Whether libvirt's socket is there.
         qemu: The version of QEMU for the host's own architecture.
-        tools: For each of `TOOLS` the path, or empty.
+        tools: For each of `TOOLS` that was looked for the path, or empty.
         regions: The regions.
         numa_nodes: The numbers of the NUMA nodes.
         kvm_present: Whether ``/dev/kvm`` is there.
@@ -127,7 +187,7 @@ class HostFacts:
     def as_rows(self) -> tuple[tuple[str, str], ...]:
         """Return the facts as rows of a table; what is absent says so."""
         memory_modules = " ".join(f"{name}:{state or 'absent'}" for name, state in self.module_states.items())
-        regions = ", ".join(f"{region.dev} {region.size}" for region in self.regions)
+        regions = ", ".join(map(str, self.regions))
         return tuple(
             (name, value or "absent")
             for name, value in (
@@ -152,6 +212,13 @@ class HostFacts:
         )
 
 
+def kvm_modules(architecture: str) -> tuple[str, ...]:
+    """Return the kernel modules of KVM on an architecture, any of which is enough."""
+    if architecture.startswith("ppc64"):
+        return ("kvm_hv", "kvm_pr")
+    return ("kvm_intel", "kvm_amd") if architecture in ("x86_64", "i686", "i386") else ("kvm",)
+
+
 def read_facts(transport: Transport) -> HostFacts:
     """Return what a host is, read by one command.
 
@@ -165,13 +232,13 @@ def read_facts(transport: Transport) -> HostFacts:
     result = transport.run(query(_SCRIPT, "--", *MODULES, "--", *TOOLS)).check()
     parts = result.stdout.decode("utf-8", "replace").split("\0")
     found = dict(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=False))
-    if "user" not in found or f"tool {TOOLS[-1]}" not in found:
+    if not found.keys() >= {*_FACTS, f"tool {TOOLS[-1]}"}:
         raise UnreadableOutputError(result, "The facts are not whole")
     release = dict(_assignments(found["os_release"]))
-    states = {name: found[f"module {name}"] for name in MODULES}
-    kvm_module = any(states[name] == "loaded" for name in ("kvm_intel", "kvm_amd")) or not found[
-        "architecture"
-    ].startswith("x86")
+    states = {name: found.get(f"module {name}", "") for name in MODULES}
+    # On arm64 and s390x KVM is often part of the kernel itself, which sysfs need not show.
+    names = kvm_modules(found["architecture"])
+    kvm_module = names == ("kvm",) or any(states[name] == "loaded" for name in names)
     return HostFacts(
         hostname=found["hostname"],
         distribution=release.get("ID", ""),
@@ -180,7 +247,7 @@ def read_facts(transport: Transport) -> HostFacts:
         kernel=found["kernel"],
         architecture=found["architecture"],
         cpus=_number(found["cpus"]),
-        memory=Size(int(found["memory"]) * KiB) if found["memory"].isdigit() else None,
+        memory=None if (memory := whole_number(found["memory"])) is None else Size(memory * KiB),
         modules=tuple(found["loaded"].split()),
         module_states=states,
         ndctl=_version(found["ndctl"]),
@@ -188,9 +255,9 @@ def read_facts(transport: Transport) -> HostFacts:
         libvirt=_version(found["libvirt"]),
         libvirt_running=bool(found["libvirt_socket"]),
         qemu=_version(found["qemu"]),
-        tools={name: found[f"tool {name}"] for name in TOOLS},
+        tools={name: found[f"tool {name}"] for name in TOOLS if f"tool {name}" in found},
         regions=tuple(_region(line) for line in sorted(found["regions"].splitlines(), key=_by_number)),
-        numa_nodes=tuple(sorted(int(node) for node in found["nodes"].split())),
+        numa_nodes=tuple(sorted(node for word in found["nodes"].split() if (node := whole_number(word)) is not None)),
         kvm_present="present" in found["kvm"],
         kvm_usable="openable" in found["kvm"] and kvm_module,
         root=found["user"] == "0",
@@ -210,21 +277,25 @@ def _version(text: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.lstrip("-").isdigit() else None
+    number = whole_number(text.removeprefix("-"))
+    return -number if number is not None and text.startswith("-") else number
 
 
 def _region(line: str) -> RegionFact:
-    dev, *values = line.split()
-    read = dict(value.split("=", 1) for value in values)
+    dev, _, values = line.partition(" ")
+    read = dict(_VALUE.findall(values))
+    available = whole_number(read.get("available_size", ""))
     return RegionFact(
         dev=dev,
-        size=Size(_number(read["size"]) or 0),
-        available_size=Size(int(read["available_size"])) if read["available_size"].isdigit() else None,
-        numa_node=_number(read["numa_node"]),
-        persistence_domain=read["persistence_domain"],
-        read_only=read["read_only"] == "1",
+        size=Size(whole_number(read.get("size", "")) or 0),
+        available_size=None if available is None else Size(available),
+        numa_node=_number(read.get("numa_node", "")),
+        persistence_domain=read.get("persistence_domain", ""),
+        read_only=read.get("read_only") == "1",
+        provider=read.get("provider", ""),
+        type=read.get("devtype", "").removeprefix("nd_"),
     )
 
 
 def _by_number(text: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"[0-9]+", text.partition(" ")[0])]
+    return [int(digits) for digits in re.findall(r"[0-9]{1,9}", text.partition(" ")[0])]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import uuid as uuids
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from itertools import pairwise
@@ -260,15 +260,20 @@ def decode_label_area(data: bytes, dimm: str = "label area") -> LabelArea:
     return LabelArea(dimm, "", None, _index_blocks(data, "1.2"), (), (), data)
 
 
-def set_problems(areas: Sequence[LabelArea]) -> tuple[str, ...]:
-    """Return every inconsistency in and between the label areas of one region's DIMMs, a line each."""
+def set_problems(areas: Sequence[LabelArea], skip: Callable[[Label], bool] = lambda _: False) -> tuple[str, ...]:
+    """Return every inconsistency in and between the label areas of one region's DIMMs, a line each.
+
+    Args:
+        areas: The label area of each DIMM.
+        skip: Says of a label that it belongs to another region on the DIMMs, so that its other labels lie elsewhere.
+    """
     lines = [line for area in areas for line in area.problems]
     if len({area.version for area in areas if area.version}) > 1:
         lines.append("the versions differ: " + ", ".join(f"{area.dimm} {area.version}" for area in areas))
     labels: dict[str, list[tuple[str, Label]]] = {}
     for area in areas:
         for label in area.labels:
-            if label.valid:
+            if label.valid and not skip(label):
                 labels.setdefault(label.uuid, []).append((area.dimm, label))
     for uuid, parts in labels.items():
         lines += [f"namespace {uuid}: {why}" for why in _apart(parts)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.host.dimm_labels import read_areas, require_dimms, write_area, zero_area
-from VpmemLibrary.host.label_area import LabelArea, set_problems
+from VpmemLibrary.host.label_area import Label, LabelArea, set_problems
 from VpmemLibrary.host.label_file import SavedArea, SavedLabels
 from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.regions import Confirm, Regions, confirmed
@@ -99,11 +99,20 @@ class Labels:
             NotFoundError: There is no such region.
             UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
         """
-        found = self._ndctl.region(region)
+        found, *beside = self._ndctl.regions_beside(region)
         areas = read_areas(self._ndctl, found)
-        lines = list(set_problems(areas))
+        # A region that shares DIMMs with this one has its labels in the same areas, and more of them on other DIMMs.
+        uuids = {namespace.label_uuid for each in beside for namespace in each.namespaces}
+        cookies = {each.iset_id for each in beside} - {found.iset_id, None}
+
+        def others(label: Label) -> bool:
+            return label.uuid in uuids or label.isetcookie in cookies
+
+        lines = list(set_problems(areas, skip=others))
         if found.state != "disabled" and any(area.version for area in areas):
-            described = {label.uuid: label for area in areas for label in area.labels if label.valid}
+            described = {
+                label.uuid: label for area in areas for label in area.labels if label.valid and not others(label)
+            }
             listed = {namespace.label_uuid: namespace for namespace in found.namespaces}
             lines += [
                 f"the kernel has no namespace of the label "

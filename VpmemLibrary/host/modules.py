@@ -8,8 +8,18 @@ from collections.abc import Iterable
 from VpmemLibrary.errors import CommandError, InvalidValueError
 from VpmemLibrary.host.transport import Transport, query
 
-VPMEM_MODULES = ("libnvdimm", "nfit", "nd_pmem", "nd_btt", "dax_pmem", "device_dax")
-"""What a host of persistent memory needs. `nd_pmem` is not pulled in by the NVDIMM's own alias."""
+_COMMON = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
+FINDERS = {"ACPI.NFIT": "nfit", "e820": "nd_e820", "CXL": "cxl_pmem", "virtio-pmem": "virtio_pmem", "ibm,": "papr_scm"}
+"""The module that finds a region, by the beginning of the provider of its bus."""
+
+_PROVIDERS = r"""
+uname -m
+for provider in /sys/bus/nd/devices/ndbus*/provider; do
+    is=
+    { read -r is <"$provider"; } 2>/dev/null && printf '%s\n' "$is"
+done
+exit 0
+"""
 
 # A module is there when /sys/module has it, built in or loaded. What modprobe says is kept apart from what is found.
 _FIND = r"""
@@ -35,12 +45,28 @@ def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...
     return tuple(transport.run(query(_FIND, *wanted)).check().text.split())
 
 
-def load_modules(transport: Transport, names: Iterable[str] = VPMEM_MODULES) -> tuple[str, ...]:
+def vpmem_modules(transport: Transport) -> tuple[str, ...]:
+    """Return the modules that a host of persistent memory needs.
+
+    They are those of every such host and those that find its memory: ``nfit`` where it comes from ACPI, others where it
+    comes from the kernel parameter memmap, CXL, virtio-pmem or IBM Power's hypervisor. A host without any memory yet
+    gets the usual one of its architecture. `nd_pmem` is not loaded by the NVDIMM's own alias.
+
+    Args:
+        transport: The way to the machine.
+    """
+    machine, *providers = transport.run(query(_PROVIDERS)).check().lines or [""]
+    found = [module for begins, module in FINDERS.items() if any(provider.startswith(begins) for provider in providers)]
+    usual = "papr_scm" if machine.startswith("ppc64") else "nfit"
+    return ("libnvdimm", *(found if providers else [usual]), *_COMMON)
+
+
+def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, ...]:
     """Load the modules that are missing, and prove that the kernel has them.
 
     Args:
         transport: The way to the machine.
-        names: The modules' names, with ``-`` or ``_``.
+        names: The modules' names, with ``-`` or ``_``; by default those of `vpmem_modules`.
 
     Returns:
         The names of those that were missing and are loaded now.
@@ -49,7 +75,7 @@ def load_modules(transport: Transport, names: Iterable[str] = VPMEM_MODULES) -> 
         InvalidValueError: A name is none of a module.
         CommandError: The kernel has no such module, may not load it, or does not have it though modprobe exited 0.
     """
-    wanted = [_checked(name) for name in names]
+    wanted = [_checked(name) for name in tuple(names) or vpmem_modules(transport)]
     there = loaded_modules(transport, wanted)
     loaded = []
     for name in wanted:

@@ -6,7 +6,8 @@ import re
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.host.decode import whole_number
+from VpmemLibrary.host.transport import CommandResult, Transport, query
 from VpmemLibrary.model import Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
@@ -61,8 +62,8 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
         raise NotFoundError("namespace in sysfs", namespace.dev, [], where=transport.name)
     result.check()
     found = dict(line.split("=", 1) for line in result.lines if "=" in line)
-    if "mode" not in found:
-        raise UnreadableOutputError(result, "sysfs gave no mode")
+    if not found.keys() >= {"mode", "name", "uuid"}:
+        raise UnreadableOutputError(result, "sysfs gave no mode, name or UUID")
     ndctl: dict[str, object] = {
         "mode": str(namespace.mode),
         "usable size": namespace.size,
@@ -82,12 +83,19 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
     if "holder_mode" in found:
         sysfs["map"] = _KERNEL_MAPS.get(found["holder_mode"], found["holder_mode"])
     if "holder_align" in found:
-        sysfs["align"] = Size.parse(found["holder_align"])
-    if selected := re.search(r"\[([0-9]+)\]", found.get("holder_sector_size", "")):
+        sysfs["align"] = _size(result, found["holder_align"])
+    if selected := re.search(r"\[([0-9]{1,9})\]", found.get("holder_sector_size", "")):
         sysfs["sector size"] = int(selected[1])
     if "size" in found:
-        sysfs["usable size"] = Size.parse(found["size"])
+        sysfs["usable size"] = _size(result, found["size"])
     node: dict[str, object] = {"node": found.get("node_kind", "none")}
     if "node_size" in found:
-        node["usable size"] = Size.parse(found["node_size"])
+        node["usable size"] = _size(result, found["node_size"])
     return Agreement(namespace.dev, {"ndctl": ndctl, "sysfs": sysfs, "device node": node})
+
+
+def _size(result: CommandResult, text: str) -> Size:
+    number = whole_number(text)
+    if number is None:
+        raise UnreadableOutputError(result, f"sysfs gave {text[:40]!r} for a size")
+    return Size(number)

@@ -20,10 +20,18 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.host.guard import NAMESPACE, REGION, act, namespace_target, region_target
-from VpmemLibrary.host.namespace_plan import Plan, mapping_align, mode_options, no_room, plan_namespace
+from VpmemLibrary.host.namespace_plan import (
+    Plan,
+    alignments_of,
+    mapping_align,
+    mode_options,
+    no_room,
+    plan_namespace,
+    step_of,
+)
 from VpmemLibrary.host.ndctl import Ndctl, is_namespace, is_uuid
-from VpmemLibrary.host.ndctl_errors import NO_DEVICE, checked
-from VpmemLibrary.host.prediction import REGION_ALIGN, checked_size, predict_usable_size, size_step
+from VpmemLibrary.host.ndctl_errors import NO_DEVICE, NO_ROOM, checked, meant_status
+from VpmemLibrary.host.prediction import checked_size, predict_usable_size, region_align
 from VpmemLibrary.host.room import read_room
 from VpmemLibrary.host.transport import CommandResult, checked_name
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode, Region
@@ -63,7 +71,8 @@ class Namespaces:
         Args:
             region: The region's record or name. Always named: a create without one picks any, and two such ones race.
             mode: Its mode.
-            size: What it takes from the region; all of its largest free extent by default.
+            size: What it takes from the region; all of its largest free extent by default. `AtLeast` is the
+                smallest size that the region allows and that is not smaller.
             name: Its name; none by default.
             map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
             align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
@@ -73,7 +82,7 @@ class Namespaces:
         Raises:
             InvalidValueError: A value that cannot be; nothing was changed.
             OutOfSpaceError: The region has no extent so large; nothing was changed.
-            UnsupportedError: The region has no labels, so no namespace can be cut from it.
+            UnsupportedError: The region is disabled, read-only, volatile or has no labels.
             NotFoundError: There is no such region.
             CommandError: ndctl failed; what it left of the attempt was removed.
         """
@@ -282,16 +291,31 @@ class Namespaces:
     def _checked_create(self, plan: Plan, identity: str) -> Namespace:
         command = ["ndctl", "create-namespace", "--no-autolabel", "--region", REGION, "--uuid", identity, *plan.options]
         result = self._ndctl.change(command, region_target(plan.region))
-        if result.exit_status == NO_DEVICE:
-            now = self._ndctl.region(plan.region)
-            half_made = any(namespace.label_uuid == identity for namespace in now.namespaces)
-            if not half_made and (plan.size or Size(1)) > now.free_extent:  # another took it since it was looked at
-                raise NoSpaceError(result, no_room(now, plan.size))
+        if meant_status(result) in (NO_DEVICE, *NO_ROOM) or "set_size" in result.error_text:
+            self._refuse_without_room(plan, identity, result)
         checked(result, f"create a namespace in {plan.region.dev}")
         try:
             return self._ndctl.namespace(identity)
         except NotFoundError as error:
             raise CommandError(result, f"No namespace is new in {plan.region.dev} though ndctl exited 0") from error
+
+    def _refuse_without_room(self, plan: Plan, identity: str, result: CommandResult) -> None:
+        """Raise if a create failed for want of room: another took it, or the kernel did not list that it is in pieces.
+
+        Kernels before 4.20 list the sum of what is free alone, so the pieces themselves are looked at.
+        """
+        now = self._ndctl.region(plan.region)
+        if any(namespace.label_uuid == identity for namespace in now.namespaces):
+            return  # there was room: it was made in part
+        wanted = plan.size or Size(1)
+        if wanted > now.free_extent:
+            raise NoSpaceError(result, no_room(now, plan.size))
+        if now.max_available_extent is None:
+            room = read_room(self._ndctl.transport, now)
+            if wanted > room.largest:
+                raise NoSpaceError(result, no_room(now, plan.size, room.free))
+        if meant_status(result) in NO_ROOM:
+            raise NoSpaceError(result, f"ndctl found no room in {now.dev}, though {now.free_extent} of it are free")
 
     def _reclaim(self, identity: str, error: BaseException) -> None:
         """Remove what a failed create left, only what carries the UUID that was made for it, and tell what it was."""
@@ -317,14 +341,21 @@ class Namespaces:
         align: Size | None,
     ) -> None:
         """Raise where an alignment leaves nothing usable: the kernel says so only when the old mode is gone."""
-        if mapping_align(mode, align) is None or (align or 0) <= (region.align or REGION_ALIGN):
+        chosen = mapping_align(region, mode, align)
+        if chosen is None or region_align(region) % chosen == 0:
             return
         room = read_room(self._ndctl.transport, region)
         for extent in room.extents:
             if extent.holder == namespace.dev:
-                checked_size(extent.size, size_step(region_align=region.align, ways=region.ways, align=align))
-                start = room.start + extent.offset
-                predict_usable_size(extent.size, mode=mode, map_location=map_location, align=align, start=start)
+                checked_size(extent.size, step_of(region, mode, align))
+                predict_usable_size(
+                    extent.size,
+                    mode=mode,
+                    map_location=map_location,
+                    align=chosen,
+                    start=room.start + extent.offset,
+                    alignments=alignments_of(region, mode),
+                )
 
     def _restore(self, before: Namespace) -> None:
         """Enable again what a failed change left disabled; the caller tells why that failed."""

@@ -27,9 +27,10 @@ _DEVICE = re.compile(r"namespace[0-9]+\.[0-9]+", re.ASCII)
 _LABELED = "5"  # ND_DEVICE_NAMESPACE_PMEM, linux/ndctl.h: the region's namespaces come from labels
 _NSTYPES = r"""
 for region in "$@"; do
-    type=
+    type= read_only=
     read -r type <"/sys/bus/nd/devices/$region/nstype"
-    printf '%s %s\n' "$region" "$type"
+    { read -r read_only <"/sys/bus/nd/devices/$region/read_only"; } 2>/dev/null
+    printf '%s %s %s\n' "$region" "$type" "$read_only"
 done
 """
 
@@ -170,31 +171,53 @@ class Ndctl:
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
         """Return the names of those regions whose namespaces come from labels."""
-        names = [region.dev for region in regions]
-        if not names:
-            return set()
-        result = self.run(query(_NSTYPES, *names)).check("The kernel has no such region")
-        types = dict(line.split(" ", 1) for line in result.lines if " " in line)
-        return {name for name in names if types.get(name) == _LABELED}
+        return {name for name, (nstype, _) in self._kinds(regions).items() if nstype == _LABELED}
+
+    def read_only(self, regions: Iterable[Region]) -> set[str]:
+        """Return the names of those regions that the kernel does not let be changed: ndctl lists no such field."""
+        return {name for name, (_, read_only) in self._kinds(regions).items() if read_only == "1"}
 
     def refuse_unlabeled(self, region: Region) -> None:
         """Raise unless namespaces can be cut from a region.
 
         Raises:
-            UnsupportedError: It is disabled, or has no labels; the message says how to mend it.
+            UnsupportedError: It is disabled, read-only, no persistent memory, or has no labels; the message says how to
+                mend it.
         """
+        where = f"{region.dev} on {self.transport.name}"
+        if not region.holds_namespaces:
+            raise UnsupportedError(
+                f"{where} is of type {region.type}, so no namespace can be cut from it: take a region of type pmem."
+            )
         if region.state == "disabled":
-            raise UnsupportedError(f"{region.dev} on {self.transport.name} is disabled: enable it first.")
-        if region.dev in self.labeled([region]):
+            raise UnsupportedError(f"{where} is disabled: enable it first.")
+        nstype, read_only = self._kinds([region])[region.dev]
+        if read_only == "1":
+            raise UnsupportedError(
+                f"{where} is read-only, so no namespace can be cut from it: a DIMM of it failed to arm "
+                "(flag failed_arm), or the machine gives it out for reading alone. Take another region."
+            )
+        if nstype == _LABELED:
             return
         mend = (
             "Give it labels first (initialize_labels), which ends what its one namespace holds."
             if region.dimms
             else f"Its provider {region.provider} has no label area: use or reconfigure the one namespace that it has."
         )
-        raise UnsupportedError(
-            f"{region.dev} on {self.transport.name} has no labels, so no namespace can be cut from it. {mend}"
-        )
+        raise UnsupportedError(f"{where} has no labels, so no namespace can be cut from it. {mend}")
+
+    def _kinds(self, regions: Iterable[Region]) -> dict[str, tuple[str, str]]:
+        """Return for each region what the kernel says of its namespaces and of its being read-only."""
+        names = [region.dev for region in regions]
+        if not names:
+            return {}
+        result = self.run(query(_NSTYPES, *names)).check("The kernel has no such region")
+        found = {}
+        for line in result.lines:
+            name, _, kinds = line.partition(" ")
+            nstype, _, read_only = kinds.partition(" ")
+            found[name] = (nstype, read_only)
+        return {name: found.get(name, ("", "")) for name in names}
 
     def _one(self, what: str, asked: str, items: tuple[Item, ...]) -> Item:
         for item in items:

@@ -11,14 +11,13 @@ import math
 from collections.abc import Iterable
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.model import MapLocation, NamespaceMode, Region
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 SMALLEST_NAMESPACE = Size(16 * MiB)
 """What the kernel and ndctl take at least for any mode but raw; a region's alignment makes it so for raw as well."""
 
-REGION_ALIGN = Size(16 * MiB)
-"""A region's alignment when the kernel does not tell it (MEMREMAP_COMPAT_ALIGN_MAX)."""
+_REGION_ALIGN = Size(16 * MiB)  # MEMREMAP_COMPAT_ALIGN_MAX
 
 DEFAULT_ALIGN = Size(2 * MiB)
 DEFAULT_SECTOR_SIZE = 4096
@@ -55,6 +54,7 @@ def predict_usable_size(
     sector_size: int | None = None,
     label_version: str = "1.2",
     start: int = 0,
+    alignments: Iterable[Size] = ALIGNMENTS,
 ) -> Size:
     """Return how many bytes of a new namespace can be used.
 
@@ -62,10 +62,11 @@ def predict_usable_size(
         size: What it takes from its region.
         mode: Its mode.
         map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
-        align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
+        align: Its mapping alignment, for fsdax and devdax; 2 MiB by default, where there is such.
         sector_size: For sector; 4096 by default.
         label_version: For sector: under 1.1 the block translation table leaves its first 4 KiB free.
         start: Where it begins in physical memory; matters for an alignment larger than the region's.
+        alignments: The mapping alignments that the machine has; the smallest one is a page of its kernel.
 
     Raises:
         InvalidValueError: A namespace of that size, or with that option, cannot be.
@@ -80,8 +81,9 @@ def predict_usable_size(
         return _sector_usable(
             size, checked_sector_size(sector_size or DEFAULT_SECTOR_SIZE), checked_label_version(label_version)
         )
-    chosen = checked_align(align or DEFAULT_ALIGN)
-    return _mapped_usable(size, mode, map_location or MapLocation.dev, chosen, start)
+    there = tuple(sorted(alignments))
+    chosen = checked_align(align or default_align(there), there)
+    return _mapped_usable(size, mode, map_location or MapLocation.dev, chosen, start, page=there[0])
 
 
 def predict_memory_growth(ranges: Iterable[tuple[int, int]], block: Size, *, map_inside: bool = False) -> Size:
@@ -101,15 +103,47 @@ def predict_memory_growth(ranges: Iterable[tuple[int, int]], block: Size, *, map
     return Size(whole - (whole // _PAGE * _PAGE_STRUCT if map_inside else 0))
 
 
+def default_region_align(ways: int = 1) -> Size:
+    """Return the alignment of a region where the kernel does not list one.
+
+    It is what the kernel computes (``drivers/nvdimm/region_devs.c``, ``default_align``): 16 MiB, or 16 MiB on each of
+    its DIMMs where 16 MiB cannot be divided by their number.
+
+    Example: ``default_region_align(6) == Size.parse("96MiB")``; ``default_region_align(4) == Size.parse("16MiB")``.
+    """
+    return Size(_REGION_ALIGN * ways if _REGION_ALIGN % ways else _REGION_ALIGN)
+
+
+def region_align(region: Region) -> Size:
+    """Return the alignment of a region: the kernel gives out whole multiples of it."""
+    return region.align or default_region_align(region.ways)
+
+
+def default_align(alignments: Iterable[Size] = ALIGNMENTS) -> Size:
+    """Return the mapping alignment that a namespace gets without another wish: 2 MiB, or the first above a page."""
+    there = sorted(alignments)
+    return DEFAULT_ALIGN if DEFAULT_ALIGN in there else there[min(1, len(there) - 1)]
+
+
 def size_step(*, region_align: Size | None = None, ways: int = 1, align: Size | None = None) -> Size:
     """Return what the size of a namespace must be a multiple of.
 
     Args:
-        region_align: The region's alignment, as ndctl lists it.
+        region_align: The region's alignment, as ndctl lists it; what the kernel would compute by default.
         ways: Over how many DIMMs the region is interleaved.
         align: The namespace's mapping alignment; None for the sector and raw modes.
+
+    Example: for six DIMMs 96 MiB.
     """
-    return Size(math.lcm(region_align or REGION_ALIGN, (align or _PAGE) * ways))
+    return Size(math.lcm(region_align or default_region_align(ways), (align or _PAGE) * ways))
+
+
+def smallest_valid_size(at_least: Size, step: Size) -> Size:
+    """Return the smallest size of a namespace that is a multiple of `step` and not smaller than `at_least`.
+
+    Example: with a step of 96 MiB, 96 MiB for 64 MiB and 192 MiB for 128 MiB.
+    """
+    return max(Size(at_least), SMALLEST_NAMESPACE).up_to(step)
 
 
 def valid_sizes_around(size: Size, step: Size) -> tuple[Size, ...]:
@@ -117,7 +151,7 @@ def valid_sizes_around(size: Size, step: Size) -> tuple[Size, ...]:
 
     Example: around 100000000 bytes with a step of 16 MiB: 80 MiB and 96 MiB.
     """
-    smallest = SMALLEST_NAMESPACE.up_to(step)
+    smallest = smallest_valid_size(Size(0), step)
     below, above = size.down_to(step), size.up_to(step)
     if above <= smallest:
         return (smallest,)
@@ -132,7 +166,8 @@ def checked_size(size: Size, step: Size) -> Size:
     """
     if size < SMALLEST_NAMESPACE or size % step:
         around = " or ".join(str(valid) for valid in valid_sizes_around(size, step))
-        raise InvalidValueError("size", str(size), f"a multiple of {step}, {SMALLEST_NAMESPACE} at least: {around}")
+        smallest = smallest_valid_size(Size(0), step)
+        raise InvalidValueError("size", str(size), f"a multiple of {step}, {smallest} at least: {around}")
     return size
 
 
@@ -157,12 +192,12 @@ def checked_label_version(version: str) -> str:
     return version
 
 
-def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int) -> Size:
+def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int, *, page: int) -> Size:
     """Follow ``nd_pfn_init``: an info block, then the page map if it lies here, then the data, aligned."""
     align = max(align, Size(_SUBSECTION))
     reserved = _INFO_BLOCK
     if where is MapLocation.dev:
-        reserved += _PAGE_STRUCT * ((size - _INFO_BLOCK) // _PAGE)
+        reserved += _PAGE_STRUCT * ((size - _INFO_BLOCK) // page)
         if mode is NamespaceMode.devdax:
             reserved += _DAX_LABEL
     data = Size(start + reserved).up_to(align) - start

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.facts import HostFacts, kvm_modules
+from VpmemLibrary.host.modules import FINDERS
 from VpmemLibrary.visible import one_line
 
 KERNEL_FLOOR = "4.18"
@@ -86,7 +87,7 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
         _version(
             "kernel", facts.kernel, KERNEL_FLOOR, "QEMU's pmem=on relies on its MAP_SYNC", "Install a newer kernel."
         ),
-        *(_module(facts, name, why) for name, why in _MODULES),
+        *(_module(facts, name, why) for name, why in (_MODULES[0], *_provider_modules(facts), *_MODULES[1:])),
         _region(facts),
         _version("ndctl", facts.ndctl, NDCTL_FLOOR, "namespaces of a chosen alignment", install.of("ndctl")),
         _present("daxctl", facts.daxctl, "reads device-DAX instances", install.of("daxctl")),
@@ -106,6 +107,12 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
         ),
         _tool(facts, "flock", "one change of a region at a time", install.of("flock")),
         _tool(facts, "bash", "holds leases, together with flock", install.of("bash")),
+        *(
+            _tool(facts, name, "looks for who uses a device before it is changed", install.of(name))
+            for name in ("awk", "grep", "sed", "xargs", "stat")
+            if name in facts.tools
+        ),
+        *(_tool(facts, name, "compares content", install.of(name)) for name in ("cmp",) if name in facts.tools),
         _tool(facts, "openssl", "makes patterns on the host itself", install.of("openssl")),
         _tool(facts, "daxio", "reads and writes device-DAX nodes, flushed", install.of("daxio")),
     )
@@ -114,21 +121,41 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
 
 _MODULES = (
     ("libnvdimm", "the kernel's NVDIMM core"),
-    ("nfit", "finds NVDIMMs through ACPI"),
     ("nd_pmem", "block devices of namespaces"),
     ("device_dax", "character devices of devdax namespaces"),
 )
 
+_FINDS = {
+    "nfit": "finds NVDIMMs through ACPI",
+    "nd_e820": "makes regions of the kernel parameter memmap",
+    "cxl_pmem": "makes regions of CXL memory",
+    "virtio_pmem": "makes regions of virtio-pmem devices",
+    "papr_scm": "finds the persistent memory that an IBM Power hypervisor gives out",
+}
+
 # What each thing is called by each family of distributions: apt, dnf, zypper.
 _PACKAGES = {
     "ndctl": ("ndctl", "ndctl", "ndctl"),
-    "daxctl": ("daxctl", "daxctl", "daxctl"),
+    "daxctl": ("daxctl", "daxctl", "ndctl"),
     "libvirt": ("libvirt-daemon-system", "libvirt-daemon-kvm", "libvirt-daemon-qemu"),
-    "qemu": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
     "flock": ("util-linux", "util-linux", "util-linux"),
     "bash": ("bash", "bash", "bash"),
+    "awk": ("mawk", "gawk", "gawk"),
+    "grep": ("grep", "grep", "grep"),
+    "sed": ("sed", "sed", "sed"),
+    "xargs": ("findutils", "findutils", "findutils"),
+    "stat": ("coreutils", "coreutils", "coreutils"),
+    "cmp": ("diffutils", "diffutils", "diffutils"),
     "openssl": ("openssl", "openssl", "openssl"),
     "daxio": ("pmdk-tools", "daxio", "pmdk-tools"),
+}
+
+# Debian and SUSE have a QEMU for each architecture; where that of s390x is differs by the release of Debian.
+_QEMU_PACKAGES = {
+    "x86_64": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
+    "aarch64": ("qemu-system-arm", "qemu-kvm", "qemu-arm"),
+    "ppc64le": ("qemu-system-ppc", "qemu-kvm", "qemu-ppc"),
+    "s390x": ("qemu-system", "qemu-kvm", "qemu-s390x"),
 }
 
 
@@ -136,6 +163,7 @@ class _Install:
     """The command that installs something on a host's distribution."""
 
     def __init__(self, facts: HostFacts) -> None:
+        self._architecture = facts.architecture
         family = set(facts.distribution_family)
         if family & {"debian", "ubuntu"}:
             self._command, self._column = "apt install", 0
@@ -145,12 +173,12 @@ class _Install:
             self._command, self._column = "dnf install", 1
         else:
             self._command, self._column = "", 0
-        self._old_debian = facts.distribution_name.startswith("Debian GNU/Linux") and _numbers(
-            facts.distribution_name
-        ) < (13,)
 
     def of(self, thing: str) -> str:
-        package = "daxio" if thing == "daxio" and self._old_debian else _PACKAGES[thing][self._column]
+        if thing == "qemu":
+            package = _QEMU_PACKAGES.get(self._architecture, _QEMU_PACKAGES["x86_64"])[self._column]
+        else:
+            package = _PACKAGES[thing][self._column]
         if not self._command:
             return f"Install {package} with the package manager of the distribution."
         return f"Run: {self._command} {package}"
@@ -178,6 +206,8 @@ def _tool(facts: HostFacts, name: str, needed: str, mend: str) -> PreflightItem:
 def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
     """One that can be loaded is as good as loaded: the kernel does so with the first device that needs it."""
     state = facts.module_states.get(name, "")
+    if not state and name in _FINDS and any(region.holds_namespaces for region in facts.regions):
+        state = "built in"  # without a directory in sysfs, and yet its region is there
     return _present(
         f"module {name}",
         state,
@@ -187,21 +217,46 @@ def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
 
 
 def _region(facts: HostFacts) -> PreflightItem:
-    found = ", ".join(f"{region.dev} {region.size}" for region in facts.regions)
-    load = "Run: modprobe nfit. If that finds none: f" if facts.module_states.get("nfit") == "available" else "F"
-    return _present(
-        "region",
-        found,
-        "one region at least",
-        f"{load}it NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM; "
-        "for a trial set RAM aside with the kernel parameter memmap=4G!12G.",
+    found = ", ".join(str(region) for region in facts.regions if region.holds_namespaces)
+    needed = "one region at least, of persistent memory that can be written"
+    if facts.regions and not found:
+        needed += f": the host has {', '.join(map(str, facts.regions))}"
+    finder = _finder(facts)
+    load = f"Run: modprobe {finder}. If that finds none: " if facts.module_states.get(finder) == "available" else ""
+    if finder == "papr_scm":
+        fix = "assign a persistent memory volume to the partition at its hardware management console"
+    else:
+        fix = "fit NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM; "
+        fix += "for a trial set RAM aside with the kernel parameter memmap=4G!12G"
+    return _present("region", found, needed, load + (fix if load else fix[0].upper() + fix[1:]) + ".")
+
+
+def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
+    """Return the modules that find the host's persistent memory; the usual one where nothing was found.
+
+    A region that is there proves that what finds it is, so the module of another provider is not needed.
+    """
+    if not any(region.holds_namespaces for region in facts.regions):
+        finder = _finder(facts)
+        return ((finder, _FINDS[finder]),)
+    providers = {region.provider or "ACPI.NFIT" for region in facts.regions}
+    return tuple(
+        (module, _FINDS[module])
+        for beginning, module in FINDERS.items()
+        if any(provider.startswith(beginning) for provider in providers)
     )
 
 
+def _finder(facts: HostFacts) -> str:
+    """Return the module that finds persistent memory on machines of the host's kind."""
+    return "papr_scm" if facts.architecture.startswith("ppc64") else "nfit"
+
+
 def _kvm_module(facts: HostFacts) -> str:
-    return next((name for name in ("kvm_intel", "kvm_amd") if facts.module_states.get(name)), "kvm_intel or kvm_amd")
+    names = kvm_modules(facts.architecture)
+    return next((name for name in names if facts.module_states.get(name)), " or ".join(names))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    match = re.search(r"[0-9]+(\.[0-9]+)*", version)
+    match = re.search(r"[0-9]{1,9}(\.[0-9]{1,9})*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

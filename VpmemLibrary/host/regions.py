@@ -21,6 +21,7 @@ from VpmemLibrary.host.prediction import checked_label_version
 from VpmemLibrary.model import Dimm, Inventory, NamespaceMode, Region
 
 _DISABLED = "disabled"
+_CXL = "CXL"
 
 Confirm: TypeAlias = Callable[[], None]
 """Says once more whether a change may be made, when nothing can come between any more: it raises if not."""
@@ -38,7 +39,7 @@ class LabelState(StrEnum):
     """
 
     labeled = "labeled"
-    """Namespaces come from labels."""
+    """Namespaces come from labels; of CXL memory also before there are any."""
     lost = "lost"
     """Namespaces come from labels, and a DIMM has none any more: the next create writes labels 1.2 there."""
     unlabeled = "unlabeled"
@@ -84,7 +85,7 @@ class Regions:
             inventory: What was listed just now; a fresh listing by default.
         """
         listed = self._ndctl.inventory() if inventory is None else inventory
-        regions = [region for region in listed.regions if region.dimms]
+        regions = [region for region in listed.regions if region.dimms and region.holds_namespaces]
         labeled = self._ndctl.labeled(regions)
         return tuple(region for region in regions if region.dev not in labeled)
 
@@ -101,7 +102,8 @@ class Regions:
             return LabelState.none
         there = all(area.version for area in areas)
         if self._ndctl.labeled([found]):
-            return LabelState.labeled if there else LabelState.lost
+            # The kernel takes labels of CXL memory before there are any.
+            return LabelState.labeled if there or found.provider == _CXL else LabelState.lost
         return LabelState.ignored if there else LabelState.unlabeled
 
     def enable(self, region: Region | str) -> Region:

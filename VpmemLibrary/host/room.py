@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.prediction import REGION_ALIGN
+from VpmemLibrary.host.decode import whole_number
+from VpmemLibrary.host.prediction import region_align
 from VpmemLibrary.host.transport import CommandResult, Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
@@ -108,7 +109,7 @@ def read_room(transport: Transport, region: Region) -> Room:
     if region.state == "disabled":
         raise UnsupportedError(f"{region.dev} on {transport.name} is disabled: enable it first.")
     result = transport.run([*ROOM_COMMAND, region.dev]).check("The kernel has no such region")
-    return decode_room(result, align=region.align or REGION_ALIGN)
+    return decode_room(result, align=region_align(region))
 
 
 def decode_room(result: CommandResult, *, align: int) -> Room:
@@ -139,4 +140,7 @@ def decode_room(result: CommandResult, *, align: int) -> Room:
 
 def _line(line: str) -> tuple[str, int, int]:
     name, address, size = line.split(" ")
-    return name, int(address, 0), int(size, 0)
+    start, length = whole_number(address), whole_number(size)
+    if start is None or length is None:
+        raise ValueError(f"{line[:80]!r} has no address and size")
+    return name, start, length

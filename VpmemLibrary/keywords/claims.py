@@ -67,7 +67,8 @@ class ClaimKeywords:
 
         Args:
             setting: As in [Set Pmem Namespaces].
-            sizes: For each label, by its name, what each of its namespaces takes from its region: `SMALL=64MiB`.
+            sizes: For each label, by its name, what each of its namespaces takes from its region, as [Create Namespace]
+                has it: `SMALL=at least 64MiB`.
 
         Returns:
             For each label its namespaces' records, in order.
@@ -82,7 +83,7 @@ class ClaimKeywords:
         ```robotframework
         *** Test Cases ***
         On A Bare Host
-            Create Pmem Namespaces    4GB:ns_0,SMALL:ns_1|ns_2    4GB=128MiB    SMALL=64MiB
+            Create Pmem Namespaces    4GB:ns_0,SMALL:ns_1|ns_2    4GB=at least 128MiB    SMALL=at least 64MiB
         ```
         """
         opened = self._context.current

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from robot.api.types import Secret
 
+from VpmemLibrary.host.prediction import DEFAULT_ALIGN
 from VpmemLibrary.model import NamespaceMode
-from VpmemLibrary.sizes import ALL, Size
+from VpmemLibrary.sizes import ALL, AtLeast, Size
 
 Option = TypeVar("Option")
+
+_AT_LEAST = re.compile(r"\s*at[ _]least\s+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def to_size(value: str | int) -> Size:
     """A number of bytes: `268435456`, or with a binary unit `256MiB`, `16GiB`.
 
     Units are `KiB`, `MiB`, `GiB` and `TiB`. Decimal units such as `16GB` and single letters such as `16G` are refused,
-    as they are where mistakes of seven per cent come from. `all` stands for all that there is, where a keyword says so.
+    as they are where mistakes of seven per cent come from. Where a keyword says so, `all` stands for all that there is,
+    and `at least 64MiB` for the smallest size that the region allows and that is not smaller.
     """
-    return ALL if value == str(ALL) else Size.parse(value)
+    if value == str(ALL):
+        return ALL
+    if isinstance(value, str) and (match := _AT_LEAST.fullmatch(value)):
+        return AtLeast.parse(match[1])
+    return value if isinstance(value, AtLeast) else Size.parse(value)
 
 
 CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
@@ -28,6 +37,14 @@ CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
 def to_bytes(text: str | Secret) -> bytes:
     """Return what a command reads, also when it is a secret."""
     return (text.value if isinstance(text, Secret) else text).encode()
+
+
+def wanted_align(align: Size) -> Size | None:
+    """Return a mapping alignment that was asked for; None for the default, which is that of the machine's kernel.
+
+    Machines with pages of 64 KiB may have no 2 MiB.
+    """
+    return None if align == DEFAULT_ALIGN else align
 
 
 def unless_default(mode: NamespaceMode, value: Option, default: Option) -> Option | None:

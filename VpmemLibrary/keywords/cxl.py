@@ -160,7 +160,7 @@ class CxlKeywords:
         *** Test Cases ***
         A Namespace On CXL Memory
             ${region} =    Create Cxl Region    mem0
-            ${namespace} =    Create Namespace    ${region}    mode=devdax    size=64MiB
+            ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 64MiB
         ```
         """
         uuid = self._context.current.new_uuid()

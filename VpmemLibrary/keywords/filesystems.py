@@ -62,7 +62,7 @@ class FileSystemKeywords:
         ```robotframework
         *** Test Cases ***
         A File System
-            ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=512MiB
+            ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 512MiB
             Make File System    ${namespace}    xfs
             Get File System    ${namespace}    ==    xfs
         ```

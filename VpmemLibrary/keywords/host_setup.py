@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.host.modules import VPMEM_MODULES, load_modules, loaded_modules
+from VpmemLibrary.host.modules import load_modules, loaded_modules, vpmem_modules
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.log import logger
@@ -25,8 +25,9 @@ class HostSetupKeywords:
         Those that are there are left alone.
 
         Args:
-            modules: The modules' names; by default those that persistent memory needs: `libnvdimm`, `nfit`,
-                `nd_pmem`, `nd_btt`, `dax_pmem` and `device_dax`.
+            modules: The modules' names; by default those that persistent memory needs: `libnvdimm`, `nd_pmem`,
+                `nd_btt`, `dax_pmem`, `device_dax`, and what finds the host's memory: `nfit` where it comes from ACPI,
+                `nd_e820`, `cxl_pmem`, `virtio_pmem` or `papr_scm` elsewhere.
 
         Returns:
             The names of those that were missing and are loaded now.
@@ -44,7 +45,7 @@ class HostSetupKeywords:
             Kernel Modules Should Be Loaded    kmem
         ```
         """
-        loaded = load_modules(self._context.host.transport, modules or VPMEM_MODULES)
+        loaded = load_modules(self._context.host.transport, modules)
         logger.info(f"Loaded on {self._context.host.alias}: {', '.join(loaded) or 'nothing, all were there'}.")
         return loaded
 
@@ -66,8 +67,9 @@ class HostSetupKeywords:
             Kernel Modules Should Be Loaded    nd_pmem    device_dax
         ```
         """
-        wanted = [name.replace("-", "_") for name in modules or VPMEM_MODULES]
-        there = loaded_modules(self._context.host.transport, wanted)
+        transport = self._context.host.transport
+        wanted = [name.replace("-", "_") for name in modules or vpmem_modules(transport)]
+        there = loaded_modules(transport, wanted)
         if absent := [name for name in wanted if name not in there]:
             raise AssertionError(
                 f"The kernel of {self._context.host.alias} has not loaded {', '.join(absent)}: see Load Kernel Modules."
@@ -121,7 +123,7 @@ class HostSetupKeywords:
         ```robotframework
         *** Test Cases ***
         Namespaces Outlive A Reboot
-            ${namespace} =    Create Namespace    region0    size=64MiB
+            ${namespace} =    Create Namespace    region0    size=at least 64MiB
             Reboot Host
             Namespace Should Exist    ${namespace.uuid}
         ```

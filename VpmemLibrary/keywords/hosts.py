@@ -210,7 +210,7 @@ class HostKeywords:
             ${guest} =    Start New Guest    vpmem=${device}
             Open Guest As Host    ${guest}    alias=inside
             Initialize Labels    region0
-            ${namespace} =    Create Namespace    region0    mode=fsdax    size=64MiB
+            ${namespace} =    Create Namespace    region0    mode=fsdax    size=at least 64MiB
             Namespace Views Should Agree    ${namespace}
             Close Host    inside
         ```

@@ -7,7 +7,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.host.namespaces import Namespaces
 from VpmemLibrary.host.prediction import DEFAULT_ALIGN
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.converters import unless_default
+from VpmemLibrary.keywords.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.log import log_namespaces
 from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import ALL, Size
@@ -47,11 +47,14 @@ class NamespaceKeywords:
         Args:
             region: The region's record or its name. Always named: a create without one races with other workers.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
-            size: What to take from the region: a multiple of the region's alignment and of `align`, 16 MiB at least.
-                `all` takes the largest free extent. The usable size is smaller: see [Get Predicted Usable Size].
+            size: What to take from the region. `at least 64MiB` is the smallest size that the region allows and that is
+                not smaller. `64MiB` is that size, or is refused: it must be a multiple of [Get Region Size Step], and
+                16 MiB at least. `all` takes the largest free extent. The usable size is smaller: see
+                [Get Predicted Usable Size].
             name: Its name, up to 63 characters; none by default.
             map: Where its page map lives, for `devdax` and `fsdax`: `dev` (in itself) or `mem`.
-            align: Its mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`. With `1GiB` up to a
+            align: Its mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`, on machines with larger
+                pages others; by default 2 MiB, or the machine's own. With `1GiB` up to a
                 GiB at either end cannot be used, so one of 1 GiB is refused.
             sector_size: The sector size in bytes: for `sector` 512, 520, 528, 4096, 4104, 4160 or 4224, by default
                 4096; for `fsdax` and `raw` 512, the default, or 4096.
@@ -62,7 +65,7 @@ class NamespaceKeywords:
         Raises:
             InvalidValueError: A wrong size (the nearest valid ones are named), name or option.
             OutOfSpaceError: The region has no room; the message says how much it has, and in which pieces.
-            UnsupportedError: The region is disabled or has no labels.
+            UnsupportedError: The region is disabled, read-only, volatile or has no labels.
             CommandError: ndctl failed; nothing is left of the attempt.
 
         Example:
@@ -70,8 +73,8 @@ class NamespaceKeywords:
         ```robotframework
         *** Test Cases ***
         A Namespace
-            ${namespace} =    Create Namespace    region0    mode=devdax    size=256MiB    name=ns_0
-            Get Namespace Size    ${namespace}    ==    250MiB
+            ${namespace} =    Create Namespace    region0    mode=devdax    size=at least 256MiB    name=ns_0
+            Get Namespace Size    ${namespace}    >=    250MiB
         ```
         """
         namespace = self._namespaces.create(
@@ -80,7 +83,7 @@ class NamespaceKeywords:
             size=None if size is ALL else size,
             name=name,
             map_location=unless_default(mode, map, MapLocation.dev),
-            align=unless_default(mode, align, DEFAULT_ALIGN),
+            align=wanted_align(align),
             sector_size=sector_size,
             uuid=self._context.current.new_uuid(),
         )
@@ -138,7 +141,7 @@ class NamespaceKeywords:
             before,
             mode=mode,
             map_location=unless_default(mode, map, MapLocation.dev),
-            align=unless_default(mode, align, DEFAULT_ALIGN),
+            align=wanted_align(align),
             sector_size=sector_size,
             uuid=None if foreign else self._context.current.new_uuid(),
         )

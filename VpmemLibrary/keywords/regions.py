@@ -8,12 +8,15 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.host.namespace_plan import smallest_size, step_of
 from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.prediction import DEFAULT_ALIGN
 from VpmemLibrary.inventory.region_ownership import require_own_region
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import wanted_align
 from VpmemLibrary.keywords.log import log_regions, log_table
-from VpmemLibrary.model import Dimm, Region
+from VpmemLibrary.model import Dimm, NamespaceMode, Region
 from VpmemLibrary.sizes import Size
 
 
@@ -28,8 +31,23 @@ class RegionKeywords:
         return self._context.host.ndctl
 
     def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
-        """Return the regions with so much free in one piece, those with the most first; there is one at least."""
-        listed: tuple[Region, ...] = self.get_regions()
+        """Return the regions with so much free in one piece, those with the most first; there is one at least.
+
+        Left out are those that namespaces cannot be cut from: volatile and blk regions, and those that are read-only.
+        """
+        every: tuple[Region, ...] = self.get_regions()
+        listed = [region for region in every if region.holds_namespaces and region.state != "disabled"]
+        read_only = self._ndctl.read_only(listed)
+        listed = [region for region in listed if region.dev not in read_only]
+        if every and not listed:
+            kinds = ", ".join(
+                f"{region.dev} {region.state or ('read-only' if region.dev in read_only else region.type)}"
+                for region in every
+            )
+            raise UnsupportedError(
+                f"No region of {self._context.host.alias} can have namespaces: {kinds}. "
+                "One of type pmem is needed that is enabled and not read-only."
+            )
         if not listed:
             raise UnsupportedError(
                 f"Host {self._context.host.alias} has no region: Host Should Support Vpmem names what is missing."
@@ -215,10 +233,95 @@ class RegionKeywords:
         *** Test Cases ***
         Somewhere
             ${region} =    Get Roomiest Region    at_least=256MiB
-            Create Namespace    ${region}    size=256MiB
+            Create Namespace    ${region}    size=at least 256MiB
         ```
         """
         return self._roomy(at_least, numa_node)[0]
+
+    @keyword(tags=("region", "getter"))
+    def get_region_size_step(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+        *,
+        mode: NamespaceMode = NamespaceMode.devdax,
+        align: Size = DEFAULT_ALIGN,
+    ) -> Any:
+        """Return what the size of a namespace must be a multiple of, and assert it when an operator is given.
+
+        It is the region's own alignment, and the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM,
+        96 MiB for six interleaved ones. See [Get Smallest Namespace Size] for a size.
+
+        Args:
+            region: The region's record or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The step that is expected, e.g. `16MiB`.
+            message: Your own failure text.
+            mode: The namespace's mode.
+            align: Its mapping alignment, for `devdax` and `fsdax`.
+
+        Returns:
+            The step in bytes.
+
+        Raises:
+            NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Two Steps
+            ${step} =    Get Region Size Step    region0
+            Create Namespace    region0    size=${{2 * $step}}
+        ```
+        """
+        found = self._ndctl.region(region)
+        step = step_of(found, mode, wanted_align(align))
+        return assert_size(step, assertion_operator, expected, f"Size step of {found.dev}", message)
+
+    @keyword(tags=("region", "getter"))
+    def get_smallest_namespace_size(
+        self,
+        region: Region | str,
+        at_least: Size = Size(0),
+        *,
+        mode: NamespaceMode = NamespaceMode.devdax,
+        align: Size = DEFAULT_ALIGN,
+    ) -> Size:
+        """Return the smallest size of a namespace that a region allows and that is not smaller than `at_least`.
+
+        A test that says `64MiB` runs on some hosts alone: a region of six interleaved DIMMs gives out multiples of
+        96 MiB. [Create Namespace] takes the same size itself with `size=at least 64MiB`.
+
+        Args:
+            region: The region's record or its name.
+            at_least: What the size must not be smaller than, e.g. `64MiB`.
+            mode: The namespace's mode.
+            align: Its mapping alignment, for `devdax` and `fsdax`.
+
+        Returns:
+            The size in bytes: what is taken from the region. The usable size is smaller: see
+            [Get Predicted Usable Size].
+
+        Raises:
+            NotFoundError: There is no such region.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        As Much As Predicted
+            ${size} =    Get Smallest Namespace Size    region0    at_least=64MiB
+            ${namespace} =    Create Namespace    region0    size=${size}
+            ${usable} =    Get Predicted Usable Size    ${size}
+            Get Namespace Size    ${namespace}    ==    ${usable}
+        ```
+        """
+        found = self._ndctl.region(region)
+        return smallest_size(found, at_least, mode=mode, align=wanted_align(align))
 
     @keyword(tags=("region",))
     def hold_region(
@@ -250,7 +353,7 @@ class RegionKeywords:
         A Region Of My Own
             Open Host    192.0.2.13
             ${region} =    Hold Region    at_least=256MiB
-            Create Namespace    ${region}    size=256MiB
+            Create Namespace    ${region}    size=at least 256MiB
         ```
         """
         return self._context.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())

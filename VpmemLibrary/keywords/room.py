@@ -13,7 +13,7 @@ from VpmemLibrary.host.prediction import DEFAULT_ALIGN, predict_usable_size
 from VpmemLibrary.host.room import Extent, Room, read_room
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_value
 from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.converters import unless_default
+from VpmemLibrary.keywords.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.log import log_table
 from VpmemLibrary.model import MapLocation, NamespaceMode, Region
 from VpmemLibrary.sizes import ALL, Size
@@ -85,7 +85,8 @@ class RoomKeywords:
         Args:
             region: The region's record or its name.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
-            size: What to take from the region; `all` is its largest free extent.
+            size: What to take from the region, as [Create Namespace] has it: `64MiB`, `at least 64MiB`, or `all` for
+                its largest free extent.
             map: Where its page map lives, for `devdax` and `fsdax`.
             align: Its mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes.
@@ -96,14 +97,14 @@ class RoomKeywords:
         Raises:
             InvalidValueError: Such a namespace cannot be; a wrong size names the nearest valid ones.
             OutOfSpaceError: The region has no extent so large; the message has its free extents.
-            UnsupportedError: The region is disabled or has no labels.
+            UnsupportedError: The region is disabled, read-only, volatile or has no labels.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
         There Is Room
-            Namespace Should Fit    region0    mode=devdax    size=256MiB
+            Namespace Should Fit    region0    mode=devdax    size=at least 256MiB
         ```
         """
         return plan_namespace(
@@ -112,7 +113,7 @@ class RoomKeywords:
             mode=mode,
             size=None if size is ALL else size,
             map_location=unless_default(mode, map, MapLocation.dev),
-            align=unless_default(mode, align, DEFAULT_ALIGN),
+            align=wanted_align(align),
             sector_size=sector_size,
         ).usable
 

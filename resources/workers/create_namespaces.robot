@@ -23,9 +23,17 @@ Every Create Gives A Namespace Of Its Own
     [Documentation]    Makes two namespaces a round, each at the same moment as the other worker, and keeps one.
     FOR    ${round}    IN RANGE    ${ROUNDS}
         Meet The Other Worker    ${round}-kept
-        ${kept} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=kept-${WORKER}-${round}
+        ${kept} =    Create Namespace
+        ...    ${REGION}
+        ...    mode=devdax
+        ...    size=at least 16MiB
+        ...    name=kept-${WORKER}-${round}
         Meet The Other Worker    ${round}-gone
-        ${gone} =    Create Namespace    ${REGION}    mode=devdax    size=16MiB    name=gone-${WORKER}-${round}
+        ${gone} =    Create Namespace
+        ...    ${REGION}
+        ...    mode=devdax
+        ...    size=at least 16MiB
+        ...    name=gone-${WORKER}-${round}
         Destroy Namespace    ${gone}
         Namespace Should Exist    ${kept}
     END

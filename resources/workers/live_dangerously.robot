@@ -42,10 +42,10 @@ Open The Host
 Make Namespaces And Mount One
     [Documentation]    Two of the setting, and one with a file system.
     Come To    namespaces
-    Create Pmem Namespaces    SMALL:danger_1|danger_2    SMALL=32MiB
+    Create Pmem Namespaces    SMALL:danger_1|danger_2    SMALL=at least 32MiB
     Come To    mount
     ${region} =    Get Roomiest Region    at_least=64MiB
-    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=64MiB    name=danger_fs
+    ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=danger_fs
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
 

@@ -19,11 +19,11 @@ ${MEETING}    ${EMPTY}
 *** Test Cases ***
 Act On What It Had Before It Slept
     [Documentation]    Each act is tried once with the record from before.
-    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=slept_1
-    ${second} =    Create Namespace    ${REGION}    mode=devdax    size=32MiB    name=slept_2
+    ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_1
+    ${second} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_2
     OperatingSystem.Create File    ${MEETING}/at-asleep
     OperatingSystem.Wait Until Created    ${MEETING}/go-on    timeout=10 minutes
-    ${created} =    Run Keyword And Ignore Error    Create Namespace    ${REGION}    mode=devdax    size=16MiB
+    ${created} =    Run Keyword And Ignore Error    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB
     ${destroyed} =    Run Keyword And Ignore Error    Destroy Namespace    ${first}
     ${wiped} =    Run Keyword And Ignore Error    Wipe Content    ${second}
     OperatingSystem.Create File    ${MEETING}/acts    ${created}[0]: ${created}[1]\n

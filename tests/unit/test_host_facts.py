@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.facts import HostFacts, read_facts
+from VpmemLibrary.host.facts import TOOLS, HostFacts, read_facts
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.host.modules import vpmem_modules
 from VpmemLibrary.host.preflight import PreflightStatus, check_facts
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import GiB
@@ -96,7 +97,7 @@ def test_every_thing_that_lacks_has_its_line_and_its_mend() -> None:
     lines = preflight.describe().splitlines()
     assert len(lines) == 1 + len(failed)
     assert "Run: apt install ndctl" in preflight.describe()
-    assert "Run: apt install daxio" in preflight.describe()
+    assert "Run: apt install pmdk-tools" in preflight.describe()
 
 
 @pytest.mark.parametrize(
@@ -141,3 +142,139 @@ def test_a_module_that_can_be_loaded_names_the_command_where_no_region_is(lab: H
     facts = replace(lab, regions=(), module_states={**lab.module_states, "nfit": "available"})
     (item,) = [item for item in check_facts(facts).items if item.name == "region"]
     assert item.mend.startswith("Run: modprobe nfit")
+
+
+def facts_of(name: str, **changes: str) -> HostFacts:
+    """Return the facts of a recorded host in which some texts are others."""
+    facts = json.loads((DATA / f"facts_{name}.json").read_text())["facts"] | changes
+    return read_facts(Recorded("".join(f"{key}\0{value}\0" for key, value in facts.items()).encode()))
+
+
+def region_line(provider: str, **values: str) -> str:
+    usual = {"size": "1073741824", "available_size": "0", "numa_node": "0", "persistence_domain": "", "read_only": "0"}
+    listed = {**usual, "devtype": "nd_pmem", **values, "provider": provider}
+    return "region0 " + " ".join(f"{key}={value}" for key, value in listed.items()) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("provider", "module"),
+    [
+        ("e820", "nd_e820"),
+        ("CXL", "cxl_pmem"),
+        ("virtio-pmem", "virtio_pmem"),
+        ("ibm,persistent-memory:ibm,pmemory@44100000", "papr_scm"),
+        ("5000000.pmem", ""),
+        ("nfit_test.0", ""),
+    ],
+)
+def test_the_module_nfit_is_needed_only_where_regions_come_from_it(provider: str, module: str) -> None:
+    facts = facts_of("debian-13_lab-host", regions=region_line(provider), **{"module nfit": ""})
+    items = {item.name: item for item in check_facts(facts).items}
+    assert "module nfit" not in items
+    assert items["region"].found == f"region0 1GiB ({provider})"
+    if module:
+        assert items[f"module {module}"].found == "built in"
+        loaded = facts_of("debian-13_lab-host", regions=region_line(provider), **{f"module {module}": "loaded"})
+        assert {item.name: item for item in check_facts(loaded).items}[f"module {module}"].found == "loaded"
+
+
+def test_a_host_of_power_without_regions_needs_its_own_module() -> None:
+    facts = facts_of(
+        "debian-13_lab-host",
+        regions="",
+        architecture="ppc64le\n",
+        **{"module nfit": "", "module papr_scm": "available"},
+    )
+    items = {item.name: item for item in check_facts(facts).items}
+    assert items["module papr_scm"].passed
+    assert "module nfit" not in items
+    assert items["region"].mend.startswith("Run: modprobe papr_scm. If that finds none: assign a persistent memory")
+    assert not facts.kvm_usable  # kvm_amd says nothing there
+    assert "kvm_hv or kvm_pr" in items["KVM"].mend
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"devtype": "nd_volatile"}, "volatile"), ({"devtype": "nd_blk"}, "blk"), ({"read_only": "1"}, "read-only")],
+)
+def test_a_region_that_can_have_no_namespace_is_not_the_one_that_is_needed(values: dict[str, str], said: str) -> None:
+    facts = facts_of("debian-13_lab-host", regions=region_line("ACPI.NFIT", **values))
+    (item,) = [item for item in check_facts(facts).items if item.name == "region"]
+    assert not item.passed
+    assert f"the host has region0 1GiB (ACPI.NFIT, {said})" in item.needed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "family", "package"),
+    [
+        ("x86_64", ("debian",), "apt install qemu-system-x86"),
+        ("aarch64", ("ubuntu", "debian"), "apt install qemu-system-arm"),
+        ("ppc64le", ("sles", "suse"), "zypper install qemu-ppc"),
+        ("ppc64le", ("rhel", "fedora"), "dnf install qemu-kvm"),
+        ("s390x", ("debian",), "apt install qemu-system"),
+    ],
+)
+def test_the_package_of_qemu_is_that_of_the_architecture(
+    lab: HostFacts, architecture: str, family: tuple[str, ...], package: str
+) -> None:
+    facts = replace(lab, qemu="", architecture=architecture, distribution_family=family)
+    (item,) = [item for item in check_facts(facts).items if item.name == "QEMU"]
+    assert item.mend == f"Run: {package}"
+
+
+@pytest.mark.parametrize(
+    ("tool", "family", "package"),
+    [
+        ("awk", ("debian",), "apt install mawk"),
+        ("xargs", ("fedora",), "dnf install findutils"),
+        ("stat", ("suse",), "zypper install coreutils"),
+        ("cmp", ("rhel",), "dnf install diffutils"),
+        ("daxio", ("debian",), "apt install pmdk-tools"),
+        ("daxio", ("fedora",), "dnf install daxio"),
+    ],
+)
+def test_what_the_programs_on_the_host_need_is_looked_for(
+    lab: HostFacts, tool: str, family: tuple[str, ...], package: str
+) -> None:
+    facts = replace(lab, tools={**lab.tools, tool: ""}, distribution_family=family)
+    (item,) = [item for item in check_facts(facts).items if item.name == tool]
+    assert item.mend == f"Run: {package}"
+
+
+class Programs(LocalTransport):
+    """This machine, with other programs of some names in front of its own."""
+
+    def __init__(self, directory: Path, **programs: str) -> None:
+        super().__init__()
+        self._path = f"PATH={directory}:/usr/sbin:/usr/bin:/sbin:/bin"
+        for name, script in programs.items():
+            program = directory / name.replace("_", "-")
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        return super().run(["env", self._path, *argv], timeout=timeout, stdin=stdin)
+
+
+def test_the_qemu_of_power_has_a_name_of_its_own(tmp_path: Path) -> None:
+    uname = 'case $1 in -m) echo ppc64le ;; *) exec /usr/bin/uname "$@" ;; esac'
+    facts = read_facts(Programs(tmp_path, uname=uname, qemu_system_ppc64="echo QEMU emulator version 9.2.1"))
+    assert (facts.architecture, facts.qemu) == ("ppc64le", "9.2.1")
+    assert facts.memory == int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert set(facts.tools) == set(TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("printed", "modules"),
+    [
+        ("x86_64\n", ["nfit"]),
+        ("ppc64le\n", ["papr_scm"]),
+        ("x86_64\ne820\nvirtio-pmem\n", ["nd_e820", "virtio_pmem"]),
+        ("x86_64\nACPI.NFIT\nCXL\n", ["nfit", "cxl_pmem"]),
+        ("ppc64le\nibm,persistent-memory:ibm,pmemory@44100000\n", ["papr_scm"]),
+        ("aarch64\n5000000.pmem\n", []),
+    ],
+)
+def test_the_modules_that_are_loaded_by_default_are_those_of_the_host(printed: str, modules: list[str]) -> None:
+    usual = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
+    assert vpmem_modules(Recorded(printed.encode())) == ("libnvdimm", *modules, *usual)

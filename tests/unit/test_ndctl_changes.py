@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import uuid
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from VpmemLibrary.model import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 DATA = Path(__file__).parents[1] / "data" / "ndctl"
+LABELS = Path(__file__).parents[1] / "data" / "labels"
 DEVDAX = NamespaceMode.devdax
 
 
@@ -74,6 +76,7 @@ class Machine(LocalTransport):
         self.answers: dict[str, list[CommandResult]] = {
             "list": [recorded(item) if isinstance(item, str) else item for item in listings],
             "nstype": [left(0, "".join(f"region{number} {nstype}\n" for number in range(4)))],
+            "read-labels": [replace(left(0), stdout=gzip.decompress((LABELS / "empty-1.2.bin.gz").read_bytes()))],
         }
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
@@ -88,7 +91,7 @@ class Machine(LocalTransport):
         self.listed += kind == "list"
         if kind not in self.answers:
             raise AssertionError(f"not expected: {argv}")
-        if kind not in ("list", "nstype"):
+        if kind not in ("list", "nstype", "read-labels"):
             self.asked.append(tuple(argv))
         results = self.answers[kind]
         result = results.pop(0) if len(results) > 1 else results[0]

@@ -1,0 +1,424 @@
+"""Buses that the lab does not have: listings after public reports (tests/data/bus), with any size step, type and id."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_namespace_changes import Divided
+from test_ndctl_changes import LABELS, Machine, left, recorded
+
+from VpmemLibrary.errors import (
+    InvalidValueError,
+    NoSpaceError,
+    OutOfSpaceError,
+    ToolMissingError,
+    UnreadableOutputError,
+    UnsupportedError,
+)
+from VpmemLibrary.host.decode import decode_dax_devices, decode_dax_regions, decode_inventory
+from VpmemLibrary.host.guard import region_target
+from VpmemLibrary.host.health import Health
+from VpmemLibrary.host.label_area import decode_label_area
+from VpmemLibrary.host.labels import Labels
+from VpmemLibrary.host.namespace_plan import plan_namespace, smallest_size, step_of
+from VpmemLibrary.host.namespaces import Namespaces
+from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.host.ndctl_errors import checked
+from VpmemLibrary.host.prediction import (
+    ALIGNMENTS,
+    default_region_align,
+    predict_usable_size,
+    size_step,
+    smallest_valid_size,
+)
+from VpmemLibrary.host.regions import LabelState, Regions
+from VpmemLibrary.host.room import decode_room
+from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.inventory.leases import region_key
+from VpmemLibrary.keywords.context import Context
+from VpmemLibrary.keywords.converters import to_size
+from VpmemLibrary.keywords.regions import RegionKeywords
+from VpmemLibrary.model import NamespaceMode, Region
+from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
+
+DATA = Path(__file__).parents[1] / "data" / "bus"
+DEVDAX = NamespaceMode.devdax
+
+
+def bus(name: str) -> CommandResult:
+    return left(0, (DATA / f"{name}.json").read_text())
+
+
+def changed(result: CommandResult, **values: object) -> CommandResult:
+    """Return a listing in which every region has other values; None takes a value away."""
+    buses = json.loads(result.text)
+    for region in (region for each in buses for region in each.get("regions", [])):
+        region.update(values)
+        for key in [key for key, value in values.items() if value is None]:
+            del region[key]
+    return replace(result, stdout=json.dumps(buses).encode())
+
+
+def region_of(result: CommandResult) -> Region:
+    (region,) = decode_inventory(result).regions
+    return region
+
+
+def keywords(machine: Machine) -> RegionKeywords:
+    host = SimpleNamespace(ndctl=Ndctl(machine), alias="recorded")
+    return RegionKeywords(cast(Context, SimpleNamespace(host=host)))
+
+
+# Any size step
+
+
+def test_six_interleaved_dimms_have_a_step_of_96_mib() -> None:
+    region = region_of(bus("six-way"))
+    for mode in NamespaceMode:
+        assert step_of(region, mode) == 96 * MiB
+    assert step_of(region, DEVDAX, Size(GiB)) == 6 * GiB
+    assert [str(smallest_size(region, Size(size * MiB))) for size in (0, 64, 96, 97, 256)] == [
+        *("96MiB", "96MiB", "96MiB", "192MiB", "288MiB")
+    ]
+    assert step_of(region_of(changed(bus("six-way"), align=None)), DEVDAX) == 96 * MiB  # a kernel before 5.8
+
+
+@pytest.mark.parametrize(
+    ("ways", "align"), [(1, 16), (2, 16), (3, 48), (4, 16), (6, 96), (8, 16), (12, 192), (16, 16), (24, 384)]
+)
+def test_a_regions_own_alignment_is_that_of_the_kernel(ways: int, align: int) -> None:
+    assert default_region_align(ways) == align * MiB
+    assert size_step(ways=ways, align=Size(2 * MiB)) == align * MiB if ways <= 8 else True
+
+
+@given(
+    st.integers(1, 64).map(lambda ways: size_step(ways=ways, align=Size(2 * MiB))), st.integers(0, 1 << 44).map(Size)
+)
+def test_the_smallest_size_is_allowed_and_no_smaller_one_is(step: Size, at_least: Size) -> None:
+    size = smallest_valid_size(at_least, step)
+    assert size >= max(at_least, Size(16 * MiB))
+    assert size % step == 0
+    assert size - step < max(at_least, Size(16 * MiB))
+
+
+def test_a_plan_takes_the_smallest_size_of_at_least_some_bytes() -> None:
+    ndctl = Ndctl(Machine(bus("six-way")))
+    plan = plan_namespace(ndctl, "region0", mode=DEVDAX, size=AtLeast(64 * MiB))
+    assert (plan.size, plan.options[-2:]) == (96 * MiB, ("--size", str(96 * MiB)))
+    assert plan.usable == predict_usable_size(Size(96 * MiB), mode=DEVDAX) == 94 * MiB
+    with pytest.raises(InvalidValueError, match="'64MiB' cannot be used: expected a multiple of 96MiB, 96MiB at least"):
+        plan_namespace(ndctl, "region0", mode=DEVDAX, size=Size(64 * MiB))
+    with pytest.raises(InvalidValueError, match=r"a multiple of 96MiB.*: 192MiB or 288MiB"):
+        plan_namespace(ndctl, "region0", mode=DEVDAX, size=Size(256 * MiB))
+    whole = plan_namespace(ndctl, "region0", mode=NamespaceMode.raw)
+    assert (whole.size, whole.usable) == (None, 1629940088832)
+
+
+def test_all_of_a_piece_that_is_no_multiple_of_the_step_is_the_multiple_below_it() -> None:
+    listing = changed(bus("six-way"), max_available_extent=1000 * MiB)
+    plan = plan_namespace(Ndctl(Machine(listing)), "region0", mode=DEVDAX)
+    assert (plan.size, plan.options[-1]) == (960 * MiB, str(960 * MiB))
+
+
+def test_a_gibibyte_on_each_of_six_dimms_depends_on_where_it_begins() -> None:
+    machine = Divided(bus("six-way"), room=f"region0 {0x3060000000:#x} 1629940088832\n")
+    plan = plan_namespace(Ndctl(machine), "region0", mode=DEVDAX, align=Size(GiB), size=AtLeast(GiB))
+    assert (plan.size, plan.usable) == (6 * GiB, 5 * GiB)  # from 194 to 199 GiB of memory
+
+
+def test_the_room_of_a_region_is_told_in_its_own_step() -> None:
+    step = 96 * MiB
+    room = decode_room(
+        left(0, f"region0 0x100000000 {10 * step}\nnamespace0.1 {0x100000000 + step:#x} {step}"), align=step
+    )
+    assert [(extent.offset, extent.size) for extent in room.free] == [(0, step), (2 * step, 8 * step)]
+
+
+def test_a_size_of_at_least_is_read_from_a_suite() -> None:
+    size = to_size("at least 64MiB")
+    assert isinstance(size, AtLeast)
+    assert (size, str(size)) == (64 * MiB, "at least 64MiB")
+    assert to_size("all") is ALL
+    assert not isinstance(to_size("64MiB"), AtLeast)
+    with pytest.raises(InvalidValueError, match="binary unit"):
+        to_size("at least 64MB")
+
+
+def test_the_keywords_name_step_and_smallest_size() -> None:
+    keyword = keywords(Machine(bus("six-way")))
+    assert keyword.get_region_size_step("region0") == 96 * MiB
+    assert keyword.get_smallest_namespace_size("region0", Size(100 * MiB)) == 192 * MiB
+    assert keyword.get_smallest_namespace_size("region0", Size(100 * MiB), align=Size(GiB)) == 6 * GiB
+
+
+def test_pages_of_64_kib_have_their_own_alignments_and_smaller_page_maps() -> None:
+    plan = plan_namespace(Ndctl(Machine(bus("power"))), "region0", mode=DEVDAX, size=AtLeast(GiB))
+    assert "--align 16777216" in " ".join(plan.options)
+    assert plan.usable == GiB - 16 * MiB
+    assert predict_usable_size(Size(GiB), mode=DEVDAX, align=Size(2 * MiB)) == GiB - 18 * MiB
+    with pytest.raises(InvalidValueError, match="64KiB or 16MiB"):
+        plan_namespace(Ndctl(Machine(bus("power"))), "region0", mode=DEVDAX, align=Size(GiB))
+    assert 4 * KiB in ALIGNMENTS
+
+
+# Regions that can have namespaces
+
+
+def test_the_roomiest_region_is_one_that_can_have_namespaces() -> None:
+    keyword = keywords(Machine(bus("blk-and-volatile")))
+    assert [region.type for region in keyword.get_regions()] == ["pmem", "blk", "volatile"]
+    assert keyword.get_roomiest_region().dev == "region0"
+    with pytest.raises(UnsupportedError, match="No region of recorded has 8GiB free in one piece: region0 4GiB"):
+        keyword.get_roomiest_region(at_least=Size(8 * GiB))
+
+
+def test_a_host_without_persistent_regions_is_told_what_it_has() -> None:
+    listing = replace(bus("blk-and-volatile"), stdout=bus("blk-and-volatile").stdout.replace(b'"pmem"', b'"hmem"'))
+    with pytest.raises(UnsupportedError, match="region0 hmem, region1 blk, region2 volatile"):
+        keywords(Machine(listing)).get_roomiest_region()
+
+
+@pytest.mark.parametrize(("region", "kind"), [("region1", "blk"), ("region2", "volatile")])
+def test_no_namespace_is_cut_from_a_region_of_another_type(region: str, kind: str) -> None:
+    machine = Machine(bus("blk-and-volatile"))
+    with pytest.raises(UnsupportedError, match=f"{region} on recorded is of type {kind}"):
+        Namespaces(Ndctl(machine)).create(region, mode=DEVDAX)
+    assert machine.asked == []
+
+
+def test_a_blk_region_is_not_one_without_labels() -> None:
+    machine = Machine(bus("blk-and-volatile"), nstype="4")
+    assert [region.dev for region in Regions(Ndctl(machine)).unlabeled()] == ["region0"]
+
+
+def test_a_read_only_region_is_neither_roomy_nor_changed() -> None:
+    machine = Machine("everything")
+    machine.answers["nstype"] = [left(0, "region0 5 1\nregion1 5 1\nregion2 5 1\nregion3 5 0\n")]
+    assert keywords(machine).get_roomiest_region().dev == "region3"
+    with pytest.raises(UnsupportedError, match="region0 on recorded is read-only"):
+        plan_namespace(Ndctl(machine), "region0", mode=DEVDAX)
+
+
+# What ndctl prints
+
+
+def test_an_iset_id_is_the_same_64_bits_however_it_is_printed() -> None:
+    region = region_of(bus("negative-iset-id"))
+    assert region.iset_id == 0xB3FBDA901A1B8A22 == -5477544209317918174 % (1 << 64)
+    assert region_key(region) == f"region-{region.iset_id:x}"
+    assert region_target(region).identity == "0xb3fbda901a1b8a22"
+    for printed in ("0xb3fbda901a1b8a22", str(-5477544209317918174), 0xB3FBDA901A1B8A22):
+        assert region_of(changed(bus("negative-iset-id"), iset_id=printed)) == region
+
+
+def test_several_buses_of_an_old_ndctl_are_read() -> None:
+    inventory = decode_inventory(bus("ndctl-62_several-buses"))
+    assert [(each.dev, each.provider) for each in inventory.buses] == [
+        ("ndbus0", "ACPI.NFIT"),
+        ("ndbus1", "e820"),
+        ("ndbus2", "virtio-pmem"),
+    ]
+    regions = {region.dev: region for region in inventory.regions}
+    assert list(regions) == ["region0", "region1", "region4", "region5"]
+    assert (regions["region0"].numa_node, regions["region0"].available_size) == (None, 0)
+    assert (regions["region1"].size, regions["region1"].iset_id) == (16 * GiB, 0xDEADBEEF0BADCAFE)
+    assert regions["region1"].free_extent == 16 * GiB  # a kernel before 4.20 lists no largest extent
+    assert [dimm.handle for dimm in inventory.dimms] == [1, 0x80000001]
+    (dax,) = regions["region0"].namespaces
+    assert (dax.mode, dax.extra["mode"], dax.device) == (None, "dax", "/dev/dax0.0")
+    assert dax.uuid == "1e2f3a4b-0000-4000-8000-00c0ffee0001"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "[]", "[[]]", "null", "[null]", "[\n]\n"])
+def test_nothing_is_nothing_in_any_form(text: str) -> None:
+    for decode in (decode_inventory, decode_dax_devices, decode_dax_regions):
+        assert not getattr(decoded := decode(left(0, text)), "buses", decoded)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "ndctl: warning: something\n{}",
+        "[WARN] a wrapper says so\n{}",
+        "{{not json}}\n[1] 4711\n{}",
+        "\ufeff{}",
+        "{}\nwarning: something after it\n",
+        "[{}]",
+        "[[{}]]",
+    ],
+    ids=["warning", "in brackets", "job", "mark", "after", "nested", "twice nested"],
+)
+def test_text_around_a_listing_and_more_nesting_are_left_out(form: str) -> None:
+    listing = bus("six-way").text.strip()
+    assert decode_inventory(left(0, form.format(listing))) == decode_inventory(bus("six-way"))
+
+
+@pytest.mark.parametrize(
+    "text", ["warning: nothing more\n", "warning\n[", '[{"dev":"ndbus0"}]\n[{"dev":"ndbus1"}]', "[]garbage"]
+)
+def test_text_without_one_whole_listing_is_unreadable(text: str) -> None:
+    with pytest.raises(UnreadableOutputError, match="not whole JSON"):
+        decode_inventory(left(0, text))
+
+
+def test_half_of_a_name_is_shown_as_such() -> None:
+    namespaces = '"namespaces":[{"dev":"namespace0.0","name":"\\ud83d","size":1}]'
+    text = f'[{{"dev":"ndbus0","regions":[{{"dev":"region0",{namespaces}}}]}}]'
+    (namespace,) = decode_inventory(left(0, text)).namespaces
+    assert namespace.name == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_the_health_of_power_is_read() -> None:
+    machine = Machine(bus("power"))
+    machine.answers["other"] = [left(0, "dimm nmem0\nflags smart_notify\n")]
+    (dimm,) = Health(Ndctl(machine)).dimms()
+    assert (dimm.health_state, dimm.life_used, dimm.shutdown_state) == ("critical", 0, "clean")
+    assert (dimm.flags, dimm.kernel_flags) == (("smart_event",), ("smart_notify",))
+
+
+def test_capabilities_that_are_none_are_passed_over() -> None:
+    for value in (None, "x", [None], [{"mode": "devdax", "alignments": ["x", None, -1, True]}], {"mode": "devdax"}):
+        region = region_of(changed(bus("six-way"), capabilities=value)) if value else region_of(bus("six-way"))
+        assert step_of(region, DEVDAX) == 96 * MiB
+
+
+# A region that is full or in pieces
+
+
+@pytest.mark.parametrize("status", [237, 245, 228])
+def test_a_region_that_another_filled_is_out_of_space_in_each_version_of_ndctl(status: int) -> None:
+    full = changed(bus("six-way"), available_size=0, max_available_extent=0)
+    machine = Machine(bus("six-way"), full)
+    machine.answers["create-namespace"] = [left(status, stderr="failed to create namespace: whatever")]
+    with pytest.raises(NoSpaceError, match="no room for a namespace of 96MiB in region0: nothing of it is free"):
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=AtLeast(MiB))
+
+
+def test_a_region_in_pieces_is_out_of_space_where_the_kernel_lists_their_sum_alone() -> None:
+    pieces = changed(bus("six-way"), available_size=576 * MiB, max_available_extent=None)
+    start = 1 << 32
+    taken = "".join(f"namespace0.{n} {start + n * 192 * MiB:#x} {96 * MiB}\n" for n in range(6))
+    machine = Divided(pieces, room=f"region0 {start:#x} {12 * 96 * MiB}\n{taken}")
+    machine.answers["create-namespace"] = [
+        left(245, stderr="failed to create namespace: Resource temporarily unavailable")
+    ]
+    with pytest.raises(
+        NoSpaceError, match=r"largest that fits has 96MiB \(576MiB in all, in pieces\)\. Free are 96MiB at"
+    ):
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(192 * MiB))
+
+
+def test_a_full_region_is_out_of_space_whatever_the_listing_says() -> None:
+    machine = Machine(bus("six-way"))
+    machine.answers["create-namespace"] = [left(245)]
+    with pytest.raises(OutOfSpaceError, match="ndctl found no room in region0, though 1518GiB of it are free"):
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(96 * MiB))
+
+
+def test_a_size_that_the_kernel_finds_no_piece_for_is_out_of_space() -> None:
+    full = changed(bus("six-way"), available_size=96 * MiB, max_available_extent=0)
+    machine = Machine(bus("six-way"), full)
+    stderr = "  Error: create namespace: namespace0.3: set_size failed: No such device or address"
+    machine.answers["create-namespace"] = [left(250, stderr=stderr)]
+    with pytest.raises(NoSpaceError, match="no room"):
+        Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(96 * MiB))
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            "libndctl: ndctl_pfn_enable: pfn0.0: failed to enable\nfailed to create: No space left on device",
+            NoSpaceError,
+        ),
+        ("error destroying namespaces: Device or resource busy\n", "DeviceBusyError"),
+        ("failed: Permission denied", "needs root"),
+        ("failed: Operation not supported", "EOPNOTSUPP"),
+        ("failed: etwas ganz anderes", "CommandError"),
+    ],
+)
+def test_an_exit_status_of_1_means_what_stderr_ends_with(words: str, error: Any) -> None:
+    with pytest.raises(Exception) as caught:
+        checked(left(1, stderr=words), "do it")
+    found = {type(caught.value).__name__, type(caught.value)}
+    assert error in found or str(error) in str(caught.value)
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(ToolMissingError, match="ndctl is not installed"):
+        checked(replace(left(127, stderr="sh: 1: ndctl: not found"), argv=("ndctl", "list")), "list")
+
+
+# Labels
+
+
+def test_a_sector_namespace_of_16_mib_is_refused_under_labels_1_1() -> None:
+    machine = Machine("labeled-empty")
+
+    machine.answers["read-labels"] = [
+        replace(left(0), stdout=gzip.decompress((LABELS / "empty-1.1.bin.gz").read_bytes()))
+    ]
+    ndctl = Ndctl(machine)
+    with pytest.raises(InvalidValueError, match=r"sector under labels 1\.1"):
+        plan_namespace(ndctl, "region0", mode=NamespaceMode.sector, size=Size(16 * MiB))
+    assert plan_namespace(ndctl, "region0", mode=NamespaceMode.sector, size=AtLeast(16 * MiB)).size == 32 * MiB
+    assert (
+        plan_namespace(Ndctl(Machine("labeled-empty")), "region0", mode=NamespaceMode.sector, size=AtLeast(1)).size
+        == 16 * MiB
+    )
+
+
+def test_labels_of_a_region_that_shares_a_dimm_are_no_problem() -> None:
+    """The DIMM of region0 has its labels, and is one of two of region1, which has none of those namespaces."""
+    both = json.loads(recorded("modes").text)
+    listing = decode_inventory(left(0, json.dumps(both)))
+    assert listing.regions[0].dimms == ("nmem0",)
+    # What the labels of tests/data/labels describe belongs to region9; region0 beside it has nothing.
+
+    area = gzip.decompress((LABELS / "used-1.2.bin.gz").read_bytes())
+
+    labels = decode_label_area(area, "nmem0").labels
+    cookie = labels[0].isetcookie
+    buses = [
+        {
+            "dev": "ndbus0",
+            "dimms": [{"dev": "nmem0"}, {"dev": "nmem1"}],
+            "regions": [
+                {"dev": "region0", "type": "pmem", "iset_id": 7, "mappings": [{"dimm": "nmem0"}]},
+                {
+                    "dev": "region1",
+                    "type": "pmem",
+                    "iset_id": cookie - (1 << 64) if cookie >> 63 else cookie,
+                    "mappings": [{"dimm": "nmem0"}, {"dimm": "nmem1"}],
+                },
+            ],
+        }
+    ]
+    machine = Machine(left(0, json.dumps(buses)))
+    machine.answers["read-labels"] = [replace(left(0), stdout=area)]
+    machine.answers["check-labels"] = [left(0)]
+    ndctl = Ndctl(machine)
+    assert Labels(ndctl, Regions(ndctl)).problems("region0") == ()
+    buses[0]["regions"].pop()  # type: ignore[attr-defined]
+    machine.answers["list"] = [left(0, json.dumps(buses))]
+    assert len(Labels(ndctl, Regions(ndctl)).problems("region0")) == len(labels)
+
+
+def test_cxl_memory_without_labels_has_not_lost_them() -> None:
+
+    listing = recorded("labeled-empty")
+    machine = Machine(replace(listing, stdout=listing.stdout.replace(b"ACPI.NFIT", b"CXL")))
+    blank = [replace(left(0), stdout=gzip.decompress((LABELS / "zeroed.bin.gz").read_bytes()))]
+    machine.answers["read-labels"] = blank
+    assert Regions(Ndctl(machine)).label_state("region0") is LabelState.labeled
+    machine = Machine("labeled-empty")
+    machine.answers["read-labels"] = blank
+    assert Regions(Ndctl(machine)).label_state("region0") is LabelState.lost
