@@ -266,6 +266,16 @@ def read_plugged_ram(xml: str) -> Size:
     return Size(sum(_plugged(target) for target in targets if target is not None))
 
 
+def has_balloon(xml: str) -> bool:
+    """Return whether a domain has a memory balloon: libvirt gives it one unless the XML says ``none``.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    balloon = parse_domain(xml).find("./devices/memballoon")
+    return balloon is None or balloon.get("model") != "none"
+
+
 def _plugged(target: Element) -> Size:
     """Return the size of a DIMM, or how much a virtio-mem device has plugged in: until it runs what is requested."""
     for name in ("current", "requested", "size"):

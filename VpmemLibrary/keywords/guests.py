@@ -28,7 +28,9 @@ class GuestKeywords:
         self._context = context
 
     @keyword(tags=("guest",))
-    def set_guest_image(self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "") -> None:
+    def set_guest_image(
+        self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "", machine: str = ""
+    ) -> None:
         """Say what guests of the current host boot from, when a keyword does not say it itself.
 
         Args:
@@ -36,6 +38,8 @@ class GuestKeywords:
             initrd: Its initramfs.
             cmdline: Its command line.
             disk: Or a disk image with an operating system of its own.
+            machine: QEMU's machine type; what `guest_machine` of the hosts file says by default, or else `pc`, or `q35`
+                where the host's QEMU has no `pc` or is about to drop it.
 
         Raises:
             InvalidValueError: Neither a kernel nor a disk is given, or both are, or a path is relative.
@@ -49,7 +53,9 @@ class GuestKeywords:
             ${guest} =    Start New Guest    vpmem=ns_0
         ```
         """
-        self._context.current.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+        opened = self._context.current
+        opened.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+        opened.machine = machine or opened.machine
 
     @keyword(tags=("guest",))
     def define_guest(
