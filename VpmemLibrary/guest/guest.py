@@ -37,7 +37,7 @@ from VpmemLibrary.guest.qmp import pci_aliases, qmp_addresses, qmp_devices
 from VpmemLibrary.guest.views import compare
 from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.visible import block
 
@@ -57,6 +57,7 @@ _CONSOLE_EVERY = 5.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
+_TARGET = 'readlink -f -- "$1" || printf "%s\\n" "$1"'
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
@@ -285,6 +286,7 @@ class Guest:
 
         Raises:
             GuestError: It ended, panicked, or did not answer in time; with its last console lines.
+            AgentRefusedError: Its agent refuses to run commands; the message says what to change.
             AccessDeniedError: It does not let the user in.
         """
         self._wait(timeout, "ready", self._channel.ping)
@@ -472,7 +474,13 @@ class Guest:
             GuestError: It is not running.
             NotFoundError: Its QEMU has no such mapping.
         """
-        return mapping_flags(self.host, self.qemu(), device.path)
+        try:
+            return mapping_flags(self.host, self.qemu(), device.path)
+        except NotFoundError:  # the kernel lists the file itself, and not a symbolic link to it (/dev/disk/by-id/...)
+            target = self.host.run(query(_TARGET, device.path)).check().text.rstrip("\n")
+            if target == device.path:
+                raise
+            return mapping_flags(self.host, self.qemu(), target)
 
     def region_of(self, device: VpmemDevice) -> Region:
         """Return the region that its kernel has for a device.

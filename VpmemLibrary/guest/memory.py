@@ -11,7 +11,7 @@ from VpmemLibrary.guest.argv import argv_ram
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.inside import inside_regions
 from VpmemLibrary.guest.prediction import guest_region_size
-from VpmemLibrary.guest.qmp import qmp_memory, qmp_plugged_ram
+from VpmemLibrary.guest.qmp import qmp_attached_ram, qmp_memory, qmp_plugged_ram
 from VpmemLibrary.guest.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
 from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import KiB, MiB, Size
@@ -36,7 +36,7 @@ def memory_views(guest: Guest) -> Agreement:
     xml = guest.xml()
     base, persistent = qmp_memory(guest.ask_monitor)
     command_line = argv_ram(guest.qemu().read(guest.host)[1])
-    attached_later = qmp_plugged_ram(guest.ask_monitor, later=True)
+    attached_later = qmp_attached_ram(guest.ask_monitor)
     info = guest.act("ask the memory of", lambda domain: domain.info())
     stats = guest.act("ask the statistics of", lambda domain: domain.memoryStats())
     return Agreement(

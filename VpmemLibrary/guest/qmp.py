@@ -121,14 +121,15 @@ def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
 
 
 @_documented
-def qmp_plugged_ram(monitor: Monitor, *, later: bool = False) -> Size:
-    """Return the RAM of a guest's memory devices: its DIMMs, and what its virtio-mem devices have plugged in.
+def qmp_plugged_ram(monitor: Monitor) -> Size:
+    """Return the RAM of a guest's memory devices: its DIMMs, and what its virtio-mem devices have plugged in."""
+    return _total(monitor, _RAM_KINDS)
 
-    Args:
-        monitor: The guest's monitor.
-        later: Count only DIMMs that were attached since QEMU's start.
-    """
-    return _total(monitor, _RAM_KINDS, later=later)
+
+@_documented
+def qmp_attached_ram(monitor: Monitor) -> Size:
+    """Return the RAM of a guest's DIMMs that were attached since QEMU's start."""
+    return _total(monitor, _RAM_KINDS, later=True)
 
 
 def _total(monitor: Monitor, kinds: tuple[str, ...], *, later: bool = False) -> Size:

@@ -145,6 +145,8 @@ class GuestKeywords:
             LibvirtError: libvirt or QEMU refused to start it.
             LibvirtTimeoutError: libvirt did not start it in time; the message says in which state it is.
             GuestError: It died or was not ready in time; the message has its last console lines.
+            AgentRefusedError: Its agent answers and refuses to run commands, as in RHEL 9.4 and newer; the message says
+                what to change.
 
         Example:
 
