@@ -20,6 +20,8 @@ BUILT_FOR = "x86_64"
 _PREFERRED = ("pc", "q35")
 """Machines by how fast they boot. A QEMU of RHEL 10 has q35 alone."""
 
+_VERSIONED = ("pc-i440fx-", "pc-q35-")
+
 _WHY = {
     "aarch64": "there a guest needs the machine `virt` with ACPI, and UEFI firmware for it to find an NVDIMM",
     "ppc64le": "there a guest needs the machine `pseries`, and an NVDIMM a label area beside a multiple of 256MiB",
@@ -103,12 +105,10 @@ def choose_machine(capabilities: str, wanted: str = "") -> str:
         if wanted not in machines:
             raise InvalidValueError("guest_machine", wanted, f"a machine of the host's QEMU: {_shown(machines)}")
         return wanted
-    there = [name for name in _PREFERRED if name in machines]
-    for name in there:
-        if not machines[name].deprecated:
-            return name
+    versioned = [name for name in machines if name.startswith(_VERSIONED)]
+    there = [*(name for name in _PREFERRED if name in machines), *versioned]
     if there:
-        return there[0]
+        return next((name for name in there if not machines[name].deprecated), there[0])
     raise UnsupportedError(
         f"The host's QEMU has neither {' nor '.join(_PREFERRED)}. Choose one of its machines by guest_machine in the "
         f"hosts file or by Set Guest Image: {_shown(machines)}."

@@ -77,6 +77,9 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         E.controller(type="virtio-serial", index="0", ports="4"),
         E.channel(E.target(type="virtio", name=AGENT_CHANNEL), type="unix"),
     )
+    if "q35" in spec.machine:  # where a PCI device is attached later only to a port that is free
+        for _ in range(spec.spare_slots):
+            devices.append(E.controller(type="pci", model="pcie-root-port"))
     if spec.boot.disk:
         devices.append(_disk(spec.boot.disk))
     if spec.bridge:
