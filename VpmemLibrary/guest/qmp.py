@@ -67,20 +67,20 @@ def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
         view: dict[str, object] = {
             "path": path,
             "size": Size(_property(monitor, backend, "size")),
-            "shared": _property(monitor, backend, "share", False),
-            "pmem": _property(monitor, backend, "pmem", False),
+            "shared": _flag(monitor, backend, "share"),
+            "pmem": _flag(monitor, backend, "pmem"),
         }
         key: DeviceKey = str(data.get("id") or path)
         if kind == "nvdimm":
             key = int(data["slot"])
             view["align"] = Size(_property(monitor, backend, "align"))
             view["label size"] = Size(_property(monitor, device, "label-size", 0))
-            view["readonly"] = _property(monitor, device, "unarmed", False)
+            view["readonly"] = _flag(monitor, device, "unarmed")
             view["node"] = int(data["node"])
         else:
-            view["readonly"] = _property(monitor, backend, "readonly", False)
+            view["readonly"] = _flag(monitor, backend, "readonly")
         view["region size"] = Size(data["size"])
-        view["attached later"] = _property(monitor, device, "hotplugged", False)
+        view["attached later"] = _flag(monitor, device, "hotplugged")
         found[key] = view
     return found
 
@@ -97,6 +97,14 @@ def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any
         if absent is None or not any(told in str(error) for told in NO_SUCH_PROPERTY):
             raise
         return absent
+
+
+def _flag(monitor: Monitor, path: str, name: str) -> bool:
+    """Return a truth value among an object's properties; False where the object has none of that name."""
+    value = _property(monitor, path, name, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is neither true nor false")
+    return value
 
 
 def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
