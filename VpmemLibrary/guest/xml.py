@@ -78,6 +78,7 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         E.channel(E.target(type="virtio", name=AGENT_CHANNEL), type="unix"),
     )
     if "q35" in spec.machine:  # where a PCI device is attached later only to a port that is free
+        devices.append(E.controller(type="pci", index="0", model="pcie-root"))
         for _ in range(spec.spare_slots):
             devices.append(E.controller(type="pci", model="pcie-root-port"))
     if spec.boot.disk:
