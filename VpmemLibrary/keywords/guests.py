@@ -10,6 +10,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.domain import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.transport import checked_name
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import devices_of
@@ -42,7 +43,8 @@ class GuestKeywords:
                 where the host's QEMU has no `pc` or is about to drop it.
 
         Raises:
-            InvalidValueError: Neither a kernel nor a disk is given, or both are, or a path is relative.
+            InvalidValueError: Neither a kernel nor a disk is given, or both are, a path is relative, or `machine` is no
+                name.
 
         Example:
 
@@ -55,7 +57,7 @@ class GuestKeywords:
         """
         opened = self._context.current
         opened.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
-        opened.machine = machine or opened.machine
+        opened.machine = checked_name("machine", machine) if machine else opened.machine
 
     @keyword(tags=("guest",))
     def define_guest(
