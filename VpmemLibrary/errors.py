@@ -168,6 +168,10 @@ class GuestError(VpmemError):
     """A guest did not do what it was asked to: did not start, answer, stop."""
 
 
+class AgentRefusedError(GuestError, UnsupportedError):
+    """A guest's agent answered and refused a command: it does not allow it, cannot do it, or has not got it."""
+
+
 class LibvirtError(VpmemError):
     """Libvirt refused; carries libvirt's error code, domain and text.
 

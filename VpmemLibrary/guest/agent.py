@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from VpmemLibrary.errors import (
+    AgentRefusedError,
+    CommandError,
     CommandTimeoutError,
     GuestError,
     LibvirtError,
@@ -23,6 +25,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
+from VpmemLibrary.guest.agent_rules import FILE_COMMANDS, USED_COMMANDS, refusal
 from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.ending import END_FUNCTION, overdue
 from VpmemLibrary.guest.limits import MOST_OUTPUT
@@ -55,6 +58,19 @@ _CHUNK = 1 << 20
 _NOT_FOUND = 127
 _NOT_KNOWN = -9
 _SHOWN = 200
+_ABSENT = ("No such file", "cannot find the file")
+"""What glib says of a program that is not there, on Linux and on Windows."""
+
+_PROBE = ("sh", "-c", ":")
+_PROBING = 30.0
+"""Seconds in which an agent that answers runs a command that does nothing: an emulated guest may pause for some."""
+
+_WINDOWS = "mswindows"
+_ANSWERED = 1  # VIR_ERR_INTERNAL_ERROR: libvirt has it for what the agent itself answered (qemu_agent.c)
+_NEEDED = (
+    " The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0. Its domain's XML must have: "
+    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>."
+)
 _TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, which other failures of a connection are as well
 _NOT_CONNECTED = "is not connected"
 
@@ -175,16 +191,30 @@ class AgentTransport:
         return f"guest {self._name}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether the agent answers.
+        """Whether the agent answers and runs a command, which is what every look into the guest needs.
 
         Args:
-            timeout: Seconds to wait for it; whole ones count.
+            timeout: Seconds to wait for an answer; whole ones count.
+
+        Raises:
+            AgentRefusedError: It answers and refuses to run commands; the message says what to change.
+            UnsupportedError: The guest has no POSIX shell: it runs Windows.
         """
         try:
             self._ask("guest-ping", timeout=max(1, int(timeout)))
-        except GuestError:
+            if self.run(_PROBE, timeout=max(timeout, _PROBING)).exit_status == 0:
+                return True
+        except AgentRefusedError as error:
+            error.add(self._details())
+            raise
+        except (GuestError, CommandError):
             return False
-        return True
+        if self._system() == _WINDOWS:
+            raise UnsupportedError(
+                f"The agent of {self._name} runs no `sh`: the guest runs Windows, and guests are looked into by a "
+                "POSIX shell. Boot a Linux guest."
+            )
+        return False
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command in the guest to its end and return what it left, whatever its exit status.
@@ -215,8 +245,10 @@ class AgentTransport:
             arguments["input-data"] = base64.b64encode(stdin).decode()
         try:
             pid = self._start(arguments, deadline)
+        except AgentRefusedError:
+            raise
         except GuestError as error:
-            if "No such file" not in str(error):
+            if not any(told in str(error) for told in _ABSENT):
                 raise
             absent = _Status(exited=True, exit_status=_NOT_FOUND, stderr=f"{command[0]}: not found\n".encode())
             return self._result(command, absent, started, len(stdin))
@@ -252,11 +284,17 @@ class AgentTransport:
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file in the guest: at most 16 MiB, within a minute.
 
+        An agent that refuses to open files may run commands all the same: then a command reads the file.
+
         Raises:
             GuestError: It cannot be read, is larger, or takes longer.
+            CommandError: A command could not read it.
         """
         deadline = time.monotonic() + DEFAULT_TIMEOUT
-        handle = self._open(path, "r")
+        try:
+            handle = self._open(path, "r")
+        except AgentRefusedError:  # not of the file: the agent has no way to files but by a command
+            return self.run(["cat", "--", path]).check().stdout
         try:
             data = bytearray()
             while True:
@@ -289,23 +327,31 @@ class AgentTransport:
         """
         new = self.run(["mktemp", f"{path}.XXXXXX"]).check().text.strip()  # with mode 0600, whatever `mode` is
         try:
-            handle = self._open(new, "w")
-            try:
-                for start in range(0, len(data), _CHUNK):
-                    chunk = data[start : start + _CHUNK]
-                    written = self._ask(
-                        "guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(chunk).decode()}
-                    )
-                    written.number("count", len(chunk), len(chunk))
-                self._ask("guest-file-flush", {"handle": handle})
-            finally:
-                self._ask("guest-file-close", {"handle": handle})
+            self._fill(new, data)
             self.run(["chmod", f"{mode:o}", new]).check()
             self.run(["mv", "-f", "-T", "--", new, path]).check()
         except BaseException:
             with contextlib.suppress(VpmemError):
                 self.run(["rm", "-f", "--", new])
             raise
+
+    def _fill(self, path: str, data: bytes) -> None:
+        """Write the bytes of a file that is there and empty."""
+        chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
+        try:
+            handle = self._open(path, "w")
+        except AgentRefusedError:
+            for chunk in chunks:
+                self.run(["sh", "-c", 'exec cat >>"$1"', "sh", path], stdin=chunk).check()
+            self.run(["sync"]).check()
+            return
+        try:
+            for chunk in chunks:
+                written = self._ask("guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(chunk).decode()})
+                written.number("count", len(chunk), len(chunk))
+            self._ask("guest-file-flush", {"handle": handle})
+        finally:
+            self._ask("guest-file-close", {"handle": handle})
 
     def close(self) -> None:
         """Do nothing: the channel is the guest's."""
@@ -325,6 +371,9 @@ class AgentTransport:
         try:
             answer = self._call(json.dumps(request), timeout)
         except LibvirtError as error:
+            if error.code not in _SILENT and (refused := refusal(self._name, execute, error.text)):
+                self._silent = False
+                raise refused from error
             if _TOO_LONG in error.text:
                 # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
                 raise GuestError(
@@ -333,8 +382,8 @@ class AgentTransport:
                 ) from error
             self._silent = error.code in _SILENT
             raise (_SilentAgentError if self._silent else GuestError)(
-                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code}). "
-                "The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0."
+                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code})."
+                f"{'' if error.code == _ANSWERED and _NOT_CONNECTED not in error.text else _NEEDED}"
             ) from error
         self._silent = False
         try:
@@ -342,6 +391,11 @@ class AgentTransport:
         except (ValueError, RecursionError):  # a number of too many digits is a ValueError as well
             decoded = None
         reply = _Reply(self.name, execute, answer, decoded)
+        if isinstance(decoded, dict) and isinstance(wrong := decoded.get("error"), dict):
+            told = str(wrong.get("desc") or wrong.get("class"))[:_SHOWN]
+            raise refusal(self._name, execute, told) or GuestError(
+                f"The agent of {self.name} did not do {execute}: {told}."
+            )
         if not reply.has("return"):
             raise reply.unreadable("a JSON object with 'return'")
         return _Reply(self.name, execute, answer, decoded["return"])
@@ -362,6 +416,28 @@ class AgentTransport:
                 raise
             lost = True
             time.sleep(min(left, _LONGEST_WAIT))
+
+    def _details(self) -> str:
+        """Return the agent's version and which of the commands used here it has disabled, as it tells by itself."""
+        try:
+            told = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
+        except VpmemError:  # it may be refused as well
+            return "The agent does not tell which commands it allows (guest-info)."
+        listed = told.get("supported_commands") if isinstance(told, dict) else None
+        commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        wanted = (*USED_COMMANDS, *FILE_COMMANDS)
+        disabled = [str(each.get("name")) for each in commands if each.get("enabled") is False]
+        refused = [name for name in wanted if name in disabled]
+        version = str(told.get("version", "of an unknown version"))[:_SHOWN] if isinstance(told, dict) else ""
+        return f"The agent is qemu-guest-agent {version}; it says that it refuses: {', '.join(refused) or 'nothing'}."
+
+    def _system(self) -> str:
+        """Return the id of the guest's operating system, e.g. ``debian``; empty where the agent does not tell."""
+        try:
+            told = self._ask("guest-get-osinfo").value
+        except VpmemError:
+            return ""
+        return str(told.get("id", "")) if isinstance(told, dict) else ""
 
     def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
         """Start a command in the guest, and return its process id."""

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.domain import DeviceKey
-from VpmemLibrary.sizes import KiB, Size
+from VpmemLibrary.guest.qemu_options import (
+    Option,
+    has_nvdimm,
+    is_true,
+    memory_slots,
+    options_of,
+    parse_size,
+    ram_size,
+    whole,
+)
+from VpmemLibrary.sizes import Size
 
 _SHOWN = 2000
-_SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": KiB**2, "G": KiB**3, "T": KiB**4}
+
+_IN_SLOTS = ("nvdimm", "pc-dimm")
+_VIRTIO = ("virtio-pmem-pci", "virtio-pmem")
+
+_SHARED_BY_DEFAULT = ("memory-backend-memfd", "memory-backend-shm")
+"""Their ``share`` is on where nothing is said of it (QEMU, backends/hostmem-memfd.c, hostmem-shm.c)."""
+
+Result = TypeVar("Result")
 
 
-def argv_devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
-    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its alias.
+def argv_devices(argv: tuple[str, ...], taken: Sequence[int] = ()) -> dict[DeviceKey, dict[str, object]]:
+    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its id.
+
+    An nvdimm without a slot has the lowest free one, in QEMU's order of making devices (hw/mem/pc-dimm.c). A
+    virtio-pmem device without an id has the path of its backing in the place of the id.
+
+    Args:
+        argv: The command line, one item an argument.
+        taken: Memory slots of devices that are not on this command line.
+
+    Raises:
+        GuestError: An option is not of the form that QEMU takes.
+    """
+    return _readable(argv, lambda: _devices(argv, taken))
+
+
+def argv_ram(argv: tuple[str, ...]) -> Size | None:
+    """Return a machine's RAM by its command line, DIMMs among it; None where the command line does not decide it.
+
+    What a virtio-mem device has plugged in changes while the guest runs.
 
     Args:
         argv: The command line, one item an argument.
@@ -23,70 +58,94 @@ def argv_devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
     Raises:
         GuestError: An option is not of the form that QEMU takes.
     """
+    return _readable(argv, lambda: _ram(argv))
+
+
+@dataclass(frozen=True, slots=True)
+class ArgvOptions:
+    """What a command line says of the machine.
+
+    Args:
+        nvdimm: Whether it may have NVDIMMs (``-machine nvdimm=on``).
+        slots: Its memory slots; 0 where nothing is said.
+    """
+
+    nvdimm: bool
+    slots: int
+
+
+def argv_options(argv: tuple[str, ...]) -> ArgvOptions:
+    """Return what a command line says of the machine.
+
+    Raises:
+        GuestError: An option is not of the form that QEMU takes.
+    """
+    return _readable(argv, lambda: ArgvOptions(has_nvdimm(argv), memory_slots(argv)))
+
+
+def _readable(argv: tuple[str, ...], read: Callable[[], Result]) -> Result:
     try:
-        return _devices(argv)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return read()
+    except (ValueError, RecursionError) as error:
         line = " ".join(argv)[:_SHOWN]
         raise GuestError(f"QEMU's command line has an option that cannot be read ({error!r}): {line}") from error
 
 
-def _devices(argv: tuple[str, ...]) -> dict[DeviceKey, dict[str, object]]:
-    options = list(pairwise(argv))
-    backends = {str(o.get("id")): o for flag, text in options if flag == "-object" for o in [_option(text, "qom-type")]}
+def _ram(argv: tuple[str, ...]) -> Size | None:
+    devices = options_of(argv, "-device", "driver")
+    ram = ram_size(argv)
+    if ram is None or any(str(device.get("driver")).startswith("virtio-mem") for device in devices):
+        return None
+    backends = _backends(argv)
+    dimms = [device for device in devices if device.get("driver") == "pc-dimm"]
+    return Size(ram + sum(parse_size(backends.get(str(dimm.get("memdev")), {}).get("size", 0)) for dimm in dimms))
+
+
+def _backends(argv: tuple[str, ...]) -> dict[str, Option]:
+    return {str(option.get("id")): option for option in options_of(argv, "-object", "qom-type")}
+
+
+def _devices(argv: tuple[str, ...], taken: Sequence[int]) -> dict[DeviceKey, dict[str, object]]:
+    backends = _backends(argv)
+    used = set(taken)
     found: dict[DeviceKey, dict[str, object]] = {}
-    for flag, text in options:
-        if flag != "-device":
-            continue
-        device = _option(text, "driver")
-        if device.get("driver") not in ("nvdimm", "virtio-pmem-pci"):
-            continue
+    for device in options_of(argv, "-device", "driver"):
+        driver = device.get("driver")
         backend = backends.get(str(device.get("memdev")), {})
-        if device.get("driver") == "nvdimm":
-            found[int(str(device.get("slot", len(found))))] = _nvdimm(device, backend)
-        else:
-            found[str(device.get("id"))] = _view(backend)
+        if driver in _IN_SLOTS:
+            slot = whole(device.get("slot", -1))
+            if slot < 0:
+                slot = next(number for number in range(len(used) + 1) if number not in used)
+            used.add(slot)
+            if driver == "nvdimm":
+                found[slot] = _nvdimm(device, backend)
+        elif driver in _VIRTIO:
+            view = _view(backend)
+            found[str(device.get("id") or view.get("path", ""))] = view
     return found
 
 
 def _view(backend: Mapping[str, object]) -> dict[str, object]:
+    """Return what a backend states; nothing where it is not on the command line, but in a configuration file."""
+    if not backend:
+        return {}
     view: dict[str, object] = {
-        "path": backend.get("mem-path", ""),
-        "size": _bytes(backend.get("size")),
-        "shared": _true(backend.get("share")),
-        "pmem": _true(backend.get("pmem")),
-        "readonly": _true(backend.get("readonly")),
+        "path": str(backend.get("mem-path", "")),
+        "shared": is_true(backend.get("share"), backend.get("qom-type") in _SHARED_BY_DEFAULT),
+        "pmem": is_true(backend.get("pmem")),
+        "readonly": is_true(backend.get("readonly")),
     }
+    if "size" in backend:
+        view["size"] = parse_size(backend["size"])
     if "align" in backend:
-        view["align"] = _bytes(backend["align"])
+        view["align"] = parse_size(backend["align"])
     return view
 
 
 def _nvdimm(device: Mapping[str, object], backend: Mapping[str, object]) -> dict[str, object]:
     view = _view(backend)
-    view["readonly"] = view["readonly"] or _true(device.get("unarmed"))
-    view["label size"] = _bytes(device.get("label-size", 0))
+    view["readonly"] = bool(view.get("readonly")) or is_true(device.get("unarmed"))
+    view["label size"] = parse_size(device.get("label-size", 0))
     if "node" in device:
-        view["node"] = int(str(device["node"]))
+        view["node"] = whole(device["node"])
     return view
-
-
-def _option(text: str, first: str) -> dict[str, object]:
-    """Return an option as a dictionary; QEMU takes JSON or ``key=value,...``, in which a comma is written twice."""
-    if text.startswith("{"):
-        decoded = json.loads(text)
-        return decoded if isinstance(decoded, dict) else {}
-    parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
-    pairs = [part.split("=", 1) if "=" in part else [part, "on"] for part in parts[1:]]
-    head = parts[0].split("=", 1) if "=" in parts[0] else [first, parts[0]]
-    return {head[0]: head[1], **dict(pairs)}
-
-
-def _true(value: object) -> bool:
-    return value is True or value in ("on", "yes", "true")
-
-
-def _bytes(value: object) -> Size:
-    if isinstance(value, int):
-        return Size(value)
-    text = str(value or 0)
-    return Size(int(text.rstrip("BKMGT")) * _SUFFIXES[text.lstrip("0123456789")])

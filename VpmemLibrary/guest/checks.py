@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
-from VpmemLibrary.guest.prediction import SIZE_STEP, SMALLEST_LABEL, guest_region_size
+from VpmemLibrary.guest.prediction import POWER, POWER_STEP, SIZE_STEP, SMALLEST_LABEL, guest_region_size
 from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import KiB, Size
 
@@ -54,19 +54,24 @@ class _Backing:
     allocated: Size
 
 
-def check_device(device: VpmemDevice, *, unshared: bool = False) -> None:
+def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: str = "x86_64") -> None:
     """Raise if a device cannot be what it is asked to be.
 
     Args:
         device: The device.
         unshared: The caller knows that without shared access nothing persists, and wants it so.
+        architecture: The guest's.
 
     Raises:
         InvalidValueError: Names what is wrong, the value, and what would be valid.
     """
     if not device.path.startswith("/"):
         raise InvalidValueError("path", device.path, "an absolute path on the host, e.g. /dev/dax0.0")
-    if device.size <= 0 or device.size % SIZE_STEP:
+    if architecture in POWER and device.size <= (device.label_size or 0):
+        raise InvalidValueError(
+            f"size of {device.path}", str(device.size), f"{POWER_STEP} and the label area, or more, on {architecture}"
+        )
+    if device.size <= 0 or (device.size % SIZE_STEP and architecture not in POWER):
         below, above = device.size.down_to(SIZE_STEP), device.size.up_to(SIZE_STEP)
         near = " or ".join(str(size) for size in (below, above) if size)
         raise InvalidValueError(f"size of {device.path}", str(device.size), f"a multiple of {SIZE_STEP}: {near}")
@@ -85,7 +90,12 @@ def check_device(device: VpmemDevice, *, unshared: bool = False) -> None:
 
 
 def check_devices(
-    devices: Iterable[VpmemDevice], *, unshared: bool = False, cells: int | None = None, given: int = 0
+    devices: Iterable[VpmemDevice],
+    *,
+    unshared: bool = False,
+    cells: int | None = None,
+    given: int = 0,
+    architecture: str = "x86_64",
 ) -> None:
     """Raise if any device cannot be, two lie on one backing, or one is on a NUMA node that the guest has not.
 
@@ -94,6 +104,7 @@ def check_devices(
         unshared: Devices without shared access are wanted, though nothing on them persists.
         cells: How many NUMA nodes the guest has; None leaves it to libvirt.
         given: How many of them, the first ones, the guest has already and are compared only by their paths.
+        architecture: The guest's.
 
     Raises:
         InvalidValueError: Names what is wrong.
@@ -105,7 +116,7 @@ def check_devices(
         seen.add(device.path)
         if number < given:
             continue
-        check_device(device, unshared=unshared)
+        check_device(device, unshared=unshared, architecture=architecture)
         if cells is not None and device.node is not None and device.node >= cells:
             raise InvalidValueError(
                 f"node of {device.path}", device.node, f"a NUMA node of the guest: 0 to {cells - 1}"

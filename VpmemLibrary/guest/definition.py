@@ -8,9 +8,10 @@ from dataclasses import replace
 from VpmemLibrary.errors import InvalidValueError, LibvirtError, NotFoundError
 from VpmemLibrary.guest.checks import check_backings, check_devices
 from VpmemLibrary.guest.domain import AUTO, GuestSpec, VpmemDevice, in_slots
-from VpmemLibrary.guest.domains import guest_names, made_guests, refuse_shared
+from VpmemLibrary.guest.domains import guest_names, libvirt_version, made_guests, refuse_shared
 from VpmemLibrary.guest.guest import NO_DOMAIN, Guest, WrapTransport
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.machine import choose_machine, has_kvm
 from VpmemLibrary.guest.template import add_devices, as_own
 from VpmemLibrary.guest.xml import build_domain, parse_xml, read_devices, read_name
 from VpmemLibrary.guest.xml_checks import check_domain
@@ -37,12 +38,13 @@ def define_guest(
         wrap: What is put around the transport into the guest.
 
     Raises:
-        InvalidValueError: A device cannot be what it is asked to be, or a guest of that name is there.
+        InvalidValueError: A device cannot be what it is asked to be, a guest of that name is there, or QEMU has no such
+            machine.
+        UnsupportedError: QEMU has no machine for the guest.
         LibvirtError: libvirt refused.
     """
     check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
-    if spec.hypervisor == AUTO:
-        spec = replace(spec, hypervisor=best_hypervisor(link))
+    spec = for_host(link, spec)
     xml = build_domain(spec, security_driver="" if spec.confined else read_security_driver(link))
     return _define(host, link, spec.name, xml=xml, devices=spec.devices, share_backing=share_backing, wrap=wrap)
 
@@ -75,16 +77,35 @@ def define_guest_from(
         LibvirtError: libvirt refused.
     """
     added = tuple(devices)
+    version = libvirt_version(link)
     full = as_own(xml, run_id, name=name)
     if added:
-        full = add_devices(full, added, unshared=unshared)
-    check_domain(full, unshared=unshared)
+        full = add_devices(full, added, unshared=unshared, libvirt=version)
+    check_domain(full, unshared=unshared, libvirt=version)
     return _define(host, link, read_name(full), xml=full, devices=read_devices(full), wrap=wrap)
+
+
+def for_host(link: LibvirtLink, spec: GuestSpec) -> GuestSpec:
+    """Return a guest with what its host decides: the hypervisor where it is left open, and the machine type.
+
+    Args:
+        link: The host's libvirt connection.
+        spec: The guest.
+
+    Raises:
+        InvalidValueError: QEMU has no machine of the wanted name.
+        UnsupportedError: QEMU has no machine for the guest.
+    """
+    if spec.hypervisor == AUTO:
+        spec = replace(spec, hypervisor=best_hypervisor(link))
+    if spec.hypervisor == "test":  # libvirt's test driver has machines of its own
+        return spec
+    return replace(spec, machine=choose_machine(_capabilities(link), spec.machine))
 
 
 def best_hypervisor(link: LibvirtLink) -> str:
     """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
-    return "kvm" if "<domain type='kvm'" in _capabilities(link) else "qemu"
+    return "kvm" if has_kvm(_capabilities(link)) else "qemu"
 
 
 def read_security_driver(link: LibvirtLink) -> str:

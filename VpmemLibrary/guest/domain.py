@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -39,12 +40,14 @@ class VpmemDevice:
         model: ``nvdimm`` or ``virtio-pmem``.
         label_size: The size of its label area, at the end of the backing; None for no label area.
         align: The mapping alignment (libvirt's ``alignsize``); None to leave it to QEMU.
-        access: ``shared``: writes reach the backing. None leaves it out, which QEMU takes for private.
+        access: ``shared``: writes reach the backing. None leaves it to the domain (see `guest.access`), and where the
+            domain says nothing either, QEMU takes it for private. Of a device that was read from a domain's XML it is
+            what holds for the device, whatever element says it.
         pmem: Whether QEMU takes the backing for persistent memory (``pmem=on``).
         readonly: Whether the guest may not write.
         node: The guest's NUMA node that has it.
         slot: Its memory slot; None until libvirt has given it one, and for virtio-pmem, which has none.
-        alias: What libvirt calls it while it runs, e.g. ``virtiopmem0``.
+        alias: What libvirt calls it while it runs, e.g. ``virtiopmem0``, or what its user does, ``ua-...``.
     """
 
     path: str
@@ -69,13 +72,18 @@ class VpmemDevice:
         return replace(self, slot=slot)
 
 
-def in_slots(devices: Iterable[VpmemDevice]) -> tuple[VpmemDevice, ...]:
+def in_slots(devices: Iterable[VpmemDevice], taken: Iterable[int] = ()) -> tuple[VpmemDevice, ...]:
     """Return the devices with the slots that libvirt gives them at the start: the lowest free one each, in order.
 
     A virtio-pmem device is a PCI device and has none.
+
+    Args:
+        devices: The devices.
+        taken: Slots of other memory devices.
     """
     listed = tuple(devices)
-    free = iter(sorted(set(range(len(listed))) - {device.slot for device in listed}))
+    used = {*taken, *(device.slot for device in listed)}
+    free = (slot for slot in itertools.count() if slot not in used)
     return tuple(
         device.in_slot(next(free)) if device.slot is None and device.model is VpmemModel.nvdimm else device
         for device in listed
@@ -132,7 +140,7 @@ class GuestSpec:
         memory: Its RAM, without the devices.
         vcpus: Its virtual CPUs.
         run_id: The run that makes it: its mark.
-        machine: QEMU's machine type; ``pc`` boots fastest.
+        machine: QEMU's machine type; empty for the one of the host's QEMU that boots fastest: ``pc``, or else ``q35``.
         hypervisor: ``kvm``, ``qemu`` (emulation), or ``auto``: kvm where the host's libvirt offers it.
         spare_slots: For how many more devices there is a slot, to be attached while it runs.
         spare_memory: For how large devices there is room, to be attached while it runs.
@@ -151,7 +159,7 @@ class GuestSpec:
     memory: Size = Size(256 * MiB)
     vcpus: int = 1
     run_id: str = ""
-    machine: str = "pc"
+    machine: str = ""
     hypervisor: str = "kvm"
     spare_slots: int = 2
     spare_memory: Size = Size(4 * GiB)
@@ -163,6 +171,8 @@ class GuestSpec:
         checked_name("guest name", self.name)
         if self.memory < 64 * MiB or self.memory % MiB:
             raise InvalidValueError("memory", str(self.memory), "whole MiB, 64MiB at least, e.g. 256MiB")
+        if self.machine:
+            checked_name("machine", self.machine)
         if self.bridge:
             checked_name("bridge", self.bridge, longest=15)  # the kernel's IFNAMSIZ less its NUL
         if self.vcpus < 1:

@@ -19,6 +19,11 @@ def guest_names(link: LibvirtLink) -> list[str]:
     return sorted(link.call("list guests", lambda connection: [each.name() for each in connection.listAllDomains()]))
 
 
+def libvirt_version(link: LibvirtLink) -> int:
+    """Return the version of a host's libvirt, as its getLibVersion has it: 9006000 for 9.6.0."""
+    return int(link.call("ask the version of libvirt", lambda connection: connection.getLibVersion()))
+
+
 def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
     """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
     return [(name, read_mark(xml)) for name, xml in _running(link)]

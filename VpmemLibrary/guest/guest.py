@@ -26,16 +26,18 @@ from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
 from VpmemLibrary.guest.checks import check_backings, refuse_present
 from VpmemLibrary.guest.console import Console, Panic
 from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel, in_slots
-from VpmemLibrary.guest.domains import refuse_shared
-from VpmemLibrary.guest.inside import inside_devices, inside_regions
+from VpmemLibrary.guest.domains import libvirt_version, refuse_shared
+from VpmemLibrary.guest.inside import device_key, inside_devices, inside_regions
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.mappings import mapping_flags
+from VpmemLibrary.guest.qemu_features import pmem_explained
+from VpmemLibrary.guest.qemu_options import config_files
 from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices
+from VpmemLibrary.guest.qmp import pci_aliases, qmp_addresses, qmp_devices
 from VpmemLibrary.guest.views import compare
 from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.visible import block
 
@@ -55,6 +57,7 @@ _CONSOLE_EVERY = 5.0
 """Seconds between two looks for a panic on the console: each costs a command on the host."""
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
+_TARGET = 'readlink -f -- "$1" || printf "%s\\n" "$1"'
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
@@ -225,6 +228,10 @@ class Guest:
         xml: str = self.act("read the XML of", lambda domain: domain.XMLDesc(flags))
         return xml
 
+    def libvirt_version(self) -> int:
+        """Return the version of its host's libvirt, as its getLibVersion has it: 9006000 for 9.6.0."""
+        return libvirt_version(self._link)
+
     def state(self) -> str:
         """Return its state in virsh's words: ``running``, ``shut off`` ..."""
         return _STATES[self.act("ask the state of", lambda domain: domain.state())[0]]
@@ -268,7 +275,8 @@ class Guest:
                 self.refuse_backings_in_use(self.devices)
             console = self._console
             self._console_from = console.size() if console.appended else 0
-            self.act("start", lambda domain: domain.create(), timeout=timeout)
+            with pmem_explained():
+                self.act("start", lambda domain: domain.create(), timeout=timeout)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until it answers through its channel.
@@ -278,6 +286,7 @@ class Guest:
 
         Raises:
             GuestError: It ended, panicked, or did not answer in time; with its last console lines.
+            AgentRefusedError: Its agent refuses to run commands; the message says what to change.
             AccessDeniedError: It does not let the user in.
         """
         self._wait(timeout, "ready", self._channel.ping)
@@ -465,7 +474,13 @@ class Guest:
             GuestError: It is not running.
             NotFoundError: Its QEMU has no such mapping.
         """
-        return mapping_flags(self.host, self.qemu(), device.path)
+        try:
+            return mapping_flags(self.host, self.qemu(), device.path)
+        except NotFoundError:  # the kernel lists the file itself, and not a symbolic link to it (/dev/disk/by-id/...)
+            target = self.host.run(query(_TARGET, device.path)).check().text.rstrip("\n")
+            if target == device.path:
+                raise
+            return mapping_flags(self.host, self.qemu(), target)
 
     def region_of(self, device: VpmemDevice) -> Region:
         """Return the region that its kernel has for a device.
@@ -485,10 +500,13 @@ class Guest:
         A device without a region is left out.
         """
         regions = inside_regions(self.transport)
-        aliases = self._aliases() if any(isinstance(region.key, str) for region in regions) else {}
-        names = {aliases.get(str(region.key), region.key): region.name for region in regions}
+        aliases, addresses = self._aliases() if any(isinstance(region.key, str) for region in regions) else ({}, {})
+        names = {device_key(region, aliases, addresses): region.name for region in regions}
         by_name = {region.dev: region for region in self.ndctl.inventory().regions}
-        paths = {device.slot if device.slot is not None else device.alias: device.path for device in self.live_devices}
+        paths = {
+            device.slot if device.slot is not None else device.alias or device.path: device.path
+            for device in in_slots(self.live_devices)
+        }
         return {paths[key]: by_name[name] for key, name in names.items() if key in paths and name in by_name}
 
     def node_of(self, device: VpmemDevice) -> str:
@@ -519,8 +537,9 @@ class Guest:
             xml=self.live_devices,
             argv=argv_devices(argv),
             qmp=qmp_devices(self.ask_monitor),
-            inside=inside_devices(inside_regions(self.transport), self._aliases()),
+            inside=inside_devices(inside_regions(self.transport), *self._aliases()),
             inactive=read_devices(self.xml(inactive=True)),
+            config_files=config_files(argv),
         )
 
     def ask_monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
@@ -569,10 +588,17 @@ class Guest:
     def _console(self) -> Console:
         return Console(self.host, *read_console_log(self.xml()))
 
-    def _aliases(self) -> dict[str, str]:
-        """Return the alias of each of its PCI devices by the address in the guest; nothing where it has no need."""
-        virtio = any(device.model is VpmemModel.virtio_pmem for device in self.live_devices)
-        return pci_aliases(self.ask_monitor) if virtio else {}
+    def _aliases(self) -> tuple[dict[str, str], dict[int, str]]:
+        """Return the alias of each of its PCI devices by the PCI address, and the backing of each device without one.
+
+        There is nothing where it has no virtio-pmem device.
+        """
+        virtio = [device for device in self.live_devices if device.model is VpmemModel.virtio_pmem]
+        nameless = any(not device.alias for device in virtio)
+        return (
+            pci_aliases(self.ask_monitor) if virtio else {},
+            qmp_addresses(self.ask_monitor) if nameless else {},
+        )
 
     def _agent_call(self, request: str, timeout: int) -> str:
         import libvirt_qemu  # noqa: PLC0415

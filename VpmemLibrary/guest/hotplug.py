@@ -6,15 +6,25 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, NotFoundError, OutOfSpaceError, VpmemError
+from VpmemLibrary.errors import (
+    GuestError,
+    InvalidValueError,
+    LibvirtError,
+    NotFoundError,
+    OutOfSpaceError,
+    UnsupportedError,
+    VpmemError,
+)
+from VpmemLibrary.guest.access import effective_access
 from VpmemLibrary.guest.bounded import limited, within
 from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.xml import device_element, parse_domain, read_devices, read_room
+from VpmemLibrary.guest.qemu_features import pmem_explained
+from VpmemLibrary.guest.xml import SLOTS_OF_DIMMS_ALONE, device_element, parse_domain, read_devices, read_room
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import Size
 
@@ -71,24 +81,26 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
         return _attach(guest, device, live=live, persistent=persistent, timeout=timeout)
 
 
-def _attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, timeout: float) -> Attached:
+def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, timeout: float) -> Attached:
     import libvirt  # noqa: PLC0415
 
-    there = set()
-    for inactive in [each for each, wanted in ((False, live), (True, persistent)) if wanted]:
-        xml = guest.xml(inactive=inactive)
-        check_room(guest.name, xml, device)
-        there |= {each.path for each in read_devices(xml)}
+    there, device = set(), asked
+    version = guest.libvirt_version()
+    xml = _element_text(asked)  # says no more than what was asked for: the domain decides the rest
+    for inactive in [each for each, wanted in ((True, persistent), (False, live)) if wanted]:
+        domain = guest.xml(inactive=inactive)
+        device = in_domain(domain, asked)
+        check_room(guest.name, domain, device, libvirt=version)
+        there |= {each.path for each in read_devices(domain)}
     check_backings(guest.host, [device])
     _refuse_own_backing(guest, device, sorted(there))
     guest.refuse_backings_in_use([device])
     flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)
-    xml = _element_text(device)
     if not live:
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
         guest.asked_also_for(device)
         return Attached(_as_listed(guest, device.path, inactive=True))
-    with _additions(guest) as added:
+    with _additions(guest) as added, pmem_explained():
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
         guest.asked_also_for(device)
         event = added.wait(seconds := limited(_EVENT_SECONDS))
@@ -107,6 +119,7 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
 
     Raises:
         NotFoundError: The guest has no such device there.
+        UnsupportedError: The device is of ``<qemu:commandline>``.
         LibvirtError: libvirt refused; for a running guest always, with the mend.
     """
     import libvirt  # noqa: PLC0415
@@ -123,25 +136,38 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
         guest.no_longer_asked_for(path)
 
 
-def check_room(name: str, xml: str, device: VpmemDevice) -> None:
+def in_domain(xml: str, device: VpmemDevice) -> VpmemDevice:
+    """Return a device with the access that it has in a domain, whatever element of the domain says it.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    return replace(device, access=effective_access(parse_domain(xml), device.access, device.node))
+
+
+def check_room(name: str, xml: str, device: VpmemDevice, *, libvirt: int | None = None) -> None:
     """Raise unless a domain has room for a device beside those that it has.
 
     Args:
         name: Its name.
         xml: Its XML.
         device: The device.
+        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
 
     Raises:
         InvalidValueError: The device cannot be, or its backing is that of another one.
         OutOfSpaceError: There is no memory slot, or no room below ``maxMemory``, left.
     """
     there = read_devices(xml)
-    room = read_room(xml)
+    room = read_room(xml, libvirt=libvirt)
     check_devices([*there, device], given=len(there), cells=room.cells or None)
-    if room.used_slots >= room.slots:
+    by_all = libvirt is not None and libvirt < SLOTS_OF_DIMMS_ALONE
+    needs_slot = by_all or device.model is VpmemModel.nvdimm
+    if needs_slot and room.used_slots >= room.slots:
         raise OutOfSpaceError(
             f"Guest {name} has no memory slot left for {device.path}: it has {room.slots} and {room.used_slots} "
-            "of them are taken (virtio-pmem devices count too). Define it with more spare slots."
+            f"of them are taken ({'memory devices of every model' if by_all else 'DIMMs and NVDIMMs'} take one each). "
+            "Define it with more spare slots."
         )
     if room.memory + device.size > room.maximum:
         raise OutOfSpaceError(
@@ -172,6 +198,11 @@ def _listed_text(name: str, xml: str, path: str) -> str:
     for element in parse_domain(xml).findall("./devices/memory"):
         if element.findtext("./source/path") == path:
             return etree.tostring(element, encoding="unicode")
+    if path in [each.path for each in read_devices(xml)]:
+        raise UnsupportedError(
+            f"Guest {name} has {path} by <qemu:commandline> in its XML, and libvirt knows of no such device: take its "
+            "-object and -device out of the XML."
+        )
     raise NotFoundError("device on", path, [each.path for each in read_devices(xml)], where=f"guest {name}")
 
 

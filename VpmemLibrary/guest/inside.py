@@ -10,8 +10,9 @@ from VpmemLibrary.guest.domain import DeviceKey
 from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import Size
 
-# A line a region: what tells its device, size, read_only, node, device nodes, its name. A region on a DIMM has an NFIT
-# handle; one of virtio-pmem has none and lies under its PCI device.
+# A line a region: what tells its device, size, read_only, node, address and device nodes, its name. A region on a DIMM
+# has an NFIT handle; one of virtio-pmem has none and lies under its PCI device. Any other region (of memmap=, of CXL)
+# is no device that a hypervisor's view knows.
 # Attributes: kernel, Documentation/ABI/testing/sysfs-bus-nfit and drivers/nvdimm/region_devs.c.
 _SCRIPT = r"""
 cd /sys/bus/nd/devices 2>/dev/null || exit 0
@@ -23,6 +24,7 @@ for region in region*; do
         read -r key <"$dimm/nfit/handle"
     else
         path=$(readlink -f "$region")
+        case $path in */virtio[0-9]*) ;; *) continue ;; esac
         path=${path%/virtio[0-9]*}
         key=pci:${path##*/}
     fi
@@ -32,6 +34,7 @@ for region in region*; do
         [ -r "$attribute" ] && read -r value <"$attribute"
         printf '%s ' "$value"
     done
+    if [ -r "$region/resource" ] && read -r value <"$region/resource"; then printf '@%s ' "$value"; fi
     for node in "$region"/*/block/* "$region"/dax*/dax[0-9]* "$region"/dax*/dax*/dax[0-9]*; do
         [ -e "$node/dev" ] && printf '/dev/%s ' "${node##*/}"
     done
@@ -55,12 +58,14 @@ class InsideRegion:
             address of its virtio-pmem device.
         size: Its size.
         view: What the kernel says of it; it knows no path and no backing.
+        address: Where it is in the guest's memory; None where the kernel does not tell.
     """
 
     name: str
     key: DeviceKey
     size: Size
     view: Mapping[str, object]
+    address: int | None = None
 
 
 def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
@@ -80,10 +85,12 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
             view: dict[str, object] = {"region size": Size(int(size)), "readonly": bool(int(read_only))}
             if node != "-" and int(node) >= 0:  # a kernel without NUMA says -1
                 view["node"] = int(node)
-            if nodes:
+            address = next((int(node[1:], 0) for node in nodes if node.startswith("@")), None)
+            if nodes := [node for node in nodes if not node.startswith("@")]:
                 view["device node"] = ", ".join(dict.fromkeys(nodes))
             pci = key.removeprefix("pci:")
-            found.append(InsideRegion(name, pci if pci != key else int(key, 0) - 1, Size(int(size)), view))
+            told_by: DeviceKey = pci if pci != key else int(key, 0) - 1
+            found.append(InsideRegion(name, told_by, Size(int(size)), view, address))
         except ValueError as error:
             raise UnreadableOutputError(
                 result, f"The kernel's attributes of a region are not readable: {line[:_SHOWN]!r}"
@@ -92,12 +99,20 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
 
 
 def inside_devices(
-    regions: Iterable[InsideRegion], aliases: Mapping[str, str]
+    regions: Iterable[InsideRegion], aliases: Mapping[str, str], addresses: Mapping[int, str] | None = None
 ) -> dict[DeviceKey, Mapping[str, object]]:
     """Return what a guest's kernel says of each device, by slot or alias.
 
     Args:
         regions: Its regions.
-        aliases: The alias of each PCI device, by its address in the guest.
+        aliases: The alias of each PCI device, by its PCI address in the guest.
+        addresses: The path of the backing of each device without an alias, by its address in the guest's memory.
     """
-    return {aliases.get(str(region.key), region.key): region.view for region in regions}
+    return {device_key(region, aliases, addresses or {}): region.view for region in regions}
+
+
+def device_key(region: InsideRegion, aliases: Mapping[str, str], addresses: Mapping[int, str]) -> DeviceKey:
+    """Return the slot or the alias of a region's device; see `inside_devices`."""
+    if isinstance(region.key, int):
+        return region.key
+    return aliases.get(region.key) or addresses.get(-1 if region.address is None else region.address) or region.key

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtTimeoutError
+from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtTimeoutError, UnsupportedError
 from VpmemLibrary.guest.checks import check_backings
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.domains import guest_names, refuse_shared
@@ -115,10 +115,18 @@ def with_backings(xml: str, paths: Mapping[str, str]) -> str:
 
     Raises:
         InvalidValueError: It is no domain XML.
+        UnsupportedError: A device to be given another backing is of ``<qemu:commandline>``.
     """
     from lxml import etree  # noqa: PLC0415
 
     domain = parse_domain(xml, comments=True)
+    there = {path.text for path in domain.findall("./devices/memory/source/path")}
+    for device in read_devices(xml):
+        if device.path not in there and paths.get(device.path, device.path) != device.path:
+            raise UnsupportedError(
+                f"{device.path} is given by <qemu:commandline> in the domain's XML, where it cannot be given another "
+                "backing: make the device one of libvirt's, or the path the same on both hosts."
+            )
     for path in domain.findall("./devices/memory/source/path"):
         path.text = paths.get(path.text or "", path.text)
     return etree.tostring(domain, encoding="unicode")

@@ -15,6 +15,10 @@ SMALLEST_LABEL = Size(128 * KiB)
 SIZE_STEP = Size(2 * MiB)
 """libvirt rounds the size of a memory device on x86 up to this."""
 
+POWER = ("ppc64", "ppc64le")
+POWER_STEP = Size(256 * MiB)
+"""On POWER a guest's part of an NVDIMM is a multiple of this."""
+
 NAMESPACE_STEP = Size(16 * MiB)
 """A guest's region must be a multiple of this for ndctl to make fsdax and devdax namespaces in it."""
 
@@ -57,8 +61,19 @@ def backing_offset(device: VpmemDevice, offset: int) -> Size:
     return Size(offset)
 
 
-def configured_size(size: Size) -> Size:
-    """Return the size that libvirt makes of one on x86: rounded up to 2 MiB."""
+def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 0) -> Size:
+    """Return the size that libvirt makes of one: rounded up to 2 MiB.
+
+    On POWER it rounds what the label area leaves down to 256 MiB, as a pSeries guest has its NVDIMMs in such pieces
+    (qemu_domain.c, qemuDomainNVDimmAlignSizePseries).
+
+    Args:
+        size: The size that a domain's XML states.
+        architecture: The guest's.
+        label_size: The size of the label area.
+    """
+    if architecture in POWER:
+        return Size((size - label_size).down_to(POWER_STEP) + label_size)
     return size.up_to(SIZE_STEP)
 
 

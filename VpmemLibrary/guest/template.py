@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.access import effective_access
 from VpmemLibrary.guest.checks import check_devices
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.xml import (
@@ -17,6 +19,8 @@ from VpmemLibrary.guest.xml import (
     parse_domain,
     read_devices,
     read_size,
+    used_slots,
+    whole_number,
 )
 from VpmemLibrary.host.transport import checked_name
 from VpmemLibrary.sizes import KiB, Size
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
 
-def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = False) -> str:
+def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = False, libvirt: int | None = None) -> str:
     """Return a domain's XML with more devices, and with the room that libvirt wants for them.
 
     Only these are touched: ``maxMemory`` and its slots where there are too few, a NUMA cell with all RAM where there
@@ -35,6 +39,7 @@ def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = Fa
         xml: The domain's XML.
         devices: The devices to add.
         unshared: Devices without shared access are wanted, though nothing on them persists.
+        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
 
     Raises:
         InvalidValueError: It is no domain XML, states no memory, or a device cannot be in it.
@@ -47,16 +52,17 @@ def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = Fa
     domain = parse_domain(xml, comments=True)
     ram = _give_numa(domain)
     cells = len(domain.findall("./cpu/numa/cell"))
-    check_devices([*read_devices(xml), *new], unshared=unshared, cells=cells, given=len(read_devices(xml)))
+    given = read_devices(xml)
+    effective = [replace(each, access=effective_access(domain, each.access, each.node)) for each in new]
+    check_devices([*given, *effective], unshared=unshared, cells=cells, given=len(given))
     holder = _child(domain, "devices")
     for device in new:
         _append(holder, device_element(device))
-    attached = [read_size(size) or Size(0) for size in holder.findall("./memory/target/size")]
-    total = Size(ram + sum(attached))
+    total = Size(ram + sum(read_size(size) or Size(0) for size in holder.findall("./memory/target/size")))
     memory = _child(domain, "memory")
     memory.text = str(total // KiB)
     memory.set("unit", "KiB")
-    _give_room(domain, total, len(attached))
+    _give_room(domain, total, used_slots(domain, libvirt))
     return etree.tostring(domain, encoding="unicode")
 
 
@@ -98,17 +104,14 @@ def _give_numa(domain: Element) -> Size:
     attached = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
     ram = Size(memory - attached)
     vcpus = (domain.findtext("./vcpu") or "1").strip()
-    if not vcpus.isdecimal():
-        raise InvalidValueError("<vcpu> of the domain XML", vcpus, "a whole number, e.g. 1")
-    _append(_child(domain, "cpu"), numa_element(ram, int(vcpus)))
+    _append(_child(domain, "cpu"), numa_element(ram, whole_number(vcpus, "<vcpu> of the domain XML")))
     return ram
 
 
-def _give_room(domain: Element, total: Size, devices: int) -> None:
+def _give_room(domain: Element, total: Size, needed: int) -> None:
     room = _child(domain, "maxMemory")
-    slots = room.get("slots", "0")
-    if not slots.isdecimal() or int(slots) < devices:
-        room.set("slots", str(devices))
+    if needed and whole_number(room.get("slots") or "0", "slots of <maxMemory>") < needed:
+        room.set("slots", str(needed))
     if (read_size(room) or Size(0)) < total:
         room.text = str(total.up_to(1024**3) // KiB)
         room.set("unit", "KiB")

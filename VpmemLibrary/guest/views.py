@@ -42,6 +42,7 @@ def compare(
     qmp: Mapping[DeviceKey, Mapping[str, object]],
     inside: Mapping[DeviceKey, Mapping[str, object]],
     inactive: Iterable[VpmemDevice] = (),
+    config_files: Iterable[str] = (),
 ) -> tuple[Agreement, ...]:
     """Return one comparison for each device that any view knows of; a view that lacks it says that it is absent.
 
@@ -55,11 +56,15 @@ def compare(
         qmp: What QEMU's monitor says.
         inside: What the guest's kernel says.
         inactive: The devices of the XML for the next start; one that is not in it states nothing.
+        config_files: Files that QEMU's command line says more is in; a device that is not on the command line itself
+            may be there.
     """
     running = tuple(xml)
     wanted, live, next_start = (_by_key(each, running) for each in (asked, running, inactive))
     absent = {"path": "absent", "region size": "absent"}
     no_region = {"region size": "absent"}
+    files = " ".join(config_files)
+    elsewhere: Mapping[str, object] = {"stated in": files} if files else absent
     return tuple(
         Agreement(
             f"{guest}, slot {key}" if isinstance(key, int) else f"{guest}, {key}",
@@ -67,7 +72,7 @@ def compare(
                 "asked for": asked_view(wanted[key]) if key in wanted else absent,
                 "live XML": device_view(live[key]) if key in live else absent,
                 "inactive XML": device_view(next_start[key]) if key in next_start else {},
-                "QEMU command line": argv.get(key, {} if qmp.get(key, {}).get("attached later") else absent),
+                "QEMU command line": argv.get(key, {} if qmp.get(key, {}).get("attached later") else elsewhere),
                 "QMP": qmp.get(key, absent),
                 "guest's kernel": inside.get(key, no_region),
             },
@@ -77,9 +82,16 @@ def compare(
 
 
 def _by_key(devices: Iterable[VpmemDevice], live: Iterable[VpmemDevice]) -> dict[DeviceKey, VpmemDevice]:
-    """Return devices by slot or alias; only the live XML has an alias, and no two devices have one path."""
-    aliases = {device.path: device.alias for device in live if device.slot is None}
-    return {
-        aliases.get(device.path) or device.path if device.slot is None else device.slot: device
-        for device in in_slots(devices)
-    }
+    """Return devices by slot or alias. Only the live XML has an alias: devices on one backing have theirs in order."""
+    aliases: dict[str, list[str]] = {}
+    for device in live:
+        if device.slot is None:
+            aliases.setdefault(device.path, []).append(device.alias or device.path)
+    found: dict[DeviceKey, VpmemDevice] = {}
+    for device in in_slots(devices):
+        if device.slot is not None:
+            found[device.slot] = device
+        else:
+            own = aliases.get(device.path) or [device.alias or device.path]
+            found[own.pop(0) if len(own) > 1 else own[0]] = device
+    return found

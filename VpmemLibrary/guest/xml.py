@@ -5,24 +5,45 @@ The elements are those of libvirt's formatdomain document: *Memory devices*, *NU
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import Access, GuestSpec, VpmemDevice, VpmemModel
+from VpmemLibrary.errors import GuestError, InvalidValueError
+from VpmemLibrary.guest.access import effective_access, read_access
+from VpmemLibrary.guest.argv import argv_devices
+from VpmemLibrary.guest.domain import Access, DeviceKey, GuestSpec, VpmemDevice, VpmemModel, in_slots
 from VpmemLibrary.guest.network import mac_address
-from VpmemLibrary.sizes import KiB, Size
+from VpmemLibrary.sizes import KiB, MiB, Size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lxml.etree import _Element as Element
 
 MARK_NAMESPACE = "https://robotframework-vpmem/domain/1"
 """The XML namespace of this project's mark in a domain's metadata; a name, not an address."""
 
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+"""The XML namespace of ``<qemu:commandline>``; a name, not an address."""
+
+MODELS_IN_SLOTS = ("dimm", "nvdimm")
+"""The models of memory device that take a memory slot; the others are PCI devices or have no address."""
+
+_RAM_MODELS = ("dimm", "virtio-mem")
+
+SLOTS_OF_DIMMS_ALONE = 9_005_000
+"""The libvirt, as its getLibVersion has it, since which memory devices that are no DIMMs take no slot (its NEWS)."""
+
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 CONSOLE_LOG = "/var/log/libvirt/qemu/{name}-console.log"
 
 # libvirt's scaled integers: formatdomain, *Memory Allocation*; the letters mean powers of 1024 and may be of any case.
+_LONGEST = 8 * MiB
+_SHOWN = 80
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,15}|[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"\+?[0-9]{1,20}", re.ASCII)
+
 _UNITS = {"b": 1, "byte": 1, "bytes": 1}
 for _power, _letter in enumerate("kmgtpe", start=1):
     _UNITS |= {_letter: KiB**_power, f"{_letter}ib": KiB**_power, f"{_letter}b": 1000**_power}
@@ -41,7 +62,8 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
     from lxml import etree  # noqa: PLC0415
     from lxml.builder import E  # noqa: PLC0415
 
-    os_element = E.os(E.type("hvm", arch="x86_64", machine=spec.machine))
+    machine = {"machine": spec.machine} if spec.machine else {}  # without one libvirt takes its own
+    os_element = E.os(E.type("hvm", arch="x86_64", **machine))
     for name in ("kernel", "initrd", "cmdline"):
         if value := getattr(spec.boot, name):
             os_element.append(_text(name, value))
@@ -55,6 +77,10 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         E.controller(type="virtio-serial", index="0", ports="4"),
         E.channel(E.target(type="virtio", name=AGENT_CHANNEL), type="unix"),
     )
+    if "q35" in spec.machine:  # where a PCI device is attached later only to a port that is free
+        devices.append(E.controller(type="pci", index="0", model="pcie-root"))
+        for _ in range(spec.spare_slots):
+            devices.append(E.controller(type="pci", model="pcie-root-port"))
     if spec.boot.disk:
         devices.append(_disk(spec.boot.disk))
     if spec.bridge:
@@ -109,13 +135,57 @@ def device_element(device: VpmemDevice) -> Element:
 def read_devices(xml: str) -> tuple[VpmemDevice, ...]:
     """Return the persistent-memory devices of a domain, whoever defined it, in the order of its XML.
 
+    Devices of ``<qemu:commandline>`` come last. Memory devices of any other model are no persistent memory, and only
+    their slots count: an nvdimm beside a DIMM has the slot that libvirt gives it.
+
     Raises:
-        InvalidValueError: It is no XML.
+        InvalidValueError: It is no XML, or a value in it is not of libvirt's form.
     """
+    domain = parse_domain(xml)
+    elements = domain.findall("./devices/memory")
+    in_order = [
+        _read_device(domain, element)
+        for element in elements
+        if element.get("model") in MODELS_IN_SLOTS or element.get("model") in tuple(VpmemModel)
+    ]
+    models = [element.get("model") for element in elements if element.get("model") in (*MODELS_IN_SLOTS, *VpmemModel)]
+    if "dimm" in models or command_line(domain):
+        in_order = list(in_slots(in_order))
+    found = [device for device, model in zip(in_order, models, strict=True) if model in tuple(VpmemModel)]
+    return (*found, *_command_line_devices(domain, [each.slot for each in in_order if each.slot is not None]))
+
+
+def command_line(domain: Element) -> tuple[str, ...]:
+    """Return the arguments that a domain gives QEMU by itself, in ``<qemu:commandline>``."""
     return tuple(
-        _read_device(element)
-        for element in parse_domain(xml).findall("./devices/memory")
-        if element.get("model") in tuple(VpmemModel)
+        argument.get("value", "") for argument in domain.findall(f"./{{{QEMU_NAMESPACE}}}commandline/{{*}}arg")
+    )
+
+
+def _command_line_devices(domain: Element, taken: list[int]) -> list[VpmemDevice]:
+    arguments = command_line(domain)
+    try:
+        views = argv_devices(arguments, taken)
+    except GuestError as error:
+        raise InvalidValueError("<qemu:commandline> of the domain XML", "", f"options of QEMU's ({error})") from None
+    return [_command_line_device(key, view) for key, view in views.items()]
+
+
+def _command_line_device(key: DeviceKey, view: Mapping[str, Any]) -> VpmemDevice:
+    nvdimm = isinstance(key, int)
+    path = view.get("path", "")
+    return VpmemDevice(
+        path=path,
+        size=view.get("size", Size(0)),
+        model=VpmemModel.nvdimm if nvdimm else VpmemModel.virtio_pmem,
+        label_size=view.get("label size") or None,
+        align=view.get("align"),
+        access=Access.shared if view.get("shared") else Access.private,
+        pmem=view.get("pmem", False),
+        readonly=view.get("readonly", False),
+        node=view.get("node", 0) if nvdimm else None,
+        slot=key if isinstance(key, int) else None,
+        alias="" if isinstance(key, int) or key == path else key,
     )
 
 
@@ -126,7 +196,7 @@ class Room:
     Args:
         maximum: ``<maxMemory>``; 0 where there is none, and no device can be attached.
         slots: Its memory slots.
-        used_slots: How many memory devices there are, of whatever model.
+        used_slots: How many of them its memory devices take.
         memory: RAM and the devices.
         cells: How many NUMA nodes it has.
     """
@@ -138,21 +208,43 @@ class Room:
     cells: int
 
 
-def read_room(xml: str) -> Room:
+def read_room(xml: str, *, libvirt: int | None = None) -> Room:
     """Return how much memory a domain may have, and has.
 
+    Args:
+        xml: The domain's XML.
+        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+
     Raises:
-        InvalidValueError: It is no domain XML.
+        InvalidValueError: It is no domain XML, or a value in it is not of libvirt's form.
     """
     domain = parse_domain(xml)
     maximum = domain.find("./maxMemory")
+    cells = len(domain.findall("./cpu/numa/cell"))
     return Room(
         maximum=read_size(maximum) or Size(0),
-        slots=0 if maximum is None else int(maximum.get("slots", "0")),
-        used_slots=len(domain.findall("./devices/memory")),
-        memory=read_size(domain.find("./memory")) or Size(0),
-        cells=len(domain.findall("./cpu/numa/cell")),
+        slots=0 if maximum is None else whole_number(maximum.get("slots") or "0", "slots of <maxMemory>"),
+        used_slots=used_slots(domain, libvirt),
+        # With cells libvirt makes the sum itself (domain_postparse.c, virDomainDefPostParseMemory).
+        memory=_ram(domain) + _attached(domain) if cells else read_size(domain.find("./memory")) or Size(0),
+        cells=cells,
     )
+
+
+def used_slots(domain: Element, libvirt: int | None = None) -> int:
+    """Return how many memory slots a domain's devices take, as a libvirt counts them.
+
+    Only DIMMs and NVDIMMs take one (qemu_domain.c, qemuDomainDefValidateMemoryHotplug). A libvirt before 9.5 counts
+    every memory device.
+
+    Args:
+        domain: The domain.
+        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+    """
+    elements = domain.findall("./devices/memory")
+    if libvirt is not None and libvirt < SLOTS_OF_DIMMS_ALONE:
+        return len(elements)
+    return sum(element.get("model") in MODELS_IN_SLOTS for element in elements)
 
 
 def read_ram(xml: str) -> Size:
@@ -161,12 +253,52 @@ def read_ram(xml: str) -> Size:
     Raises:
         InvalidValueError: It is no domain XML.
     """
-    domain = parse_domain(xml)
+    return _ram(parse_domain(xml))
+
+
+def read_plugged_ram(xml: str) -> Size:
+    """Return the RAM that a domain has by its memory devices: DIMMs, and what virtio-mem devices have plugged in.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    targets = (
+        element.find("./target")
+        for element in parse_domain(xml).findall("./devices/memory")
+        if element.get("model") in _RAM_MODELS
+    )
+    return Size(sum(_plugged(target) for target in targets if target is not None))
+
+
+def has_balloon(xml: str) -> bool:
+    """Return whether a domain has a memory balloon: libvirt gives it one unless the XML says ``none``.
+
+    Raises:
+        InvalidValueError: It is no domain XML.
+    """
+    balloon = parse_domain(xml).find("./devices/memballoon")
+    return balloon is None or balloon.get("model") != "none"
+
+
+def _plugged(target: Element) -> Size:
+    """Return the size of a DIMM, or how much a virtio-mem device has plugged in: until it runs what is requested."""
+    for name in ("current", "requested", "size"):
+        if (size := read_size(target.find(f"./{name}"))) is not None:
+            return size
+    return Size(0)
+
+
+def _ram(domain: Element) -> Size:
     cells = domain.findall("./cpu/numa/cell")
     if cells:
         return Size(sum(cell_memory(cell) for cell in cells))
-    devices = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
-    return (read_size(domain.find("./memory")) or Size(0)) - devices
+    memory = read_size(domain.find("./memory")) or Size(0)
+    return Size(max(0, memory - _attached(domain)))
+
+
+def _attached(domain: Element) -> Size:
+    """Return the sizes of all memory devices together, of whatever model: libvirt counts them as memory."""
+    return Size(sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size")))
 
 
 def cell_memory(cell: Element) -> Size:
@@ -240,7 +372,16 @@ def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
     """
     from lxml import etree  # noqa: PLC0415
 
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=not comments)
+    if len(xml) > _LONGEST:
+        raise InvalidValueError(f"{root} XML", f"{len(xml)} characters", f"at most {_LONGEST}")
+    # The text is decoded already, whatever encoding it says it had.
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        remove_comments=not comments,
+        remove_pis=not comments,
+        encoding="utf-8",
+    )
     try:
         element = etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
@@ -250,24 +391,50 @@ def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
     return element
 
 
-def _read_device(element: Element) -> VpmemDevice:
-    slot = element.find("./address")
+def _read_device(domain: Element, element: Element) -> VpmemDevice:
+    """Return a memory device of a domain; a DIMM as an nvdimm, for the slot that it takes."""
     alias = element.find("./alias")
-    access = element.get("access")
-    node = element.findtext("./target/node")
+    node = _node(domain, element)
+    model = VpmemModel.virtio_pmem if element.get("model") == VpmemModel.virtio_pmem else VpmemModel.nvdimm
     return VpmemDevice(
         path=element.findtext("./source/path", ""),
         size=read_size(element.find("./target/size")) or Size(0),
-        model=VpmemModel(element.get("model", "")),
+        model=model,
         label_size=read_size(element.find("./target/label/size")),
         align=read_size(element.find("./source/alignsize")),
-        access=Access(access) if access else None,
+        access=effective_access(domain, read_access(element, "access"), node),
         pmem=element.find("./source/pmem") is not None,
         readonly=element.find("./target/readonly") is not None,
-        node=int(node) if node else None,
-        slot=None if slot is None or slot.get("type") != "dimm" else int(slot.get("slot", "0"), 0),
+        node=node,
+        slot=_slot(element),
         alias="" if alias is None else alias.get("name", ""),
     )
+
+
+def _node(domain: Element, element: Element) -> int | None:
+    """Return the NUMA node of a device; where a domain has none, libvirt makes node 0 for its DIMMs and NVDIMMs."""
+    text = (element.findtext("./target/node") or "").strip()
+    if text:
+        return whole_number(text, "<node> of a memory device")
+    made = element.get("model") in MODELS_IN_SLOTS and domain.find("./cpu/numa/cell") is None
+    return 0 if made else None
+
+
+def _slot(element: Element) -> int | None:
+    address = element.find("./address")
+    text = None if address is None or address.get("type") != "dimm" else address.get("slot")
+    return whole_number(text, "slot of a memory device") if text else None
+
+
+def whole_number(text: str, what: str) -> int:
+    """Return a number of a domain's XML, decimal or with 0x.
+
+    Raises:
+        InvalidValueError: It is none.
+    """
+    if not _NUMBER.fullmatch(text.strip()):
+        raise InvalidValueError(what, text[:_SHOWN], "a whole number, e.g. 0")
+    return int(text, 16 if "x" in text.lower() else 10)
 
 
 def read_size(element: Element | None) -> Size | None:
@@ -279,9 +446,10 @@ def read_size(element: Element | None) -> Size | None:
     if element is None or not (text := (element.text or "").strip()):
         return None
     unit = element.get("unit", "KiB")
-    if not text.isdecimal() or unit.lower() not in _UNITS:
-        raise InvalidValueError(f"<{element.tag}> of the domain XML", f"{text} {unit}", "a whole number, e.g. in KiB")
-    return Size(int(text) * _UNITS[unit.lower()])
+    if not _DECIMAL.fullmatch(text) or unit.lower() not in _UNITS:
+        shown = f"{text[:_SHOWN]} {unit[:_SHOWN]}"
+        raise InvalidValueError(f"<{element.tag}> of the domain XML", shown, "a whole number, e.g. in KiB")
+    return Size(int(text) * _UNITS[unit.lower()]).up_to(KiB)  # as libvirt keeps it
 
 
 def _text(name: str, text: str) -> Element:

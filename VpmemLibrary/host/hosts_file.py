@@ -69,6 +69,7 @@ _FIELDS = {
     "guest_nfit_test_initrd",
     "guest_cmdline",
     "guest_disk",
+    "guest_machine",
     "guest_channel",
     "guest_user",
     "guest_key_file",
@@ -115,6 +116,7 @@ class HostEntry:
         guest_nfit_test_initrd: An initramfs for that kernel with the kernel's nfit_test module loaded, for injections.
         guest_cmdline: Its command line.
         guest_disk: Or a disk image on the host that guests boot from.
+        guest_machine: QEMU's machine type for guests; without one ``pc``, or ``q35`` where QEMU has no ``pc``.
         guest_channel: How guests are looked into: ``agent``, ``ssh`` or ``serial``.
         guest_user: Who logs in to guests, over SSH or on the serial console.
         guest_key_file: The private key for it, on this machine.
@@ -146,6 +148,7 @@ class HostEntry:
     guest_nfit_test_initrd: str = ""
     guest_cmdline: str = ""
     guest_disk: str = ""
+    guest_machine: str = ""
     guest_channel: str = "agent"
     guest_user: str = "root"
     guest_key_file: Path | None = None
@@ -293,6 +296,7 @@ def _entry(file: str, name: str, raw: dict[str, str]) -> HostEntry:
         guest_nfit_test_initrd=fields.get("guest_nfit_test_initrd", ""),
         guest_cmdline=fields.get("guest_cmdline", ""),
         guest_disk=fields.get("guest_disk", ""),
+        guest_machine=fields.get("guest_machine", ""),
         guest_channel=_channel(where, fields),
         guest_user=fields.get("guest_user", "root"),
         guest_key_file=_path(where, "guest_key_file", fields),

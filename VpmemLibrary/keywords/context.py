@@ -66,6 +66,7 @@ class OpenHost:
         self.access = GuestAccess()
         self.channel = GuestChannel.agent
         self.bridge = ""
+        self.machine = ""
         self.confined = True
         self.may_initialize_labels = False
         self.may_reboot = False
@@ -212,6 +213,7 @@ class OpenHost:
             numa_cells=numa_cells,
             spare_slots=spare_slots,
             spare_memory=spare_memory,
+            machine=self.machine,
             bridge=self.bridge if network else "",
             confined=self.confined if confined is None else confined,
         )

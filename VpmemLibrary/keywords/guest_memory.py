@@ -20,9 +20,10 @@ class GuestMemoryKeywords:
     def guest_memory_should_agree(self, guest: Guest | str) -> None:
         """Fail unless all views of a running guest agree on how much of its memory is RAM and how much is persistent.
 
-        The views are what was asked for, libvirt's live XML, libvirt's info and statistics, QEMU's monitor, and the
-        guest's kernel (`/proc/iomem` and the sizes of its regions). Persistent memory is what the guest can use of its
-        devices, without their label areas; libvirt counts label areas in, and its sum is compared as such.
+        The views are what was asked for, libvirt's live XML, libvirt's info and statistics, QEMU's command line and
+        monitor, and the guest's kernel (`/proc/iomem` and the sizes of its regions). Persistent memory is what the
+        guest can use of its nvdimm and virtio-pmem devices, without their label areas; libvirt counts label areas in,
+        and its sum is compared as such. DIMMs, and what virtio-mem devices have plugged in, are RAM.
 
         Args:
             guest: The guest or its name.

@@ -7,6 +7,7 @@ from pathlib import Path
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.definition import for_host
 from VpmemLibrary.guest.domain import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.xml import build_domain, read_devices
@@ -90,6 +91,7 @@ class GuestXmlKeywords:
 
         Raises:
             InvalidValueError: A value cannot be, or no image is set.
+            UnsupportedError: The host's QEMU has no machine for the guest.
 
         Example:
 
@@ -103,7 +105,8 @@ class GuestXmlKeywords:
         """
         opened = self._context.current
         devices = devices_of(self._context, vpmem)
-        return build_domain(opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices))
+        spec = opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices)
+        return build_domain(for_host(opened.link, spec))
 
     @keyword(tags=("guest", "getter"))
     def get_guest_xml(self, guest: Guest | str, *, inactive: bool = False) -> str:
@@ -142,7 +145,8 @@ class GuestXmlKeywords:
 
         Returns:
             Records with `path`, `size`, `model`, `label_size`, `align`, `access`, `pmem`, `readonly`, `node` and
-            `slot`; what the XML does not say is None or False.
+            `slot`; what the XML does not say is None or False. `access` is what holds for the device: its own, or that
+            of its NUMA cell, or that of the domain's memory backing. Devices of `<qemu:commandline>` come last.
 
         Raises:
             NotFoundError: There is no such guest.

@@ -10,6 +10,7 @@ from robot.api.deco import keyword
 from VpmemLibrary.guest.bounded import within
 from VpmemLibrary.guest.domain import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.transport import checked_name
 from VpmemLibrary.keywords.assertions import AssertionOperator, assert_text, assert_value
 from VpmemLibrary.keywords.context import Context
 from VpmemLibrary.keywords.devices import devices_of
@@ -28,7 +29,9 @@ class GuestKeywords:
         self._context = context
 
     @keyword(tags=("guest",))
-    def set_guest_image(self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "") -> None:
+    def set_guest_image(
+        self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "", machine: str = ""
+    ) -> None:
         """Say what guests of the current host boot from, when a keyword does not say it itself.
 
         Args:
@@ -36,9 +39,12 @@ class GuestKeywords:
             initrd: Its initramfs.
             cmdline: Its command line.
             disk: Or a disk image with an operating system of its own.
+            machine: QEMU's machine type; what `guest_machine` of the hosts file says by default, or else `pc`, or `q35`
+                where the host's QEMU has no `pc` or is about to drop it.
 
         Raises:
-            InvalidValueError: Neither a kernel nor a disk is given, or both are, or a path is relative.
+            InvalidValueError: Neither a kernel nor a disk is given, or both are, a path is relative, or `machine` is no
+                name.
 
         Example:
 
@@ -49,7 +55,9 @@ class GuestKeywords:
             ${guest} =    Start New Guest    vpmem=ns_0
         ```
         """
-        self._context.current.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+        opened = self._context.current
+        opened.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+        opened.machine = checked_name("machine", machine) if machine else opened.machine
 
     @keyword(tags=("guest",))
     def define_guest(
@@ -139,6 +147,8 @@ class GuestKeywords:
             LibvirtError: libvirt or QEMU refused to start it.
             LibvirtTimeoutError: libvirt did not start it in time; the message says in which state it is.
             GuestError: It died or was not ready in time; the message has its last console lines.
+            AgentRefusedError: Its agent answers and refuses to run commands, as in RHEL 9.4 and newer; the message says
+                what to change.
 
         Example:
 

@@ -43,6 +43,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
     opened.channel = GuestChannel(entry.guest_channel)
     opened.bridge = entry.guest_bridge
     opened.confined = entry.guest_confined
+    opened.machine = entry.guest_machine
     opened.power = entry.power
     opened.cxl = entry.cxl
     if entry.guest_kernel or entry.guest_disk:

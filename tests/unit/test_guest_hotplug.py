@@ -9,7 +9,7 @@ from recorded_guest import LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError, OutOfSpaceError
 from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.guest.hotplug import check_room
+from VpmemLibrary.guest.hotplug import check_room, in_domain
 from VpmemLibrary.guest.xml import read_room
 from VpmemLibrary.sizes import GiB, Size
 
@@ -23,13 +23,30 @@ def changed(old: str, new: str) -> str:
 
 
 def test_the_recorded_guest_has_room() -> None:
-    assert (ROOM.slots, ROOM.used_slots, ROOM.cells) == (5, 3, 1)
+    assert (ROOM.slots, ROOM.used_slots, ROOM.cells) == (5, 2, 1)
     check_room("recorded", LIVE_XML, NEW)
 
 
 def test_no_slot_left_is_told_with_how_many_there_are() -> None:
-    with pytest.raises(OutOfSpaceError, match=r"no memory slot left for /dev/dax7.0: it has 3 and 3 of them are taken"):
-        check_room("recorded", changed("slots='5'", "slots='3'"), NEW)
+    with pytest.raises(OutOfSpaceError, match=r"no memory slot left for /dev/dax7.0: it has 2 and 2 of them are taken"):
+        check_room("recorded", changed("slots='5'", "slots='2'"), NEW)
+
+
+def test_a_virtio_pmem_device_takes_no_slot_but_before_libvirt_9_5() -> None:
+    full = changed("slots='5'", "slots='2'")
+    virtio = replace(VIRTIO, path="/dev/pmem7")
+    check_room("recorded", full, virtio)
+    check_room("recorded", full, virtio, libvirt=9_005_000)
+    with pytest.raises(OutOfSpaceError, match=r"it has 2 and 3 of them .*every model"):
+        check_room("recorded", full, virtio, libvirt=9_004_000)
+
+
+def test_a_device_without_access_has_that_of_the_domain() -> None:
+    new = replace(NEW, access=None)
+    with pytest.raises(InvalidValueError, match="nothing persists"):
+        check_room("recorded", LIVE_XML, in_domain(LIVE_XML, new))
+    shared = changed("<resource>", "<memoryBacking><access mode='shared'/></memoryBacking><resource>")
+    check_room("recorded", shared, in_domain(shared, new))
 
 
 def test_a_domain_without_room_for_devices_has_no_slot() -> None:

@@ -193,7 +193,10 @@ def test_odd_attributes_in_a_guest_are_an_error_that_shows_a_part_of_them(
         "{",
         '{"a":' * 100_000,
         "nvdimm,slot=x",
-        "nvdimm,memdev=m,label-size=1.5G",
+        "nvdimm,memdev=m,label-size=1.5X",
+        "nvdimm,memdev=m,label-size=" + "9" * 5000,
+        "nvdimm,slot=" + "9" * 5000,
+        "nvdimm,unarmed=perhaps",
         "nvdimm,node=x",
     ],
 )

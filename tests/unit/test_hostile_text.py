@@ -89,6 +89,7 @@ NEEDED: dict[tuple[str, str], dict[str, object]] = {
     ("get_predicted_usable_size", "label_version"): {"mode": NamespaceMode.sector},
     ("set_guest_image", "initrd"): {"kernel": "/boot/kernel"},
     ("set_guest_image", "cmdline"): {"kernel": "/boot/kernel", "initrd": "/boot/initrd"},
+    ("set_guest_image", "machine"): {"kernel": "/boot/kernel", "initrd": "/boot/initrd"},
     ("define_guest_from_xml", "name"): {"xml": "<domain type='test'><name>a</name></domain>"},
     ("use_guest_channel", "user"): {"channel": GuestChannel.ssh, "address": "fe80::1%br0"},
     ("use_guest_channel", "host_key_name"): {"channel": GuestChannel.ssh, "address": "fe80::1%br0"},

@@ -1,0 +1,136 @@
+"""Which commands a guest agent carries out, and what to change where it refuses those that this library uses.
+
+qemu-ga takes its rules from options and from a configuration file; lists add up, and what both lists have is refused
+(QEMU, docs/interop/qemu-ga.rst). RHEL 9.4 and newer allow a list without guest-exec; older ones block it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+from collections.abc import Iterable
+
+from VpmemLibrary.errors import AgentRefusedError, GuestError
+
+USED_COMMANDS = ("guest-ping", "guest-exec", "guest-exec-status")
+"""The agent commands that every look into a guest needs."""
+
+FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-flush", "guest-file-close")
+"""The agent commands that files are moved by; where the agent refuses them, commands in the guest do it."""
+
+OTHER_CHANNEL = "Or use another channel: guest_channel = ssh or serial in the hosts file, or Use Guest Channel."
+
+_LONGEST = 1 << 20
+_OPTION = re.compile(
+    r"(?:--(?P<name>allow-rpcs|block-rpcs|blacklist)|(?<![\w-])-(?P<letter>[ab]))(?:\s*=\s*|\s+|(?<=-[ab]))(?P<list>\S*)"
+)
+_VARIABLE = re.compile(r"^\s*(?:export\s+)?(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
+_KEYS = {"allow-rpcs": True, "block-rpcs": False, "blacklist": False, "a": True, "b": False}
+_LISTS = {"ALLOW_RPCS": True, "BLOCK_RPCS": False, "BLACKLIST_RPC": False}
+"""The variables of /etc/sysconfig/qemu-ga that are a list by themselves; any other one has options."""
+
+_DISABLED = re.compile(r"has been disabled|is disabled|not allowed")
+_FROZEN = re.compile(r"frozen state|is frozen")
+_UNKNOWN = re.compile(r"has not been found|CommandNotFound|[Uu]nknown command")
+_DENIED = re.compile(r"Permission denied|Operation not permitted")
+
+
+def refused_commands(*texts: str) -> tuple[str, ...]:
+    """Return which of the agent commands that this library uses an agent with these rules refuses.
+
+    Args:
+        texts: The configuration of a guest's agent, in any order: /etc/qemu/qemu-ga.conf (or
+            /etc/qemu-ga/qemu-ga.conf), /etc/sysconfig/qemu-ga, /etc/default/qemu-guest-agent, the agent's unit file.
+
+    Example: ``refused_commands('FILTER_RPC_ARGS="--allow-rpcs=guest-ping"') == ("guest-exec", "guest-exec-status")``.
+    """
+    allowed: set[str] = set()
+    blocked: set[str] = set()
+    for text in texts:
+        for allow, names in _rules(text[:_LONGEST].lstrip("\ufeff")):
+            (allowed if allow else blocked).update(names)
+    return tuple(command for command in USED_COMMANDS if command in blocked or (allowed and command not in allowed))
+
+
+def rules_problem(*texts: str) -> str:
+    """Return what is wrong with a guest agent's rules for this library, and what to change; empty for nothing.
+
+    Args:
+        texts: The configuration of a guest's agent; see `refused_commands`.
+    """
+    refused = refused_commands(*texts)
+    return f"The guest agent refuses {', '.join(refused)}. {_advice(refused)}" if refused else ""
+
+
+def refusal(name: str, execute: str, told: str, details: str = "") -> GuestError | None:
+    """Return the error for an agent's own refusal of a command; None for an answer that is no refusal.
+
+    Args:
+        name: The guest.
+        execute: The agent command.
+        told: What the agent answered.
+        details: What else is known of the agent.
+    """
+    what = f"The agent of {name} answers, and refuses {execute}: {told}.{f' {details}' if details else ''}"
+    if _FROZEN.search(told):
+        return AgentRefusedError(
+            f"{what} The guest's file systems are frozen (guest-fsfreeze-freeze), for a snapshot or a backup: thaw "
+            f"them with `virsh domfsthaw {name}`. {OTHER_CHANNEL}"
+        )
+    if _DISABLED.search(told):
+        return AgentRefusedError(f"{what} {_advice((execute,))}")
+    if _UNKNOWN.search(told):
+        return AgentRefusedError(
+            f"{what} This agent has no such command: it is older than QEMU 2.5, or not QEMU's own. Install a newer "
+            f"qemu-guest-agent in the guest. {OTHER_CHANNEL}"
+        )
+    if _DENIED.search(told):
+        return AgentRefusedError(
+            f"{what} The guest's SELinux may deny it (`ausearch -m avc -c qemu-ga` in the guest shows it; `setsebool "
+            "-P virt_qemu_ga_run_unconfined on`, or virt_qemu_ga_read_nonsecurity_files for files, allows it), or the "
+            f"agent's user has no right to it. {OTHER_CHANNEL}"
+        )
+    return None
+
+
+def _advice(commands: Iterable[str]) -> str:
+    listed = ",".join(dict.fromkeys([*commands, *USED_COMMANDS[1:]]))
+    return (
+        f"In the guest, add {listed} to allow-rpcs, and take it out of block-rpcs: in FILTER_RPC_ARGS (RHEL 9.4 and "
+        "newer; BLOCK_RPCS or BLACKLIST_RPC in older ones) of /etc/sysconfig/qemu-ga, or in /etc/qemu-ga/qemu-ga.conf "
+        f"(/etc/qemu/qemu-ga.conf); then run: systemctl restart qemu-guest-agent. {OTHER_CHANNEL}"
+    )
+
+
+def _rules(text: str) -> list[tuple[bool, set[str]]]:
+    """Return each list of a text, and whether it allows or blocks."""
+    found: list[tuple[bool, set[str]]] = []
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
+    for match in _VARIABLE.finditer("\n".join(lines)):
+        if match["name"] in _LISTS:
+            found.append((_LISTS[match["name"]], _names(_unquoted(match["value"]))))
+    for line in lines:
+        for option in _OPTION.finditer(line):
+            found.append((_KEYS[option["name"] or option["letter"]], _names(option["list"])))
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
+    try:
+        parser.read_string("\n".join(lines))
+    except configparser.Error:  # it is no file of that form
+        return found
+    for section in parser.sections():
+        for key, value in parser[section].items():
+            if key in _KEYS and len(key) > 1:
+                found.append((_KEYS[key], _names(value)))
+    return found
+
+
+def _names(value: str) -> set[str]:
+    return {name for name in re.split(r"[,;\s]+", value.strip().strip("\"'")) if re.fullmatch(r"[a-z0-9-]+", name)}
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return " ".join(shlex.split(value, comments=True))
+    except ValueError:
+        return value

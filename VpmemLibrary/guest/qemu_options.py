@@ -1,0 +1,192 @@
+"""The syntax of QEMU's command line: options, sizes, truth values.
+
+QEMU reads an option as JSON or as ``key=value,...`` (util/keyval.c, util/qemu-option.c), and a size by qemu_strtosz
+(util/cutils.c).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from itertools import pairwise
+
+from VpmemLibrary.sizes import KiB, MiB, Size
+
+Option = dict[str, object]
+"""One option: its keys and values."""
+
+_SUFFIXES = {"": 1, "B": 1} | {letter: KiB**power for power, letter in enumerate("KMGTPE", start=1)}
+_SIZE = re.compile(r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]{1,16})|(?P<number>[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}))")
+_MOST = 1 << 64
+_TRUE = ("on", "yes", "true", "y")
+_FALSE = ("off", "no", "false", "n")
+_SET = re.compile(r"([^.]+)\.([^.]+)\.([^=]+)=(.*)", re.DOTALL)
+
+
+def parse_size(text: object, default: str = "B") -> Size:
+    """Return the bytes of a size of QEMU's: ``4g``, ``1.5G``, ``0x200000``, ``512``.
+
+    Args:
+        text: The size; a JSON number is bytes.
+        default: The suffix of a number without one: ``M`` for the size of ``-m``.
+
+    Raises:
+        ValueError: It is not a size that QEMU takes.
+
+    Example: ``parse_size("1.5G") == 1610612736``, ``parse_size("512", "M") == 536870912``.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        size = Fraction(text)
+    else:
+        match = _SIZE.match(stripped := str(text).strip())
+        suffix = stripped[match.end() :].upper() if match else ""
+        if match is None or suffix not in _SUFFIXES:
+            raise ValueError(f"no size: {str(text)[:80]!r}")
+        number = Fraction(int(match["hex"], 16)) if match["hex"] else Fraction(match["number"])
+        size = number * _SUFFIXES[suffix or default]
+        if size.denominator != 1 and (suffix or default) == "B":
+            raise ValueError(f"no whole number of bytes: {str(text)[:80]!r}")
+    if not 0 <= size < _MOST:
+        raise ValueError(f"no size below 16 EiB: {str(text)[:80]!r}")
+    return Size(int(size))
+
+
+def is_true(value: object, default: bool = False) -> bool:
+    """Return a truth value of QEMU's; `default` where there is none.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if value is None or isinstance(value, bool):
+        return default if value is None else value
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ValueError(f"no truth value: {str(value)[:80]!r}")
+
+
+def parse_option(text: str, first: str) -> Option:
+    """Return an option as a dictionary. In ``key=value,...`` a comma in a value is written twice.
+
+    Args:
+        text: The option's text.
+        first: The key of a first value without one.
+
+    Raises:
+        ValueError: It is JSON that is not an object.
+
+    Example: ``parse_option("nvdimm,memdev=mem1", "driver") == {"driver": "nvdimm", "memdev": "mem1"}``.
+    """
+    if text.lstrip().startswith("{"):
+        decoded = json.loads(text)
+        if not isinstance(decoded, dict):
+            raise ValueError("no JSON object")
+        return decoded
+    parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    option: Option = {}
+    for number, part in enumerate(parts):
+        key, equals, value = part.partition("=")
+        if equals:
+            option[key] = value
+        elif number == 0:
+            option[first] = part
+        elif key.startswith("no") and key[2:] in _SWITCHES:
+            option[key[2:]] = "off"
+        elif key:
+            option[key] = "on"
+    return option
+
+
+_SWITCHES = ("share", "pmem", "readonly", "unarmed", "nvdimm")
+"""The switches of memory devices: QEMU before 6.0 takes ``noshare`` for ``share=off``."""
+
+
+def options_of(argv: tuple[str, ...], flag: str, first: str) -> list[Option]:
+    """Return each option of a kind in QEMU's order, with what ``-set`` changes in it.
+
+    QEMU makes the devices of ``key=value`` options before those in JSON (system/vl.c, qemu_create_cli_devices).
+
+    Args:
+        argv: The command line, one item an argument.
+        flag: The option, e.g. ``-device``.
+        first: The key of a first value without one.
+
+    Raises:
+        ValueError: An option is not of the form that QEMU takes.
+    """
+    texts = [text for found, text in pairwise(argv) if _name(found) == flag]
+    texts.sort(key=lambda text: text.lstrip().startswith("{"))
+    options = [parse_option(text, first) for text in texts]
+    for found, text in pairwise(argv):
+        if _name(found) == "-set" and (match := _SET.fullmatch(text)) and f"-{match[1]}" == flag:
+            for option in options:
+                if option.get("id") == match[2]:
+                    option[match[3]] = match[4]
+    return options
+
+
+def merged_option(argv: tuple[str, ...], flags: tuple[str, ...], first: str) -> Option:
+    """Return an option that may be given several times, the later value of a key in place of the earlier one.
+
+    Raises:
+        ValueError: It is not of the form that QEMU takes.
+    """
+    merged: Option = {}
+    for found, text in pairwise(argv):
+        if _name(found) in flags:
+            merged |= parse_option(text, first)
+    return merged
+
+
+def config_files(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files that a command line reads more options from (``-readconfig``); they are not read here."""
+    return tuple(text for found, text in pairwise(argv) if _name(found) == "-readconfig")
+
+
+def ram_size(argv: tuple[str, ...]) -> Size | None:
+    """Return the RAM that a command line gives the machine, without its memory devices; None where it says nothing.
+
+    Raises:
+        ValueError: It is not of the form that QEMU takes.
+    """
+    size = merged_option(argv, ("-m",), "size").get("size")
+    return None if size is None else parse_size(size, "M").up_to(MiB)
+
+
+def memory_slots(argv: tuple[str, ...]) -> int:
+    """Return the memory slots that a command line gives the machine; 0 where it says nothing.
+
+    Raises:
+        ValueError: It is not of the form that QEMU takes.
+    """
+    return whole(merged_option(argv, ("-m",), "size").get("slots", 0))
+
+
+def has_nvdimm(argv: tuple[str, ...]) -> bool:
+    """Return whether a command line lets the machine have NVDIMMs (``-machine nvdimm=on``).
+
+    Raises:
+        ValueError: It is not of the form that QEMU takes.
+    """
+    return is_true(merged_option(argv, ("-machine", "-M"), "type").get("nvdimm"))
+
+
+def whole(value: object) -> int:
+    """Return a number of an option: a slot, a node.
+
+    Raises:
+        ValueError: It is none, or has more than 20 digits.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = str(value).strip()
+    if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", text):
+        raise ValueError(f"no number: {text[:80]!r}")
+    return int(text, 16 if "x" in text.lower() else 10)
+
+
+def _name(argument: str) -> str:
+    """Return an option's name with one dash: QEMU takes ``--device`` as well."""
+    return argument[1:] if argument.startswith("--") else argument
