@@ -6,6 +6,7 @@ OpenSSH does after 1,024.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -111,6 +112,23 @@ class GreetedConnection:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._connection, name)
+
+    def send(self, data: bytes) -> int:
+        """Send some of `data`, and return how many bytes.
+
+        Raises:
+            OSError: The server closed the connection.
+        """
+        try:
+            return self._connection.send(data)
+        except TimeoutError:
+            raise
+        except OSError:
+            with contextlib.suppress(OSError):  # it may have said why
+                if not self._greeting.begun:
+                    self._greeting.feed(self._connection.recv(LONGEST))
+            self._greeting.ended = True
+            raise
 
     def recv(self, size: int) -> bytes:
         """Return what comes, from the version on.

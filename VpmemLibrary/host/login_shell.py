@@ -21,10 +21,10 @@ from VpmemLibrary.visible import one_line
 PLAIN = "exec /bin/sh"
 """The command line that every login shell runs; ``exec`` leaves no login shell that could print at its end."""
 
-RESTRICTED = "sh"
-"""The same for a shell that refuses ``exec`` and paths, as rbash does."""
+OTHERS = ("/bin/sh", "sh")
+"""The same for a shell in which ``exec`` is something else, and for one that refuses paths as well, as rbash does."""
 
-WITH_SIGNALS = "exec env --default-signal /bin/sh"
+WITH_SIGNALS = "exec /usr/bin/env --default-signal /bin/sh"
 """The same for a shell that ignores signals, as one written in Python does: a command would ignore them as well."""
 
 NOISE_LIMIT = 1 << 20
@@ -38,13 +38,14 @@ _LONGEST_LINE = 128
 _NOT_FOUND = 127
 
 # Bash imports functions and options from the environment; they must not take the place of programs. The directory and
-# the creation mask are those of a fresh log-in, wherever a start-up file went.
+# the creation mask are those of a fresh log-in, wherever a start-up file went. A command that is bash itself would read
+# .bashrc again if it took itself for the first shell of a session over a network.
 _PRELUDE = (
     "set +euxvfC; "
     'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; esac 2>/dev/null; '
     "unset ENV BASH_ENV CDPATH; "
     f'PATH="${{PATH:+$PATH:}}{EXTRA_PATH}"; '
-    f"export PATH {' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())}; "
+    f"export PATH SHLVL=2 {' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())}; "
     'umask 022; cd "${HOME:-/}" >/dev/null 2>&1 || cd /; '
     "vpmem_boot=; { read -r vpmem_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null; "
 )

@@ -14,7 +14,7 @@ from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.greeting import Greeter
-from VpmemLibrary.host.login_shell import IGNORED_SIGNALS, PLAIN, RESTRICTED, WITH_SIGNALS, Start
+from VpmemLibrary.host.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
 from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, SshStream, close_channel, request
 from VpmemLibrary.host.ssh_connect import Connector, Dial
@@ -107,17 +107,19 @@ class SshTransport:
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
             return checked_elevation(result) if self._settings.sudo else result
         with self._session(command, timeout) as (channel, start):
-            execution = self._execution(channel, start, command, stdin)
+            execution = Execution(channel, start, command, stdin)
             try:
                 ended = execution.wait(timeout)
             except UnreachableError:
                 raise
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                execution.wait_for_begin(LIMIT * HASTE)
                 self._end(channel, start, HASTE)
                 raise
             self._note(start.noise)
             if not ended:
                 too_large = execution.too_large
+                execution.wait_for_begin(LIMIT * PATIENCE)
                 remains = self._end(channel, start, PATIENCE)
                 if not remains and not execution.wait(PATIENCE, limited=False):
                     remains = OUTPUT_IS_HELD
@@ -141,12 +143,14 @@ class SshTransport:
         channel, start = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
         try:
             stream = SshStream(channel, start, stack.close)
-            if not stream.wait(DEFAULT_TIMEOUT):
-                raise self._not_begun(channel, start, command)
+            if stream.wait(DEFAULT_TIMEOUT):
+                return stream
         except BaseException:
             stack.close()
             raise
-        return stream
+        failure = self._not_begun(channel, start, command)
+        stack.close()
+        raise failure
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
         """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
@@ -317,7 +321,8 @@ class SshTransport:
         self, channel: paramiko.Channel, line: str, command: tuple[str, ...], *, elevated: bool | None = None
     ) -> Start:
         sudo = self._settings.sudo if elevated is None else elevated
-        start = Start("exec " + shell_line((*SUDO, *command) if sudo else command))
+        whole = shell_line((*SUDO, *command) if sudo else command)
+        start = Start(f"exec {whole}", self.name, self._settings.user)
         self._request(channel, line, start, command)
         return start
 
@@ -351,18 +356,19 @@ class SshTransport:
     def _found_line(self) -> str:
         try:
             ignored = self._try(PLAIN)
-            line = PLAIN
         except LoginShellError as error:
-            try:
-                ignored = self._try(RESTRICTED)
-                line = RESTRICTED
-            except LoginShellError:
-                raise error from None
-        if ignored and line == PLAIN:
+            if error.exit_status is None:
+                raise
+            for line in OTHERS:
+                with contextlib.suppress(LoginShellError):
+                    self._try(line)
+                    return line
+            raise
+        if ignored:
             with contextlib.suppress(LoginShellError):
                 if not self._try(WITH_SIGNALS):
                     return WITH_SIGNALS
-        return line
+        return PLAIN
 
     def _try(self, line: str) -> int:
         """Try a command line, and return a mask of the signals that a command ignores then.
@@ -373,9 +379,9 @@ class SshTransport:
         command = ("true",)
         channel = self._channel(command)
         try:
-            start = Start(IGNORED_SIGNALS)
+            start = Start(IGNORED_SIGNALS, self.name, self._settings.user)
             self._request(channel, line, start, command)
-            execution = self._execution(channel, start, command, b"")
+            execution = Execution(channel, start, command, b"")
             ended = execution.wait(_LOGIN_TIMEOUT)
             self._note(start.noise)
             if not ended and not start.begun:
@@ -385,9 +391,6 @@ class SshTransport:
             close_channel(channel)
         return int(mask, 16) if re.fullmatch("[0-9a-f]{1,16}", mask) else 0
 
-    def _execution(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...], stdin: bytes) -> Execution:
-        return Execution(channel, start, self.name, self._settings.user, command, stdin)
-
     def _not_begun(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...]) -> UnreachableError:
         """Return why a command was not seen to begin."""
         if channel.closed and channel.exit_status == NO_STATUS:
@@ -396,13 +399,13 @@ class SshTransport:
                 f"{shell_line(command)}"
             )
         status = None if channel.exit_status == NO_STATUS else channel.exit_status
-        return LoginShellError(start.missing(self.name, self._settings.user, status))
+        return start.failure(status)
 
     def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
         """End a command with all that it started.
 
-        It is ended over its own connection, or over another one if that has no session left. Another boot may have given
-        its process id to another process, so nothing is ended on another boot.
+        It is ended over its own connection, or over another one if that has no session left. Another boot may have
+        given its process id to another process, so nothing is ended on another boot.
 
         Args:
             channel: The command's channel.
@@ -427,7 +430,7 @@ class SshTransport:
                     raise
                 beside = self._connections.open_session()
             try:
-                execution = self._execution(beside, self._start(beside, self._line, command), command, b"")
+                execution = Execution(beside, self._start(beside, self._line, command), command, b"")
                 execution.wait(LIMIT * seconds)
                 return execution.result()
             finally:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.errors import ControllerError, LoginShellError, UnreachableError
+from VpmemLibrary.errors import ControllerError, UnreachableError
 from VpmemLibrary.host.controller import start_thread
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.login_shell import Opening, Start
@@ -51,8 +51,13 @@ def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float)
     channel._event_pending()  # type: ignore[attr-defined]  # as exec_command does
     transport._send_user_message(message)  # type: ignore[attr-defined]
     channel.settimeout(timeout)
-    channel.sendall(script)
-    channel.settimeout(None)
+    try:
+        channel.sendall(script)
+    except OSError as error:
+        if isinstance(error, TimeoutError) or not channel.closed:  # a login shell may end at once: its answer tells why
+            raise
+    finally:
+        channel.settimeout(None)
     if not channel.event.wait(timeout):
         raise TimeoutError(f"sshd did not answer within {timeout:g} s")
     if not channel.event_ready:
@@ -109,8 +114,6 @@ class Execution:
     Args:
         channel: The command's channel.
         start: How the command was started.
-        host: The host's name.
-        user: Who is logged in there.
         argv: The command.
         stdin: What the command reads.
 
@@ -118,13 +121,9 @@ class Execution:
         ControllerError: No thread can be started. The command runs.
     """
 
-    def __init__(
-        self, channel: paramiko.Channel, start: Start, host: str, user: str, argv: tuple[str, ...], stdin: bytes
-    ) -> None:
+    def __init__(self, channel: paramiko.Channel, start: Start, argv: tuple[str, ...], stdin: bytes) -> None:
         self._channel = channel
         self._start = start
-        self._host = host
-        self._user = user
         self._argv = argv
         self._stdin = stdin
         self._started = time.monotonic()
@@ -163,23 +162,29 @@ class Execution:
             )
             printed = self._printed() and not (limited and self.too_large)
         if self._start.too_noisy:
-            raise self._never_ran(None)
+            raise self._start.failure(None)
         ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
         self._seconds = time.monotonic() - self._started
         if ended and self._channel.exit_status == NO_STATUS:
             raise UnreachableError(
-                f"The connection to {self._host} broke after {self._seconds:.1f} s, while a command ran; whether it "
-                f"did its work is not known: {shell_line(self._argv)}"
+                f"The connection to {self._start.host} broke after {self._seconds:.1f} s, while a command ran; whether "
+                f"it did its work is not known: {shell_line(self._argv)}"
             )
         if ended and not self._start.begun:
-            raise self._never_ran(self._channel.exit_status)
+            raise self._start.failure(self._channel.exit_status)
         return ended
+
+    def wait_for_begin(self, timeout: float) -> None:
+        """Wait until the command begins: before that there is no process that could be ended.
+
+        Args:
+            timeout: Seconds to wait.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._start.begun or self._printed(), timeout)
 
     def _printed(self) -> bool:
         return self._stdout.closed and self._stderr.closed
-
-    def _never_ran(self, exit_status: int | None) -> LoginShellError:
-        return LoginShellError(self._start.missing(self._host, self._user, exit_status))
 
     def result(self) -> CommandResult:
         """Return what the command left so far."""
@@ -191,7 +196,7 @@ class Execution:
             stdout=stdout,
             stderr=stderr,
             seconds=self._seconds,
-            host=self._host,
+            host=self._start.host,
             stdin_bytes=len(self._stdin),
         )
 

@@ -59,7 +59,7 @@ class Connections:
     """
 
     settled_after = 1.0
-    """Seconds after which a refused session counts as over the limit: sshd counts one that was closed a moment longer."""
+    """Seconds after which a refused session is over the limit: sshd counts one that was closed a moment longer."""
 
     def __init__(self, connect: Callable[[], paramiko.SSHClient], name: str, timeout: float) -> None:
         self.limit = SESSIONS
@@ -94,9 +94,6 @@ class Connections:
                 line.opening += 1
             try:
                 channel = line.transport.open_session(window_size=_WINDOW, timeout=self._timeout)
-                with self._lock:
-                    line.add(channel)
-                return channel
             except paramiko.ChannelException as error:
                 with self._lock:
                     others = line.sessions
@@ -120,6 +117,10 @@ class Connections:
                     raise
                 else:
                     line.transport.close()
+            else:
+                with self._lock:
+                    line.add(channel)
+                return channel
             finally:
                 with self._lock:
                     line.opening -= 1
