@@ -275,6 +275,7 @@ class SerialShell:
         pieces = [text[start : start + _TYPED] for start in range(0, len(text), _TYPED)]
         names = [f"vpmem_{number}" for number in range(len(pieces))]
         whole = "".join(f"${name}" for name in names)
+        self._type(b" /bin/sh\n")  # the shell that was found may be fish, tcsh or any other
         for _ in range(_TRIES):
             self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
             for name, piece in zip(names, pieces, strict=True):
@@ -290,7 +291,7 @@ class SerialShell:
             raise self._failure("The shell on the serial console cannot keep a script in $TMPDIR or /tmp by base64")
         self._line.send(
             f' sh "$vpmem_d/serve" {self._nonce} "$vpmem_d"; rm -rf "$vpmem_d"; stty "$vpmem_s" 2>/dev/null; '
-            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}\n".encode(),
+            "exit\n".encode(),
             _TAKES,
         )
         words = self._ask("hello", deadline, number=0).words

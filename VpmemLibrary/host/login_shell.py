@@ -38,14 +38,13 @@ _LONGEST_LINE = 128
 _NOT_FOUND = 127
 
 # Bash imports functions and options from the environment; they must not take the place of programs. The directory and
-# the creation mask are those of a fresh log-in, wherever a start-up file went. A command that is bash itself would read
-# .bashrc again if it took itself for the first shell of a session over a network.
+# the creation mask are those of a fresh log-in, wherever a start-up file went.
 _PRELUDE = (
     "set +euxvfC; "
     'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; esac 2>/dev/null; '
     "unset ENV BASH_ENV CDPATH; "
     f'PATH="${{PATH:+$PATH:}}{EXTRA_PATH}"; '
-    f"export PATH SHLVL=2 {' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())}; "
+    f"export PATH {' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())}; "
     'umask 022; cd "${HOME:-/}" >/dev/null 2>&1 || cd /; '
     "vpmem_boot=; { read -r vpmem_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null; "
 )

@@ -30,8 +30,9 @@ DEFAULT_TIMEOUT = 60.0
 OUTPUT_LIMIT = Size(64 * MiB)
 """How many bytes of a command's standard output are kept, and of its standard error; beyond it the command is ended."""
 
-ENVIRONMENT = {"LC_ALL": "C"}
-"""What every command finds in its environment, so that texts are the same everywhere."""
+ENVIRONMENT = {"LC_ALL": "C", "SHLVL": "2"}
+"""What every command finds in its environment: texts are the same everywhere, and bash, where it is a command, does not
+take itself for the first shell of a log-in over a network: it would read .bashrc, which may print."""
 
 EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks some of it."""

@@ -16,6 +16,8 @@ from openssh_server import SSHD, OpensshServer
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LoginShellError, UnreachableError
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.host.transport import query
+from VpmemLibrary.inventory.host_leases import HostLeases
+from VpmemLibrary.inventory.leases import Holder
 
 pytestmark = [
     pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)"),
@@ -294,3 +296,17 @@ def test_no_session_at_all_is_an_error_that_names_the_setting(make_user: Callabl
             pytest.raises(UnreachableError, match="Set MaxSessions 10 in its sshd_config"),
         ):
             host.run(["true"])
+
+
+def test_leases_are_held_over_a_login_shell_that_prints(
+    server: OpensshServer, make_user: Callable[[str], LoginUser]
+) -> None:
+    user = make_user("/bin/bash")
+    user.write(".bashrc", _LOUD + _STRICT)
+    with SshTransport(settings(server, user)) as host:
+        leases = HostLeases(host, Holder.here("0123abcd", "5f0e"), directory=f"{user.home}/leases")
+        assert [taken.key for taken in leases.take([["a"]])] == ["a"]
+        host._connections.close()
+        leases.require(["a"])  # over a new connection
+        leases.release(["a"])
+        leases.close()
