@@ -102,6 +102,19 @@ class AccessDeniedError(UnreachableError):
     """The host answered and refused the credentials."""
 
 
+class LoginShellError(UnreachableError):
+    """The host lets the user in, but the user's login shell runs no commands, or loses their output.
+
+    Args:
+        text: The message.
+        exit_status: The exit status of the login shell; None if it was not seen to end.
+    """
+
+    def __init__(self, text: str, exit_status: int | None = None) -> None:
+        self.exit_status = exit_status
+        super().__init__(text)
+
+
 class ControllerError(VpmemError):
     """This machine, the controller, has no process, thread, descriptor or memory left; nothing was asked of a host."""
 

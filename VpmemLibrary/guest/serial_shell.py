@@ -275,6 +275,10 @@ class SerialShell:
         pieces = [text[start : start + _TYPED] for start in range(0, len(text), _TYPED)]
         names = [f"vpmem_{number}" for number in range(len(pieces))]
         whole = "".join(f"${name}" for name in names)
+        self._line.send(f" vpmem_d=posix; printf 'vpmem-%s-%s\\n' {self._nonce} \"$vpmem_d\"\n".encode(), _TAKES)
+        is_posix = self._shows(re.compile(f"vpmem-{self._nonce}-posix".encode()), _PATIENCE) is not None
+        if not is_posix:  # fish, tcsh or any other
+            self._type(b"\x15 /bin/sh\n")  # Ctrl-U: fish leaves a line that it refuses
         for _ in range(_TRIES):
             self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
             for name, piece in zip(names, pieces, strict=True):
@@ -290,7 +294,7 @@ class SerialShell:
             raise self._failure("The shell on the serial console cannot keep a script in $TMPDIR or /tmp by base64")
         self._line.send(
             f' sh "$vpmem_d/serve" {self._nonce} "$vpmem_d"; rm -rf "$vpmem_d"; stty "$vpmem_s" 2>/dev/null; '
-            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}\n".encode(),
+            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}{'' if is_posix else '; exit'}\n".encode(),
             _TAKES,
         )
         words = self._ask("hello", deadline, number=0).words

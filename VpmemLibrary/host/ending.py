@@ -16,12 +16,17 @@ LIMIT = 5
 
 _TENTHS = 10
 
-# $1 is the command's first process, $2 how many tenths of a second to wait after each signal. A process is the
+# $1 is the command's first process, $2 how many tenths of a second to wait after each signal, $3 the boot that the
+# process is of, or nothing. A process is the
 # command's if it is in the group of the first one or descends from it, in whatever session: sshd and the local
 # transport make a group of a command, dropbear makes none. What was found once stays the command's when its parent
 # ends; its start time tells it from a later process of the same number. Zombies have ended. A line of
 # /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., the start time as its 22nd word.
 _END = r"""
+[ -z "$3" ] || {
+    read -r boot </proc/sys/kernel/random/boot_id
+    [ "$boot" = "$3" ] || { echo 'the host has booted since' >&2; exit 1; }
+}
 root=$1 tenths=$2 found=' ' numbers=" $1 " newline='
 '
 look() {
@@ -71,14 +76,16 @@ await kill
 """
 
 
-def end_command(pid: int, seconds: float) -> tuple[str, ...]:
+def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
     """Return the command that ends another with all that it started, and prints the processes that do not end.
 
     Args:
         pid: The first process of the command that is to be ended.
         seconds: How long to wait after SIGTERM, and after SIGKILL.
+        boot: The identifier of the boot that the process is of; on any other boot nothing is ended. By default the
+            boot is not checked.
     """
-    return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))))
+    return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))), boot)
 
 
 def remaining(ended: CommandResult, pid: int) -> str:

@@ -173,10 +173,10 @@ class LocalTransport:
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if not _is_for_shells(name)},
                 **ENVIRONMENT,
                 **self._environment,
-                "PATH": f"{os.environ.get('PATH', os.defpath)}:{EXTRA_PATH}",
+                "PATH": f"{os.environ.get('PATH') or os.defpath}:{EXTRA_PATH}",
             },
             start_new_session=True,
         )
@@ -233,3 +233,8 @@ def _status_of(error: OSError, command: tuple[str, ...]) -> int:
     if status is None:
         raise too_little(f"start a command ({shell_line(command)})", error.strerror or str(error)) from error
     return status
+
+
+def _is_for_shells(name: str) -> bool:
+    """Whether a variable would change what a script does: a start-up file, a function, or an option of a shell."""
+    return name in {"ENV", "BASH_ENV", "CDPATH", "SHELLOPTS", "BASHOPTS"} or name.startswith("BASH_FUNC_")

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.host.ssh_channel import ChannelOutput, PidLine, close_channel
+from VpmemLibrary.host.login_shell import Start
+from VpmemLibrary.host.ssh_channel import ChannelOutput, close_channel
 from VpmemLibrary.host.transport import READS_ONLY, shell_line
 
 if TYPE_CHECKING:
@@ -57,29 +58,21 @@ class ResidentShell:
 
     Args:
         channel: Its channel.
-        pid_line: The line by which the shell reports its process id.
+        start: How the shell was started.
         finish: Gives back what the channel was opened with; it is called once.
     """
 
-    def __init__(self, channel: paramiko.Channel, pid_line: PidLine, finish: Callable[[], None]) -> None:
+    def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
         self.channel = channel
         """The shell's channel."""
-        self._pid_line = pid_line
+        self.start = start
+        """How the shell was started."""
         self._finish: Callable[[], None] | None = finish
         self._changed = threading.Condition()
-        self._stdout = ChannelOutput(channel.recv, self._changed)
-        self._stderr = ChannelOutput(channel.recv_stderr, self._changed)
+        self._stdout = ChannelOutput(channel.recv, start.stdout, self._changed)
+        self._stderr = ChannelOutput(channel.recv_stderr, start.stderr, self._changed)
         self._nonce = secrets.token_hex(8)
         self._asked = 0
-        self._pid: int | None = None
-        self.noise = b""
-        """What was printed before the shell was run."""
-
-    @property
-    def pid(self) -> int | None:
-        """The shell's process id; None when it is not known."""
-        with self._changed:
-            return self._pid or self._pid_line.split(self._stderr.data)[0]
 
     def ask(self, argv: Sequence[str], timeout: float) -> Answer | None:
         """Run a query and return what it left; None when the shell is gone.
@@ -92,15 +85,22 @@ class ResidentShell:
         end = f"{self._nonce}-{self._asked}"
         line = f"{shell_line(argv)} </dev/null; printf '%s %s\\n' {end} \"$?\"; printf '%s\\n' {end} >&2\n"
         started = time.monotonic()
-        try:
-            self.channel.sendall(line.encode())
-        except (OSError, EOFError):
-            return None
         marker = end.encode()
         outputs = (self._stdout, self._stderr)
+        with self._changed:  # the shell reads what follows once it has begun
+            self._changed.wait_for(
+                lambda: self.start.begun or self.start.too_noisy or any(output.closed for output in outputs), timeout
+            )
+            if not self.start.begun:
+                return None
+        try:
+            self.channel.sendall(line.encode("utf-8", "surrogateescape"))
+        except (OSError, EOFError):
+            return None
         with self._changed:
             self._changed.wait_for(
-                lambda: any(output.closed or output.too_large for output in outputs) or self._ended(marker), timeout
+                lambda: any(output.closed or output.too_large for output in outputs) or self._ended(marker),
+                timeout - (time.monotonic() - started),
             )
             seconds = time.monotonic() - started
             status = self._ended(marker)
@@ -108,8 +108,6 @@ class ResidentShell:
             if status is None and not too_large and any(output.closed for output in outputs):
                 return None
             stdout, stderr = (output.take() for output in outputs)
-        if self._pid is None:
-            self._pid, self.noise, stderr = self._pid_line.split(stderr)
         if status is None:
             return Answer(None, stdout, stderr, seconds, too_large)
         return Answer(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)

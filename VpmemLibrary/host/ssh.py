@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.errors import LoginShellError, UnreachableError
 from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.elevation import SUDO, checked_elevation
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
+from VpmemLibrary.host.greeting import Greeter
+from VpmemLibrary.host.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
-from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, PidLine, SshStream, close_channel, request
+from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, SshStream, close_channel, request
 from VpmemLibrary.host.ssh_connect import Connector
-from VpmemLibrary.host.ssh_proxy import Dial
+from VpmemLibrary.host.ssh_connections import SESSIONS, Connections
+from VpmemLibrary.host.ssh_proxy import Dial, dial_for
 from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
@@ -32,13 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HostKeyPolicy", "SshSettings", "SshStream", "SshTransport"]
 
-_WINDOW = 1 << 22
-_SESSION_RETRY = 0.005
 _ORIGIN = "127.0.0.1"
 _SHOWN_NOISE = 200
-
-# sshd allows ten sessions a connection (MaxSessions); two are kept for ending a command and for a file.
-_SESSIONS = 8
+_LOGIN_TIMEOUT = 30.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,10 +59,12 @@ class SshTransport:
 
     def __init__(self, settings: SshSettings, *, dial: Dial | None = None) -> None:
         self._settings = settings
-        self._connector = Connector(settings, dial)
-        self._client: paramiko.SSHClient | None = None
-        self._lock = threading.Lock()
-        self._sessions = threading.BoundedSemaphore(_SESSIONS)
+        self._greeter = Greeter(dial or dial_for(settings, Connector))
+        self._connector = Connector(settings, self._greeter.dial)
+        self._connections = Connections(self._connect, settings.label, settings.connect_timeout)
+        self._sessions = threading.BoundedSemaphore(SESSIONS)
+        self._trying = threading.Lock()
+        self._line = ""
         self._resident: ResidentShell | None = None
         self._asking = threading.Lock()
         self._noted = False
@@ -98,25 +99,28 @@ class SshTransport:
                 seen. What it printed so far is in its result.
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             UnreachableError: The host cannot be reached, or the connection broke while the command ran.
+            LoginShellError: The user's login shell on the host runs no commands.
             AccessDeniedError: The host refused the credentials, or sudo asks for a password.
             ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
             return checked_elevation(result) if self._settings.sudo else result
-        with self._session(command, timeout) as (channel, pid_line):
-            execution = Execution(channel, pid_line, self.name, command, stdin)
+        with self._session(command, timeout) as (channel, start):
+            execution = Execution(channel, start, command, stdin)
             try:
                 ended = execution.wait(timeout)
             except UnreachableError:
                 raise
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
-                self._end(channel, execution.pid, HASTE)
+                execution.wait_for_begin(LIMIT * HASTE)
+                self._end(channel, start, HASTE)
                 raise
-            self._note(execution.noise)
+            self._note(start.noise)
             if not ended:
                 too_large = execution.too_large
-                remains = self._end(channel, execution.pid, PATIENCE)
+                execution.wait_for_begin(LIMIT * PATIENCE)
+                remains = self._end(channel, start, PATIENCE)
                 if not remains and not execution.wait(PATIENCE, limited=False):
                     remains = OUTPUT_IS_HELD
                 raise failed(execution.result(), timeout, too_large=too_large, remains=remains)
@@ -131,16 +135,22 @@ class SshTransport:
         Raises:
             InvalidValueError: `argv` is not a list of texts.
             UnreachableError: The host cannot be reached.
+            LoginShellError: The user's login shell on the host runs no commands.
             ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         stack = contextlib.ExitStack()
-        channel, _ = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
+        channel, start = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
         try:
-            return SshStream(channel, stack.close)
+            stream = SshStream(channel, start, stack.close)
+            if stream.wait(DEFAULT_TIMEOUT):
+                return stream
         except BaseException:
             stack.close()
             raise
+        failure = self._not_begun(channel, start, command)
+        stack.close()
+        raise failure
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
         """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
@@ -187,10 +197,7 @@ class SshTransport:
 
     def close(self) -> None:
         """End the connection; ending it twice is harmless."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._connections.close()
         with self._asking:
             self._dismiss()
 
@@ -213,7 +220,7 @@ class SshTransport:
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
                 self._dismiss(HASTE)
                 raise
-            self._note(shell.noise)
+            self._note(shell.start.noise)
             if answer is None:
                 self._dismiss()
                 return None
@@ -240,9 +247,9 @@ class SshTransport:
         if not self._sessions.acquire(blocking=False):
             return None
         try:
-            channel, pid_line = self._open(("sh",), elevated=False)
+            channel, start = self._open(("/bin/sh",), elevated=False)
             try:
-                self._resident = ResidentShell(channel, pid_line, self._sessions.release)
+                self._resident = ResidentShell(channel, start, self._sessions.release)
             except BaseException:
                 close_channel(channel)
                 raise
@@ -264,44 +271,44 @@ class SshTransport:
         if shell is None:
             return ""
         try:
-            return self._end(shell.channel, shell.pid, seconds) if seconds else ""
+            return self._end(shell.channel, shell.start, seconds) if seconds else ""
         finally:
             shell.close()
 
+    def _connect(self) -> paramiko.SSHClient:
+        where = f"{self._settings.address} port {self._settings.port}"
+        return self._greeter.connected(self._connector.connect, where, self._settings.connect_timeout)
+
     def _connected(self) -> paramiko.Transport:
-        with self._lock:
-            transport = self._client.get_transport() if self._client is not None else None
-            if transport is None or not transport.is_active():
-                if self._client is not None:
-                    self._client.close()
-                self._client = self._connector.connect()
-                transport = self._client.get_transport()
-                if transport is None:
-                    raise UnreachableError(f"The connection to {self.name} broke as soon as it was made.")
-            return transport
+        return self._connections.transport()
 
     @contextlib.contextmanager
-    def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[tuple[paramiko.Channel, PidLine]]:
+    def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[tuple[paramiko.Channel, Start]]:
         if not self._sessions.acquire(timeout=timeout):
             raise UnreachableError(
-                f"All {_SESSIONS} sessions of the connection to {self.name} were in use for {timeout:g} s; "
+                f"All {SESSIONS} sessions to {self.name} were in use for {timeout:g} s; "
                 f"not started: {shell_line(command)}"
             )
         try:
-            channel, pid_line = self._open(command)
+            channel, start = self._open(command)
             try:
-                yield channel, pid_line
+                yield channel, start
             finally:
                 close_channel(channel)
         finally:
             self._sessions.release()
 
-    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> tuple[paramiko.Channel, PidLine]:
+    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> tuple[paramiko.Channel, Start]:
         """Start a command in a session of its own, over a new connection if need be."""
+        line = self._login_line()
+        channel = self._channel(command)
+        return channel, self._start(channel, line, command, elevated=elevated)
+
+    def _channel(self, command: tuple[str, ...]) -> paramiko.Channel:
         import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
 
         try:
-            channel = self._channel()
+            return self._connections.open_session()
         except UnreachableError:
             raise
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -309,17 +316,22 @@ class SshTransport:
                 f"The connection to {self.name} has no session for a command ({str(error) or type(error).__name__}); "
                 f"not started: {shell_line(command)}"
             ) from error
-        return channel, self._start(channel, command, elevated=elevated)
 
-    def _start(self, channel: paramiko.Channel, command: tuple[str, ...], *, elevated: bool | None = None) -> PidLine:
+    def _start(
+        self, channel: paramiko.Channel, line: str, command: tuple[str, ...], *, elevated: bool | None = None
+    ) -> Start:
+        sudo = self._settings.sudo if elevated is None else elevated
+        whole = shell_line((*SUDO, *command) if sudo else command)
+        start = Start(f"exec {whole}", self.name, self._settings.user)
+        self._request(channel, line, start, command)
+        return start
+
+    def _request(self, channel: paramiko.Channel, line: str, start: Start, command: tuple[str, ...]) -> None:
         import paramiko  # noqa: PLC0415
 
-        sudo = self._settings.sudo if elevated is None else elevated
-        pid_line = PidLine()
-        line = pid_line.prelude() + shell_line((*SUDO, *command) if sudo else command)
         channel.exit_status = NO_STATUS
         try:
-            request(channel, line, self._settings.connect_timeout)
+            request(channel, line, start.script, self._settings.connect_timeout)
         except (paramiko.SSHException, OSError, EOFError) as error:
             close_channel(channel)
             raise UnreachableError(
@@ -329,52 +341,96 @@ class SshTransport:
         except BaseException:
             close_channel(channel)
             raise
-        return pid_line
 
-    def _channel(self) -> paramiko.Channel:
-        """Open a session, on a new connection if need be.
+    def _login_line(self) -> str:
+        """Return the command line by which the login shell becomes ``/bin/sh``; found with the first command.
 
-        sshd counts a session that was just closed for a moment longer, so a refusal is tried again.
+        Raises:
+            LoginShellError: There is none.
         """
-        import paramiko  # noqa: PLC0415
+        with self._trying:
+            if not self._line:
+                self._line = self._found_line()
+            return self._line
 
-        deadline = time.monotonic() + self._settings.connect_timeout
-        while True:
-            transport = self._connected()
-            try:
-                return transport.open_session(window_size=_WINDOW, timeout=self._settings.connect_timeout)
-            except paramiko.ChannelException:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_SESSION_RETRY)
-            except (paramiko.SSHException, OSError, EOFError) as error:  # it broke before anything was started
-                silent = isinstance(error, paramiko.SSHException) and transport.is_active()
-                if silent or time.monotonic() > deadline:
-                    raise
-                transport.close()
+    def _found_line(self) -> str:
+        try:
+            ignored = self._try(PLAIN)
+        except LoginShellError as error:
+            if error.exit_status is None:
+                raise
+            for line in OTHERS:
+                with contextlib.suppress(LoginShellError):
+                    self._try(line)
+                    return line
+            raise
+        if ignored:
+            with contextlib.suppress(LoginShellError):
+                if not self._try(WITH_SIGNALS):
+                    return WITH_SIGNALS
+        return PLAIN
 
-    def _end(self, channel: paramiko.Channel, pid: int | None, seconds: float) -> str:
+    def _try(self, line: str) -> int:
+        """Try a command line, and return a mask of the signals that a command ignores then.
+
+        Raises:
+            LoginShellError: The line starts no command.
+        """
+        command = ("true",)
+        channel = self._channel(command)
+        try:
+            start = Start(IGNORED_SIGNALS, self.name, self._settings.user)
+            self._request(channel, line, start, command)
+            execution = Execution(channel, start, command, b"")
+            ended = execution.wait(_LOGIN_TIMEOUT)
+            self._note(start.noise)
+            if not ended and not start.begun:
+                raise self._not_begun(channel, start, command)
+            mask = execution.result().text.strip()
+        finally:
+            close_channel(channel)
+        return int(mask, 16) if re.fullmatch("[0-9a-f]{1,16}", mask) else 0
+
+    def _not_begun(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...]) -> UnreachableError:
+        """Return why a command was not seen to begin."""
+        if channel.closed and channel.exit_status == NO_STATUS:
+            return UnreachableError(
+                f"The connection to {self.name} broke as a command was started; whether it ran is not known: "
+                f"{shell_line(command)}"
+            )
+        status = None if channel.exit_status == NO_STATUS else channel.exit_status
+        return start.failure(status)
+
+    def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
         """End a command with all that it started.
 
-        It is ended over its own connection only: on the other end of a new one, another boot may have given its process
-        id to another process.
+        It is ended over its own connection, or over another one if that has no session left. Another boot may have
+        given its process id to another process, so nothing is ended on another boot.
 
         Args:
             channel: The command's channel.
-            pid: The command's process id; None if it is not known.
+            start: How the command was started.
             seconds: How long the command has to obey each signal.
 
         Returns:
             What is known of a command that was not seen to end; nothing if it was.
         """
+        import paramiko  # noqa: PLC0415
+
+        pid = start.stdout.pid or start.stderr.pid
         if pid is None:
-            return unknown("the host's shell did not report a process id", None)
-        command = end_command(pid, seconds)
+            return unknown("the login shell did not report a process id", None)
+        command = end_command(pid, seconds, start.stdout.boot)
 
         def end() -> CommandResult:
-            beside = channel.get_transport().open_session(timeout=self._settings.connect_timeout)
             try:
-                execution = Execution(beside, self._start(beside, command), self.name, command, b"")
+                beside = channel.get_transport().open_session(timeout=self._settings.connect_timeout)
+            except paramiko.ChannelException:
+                if not start.stdout.boot:
+                    raise
+                beside = self._connections.open_session()
+            try:
+                execution = Execution(beside, self._start(beside, self._line, command), command, b"")
                 execution.wait(LIMIT * seconds)
                 return execution.result()
             finally:
@@ -390,7 +446,7 @@ class SshTransport:
         if noise and not self._noted:
             self._noted = True
             _LOG.info(
-                "On %s something prints on standard error before each command; it is left out: %r",
+                "On %s the login shell prints something before each command; it is left out: %r",
                 self.name,
                 noise[:_SHOWN_NOISE],
             )

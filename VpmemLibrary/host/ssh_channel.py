@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.errors import ControllerError, UnreachableError
 from VpmemLibrary.host.controller import start_thread
 from VpmemLibrary.host.deadline import within
+from VpmemLibrary.host.login_shell import Opening, Start
 from VpmemLibrary.host.output import Output
-from VpmemLibrary.host.transport import ENVIRONMENT, EXTRA_PATH, CommandResult, shell_line
+from VpmemLibrary.host.transport import CommandResult, shell_line
 
 if TYPE_CHECKING:
     import paramiko
@@ -26,35 +25,14 @@ NO_STATUS = -1 << 16
 _CLOSING = 1.0
 
 
-class PidLine:
-    """The line on standard error by which a shell reports its process id before it becomes the command.
-
-    Without a pty sshd ends nothing when a channel closes, so a command is ended by its process id. A random word marks
-    the line: a shell may print before it, for instance from sshrc, from bashrc, or for a locale that is missing.
-    """
-
-    def __init__(self) -> None:
-        self._mark = f"vpmem-{secrets.token_hex(8)}"
-        self._line = re.compile(rb"%s ([0-9]+)\n" % self._mark.encode())
-
-    def prelude(self) -> str:
-        """Return what a command line begins with."""
-        setting = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-        return f'export {setting}; PATH="$PATH:{EXTRA_PATH}"; echo "{self._mark} $$" >&2; exec '
-
-    def split(self, stderr: bytes | bytearray) -> tuple[int | None, bytes, bytes]:
-        """Return the process id, what was printed before its line, and what the command itself printed.
-
-        Without the line there is no process id, and all is the command's.
-        """
-        found = self._line.search(stderr)
-        if found is None:
-            return None, b"", bytes(stderr)
-        return int(found[1]), bytes(stderr[: found.start()]), bytes(stderr[found.end() :])
-
-
-def request(channel: paramiko.Channel, line: str, timeout: float) -> None:
+def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float) -> None:
     """Ask sshd to run a command line. `paramiko.Channel.exec_command` waits for the answer without a deadline.
+
+    Args:
+        channel: A new session.
+        line: The command line.
+        script: What is sent to its standard input, without waiting for sshd's answer.
+        timeout: Seconds to wait for the answer.
 
     Raises:
         SSHException, OSError, EOFError: The connection broke, or sshd refused.
@@ -72,6 +50,14 @@ def request(channel: paramiko.Channel, line: str, timeout: float) -> None:
     transport = channel.get_transport()
     channel._event_pending()  # type: ignore[attr-defined]  # as exec_command does
     transport._send_user_message(message)  # type: ignore[attr-defined]
+    channel.settimeout(timeout)
+    try:
+        channel.sendall(script)
+    except OSError as error:
+        if isinstance(error, TimeoutError) or not channel.closed:  # a login shell may end at once: its answer tells why
+            raise
+    finally:
+        channel.settimeout(None)
     if not channel.event.wait(timeout):
         raise TimeoutError(f"sshd did not answer within {timeout:g} s")
     if not channel.event_ready:
@@ -97,13 +83,15 @@ class ChannelOutput(Output):
 
     Args:
         receive: What returns the next bytes.
+        opening: Finds where the command's own output begins.
         changed: Is notified of everything that comes, and guards this.
     """
 
-    def __init__(self, receive: Callable[[int], bytes], changed: threading.Condition) -> None:
+    def __init__(self, receive: Callable[[int], bytes], opening: Opening, changed: threading.Condition) -> None:
         super().__init__()
         self.closed = False
         self._receive = receive
+        self._opening = opening
         self._changed = changed
         start_thread(self._read, "output of a command")
 
@@ -115,7 +103,7 @@ class ChannelOutput(Output):
             except Exception:  # whatever paramiko raises, there is nothing more to read
                 data = b""
             with self._changed:
-                self.add(data)
+                self.add(self._opening.feed(data))
                 self.closed = not data
                 self._changed.notify_all()
 
@@ -125,8 +113,7 @@ class Execution:
 
     Args:
         channel: The command's channel.
-        pid_line: The line that reports its process id.
-        host: The host's name.
+        start: How the command was started.
         argv: The command.
         stdin: What the command reads.
 
@@ -134,35 +121,20 @@ class Execution:
         ControllerError: No thread can be started. The command runs.
     """
 
-    def __init__(
-        self, channel: paramiko.Channel, pid_line: PidLine, host: str, argv: tuple[str, ...], stdin: bytes
-    ) -> None:
+    def __init__(self, channel: paramiko.Channel, start: Start, argv: tuple[str, ...], stdin: bytes) -> None:
         self._channel = channel
-        self._pid_line = pid_line
-        self._host = host
+        self._start = start
         self._argv = argv
         self._stdin = stdin
         self._started = time.monotonic()
         self._seconds = 0.0
         self._changed = threading.Condition()
-        self._stdout = ChannelOutput(channel.recv, self._changed)
-        self._stderr = ChannelOutput(channel.recv_stderr, self._changed)
+        self._stdout = ChannelOutput(channel.recv, start.stdout, self._changed)
+        self._stderr = ChannelOutput(channel.recv_stderr, start.stderr, self._changed)
         if stdin:
             start_thread(self._send, "standard input of a command")
         else:
             self._send()
-
-    @property
-    def pid(self) -> int | None:
-        """The process id that the shell reported; None when it reported none."""
-        with self._changed:
-            return self._pid_line.split(self._stderr.data)[0]
-
-    @property
-    def noise(self) -> bytes:
-        """What was printed before the command was run."""
-        with self._changed:
-            return self._pid_line.split(self._stderr.data)[1]
 
     @property
     def too_large(self) -> bool:
@@ -181,40 +153,59 @@ class Execution:
 
         Raises:
             UnreachableError: The connection broke.
+            LoginShellError: The login shell ended, or printed without end, and the command was not seen to begin.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
             self._changed.wait_for(
-                lambda: (self._stdout.closed and self._stderr.closed) or (limited and self.too_large), timeout
+                lambda: self._printed() or self._start.too_noisy or (limited and self.too_large), timeout
             )
-            printed = self._stdout.closed and self._stderr.closed and not (limited and self.too_large)
+            printed = self._printed() and not (limited and self.too_large)
+        if self._start.too_noisy:
+            raise self._start.failure(None)
         ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
         self._seconds = time.monotonic() - self._started
         if ended and self._channel.exit_status == NO_STATUS:
             raise UnreachableError(
-                f"The connection to {self._host} broke after {self._seconds:.1f} s, while a command ran; whether it "
-                f"did its work is not known: {shell_line(self._argv)}"
+                f"The connection to {self._start.host} broke after {self._seconds:.1f} s, while a command ran; whether "
+                f"it did its work is not known: {shell_line(self._argv)}"
             )
+        if ended and not self._start.begun:
+            raise self._start.failure(self._channel.exit_status)
         return ended
+
+    def wait_for_begin(self, timeout: float) -> None:
+        """Wait until the command begins: before that there is no process that could be ended.
+
+        Args:
+            timeout: Seconds to wait.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._start.begun or self._printed(), timeout)
+
+    def _printed(self) -> bool:
+        return self._stdout.closed and self._stderr.closed
 
     def result(self) -> CommandResult:
         """Return what the command left so far."""
         with self._changed:
-            stdout, (_, _, stderr) = bytes(self._stdout.data), self._pid_line.split(self._stderr.data)
+            stdout, stderr = bytes(self._stdout.data), bytes(self._stderr.data)
         return CommandResult(
             argv=self._argv,
             exit_status=self._channel.exit_status,
             stdout=stdout,
             stderr=stderr,
             seconds=self._seconds,
-            host=self._host,
+            host=self._start.host,
             stdin_bytes=len(self._stdin),
         )
 
     def _send(self) -> None:
-        """Send standard input; beside the reading, as the command may print while it reads."""
+        """Send standard input once the command has begun; beside the reading, as it may print while it reads."""
         with contextlib.suppress(OSError, EOFError):  # the command may end without reading all of it, as in a pipe
             if self._stdin:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._start.stdout.found or self._stdout.closed)
                 self._channel.sendall(self._stdin)
             self._channel.shutdown_write()
 
@@ -224,13 +215,36 @@ class SshStream:
 
     Args:
         channel: The command's channel.
+        start: How the command was started.
         finish: Closes the channel and gives its session back. Called twice, it does nothing.
     """
 
-    def __init__(self, channel: paramiko.Channel, finish: Callable[[], None]) -> None:
+    def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
         self._channel = channel
+        self._start = start
         self._finish = finish
+        self._first = b""
         start_thread(self._drain, "standard error of a stream")
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the command begins, and return whether it has.
+
+        Args:
+            timeout: Seconds to wait.
+        """
+        deadline = time.monotonic() + timeout
+        opening = self._start.stdout
+        try:
+            while not (opening.found or opening.too_noisy) and (left := deadline - time.monotonic()) > 0:
+                self._channel.settimeout(left)
+                if not (data := self._channel.recv(CHUNK)):
+                    break
+                self._first = opening.feed(data)
+        except TimeoutError:
+            pass
+        finally:
+            self._channel.settimeout(None)
+        return opening.found
 
     def send(self, data: bytes) -> None:
         """Send all of `data`.
@@ -242,6 +256,9 @@ class SshStream:
 
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes as they come; ``b""`` at the end."""
+        if self._first:
+            taken, self._first = self._first[:size], self._first[size:]
+            return taken
         return self._channel.recv(size)
 
     def close(self) -> None:
@@ -251,5 +268,5 @@ class SshStream:
     def _drain(self) -> None:
         """Read standard error, as sshd sends nothing more when 4 MiB of it are unread."""
         with contextlib.suppress(Exception):  # whatever paramiko raises, there is nothing more to read
-            while self._channel.recv_stderr(CHUNK):
-                pass
+            while data := self._channel.recv_stderr(CHUNK):
+                self._start.stderr.feed(data)

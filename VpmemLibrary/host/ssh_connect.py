@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError, VpmemError
 from VpmemLibrary.host.controller import shortage
 from VpmemLibrary.host.deadline import within
-from VpmemLibrary.host.ssh_proxy import CommandConnection, Dial, Way, dial_for
+from VpmemLibrary.host.ssh_proxy import Dial, Way, dial_for
 from VpmemLibrary.host.ssh_settings import SshSettings
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ class Connector:
             if not isinstance(error, Exception) or isinstance(error, (VpmemError, MoreToTryError)):
                 raise
             translated = self._translate(error)
-            if isinstance(connection, CommandConnection) and type(translated) is UnreachableError:
-                translated = UnreachableError(f"{translated}\n{connection.explanation()}")
+            explanation = getattr(connection, "explanation", None)  # of a ProxyCommand
+            if explanation is not None and type(translated) is UnreachableError:
+                translated = UnreachableError(f"{translated}\n{explanation()}")
             raise translated from error
         transports[0].set_keepalive(_KEEPALIVE)
         return client

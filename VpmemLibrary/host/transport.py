@@ -30,11 +30,12 @@ DEFAULT_TIMEOUT = 60.0
 OUTPUT_LIMIT = Size(64 * MiB)
 """How many bytes of a command's standard output are kept, and of its standard error; beyond it the command is ended."""
 
-ENVIRONMENT = {"LC_ALL": "C"}
-"""What every command finds in its environment, so that texts are the same everywhere."""
+ENVIRONMENT = {"LC_ALL": "C", "SHLVL": "2"}
+"""What every command finds in its environment: texts are the same everywhere, and bash, where it is a command, does not
+take itself for the first shell of a log-in over a network: it would read .bashrc, which may print."""
 
-EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks it."""
+EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+"""Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks some of it."""
 
 READS_ONLY = "# reads only\n"
 """How a script begins that changes nothing and leaves nothing running: its command may be run once more, and costs no
@@ -218,6 +219,10 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
             raise InvalidValueError("command argument", argument, "text")
         if "\0" in argument:
             raise InvalidValueError("command argument", argument, "text without a NUL byte")
+        try:
+            argument.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidValueError("command argument", argument, "text that UTF-8 can encode") from error
     return tuple(argv)
 
 

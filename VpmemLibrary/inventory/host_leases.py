@@ -325,7 +325,7 @@ class HostLeases:
         arguments = (self._directory, urlencode(who), self._holder.token, f"{_GATE_TIMEOUT:g}")
         self._unread.clear()
         try:
-            self._stream = self._transport.stream(["bash", "-c", _PROGRAM, "vpmem-leases", *arguments])
+            self._stream = self._transport.stream(["bash", "--norc", "-c", _PROGRAM, "vpmem-leases", *arguments])
         except FileNotFoundError:  # this machine itself has no bash
             raise self._gone() from None
         try:

@@ -2,7 +2,7 @@
 # The lease holder: one process on the host for each worker. It takes requests on its standard input, a line each, and
 # locks a record file for every lease that the worker has. The kernel frees the locks when the process ends.
 #
-#   bash -c PROGRAM vpmem-leases DIRECTORY WHO TOKEN GATE_SECONDS [FILE=DESCRIPTOR ...]
+#   bash --norc -c PROGRAM vpmem-leases DIRECTORY WHO TOKEN GATE_SECONDS [FILE=DESCRIPTOR ...]
 #
 #   DIRECTORY     where the record files are
 #   WHO           the worker as the beginning of a record: run=...&worker=...&controller=... (URL-encoded)
@@ -57,7 +57,7 @@ resume() {
         fd=${fd##*/}
         ((fd < 10)) || [[ ${keep[$fd]+x} ]] || exec {fd}>&-
     done
-    exec -a bash "$BASH" -c "$BASH_EXECUTION_STRING" vpmem-leases "$directory" "$who" "$token" "$gate_seconds" \
+    exec -a bash "$BASH" --norc -c "$BASH_EXECUTION_STRING" vpmem-leases "$directory" "$who" "$token" "$gate_seconds" \
         resumed "${pairs[@]}"
 }
 trap resume EXIT
@@ -433,7 +433,7 @@ end_earlier() {
                 words+=("$word")
                 [[ ${words[0]} == bash && ${#words[@]} -lt 8 ]] || break
             done 2>/dev/null <"$each/cmdline"
-            [[ ${words[3]} == vpmem-leases && ${words[4]} == "$directory" && ${words[6]} == "$token" ]] || continue
+            [[ ${words[4]} == vpmem-leases && ${words[5]} == "$directory" && ${words[7]} == "$token" ]] || continue
             found=$pid
             kill -KILL "$pid" 2>/dev/null
         done

@@ -155,7 +155,7 @@ def test_the_shells_process_is_known_during_its_first_query(transport: SshTransp
             while thread.is_alive() and not begun.exists():
                 time.sleep(0.01)
             assert fresh._resident is not None
-            pid = fresh._resident.pid
+            pid = fresh._resident.start.stdout.pid
         finally:
             go.touch()
             thread.join(30)

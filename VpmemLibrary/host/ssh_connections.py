@@ -1,0 +1,168 @@
+"""The connections to one host: one, or more if sshd allows only few sessions a connection (MaxSessions)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import UnreachableError
+
+if TYPE_CHECKING:
+    import paramiko
+
+SESSIONS = 8
+"""How many commands run at once on a host. sshd allows ten sessions a connection; two are kept for ending commands."""
+
+_WINDOW = 1 << 22
+_RETRY = 0.005
+_LOG = logging.getLogger(__name__)
+
+
+class _Line:
+    """One connection with its sessions.
+
+    Args:
+        client: The connection.
+        transport: The same, as paramiko's transport.
+    """
+
+    def __init__(self, client: paramiko.SSHClient, transport: paramiko.Transport) -> None:
+        self.client = client
+        self.transport = transport
+        self.opening = 0
+        self.silent = False
+        """Whether it did not answer the request for a session."""
+        self._channels: list[paramiko.Channel] = []
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        self._channels = [channel for channel in self._channels if not channel.closed]
+        return len(self._channels)
+
+    def add(self, channel: paramiko.Channel) -> None:
+        """Add a session that was opened."""
+        self._channels.append(channel)
+
+
+class Connections:
+    """Opens sessions on a host, over as few connections as sshd's limit of sessions allows.
+
+    Args:
+        connect: What makes a connection.
+        name: The host's name.
+        timeout: Seconds that the opening of a session may take.
+    """
+
+    settled_after = 1.0
+    """Seconds after which a refused session is over the limit: sshd counts one that was closed a moment longer."""
+
+    def __init__(self, connect: Callable[[], paramiko.SSHClient], name: str, timeout: float) -> None:
+        self.limit = SESSIONS
+        """How many sessions a connection may have."""
+        self._connect = connect
+        self._name = name
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._lines: list[_Line] = []
+
+    def transport(self) -> paramiko.Transport:
+        """Return a connection that is up; a new one if there is none."""
+        with self._lock:
+            return self._line(need_room=False).transport
+
+    def open_session(self) -> paramiko.Channel:
+        """Open a session.
+
+        Raises:
+            UnreachableError: There is no connection, or sshd allows no session on a new one.
+            ControllerError: This machine has no descriptor or thread left for a connection.
+            SSHException, OSError, EOFError: The connection broke again and again.
+        """
+        import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
+
+        deadline = time.monotonic() + self._timeout
+        refused_since: dict[tuple[int, int], float] = {}
+        asked_silent = False
+        while True:
+            with self._lock:
+                line = self._line(need_room=True)
+                line.opening += 1
+            try:
+                channel = line.transport.open_session(window_size=_WINDOW, timeout=self._timeout)
+            except paramiko.ChannelException as error:
+                with self._lock:
+                    others = line.sessions
+                    since = refused_since.setdefault((id(line), others), time.monotonic())
+                    if others and time.monotonic() - since > self.settled_after:
+                        self._learn(others)
+                        continue
+                if time.monotonic() > deadline:
+                    raise UnreachableError(
+                        f"sshd on {self._name} lets the user in, but allows no session ({error.text}). Set MaxSessions "
+                        "10 in its sshd_config."
+                    ) from error
+                time.sleep(_RETRY)
+            except (paramiko.SSHException, OSError, EOFError) as error:  # it broke before anything was started
+                if isinstance(error, paramiko.SSHException) and line.transport.is_active():
+                    if asked_silent:
+                        raise
+                    # A router may have forgotten the connection: a new one will tell.
+                    asked_silent = line.silent = True
+                elif time.monotonic() > deadline:
+                    raise
+                else:
+                    line.transport.close()
+            else:
+                with self._lock:
+                    line.add(channel)
+                return channel
+            finally:
+                with self._lock:
+                    line.opening -= 1
+
+    def close(self) -> None:
+        """End all connections."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        for line in lines:
+            line.client.close()
+
+    def _learn(self, sessions: int) -> None:
+        if sessions < self.limit:
+            self.limit = sessions
+            _LOG.info(
+                "sshd on %s allows %d sessions a connection (MaxSessions); more connections are used",
+                self._name,
+                sessions,
+            )
+
+    def _line(self, *, need_room: bool) -> _Line:
+        for line in list(self._lines):
+            if not line.transport.is_active() or (line.silent and not line.sessions and not line.opening):
+                self._lines.remove(line)
+                line.client.close()
+        for line in self._lines:
+            if not line.silent and (not need_room or line.sessions + line.opening < self.limit):
+                return line
+        try:
+            client = self._connect()
+        except UnreachableError as error:
+            if any(not line.silent for line in self._lines):
+                raise UnreachableError(
+                    f"sshd on {self._name} allows {self.limit} sessions a connection, and there is no further "
+                    f"connection: {error} Set MaxSessions 10 in its sshd_config."
+                ) from error
+            raise
+        transport = client.get_transport()
+        if transport is None:
+            with contextlib.suppress(OSError, EOFError):
+                client.close()
+            raise UnreachableError(f"The connection to {self._name} broke as soon as it was made.")
+        line = _Line(client, transport)
+        self._lines.append(line)
+        return line
