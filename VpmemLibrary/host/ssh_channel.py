@@ -165,7 +165,9 @@ class Execution:
             raise self._start.failure(None)
         ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
         self._seconds = time.monotonic() - self._started
-        if ended and self._channel.exit_status == NO_STATUS:
+        # sshd reports the exit status as soon as the command ended, which can be before it has sent all of the output.
+        lost = self._channel.exit_status == NO_STATUS or not self._channel.eof_received
+        if ended and lost:
             raise UnreachableError(
                 f"The connection to {self._start.host} broke after {self._seconds:.1f} s, while a command ran; whether "
                 f"it did its work is not known: {shell_line(self._argv)}"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_CLOSE
+from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST, cMSG_CHANNEL_CLOSE
 
 from VpmemLibrary.host.public_keys import SUFFIX
 from VpmemLibrary.host.ssh_proxy import Way
@@ -68,6 +68,12 @@ def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> Non
     channel._handle_request(message)  # type: ignore[attr-defined]  # not in the stubs
 
 
+def _handle_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    # A host that closes a channel has sent all of it. paramiko closes the channels of a lost connection as well.
+    channel.eof_received = True  # type: ignore[attr-defined]  # not in the stubs
+    channel._handle_close(message)  # type: ignore[attr-defined]
+
+
 class HostTransport(paramiko.Transport):
     """Paramiko's transport with what it lacks.
 
@@ -85,6 +91,7 @@ class HostTransport(paramiko.Transport):
     _channel_handler_table = {  # noqa: RUF012  as the base class has it
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # not in the stubs
         MSG_CHANNEL_REQUEST: _handle_request,
+        MSG_CHANNEL_CLOSE: _handle_close,
     }
 
     def __init__(self, connection: Link, key_types: Iterable[str] = (), *, certified: bool = False) -> None:

@@ -69,8 +69,7 @@ class Sessions(paramiko.ServerInterface):
         for source, sink in ends:
             threading.Thread(target=_carry, args=(source, sink), daemon=True).start()
 
-    @staticmethod
-    def _run(channel: paramiko.Channel, command: bytes) -> None:
+    def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         assert isinstance(channel.transport, InOrder)
         channel.transport.wait_for_reply(channel.remote_chanid)
         process = subprocess.Popen(
@@ -101,6 +100,11 @@ class Sessions(paramiko.ServerInterface):
         reader.start()
         with contextlib.suppress(OSError, EOFError):
             while data := os.read(output.fileno(), 65536):
+                if (lost := self._server.loses) and lost in data:
+                    channel.sendall(data[: data.index(lost)])
+                    channel.send_exit_status(0)
+                    self._transport.close()
+                    return
                 channel.sendall(data)
         reader.join()
         status = process.wait()
@@ -175,6 +179,8 @@ class Server:
         self.answers.set()
         self.prints_first = ""
         """A shell's command that is run before each command, as sshrc is."""
+        self.loses = b""
+        """The text at which the connection is lost, after the exit status was sent, as sshd may do it."""
         self.know(self.host_key)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

@@ -525,3 +525,11 @@ def _runs(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return False
+
+
+def test_output_that_is_lost_after_the_exit_status_is_no_result(server: Server) -> None:
+    with SshTransport(server.settings()) as transport:
+        assert transport.run(["echo", "one"]).text == "one\n"
+        server.loses = b"the rest"
+        with pytest.raises(UnreachableError, match="while a command ran; whether it did its work is not known"):
+            transport.run(["echo", "the beginning, and the rest"])
