@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from VpmemLibrary.errors import UnreachableError
 from VpmemLibrary.host.deadline import within
-from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.elevation import ElevatedStream, checked, elevated, plain
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.resident import Answer, ResidentShell, is_query
 from VpmemLibrary.host.ssh_channel import NO_STATUS, Execution, PidLine, SshStream, close_channel, request
@@ -21,6 +21,7 @@ from VpmemLibrary.host.tcp import connect_tcp
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     CommandResult,
+    Stream,
     checked_argv,
     read_through,
     shell_line,
@@ -98,12 +99,12 @@ class SshTransport:
                 seen. What it printed so far is in its result.
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             UnreachableError: The host cannot be reached, or the connection broke while the command ran.
-            AccessDeniedError: The host refused the credentials, or sudo asks for a password.
+            AccessDeniedError: The host refused the credentials, or its sudo or doas did not run the command as root.
             ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
-            return checked_elevation(result) if self._settings.sudo else result
+            return result
         with self._session(command, timeout) as (channel, pid_line):
             execution = Execution(channel, pid_line, self.name, command, stdin)
             try:
@@ -119,11 +120,11 @@ class SshTransport:
                 remains = self._end(channel, execution.pid, PATIENCE)
                 if not remains and not execution.wait(PATIENCE, limited=False):
                     remains = OUTPUT_IS_HELD
-                raise failed(execution.result(), timeout, too_large=too_large, remains=remains)
+                raise failed(plain(execution.result()), timeout, too_large=too_large, remains=remains)
             result = execution.result()
-        return checked_elevation(result) if self._settings.sudo else result
+        return checked(result) if self._settings.sudo else result
 
-    def stream(self, argv: Sequence[str]) -> SshStream:
+    def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
 
         It holds one of the connection's sessions until it is closed.
@@ -137,7 +138,8 @@ class SshTransport:
         stack = contextlib.ExitStack()
         channel, _ = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
         try:
-            return SshStream(channel, stack.close)
+            stream = SshStream(channel, stack.close)
+            return ElevatedStream(stream) if self._settings.sudo else stream
         except BaseException:
             stack.close()
             raise
@@ -209,7 +211,7 @@ class SshTransport:
             if shell is None:
                 return None
             try:
-                answer = shell.ask((*SUDO, *command) if self._settings.sudo else command, timeout)
+                answer = shell.ask(command, timeout)
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
                 self._dismiss(HASTE)
                 raise
@@ -217,7 +219,7 @@ class SshTransport:
             if answer is None:
                 self._dismiss()
                 return None
-            result = self._answered(command, answer)
+            result = plain(self._answered(command, answer))  # the shell itself was started as root
             if answer.exit_status is None:
                 remains = self._dismiss(PATIENCE)
                 raise failed(result, timeout, too_large=answer.too_large, remains=remains)
@@ -240,7 +242,7 @@ class SshTransport:
         if not self._sessions.acquire(blocking=False):
             return None
         try:
-            channel, pid_line = self._open(("sh",), elevated=False)
+            channel, pid_line = self._open(("sh",))
             try:
                 self._resident = ResidentShell(channel, pid_line, self._sessions.release)
             except BaseException:
@@ -296,7 +298,7 @@ class SshTransport:
         finally:
             self._sessions.release()
 
-    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> tuple[paramiko.Channel, PidLine]:
+    def _open(self, command: tuple[str, ...]) -> tuple[paramiko.Channel, PidLine]:
         """Start a command in a session of its own, over a new connection if need be."""
         import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
 
@@ -309,14 +311,13 @@ class SshTransport:
                 f"The connection to {self.name} has no session for a command ({str(error) or type(error).__name__}); "
                 f"not started: {shell_line(command)}"
             ) from error
-        return channel, self._start(channel, command, elevated=elevated)
+        return channel, self._start(channel, command)
 
-    def _start(self, channel: paramiko.Channel, command: tuple[str, ...], *, elevated: bool | None = None) -> PidLine:
+    def _start(self, channel: paramiko.Channel, command: tuple[str, ...]) -> PidLine:
         import paramiko  # noqa: PLC0415
 
-        sudo = self._settings.sudo if elevated is None else elevated
         pid_line = PidLine()
-        line = pid_line.prelude() + shell_line((*SUDO, *command) if sudo else command)
+        line = pid_line.prelude() + shell_line(elevated(command) if self._settings.sudo else command)
         channel.exit_status = NO_STATUS
         try:
             request(channel, line, self._settings.connect_timeout)
@@ -381,7 +382,7 @@ class SshTransport:
                 close_channel(beside)
 
         try:
-            return remaining(within(LIMIT * seconds, end), pid)
+            return remaining(plain(within(LIMIT * seconds, end)), pid)
         except Exception as error:  # whatever paramiko raises, this is what is known
             return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
 

@@ -12,10 +12,10 @@ import pytest
 
 from VpmemLibrary.errors import CommandError, ForeignError, InvalidValueError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalStream, LocalTransport
+from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import own_boot_id
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.host.transport import CommandResult, Stream
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leases import Holder, LeaseRecordError
 from VpmemLibrary.inventory.ownership import RunMark
@@ -29,9 +29,9 @@ class Switched(LocalTransport):
     def __init__(self, plug: Path) -> None:
         super().__init__(name="switched")
         self.plug = plug
-        self.streams: list[LocalStream] = []
+        self.streams: list[Stream] = []
 
-    def stream(self, argv: Sequence[str]) -> LocalStream:
+    def stream(self, argv: Sequence[str]) -> Stream:
         self.streams.append(super().stream(argv))
         return self.streams[-1]
 
