@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
@@ -11,12 +12,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.errors import ControllerError, InvalidValueError, VpmemError
 from VpmemLibrary.guest.bounded import Call
+from VpmemLibrary.host.controller import start_thread, too_little
 from VpmemLibrary.host.transport import Stream
 
 _CHUNK = 1 << 16
 _GRACE = 5.0
+_LONGEST_PLACE = 107 - len("/vpmem-12345678/socket")  # sun_path holds 108 bytes with its NUL
 
 
 class Relay:
@@ -36,6 +39,8 @@ class Relay:
     def __init__(self, connect: Callable[[], Stream]) -> None:
         self.failure: VpmemError | None = None
         """Why the stream could not be opened; None when it could."""
+        self.answered = False
+        """Whether anything came from the host."""
         self._connect = connect
         self._lock = threading.Lock()
         self._closed = False
@@ -43,18 +48,23 @@ class Relay:
         self._stream: Stream | None = None
         self._threads: list[threading.Thread] = []
         self._finish: Call[None] | None = None
-        self._directory = Path(tempfile.mkdtemp(prefix="vpmem-"))
+        self._directory = _short_directory()
         self.path = self._directory / "socket"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listener.bind(str(self.path))
             self._listener.listen(1)
-        except OSError:
+        except OSError as error:
             self._listener.close()
             shutil.rmtree(self._directory, ignore_errors=True)
-            raise
+            raise too_little("make a socket", f"{self.path}: {error.strerror or error}") from error
         _unsevered.add(self)
-        self._start("accept", self._serve)
+        try:
+            self._start("accept", self._serve)
+        except ControllerError:
+            self.sever()
+            self._listener.close()
+            raise
 
     @property
     def is_cut(self) -> bool:
@@ -124,15 +134,41 @@ class Relay:
         if closed:
             stream.close()
             return
-        self._start("to the host", _carry, end.recv, stream.send, stream.close)
-        self._start("from the host", _carry, stream.recv, end.sendall, lambda: _hang_up(end))
 
-    def _start(self, what: str, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name=f"relay {what}", daemon=True)
+        def receive(size: int) -> bytes:
+            data = stream.recv(size)
+            self.answered = self.answered or bool(data)
+            return data
+
+        try:
+            self._start("to the host", lambda: _carry(end.recv, stream.send, stream.close))
+            self._start("from the host", lambda: _carry(receive, end.sendall, lambda: _hang_up(end)))
+        except ControllerError as error:
+            self.failure = error
+            _hang_up(end)
+            stream.close()
+
+    def _start(self, what: str, work: Callable[[], None]) -> None:
+        thread = start_thread(work, f"relay {what}")
         with self._lock:
             if not self._closed:
                 self._threads.append(thread)
-        thread.start()
+
+
+def _short_directory() -> Path:
+    """Return a new directory in which a socket's path is short enough: TMPDIR may be deep in a workspace.
+
+    Raises:
+        InvalidValueError: No directory for temporary files is writable whose path is short.
+    """
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]  # noqa: S108  mkdtemp makes it this user's own
+    for place in places:
+        if len(os.fsencode(place)) <= _LONGEST_PLACE:
+            with contextlib.suppress(OSError):
+                return Path(tempfile.mkdtemp(prefix="vpmem-", dir=place))
+    raise InvalidValueError(
+        "TMPDIR", places[0], f"a writable directory whose path has at most {_LONGEST_PLACE} bytes, for a Unix socket"
+    )
 
 
 _unsevered: set[Relay] = set()

@@ -29,6 +29,7 @@ from pathlib import Path
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.host.control import HIDDEN, passed_on
 from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
@@ -50,6 +51,7 @@ _FIELDS = {
     "host_sudo",
     "host_through",
     "host_may_initialize_labels",
+    "host_libvirt_uri",
     "host_may_reboot",
     "host_migration_address",
     "host_power_off",
@@ -91,6 +93,7 @@ class HostEntry:
         password_env: The environment variable that holds the password, so that none stands in a file.
         sudo: Whether commands are run through sudo.
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
+        libvirt_uri: Which libvirt daemon of the host is used, e.g. ``qemu:///session``; see `libvirt_daemon.Daemon`.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
         migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
         may_reboot: Whether tests may reboot it, and cut its power where they can.
@@ -122,6 +125,7 @@ class HostEntry:
     password_env: str = ""
     sudo: bool = False
     through: tuple[str, ...] = ()
+    libvirt_uri: str = SYSTEM_URI
     may_initialize_labels: bool = False
     may_reboot: bool = False
     migration_address: str = ""
@@ -256,6 +260,7 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         password_env=fields.get("host_password_env", ""),
         sudo=_boolean(where, "host_sudo", fields),
         through=_words(where, "host_through", fields),
+        libvirt_uri=Daemon.of(fields.get("host_libvirt_uri", SYSTEM_URI)).uri,
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
         may_reboot=_boolean(where, "host_may_reboot", fields),
         migration_address=fields.get("host_migration_address", ""),

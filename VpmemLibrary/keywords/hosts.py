@@ -14,6 +14,7 @@ from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
+from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.host.through import ThroughTransport
@@ -45,6 +46,7 @@ class HostKeywords:
         host_key: HostKeyPolicy = HostKeyPolicy.strict,
         sudo: bool = False,
         through: Sequence[str] = (),
+        libvirt_uri: str = SYSTEM_URI,
         connect_timeout: timedelta = timedelta(seconds=15),
     ) -> str:
         """Open a host over SSH and make it the current one.
@@ -62,15 +64,17 @@ class HostKeywords:
             key_passphrase: What the private key is locked with, as a `Secret`.
             known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
             host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run.
-            sudo: Run commands through `sudo -n`.
+            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system`, `qemu:///session`, or one of them with
+                `?socket=` and the path of its socket on the host, e.g. of a container's libvirt.
             connect_timeout: How long connecting may take.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken.
+            InvalidValueError: The alias is taken, or the libvirt URI is of another form.
             HostKeyError: The host's key is unknown or has changed.
             AccessDeniedError: The host refused the credentials.
             UnreachableError: The host cannot be reached.
@@ -97,17 +101,23 @@ class HostKeywords:
             sudo=sudo,
             connect_timeout=connect_timeout.total_seconds(),
         )
-        return open_through(self._context, alias or address, _through(SshTransport(settings), through))
+        return open_through(
+            self._context, alias or address, _through(SshTransport(settings), through), Daemon.of(libvirt_uri)
+        )
 
     @keyword(tags=("host",))
-    def open_local_host(self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = ()) -> str:
+    def open_local_host(
+        self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = (), libvirt_uri: str = SYSTEM_URI
+    ) -> str:
         """Open the machine that the tests run on and make it the current host.
 
         Args:
             alias: The name by which other keywords know the host.
-            sudo: Run commands through `sudo -n`.
+            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through: `nsenter` leaves a
                 container for the machine itself.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system`, `qemu:///session`, or one of them with
+                `?socket=` and the path of its socket on the host, e.g. of a container's libvirt.
 
         Returns:
             The alias.
@@ -128,7 +138,8 @@ class HostKeywords:
             Open Local Host    machine    through=${machine}
         ```
         """
-        return open_through(self._context, alias, _through(LocalTransport(sudo=sudo), through))
+        transport = _through(LocalTransport(sudo=sudo), through)
+        return open_through(self._context, alias, transport, Daemon.of(libvirt_uri))
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
