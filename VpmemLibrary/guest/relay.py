@@ -50,12 +50,9 @@ class Relay:
         self._finish: Call[None] | None = None
         self._directory = _short_directory()
         self.path = self._directory / "socket"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._listener.bind(str(self.path))
-            self._listener.listen(1)
+            self._listener = _listener(self.path)
         except OSError as error:
-            self._listener.close()
             shutil.rmtree(self._directory, ignore_errors=True)
             raise too_little("make a socket", f"{self.path}: {error.strerror or error}") from error
         _unsevered.add(self)
@@ -153,6 +150,17 @@ class Relay:
         with self._lock:
             if not self._closed:
                 self._threads.append(thread)
+
+
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _short_directory() -> Path:

@@ -66,8 +66,8 @@ class HostKeywords:
             host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run.
             sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
-            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system`, `qemu:///session`, or one of them with
-                `?socket=` and the path of its socket on the host, e.g. of a container's libvirt.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
             connect_timeout: How long connecting may take.
 
         Returns:
@@ -116,8 +116,8 @@ class HostKeywords:
             sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through: `nsenter` leaves a
                 container for the machine itself.
-            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system`, `qemu:///session`, or one of them with
-                `?socket=` and the path of its socket on the host, e.g. of a container's libvirt.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
 
         Returns:
             The alias.
