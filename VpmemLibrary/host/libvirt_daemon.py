@@ -99,7 +99,8 @@ class Daemon:
         user = next((value.strip() for key, value in facts if key == "user"), "") or "USER"
         denied = [value for key, value in facts if key == "denied"]
         usable = [value for key, value in facts if key == "usable"]
-        if refused or (denied and not usable):
+        there = [value for key, value in facts if key == "there"]
+        if refused or (denied and not there):
             which = f" {', '.join(denied)}" if denied else ""
             return (
                 f"The user {user} may not use libvirt's socket{which}: add the user to the group libvirt (usermod -aG "
@@ -108,7 +109,7 @@ class Daemon:
         if usable or inspected.exit_status != 0:
             return ""
         if self.socket:
-            return f"{self.socket} is not a socket there. Is its container running, and is that the path on the host?"
+            return f"No daemon listens at {self.socket}. Is its container running, and is that the path on the host?"
         if self.kind == "session":
             return (
                 "No daemon of this user's session runs. virt-ssh-helper starts one; or run `virsh -c qemu:///session`."
@@ -145,6 +146,8 @@ def _advice_on_units(units: dict[str, dict[str, str]]) -> str:
     for name, unit in there.items():
         if unit.get("ActiveState") == "failed":
             return f"{name} failed there: see journalctl -b -u {name}, then run systemctl restart {name}."
+    if any(unit.get("ActiveState") == "active" for name, unit in there.items() if name.endswith(".service")):
+        return ""
     unmasked = [name for name, unit in there.items() if unit.get("LoadState") != "masked"]
     if there and not unmasked:
         names = " ".join(there)
@@ -169,7 +172,7 @@ def complaint(result: CommandResult) -> str:
 # the one to use, denied to one that this user may not open. Of several, one that a daemon listens on is used: a daemon
 # that was stopped may leave its socket. /proc/net/unix shows that, though not from within another network namespace.
 _FIND = r"""
-kind=$1 given=$2 suffix=$3 python=$4 perl=$5 socket= denied= other=
+kind=$1 given=$2 suffix=$3 python=$4 perl=$5 socket= listening= denied= other=
 login=${SUDO_USER:-$DOAS_USER}
 case $kind in
 system) set -- /run/libvirt /var/run/libvirt /usr/local/var/run/libvirt ;;
@@ -187,12 +190,13 @@ esac
 consider() {
     [ -S "$2" ] || return
     if [ ! -w "$2" ]; then denied=${denied:-$2}; return; fi
-    [ "$1" = any ] || grep -q -F "libvirt/${2##*/}" /proc/net/unix 2>/dev/null || return
-    [ "$socket" ] || socket=$2
+    [ "$1" = any ] || grep -q -e "${2#/var}\$" /proc/net/unix 2>/dev/null || return
+    [ "$socket" ] || { socket=$2; [ "$1" = any ] || listening=$2; }
 }
 find_socket() {
-    if [ "$given" ]; then consider any "$given"; return; fi
     for how in listening any; do
+        [ -z "$given" ] || consider "$how" "$given"
+        [ -z "$given" ] || continue
         for folder in "$@"; do
             consider "$how" "$folder/virtqemud-sock$suffix"
             consider "$how" "$folder/libvirt-sock$suffix"
@@ -284,7 +288,8 @@ if ($child) { carry(\*STDIN, $there); kill 9, $child } else { carry($there, \*ST
 
 _INSPECT = r"""
 echo "user ${login:-$(id -un)}"
-[ -z "$socket" ] || echo "usable $socket"
+[ -z "$listening" ] || echo "usable $listening"
+[ -z "$socket" ] || echo "there $socket"
 [ -z "$denied" ] || echo "denied $denied"
 command -v systemctl >/dev/null && systemctl show -p Id -p LoadState -p ActiveState \
     virtqemud.socket virtqemud.service libvirtd.socket libvirtd.service 2>/dev/null | sed -n 's/^./unit &/p'

@@ -24,6 +24,7 @@ LINES = [
     b"denied /run/libvirt/libvirt-sock",
     b"denied ",
     b"usable /run/libvirt/libvirt-sock",
+    b"there /run/libvirt/libvirt-sock",
     *(b"unit Id=" + name for name in (b"libvirtd.service", b"libvirtd.socket", b"virtqemud.socket", b"")),
     *(b"unit LoadState=" + state for state in (b"loaded", b"masked", b"not-found", b"error", b"")),
     *(b"unit ActiveState=" + state for state in (b"active", b"failed", b"inactive", b"activating", b"")),

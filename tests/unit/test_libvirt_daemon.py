@@ -193,7 +193,7 @@ def test_a_daemon_that_does_not_run_is_told_with_where_its_socket_would_be(tmp_p
         assert "there is no socket of libvirt: virtqemud-sock or libvirt-sock in /run/libvirt /var/run/li" in message
         message = refusal(daemon.transport(), Daemon.of("qemu:///system?socket=/srv/libvirt-sock"))
         assert "there is no socket of libvirt: /srv/libvirt-sock" in message
-        assert "Is its container running" in message
+        assert "No daemon listens at /srv/libvirt-sock. Is its container running" in message
     finally:
         daemon.close()
 
@@ -304,6 +304,10 @@ unit ActiveState=inactive
         ),
         (UNITS.format("masked", "inactive", "inactive"), "systemctl unmask virtqemud.socket virtqemud.service && "),
         (UNITS.format("loaded", "inactive", "inactive"), "systemctl enable --now virtqemud.socket"),
+        (
+            UNITS.format("masked", "inactive", "inactive") + "there /run/libvirt/libvirt-sock\n",
+            "systemctl unmask virtqemud",
+        ),
         (UNITS.format("loaded", "active", "failed"), "journalctl -b -u virtqemud.service"),
         ("user qa\ndenied /run/libvirt/libvirt-sock\n", "usermod -aG libvirt qa"),
         ("user qa\n", "start its daemon"),
