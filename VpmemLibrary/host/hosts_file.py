@@ -91,7 +91,7 @@ class HostEntry:
         key_file: The private key; without one the agent and the user's own keys are tried.
         known_hosts: The file that holds the host's key; without one the user's own.
         password_env: The environment variable that holds the password, so that none stands in a file.
-        sudo: Whether commands are run through sudo.
+        sudo: Whether commands are run as root, through sudo or doas.
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
         libvirt_uri: Which libvirt daemon of the host is used, e.g. ``qemu:///session``; see `libvirt_daemon.Daemon`.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
@@ -260,7 +260,7 @@ def _entry(file: str, name: str, fields: dict[str, str]) -> HostEntry:
         password_env=fields.get("host_password_env", ""),
         sudo=_boolean(where, "host_sudo", fields),
         through=_words(where, "host_through", fields),
-        libvirt_uri=Daemon.of(fields.get("host_libvirt_uri", SYSTEM_URI)).uri,
+        libvirt_uri=Daemon.of(fields.get("host_libvirt_uri", SYSTEM_URI), f"host_libvirt_uri of {where}").uri,
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
         may_reboot=_boolean(where, "host_may_reboot", fields),
         migration_address=fields.get("host_migration_address", ""),

@@ -45,8 +45,12 @@ class Daemon:
     socket: str = ""
 
     @classmethod
-    def of(cls, uri: str) -> Daemon:
+    def of(cls, uri: str, what: str = "libvirt URI") -> Daemon:
         """Return the daemon that a URI names.
+
+        Args:
+            uri: The URI.
+            what: The name of the setting, for the message.
 
         Raises:
             InvalidValueError: It is no URI of a QEMU daemon of the host itself.
@@ -57,7 +61,7 @@ class Daemon:
             parts = urlsplit(uri)
             options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
         except ValueError:
-            raise InvalidValueError("libvirt URI", uri, _VALID) from None
+            raise InvalidValueError(what, uri, _VALID) from None
         kind, socket = parts.path.removeprefix("/"), options.get("socket", "")
         if (
             parts.scheme not in {"qemu", "qemu+unix"}
@@ -67,7 +71,7 @@ class Daemon:
             or set(options) - {"socket"}
             or ("socket" in options and not _PATH.fullmatch(socket))
         ):
-            raise InvalidValueError("libvirt URI", uri, _VALID)
+            raise InvalidValueError(what, uri, _VALID)
         return cls(kind, socket)
 
     @property

@@ -76,6 +76,7 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nguest_channel = telnet", "guest_channel of .*one of agent, ssh, serial"),
         ("[a]\nhost_address = x\nguest_sudo = perhaps", "guest_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
+        ("[a]\nhost_address = x\nhost_libvirt_uri = xen:///system", r"host_libvirt_uri of .*\[a\].*qemu:///session"),
         ("[a]\nhost_address = x\nguest_confined = selinux", "guest_confined of .*yes or no"),
         ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
         ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
@@ -174,3 +175,14 @@ def test_an_entry_shows_no_arguments_of_power_and_cxl_commands(tmp_path: Path) -
     assert entry.power.off == ("tool", "-P", "s3cret")
     assert "s3cret" not in repr(entry)
     assert "s3cret" not in str(entry)
+
+
+def test_the_libvirt_of_a_host_is_the_systems_unless_a_section_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.dat"
+    file.write_text(
+        "[a]\nhost_address = x\n[b]\nhost_address = y\nhost_libvirt_uri = qemu:///session?socket=/srv/libvirt-sock\n"
+    )
+    assert [entry.libvirt_uri for entry in read_hosts(file)] == [
+        "qemu:///system",
+        "qemu:///session?socket=/srv/libvirt-sock",
+    ]
