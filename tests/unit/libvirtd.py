@@ -84,11 +84,17 @@ class Libvirtd:
                 stdout=log,
                 stderr=log,
             )
+        try:
+            self._wait("/run/dbus" if stopped else "/run/libvirt/libvirt-sock", directory / "log")
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, there: str, log: Path) -> None:
         deadline = time.monotonic() + 60
-        there = "/run/dbus" if stopped else "/run/libvirt/libvirt-sock"
         while self.transport().run(["test", "-e", there]).exit_status != 0:
-            assert self._process.poll() is None, (directory / "log").read_text()
-            assert time.monotonic() < deadline, (directory / "log").read_text()
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
 
     @property
