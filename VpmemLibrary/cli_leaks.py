@@ -56,6 +56,7 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.guest.domains import guest_names  # noqa: PLC0415  --help needs none of it
     from VpmemLibrary.guest.libvirt_link import LibvirtLink  # noqa: PLC0415
     from VpmemLibrary.host.host import Host  # noqa: PLC0415
+    from VpmemLibrary.host.libvirt_daemon import Daemon  # noqa: PLC0415
     from VpmemLibrary.inventory.host_leases import HostLeases  # noqa: PLC0415
     from VpmemLibrary.inventory.leases import Holder  # noqa: PLC0415
 
@@ -64,7 +65,7 @@ def _state(entry: HostEntry) -> HostState:
         click.echo(note, err=True)
     host = Host(entry.name, transport)
     leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
-    link = LibvirtLink(host.transport)
+    link = LibvirtLink(host.transport, daemon=Daemon.of(entry.libvirt_uri))
     try:
         return HostState.read(host, guest_names(link), leases.entries())
     finally:

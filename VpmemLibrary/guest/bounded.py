@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from VpmemLibrary.host.controller import start_thread
+
 Result = TypeVar("Result")
 
 _SLICE = 1.0
@@ -92,7 +94,7 @@ class _Worker:
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call[Any]] = SimpleQueue()
         # A daemon thread: the interpreter does not wait for a call that was abandoned.
-        threading.Thread(target=self._serve, name="bounded call", daemon=True).start()
+        start_thread(self._serve, "bounded call")
 
     def make(self, call: Call[Any]) -> None:
         """Make a call."""

@@ -37,7 +37,8 @@ from VpmemLibrary.guest.qmp import pci_aliases, qmp_addresses, qmp_devices
 from VpmemLibrary.guest.views import compare
 from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.host.reboot import boot_id
+from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, Transport, query
 from VpmemLibrary.model import Region
 from VpmemLibrary.visible import block
 
@@ -58,7 +59,6 @@ _CONSOLE_EVERY = 5.0
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
 _TARGET = 'readlink -f -- "$1" || printf "%s\\n" "$1"'
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
 _STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
@@ -449,7 +449,7 @@ class Guest:
 
     def boot_id(self) -> str:
         """Return the id that its kernel gave this boot."""
-        return self.transport.run(["cat", _BOOT_ID]).check().text.strip()
+        return boot_id(self.transport, timeout=DEFAULT_TIMEOUT)
 
     def process(self) -> int:
         """Return the process id of its QEMU on the host.

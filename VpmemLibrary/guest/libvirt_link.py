@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from VpmemLibrary.errors import LibvirtError, LibvirtTimeoutError
 from VpmemLibrary.guest.bounded import Call, limited, within
 from VpmemLibrary.guest.libvirt_session import LibvirtSession, translated
+from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, Transport
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class LibvirtLink:
     Args:
         transport: The way to the host.
         uri: Connect to this URI directly instead; for libvirt's own test driver.
+        daemon: Which daemon of the host: libvirt's system daemon by default.
         timeout: Returns the seconds that a call may take when its caller says nothing.
 
     Example::
@@ -46,13 +48,19 @@ class LibvirtLink:
     """
 
     def __init__(
-        self, transport: Transport, *, uri: str = "", timeout: Callable[[], float] = lambda: DEFAULT_TIMEOUT
+        self,
+        transport: Transport,
+        *,
+        uri: str = "",
+        daemon: Daemon = SYSTEM,
+        timeout: Callable[[], float] = lambda: DEFAULT_TIMEOUT,
     ) -> None:
         self._timeout = timeout
         self._transport = transport
         self._uri = uri
+        self._daemon = daemon
         self._lock = threading.Lock()
-        self._session = LibvirtSession(transport, uri)
+        self._session = LibvirtSession(transport, uri, daemon)
 
     @property
     def host(self) -> str:
@@ -221,5 +229,5 @@ class LibvirtLink:
     def _drop(self, session: LibvirtSession) -> None:
         with self._lock:
             if self._session is session:
-                self._session = LibvirtSession(self._transport, self._uri)
+                self._session = LibvirtSession(self._transport, self._uri, self._daemon)
         session.cut()

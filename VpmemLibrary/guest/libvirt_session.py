@@ -8,33 +8,39 @@ nothing is written to anybody's known_hosts.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LibvirtError, VpmemError
 from VpmemLibrary.guest.relay import Relay
+from VpmemLibrary.host.libvirt_daemon import READ_ONLY_ADVICE, SYSTEM, Daemon, complaint
 from VpmemLibrary.host.transport import Transport
 
 if TYPE_CHECKING:
     import libvirt
 
-SYSTEM_URI = "qemu:///system"
 _KEEPALIVE = (5, 6)
 _COMPLAINT_TIMEOUT = 15.0
 _CUT = 38  # VIR_ERR_SYSTEM_ERROR, as of a connection that broke
+_RPC = 39  # VIR_ERR_RPC
+_NO_DRIVER = 5  # VIR_ERR_NO_CONNECT
+_REFUSED = frozenset({1, 45, 79, 89, 94})
+"""What a daemon answers for whom polkit does not let in: VIR_ERR_AUTH_FAILED, _CANCELLED and _UNAVAILABLE, and
+VIR_ERR_INTERNAL_ERROR and VIR_ERR_DBUS_SERVICE where it cannot ask polkit."""
 
-# virt-ssh-helper came with libvirt 6.8; without it a netcat that knows unix sockets does.
-_DAEMON = r"""
-command -v virt-ssh-helper >/dev/null && exec virt-ssh-helper "$1"
-for socket in /run/libvirt/virtqemud-sock /run/libvirt/libvirt-sock; do
-    [ -S "$socket" ] && exec nc -U "$socket"
-done
-echo "no virt-ssh-helper is installed and libvirt has no socket in /run/libvirt: is its daemon running?" >&2
-exit 1
-"""
-_TO_DAEMON = ("sh", "-c", _DAEMON, "sh", SYSTEM_URI)
+_DENIED = frozenset({29, 88})  # VIR_ERR_OPERATION_DENIED, VIR_ERR_ACCESS_DENIED
+_RETRY = 1.0
+_SHOWN = 200
+_LOG = logging.getLogger(__name__)
+
+
+class _RefusedError(LibvirtError):
+    """The daemon answered, and does not let this user in."""
 
 
 class LibvirtSession:
@@ -45,11 +51,13 @@ class LibvirtSession:
     Args:
         transport: The way to the host.
         uri: Connect to this URI directly instead; for libvirt's own test driver.
+        daemon: Which daemon of the host.
     """
 
-    def __init__(self, transport: Transport, uri: str) -> None:
+    def __init__(self, transport: Transport, uri: str, daemon: Daemon = SYSTEM) -> None:
         self._transport = transport
         self._uri = uri
+        self._daemon = daemon
         self._opening = threading.RLock()
         self._connection: libvirt.virConnect | None = None
         self._cutting = threading.Lock()  # never held while anything blocks, so that `cut` never does
@@ -115,36 +123,68 @@ class LibvirtSession:
         _prepare_libvirt()
         if self._uri:
             return libvirt.open(self._uri)
-        relay = Relay(lambda: self._transport.stream(_TO_DAEMON))
+        try:
+            return self._connect(read_only=False)
+        except _RefusedError as refused:
+            try:
+                connection = self._connect(read_only=True)
+            except VpmemError:
+                raise refused from None
+            _LOG.warning("%s", refused)
+            return connection
+
+    def _connect(self, *, read_only: bool) -> libvirt.virConnect:
+        import libvirt  # noqa: PLC0415
+
+        command = self._daemon.connecting(read_only=read_only)
+        relay = Relay(lambda: self._transport.stream(command))
         with self._cutting:
             self._relay = relay
             was_cut = self._was_cut
         if was_cut:  # nobody waits for this call any more: it must not act
             relay.cut()
-            raise LibvirtError(f"connect to {SYSTEM_URI} on {self._transport.name}", _CUT, "the connection was cut")
+            raise LibvirtError(self._connecting, _CUT, "the connection was cut")
         try:
-            connection = libvirt.open(f"qemu+unix:///system?mode=legacy&socket={quote(str(relay.path))}")
+            socket = quote(os.fsencode(relay.path))
+            connection = libvirt.open(f"qemu+unix:///{self._daemon.kind}?mode=legacy&socket={socket}")
             connection.setKeepAlive(*_KEEPALIVE)
         except BaseException as error:
             with self._cutting:
                 self._relay = None
             was_cut = relay.is_cut  # by a deadline, or as the interpreter ends
+            answered = relay.answered
             relay.close()
             if relay.failure is not None:
                 raise relay.failure from error
             if isinstance(error, libvirt.libvirtError):
-                raise self._refusal(error, was_cut=was_cut) from error
+                raise self._refusal(error, command, answered=answered, was_cut=was_cut) from error
             raise
         return connection
 
-    def _refusal(self, error: libvirt.libvirtError, *, was_cut: bool) -> LibvirtError:
+    @property
+    def _connecting(self) -> str:
+        return f"connect to {self._daemon.uri} on {self._transport.name}"
+
+    def _refusal(
+        self, error: libvirt.libvirtError, command: tuple[str, ...], *, answered: bool, was_cut: bool
+    ) -> LibvirtError:
         """Return why there is no connection: libvirt's client sees only its end, the host knows the reason."""
-        text = error.get_error_message() or str(error)
-        if not was_cut:
-            with contextlib.suppress(CommandTimeoutError):  # then the daemon takes connections: libvirt's text is all
-                complaint = self._transport.run(_TO_DAEMON, timeout=_COMPLAINT_TIMEOUT).error_text.strip()
-                text = f"{text}. The host says: {complaint}" if complaint else text
-        return LibvirtError(f"connect to {SYSTEM_URI} on {self._transport.name}", error.get_error_code() or 0, text)
+        code, text = error.get_error_code() or 0, error.get_error_message() or str(error)
+        refused = answered and code in _REFUSED
+        failure = (_RefusedError if refused else LibvirtError)(self._connecting, code, text)
+        if was_cut:
+            return failure
+        if answered and not refused:
+            if code == _NO_DRIVER:
+                failure.add("Its daemon has no driver for QEMU: install libvirt-daemon-driver-qemu there.")
+            return failure
+        with contextlib.suppress(CommandTimeoutError):  # then the daemon takes connections: libvirt's text is all
+            if not refused and (said := complaint(self._transport.run(command, timeout=_COMPLAINT_TIMEOUT))):
+                failure.add(f"The host says: {said}")
+            inspected = self._transport.run(self._daemon.inspecting(), timeout=_COMPLAINT_TIMEOUT)
+            if advice := self._daemon.advice(inspected, refused=refused):
+                failure.add(advice)
+        return failure
 
 
 @contextlib.contextmanager
@@ -163,9 +203,15 @@ def translated(action: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        raise LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error)) from error
+        failure = LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error))
+        if failure.code in _DENIED:
+            failure.add(f"Perhaps {READ_ONLY_ADVICE}.")
+        raise failure from error
     except VpmemError:
         raise
+    except UnicodeDecodeError as error:
+        text = f"its answer is not UTF-8: {error.object[:_SHOWN]!r}"
+        raise LibvirtError(action, _RPC, text) from error
     except ValueError as error:
         raise InvalidValueError("text for libvirt", action, f"text without a NUL byte ({error})") from None
 
@@ -197,7 +243,10 @@ def _prepare_libvirt() -> None:
 
         def run() -> None:
             while True:
-                libvirt.virEventRunDefaultImpl()
+                try:
+                    libvirt.virEventRunDefaultImpl()
+                except libvirt.libvirtError:  # e.g. no descriptor is left; without the loop no call would end
+                    time.sleep(_RETRY)
 
         _loop = threading.Thread(target=run, name="libvirt events", daemon=True)
         _loop.start()

@@ -8,9 +8,11 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
-from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.errors import ControllerError, VpmemError
 from VpmemLibrary.guest.bounded import Call
+from VpmemLibrary.host.controller import start_thread, too_little
 from VpmemLibrary.host.short_path import socket_directory
 from VpmemLibrary.host.transport import Stream
 
@@ -36,6 +38,8 @@ class Relay:
     def __init__(self, connect: Callable[[], Stream]) -> None:
         self.failure: VpmemError | None = None
         """Why the stream could not be opened; None when it could."""
+        self.answered = False
+        """Whether anything came from the host."""
         self._connect = connect
         self._lock = threading.Lock()
         self._closed = False
@@ -45,16 +49,18 @@ class Relay:
         self._finish: Call[None] | None = None
         self._directory = socket_directory(_SOCKET)
         self.path = self._directory / _SOCKET
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._listener.bind(str(self.path))
-            self._listener.listen(1)
-        except OSError:
-            self._listener.close()
+            self._listener = _listener(self.path)
+        except OSError as error:
             shutil.rmtree(self._directory, ignore_errors=True)
-            raise
+            raise too_little("make a socket", f"{self.path}: {error.strerror or error}") from error
         _unsevered.add(self)
-        self._start("accept", self._serve)
+        try:
+            self._start("accept", self._serve)
+        except ControllerError:
+            self.sever()
+            self._listener.close()
+            raise
 
     @property
     def is_cut(self) -> bool:
@@ -124,15 +130,36 @@ class Relay:
         if closed:
             stream.close()
             return
-        self._start("to the host", _carry, end.recv, stream.send, stream.close)
-        self._start("from the host", _carry, stream.recv, end.sendall, lambda: _hang_up(end))
 
-    def _start(self, what: str, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name=f"relay {what}", daemon=True)
+        def receive(size: int) -> bytes:
+            data = stream.recv(size)
+            self.answered = self.answered or bool(data)
+            return data
+
+        try:
+            self._start("to the host", lambda: _carry(end.recv, stream.send, stream.close))
+            self._start("from the host", lambda: _carry(receive, end.sendall, lambda: _hang_up(end)))
+        except ControllerError as error:
+            self.failure = error
+            _hang_up(end)
+            stream.close()
+
+    def _start(self, what: str, work: Callable[[], None]) -> None:
+        thread = start_thread(work, f"relay {what}")
         with self._lock:
             if not self._closed:
                 self._threads.append(thread)
-        thread.start()
+
+
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 _unsevered: set[Relay] = set()

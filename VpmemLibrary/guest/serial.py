@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from VpmemLibrary.errors import CommandTimeoutError, GuestError, LibvirtError, UnsupportedError
 from VpmemLibrary.guest.serial_shell import Line, SerialShell
-from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.elevation import checked, elevated, plain
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     CommandResult,
@@ -45,7 +45,7 @@ class SerialTransport:
         connect: What takes the console.
         user: Who logs in.
         password: The user's password.
-        sudo: Whether every command is run through ``sudo -n``.
+        sudo: Whether every command is run as root, through sudo or doas.
 
     Example::
 
@@ -112,7 +112,7 @@ class SerialTransport:
                 console lines.
         """
         command = checked_argv(argv)
-        script = "exec " + shell_line((*SUDO, *command) if self._sudo else command)
+        script = "exec " + shell_line(elevated(command) if self._sudo else command)
         with self._lock:
             started = time.monotonic()
             try:
@@ -132,8 +132,8 @@ class SerialTransport:
                 stdin_bytes=len(stdin),
             )
         if ended.overdue:
-            raise CommandTimeoutError(result, ended.overdue)
-        return checked_elevation(result) if self._sudo else result
+            raise CommandTimeoutError(plain(result), ended.overdue)
+        return checked(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Raise: a console has no streams.

@@ -30,6 +30,7 @@ from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.host.control import HIDDEN, passed_on
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.hosts_text import LARGEST, checked_value, decode, refuse_unknown, sections
+from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
@@ -56,6 +57,7 @@ _FIELDS = {
     "host_sudo",
     "host_through",
     "host_may_initialize_labels",
+    "host_libvirt_uri",
     "host_may_reboot",
     "host_migration_address",
     "host_power_off",
@@ -103,8 +105,9 @@ class HostEntry:
         known_hosts: The file that holds the host's key; without one the user's own.
         ssh_config: ``no`` if the user's SSH configuration is not read, or the file that is read in its place.
         password_env: The environment variable that holds the password, so that none stands in a file.
-        sudo: Whether commands are run through sudo.
+        sudo: Whether commands are run as root, through sudo or doas.
         through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
+        libvirt_uri: Which libvirt daemon of the host is used, e.g. ``qemu:///session``; see `libvirt_daemon.Daemon`.
         may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
         migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
         may_reboot: Whether tests may reboot it, and cut its power where they can.
@@ -138,6 +141,7 @@ class HostEntry:
     password_env: str = ""
     sudo: bool = False
     through: tuple[str, ...] = ()
+    libvirt_uri: str = SYSTEM_URI
     may_initialize_labels: bool = False
     may_reboot: bool = False
     migration_address: str = ""
@@ -286,6 +290,7 @@ def _entry(file: str, name: str, raw: dict[str, str]) -> HostEntry:
         password_env=fields.get("host_password_env", ""),
         sudo=_boolean(where, "host_sudo", fields),
         through=_words(where, "host_through", fields),
+        libvirt_uri=Daemon.of(fields.get("host_libvirt_uri", SYSTEM_URI), f"host_libvirt_uri of {where}").uri,
         may_initialize_labels=_boolean(where, "host_may_initialize_labels", fields),
         may_reboot=_boolean(where, "host_may_reboot", fields),
         migration_address=fields.get("host_migration_address", ""),

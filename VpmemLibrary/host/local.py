@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from VpmemLibrary.host.controller import too_little
-from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.elevation import ElevatedStream, checked, elevated, plain
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.local_process import Execution, LocalStream
 from VpmemLibrary.host.tcp import connect_tcp
@@ -21,6 +21,7 @@ from VpmemLibrary.host.transport import (
     ENVIRONMENT,
     EXTRA_PATH,
     CommandResult,
+    Stream,
     checked_argv,
     read_through,
     shell_line,
@@ -48,7 +49,7 @@ class LocalTransport:
     """Commands on this machine, with the same behaviour as over SSH.
 
     Args:
-        sudo: Run every command through ``sudo -n``.
+        sudo: Run every command as root, through sudo or doas; see `elevation`.
         name: The machine's name in messages.
         environment: What commands find in their environment beside what this process has there.
 
@@ -88,7 +89,7 @@ class LocalTransport:
             CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
                 seen. What it printed so far is in its result.
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
-            AccessDeniedError: sudo asks for a password.
+            AccessDeniedError: sudo or doas did not run the command as root.
             ControllerError: This machine has no process or descriptor left for the command.
         """
         command = checked_argv(argv)
@@ -113,11 +114,12 @@ class LocalTransport:
             if not ended:
                 too_large = execution.too_large
                 remains = self._end(process.pid, PATIENCE, execution)
-                raise failed(self._result(command, execution, stdin), timeout, too_large=too_large, remains=remains)
+                result = self._result(command, execution, stdin)
+                raise failed(plain(result) if self._sudo else result, timeout, too_large=too_large, remains=remains)
             result = self._result(command, execution, stdin)
-        return checked_elevation(result) if self._sudo else result
+        return checked(result) if self._sudo else result
 
-    def stream(self, argv: Sequence[str]) -> LocalStream:
+    def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
 
         Raises:
@@ -135,7 +137,8 @@ class LocalTransport:
                 _status_of(error, command)
                 raise
             stack.pop_all()
-        return LocalStream(process, waker, lambda: self._end(process.pid, PATIENCE))
+        stream = LocalStream(process, waker, lambda: self._end(process.pid, PATIENCE))
+        return ElevatedStream(stream) if self._sudo else stream
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> socket.socket:
         """Open a TCP connection; see `Transport.connect`.
@@ -167,7 +170,7 @@ class LocalTransport:
 
     def _start(self, command: tuple[str, ...], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*SUDO, *command] if self._sudo else command,
+            elevated(command) if self._sudo else command,
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -205,7 +208,7 @@ class LocalTransport:
                 execution.wait(2 * seconds, limited=False)
             if not ender.wait(LIMIT * seconds):
                 return unknown(f"ending it took longer than {LIMIT * seconds:g} s", pid)
-            remains = remaining(self._result(command, ender, b""), pid)
+            remains = remaining(plain(self._result(command, ender, b"")), pid)
         if not remains and execution is not None and not execution.wait(seconds, limited=False):
             return OUTPUT_IS_HELD
         return remains

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from VpmemLibrary.errors import CommandTimeoutError, UnreachableError, UnsupportedError
+from VpmemLibrary.errors import (
+    CommandError,
+    CommandTimeoutError,
+    UnreachableError,
+    UnreadableOutputError,
+    UnsupportedError,
+)
 from VpmemLibrary.host.transport import CommandResult, Transport
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Another one with every boot (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""
 
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _POLL = 0.5
 _ANSWER = 5.0
 
@@ -22,8 +30,13 @@ def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
     Raises:
         CommandError: It cannot be read.
         UnreachableError: The machine does not answer.
+        UnreadableOutputError: The machine's answer is not an id.
     """
-    return transport.run(["cat", BOOT_ID], timeout=timeout).check().text.strip()
+    result = transport.run(["cat", BOOT_ID], timeout=timeout).check()
+    found = result.text.strip()
+    if not _ID.fullmatch(found):
+        raise UnreadableOutputError(result, f"{BOOT_ID} has no boot id")
+    return found
 
 
 def reboot(transport: Transport, *, timeout: float) -> float:
@@ -72,7 +85,7 @@ def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, 
         except CommandTimeoutError:
             transport.close()  # a machine that went without a word leaves a connection that never answers
             last = "it did not answer"
-        except UnreachableError as error:
+        except (CommandError, UnreachableError) as error:  # a machine that goes down may fail to run a command
             last = str(error)
         time.sleep(_POLL)
     raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s after {after}: {last}.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from VpmemLibrary.errors import LoginShellError, UnreachableError
 from VpmemLibrary.host.deadline import within
-from VpmemLibrary.host.elevation import SUDO, checked_elevation
+from VpmemLibrary.host.elevation import ElevatedStream, checked, elevated, plain
 from VpmemLibrary.host.ending import HASTE, LIMIT, OUTPUT_IS_HELD, PATIENCE, end_command, failed, remaining, unknown
 from VpmemLibrary.host.greeting import Greeter
 from VpmemLibrary.host.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
@@ -24,6 +24,7 @@ from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
 from VpmemLibrary.host.transport import (
     DEFAULT_TIMEOUT,
     CommandResult,
+    Stream,
     checked_argv,
     read_through,
     shell_line,
@@ -100,12 +101,12 @@ class SshTransport:
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
             UnreachableError: The host cannot be reached, or the connection broke while the command ran.
             LoginShellError: The user's login shell on the host runs no commands.
-            AccessDeniedError: The host refused the credentials, or sudo asks for a password.
+            AccessDeniedError: The host refused the credentials, or its sudo or doas did not run the command as root.
             ControllerError: This machine has no descriptor or thread left for the command.
         """
         command = checked_argv(argv)
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
-            return checked_elevation(result) if self._settings.sudo else result
+            return result
         with self._session(command, timeout) as (channel, start):
             execution = Execution(channel, start, command, stdin)
             try:
@@ -123,11 +124,11 @@ class SshTransport:
                 remains = self._end(channel, start, PATIENCE)
                 if not remains and not execution.wait(PATIENCE, limited=False):
                     remains = OUTPUT_IS_HELD
-                raise failed(execution.result(), timeout, too_large=too_large, remains=remains)
+                raise failed(plain(execution.result()), timeout, too_large=too_large, remains=remains)
             result = execution.result()
-        return checked_elevation(result) if self._settings.sudo else result
+        return checked(result) if self._settings.sudo else result
 
-    def stream(self, argv: Sequence[str]) -> SshStream:
+    def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
 
         It holds one of the connection's sessions until it is closed.
@@ -144,7 +145,7 @@ class SshTransport:
         try:
             stream = SshStream(channel, start, stack.close)
             if stream.wait(DEFAULT_TIMEOUT):
-                return stream
+                return ElevatedStream(stream) if self._settings.sudo else stream
         except BaseException:
             stack.close()
             raise
@@ -216,7 +217,7 @@ class SshTransport:
             if shell is None:
                 return None
             try:
-                answer = shell.ask((*SUDO, *command) if self._settings.sudo else command, timeout)
+                answer = shell.ask(command, timeout)
             except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
                 self._dismiss(HASTE)
                 raise
@@ -224,7 +225,7 @@ class SshTransport:
             if answer is None:
                 self._dismiss()
                 return None
-            result = self._answered(command, answer)
+            result = plain(self._answered(command, answer))  # the shell itself was started as root
             if answer.exit_status is None:
                 remains = self._dismiss(PATIENCE)
                 raise failed(result, timeout, too_large=answer.too_large, remains=remains)
@@ -247,7 +248,7 @@ class SshTransport:
         if not self._sessions.acquire(blocking=False):
             return None
         try:
-            channel, start = self._open(("/bin/sh",), elevated=False)
+            channel, start = self._open(("/bin/sh",))
             try:
                 self._resident = ResidentShell(channel, start, self._sessions.release)
             except BaseException:
@@ -298,11 +299,11 @@ class SshTransport:
         finally:
             self._sessions.release()
 
-    def _open(self, command: tuple[str, ...], *, elevated: bool | None = None) -> tuple[paramiko.Channel, Start]:
+    def _open(self, command: tuple[str, ...]) -> tuple[paramiko.Channel, Start]:
         """Start a command in a session of its own, over a new connection if need be."""
         line = self._login_line()
         channel = self._channel(command)
-        return channel, self._start(channel, line, command, elevated=elevated)
+        return channel, self._start(channel, line, command)
 
     def _channel(self, command: tuple[str, ...]) -> paramiko.Channel:
         import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
@@ -317,11 +318,8 @@ class SshTransport:
                 f"not started: {shell_line(command)}"
             ) from error
 
-    def _start(
-        self, channel: paramiko.Channel, line: str, command: tuple[str, ...], *, elevated: bool | None = None
-    ) -> Start:
-        sudo = self._settings.sudo if elevated is None else elevated
-        whole = shell_line((*SUDO, *command) if sudo else command)
+    def _start(self, channel: paramiko.Channel, line: str, command: tuple[str, ...]) -> Start:
+        whole = shell_line(elevated(command) if self._settings.sudo else command)
         start = Start(f"exec {whole}", self.name, self._settings.user)
         self._request(channel, line, start, command)
         return start
@@ -437,7 +435,7 @@ class SshTransport:
                 close_channel(beside)
 
         try:
-            return remaining(within(LIMIT * seconds, end), pid)
+            return remaining(plain(within(LIMIT * seconds, end)), pid)
         except Exception as error:  # whatever paramiko raises, this is what is known
             return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
 

@@ -70,8 +70,8 @@ def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> Non
 
 def _handle_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
     # A host that closes a channel has sent all of it. paramiko closes the channels of a lost connection as well.
-    channel.eof_received = True  # type: ignore[attr-defined]  # not in the stubs
-    channel._handle_close(message)  # type: ignore[attr-defined]
+    channel.eof_received = True
+    channel._handle_close(message)  # type: ignore[attr-defined]  # not in the stubs
 
 
 class HostTransport(paramiko.Transport):

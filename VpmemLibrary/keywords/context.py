@@ -27,6 +27,7 @@ from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.guard import LeaseProof
 from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.libvirt_daemon import SYSTEM
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
 from VpmemLibrary.inventory.holds import Holds, turn
@@ -71,6 +72,7 @@ class OpenHost:
         self.may_initialize_labels = False
         self.may_reboot = False
         self.migration_address = ""
+        self.libvirt = SYSTEM
         self.power: PowerControl | None = None
         self.cxl: CxlControl | None = None
         self.remembered: HostState | None = None
@@ -167,7 +169,7 @@ class OpenHost:
         """
         self.refuse_inside()
         if self._link is None:
-            self._link = LibvirtLink(self.host.transport, timeout=lambda: self.host.ndctl.timeout)
+            self._link = LibvirtLink(self.host.transport, daemon=self.libvirt, timeout=lambda: self.host.ndctl.timeout)
         return self._link
 
     def guest_spec(

@@ -14,6 +14,7 @@ from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
+from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.ssh import HostKeyPolicy, SshTransport
 from VpmemLibrary.host.ssh_address import parse_address
@@ -48,6 +49,7 @@ class HostKeywords:
         host_key: HostKeyPolicy | None = None,
         sudo: bool = False,
         through: Sequence[str] = (),
+        libvirt_uri: str = SYSTEM_URI,
         connect_timeout: timedelta | None = None,
         ssh_config: str = "yes",
     ) -> str:
@@ -70,8 +72,10 @@ class HostKeywords:
             known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
             host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run. By
                 default what `StrictHostKeyChecking` says, else `strict`; a changed key is refused in any case.
-            sudo: Run commands through `sudo -n`.
+            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
             connect_timeout: How long each step of connecting may take; by default `ConnectTimeout`, else 15 s.
             ssh_config: `no` reads no SSH configuration; a path reads that file in place of the user's and the system's.
 
@@ -79,8 +83,8 @@ class HostKeywords:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken, the address is of none of these forms, or the SSH configuration has a
-                line that is wrong.
+            InvalidValueError: The alias is taken, the address or the libvirt URI is of none of these forms, or the SSH
+                configuration has a line that is wrong.
             HostKeyError: The host's key is unknown or has changed.
             AccessDeniedError: The host refused the credentials.
             UnreachableError: The host cannot be reached.
@@ -110,17 +114,21 @@ class HostKeywords:
         )
         settings = resolve(request)
         name = alias or parse_address(address).host
-        return open_through(self._context, name, _through(SshTransport(settings), through))
+        return open_through(self._context, name, _through(SshTransport(settings), through), Daemon.of(libvirt_uri))
 
     @keyword(tags=("host",))
-    def open_local_host(self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = ()) -> str:
+    def open_local_host(
+        self, alias: str = "local", *, sudo: bool = False, through: Sequence[str] = (), libvirt_uri: str = SYSTEM_URI
+    ) -> str:
         """Open the machine that the tests run on and make it the current host.
 
         Args:
             alias: The name by which other keywords know the host.
-            sudo: Run commands through `sudo -n`.
+            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
             through: A program and its arguments, as a list, that every command is run through: `nsenter` leaves a
                 container for the machine itself.
+            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
 
         Returns:
             The alias.
@@ -141,7 +149,8 @@ class HostKeywords:
             Open Local Host    machine    through=${machine}
         ```
         """
-        return open_through(self._context, alias, _through(LocalTransport(sudo=sudo), through))
+        transport = _through(LocalTransport(sudo=sudo), through)
+        return open_through(self._context, alias, transport, Daemon.of(libvirt_uri))
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:

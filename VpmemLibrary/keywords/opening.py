@@ -10,6 +10,7 @@ from VpmemLibrary.guest.domain import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, configured, parse_hosts, read_hosts, transport_to
+from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.keywords.context import Context, OpenHost
 from VpmemLibrary.keywords.log import LoggedTransport, logger
@@ -34,7 +35,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
         InvalidValueError: The alias is taken.
         UnreachableError: The host cannot be reached.
     """
-    alias = open_through(context, alias or entry.name, transport_to(entry))
+    alias = open_through(context, alias or entry.name, transport_to(entry), Daemon.of(entry.libvirt_uri))
     opened = context.find(alias)
     opened.may_initialize_labels = entry.may_initialize_labels
     opened.may_reboot = entry.may_reboot
@@ -56,7 +57,7 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
     return alias
 
 
-def open_through(context: Context, alias: str, transport: Transport) -> str:
+def open_through(context: Context, alias: str, transport: Transport, libvirt: Daemon = SYSTEM) -> str:
     """Open a host by the way to it, which is closed if the host does not answer; return its alias.
 
     Raises:
@@ -66,10 +67,12 @@ def open_through(context: Context, alias: str, transport: Transport) -> str:
     if note := configured(transport):
         logger.info(note)
     try:
-        return keep(context, alias, LoggedTransport(transport, alias))
+        alias = keep(context, alias, LoggedTransport(transport, alias))
     except BaseException:
         transport.close()
         raise
+    context.find(alias).libvirt = libvirt
+    return alias
 
 
 def keep(context: Context, alias: str, transport: Transport, *, inside: Guest | None = None) -> str:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
+from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import locked
@@ -197,12 +198,12 @@ class LabHost:
             raise LabError(f"Lab host {self.name} does not run.")
         deadline = time.monotonic() + timeout
         with self.transport() as transport:
-            before = _boot_id(transport)
+            before = boot_id(transport)
             transport.run(["systemctl", "reboot", "--no-block"]).check()
             while True:
                 wait_for_ssh(self.machine, transport, max(deadline - time.monotonic(), 0))
                 try:
-                    if _boot_id(transport) != before:
+                    if boot_id(transport) != before:
                         return
                 except (UnreachableError, CommandError):
                     continue  # it went down between the two commands
@@ -380,7 +381,3 @@ class Lab:
 def _directories(path: Path) -> list[Path]:
     """Return the finished entries of the cache; those being made have a name that begins with a dot."""
     return sorted(entry for entry in path.glob("[!.]*") if entry.is_dir())
-
-
-def _boot_id(transport: SshTransport) -> bytes:
-    return transport.read_file("/proc/sys/kernel/random/boot_id")

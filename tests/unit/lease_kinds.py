@@ -39,6 +39,7 @@ class Watched(LocalTransport):
     def stream(self, argv: Sequence[str]) -> LocalStream:
         """Start a command and remember its process."""
         opened = super().stream((*self.through, *argv))
+        assert isinstance(opened, LocalStream)
         self.pids.append(opened._process.pid)
         return opened
 

@@ -77,6 +77,7 @@ def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> No
         ("[a]\nhost_address = x\nguest_channel = telnet", "guest_channel of .*one of agent, ssh, serial"),
         ("[a]\nhost_address = x\nguest_sudo = perhaps", "guest_sudo of .*yes or no"),
         ("[a]\nhost_address = x\nhost_sudo = perhaps", "host_sudo of .*yes or no"),
+        ("[a]\nhost_address = x\nhost_libvirt_uri = xen:///system", r"host_libvirt_uri of .*\[a\].*qemu:///session"),
         ("[a]\nhost_address = x\nguest_confined = selinux", "guest_confined of .*yes or no"),
         ("[a]\nhost_address = x\nhost_power_off = ipmitool off", "host_power_on of .*a command"),
         ("[a]\nhost_address = x\nhost_power_on = ipmitool on", "host_power_off of .*a command"),
@@ -300,3 +301,14 @@ def test_the_log_has_what_came_from_the_ssh_configuration(tmp_path: Path, monkey
 def test_a_host_that_is_nearly_named_is_suggested(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="Is right meant"):
         find_host(read_hosts(write(tmp_path, TWO_HOSTS)), "rigth")
+
+
+def test_the_libvirt_of_a_host_is_the_systems_unless_a_section_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.dat"
+    file.write_text(
+        "[a]\nhost_address = x\n[b]\nhost_address = y\nhost_libvirt_uri = qemu:///session?socket=/srv/libvirt-sock\n"
+    )
+    assert [entry.libvirt_uri for entry in read_hosts(file)] == [
+        "qemu:///system",
+        "qemu:///session?socket=/srv/libvirt-sock",
+    ]

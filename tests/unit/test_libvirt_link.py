@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -15,13 +17,15 @@ from typing import Any
 
 import libvirt
 import pytest
+from shortages import no_descriptors
 
-from VpmemLibrary.errors import GuestError, LibvirtTimeoutError
+from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, LibvirtTimeoutError, VpmemError
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.libvirt_session import LibvirtSession
 from VpmemLibrary.guest.migration import Destination, migrate
+from VpmemLibrary.guest.relay import Relay
 from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.sizes import MiB, Size
 
@@ -29,6 +33,7 @@ ROOM = 30.0
 """Seconds more than a deadline that a busy machine may take; without a deadline it would take forever."""
 
 SILENT = """#!/bin/sh
+[ "$1" != --version ] || exit 0
 echo x >>"{started}"
 cat >/dev/null
 """
@@ -317,3 +322,46 @@ def test_an_interpreter_ends_though_a_connection_to_a_silent_daemon_is_open(daem
     assert ended.returncode == 0
     assert daemon.connections == 1
     assert not relays(tmp_path)
+
+
+def test_a_deep_directory_for_temporary_files_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, daemon: Daemon
+) -> None:
+    deep = tmp_path / ("workspace " * 12) / "größe"
+    deep.mkdir(parents=True)
+    for place in (deep, tmp_path / "größe"):
+        place.mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        relay = Relay(lambda: LocalTransport().stream(["cat"]))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(relay.path))
+            client.sendall(b"to and fro")
+            assert client.recv(100) == b"to and fro"
+        relay.close()
+        link = LibvirtLink(LocalTransport(), timeout=lambda: 1.0)
+        with pytest.raises(LibvirtTimeoutError):
+            link.call("connect", lambda connection: connection)
+        link.close()
+    assert not [*deep.iterdir(), *(tmp_path / "größe").iterdir()]
+
+
+def test_no_directory_for_a_socket_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(InvalidValueError, match=f"TMPDIR '{tmp_path}' .* a writable directory whose path has at most"):
+        LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)
+
+
+def test_an_answer_that_is_not_utf8_is_an_error_of_libvirts(driver: LibvirtLink) -> None:
+    with pytest.raises(LibvirtError, match=r"could not list guests: its answer is not UTF-8: b'caf\\xe9'"):
+        driver.call("list guests", lambda _: b"caf\xe9".decode())
+    with pytest.raises(InvalidValueError, match="without a NUL byte"):
+        driver.call("find guest", lambda connection: connection.lookupByName("a\0b"))
+
+
+def test_a_controller_without_descriptors_is_named(driver: LibvirtLink) -> None:
+    with no_descriptors(), pytest.raises(VpmemError, match=r"The controller could not|TMPDIR"):
+        LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)

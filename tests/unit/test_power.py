@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.errors import CommandError, ForeignError, InvalidValueError, UnreachableError, UnsupportedError
+from VpmemLibrary.errors import (
+    CommandError,
+    ForeignError,
+    InvalidValueError,
+    UnreachableError,
+    UnreadableOutputError,
+    UnsupportedError,
+)
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalStream, LocalTransport
+from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
-from VpmemLibrary.host.reboot import own_boot_id
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
+from VpmemLibrary.host.transport import CommandResult, Stream
 from VpmemLibrary.inventory.host_leases import HostLeases
 from VpmemLibrary.inventory.leases import Holder, LeaseRecordError
 from VpmemLibrary.inventory.ownership import RunMark
@@ -29,9 +37,9 @@ class Switched(LocalTransport):
     def __init__(self, plug: Path) -> None:
         super().__init__(name="switched")
         self.plug = plug
-        self.streams: list[LocalStream] = []
+        self.streams: list[Stream] = []
 
-    def stream(self, argv: Sequence[str]) -> LocalStream:
+    def stream(self, argv: Sequence[str]) -> Stream:
         self.streams.append(super().stream(argv))
         return self.streams[-1]
 
@@ -42,7 +50,13 @@ class Switched(LocalTransport):
     def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
         if not self.plug.exists():
             raise UnreachableError("switched does not answer")
-        return CommandResult(tuple(argv), 0, self.plug.read_bytes(), b"", 0.0, "switched")
+        number = self.plug.read_text()
+        answer = boot(int(number)) if number else ""
+        return CommandResult(tuple(argv), 0, answer.encode(), b"", 0.0, "switched")
+
+
+def boot(number: int) -> str:
+    return str(uuid.UUID(int=number))
 
 
 @pytest.fixture
@@ -69,7 +83,7 @@ def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: boo
 
 def test_a_host_whose_power_was_cut_comes_back_with_another_boot(host: Switched) -> None:
     before = cut_power(host, control(host), timeout=5)
-    assert before == "1"
+    assert before == boot(1)
     assert not host.plug.exists()
     restore_power(host, control(host), before, timeout=5)
     assert host.plug.read_text() == "2"
@@ -139,6 +153,15 @@ def test_no_secret_of_a_command_that_fails_is_shown(
     assert "***" in str(caught.value)
     for shown in (str(caught.value), repr(caught.value), repr(caught.value.result), repr(control)):
         assert "s3cret" not in shown
+
+
+def test_an_empty_answer_is_no_other_boot(host: Switched) -> None:
+    before = boot_id(host)
+    host.plug.write_text("")
+    with pytest.raises(UnreadableOutputError, match="has no boot id"):
+        boot_id(host)
+    with pytest.raises(UnreachableError, match=r"did not come back within 1 s after its reboot: .*has no boot id"):
+        wait_for_another_boot(host, before, timeout=1, after="its reboot")
 
 
 def test_the_same_boot_is_no_restored_power(host: Switched) -> None:

@@ -1,0 +1,301 @@
+"""The libvirt daemon of a host: which of its sockets, the program on the host that connects to it, and what is wrong.
+
+The programs are tried on the host in one command: virt-ssh-helper (libvirt 6.8 and newer), a netcat that takes Unix
+sockets, ncat, socat, Python, Perl. The first that works is used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.transport import CommandResult, query
+from VpmemLibrary.visible import block
+
+SYSTEM_URI = "qemu:///system"
+
+_VALID = "qemu:///system, qemu:///session, or one of them with ?socket=/path/of/its/socket on the host"
+_PATH = re.compile(r"/[A-Za-z0-9_.+@=/-]{1,106}")
+_SHOWN = 2000
+
+_IN_A_CONTAINER = (
+    "If it runs in a container, set host_through (podman exec -i NAME), or set host_libvirt_uri to "
+    "qemu:///system?socket=PATH with its socket's path on the host."
+)
+
+READ_ONLY_ADVICE = (
+    "libvirt gives this user read access only: log in as root, or use sudo (host_sudo = yes), or add the user to the "
+    "group libvirt there (usermod -aG libvirt USER) and connect again"
+)
+"""What lets a user change guests who may only look at them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A libvirt daemon, as its host knows it.
+
+    Args:
+        kind: ``system`` or ``session``.
+        socket: The path of its socket on the host; empty for libvirt's own places.
+    """
+
+    kind: str = "system"
+    socket: str = ""
+
+    @classmethod
+    def of(cls, uri: str, what: str = "libvirt URI") -> Daemon:
+        """Return the daemon that a URI names.
+
+        Args:
+            uri: The URI.
+            what: The name of the setting, for the message.
+
+        Raises:
+            InvalidValueError: It is no URI of a QEMU daemon of the host itself.
+
+        Example: ``Daemon.of("qemu:///system?socket=/srv/libvirt/libvirt-sock")``.
+        """
+        try:
+            parts = urlsplit(uri)
+            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        except ValueError:
+            raise InvalidValueError(what, uri, _VALID) from None
+        kind, socket = parts.path.removeprefix("/"), options.get("socket", "")
+        if (
+            parts.scheme not in {"qemu", "qemu+unix"}
+            or parts.netloc
+            or parts.fragment
+            or kind not in {"system", "session"}
+            or set(options) - {"socket"}
+            or ("socket" in options and not _PATH.fullmatch(socket))
+        ):
+            raise InvalidValueError(what, uri, _VALID)
+        return cls(kind, socket)
+
+    @property
+    def uri(self) -> str:
+        """Its URI, in messages."""
+        return f"qemu:///{self.kind}" + (f"?socket={self.socket}" if self.socket else "")
+
+    def connecting(self, *, read_only: bool = False) -> tuple[str, ...]:
+        """Return the command that connects its standard input and output to the daemon.
+
+        Args:
+            read_only: Use the socket of those who may only look. It is used as well if the user may open no other.
+        """
+        suffix = "-ro" if read_only else ""
+        return ("sh", "-c", _FIND + _CONNECT, "sh", self.kind, self.socket, suffix, _PYTHON, _PERL)
+
+    def inspecting(self) -> tuple[str, ...]:
+        """Return the command that shows what the host knows of the daemon; see `advice`."""
+        return query(_FIND + _INSPECT, self.kind, self.socket, "")
+
+    def advice(self, inspected: CommandResult, *, refused: bool) -> str:
+        """Return what is to be done so that the daemon takes the connection; nothing if that is not known.
+
+        Args:
+            inspected: What the command of `inspecting` left.
+            refused: Whether the daemon answered, and refused the user.
+        """
+        facts = [line.split(" ", 1) for line in inspected.lines if " " in line]
+        user = next((value.strip() for key, value in facts if key == "user"), "") or "USER"
+        denied = [value for key, value in facts if key == "denied"]
+        usable = [value for key, value in facts if key == "usable"]
+        there = [value for key, value in facts if key == "there"]
+        if refused or (denied and not there):
+            which = f" {', '.join(denied)}" if denied else ""
+            return (
+                f"The user {user} may not use libvirt's socket{which}: add the user to the group libvirt (usermod -aG "
+                f"libvirt {user}; as root) and connect again, or use sudo (host_sudo = yes), or log in as root."
+            )
+        if usable or inspected.exit_status != 0:
+            return ""
+        if self.socket:
+            return f"No daemon listens at {self.socket}. Is its container running, and is that the path on the host?"
+        if self.kind == "session":
+            return (
+                "No daemon of this user's session runs. virt-ssh-helper starts one; or run `virsh -c qemu:///session`."
+            )
+        return _advice_on_units(_units(facts))
+
+
+SYSTEM = Daemon()
+"""The daemon that is used by default."""
+
+
+def _units(facts: list[list[str]]) -> dict[str, dict[str, str]]:
+    """Return the properties of systemd's units, by their names."""
+    units: dict[str, dict[str, str]] = {}
+    properties: dict[str, str] = {}
+    for key, value in facts:
+        if key != "unit":
+            continue
+        name, _, state = value.partition("=")
+        if name == "Id":
+            properties = units.setdefault(state, {})
+        else:
+            properties[name] = state
+    return units
+
+
+def _advice_on_units(units: dict[str, dict[str, str]]) -> str:
+    there = {name: unit for name, unit in units.items() if unit.get("LoadState") not in {None, "not-found"}}
+    if units and not there:
+        return (
+            "libvirt's QEMU daemon is not installed there: apt install libvirt-daemon-system (Debian), or dnf install "
+            f"libvirt-daemon-driver-qemu (Fedora). {_IN_A_CONTAINER}"
+        )
+    for name, unit in there.items():
+        if unit.get("ActiveState") == "failed":
+            return f"{name} failed there: see journalctl -b -u {name}, then run systemctl restart {name}."
+    if any(unit.get("ActiveState") == "active" for name, unit in there.items() if name.endswith(".service")):
+        return ""
+    unmasked = [name for name, unit in there.items() if unit.get("LoadState") != "masked"]
+    if there and not unmasked:
+        names = " ".join(there)
+        return f"{' and '.join(there)} are masked there: systemctl unmask {names} && systemctl start {_first(there)}."
+    if unmasked:
+        return f"libvirt's daemon does not run there: systemctl enable --now {_first(unmasked)}."
+    return f"libvirt has no socket in /run/libvirt: start its daemon. {_IN_A_CONTAINER}"
+
+
+def _first(names: list[str] | dict[str, dict[str, str]]) -> str:
+    """Return the unit that is to be started: a socket, which starts its service."""
+    return next((name for name in names if name.endswith(".socket")), next(iter(names)))
+
+
+def complaint(result: CommandResult) -> str:
+    """Return what the command of `Daemon.connecting` says of its failure, bounded."""
+    text = result.error_text.strip()
+    return block(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ...")
+
+
+# $1 is the kind of the daemon, $2 its socket if that is known, $3 what the name of the socket ends with. Sets socket to
+# the one to use, denied to one that this user may not open. Of several, one that a daemon listens on is used: a daemon
+# that was stopped may leave its socket. /proc/net/unix shows that, though not from within another network namespace.
+_FIND = r"""
+kind=$1 given=$2 suffix=$3 python=$4 perl=$5 socket= listening= denied= other=
+login=${SUDO_USER:-$DOAS_USER}
+case $kind in
+system) set -- /run/libvirt /var/run/libvirt /usr/local/var/run/libvirt ;;
+*)
+    if [ "$login" ] && [ "$(id -u)" = 0 ]; then
+        other=yes home=$(getent passwd "$login" | cut -d: -f6)
+        set -- "/run/user/$(id -u "$login")/libvirt" "$home/.cache/libvirt"
+    else
+        [ "$XDG_RUNTIME_DIR" ] || XDG_RUNTIME_DIR=/run/user/$(id -u)
+        if [ -d "$XDG_RUNTIME_DIR" ]; then export XDG_RUNTIME_DIR; else unset XDG_RUNTIME_DIR; fi
+        set -- "${XDG_RUNTIME_DIR:-/nowhere}/libvirt" "${XDG_CACHE_HOME:-$HOME/.cache}/libvirt"
+    fi
+    ;;
+esac
+consider() {
+    [ -S "$2" ] || return
+    if [ ! -w "$2" ]; then denied=${denied:-$2}; return; fi
+    [ "$1" = any ] || grep -q -e "${2#/var}\$" /proc/net/unix 2>/dev/null || return
+    [ "$socket" ] || { socket=$2; [ "$1" = any ] || listening=$2; }
+}
+find_socket() {
+    for how in listening any; do
+        [ -z "$given" ] || consider "$how" "$given"
+        [ -z "$given" ] || continue
+        for folder in "$@"; do
+            consider "$how" "$folder/virtqemud-sock$suffix"
+            consider "$how" "$folder/libvirt-sock$suffix"
+        done
+    done
+}
+find_socket "$@"
+if [ -z "$socket$suffix$given" ] && [ "$denied" ]; then
+    suffix=-ro
+    find_socket "$@"
+    [ "$socket" ] || suffix=
+fi
+"""
+
+_CONNECT = r"""
+tried=
+is_there() { command -v "$1" >/dev/null 2>&1 || { tried="$tried $1 is not installed;"; return 1; }; }
+works() { "$@" </dev/null >/dev/null 2>&1 || { tried="$tried $1 does not run;"; return 1; }; }
+if [ "$given$other" ]; then tried=" virt-ssh-helper finds no such socket;"
+elif is_there virt-ssh-helper && works virt-ssh-helper --version; then
+    exec virt-ssh-helper ${suffix:+-r} "qemu:///$kind"
+fi
+if [ -z "$socket" ]; then
+    if [ "$denied" ]; then echo "permission denied: $denied" >&2
+    else echo "there is no socket of libvirt: ${given:-virtqemud-sock or libvirt-sock in $*}" >&2; fi
+    exit 1
+fi
+for each in nc nc.openbsd netcat; do
+    is_there $each || continue
+    help=$($each -h 2>&1 </dev/null)
+    case $help in *"-q "*) quit=-q0 ;; *) quit= ;; esac
+    if echo "$help" | grep -q -e '-[0-9A-Za-z]*U'; then exec $each $quit -U "$socket"; fi
+    tried="$tried $each takes no Unix socket (-U);"
+done
+is_there ncat && works ncat --version && exec ncat -U "$socket"
+is_there socat && works socat -V && exec socat - "UNIX-CONNECT:$socket"
+for each in python3 /usr/libexec/platform-python python; do
+    is_there $each && works $each -c 'import socket, threading' && exec $each -c "$python" "$socket"
+done
+is_there perl && works perl -MSocket -e 1 && exec perl -e "$perl" "$socket"
+echo "no program there connects to $socket:$tried install libvirt-clients, netcat-openbsd, ncat, socat or python3" >&2
+exit 1
+"""
+
+_PYTHON = """
+import os, socket, sys, threading
+there = socket.socket(socket.AF_UNIX)
+try:
+    there.connect(sys.argv[1])
+except Exception:
+    sys.exit("%s: %s" % (sys.argv[1], sys.exc_info()[1]))
+def carry():
+    try:
+        while True:
+            data = os.read(0, 65536)
+            if not data:
+                break
+            there.sendall(data)
+    finally:
+        os._exit(0)
+thread = threading.Thread(target=carry)
+thread.daemon = True
+thread.start()
+while True:
+    data = there.recv(65536)
+    if not data:
+        os._exit(0)
+    while data:
+        data = data[os.write(1, data):]
+"""
+
+_PERL = r"""
+use Socket;
+my $there;
+socket($there, AF_UNIX, SOCK_STREAM, 0) && connect($there, sockaddr_un($ARGV[0])) or die "$ARGV[0]: $!\n";
+sub carry {
+    my ($from, $to) = @_;
+    while (sysread($from, my $data, 65536)) {
+        while (length $data) {
+            my $sent = syswrite($to, $data) or return;
+            substr($data, 0, $sent, "");
+        }
+    }
+}
+my $parent = $$;
+defined(my $child = fork) or die "fork: $!\n";
+if ($child) { carry(\*STDIN, $there); kill 9, $child } else { carry($there, \*STDOUT); kill 15, $parent }
+"""
+
+_INSPECT = r"""
+echo "user ${login:-$(id -un)}"
+[ -z "$listening" ] || echo "usable $listening"
+[ -z "$socket" ] || echo "there $socket"
+[ -z "$denied" ] || echo "denied $denied"
+command -v systemctl >/dev/null && systemctl show -p Id -p LoadState -p ActiveState \
+    virtqemud.socket virtqemud.service libvirtd.socket libvirtd.service 2>/dev/null | sed -n 's/^./unit &/p'
+exit 0
+"""
