@@ -56,6 +56,24 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
     return directory
 
 
+def identity(directory: Path) -> int:
+    """Return what tells a cached directory from one of the same name that was made later."""
+    return directory.stat().st_ino
+
+
+def discard(directory: Path, which: int, progress: Progress) -> None:
+    """Remove a cached directory, unless another process has replaced it since.
+
+    Args:
+        directory: Its place in the cache.
+        which: Its identity, when it was found to be of no use.
+        progress: Shows that another process is waited for.
+    """
+    with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
+        if directory.exists() and identity(directory) == which:
+            shutil.rmtree(directory)
+
+
 def faults(directory: Path, *, thorough: bool = False) -> list[str]:
     """Return what is wrong with a cached directory; nothing when it is whole.
 

@@ -34,6 +34,8 @@ PACKAGES = (
     *("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     # persistent memory
     *("ndctl", "daxctl", "cxl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
+    # for the rough entry: a user with sudo, and a login shell that is no Bourne shell
+    *("sudo", "tcsh"),
     # for the guest image and for making both: mke2fs reads a tar through libarchive
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
     # for the kernel's own test bus of NVDIMMs, and gone when that is built

@@ -97,8 +97,8 @@ def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
     cache = [_cache_status(path, thorough=thorough) for path in _entries(cache_directory()) if path.is_dir()]
     return {
         "ok": (
-            all(host["alive"] for host in hosts)
-            and (network is not None or not hosts)
+            all(host["alive"] or host["elsewhere"] for host in hosts)
+            and (network is not None or all(host["elsewhere"] for host in hosts))
             and not unfinished
             and not any(entry["faults"] for entry in cache)
         ),
@@ -116,13 +116,17 @@ def status_text(status: dict[str, Any]) -> str:
     """Return `lab_status` for reading."""
     lines = []
     for host in status["hosts"]:
-        state = f"up {host['seconds']:.0f} s, process {host['pid']}" if host["alive"] else "CRASHED (vpmem lab up)"
+        state = "CRASHED (vpmem lab up)"
+        if host["alive"]:
+            state = f"up {host['seconds']:.0f} s, process {host['pid']}"
+        elif host["elsewhere"]:
+            state = f"on {host['elsewhere']}, which shares this directory"
         lines.append(f"{host['name']}  port {host['port']}  {host['accelerator']}  {state}  {_mib(host['bytes'])}")
         lines.append(f"  {host['directory']}  ({host['accelerator_reason']})")
     lines += [f"unfinished: {path}" for path in status["unfinished"]]
     if status["network"]:
         lines.append(f"private network  process {status['network']}")
-    elif status["hosts"]:
+    elif not all(host["elsewhere"] for host in status["hosts"]):
         lines.append("private network  DOWN (vpmem lab up)")
     if not status["hosts"]:
         lines.append("no lab host")
@@ -144,7 +148,8 @@ def _host_status(host: LabHost) -> dict[str, Any]:
     process = host.machine.process
     return {
         "name": host.name,
-        "alive": process is not None,
+        "alive": host.alive,
+        "elsewhere": host.elsewhere,
         "pid": process.pid if process else None,
         "seconds": round(process.seconds, 1) if process else None,
         "address": host.address,
