@@ -176,7 +176,7 @@ def _run(command: Sequence[str]) -> tuple[bytes, str, int | None]:
         finally:
             process.kill()
         messages.seek(0)
-        return printed, messages.read(_CHUNK).decode("utf-8", "replace").strip(), status
+        return printed, " ".join(messages.read(_CHUNK).decode("utf-8", "replace").split()), status
 
 
 def _may_use(device: Path) -> bool:

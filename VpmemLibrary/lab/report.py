@@ -20,17 +20,24 @@ from VpmemLibrary.lab.image import (
     GUEST_KEY_NAME,
     GUEST_NFIT_TEST_INITRD,
 )
-from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.lab import ROUGH_PORT, Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
+from VpmemLibrary.lab.ports import LOOPBACK
 from VpmemLibrary.sizes import MiB
 from VpmemLibrary.visible import one_line
 
+ROUGH_USER = "rough"
+"""The user of the rough entry: one with sudo, whose login shell is tcsh and prints when it starts."""
 
-def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
+_JUMP_USER = "jump"
+
+
+def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | None = None) -> dict[str, str]:
     """Return a lab host's section of a hosts file.
 
     Args:
         host: The lab host.
+        ssh_config: The SSH configuration of its rough entry; without one the lab host is reached as root.
         confined: Have AppArmor confine all guests. Where the lab host is emulated, it else confines only those that a
             test asks for: compiling a guest's profile takes as long as the rest of its start.
     """
@@ -38,11 +45,7 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
     return {
         "tags": "vpmem",
         "host_name": host.name,
-        "host_address": host.address,
-        "host_port": str(host.port),
-        "host_user": host.user,
-        "host_key_file": str(host.key_file),
-        "host_known_hosts": str(host.known_hosts),
+        **(_rough_access(host, ssh_config) if ssh_config else _access(host)),
         "host_may_initialize_labels": "yes",
         "host_may_reboot": "yes",
         "host_migration_address": host.private_address,
@@ -61,19 +64,44 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
     }
 
 
-def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False) -> str:
+def _access(host: LabHost) -> dict[str, str]:
+    return {
+        "host_address": host.address,
+        "host_port": str(host.port),
+        "host_user": host.user,
+        "host_key_file": str(host.key_file),
+        "host_known_hosts": str(host.known_hosts),
+    }
+
+
+def _rough_access(host: LabHost, ssh_config: Path) -> dict[str, str]:
+    return {
+        "host_address": _rough_name(host),
+        "host_user": ROUGH_USER,
+        "host_sudo": "yes",
+        "host_ssh_config": str(ssh_config),
+    }
+
+
+def _rough_name(host: LabHost) -> str:
+    return f"rough-{host.name}"
+
+
+def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: Path | None = None) -> str:
     """Return a hosts file with one section for each lab host.
 
     Args:
         hosts: The lab hosts.
         confined: Have AppArmor confine all guests, those on emulated lab hosts as well.
+        ssh_config: The SSH configuration of `rough_ssh_config`, by which the rough entries are reached; without one
+            the lab hosts are reached as root.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
     """
     parser = configparser.ConfigParser(interpolation=None)
     for host in hosts:
-        fields = host_fields(host, confined=confined)
+        fields = host_fields(host, confined=confined, ssh_config=ssh_config)
         for field, value in fields.items():
             if "%" in value:
                 raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")
@@ -81,6 +109,35 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False) -> str:
     text = io.StringIO()
     parser.write(text, space_around_delimiters=False)
     return text.getvalue()
+
+
+def rough_ssh_config(hosts: Sequence[LabHost]) -> str:
+    """Return the SSH configuration for the rough entries: each user behind a jump host, which is the lab host itself.
+
+    Args:
+        hosts: The lab hosts.
+    """
+    sections = []
+    for host in hosts:
+        name, jump = _rough_name(host), f"{_rough_name(host)}-jump"
+        sections.append(f"""\
+Host {name}
+    HostName {LOOPBACK}
+    Port {ROUGH_PORT}
+    User {ROUGH_USER}
+    ProxyJump {jump}
+
+Host {jump}
+    HostName {host.address}
+    Port {host.port}
+    User {_JUMP_USER}
+
+Host {name} {jump}
+    IdentityFile "{host.key_file}"
+    IdentitiesOnly yes
+    UserKnownHostsFile "{host.known_hosts}"
+""")
+    return "\n".join(sections)
 
 
 def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:

@@ -31,6 +31,9 @@ from VpmemLibrary.lab.qmp import Monitor
 BOOT_SECONDS = 300.0
 """Deadline of a boot: some 30 s under emulation on an idle machine."""
 
+LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
+"""Loads the module that fits the processor, which the kernel decides: not only AMD's processors fit kvm_amd."""
+
 _SAVE_SECONDS = 120.0
 _POLL = 0.02
 _DISK = "disk"
@@ -217,9 +220,7 @@ def _warm(host: Transport) -> None:
     if overall != "running":
         failed = host.run(["systemctl", "--failed", "--no-pager", "--plain"]).text
         raise LabError(f"The lab host is {overall}, not running:\n{failed}")
-    # Which module fits is the kernel's to say: other makers' processors than Intel's and AMD's fit one as well.
-    loads = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
-    host.run(["sh", "-c", loads]).check("Neither kvm_amd nor kvm_intel loads on the lab host")
+    host.run(["sh", "-c", LOAD_KVM]).check("Neither kvm_amd nor kvm_intel loads on the lab host")
     capabilities = host.run(["virsh", "capabilities"], timeout=BOOT_SECONDS).check().text
     if "<domain type='kvm'" not in capabilities:
         raise LabError("libvirt on the lab host does not offer KVM.")
