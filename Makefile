@@ -7,7 +7,7 @@
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
-#   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (half an hour)
+#   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make scenarios                     README's table of scenarios, from the last run's results

@@ -36,8 +36,11 @@ _PYTHON = "3.13"
 """The Python of the image."""
 
 _PROJECT = Path(__file__).parents[2]
-_PACKAGES = ("paramiko", "bcrypt", "cffi", "cryptography", "invoke", "pycparser", "pynacl", "click", "platformdirs")
-_QMP = ("qemu-qmp",)
+PACKAGES = (
+    *("paramiko", "bcrypt", "cffi", "cryptography", "invoke", "pycparser", "pynacl"),
+    *("click", "platformdirs", "qemu-qmp"),
+)
+"""The Python packages that the lab needs."""
 
 _BOOT_SECONDS = 600.0
 _UP_SECONDS = 3600.0
@@ -78,7 +81,6 @@ def main() -> int:
     image = find_or_build_image(progress)
     root = private_directory(state_directory()) / "in-lab"
     with _machine(root, image, progress) as (machine, host):
-        # The time on a machine that was not restored is right; its disk is the one that was made here.
         host.run(["mount", "/dev/vdb", "/mnt"]).check()
         shown = _show(machine, host, progress)
     print(f"lab in a lab host: {', '.join(shown)}: all with KVM")
@@ -142,7 +144,7 @@ def _make_disk(disk: Path, image: Image) -> None:
         )
         wanted = tree / "packages.txt"
         wanted.write_text(
-            locked_requirements((_PROJECT / "requirements/dev.txt").read_text(), (*_PACKAGES, *_QMP)),
+            locked_requirements((_PROJECT / "requirements/dev.txt").read_text(), PACKAGES),
         )
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
         platforms = [f"--platform=manylinux_2_{number}_x86_64" for number in (17, 28, 34)]
