@@ -96,12 +96,15 @@ def _remembered_or_probed(image: Image, progress: Progress, device: Path) -> Acc
     known = _read(memory, asked)
     if known is not None:
         return known
-    for _ in range(_TRIES):
+    probes: list[_Probe] = []
+    while len(probes) < _TRIES:
         with progress.step("trying KVM", 2):
             probe = _probe(image)
         if probe.accelerator.name == "kvm":
+            probes = [probe]
             break
-    if probe.lasting:
+        probes.append(probe)
+    if all(each.lasting for each in probes):
         _remember(memory, asked, probe.accelerator)
     return probe.accelerator
 

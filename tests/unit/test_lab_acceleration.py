@@ -87,6 +87,15 @@ def test_a_probe_that_stops_after_its_first_line_is_tried_again_each_time(
         assert count.read_text() == tries * "x\n"
 
 
+def test_one_probe_that_prints_nothing_is_not_remembered(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "FIRST_SECONDS", 2)
+    first = device.with_name("first")
+    qemu_that(f"if [ ! -e {first} ]; then touch {first}; exit 1; fi; exec sleep 600", monkeypatch)
+    assert "printed nothing" in find_accelerator(IMAGE, device=device).reason
+    qemu_that(WORKS, monkeypatch)
+    assert find_accelerator(IMAGE, device=device).name == "kvm"
+
+
 @pytest.mark.parametrize("fails", ["exec sleep 600", f"echo '{STARTED}'; exec sleep 600", "exit 1"])
 def test_one_probe_that_fails_does_not_decide(fails: str, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = device.with_name("first")
