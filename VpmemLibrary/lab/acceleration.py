@@ -115,7 +115,7 @@ def _read(memory: Path, asked: dict[str, object]) -> Accelerator | None:
         known = json.loads(memory.read_text("utf-8"))
         if known["asked"] == asked and known["name"] in {"kvm", "tcg"}:
             return Accelerator(known["name"], str(known["reason"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
 

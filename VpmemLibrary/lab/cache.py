@@ -82,19 +82,24 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
         thorough: Whether contents are compared with their checksums, and not only sizes.
     """
     try:
-        listed: dict[str, dict[str, object]] = json.loads((directory / MANIFEST).read_text())["files"]
+        files = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
+        listed = [(str(name), entry["size"], entry["sha256"]) for name, entry in files.items()]
     except FileNotFoundError:
         return [f"{MANIFEST} is missing" if directory.exists() else "it does not exist"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
     wrong = []
-    for name, entry in listed.items():
+    for name, size, checksum in listed:
         path = directory / name
-        if not path.is_file():
+        try:
+            found = path.stat().st_size if path.is_file() else None
+        except (OSError, ValueError):  # the latter for a name that no file can have
+            found = None
+        if found is None:
             wrong.append(f"{name} is missing")
-        elif path.stat().st_size != entry["size"]:
-            wrong.append(f"{name} has {path.stat().st_size} bytes, not {entry['size']}")
-        elif thorough and _checksum(path) != entry["sha256"]:
+        elif found != size:
+            wrong.append(f"{name} has {found} bytes, not {size}")
+        elif thorough and _checksum(path) != checksum:
             wrong.append(f"{name} has changed: its checksum differs")
     return wrong
 

@@ -17,8 +17,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
@@ -71,16 +71,35 @@ class _Record:
     machine_name: str = ""
 
 
+def _read_record(path: Path) -> _Record:
+    """Return the record of a lab host.
+
+    Raises:
+        LabError: The file is absent, or is no such record.
+    """
+    try:
+        found = _Record(**json.loads(path.read_text("utf-8")))
+        wrong = [each.name for each in fields(_Record) if type(getattr(found, each.name)).__name__ != each.type]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise LabError(f"{path} cannot be read ({error}). Remove the lab host: vpmem lab down") from error
+    if wrong:
+        raise LabError(f"{path} has a wrong {', '.join(wrong)}. Remove the lab host: vpmem lab down")
+    return found
+
+
 class LabHost:
     """One host of the lab, found by its directory.
 
     Args:
         directory: Its own directory; its name is the host's name.
+
+    Raises:
+        LabError: The directory has no record of a lab host.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._record = _Record(**json.loads((directory / "host.json").read_text()))
+        self._record = _read_record(directory / "host.json")
         accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
         self.machine = Machine(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
 
@@ -327,11 +346,15 @@ class Lab:
         return Network(self._root)
 
     def hosts(self) -> list[LabHost]:
-        """Return every lab host that exists, running or not, in the order of their numbers."""
-        if not self.directory.is_dir():
-            return []
-        found = [path for path in self.directory.iterdir() if (path / "host.json").is_file()]
-        return [LabHost(path) for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))]
+        """Return every lab host that exists, running or not, in the order of their numbers.
+
+        A directory without a record that can be read is no lab host: `up` replaces it, and `down` removes it.
+        """
+        found = []
+        for path in self.directory.glob("lab-*"):
+            with suppress(LabError):
+                found.append(LabHost(path))
+        return sorted(found, key=lambda host: (len(host.name), host.name))
 
     def host(self, name: str = "") -> LabHost:
         """Return one lab host; without a name the first.

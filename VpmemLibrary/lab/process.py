@@ -115,7 +115,7 @@ def find_process(directory: Path) -> Process | None:
     try:
         known = Process(**json.loads((directory / _RECORD).read_text()))
         return known if Process.find(known.pid) == known else None
-    except (FileNotFoundError, ProcessLookupError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

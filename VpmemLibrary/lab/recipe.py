@@ -136,9 +136,9 @@ def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
         label: ``Debian`` or ``Debian-Security``; archives of third parties have another label or origin.
     """
     for line in index_targets:
-        found_origin, found_label, uri = line.split("\t", 2)
-        if (found_origin, found_label) == ("Debian", label) and uri:
-            return uri
+        found = line.split("\t", 2)
+        if found[:2] == ["Debian", label] and len(found) == 3 and found[2]:
+            return found[2]
     return None
 
 
