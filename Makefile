@@ -2,10 +2,12 @@
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
 #   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
+#   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
+#   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make scenarios                     README's table of scenarios, from the last run's results
@@ -14,6 +16,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 HOSTS ?=
 CONFINED ?=
+ROUGH ?=
 PROCESSES ?=
 SUITES ?= suites
 ROBOT_OPTIONS ?=
@@ -24,10 +27,10 @@ SEED ?= 2
 UPGRADE ?=
 EXAMPLES ?= 10000
 
-export HOSTS CONFINED PROCESSES SUITES ROBOT_OPTIONS UPGRADE
+export HOSTS CONFINED ROUGH PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak shards crash kill-test scenarios docs clean
+.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test scenarios docs clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -66,6 +69,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m VpmemLibrary.lab.soak
+
+lab-in-lab: setup
+	VPMEM_STATE=$(CURDIR)/.lab-in-lab $(BIN)/python -m VpmemLibrary.lab.in_lab
 
 shards: setup
 	@scripts/shards

@@ -29,8 +29,15 @@ A Host Is Not Rebooted Without Permission
     ${entry} =    The Entry Of The Taken Host
     Skip If    $entry.address == 'local'    This machine is opened without SSH: give a host with an address.
     ${boot} =    Get Host Boot Id
-    Open Host    ${entry.address}    ${entry.user}    port=${entry.port}    key_file=${entry.key_file}
-    ...    known_hosts=${entry.known_hosts}    sudo=${entry.sudo}    alias=changed
+    Open Host
+    ...    ${entry.address}
+    ...    ${entry.user}
+    ...    port=${entry.port}
+    ...    key_file=${entry.key_file}
+    ...    known_hosts=${entry.known_hosts}
+    ...    sudo=${entry.sudo}
+    ...    alias=changed
+    ...    ssh_config=${entry.ssh_config or 'yes'}
     Run Keyword And Expect Error    *host_may_reboot*    Reboot Host
     ${after} =    Get Host Boot Id
     Should Be Equal    ${after}    ${boot}

@@ -94,7 +94,8 @@ Write Known Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    $entry.address == 'local'    This machine is opened without SSH: give a host with an address.
     VAR    ${path} =    ${OUTPUT_DIR}/known_hosts-${entry.name}
-    OperatingSystem.Create File    ${path}    [${entry.address}]:${entry.port} ${key}\n
+    ${settings} =    Evaluate    VpmemLibrary.host.hosts_file.settings_of($entry)    VpmemLibrary.host.hosts_file
+    OperatingSystem.Create File    ${path}    ${settings.key_name} ${key}\n
     RETURN    ${path}
 
 Opening Should Be Refused
@@ -102,8 +103,16 @@ Opening Should Be Refused
     [Arguments]    ${known_hosts}    ${message}
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
-    Run Keyword And Expect Error    ${message}    Open Host    ${entry.address}    ${entry.user}
-    ...    port=${entry.port}    key_file=${entry.key_file}    known_hosts=${known_hosts}    alias=changed
+    Run Keyword And Expect Error
+    ...    ${message}
+    ...    Open Host
+    ...    ${entry.address}
+    ...    ${entry.user}
+    ...    port=${entry.port}
+    ...    key_file=${entry.key_file}
+    ...    known_hosts=${known_hosts}
+    ...    alias=changed
+    ...    ssh_config=${entry.ssh_config or 'yes'}
     ${after} =    Get Open Hosts
     Should Be Equal    ${after}    ${aliases}
     OperatingSystem.Remove File    ${known_hosts}

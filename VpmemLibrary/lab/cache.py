@@ -56,6 +56,24 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
     return directory
 
 
+def identity(directory: Path) -> int:
+    """Return what tells a cached directory from one of the same name that was made later."""
+    return directory.stat().st_ino
+
+
+def discard(directory: Path, which: int, progress: Progress) -> None:
+    """Remove a cached directory, unless another process has replaced it since.
+
+    Args:
+        directory: Its place in the cache.
+        which: Its identity, when it was found to be of no use.
+        progress: Shows that another process is waited for.
+    """
+    with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
+        if directory.exists() and identity(directory) == which:
+            shutil.rmtree(directory)
+
+
 def faults(directory: Path, *, thorough: bool = False) -> list[str]:
     """Return what is wrong with a cached directory; nothing when it is whole.
 
@@ -64,19 +82,24 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
         thorough: Whether contents are compared with their checksums, and not only sizes.
     """
     try:
-        listed: dict[str, dict[str, object]] = json.loads((directory / MANIFEST).read_text())["files"]
+        files = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
+        listed = [(str(name), entry["size"], entry["sha256"]) for name, entry in files.items()]
     except FileNotFoundError:
         return [f"{MANIFEST} is missing" if directory.exists() else "it does not exist"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return [f"{MANIFEST} cannot be read: {error}"]
     wrong = []
-    for name, entry in listed.items():
+    for name, size, checksum in listed:
         path = directory / name
-        if not path.is_file():
+        try:
+            found = path.stat().st_size if path.is_file() else None
+        except (OSError, ValueError):  # the latter for a name that no file can have
+            found = None
+        if found is None:
             wrong.append(f"{name} is missing")
-        elif path.stat().st_size != entry["size"]:
-            wrong.append(f"{name} has {path.stat().st_size} bytes, not {entry['size']}")
-        elif thorough and _checksum(path) != entry["sha256"]:
+        elif found != size:
+            wrong.append(f"{name} has {found} bytes, not {size}")
+        elif thorough and _checksum(path) != checksum:
             wrong.append(f"{name} has changed: its checksum differs")
     return wrong
 

@@ -13,7 +13,7 @@ from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.network import MOST_HOSTS
 from VpmemLibrary.lab.progress import default_progress
-from VpmemLibrary.lab.report import hosts_file, lab_status, status_text
+from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config, status_text
 
 _HOST = click.argument("host", default="", required=False)
 
@@ -141,13 +141,20 @@ def cxl_remove(host: str) -> None:
 @lab.command("hosts-file")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--confined", is_flag=True, help="Have AppArmor confine every guest, which doubles its start here.")
-def write_hosts_file(path: Path, confined: bool) -> None:
-    """Write the running lab hosts to a hosts file, which suites are run on."""
+@click.option("--rough", is_flag=True, help="As an ordinary user with sudo and an odd shell, behind a jump host.")
+def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
+    """Write the running lab hosts to a hosts file, which suites are run on.
+
+    With --rough, the SSH configuration that the hosts file names is written beside it, as PATH.ssh_config.
+    """
     hosts = [host for host in Lab().hosts() if host.alive]
     if not hosts:
         raise LabError("No lab host runs: vpmem lab up")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(hosts_file(hosts, confined=confined))
+    ssh_config = path.resolve().with_name(f"{path.name}.ssh_config") if rough else None
+    if ssh_config:
+        ssh_config.write_text(rough_ssh_config(hosts))
+    path.write_text(hosts_file(hosts, confined=confined, ssh_config=ssh_config))
 
 
 def _ssh_command(host: LabHost) -> list[str]:

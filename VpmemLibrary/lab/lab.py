@@ -11,32 +11,48 @@ Example::
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.acceleration import find_accelerator
-from VpmemLibrary.lab.cache import locked
+from VpmemLibrary.lab.cache import faults, locked
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
-from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory
+from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory, this_machine
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress, Silent
-from VpmemLibrary.lab.state import BOOT_SECONDS, SavedState, connect, find_or_save_state, wait_for_ssh
+from VpmemLibrary.lab.state import (
+    BOOT_SECONDS,
+    SavedState,
+    StateRefusedError,
+    connect,
+    discard_state,
+    find_or_save_state,
+    refused,
+    runs,
+    state_name,
+    wait_for_ssh,
+)
 
 CXL_SECONDS = 60.0
 """Until a lab host's kernel has a new device: a hot-plug slot waits 5 s before it gives power (PCI Express)."""
 
+ROUGH_PORT = 2222
+"""The port of a lab host's own loopback that the rough entry's user gets in on."""
+
+_RESTORED_SECONDS = 60.0
 _CXL_SCRIPT = ("/usr/lib/vpmem/cxl-device",)
 _POLL = 0.1
 
@@ -51,6 +67,25 @@ class _Record:
     accelerator: str
     accelerator_reason: str
     cxl: bool = False
+    state: str = ""
+    machine: str = ""
+    machine_name: str = ""
+
+
+def _read_record(path: Path) -> _Record:
+    """Return the record of a lab host.
+
+    Raises:
+        LabError: The file is absent, or is no such record.
+    """
+    try:
+        found = _Record(**json.loads(path.read_text("utf-8")))
+        wrong = [each.name for each in fields(_Record) if type(getattr(found, each.name)).__name__ != each.type]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise LabError(f"{path} cannot be read ({error}). Remove the lab host: vpmem lab down") from error
+    if wrong:
+        raise LabError(f"{path} has a wrong {', '.join(wrong)}. Remove the lab host: vpmem lab down")
+    return found
 
 
 class LabHost:
@@ -58,11 +93,14 @@ class LabHost:
 
     Args:
         directory: Its own directory; its name is the host's name.
+
+    Raises:
+        LabError: The directory has no record of a lab host.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._record = _Record(**json.loads((directory / "host.json").read_text()))
+        self._record = _read_record(directory / "host.json")
         accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
         self.machine = Machine(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
 
@@ -110,16 +148,38 @@ class LabHost:
         return self._record.cxl
 
     @property
+    def state_directory(self) -> str:
+        """The saved state that its disk was made over; empty if that is not known."""
+        return self._record.state
+
+    @property
+    def elsewhere(self) -> str:
+        """The name of the machine that it runs on; empty if that is this one.
+
+        A state directory in a home that machines share has the lab hosts of all of them.
+        """
+        return "" if self._record.machine in {"", this_machine()} else self._record.machine_name
+
+    @property
     def alive(self) -> bool:
-        """Whether its machine runs."""
-        return self.machine.process is not None
+        """Whether its machine runs here."""
+        return not self.elsewhere and self.machine.process is not None
 
     def transport(self) -> SshTransport:
-        """Return a connection of its own to this host."""
+        """Return a connection of its own to this host.
+
+        Raises:
+            LabError: It runs on another machine.
+        """
+        self._require_here()
         return connect(self.machine.image, self.port, self.known_hosts)
 
     def power_cut(self) -> None:
-        """Cut its power: what had not reached its disk or its NVDIMMs is lost, the NVDIMMs keep their contents."""
+        """Cut its power: what had not reached its disk or its NVDIMMs is lost, the NVDIMMs keep their contents.
+
+        Raises:
+            LabError: It runs on another machine.
+        """
         with self._power():
             self.machine.kill()
 
@@ -144,8 +204,13 @@ class LabHost:
     @contextmanager
     def _power(self) -> Iterator[None]:
         """Let one process at a time switch this host's power: two that start it at once would lose one machine."""
+        self._require_here()
         with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
             yield
+
+    def _require_here(self) -> None:
+        if self.elsewhere:
+            raise LabError(f"Lab host {self.name} runs on another machine, {self.elsewhere}: use it there.")
 
     def add_cxl_device(self, timeout: float = CXL_SECONDS) -> None:
         """Give it a CXL device with persistent memory, all zeros, in place of the one that it may have.
@@ -218,9 +283,21 @@ class LabHost:
         machine = Machine(directory, image, accelerator)
         machine.create(state.disk, "qcow2")
         (directory / "known_hosts").write_text(
-            known_hosts_line(port, image.host_public_key) + f"{GUEST_KEY_NAME} {image.guest_public_key}\n"
+            known_hosts_line(port, image.host_public_key)
+            + known_hosts_line(ROUGH_PORT, image.host_public_key)
+            + f"{GUEST_KEY_NAME} {image.guest_public_key}\n"
         )
-        record = _Record(port, str(uuid.uuid4()), str(image.directory), accelerator.name, accelerator.reason, cxl)
+        record = _Record(
+            port=port,
+            uuid=str(uuid.uuid4()),
+            image=str(image.directory),
+            accelerator=accelerator.name,
+            accelerator_reason=accelerator.reason,
+            cxl=cxl,
+            state=str(state.directory),
+            machine=this_machine(),
+            machine_name=platform.node(),
+        )
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)
         if cxl:  # a machine of its own, which boots
@@ -230,9 +307,19 @@ class LabHost:
         return host
 
     def _personalise(self) -> None:
-        """Give it what must differ between hosts that were restored from one state, once SSH answers."""
+        """Give it what must differ between hosts that were restored from one state, once SSH answers.
+
+        Raises:
+            StateRefusedError: The restored machine does not run.
+            LabError: SSH does not answer.
+        """
         with self.transport() as transport:
-            wait_for_ssh(self.machine, transport, BOOT_SECONDS if self.cxl else 60)
+            try:
+                wait_for_ssh(self.machine, transport, BOOT_SECONDS if self.cxl else _RESTORED_SECONDS)
+            except LabError as error:
+                if not self.cxl and not runs(self.machine):
+                    raise refused(self.machine, error) from error
+                raise
             now = f"{time.time():.3f}"
             number = self.name.rpartition("-")[2]
             transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
@@ -260,11 +347,15 @@ class Lab:
         return Network(self._root)
 
     def hosts(self) -> list[LabHost]:
-        """Return every lab host that exists, running or not, in the order of their numbers."""
-        if not self.directory.is_dir():
-            return []
-        found = [path for path in self.directory.iterdir() if (path / "host.json").is_file()]
-        return [LabHost(path) for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))]
+        """Return every lab host that exists, running or not, in the order of their numbers.
+
+        A directory without a record that can be read is no lab host: `up` replaces it, and `down` removes it.
+        """
+        found = []
+        for path in self.directory.glob("lab-*"):
+            with suppress(LabError):
+                found.append(LabHost(path))
+        return sorted(found, key=lambda host: (len(host.name), host.name))
 
     def host(self, name: str = "") -> LabHost:
         """Return one lab host; without a name the first.
@@ -289,11 +380,12 @@ class Lab:
 
         Raises:
             InvalidValueError: That is not a sensible number.
-            LabError: The lab cannot be made or started.
+            LabError: The lab cannot be made or started, or its directory has lab hosts of another machine.
         """
         if isinstance(hosts, bool) or not isinstance(hosts, int) or not 1 <= hosts <= MOST_HOSTS:
             raise InvalidValueError("hosts", hosts, f"a whole number from 1 to {MOST_HOSTS}")
         with self._locked("changing the lab"):
+            self._require_here()
             names = [f"lab-{number}" for number in range(1, hosts + 1)]
             existing = {host.name: host for host in self.hosts()}
             for_cxl = {names[-1]} if cxl else set()
@@ -309,13 +401,21 @@ class Lab:
             return [self.host(name) for name in names]
 
     def down(self) -> list[str]:
-        """End every lab host and remove all that they left; return their names."""
+        """End every lab host of this machine and remove all that they left; return their names."""
         with self._locked("changing the lab"):
             names = []
+            elsewhere = {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
             for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else []:
+                if path.name in elsewhere:
+                    self._progress.note(
+                        f"{path.name} runs on {elsewhere[path.name]} and is left alone: run `vpmem lab down` there. "
+                        f"If that machine is gone for good: rm -r {path}"
+                    )
+                    continue
                 self._remove(path)
                 names.append(path.name)
-            self._remove(self.network.directory)
+            if not elsewhere:
+                self._remove(self.network.directory)
             return names
 
     def reset(self, name: str = "") -> LabHost:
@@ -325,27 +425,60 @@ class Lab:
             NotFoundError: There is no such lab host.
         """
         with self._locked("changing the lab"):
+            self._require_here()
             host = self.host(name)
             self._restore([host.name], {host.name} if host.cxl else set())
             return self.host(host.name)
 
     def clean(self) -> list[Path]:
-        """Remove from the cache what neither this version nor a lab host of this lab uses; return what was removed."""
+        """Remove from the cache what neither this version nor a lab host of this lab uses; return what was removed.
+
+        A saved state is of use if a lab host's disk lies over it, or if it fits this machine: its processor and kernel,
+        and the number of processors that this process may use.
+        """
         with self._locked("changing the lab"):
-            used = {host.machine.image.key for host in self.hosts()} | {image_name()}
+            hosts = self.hosts()
+            used = {host.machine.image.directory.name for host in hosts} | {image_name()}
+            used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
             removed = []
             for path in _directories(cache_directory()):
-                image = path.name if path.name.startswith("image-") else SavedState(path).image_key
-                if image not in used:
+                if path.name not in used:
                     shutil.rmtree(path)
                     removed.append(path)
             return removed
+
+    @staticmethod
+    def _fitting_states() -> set[str]:
+        image = Image(cache_directory() / image_name())
+        if faults(image.directory):
+            return set()
+        return {state_name(image, Accelerator(name)) for name in ("kvm", "tcg")}
+
+    def _require_here(self) -> None:
+        elsewhere = {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
+        if elsewhere:
+            listed = ", ".join(f"{name} of {machine}" for name, machine in elsewhere.items())
+            raise LabError(
+                f"{self.directory} has lab hosts of another machine: {listed}. Run `vpmem lab down` there, or keep the "
+                "lab of this machine in a directory of its own: set VPMEM_STATE"
+            )
 
     def _restore(self, names: list[str], for_cxl: set[str]) -> None:
         image = find_or_build_image(self._progress)
         accelerator = find_accelerator(image, self._progress)
         state = find_or_save_state(image, accelerator, self._progress)
         self.network.start(image)
+        try:
+            self._make(names, for_cxl, image, accelerator, state)
+        except StateRefusedError as error:
+            self._progress.note(f"{error}\nthe saved state is made again")
+            discard_state(state, self._progress)
+            state = find_or_save_state(image, accelerator, self._progress)
+            self._make(names, for_cxl, image, accelerator, state)
+
+    def _make(
+        self, names: list[str], for_cxl: set[str], image: Image, accelerator: Accelerator, state: SavedState
+    ) -> None:
         verb, seconds = ("starting", 45) if for_cxl & set(names) else ("restoring", 4)
         with self._progress.step(f"{verb} {', '.join(names)}", seconds):
             fresh = []

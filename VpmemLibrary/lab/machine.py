@@ -18,15 +18,15 @@ from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.network import network_socket
 from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
-from VpmemLibrary.lab.process import MONITOR, Process, find_process, kill_process, start_qemu
+from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 MEMORY = Size(4 * GiB)
 """A lab host's main memory."""
 
-_NODES = (Size(MEMORY - 256 * MiB), Size(256 * MiB))
-"""How it is dealt out to NUMA nodes: the second has too little for anything but to be there, with an NVDIMM."""
+_SECOND_NODE = Size(256 * MiB)
+"""How much of it the second NUMA node has: too little for anything but to be there, with an NVDIMM."""
 
 _NODE_OF_NVDIMM = (0, 0, 1, 0)
 
@@ -47,15 +47,18 @@ _CXL_FILES = {"cxl-memory": CXL_SIZE, "cxl-labels": _CXL_LABEL_SIZE}
 REGION_SIZE = Size(1 * GiB)
 """The region each NVDIMM makes: a multiple of 16 MiB, or ndctl refuses namespaces in it as misaligned."""
 
-KERNEL_COMMAND_LINE = (
+_COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
-    "cryptomgr.notests init_on_alloc=0 psi=0 kvm.halt_poll_ns=0 lsm=apparmor cgroup_disable=memory,cpu "
-    "hardened_usercopy=off highres=off rcupdate.rcu_expedited=1 net.ifnames=0 systemd.show_status=no"
+    "cryptomgr.notests init_on_alloc=0 psi=0 lsm=apparmor cgroup_disable=memory,cpu "
+    "hardened_usercopy=off rcupdate.rcu_expedited=1 net.ifnames=0 systemd.show_status=no"
 )
 """What is left out is what costs an emulated processor much and proves nothing: accounting of memory, of pressure and
-of processor time, security modules beside AppArmor, checks of what is copied from and to programs, polling for guests
-that halt, and timers between the kernel's ticks, each of which would take a guest off the processor once more. Grace
-periods are expedited: a namespace that comes or goes waits for many."""
+of processor time, security modules beside AppArmor, checks of what is copied from and to programs. Grace periods are
+expedited: a namespace that comes or goes waits for many."""
+
+_EMULATED_COMMAND_LINE = " kvm.halt_poll_ns=0 highres=off"
+"""What an emulated processor is without as well: polling for guests that halt, and timers between the kernel's ticks,
+each of which would take a guest off the processor once more. With KVM both make guests faster."""
 
 _SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off,smap=off,pku=off"
 """Features of a processor that make it slower when it is emulated.
@@ -109,8 +112,8 @@ class Accelerator:
 
     @property
     def cpus(self) -> int:
-        """One under emulation: with two, nested guests die at boot. With KVM as many as help."""
-        return 1 if self.name == "tcg" else min(4, os.cpu_count() or 1)
+        """One under emulation: with two, nested guests die at boot. With KVM what this process may use, up to four."""
+        return 1 if self.name == "tcg" else min(4, len(os.sched_getaffinity(0)))
 
     @property
     def arguments(self) -> list[str]:
@@ -144,13 +147,26 @@ class Machine:
         image: What it boots.
         accelerator: How it runs.
         cxl: Whether it takes a CXL device while it runs. No saved state fits it.
+        memory: Its main memory.
+        disks: Raw disks that it has beside its own, as /dev/vdb and on.
     """
 
-    def __init__(self, directory: Path, image: Image, accelerator: Accelerator, *, cxl: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        image: Image,
+        accelerator: Accelerator,
+        *,
+        cxl: bool = False,
+        memory: Size = MEMORY,
+        disks: Sequence[Path] = (),
+    ) -> None:
         self.directory = directory
         self.image = image
         self.accelerator = accelerator
         self.cxl = cxl
+        self.memory = memory
+        self.disks = disks
 
     @property
     def name(self) -> str:
@@ -226,6 +242,14 @@ class Machine:
         return Monitor(self.directory / MONITOR)
 
     @property
+    def log(self) -> str:
+        """The last of what QEMU itself has printed, for messages."""
+        try:
+            return (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
+        except FileNotFoundError:
+            return "(no log)"
+
+    @property
     def process(self) -> Process | None:
         """Its process if it runs: the one that was started, never another that got its number since."""
         return find_process(self.directory)
@@ -299,6 +323,11 @@ class Machine:
         """The machine's socket of the private network: relative, as QEMU's unix sockets allow no long paths."""
         return f"../../{network_socket(self.name)}"
 
+    @property
+    def _kernel_command_line(self) -> str:
+        emulated = _EMULATED_COMMAND_LINE if self.accelerator.name == "tcg" else ""
+        return _COMMAND_LINE + emulated + (_CXL_COMMAND_LINE if self.cxl else "")
+
     def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
         """Return QEMU's command line. Paths of its own are relative, as unix sockets allow no long ones."""
         return [
@@ -307,13 +336,14 @@ class Machine:
             *("-name", f"vpmem-{self.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
             *("-machine", _MACHINE + (_CXL_MACHINE if self.cxl else ""), *self.accelerator.arguments),
-            *("-m", f"size={MEMORY // MiB}M,slots={NVDIMMS + 4},maxmem={(MEMORY + 16 * GiB) // MiB}M"),
-            *(part for node in range(len(_NODES)) for part in _node(node, memory, self.accelerator.cpus)),
+            *("-m", f"size={self.memory // MiB}M,slots={NVDIMMS + 4},maxmem={(self.memory + 16 * GiB) // MiB}M"),
+            *_nodes(self.memory, memory, self.accelerator.cpus),
             *("-rtc", "base=utc,clock=host"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
-            *("-append", KERNEL_COMMAND_LINE + (_CXL_COMMAND_LINE if self.cxl else "")),
+            *("-append", self._kernel_command_line),
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
             *("-device", "virtio-blk-pci,drive=root"),
+            *(part for number, path in enumerate(self.disks, 1) for part in _disk(number, path)),
             # Restricted: it reaches neither this machine's loopback nor the network behind it. SSH still comes in.
             *("-netdev", f"user,id=user,restrict=on,ipv6=off,hostfwd=tcp:{LOOPBACK}:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=user,romfile=,mac=52:54:00:12:34:56"),
@@ -331,17 +361,26 @@ class Machine:
         ]
 
 
-def _node(node: int, memory: MemoryFile | None, cpus: int) -> list[str]:
-    """Return the arguments for a NUMA node: its piece of the main memory, and for the first one all processors."""
-    size, offset = _NODES[node], sum(_NODES[:node])
+def _nodes(size: Size, memory: MemoryFile | None, cpus: int) -> list[str]:
+    """Return the arguments for the NUMA nodes: their pieces of the main memory, and for the first all processors."""
+    first = Size(size - _SECOND_NODE)
+    return [*_node(0, first, 0, memory, f",cpus=0-{cpus - 1}"), *_node(1, _SECOND_NODE, first, memory, "")]
+
+
+def _node(node: int, size: Size, offset: int, memory: MemoryFile | None, processors: str) -> list[str]:
     if memory is None:
         backend = f"memory-backend-ram,id=ram{node},size={size:d}"
     else:
         # A private mapping of a read-only file that is writable memory all the same: QEMU's "VM templating" document.
         access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
-        backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset},{access}"
-    processors = f",cpus=0-{cpus - 1}" if node == 0 else ""
+        backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset:d},{access}"
     return ["-object", backend, "-numa", f"node,nodeid={node},memdev=ram{node}{processors}"]
+
+
+def _disk(number: int, path: Path) -> list[str]:
+    # Its own cache is written back when the machine asks for it; it is thrown away with the machine.
+    drive = f"if=none,id=disk{number},file={path},format=raw,discard=unmap,cache=unsafe"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 
 
 def _nvdimm(slot: int, path: Path) -> list[str]:

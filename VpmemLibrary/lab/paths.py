@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,15 @@ def _directory(variable: str, default: str) -> Path:
 
     path: Path = getattr(platformdirs, default)("vpmem", appauthor=False)
     return path
+
+
+def this_machine() -> str:
+    """Return what tells this machine from others that share its home: its machine id; without one, its name."""
+    try:
+        found = Path("/etc/machine-id").read_text("utf-8", "replace").strip()
+    except OSError:
+        found = ""
+    return found if found not in {"", "uninitialized"} else platform.node()
 
 
 def private_directory(path: Path) -> Path:

@@ -25,6 +25,9 @@ from VpmemLibrary.lab.qmp import connect_unix
 MONITOR = "qmp.sock"
 """QEMU's monitor in the directory of its process."""
 
+QEMU_LOG = "qemu.log"
+"""What QEMU prints, in the same directory."""
+
 _START_SECONDS = 60
 _STOP_SECONDS = 10
 _POLL = 0.01
@@ -85,7 +88,7 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
     Raises:
         LabError: QEMU did not start; has its message.
     """
-    log, monitor = directory / "qemu.log", directory / MONITOR
+    log, monitor = directory / QEMU_LOG, directory / MONITOR
     monitor.unlink(missing_ok=True)
     with open_private(log) as output:
         child = subprocess.Popen(
@@ -112,7 +115,7 @@ def find_process(directory: Path) -> Process | None:
     try:
         known = Process(**json.loads((directory / _RECORD).read_text()))
         return known if Process.find(known.pid) == known else None
-    except (FileNotFoundError, ProcessLookupError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

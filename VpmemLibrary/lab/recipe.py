@@ -34,6 +34,8 @@ PACKAGES = (
     *("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     # persistent memory
     *("ndctl", "daxctl", "cxl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
+    # for the rough entry: a user with sudo, and a login shell that is no Bourne shell
+    *("sudo", "tcsh"),
     # for the guest image and for making both: mke2fs reads a tar through libarchive
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
     # for the kernel's own test bus of NVDIMMs, and gone when that is built
@@ -134,9 +136,9 @@ def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
         label: ``Debian`` or ``Debian-Security``; archives of third parties have another label or origin.
     """
     for line in index_targets:
-        found_origin, found_label, uri = line.split("\t", 2)
-        if (found_origin, found_label) == ("Debian", label) and uri:
-            return uri
+        found = line.split("\t", 2)
+        if found[:2] == ["Debian", label] and len(found) == 3 and found[2]:
+            return found[2]
     return None
 
 

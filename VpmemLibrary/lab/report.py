@@ -20,17 +20,24 @@ from VpmemLibrary.lab.image import (
     GUEST_KEY_NAME,
     GUEST_NFIT_TEST_INITRD,
 )
-from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.lab import ROUGH_PORT, Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
+from VpmemLibrary.lab.ports import LOOPBACK
 from VpmemLibrary.sizes import MiB
 from VpmemLibrary.visible import one_line
 
+ROUGH_USER = "rough"
+"""The user of the rough entry: one with sudo, whose login shell is tcsh and prints when it starts."""
 
-def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
+_JUMP_USER = "jump"
+
+
+def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | None = None) -> dict[str, str]:
     """Return a lab host's section of a hosts file.
 
     Args:
         host: The lab host.
+        ssh_config: The SSH configuration of its rough entry; without one the lab host is reached as root.
         confined: Have AppArmor confine all guests. Where the lab host is emulated, it else confines only those that a
             test asks for: compiling a guest's profile takes as long as the rest of its start.
     """
@@ -38,12 +45,7 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
     return {
         "tags": "vpmem",
         "host_name": host.name,
-        "host_address": host.address,
-        "host_port": str(host.port),
-        "host_user": host.user,
-        "host_key_file": str(host.key_file),
-        "host_known_hosts": str(host.known_hosts),
-        "host_ssh_config": "no",  # the section says all that it takes to reach the lab host
+        **(_rough_access(host, ssh_config) if ssh_config else _access(host)),
         "host_may_initialize_labels": "yes",
         "host_may_reboot": "yes",
         "host_migration_address": host.private_address,
@@ -62,19 +64,45 @@ def host_fields(host: LabHost, *, confined: bool = False) -> dict[str, str]:
     }
 
 
-def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False) -> str:
+def _access(host: LabHost) -> dict[str, str]:
+    return {
+        "host_address": host.address,
+        "host_port": str(host.port),
+        "host_user": host.user,
+        "host_key_file": str(host.key_file),
+        "host_known_hosts": str(host.known_hosts),
+        "host_ssh_config": "no",  # the section says all that it takes to reach the lab host
+    }
+
+
+def _rough_access(host: LabHost, ssh_config: Path) -> dict[str, str]:
+    return {
+        "host_address": _rough_name(host),
+        "host_user": ROUGH_USER,
+        "host_sudo": "yes",
+        "host_ssh_config": str(ssh_config),
+    }
+
+
+def _rough_name(host: LabHost) -> str:
+    return f"rough-{host.name}"
+
+
+def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: Path | None = None) -> str:
     """Return a hosts file with one section for each lab host.
 
     Args:
         hosts: The lab hosts.
         confined: Have AppArmor confine all guests, those on emulated lab hosts as well.
+        ssh_config: The SSH configuration of `rough_ssh_config`, by which the rough entries are reached; without one
+            the lab hosts are reached as root.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
     """
     parser = configparser.ConfigParser(interpolation=None)
     for host in hosts:
-        fields = host_fields(host, confined=confined)
+        fields = host_fields(host, confined=confined, ssh_config=ssh_config)
         for field, value in fields.items():
             if "%" in value:
                 raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")
@@ -82,6 +110,35 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False) -> str:
     text = io.StringIO()
     parser.write(text, space_around_delimiters=False)
     return text.getvalue()
+
+
+def rough_ssh_config(hosts: Sequence[LabHost]) -> str:
+    """Return the SSH configuration for the rough entries: each user behind a jump host, which is the lab host itself.
+
+    Args:
+        hosts: The lab hosts.
+    """
+    sections = []
+    for host in hosts:
+        name, jump = _rough_name(host), f"{_rough_name(host)}-jump"
+        sections.append(f"""\
+Host {name}
+    HostName {LOOPBACK}
+    Port {ROUGH_PORT}
+    User {ROUGH_USER}
+    ProxyJump {jump}
+
+Host {jump}
+    HostName {host.address}
+    Port {host.port}
+    User {_JUMP_USER}
+
+Host {name} {jump}
+    IdentityFile "{host.key_file}"
+    IdentitiesOnly yes
+    UserKnownHostsFile "{host.known_hosts}"
+""")
+    return "\n".join(sections)
 
 
 def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
@@ -98,8 +155,8 @@ def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
     cache = [_cache_status(path, thorough=thorough) for path in _entries(cache_directory()) if path.is_dir()]
     return {
         "ok": (
-            all(host["alive"] for host in hosts)
-            and (network is not None or not hosts)
+            all(host["alive"] or host["elsewhere"] for host in hosts)
+            and (network is not None or all(host["elsewhere"] for host in hosts))
             and not unfinished
             and not any(entry["faults"] for entry in cache)
         ),
@@ -117,13 +174,17 @@ def status_text(status: dict[str, Any]) -> str:
     """Return `lab_status` for reading."""
     lines = []
     for host in status["hosts"]:
-        state = f"up {host['seconds']:.0f} s, process {host['pid']}" if host["alive"] else "CRASHED (vpmem lab up)"
+        state = "CRASHED (vpmem lab up)"
+        if host["alive"]:
+            state = f"up {host['seconds']:.0f} s, process {host['pid']}"
+        elif host["elsewhere"]:
+            state = f"on {host['elsewhere']}, which shares this directory"
         lines.append(f"{host['name']}  port {host['port']}  {host['accelerator']}  {state}  {_mib(host['bytes'])}")
         lines.append(f"  {host['directory']}  ({host['accelerator_reason']})")
     lines += [f"unfinished: {path}" for path in status["unfinished"]]
     if status["network"]:
         lines.append(f"private network  process {status['network']}")
-    elif status["hosts"]:
+    elif not all(host["elsewhere"] for host in status["hosts"]):
         lines.append("private network  DOWN (vpmem lab up)")
     if not status["hosts"]:
         lines.append("no lab host")
@@ -145,7 +206,8 @@ def _host_status(host: LabHost) -> dict[str, Any]:
     process = host.machine.process
     return {
         "name": host.name,
-        "alive": process is not None,
+        "alive": host.alive,
+        "elsewhere": host.elsewhere,
         "pid": process.pid if process else None,
         "seconds": round(process.seconds, 1) if process else None,
         "address": host.address,

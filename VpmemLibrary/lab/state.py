@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,19 +18,25 @@ from pathlib import Path
 from VpmemLibrary.errors import CommandTimeoutError, LabError, UnreachableError
 from VpmemLibrary.host.ssh import SshSettings, SshTransport
 from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.lab.cache import cached
+from VpmemLibrary.lab.cache import cached, discard, identity
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.machine import MEMORY, Accelerator, Machine, MemoryFile
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest
 from VpmemLibrary.lab.paths import cache_directory, open_private
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
+from VpmemLibrary.lab.processor import processor_identity
 from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.qmp import Monitor
 
 BOOT_SECONDS = 300.0
 """Deadline of a boot: some 30 s under emulation on an idle machine."""
 
+LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
+"""Loads the module that fits the processor, which the kernel decides: not only AMD's processors fit kvm_amd."""
+
 _SAVE_SECONDS = 120.0
 _POLL = 0.02
+_DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,11 @@ class SavedState:
 
     Args:
         directory: Where it lies.
+        made: Which one of that place it is; see `identity`.
     """
 
     directory: Path
+    made: int = 0
 
     @property
     def memory(self) -> Path:
@@ -54,30 +63,51 @@ class SavedState:
 
     @property
     def disk(self) -> Path:
-        """Its disk, the base of every restored machine's own."""
-        return self.directory / "disk.qcow2"
+        """Its disk, the base of every restored machine's own.
 
-    @property
-    def image_key(self) -> str:
-        """The image that it was booted from; empty if that cannot be told any more."""
-        try:
-            return (self.directory / "image").read_text()
-        except OSError:
-            return ""
+        Each has another name: a lab host's disk that was made over it never gets a later one for its base.
+        """
+        return next(self.directory.glob(f"{_DISK}*"), self.directory / _DISK)
 
     def restore(self, machine: Machine, port: int) -> None:
         """Start `machine`, whose disk lies over this state's, where the saved machine stopped.
 
         Raises:
-            LabError: QEMU refused the state.
+            StateRefusedError: QEMU did not take the state, or died of it; has QEMU's messages.
+            LabError: QEMU did not start.
         """
         machine.start(port, memory=MemoryFile(self.memory, shared=False), incoming=True)
+        try:
+            with machine.monitor() as monitor:
+                monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
+                monitor.execute("migrate-incoming", {"uri": f"file:{self.devices}"})
+                _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "load the saved state")
+                _wait(lambda: _status(monitor) != "inmigrate", _SAVE_SECONDS, "load the state")
+                monitor.execute("cont")
+        except LabError as error:
+            raise refused(machine, error) from error
+
+
+class StateRefusedError(LabError):
+    """A saved state that QEMU cannot restore here."""
+
+
+def refused(machine: Machine, error: LabError) -> StateRefusedError:
+    """Return the error for a machine that a saved state does not run in."""
+    return StateRefusedError(
+        f"{machine.name} cannot be restored from the saved state: {error} QEMU's log:\n{machine.log}"
+    )
+
+
+def runs(machine: Machine) -> bool:
+    """Return whether a restored machine runs. KVM stops a processor that it cannot go on with; QEMU stays then."""
+    if machine.process is None:
+        return False
+    try:
         with machine.monitor() as monitor:
-            monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
-            monitor.execute("migrate-incoming", {"uri": f"file:{self.devices}"})
-            _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "load the saved state")
-            _wait(lambda: monitor.execute("query-status")["status"] != "inmigrate", _SAVE_SECONDS, "load the state")
-            monitor.execute("cont")
+            return _status(monitor) == "running"
+    except LabError:
+        return machine.process is not None
 
 
 def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progress | None = None) -> SavedState:
@@ -87,15 +117,25 @@ def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progres
         LabError: The lab host does not boot, or is not in order when it has.
     """
     shown = progress or Silent()
-    machine = Machine(cache_directory() / "state", image, accelerator)
-    shape = [image.key, image.host_public_key, machine.shape, int(MEMORY)]
-    key = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
     entry = cached(
-        cache_directory() / f"state-{key}",
+        cache_directory() / state_name(image, accelerator),
         lambda directory: _save(SavedState(directory), image, accelerator, shown),
         shown,
     )
-    return SavedState(entry)
+    return SavedState(entry, identity(entry))
+
+
+def state_name(image: Image, accelerator: Accelerator) -> str:
+    """Return the name that the saved state for this image, this way of running and this processor has in the cache."""
+    machine = Machine(cache_directory() / "state", image, accelerator)
+    processor = processor_identity(accelerator.name)
+    shape = [image.key, image.host_public_key, machine.shape, int(MEMORY), processor]
+    return f"state-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]}"
+
+
+def discard_state(state: SavedState, progress: Progress) -> None:
+    """Remove a saved state that QEMU refused, unless another process has made it again since."""
+    discard(state.directory, state.made, progress)
 
 
 def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
@@ -141,7 +181,6 @@ _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": Tr
 def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: Progress) -> None:
     machine = Machine(state.directory, image, accelerator)
     port = free_port()
-    (state.directory / "image").write_text(image.key)
     known_hosts = state.directory / "known_hosts"
     known_hosts.write_text(known_hosts_line(port, image.host_public_key))
     with open_private(state.memory) as file:
@@ -166,8 +205,9 @@ def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: P
     finally:
         machine.kill()
     for path in state.directory.iterdir():
-        if path.name not in {"image", state.memory.name, state.devices.name, state.disk.name}:
+        if path not in {state.memory, state.devices, machine.disk}:
             path.unlink()
+    machine.disk.rename(state.directory / f"{_DISK}-{uuid.uuid4().hex}.qcow2")
 
 
 def _warm(host: Transport) -> None:
@@ -180,7 +220,7 @@ def _warm(host: Transport) -> None:
     if overall != "running":
         failed = host.run(["systemctl", "--failed", "--no-pager", "--plain"]).text
         raise LabError(f"The lab host is {overall}, not running:\n{failed}")
-    host.run(["modprobe", "kvm_amd" if _is_amd(host) else "kvm_intel"]).check("The lab host's kernel has no KVM")
+    host.run(["sh", "-c", LOAD_KVM]).check("Neither kvm_amd nor kvm_intel loads on the lab host")
     capabilities = host.run(["virsh", "capabilities"], timeout=BOOT_SECONDS).check().text
     if "<domain type='kvm'" not in capabilities:
         raise LabError("libvirt on the lab host does not offer KVM.")
@@ -194,8 +234,8 @@ def _warm(host: Transport) -> None:
     host.run(["sync"]).check()
 
 
-def _is_amd(host: Transport) -> bool:
-    return "AuthenticAMD" in host.run(["cat", "/proc/cpuinfo"]).check().text
+def _status(monitor: Monitor) -> str:
+    return str(monitor.execute("query-status")["status"])
 
 
 def _migrated(answer: dict[str, object]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.lab.cache import cached, faults
+from VpmemLibrary.lab.cache import cached, discard, faults, identity
 from VpmemLibrary.lab.progress import Silent
 
 
@@ -56,6 +56,23 @@ def test_a_broken_one_is_noticed_and_made_anew(place: Path, harm: object) -> Non
     cached(place, maker, Silent())
     assert maker.calls == 2
     assert faults(place, thorough=True) == []
+
+
+def test_a_discarded_one_is_made_again_and_one_that_was_replaced_since_stays(place: Path) -> None:
+    maker = Maker()
+    cached(place, maker, Silent())
+    first = identity(place)
+    keeper = os.open(place, os.O_RDONLY)  # its number is not given to another directory while it is open
+    try:
+        discard(place, first, Silent())
+        assert not place.exists()
+        discard(place, first, Silent())
+        cached(place, maker, Silent())
+        discard(place, first, Silent())
+    finally:
+        os.close(keeper)
+    assert maker.calls == 2
+    assert faults(place) == []
 
 
 def test_changed_contents_of_the_same_size_are_found_on_request(place: Path) -> None:

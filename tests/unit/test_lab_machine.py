@@ -17,7 +17,7 @@ from VpmemLibrary.lab.machine import LABEL_SIZE, REGION_SIZE, Accelerator, Machi
 from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.ports import free_port, is_free
 from VpmemLibrary.lab.qmp import Monitor, connect_unix
-from VpmemLibrary.sizes import MiB
+from VpmemLibrary.sizes import GiB, MiB, Size
 
 
 @pytest.fixture
@@ -38,7 +38,30 @@ def test_a_region_is_a_multiple_of_16_mib_and_its_label_area_large_enough() -> N
 
 def test_emulation_gets_one_cpu() -> None:
     assert Accelerator("tcg").cpus == 1
-    assert Accelerator("kvm").cpus >= 1
+
+
+def test_kvm_gets_the_cpus_that_this_process_may_use_up_to_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for usable, cpus in (({7}, 1), ({1, 3, 5}, 3), (set(range(16)), 4)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, usable=usable: usable)
+        assert Accelerator("kvm").cpus == cpus
+
+
+def test_what_is_right_for_emulation_only_is_left_out_with_kvm(machine: Machine) -> None:
+    with_kvm = Machine(machine.directory, machine.image, Accelerator("kvm")).shape
+    for option in ("highres=off", "kvm.halt_poll_ns=0"):
+        assert option in machine.shape
+        assert option not in with_kvm
+
+
+def test_memory_and_disks_beside_its_own_are_the_machine_s(machine: Machine) -> None:
+    other = Machine(
+        machine.directory, machine.image, machine.accelerator, memory=Size(8 * GiB), disks=(Path("/d/more.ext4"),)
+    )
+    assert "size=8192M" in other.shape
+    assert f"id=ram0,size={8 * GiB - 256 * MiB:d}" in other.shape
+    assert "file=/d/more.ext4,format=raw" in other.shape
+    assert machine.shape.count("virtio-blk-pci") == 1
 
 
 def test_the_shape_is_the_same_in_every_directory_and_changes_with_the_way_of_running(machine: Machine) -> None:

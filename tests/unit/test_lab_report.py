@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
 from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, image_name
 from VpmemLibrary.lab.lab import Lab, LabHost
-from VpmemLibrary.lab.report import hosts_file, lab_status
+from VpmemLibrary.lab.paths import this_machine
+from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,13 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put_host(
-    name: str, port: int, image: str = "/cache/image-1", accelerator: str = "tcg", *, cxl: bool = False
+    name: str,
+    port: int,
+    image: str = "/cache/image-1",
+    accelerator: str = "tcg",
+    *,
+    cxl: bool = False,
+    machine: str = "",
 ) -> LabHost:
     directory = Lab().directory / name
     directory.mkdir(parents=True)
@@ -34,6 +43,8 @@ def put_host(
         "image": image,
         "accelerator": accelerator,
         "accelerator_reason": "probed",
+        "machine": machine,
+        "machine_name": f"name of {machine}",
     }
     if cxl:
         record["cxl"] = True
@@ -131,15 +142,61 @@ def test_down_removes_crashed_and_half_made_hosts() -> None:
 def test_clean_removes_what_neither_this_version_nor_a_host_uses(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     put_host("lab-1", 40001, image=str(cache / "image-used"))
-    names = (image_name(), "image-used", "image-old", "state-a", "state-b", "state-c", ".making-image-new")
-    for name in names:
+    for name in (image_name(), "image-used", "image-old", "state-a", ".making-image-new"):
         (cache / name).mkdir(parents=True)
-    (cache / "state-a/image").write_text("image-used")
-    (cache / "state-b/image").write_text("image-old")
     (cache / "acceleration.json").touch()
-    assert [path.name for path in Lab().clean()] == ["image-old", "state-b", "state-c"]
-    kept = {image_name(), "image-used", "state-a", ".making-image-new", "acceleration.json"}
+    assert [path.name for path in Lab().clean()] == ["image-old", "state-a"]
+    kept = {image_name(), "image-used", ".making-image-new", "acceleration.json"}
     assert {path.name for path in cache.iterdir()} == kept
+
+
+def test_the_hosts_of_another_machine_are_not_crashed_and_are_left_alone() -> None:
+    host = put_host("lab-1", 40001, machine="of-another-machine")
+    status = lab_status(Lab())
+    assert status["ok"]
+    result = CliRunner().invoke(main, ["lab", "status"])
+    assert "CRASHED" not in result.output
+    assert "on name of of-another-machine, which shares this directory" in result.output
+    for change in (Lab().up, Lab().reset):
+        with pytest.raises(LabError, match=r"lab hosts of another machine: lab-1 of name of(?s:.*)VPMEM_STATE"):
+            change()
+    for use in (host.power_cut, host.power_on, host.transport):
+        with pytest.raises(LabError, match="lab-1 runs on another machine, name of of-another-machine: use it there"):
+            use()
+    put_host("lab-2", 40002, machine=this_machine())
+    result = CliRunner().invoke(main, ["lab", "down"])
+    assert result.exit_code == 0
+    assert "lab-1 runs on name of of-another-machine and is left alone" in result.output
+    assert [host.name for host in Lab().hosts()] == ["lab-1"]
+
+
+def test_a_host_of_this_machine_that_does_not_run_has_crashed() -> None:
+    put_host("lab-1", 40001, machine=this_machine())
+    assert not lab_status(Lab())["ok"]
+    assert "CRASHED" in CliRunner().invoke(main, ["lab", "status"]).output
+
+
+def test_the_rough_entry_is_an_ordinary_user_behind_a_jump_host(tmp_path: Path) -> None:
+    ssh_config = tmp_path / "hosts.dat.ssh_config"
+    hosts = [put_host("lab-1", 40001, image=str(tmp_path / "with blank")), put_host("lab-2", 40002)]
+    ssh_config.write_text(rough_ssh_config(hosts))
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(hosts_file(hosts, ssh_config=ssh_config))
+    fields = {field: value for field, value in parser["lab-2"].items() if field.startswith("host_")}
+    assert fields["host_address"] == "rough-lab-2"
+    assert fields["host_user"] == "rough"
+    assert fields["host_sudo"] == "yes"
+    assert fields["host_ssh_config"] == str(ssh_config)
+    assert not {"host_port", "host_key_file", "host_known_hosts"} & fields.keys()
+    resolved = subprocess.run(
+        ["ssh", "-F", str(ssh_config), "-G", "rough-lab-1"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert {"hostname 127.0.0.1", "port 2222", "user rough", "proxyjump rough-lab-1-jump"} <= set(resolved)
+    assert f"identityfile {tmp_path}/with blank/keys/id_ed25519" in resolved
+    jump = subprocess.run(
+        ["ssh", "-F", str(ssh_config), "-G", "rough-lab-1-jump"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert {"port 40001", "user jump"} <= set(jump)
 
 
 def test_an_error_is_shown_as_its_message_alone() -> None:

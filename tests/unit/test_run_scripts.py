@@ -22,7 +22,7 @@ echo "vpmem $*" >>"$JOURNAL"
 case "$1 $2" in
     "lab up") mkdir -p "$VPMEM_STATE/hosts/lab-1" ;;
     "lab down") rm -rf "$VPMEM_STATE/hosts" ;;
-    "lab hosts-file") echo '[lab-1]' >"${!#}" ;;
+    "lab hosts-file") mkdir -p "$(dirname "${!#}")" && echo '[lab-1]' >"${!#}" ;;
     "hosts --count") echo 1 ;;
 esac
 """,
@@ -30,14 +30,16 @@ esac
     "pabot": """\
 trap 'echo "pabot is interrupted" >>"$JOURNAL"; exit 253' INT
 echo "pabot $*" >>"$JOURNAL"
+called=$*
 while (($#)); do [[ $1 = --outputdir ]] && mkdir -p "$2/pabot_results/0" && touch "$2/output.xml"; shift; done
+[[ $called != *hx-06* ]] || exit "$ROUGH_STATUS"
 echo runs >"$STARTED"
 [[ -z $WAITS ]] || { while :; do read -r -t 1 <>"$NEVER" || true; done; }
 """,
     "rebot": """\
 while (($#)); do [[ $1 = --outputdir ]] && touch "$2/output.xml" "$2/log.html" "$2/report.html"; shift; done
 """,
-    "robot": "exit 252\n",
+    "robot": 'exit "$SELECTS"\n',
     "python": "",
 }
 
@@ -70,7 +72,14 @@ def start(project: Path) -> Iterator[Start]:
         places = {name.upper(): str(project.parent / name) for name in ("journal", "started", "never")}
         run = subprocess.Popen(
             [project / "scripts" / "acceptance"],
-            env={"PATH": os.environ["PATH"], **places, "WAITS": "yes" if waits else "", **environment},
+            env={
+                "PATH": os.environ["PATH"],
+                "SELECTS": "252",
+                "ROUGH_STATUS": "0",
+                **places,
+                "WAITS": "yes" if waits else "",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -168,3 +177,58 @@ def test_a_second_run_beside_the_first_is_refused_and_changes_nothing(start: Sta
     assert (project / ".lab" / "hosts" / "lab-1").is_dir()
     first.kill()
     end(first)
+
+
+ROUGH_SUITES = ("host_setup", "namespace_modes", "guest_on_devdax", "claims", "persistence", "content")
+
+
+def rough_runs(project: Path) -> list[str]:
+    return [line for line in journal(project) if line.startswith("pabot") and "--settag hx-06" in line]
+
+
+def test_a_run_on_the_lab_runs_some_suites_again_by_the_rough_entries(start: Start, project: Path) -> None:
+    run = start(SELECTS="0", ROBOT_OPTIONS="--loglevel TRACE")
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    hosts = project / "results/details/rough/hosts.dat"
+    assert f"vpmem lab hosts-file --rough {hosts}" in journal(project)
+    (rough,) = rough_runs(project)
+    assert f"--variable HOSTS:{hosts} --loglevel TRACE" in rough
+    assert rough.endswith(" ".join(f"suites/{name}.robot" for name in ROUGH_SUITES))
+    assert all((SCRIPTS.parent / f"suites/{name}.robot").is_file() for name in ROUGH_SUITES)
+
+
+def test_a_failure_by_the_rough_entries_fails_the_run(start: Start, project: Path) -> None:
+    run = start(SELECTS="0", ROUGH_STATUS="3")
+    wait_for_pabot(project)
+    end(run)
+    assert run.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("rough", "suites", "selects"), [("no", "", "0"), ("", "suites/labels.robot", "0"), ("", "", "252")]
+)
+def test_a_run_is_not_by_the_rough_entries_where_it_is_not_wanted(
+    rough: str, suites: str, selects: str, start: Start, project: Path
+) -> None:
+    run = start(ROUGH=rough, SUITES=suites, SELECTS=selects)
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    assert rough_runs(project) == []
+
+
+def test_a_run_by_the_rough_entries_alone_can_be_asked_for(start: Start, project: Path) -> None:
+    run = start(SELECTS="0", ROUGH="claims", SUITES="suites/claims.robot")
+    wait_for_pabot(project)
+    said = end(run)
+    assert run.returncode == 0, said
+    (rough,) = rough_runs(project)
+    assert rough.endswith(" suites/claims.robot")
+
+
+def test_rough_entries_on_hosts_of_ones_own_are_refused(start: Start, tmp_path: Path) -> None:
+    run = start(HOSTS=str(tmp_path / "hosts.dat"), ROUGH="claims")
+    assert "ROUGH needs the lab" in end(run)
+    assert run.returncode == 2

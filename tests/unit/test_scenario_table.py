@@ -1,0 +1,58 @@
+"""README's table of scenarios: what a run proved, and the runs on hosts of another kind beside it."""
+
+from __future__ import annotations
+
+import io
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from robot import run
+from robot.rebot import rebot  # type: ignore[import-untyped]
+
+SCRIPT = Path(__file__).parents[2] / "scripts/scenario_table"
+QUIET = {"log": None, "report": None}
+CATALOGUE = {"ns": {"title": "Namespaces", "ns-01": "each mode"}, "hx": {"title": "Any host", "hx-06": "rough"}}
+
+
+def row(tmp_path: Path, scenario: str, **runs: str) -> str:
+    """Return a scenario's row for runs of a suite with one test a line of each run: its tag is `ns-01`."""
+    outputs = []
+    for name, steps in runs.items():
+        (tmp_path / name).mkdir()
+        suite = tmp_path / name / "modes.robot"
+        tests = "".join(f"T{number}\n    {step}\n" for number, step in enumerate(steps.split(";")))
+        suite.write_text(f"*** Settings ***\nTest Tags    ns-01\n\n*** Test Cases ***\n{tests}")
+        outputs.append(tmp_path / name / "output.xml")
+        tags = ["hx-06"] if name == "rough" else []
+        run(suite, output=outputs[-1], settag=tags, console="none", **QUIET)
+    merged = tmp_path / "output.xml"
+    rebot(*outputs, output=merged, stdout=io.StringIO(), **QUIET)
+    script: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    tests = script["Tests"]()
+    script["ExecutionResult"](merged).visit(tests)
+    table: str = script["table"](tests, CATALOGUE)
+    return next(line for line in table.splitlines() if line.startswith(f"| {scenario} "))
+
+
+@pytest.mark.parametrize(
+    ("rough", "said"),
+    [
+        ("No Operation;No Operation", "proven (2 of 2 tests passed, none failed)"),
+        ("No Operation;Skip    no such device", "proven (1 of 2 tests passed, none failed)"),
+        ("No Operation;Fail    broken", "**failed**"),
+        ("Skip    no such device", "skipped: no such device"),
+    ],
+)
+def test_a_run_on_a_host_of_another_kind_counts_by_all_its_tests(rough: str, said: str, tmp_path: Path) -> None:
+    assert row(tmp_path, "HX-06", lab="No Operation", rough=rough) == f"| HX-06 | rough | `modes` | {said} |"
+
+
+def test_a_scenario_is_proven_by_the_run_on_the_lab_alone(tmp_path: Path) -> None:
+    found = row(tmp_path, "NS-01", lab="No Operation", rough="Skip    no such device;Fail    broken")
+    assert found == "| NS-01 | each mode | `modes` | proven |"
+
+
+def test_a_run_that_was_not_made_is_said(tmp_path: Path) -> None:
+    assert row(tmp_path, "HX-06", lab="No Operation") == "| HX-06 | rough |  | not run |"
