@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 from VpmemLibrary.doctor.facts import GUARD_TOOLS, RUN_DIRECTORY, DoctorFacts
 from VpmemLibrary.doctor.findings import Finding, ok, problem, warning
+from VpmemLibrary.doctor.libvirt import LibvirtFacts
 from VpmemLibrary.doctor.packages import install
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
@@ -81,7 +82,7 @@ def check_clock(facts: DoctorFacts) -> Iterator[Finding]:
         yield problem("clock", "could not be checked: the host did not print its time")
         return
     now = int(facts["now"])
-    # The host printed whole seconds, somewhere between the question and the answer.
+    # The host printed whole seconds, at some moment between the question and the answer.
     ahead = max(0.0, now - facts.answered) - max(0.0, facts.asked - (now + 1))
     if abs(ahead) <= CLOCK_TOLERANCE:
         yield ok("clock", "the same time as on this machine")
@@ -162,7 +163,7 @@ def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check that QEMU has what persistent memory of guests needs: the property pmem, and a machine with NVDIMMs."""
+    """Check that QEMU has the property pmem."""
     if not facts["qemu"]:
         return  # the preflight says so
     options = facts["pmem"]
@@ -180,23 +181,32 @@ def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
             f"{facts['qemu']} was built without libpmem: memory-backend-file has no pmem, so devices cannot have it",
             "Use a QEMU that was built with --enable-libpmem; RHEL 10 has none",
         )
-    machines = facts.lines("machines")
-    names = [line.partition(" ")[0] for line in machines]
-    capable = [name for name in names if _NVDIMM_MACHINE.fullmatch(name)]
-    default = next((line.partition(" ")[0] for line in machines if line.endswith(" default")), "")
-    if not names:
+
+
+def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
+    """Check that libvirt has a machine type with NVDIMMs."""
+    capable = [name for name in facts.machines if _NVDIMM_MACHINE.fullmatch(name)]
+    if not facts.machines:
+        found = "libvirt knows no machine type of the host's architecture: it found no QEMU, or could not start it"
         yield problem(
-            "machine types", f"could not be checked: {facts['qemu']} listed none", f"{facts['qemu']} -machine help"
+            "machine types",
+            found,
+            "virsh -c qemu:///system capabilities, and libvirt's log: journalctl -u virtqemud -u libvirtd",
         )
     elif not capable:
         yield problem(
             "machine types",
-            f"none of {', '.join(names[:8])} has NVDIMMs: pc, q35, virt and pseries have them",
-            "Install the QEMU of the host's own architecture as a whole (not a microvm build)",
+            f"none of {', '.join(facts.machines[:8])} has NVDIMMs: pc, q35, virt and pseries have them",
+            "Install the QEMU of the host's own architecture with all its machine types",
         )
     else:
         short = [name for name in ("pc", "q35", "virt", "pseries") if name in capable] or capable[:3]
-        yield ok("machine types", f"{', '.join(short)} (QEMU's default: {default or 'none'})")
+        default = facts.machine or "none"
+        found = f"{', '.join(short)} have NVDIMMs; libvirt's default is {default}"
+        if _NVDIMM_MACHINE.fullmatch(default):
+            yield ok("machine types", found)
+        else:
+            yield warning("machine types", found, f"Name the machine type when you define guests: {short[0]}")
 
 
 def check_confinement(facts: DoctorFacts, models: Sequence[str], *, confined: bool) -> Iterator[Finding]:

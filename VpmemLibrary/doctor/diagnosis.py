@@ -153,6 +153,7 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
         ("libvirt relay", lambda: checks.check_relay(facts.answer(), host.answer())),
         ("libvirt", lambda: [_answered(libvirt.answer())]),
         ("QEMU pmem", lambda: checks.check_qemu(facts.answer())),
+        ("machine types", lambda: checks.check_machines(libvirt.answer())),
         ("confinement", confinement),
         ("regions", regions),
         ("leases", lambda: checks.check_leases(facts.answer())),

@@ -55,10 +55,6 @@ pmem() {
     program=$(qemu) || return
     limited "$program" -object memory-backend-file,help </dev/null 2>&1 | grep -E '^ *[a-z-]+='
 }
-machines() {
-    program=$(qemu) || return
-    limited "$program" -machine help </dev/null | awk 'NR > 1 { print $1 ($0 ~ /\(default\)/ ? " default" : "") }'
-}
 security() {
     for file in /sys/module/apparmor/parameters/enabled /sys/fs/selinux/enforce; do
         [ -r "$file" ] && printf '%s %s\n' "$file" "$(cat "$file")"
@@ -81,7 +77,6 @@ fact sockets sockets
 fact relays relays
 fact qemu qemu
 fact pmem pmem
-fact machines machines
 fact security security
 for tool; do fact "tool $tool" first "$tool"; done
 fact end echo end

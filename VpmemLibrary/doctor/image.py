@@ -37,11 +37,12 @@ IMAGE_TIMEOUT = 120.0
 """Seconds that reading an image may take: without hardware acceleration libguestfs boots its appliance slowly."""
 
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("image.sh").read_text("ascii")
-_LIST = r"[ =]+[\"']?([A-Za-z0-9_,; -]*)"
-_BLOCKS = re.compile(rf"^\s*(?:block-?rpcs|blacklist|BLACKLIST_RPC|BLOCK_RPCS)\s*={_LIST}", re.MULTILINE)
-_BLOCK_OPTIONS = re.compile(r"^[^#\n]*?(?:--block-rpcs|--blacklist|\s-b)[ =]+([A-Za-z0-9_,-]+)", re.MULTILINE)
-_ALLOWS = re.compile(rf"^\s*(?:allow-?rpcs|ALLOW_RPCS)\s*={_LIST}", re.MULTILINE)
-_ALLOW_OPTIONS = re.compile(r"^[^#\n]*?(?:--allow-rpcs|\s-a)[ =]+([A-Za-z0-9_,-]+)", re.MULTILINE)
+# A rule is a setting of a configuration file, or an option of the agent's command line in such a setting.
+_LIST = r"[ \t]*[\"']?([A-Za-z0-9_,; -]*)"
+_BLOCKS = re.compile(rf"^\s*(?:block-?rpcs|blacklist|BLACKLIST_RPC|BLOCK_RPCS)[ \t]*={_LIST}", re.MULTILINE)
+_BLOCK_OPTIONS = re.compile(r"^[^#\n]*?(?:--block-rpcs|--blacklist|(?<![\w-])-b)[ =]*([A-Za-z0-9_,-]+)", re.MULTILINE)
+_ALLOWS = re.compile(rf"^\s*(?:allow-?rpcs|ALLOW_RPCS)[ \t]*={_LIST}", re.MULTILINE)
+_ALLOW_OPTIONS = re.compile(r"^[^#\n]*?(?:--allow-rpcs|(?<![\w-])-a)[ =]*([A-Za-z0-9_,-]+)", re.MULTILINE)
 _RULE = "s/^(?=\\s*(?:block-?rpcs|blacklist|allow-?rpcs|BLACKLIST_RPC|BLOCK_RPCS|FILTER_RPC_ARGS|DAEMON_ARGS)\\s*=)/# /"
 
 

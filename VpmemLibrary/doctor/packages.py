@@ -8,7 +8,7 @@ PACKAGES = {
     "awk": ("mawk", "gawk", "gawk"),
     "bash": ("bash", "bash", "bash"),
     "coreutils": ("coreutils", "coreutils", "coreutils"),
-    "flock": ("util-linux", "util-linux-core", "util-linux"),
+    "flock": ("util-linux", "util-linux", "util-linux"),
     "grep": ("grep", "grep", "grep"),
     "guestfish": ("libguestfs-tools", "guestfs-tools", "guestfs-tools"),
     "nc": ("netcat-openbsd", "nmap-ncat", "netcat-openbsd"),

@@ -24,9 +24,10 @@ class OpensshServer:
 
     Args:
         directory: Where its keys and its configuration are.
+        more: More settings of sshd_config, by their keywords.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **more: object) -> None:
         assert SSHD is not None
         self._directory = directory
         for name in ("host_key", "user_key"):
@@ -43,6 +44,7 @@ class OpensshServer:
             "PermitRootLogin": "prohibit-password",
             "StrictModes": "no",
             "UsePAM": "no",
+            **more,
         }
         (directory / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         if os.getuid() == 0:
