@@ -20,6 +20,9 @@ _QUIET = {
     "fish": ("~/.config/fish/config.fish", "status is-interactive; or return"),
 }
 
+_WORDS = {"bash": "bash", "zsh": "zsh", "tcsh": "csh", "csh": "csh", "fish": "fish", "ksh": "ksh"}
+_WORDS |= {"nu": "nushell", "xonsh": "xonsh"}
+
 
 def check_shell(account: Account) -> Iterator[Finding]:
     """Check the login shell, and what it prints before and after a command."""
@@ -34,7 +37,7 @@ def check_shell(account: Account) -> Iterator[Finding]:
         return
     shell = account.shell
     yield ok("login shell", f"{shell or 'none in the user database'} of user {account.user}; it runs /bin/sh")
-    rc = ", ".join(account.facts.get("rc", "").split("\n"))
+    rc = ", ".join(rc_files(account))
     noise = [
         f"{where}: {shown}"
         for where, text in (
@@ -56,6 +59,13 @@ def check_shell(account: Account) -> Iterator[Finding]:
             f"commands start in {directory}, not in {home}",
             "Remove the cd from the rc file, or set the home",
         )
+
+
+def rc_files(account: Account) -> list[str]:
+    """Return the files of the account that its login shell or sshd runs before each command."""
+    word = _WORDS.get(PurePosixPath(account.shell).name, "")
+    files = account.facts.get("rc", "").split("\n")
+    return [each for each in files if each.endswith(("ssh/rc", "sshrc")) or (word and word in each)]
 
 
 def quiet(shell: str) -> str:

@@ -151,7 +151,7 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
         ("locks", lambda: checks.check_directories(facts.answer())),
         ("libvirt socket", lambda: checks.check_sockets(facts.answer())),
         ("libvirt relay", lambda: checks.check_relay(facts.answer(), host.answer())),
-        ("libvirt", lambda: [_answered(libvirt.answer())]),
+        ("libvirt answers", lambda: [_answered(libvirt.answer())]),
         ("QEMU pmem", lambda: checks.check_qemu(facts.answer())),
         ("machine types", lambda: checks.check_machines(libvirt.answer())),
         ("confinement", confinement),
@@ -177,4 +177,4 @@ def _check_commands(transport: Transport) -> Iterator[Finding]:
 
 
 def _answered(facts: LibvirtFacts) -> Finding:
-    return ok("libvirt", f"version {facts.version} answers")
+    return ok("libvirt answers", f"as version {facts.version}")
