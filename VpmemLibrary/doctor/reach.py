@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem, reason, warning
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError, VpmemError
+from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
 from VpmemLibrary.host.known_hosts import HostKey
 from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh_channel import close_channel, request
+from VpmemLibrary.host.ssh_channel import close_channel
 from VpmemLibrary.host.ssh_connect import Connector
 from VpmemLibrary.host.ssh_settings import SshSettings
 from VpmemLibrary.host.transport import Transport
@@ -31,6 +32,10 @@ FEWEST_SESSIONS = 2
 """With fewer sessions no command can be ended while it runs."""
 
 CONNECT_TIMEOUT = 5.0
+
+LINES = ("exec /bin/sh", "sh")
+"""The command lines by which a login shell becomes a POSIX shell; the second one is for shells that are restricted."""
+
 _TIMEOUT = 6.0
 _CHUNK = 1 << 16
 _LONGEST = 1 << 20
@@ -108,7 +113,9 @@ class Link:
             return refused(settings, error)
         self._client = client
         key = link.get_remote_server_key()
+        configured = getattr(settings, "configured", "")
         return [
+            *([ok("ssh_config", configured)] if configured else []),
             ok("address", f"{settings.label} answers as {link.remote_version}"),
             ok("host key", f"{HostKey(key.get_name(), key.asbytes())}, {_known(settings)}"),
             ok("log-in", f"user {settings.user} by {_method(link)}"),
@@ -136,9 +143,12 @@ class Link:
             SSHException, OSError, EOFError: The connection broke, or sshd refused to start a command.
         """
         session, self._session = self._session, None
-        if session is None:
+        if session is None or self._client is None:
             raise UnreachableError(f"sshd on {self._settings.label} gives a connection no session.")
-        return _ask_account(session)
+        account = _ask_account(session, LINES[0])
+        if account.ran:
+            return account
+        return _ask_account(_transport(self._client).open_session(timeout=CONNECT_TIMEOUT), LINES[1])
 
     def close(self) -> None:
         """End the connection; ending it twice is harmless."""
@@ -192,11 +202,12 @@ def judge_sessions(count: int) -> Finding:
     return warning("sessions", found, fix)
 
 
-def _ask_account(session: paramiko.Channel) -> Account:
+def _ask_account(session: paramiko.Channel, line: str) -> Account:
     """Return what the account that logs in is.
 
     Args:
         session: An SSH session in which nothing was started yet. It is closed.
+        line: The command line for the login shell.
 
     Raises:
         SSHException, OSError, EOFError: The connection broke, or sshd refused to start a command.
@@ -204,7 +215,7 @@ def _ask_account(session: paramiko.Channel) -> Account:
     mark = f"vpmem-{secrets.token_hex(8)}"
     deadline = time.monotonic() + _TIMEOUT
     try:
-        request(session, "/bin/sh", CONNECT_TIMEOUT)
+        within(CONNECT_TIMEOUT, lambda: session.exec_command(line))
         session.settimeout(_TIMEOUT)
         with suppress(OSError, EOFError):  # a login shell may end without reading
             session.sendall(_SCRIPT.replace(_MARK, mark).encode())
@@ -267,5 +278,8 @@ def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
 
 
 def _method(link: paramiko.Transport) -> str:
-    """Return the method that let the user in."""
-    return str(getattr(link.auth_handler, "auth_method", "") or "an unknown method")
+    """Return the method that let the user in, and those that did not."""
+    handler = getattr(link, "auth_handler", None)
+    method = getattr(link, "logged_in_by", "") or getattr(handler, "auth_method", "") or "a method that is not known"
+    refused = "; ".join(getattr(link, "outcomes", ()))
+    return f"{method} (before it: {refused})" if refused else str(method)
