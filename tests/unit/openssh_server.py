@@ -24,7 +24,7 @@ class OpensshServer:
 
     Args:
         directory: Where its keys and its configuration are.
-        more: More settings of sshd_config, by their keywords.
+        more: More of its configuration, e.g. ``MaxSessions=1``.
     """
 
     def __init__(self, directory: Path, **more: object) -> None:

@@ -52,7 +52,8 @@ def packages_of_scripts() -> set[str]:
 def told(family: str) -> set[str]:
     """Return every package that users of a family of distributions are told to install."""
     column = list(FAMILIES).index(family)
-    names = {columns[column] for columns in (*PACKAGES.values(), *preflight._PACKAGES.values())}
+    tables = (PACKAGES, *(table for name, table in vars(preflight).items() if name.endswith("_PACKAGES")))
+    names = {columns[column] for table in tables for columns in table.values()}
     for release in FAMILIES[family][1:]:
         for item in check_facts(HostFacts(distribution_family=(FAMILIES[family][0],), distribution_name=release)).items:
             names |= named(family, item.mend)
