@@ -21,6 +21,7 @@ rc_files() {
 # The command's own word tells whether the program ran it: exit statuses and texts differ by program, version, language.
 elevated() { # program
     command -v "$1" >/dev/null || { echo absent; return; }
+    # shellcheck disable=SC2016  # root's shell expands it
     said=$("$1" -n -u root -- /bin/sh -c 'echo "$0-$(id -u)"' "$vpmem_mark" 2>&1) || :
     case $said in *"$vpmem_mark-0"*) echo works ;; *) echo refused; printf '%s\n' "$said" ;; esac
 }

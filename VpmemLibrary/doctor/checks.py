@@ -21,6 +21,7 @@ CLOCK_TOLERANCE = 5.0
 """Seconds by which the clock of a host may differ."""
 
 _BASH_FLOOR = (4, 3)
+_NUMBER = re.compile("[0-9]{1,18}")
 _LEAST_SPACE = Size(16 * MiB)
 _NVDIMM_MACHINE = re.compile(r"(pc|q35|virt|pseries)(-.*)?")
 _APPARMOR = "/sys/module/apparmor/parameters/enabled Y"
@@ -46,7 +47,7 @@ def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
         yield problem("guard", f"the host has no {', '.join(missing)}", install(host, *missing))
     else:
         yield ok("guard", f"the host has {', '.join(GUARD_TOOLS)}")
-    version = re.search(r"version ([0-9]+)\.([0-9]+)", facts["bash"])
+    version = re.search(r"version ([0-9]{1,9})\.([0-9]{1,9})", facts["bash"])
     if version and (int(version[1]), int(version[2])) < _BASH_FLOOR:
         yield problem("bash version", f"{version[1]}.{version[2]}; the lease holder needs 4.3", install(host, "bash"))
 
@@ -60,7 +61,7 @@ def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
             continue
         there, writable, owned, mode = lines[:4]
         space = lines[4].split()  # df: device, blocks, used, available, per cent, mount point
-        free = Size(int(space[3]) * KiB // MiB * MiB) if len(space) > 3 and space[3].isdigit() else None
+        free = Size(int(space[3]) * KiB // MiB * MiB) if len(space) > 3 and _NUMBER.fullmatch(space[3]) else None
         if writable != "yes":
             yield problem(check, f"{there} cannot be written by user {facts['user']}", _as_root(facts, there))
         elif there == path and (owned != "yes" or not re.fullmatch(r"d....-..-..?", mode)):
@@ -78,7 +79,7 @@ def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
 
 def check_clock(facts: DoctorFacts) -> Iterator[Finding]:
     """Check that the clock of the host is that of this machine."""
-    if not facts["now"].isdigit():
+    if not _NUMBER.fullmatch(facts["now"]):
         yield problem("clock", "could not be checked: the host did not print its time")
         return
     now = int(facts["now"])

@@ -23,8 +23,8 @@ from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.model import Region
 
-_DEADLINE = 9.0
-"""Seconds that each check may take."""
+_DEADLINE = 20.0
+"""Seconds that each check may take: far more than it takes on a host that is well."""
 
 _ECHO = "vpmem"
 

@@ -17,7 +17,7 @@ GUARD_TOOLS = ("flock", "stat", "awk", "readlink", "grep", "sed", "xargs", "sort
 
 RUN_DIRECTORY = LOCKS.rpartition("/")[0]
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("facts.sh").read_text("ascii")
-_TIMEOUT = 8.0
+_TIMEOUT = 18.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ shift 2
 
 fact() { printf '%s\0' "$1"; shift; "$@" 2>/dev/null; printf '\0'; }
 # A program that hangs must not hang the doctor.
-limited() { if command -v timeout >/dev/null; then timeout 4 "$@"; else "$@"; fi; }
+limited() { if command -v timeout >/dev/null; then timeout 8 "$@"; else "$@"; fi; }
 first() { for program; do command -v "$program" && return; done; }
 
 # The directory itself, or the nearest one above it that exists.

@@ -12,7 +12,7 @@ from VpmemLibrary.host.transport import Transport
 if TYPE_CHECKING:
     import libvirt
 
-_TIMEOUT = 7.0
+_TIMEOUT = 18.0
 _MODEL = re.compile(r"<secmodel>\s*<model>([^<]*)</model>")
 _GUEST = re.compile(r"<guest>.*?</guest>", re.DOTALL)
 _MACHINE = re.compile(r"<machine\b[^>]*>([^<]*)</machine>")

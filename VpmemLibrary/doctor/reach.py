@@ -31,12 +31,12 @@ SESSIONS = 10
 FEWEST_SESSIONS = 2
 """With fewer sessions no command can be ended while it runs."""
 
-CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 10.0
 
 LINES = ("exec /bin/sh", "sh")
 """The command lines by which a login shell becomes a POSIX shell; the second one is for shells that are restricted."""
 
-_TIMEOUT = 6.0
+_TIMEOUT = 15.0
 _CHUNK = 1 << 16
 _LONGEST = 1 << 20
 _MARK = "VPMEM_MARK"

@@ -11,6 +11,7 @@ import pytest
 
 from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict
+from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
 from VpmemLibrary.host.transport import Transport
 
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.lab
 
 QUICK = 10.0
 """Seconds that the doctor may take on a lab host, whose processor is emulated."""
+
+SHARE = 8.0
+"""How often a log-in and a look at the facts of a host fit into those seconds, on a machine that does nothing else."""
 
 # What a look at the host itself leaves: log-ins, their journal, and what libvirt and systemd keep for running programs.
 _STATE = r"""
@@ -71,15 +75,20 @@ def test_nothing_is_wrong_with_a_lab_host_and_nothing_is_changed(entry: HostEntr
 
 
 def test_the_doctor_is_quick(entry: HostEntry) -> None:
-    """The best of three counts: other work of this machine may hold one of them up."""
-    times = []
+    """The best of three counts. A machine that is busy slows down a log-in and a look at the facts just as well."""
+    told = []
     for _ in range(3):
         started = time.monotonic()
+        transport = transport_to(entry)
+        Host(entry.name, transport).facts()
+        transport.close()
+        base = time.monotonic() - started
         diagnose(entry)
-        times.append(time.monotonic() - started)
-        if times[-1] < QUICK:
+        took = time.monotonic() - started - base
+        told.append(f"{took:.1f} s beside {base:.1f} s")
+        if took < max(QUICK, SHARE * base):
             return
-    pytest.fail(f"It took {', '.join(f'{each:.1f} s' for each in times)}")
+    pytest.fail(f"It took {', '.join(told)} for a log-in and the facts of a host")
 
 
 def test_an_ordinary_user_without_sudo_is_found_out(user: HostEntry) -> None:

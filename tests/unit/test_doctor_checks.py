@@ -118,6 +118,7 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
     ),
     (lambda: skewed(60), "clock", Verdict.warning, "60 s ahead", "timedatectl"),
     (lambda: checks.check_clock(facts(now="")), "clock", Verdict.problem, "could not be checked", ""),
+    (lambda: checks.check_clock(facts(now="\u00b2")), "clock", Verdict.problem, "could not be checked", ""),
     (
         lambda: checks.check_leases(
             facts(leases="host 77 run=0a1b2c3d&worker=w&controller=ci-7&token=t&fence=3&since=1", locks="12\n77")
