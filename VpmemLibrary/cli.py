@@ -11,7 +11,7 @@ from VpmemLibrary.version import __version__
 
 _COMMANDS = {
     "lab": ("VpmemLibrary.lab.cli:lab", "Disposable hosts with emulated NVDIMMs."),
-    "doctor": ("VpmemLibrary.cli_hosts:doctor", "What a host has and lacks for virtual persistent memory."),
+    "doctor": ("VpmemLibrary.cli_doctor:doctor", "What would break a run on a host, with the commands that fix it."),
     "leaks": ("VpmemLibrary.cli_leaks:leaks", "What a run left on its hosts: a look before and after it."),
     "hosts": ("VpmemLibrary.cli_hosts:hosts", "Check a hosts file and show its hosts."),
 }

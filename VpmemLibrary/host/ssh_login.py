@@ -87,6 +87,7 @@ class Login:
                 answer = self._made(attempt, auth, answer)
                 if attempt.agent:  # a user may have been asked
                     deadline += time.monotonic() - started
+            transport.logged_in_by, transport.outcomes = current, tuple(self._outcomes)
         except EndedError as error:
             raise self._ended(transport, current) from error
         except TimeoutError as error:

@@ -104,6 +104,10 @@ class HostTransport(paramiko.Transport):
         """The key or certificate that the host showed."""
         self.ended = ""
         """The reason that the host gave for ending the connection."""
+        self.logged_in_by = ""
+        """What let the user in."""
+        self.outcomes: tuple[str, ...] = ()
+        """What was tried before, with its outcome."""
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:

@@ -43,3 +43,14 @@ def test_every_method_of_avocados_pmem_has_a_keyword() -> None:
         *("enable_region", "disable_region", "enable_namespace", "disable_namespace", "create_namespace"),
         *("destroy_namespace", "write_infoblock", "read_infoblock"),
     }
+
+
+def test_the_table_of_hosts_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "your-own-host.md").read_text()
+    table = text.partition("## What your host may be like")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", table))
+    there = {each.stem for each in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 10
+    assert named - there == set()
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert all(re.search(r"`test_\w+`|\blab\b", row.rpartition("|")[0].rpartition("|")[2]) for row in rows)

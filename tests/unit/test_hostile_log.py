@@ -16,7 +16,8 @@ from lxml import etree, html
 
 import VpmemLibrary
 from VpmemLibrary.cli import main
-from VpmemLibrary.cli_hosts import _print
+from VpmemLibrary.cli_doctor import print_diagnosis
+from VpmemLibrary.doctor.findings import Diagnosis, problem
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
 from VpmemLibrary.lab.progress import LiveBar, PlainLines
 from VpmemLibrary.lab.report import status_text
@@ -116,7 +117,7 @@ def test_the_command_line_shows_hostile_text_as_text(tmp_path: Path, capsys: pyt
     )
     preflight = Preflight("a", (item,))
     assert len(preflight.describe().splitlines()) == 2
-    _print(preflight)
+    print_diagnosis(Diagnosis("a\x1b[2J\nb", (problem("[red]x\x1b[2J", "4\x1b[2J\nok  KVM", "Install\x07 it."),), 0.1))
     PlainLines().note("boots\x1b[2J")
     with LiveBar().step("[red]starts\x1b[2J", 1):
         pass

@@ -1,0 +1,82 @@
+"""The command ``vpmem doctor``: what would break a run on a host, found before the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from VpmemLibrary.doctor.findings import Diagnosis, Verdict
+from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, find_host, read_hosts
+from VpmemLibrary.visible import one_line
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_COLOURS = {Verdict.ok: "green", Verdict.warning: "yellow", Verdict.problem: "red"}
+
+
+@click.command()
+@click.argument("host", default=LOCAL)
+@click.option("--user", help="Who logs in; by default what the SSH configuration says, or root.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The SSH port; by default what the configuration says, or 22."
+)
+@click.option("--key-file", type=_FILE, help="A private key.")
+@click.option("--known-hosts", type=_FILE, help="The file with the host's key.")
+@click.option("--sudo", is_flag=True, help="Run commands as root, through sudo or doas.")
+@click.option("--hosts", "hosts_file", type=_FILE, help="A hosts file that describes HOST in a section.")
+@click.option("--guest-image", default="", help="A disk image on HOST: check the rules of its guest agent.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(
+    *,
+    host: str,
+    user: str | None,
+    port: int | None,
+    key_file: Path | None,
+    known_hosts: Path | None,
+    sudo: bool,
+    hosts_file: Path | None,
+    guest_image: str,
+    as_json: bool,
+) -> None:
+    """Find what would break a run on HOST, and print the command that fixes it. Nothing is changed on HOST.
+
+    HOST is a name or an address, this machine by default, or with --hosts a section of that file. Exits 0 if there is
+    no problem, 1 if there is one, and 2 if the command line is wrong.
+    """
+    if hosts_file is not None:
+        entry = find_host(read_hosts(hosts_file), "" if host == LOCAL else host)
+    else:
+        entry = HostEntry(
+            name=host, address=host, port=port, user=user, key_file=key_file, known_hosts=known_hosts, sudo=sudo
+        )
+    diagnosis = _diagnose(entry, guest_image)
+    if as_json:
+        click.echo(json.dumps(diagnosis.as_json(), indent=2))
+    else:
+        print_diagnosis(diagnosis)
+    raise SystemExit(0 if diagnosis.passed else 1)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print one line for each finding, and a summary. A terminal shows colours."""
+    from rich.console import Console  # noqa: PLC0415  slow to import
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)  # so that a command can be pasted
+    for finding in diagnosis.findings:
+        line = Text(str(finding))
+        line.stylize(_COLOURS[finding.verdict], 0, len(finding.verdict))
+        console.print(line)
+    counts = ", ".join(f"{diagnosis.count(verdict)} {verdict}" for verdict in Verdict)
+    console.print(Text(one_line(f"Host {diagnosis.host}: {counts} ({diagnosis.seconds:.1f} s).")))
+
+
+def _diagnose(entry: HostEntry, guest_image: str) -> Diagnosis:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from VpmemLibrary.doctor.diagnosis import diagnose  # noqa: PLC0415  the command line answers --help without it
+
+    with Console(stderr=True).status(Text(f"Looking at {one_line(entry.name)} ...")):  # nothing without a terminal
+        return diagnose(entry, guest_image=guest_image)

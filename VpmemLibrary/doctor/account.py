@@ -1,0 +1,141 @@
+"""The account that logs in: its login shell, what that prints, and how it becomes root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from VpmemLibrary.doctor.findings import Finding, ok, problem, warning
+from VpmemLibrary.doctor.reach import Account
+
+_SHOWN = 120
+
+# How the rc file of a shell ends early when nobody types there, as its first line. Each goes in by `sed -i 1i`.
+_QUIET = {
+    "bash": ("~/.bashrc", "case $- in *i*) ;; *) return ;; esac"),
+    "zsh": ("~/.zshenv", "[[ -o interactive ]] || return"),
+    "tcsh": ("~/.tcshrc", "if ( ! $?prompt ) exit"),
+    "csh": ("~/.cshrc", "if ( ! $?prompt ) exit"),
+    "fish": ("~/.config/fish/config.fish", "status is-interactive; or return"),
+}
+
+_WORDS = {"bash": "bash", "zsh": "zsh", "tcsh": "csh", "csh": "csh", "fish": "fish", "ksh": "ksh"}
+_WORDS |= {"nu": "nushell", "xonsh": "xonsh"}
+
+
+def check_shell(account: Account) -> Iterator[Finding]:
+    """Check the login shell, and what it prints before and after a command."""
+    if not account.ran:
+        printed = _shown(account.before + account.complaints)
+        yield problem(
+            "login shell",
+            f"it did not run /bin/sh; it printed {printed or 'nothing'}. The account has no usable shell, its rc file "
+            "starts another shell or exits, or sshd forces a command (ForceCommand)",
+            "sudo chsh -s /bin/bash USER, and in the rc file a test for a terminal ([ -t 0 ]) before what it runs",
+        )
+        return
+    shell = account.shell
+    yield ok("login shell", f"{shell or 'none in the user database'} of user {account.user}; it runs /bin/sh")
+    rc = ", ".join(rc_files(account))
+    noise = [
+        f"{where}: {shown}"
+        for where, text in (
+            ("standard output", account.before),
+            ("standard error", account.complaints),
+            ("standard output, after the command", account.after),
+        )
+        if (shown := _shown(text))
+    ]
+    if noise:
+        read = f" (it may come from {rc})" if rc else ""
+        yield warning("noise", f"the login shell prints on {'; on '.join(noise)}{read}", quiet(shell))
+    else:
+        yield ok("noise", "the login shell prints nothing of its own")
+    home, directory = account.facts.get("home", ""), account.facts.get("directory", "")
+    if home and directory and PurePosixPath(home) != PurePosixPath(directory):
+        yield warning(
+            "directory",
+            f"commands start in {directory}, not in {home}",
+            "Remove the cd from the rc file, or set the home",
+        )
+
+
+def rc_files(account: Account) -> list[str]:
+    """Return the files of the account that its login shell or sshd runs before each command."""
+    word = _WORDS.get(PurePosixPath(account.shell).name, "")
+    files = account.facts.get("rc", "").split("\n")
+    return [each for each in files if each.endswith(("ssh/rc", "sshrc")) or (word and word in each)]
+
+
+def quiet(shell: str) -> str:
+    """Return the command that makes the rc file of a login shell silent when it runs one command."""
+    name = PurePosixPath(shell).name
+    if name not in _QUIET:
+        return "Put what the rc file prints behind a test for a terminal"
+    file, line = _QUIET[name]
+    return f"sed -i '1i {line}' {file}"
+
+
+def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
+    """Check that commands run as root.
+
+    Args:
+        account: The account that logs in.
+        sudo: Whether the library runs commands through sudo.
+    """
+    if not account.ran:
+        return
+    if account.root and not sudo:
+        yield ok("root", "the user that logs in is root")
+        return
+    state, _, said = account.facts.get("sudo", "").partition("\n")
+    kind = account.facts.get("sudo_kind", "") or "sudo"
+    doas, _, doas_said = account.facts.get("doas", "").partition("\n")
+    if "works" in (state, doas):  # of two programs the library uses the one that lets commands run
+        program = kind if state == "works" else "doas"
+        if sudo:
+            yield ok("root", f"{program} runs commands as root without a password")
+        else:
+            yield problem(
+                "root",
+                f"commands run as {account.user}, who is not root; {program} would run them as root",
+                "Add host_sudo = yes to the hosts file, or --sudo to this command",
+            )
+        return
+    if state == "absent" and doas == "absent":
+        yield problem(
+            "root", f"user {account.user} is not root, and the host has neither sudo nor doas", "apt install sudo"
+        )
+        return
+    program, said = ("sudo", said) if state != "absent" else ("doas", doas_said)
+    yield problem(
+        "root",
+        f"{program} does not run commands of {account.user} without a password: {_shown(said) or 'it said nothing'}",
+        permit(account.user, program, said),
+    )
+
+
+def permit(user: str, program: str, said: str = "") -> str:
+    """Return the command, for root, that lets a user run commands as root without a password.
+
+    Args:
+        user: The user.
+        program: ``sudo`` or ``doas``.
+        said: What the program said when it refused.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # a name from outside, which would have to be escaped
+        return "Let the user run every command as root without a password (NOPASSWD: ALL in a file of /etc/sudoers.d)"
+    if program == "doas":
+        return f"As root: echo 'permit nopass {user}' >>/etc/doas.conf"
+    lines = f"{user} ALL=(ALL:ALL) NOPASSWD: ALL"
+    if "tty" in said:
+        lines = f"Defaults:{user} !requiretty\\n{lines}"
+    file = f"/etc/sudoers.d/vpmem-{user.replace('.', '-')}"  # sudo ignores files with a dot in their name
+    return f"As root: printf '{lines}\\n' >{file} && chmod 440 {file} && visudo -c"
+
+
+def _shown(text: str) -> str:
+    """Return the first words of what was printed, as one line; nothing if that is only white space."""
+    words = " ".join(text.split())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]} ..."

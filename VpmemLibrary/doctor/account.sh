@@ -1,0 +1,39 @@
+# shellcheck shell=sh
+# What the doctor asks the account that logs in. The text goes to /bin/sh on its standard input, with the word VPMEM_MARK
+# replaced, because a command line would have to be quoted for a login shell that is not known yet.
+vpmem_mark=VPMEM_MARK
+echo "$vpmem_mark"
+echo "$vpmem_mark" >&2
+exec 2>/dev/null
+LC_ALL=C; export LC_ALL
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+fact() { printf '%s\0' "$1"; shift; "$@" </dev/null; printf '\0'; }
+user=$(id -un)
+passwd() { getent passwd "$user" || grep "^$user:" /etc/passwd; }
+rc_files() {
+    for file in "$HOME/.ssh/rc" /etc/ssh/sshrc "$HOME/.bashrc" /etc/bash.bashrc /etc/bashrc "$HOME/.zshenv" /etc/zshenv \
+        /etc/zsh/zshenv "$HOME/.tcshrc" "$HOME/.cshrc" /etc/csh.cshrc "$HOME/.config/fish/config.fish" \
+        /etc/fish/config.fish "$HOME/.kshrc" "$HOME/.config/nushell/config.nu" "$HOME/.config/nushell/env.nu" \
+        "$HOME/.xonshrc" "$HOME/.config/xonsh/rc.xsh"; do
+        [ -s "$file" ] && echo "$file"
+    done
+}
+# The command's own word tells whether the program ran it: exit statuses and texts differ by program, version, language.
+elevated() { # program
+    command -v "$1" >/dev/null || { echo absent; return; }
+    # shellcheck disable=SC2016  # root's shell expands it
+    said=$("$1" -n -u root -- /bin/sh -c 'echo "$0-$(id -u)"' "$vpmem_mark" 2>&1) || :
+    case $said in *"$vpmem_mark-0"*) echo works ;; *) echo refused; printf '%s\n' "$said" ;; esac
+}
+sudo_kind() { sudo -V | head -n 1; }
+fact user id -un
+fact uid id -u
+fact home printf '%s' "$HOME"
+fact directory pwd
+fact passwd passwd
+fact rc rc_files
+fact sudo elevated sudo
+fact sudo_kind sudo_kind
+fact doas elevated doas
+fact end echo end
+printf '%s' "$vpmem_mark"

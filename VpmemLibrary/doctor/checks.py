@@ -1,0 +1,286 @@
+"""The checks of what the doctor read on a host. None of them asks the host anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from urllib.parse import parse_qs
+
+from VpmemLibrary.doctor.facts import GUARD_TOOLS, RUN_DIRECTORY, DoctorFacts
+from VpmemLibrary.doctor.findings import Finding, ok, problem, warning
+from VpmemLibrary.doctor.libvirt import LibvirtFacts
+from VpmemLibrary.doctor.packages import install
+from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
+from VpmemLibrary.host.preflight import Preflight
+from VpmemLibrary.inventory.host_leases import DIRECTORY
+from VpmemLibrary.model import Region
+from VpmemLibrary.sizes import KiB, MiB, Size
+
+CLOCK_TOLERANCE = 5.0
+"""Seconds by which the clock of a host may differ."""
+
+_BASH_FLOOR = (4, 3)
+_NUMBER = re.compile("[0-9]{1,18}")
+_LEAST_SPACE = Size(16 * MiB)
+_NVDIMM_MACHINE = re.compile(r"(pc|q35|virt|pseries)(-.*)?")
+_APPARMOR = "/sys/module/apparmor/parameters/enabled Y"
+_SELINUX = "/sys/fs/selinux/enforce"
+_REGION_TYPES = ("pmem", "")  # a test bus and old tools leave the type out
+_DAMAGE = "disabled"
+
+
+def check_preflight(preflight: Preflight) -> Iterator[Finding]:
+    """Return one finding for each item of the preflight."""
+    for item in preflight.items:
+        if item.passed:
+            yield ok(item.name, item.found)
+        else:
+            found = f"{item.status} (found: {item.found or 'nothing'}; needed: {item.needed})"
+            yield problem(item.name, found, item.mend.removeprefix("Run: "))
+
+
+def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
+    """Check the programs that the guard of changes and the lease holder need."""
+    missing = [tool for tool in GUARD_TOOLS if not facts[f"tool {tool}"]]
+    if missing:
+        yield problem("guard", f"the host has no {', '.join(missing)}", install(host, *missing))
+    else:
+        yield ok("guard", f"the host has {', '.join(GUARD_TOOLS)}")
+    version = re.search(r"version ([0-9]{1,9})\.([0-9]{1,9})", facts["bash"])
+    if version and (int(version[1]), int(version[2])) < _BASH_FLOOR:
+        yield problem("bash version", f"{version[1]}.{version[2]}; the lease holder needs 4.3", install(host, "bash"))
+
+
+def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
+    """Check that locks and leases can be written: their directories, and the space of the file systems."""
+    for check, path, fact in (("locks", RUN_DIRECTORY, "run"), ("leases' directory", DIRECTORY, "lease_directory")):
+        lines = facts.lines(fact)
+        if len(lines) < 5:
+            yield problem(check, f"{path} could not be checked: the host did not describe it")
+            continue
+        there, writable, owned, mode = lines[:4]
+        space = lines[4].split()  # df: device, blocks, used, available, per cent, mount point
+        free = Size(int(space[3]) * KiB // MiB * MiB) if len(space) > 3 and _NUMBER.fullmatch(space[3]) else None
+        if writable != "yes":
+            yield problem(check, f"{there} cannot be written by user {facts['user']}", _as_root(facts, there))
+        elif there == path and (owned != "yes" or not re.fullmatch(r"d....-..-..?", mode)):
+            yield problem(
+                check,
+                f"{path} must belong to user {facts['user']}, and no other user may write to it; its mode is {mode}",
+                f"chown {facts['user']} {path} && chmod go-w {path}",
+            )
+        elif free is not None and free < _LEAST_SPACE:
+            found = f"{there} has {free} free, and {_LEAST_SPACE} should be"
+            yield problem(check, found, f"df -h {there}, then remove what nobody needs there")
+        else:
+            yield ok(check, f"{path} can be written" if free is None else f"{path} can be written, {free} free")
+
+
+def check_clock(facts: DoctorFacts) -> Iterator[Finding]:
+    """Check that the clock of the host is that of this machine."""
+    if not _NUMBER.fullmatch(facts["now"]):
+        yield problem("clock", "could not be checked: the host did not print its time")
+        return
+    now = int(facts["now"])
+    # The host printed whole seconds, at some moment between the question and the answer.
+    ahead = max(0.0, now - facts.answered) - max(0.0, facts.asked - (now + 1))
+    if abs(ahead) <= CLOCK_TOLERANCE:
+        yield ok("clock", "the same time as on this machine")
+        return
+    side = "ahead of" if ahead > 0 else "behind"
+    yield warning("clock", f"{abs(ahead):.0f} s {side} this machine's", "timedatectl set-ntp true")
+
+
+def check_leases(facts: DoctorFacts) -> Iterator[Finding]:
+    """Check whether another run has leases of the host."""
+    locked = set(facts.lines("locks"))
+    held: list[str] = []
+    left: list[str] = []
+    for line in facts.lines("leases"):
+        name, _, rest = line.partition(" ")
+        inode, _, record = rest.partition(" ")
+        fields = {key: values[0] for key, values in parse_qs(record).items()}
+        who = (
+            f"{name.partition('@')[0]} by run {fields.get('run', 'unknown')} from {fields.get('controller', 'unknown')}"
+        )
+        if "unfit" in fields:
+            left.append(f"{name.partition('@')[0]} is unfit: {fields['unfit']}")
+        elif inode in locked:
+            held.append(who)
+        else:
+            left.append(who)
+    if held:
+        yield warning("leases", f"held: {'; '.join(held)}", "Wait for that run, or end it on its controller")
+    elif left:
+        yield ok(
+            "leases", f"{len(left)} left by runs that ended; the next run removes what they left: {'; '.join(left)}"
+        )
+    else:
+        yield ok("leases", "no run holds the host")
+
+
+def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
+    """Check what carries libvirt's bytes to its socket on the host."""
+    relays = facts.lines("relays")
+    working = [each for each in relays if each != "nc without -U"]
+    if working:
+        yield ok("libvirt relay", ", ".join(working))
+        return
+    found = "the host has no virt-ssh-helper, and its nc does not know unix sockets (-U)" if relays else "none found"
+    yield problem("libvirt relay", found, install(host, "nc"))
+
+
+def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
+    """Check which of libvirt's sockets there are, and whether the user may use them."""
+    sockets = dict(line.rpartition(" ")[::2] for line in facts.lines("sockets"))
+    system = {path: state for path, state in sockets.items() if path.startswith("/run/libvirt/")}
+    writing = {path: state for path, state in system.items() if not path.endswith("-ro")}
+    user = facts["user"]
+    if "open" in writing.values():
+        yield ok("libvirt socket", ", ".join(path for path, state in writing.items() if state == "open"))
+    elif writing:
+        yield problem(
+            "libvirt socket", f"{', '.join(writing)} may not be used by user {user}", f"usermod -aG libvirt {user}"
+        )
+    elif system:
+        yield problem(
+            "libvirt socket",
+            f"only the read-only socket is there: {', '.join(system)}",
+            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
+        )
+    elif sockets:
+        yield problem(
+            "libvirt socket",
+            f"only a session's libvirt runs ({', '.join(sockets)}): guests with persistent memory need the system's",
+            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
+        )
+    else:
+        yield problem(
+            "libvirt socket",
+            "there is none in /run/libvirt",
+            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
+        )
+
+
+def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
+    """Check that QEMU has the property pmem."""
+    if not facts["qemu"]:
+        return  # the preflight says so
+    options = facts["pmem"]
+    if not options:
+        yield problem(
+            "QEMU pmem",
+            f"could not be checked: {facts['qemu']} did not list the options of memory-backend-file",
+            f"{facts['qemu']} -object memory-backend-file,help",
+        )
+    elif re.search(r"^ *pmem=", options, re.MULTILINE):
+        yield ok("QEMU pmem", "memory-backend-file has pmem")
+    else:
+        yield warning(
+            "QEMU pmem",
+            f"{facts['qemu']} was built without libpmem: memory-backend-file has no pmem, so devices cannot have it",
+            "Use a QEMU that was built with --enable-libpmem; RHEL 10 has none",
+        )
+
+
+def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
+    """Check that libvirt has a machine type with NVDIMMs."""
+    capable = [name for name in facts.machines if _NVDIMM_MACHINE.fullmatch(name)]
+    if not facts.machines:
+        found = "libvirt knows no machine type of the host's architecture: it found no QEMU, or could not start it"
+        yield problem(
+            "machine types",
+            found,
+            "virsh -c qemu:///system capabilities, and libvirt's log: journalctl -u virtqemud -u libvirtd",
+        )
+    elif not capable:
+        yield problem(
+            "machine types",
+            f"none of {', '.join(facts.machines[:8])} has NVDIMMs: pc, q35, virt and pseries have them",
+            "Install the QEMU of the host's own architecture with all its machine types",
+        )
+    else:
+        short = [name for name in ("pc", "q35", "virt", "pseries") if name in capable] or capable[:3]
+        default = facts.machine or "none"
+        found = f"{', '.join(short)} have NVDIMMs; libvirt's default is {default}"
+        if _NVDIMM_MACHINE.fullmatch(default):
+            yield ok("machine types", found)
+        else:
+            yield warning("machine types", found, f"Name the machine type when you define guests: {short[0]}")
+
+
+def check_confinement(facts: DoctorFacts, models: Sequence[str], *, confined: bool) -> Iterator[Finding]:
+    """Check whether guests are confined as the host's entry says.
+
+    Args:
+        facts: What was read.
+        models: The security models of libvirt, e.g. ``apparmor``; none if libvirt was not asked.
+        confined: Whether the host's entry has guests confined.
+    """
+    lines = facts.lines("security")
+    kernel = "AppArmor" if _APPARMOR in lines else ""
+    if any(line.startswith(f"{_SELINUX} ") for line in lines):
+        kernel = "SELinux, enforcing" if f"{_SELINUX} 1" in lines else "SELinux, permissive"
+    drivers = [model for model in models if model in ("apparmor", "selinux")]
+    off = " (the hosts file says guest_confined = no)" if not confined else ""
+    if kernel and models and not drivers:
+        yield warning(
+            "confinement",
+            f"the kernel has {kernel}, but libvirt confines no guest",
+            'Remove security_driver = "none" from /etc/libvirt/qemu.conf, and restart libvirt',
+        )
+    elif drivers:
+        yield ok("confinement", f"{kernel or 'the kernel'}: libvirt confines guests by {', '.join(drivers)}{off}")
+    else:
+        yield ok("confinement", f"{kernel or 'no AppArmor and no SELinux'}{off}")
+
+
+def check_regions(regions: Sequence[Region], unlabeled: Sequence[str], *, may_label: bool) -> Iterator[Finding]:
+    """Check what could be created in each region.
+
+    Args:
+        regions: All regions.
+        unlabeled: The names of the regions that have label areas without labels.
+        may_label: Whether the host's entry lets suites write labels.
+    """
+    usable = 0
+    for region in regions:
+        check = f"region {region.dev}"
+        if region.type not in _REGION_TYPES:
+            yield ok(check, f"{region.size}, of type {region.type}: not persistent memory, left alone")
+            continue
+        step = size_step(region_align=region.align, ways=region.ways, align=DEFAULT_ALIGN)
+        ways = f", interleaved over {region.ways} DIMMs" if region.ways > 1 else ""
+        what = f"{region.size}, sizes in steps of {step}{ways}"
+        if region.state == _DAMAGE:
+            yield warning(check, f"{what}; it is disabled", f"ndctl enable-region {region.dev}")
+        elif not region.dimms:
+            usable += 1
+            yield warning(check, f"{what}; it has no DIMM, so no labels: it is one namespace as a whole")
+        elif region.dev in unlabeled:
+            usable += may_label
+            commands = f"ndctl disable-region {region.dev} && ndctl init-labels {' '.join(region.dimms)}"
+            found = f"{what}; without labels one namespace fills it"
+            if may_label:
+                yield ok(check, f"{found}; suites may write labels")
+            else:
+                fix = f"{commands} && ndctl enable-region {region.dev}  (ends what the region holds), or "
+                yield warning(check, found, f"{fix}host_may_initialize_labels = yes in the hosts file")
+        else:
+            usable += 1
+            smallest = SMALLEST_NAMESPACE.up_to(step)
+            room = region.free_extent.down_to(step)
+            if room < smallest:
+                fix = f"ndctl list -N -r {region.dev}, then ndctl destroy-namespace of what nobody needs"
+                yield warning(check, f"{what}; full", fix)
+            else:
+                yield ok(check, f"{what}; namespaces from {smallest} to {room} fit")
+    if regions and not usable:
+        yield problem("regions", "in none of them can a namespace be created", "See the lines of the regions")
+
+
+def _as_root(facts: DoctorFacts, path: str) -> str:
+    if not facts.root:
+        return "Run commands as root: host_sudo = yes in the hosts file, or --sudo"
+    return f"mount -o remount,rw {path}"

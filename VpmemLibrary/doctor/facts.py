@@ -1,0 +1,82 @@
+"""What the doctor reads on a host beside the facts of every host, in one command that only reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.host.guard import LOCKS
+from VpmemLibrary.host.transport import CommandResult, Transport, query
+from VpmemLibrary.inventory.host_leases import DIRECTORY
+
+GUARD_TOOLS = ("flock", "stat", "awk", "readlink", "grep", "sed", "xargs", "sort", "tr", "cut", "mktemp", "sync", "mv")
+"""The programs that the guard of changes and the lease holder run on a host, beside bash."""
+
+RUN_DIRECTORY = LOCKS.rpartition("/")[0]
+_SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("facts.sh").read_text("ascii")
+_TIMEOUT = 18.0
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFacts:
+    """What the doctor read.
+
+    Args:
+        values: The text of each fact by its name.
+        asked: The time of this machine when the host was asked, in seconds since 1970.
+        answered: The time of this machine when the answer was there.
+    """
+
+    values: Mapping[str, str]
+    asked: float
+    answered: float
+
+    def __getitem__(self, name: str) -> str:
+        """Return the text of a fact; empty if the host has nothing of the kind."""
+        return self.values.get(name, "")
+
+    def lines(self, name: str) -> list[str]:
+        """Return the lines of a fact."""
+        return self[name].split("\n") if self[name] else []
+
+    @property
+    def root(self) -> bool:
+        """Whether the host was asked as root."""
+        return self["uid"] == "0"
+
+
+def read_doctor_facts(transport: Transport) -> DoctorFacts:
+    """Read what the doctor wants to know of a host.
+
+    Args:
+        transport: The way to the host.
+
+    Raises:
+        CommandError: The host could not run the script.
+        UnreadableOutputError: The script did not run to its end.
+    """
+    asked = time.time()
+    command = query(_SCRIPT, RUN_DIRECTORY, DIRECTORY, *GUARD_TOOLS)
+    result = transport.run(command, timeout=_TIMEOUT).check()
+    return decode_doctor_facts(result, asked, time.time())
+
+
+def decode_doctor_facts(result: CommandResult, asked: float, answered: float) -> DoctorFacts:
+    """Return what the script printed.
+
+    Args:
+        result: The script's result.
+        asked: See `DoctorFacts`.
+        answered: See `DoctorFacts`.
+
+    Raises:
+        UnreadableOutputError: The script did not run to its end.
+    """
+    parts = result.text.split("\0")
+    values = dict(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=False))
+    if "end" not in values:
+        raise UnreadableOutputError(result, "The doctor's script did not run to its end")
+    return DoctorFacts(values, asked, answered)

@@ -1,0 +1,93 @@
+"""The libvirt of a host, asked as a run asks it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.host.transport import Transport
+
+if TYPE_CHECKING:
+    import libvirt
+
+_TIMEOUT = 18.0
+_MODEL = re.compile(r"<secmodel>\s*<model>([^<]*)</model>")
+_GUEST = re.compile(r"<guest>.*?</guest>", re.DOTALL)
+_MACHINE = re.compile(r"<machine\b[^>]*>([^<]*)</machine>")
+_ARCHITECTURE = re.compile(r"<arch>([^<]*)</arch>")
+_PATH = re.compile(r"<path>([^<]*)</path>")
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtFacts:
+    """What a host's libvirt answered.
+
+    Args:
+        version: Its version, e.g. ``11.3.0``.
+        models: Its security models, e.g. ``("apparmor", "dac")``.
+        emulator: The QEMU that it starts by default; empty if it has none for this host.
+        machine: The machine type that a domain gets by default, e.g. ``pc-i440fx-10.0``.
+        machines: The names of all machine types of the host's architecture, with their aliases.
+    """
+
+    version: str
+    models: tuple[str, ...] = ()
+    emulator: str = ""
+    machine: str = ""
+    machines: tuple[str, ...] = ()
+
+
+def ask_libvirt(transport: Transport) -> LibvirtFacts:
+    """Connect to a host's libvirt as a run does, and return what it answers.
+
+    Args:
+        transport: The way to the host.
+
+    Raises:
+        LibvirtError: libvirt does not answer, or refuses.
+        UnreachableError: The host cannot be reached.
+    """
+    link = LibvirtLink(transport)
+    try:
+        return link.call("read its capabilities", _read, timeout=_TIMEOUT)
+    finally:
+        link.close()
+
+
+def _read(connection: libvirt.virConnect) -> LibvirtFacts:
+    import libvirt  # noqa: PLC0415
+
+    number = connection.getLibVersion()
+    version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+    capabilities = connection.getCapabilities()
+    try:
+        domain = connection.getDomainCapabilities(None, None, None, None)
+    except libvirt.libvirtError:  # libvirt found no QEMU
+        return LibvirtFacts(version, tuple(_MODEL.findall(capabilities)))
+    return decode_capabilities(version, capabilities, domain)
+
+
+def decode_capabilities(version: str, capabilities: str, domain: str) -> LibvirtFacts:
+    """Return what libvirt's documents say.
+
+    Args:
+        version: libvirt's version.
+        capabilities: The capabilities of the host.
+        domain: The capabilities of the domain that libvirt makes by default.
+    """
+    architecture = _first(_ARCHITECTURE, domain)
+    guest = next((each for each in _GUEST.findall(capabilities) if f"<arch name='{architecture}'>" in each), "")
+    return LibvirtFacts(
+        version,
+        tuple(_MODEL.findall(capabilities)),
+        _first(_PATH, domain),
+        _first(_MACHINE, domain),
+        tuple(dict.fromkeys(_MACHINE.findall(guest))),
+    )
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return match[1] if match else ""
