@@ -46,8 +46,9 @@ relays() {
     if command -v nc >/dev/null; then
         limited nc -h 2>&1 </dev/null | grep -q -e '-[[:alnum:]]*U' && echo 'nc -U' || echo 'nc without -U'
     fi
-    command -v socat >/dev/null && echo socat
-    command -v python3 >/dev/null && echo python3
+    for relay in ncat socat python3 perl; do
+        command -v "$relay" >/dev/null && echo "$relay"
+    done
     true
 }
 qemu() { first "qemu-system-$(uname -m)" qemu-kvm /usr/libexec/qemu-kvm; }

@@ -109,14 +109,14 @@ def test_a_noisy_rc_file_is_found_and_its_command_silences_it(user: HostEntry, r
     assert "standard output: welcome; on standard error: stty" in noise.found
     assert f"{home}/.bashrc" in noise.found
     assert the(found, "directory").verdict is Verdict.warning
-    root.run(["runuser", "-u", user.user, "--", "sh", "-c", f"cd && {noise.fix}"]).check()
+    root.run(["runuser", "-u", str(user.user), "--", "sh", "-c", f"cd && {noise.fix}"]).check()
     again = diagnose(user).findings
     assert the(again, "noise").verdict is Verdict.ok
     assert "directory" not in {each.check for each in again}
 
 
 def test_a_login_shell_that_runs_nothing_is_found(user: HostEntry, root: Transport) -> None:
-    root.run(["usermod", "--shell", "/usr/sbin/nologin", user.user]).check()
+    root.run(["usermod", "--shell", "/usr/sbin/nologin", str(user.user)]).check()
     one = the(diagnose(user).findings, "login shell")
     assert one.verdict is Verdict.problem
     assert "not available" in one.found
