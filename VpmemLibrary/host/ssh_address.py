@@ -21,6 +21,7 @@ _Refuse = Callable[[str], InvalidValueError]
 # What OpenSSH refuses in a host's name and in a user's: a ProxyCommand would hand it to a shell.
 _UNSAFE_NAME = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 _UNSAFE_USER = re.compile(r"[\s'`\";&<>|(){}]|\\$")
+_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of an interface; a shell may see it
 _AMBIGUOUS = "ßς\u200c\u200d"
 """What the two standards of international names encode differently."""
 
@@ -105,8 +106,11 @@ def checked_port(text: str, what: str) -> int:
 
 def is_ipv6(host: str) -> bool:
     """Return whether a text is an IPv6 address, with or without a scope."""
+    address, percent, scope = host.partition("%")
+    if percent and not _SCOPE.fullmatch(scope):
+        return False
     try:
-        ipaddress.IPv6Address(host)
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
     return True

@@ -64,6 +64,8 @@ def test_an_address_has_its_parts(text: str, expected: Address) -> None:
         ("[::1", "in brackets, then the port"),
         ("[::1]22", "in brackets, then the port"),
         ("[]:22", "in brackets, then the port"),
+        ("::1%\x80", "IPv6 address with a port stands in brackets"),
+        ("[fe80::1%$(reboot)]:22", "not an IPv6 address"),
         ("[::g]:22", "not an IPv6 address"),
         ("@rack1", "a user's name before the @"),
         ("qa@", "a host's name"),
