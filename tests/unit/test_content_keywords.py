@@ -78,7 +78,7 @@ STEPS = (write, *UNUSED)
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("called", ["mine", "namespace0.0", "/dev/pmem0", UUID])
+@pytest.mark.parametrize("called", ["mine", "namespace0.0", "/dev/pmem0", UUID], ids=["name", "device", "node", "uuid"])
 def test_a_namespace_is_written_to_by_its_uuid_whatever_it_was_called(step: Callable[..., object], called: str) -> None:
     context, host = opened()
     step(context, called)
