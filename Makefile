@@ -56,7 +56,7 @@ lint:
 	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts VpmemLibrary) $$(find VpmemLibrary -name '*.sh')
 
 unit:
-	$(BIN)/pytest tests/unit $(PYTEST_OPTIONS)
+	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
 
 integration:
 	$(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)

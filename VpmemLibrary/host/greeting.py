@@ -11,13 +11,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from VpmemLibrary.errors import AccessDeniedError, UnreachableError
+from VpmemLibrary.host.ssh_proxy import CommandConnection, Way
 from VpmemLibrary.visible import one_line
-
-if TYPE_CHECKING:
-    from VpmemLibrary.host.ssh_proxy import Way
 
 MOST_LINES = 1024
 LONGEST = 1 << 16
@@ -169,6 +167,8 @@ class Greeter:
         """Open the connection."""
         self._greeting = Greeting()
         connection = self._dial(address, port, timeout)
+        if isinstance(connection, CommandConnection):  # it knows best why it ended
+            return connection
         return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same face
 
     def connected(self, connect: Callable[[], T], where: str, seconds: float) -> T:

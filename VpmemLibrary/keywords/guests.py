@@ -55,9 +55,10 @@ class GuestKeywords:
             ${guest} =    Start New Guest    vpmem=ns_0
         ```
         """
+        boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
+        machine = checked_name("machine", machine) if machine else ""
         opened = self._context.current
-        opened.boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
-        opened.machine = checked_name("machine", machine) if machine else opened.machine
+        opened.boot, opened.machine = boot, machine or opened.machine
 
     @keyword(tags=("guest",))
     def define_guest(

@@ -109,7 +109,7 @@ def printable(text: str) -> bool:
 
 def test_the_command_line_shows_hostile_text_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hosts = tmp_path / "hosts.dat"
-    hosts.write_text("[a[red]]\nhost_address = local\nhost_user = [bold]x\x1b[2J\u202e\n")
+    hosts.write_text("[a]\nhost_address = local\nhost_user = [bold]x\x1b[2J\u202e\n")
     shown = CliRunner().invoke(main, ["hosts", str(hosts)]).output
     assert r"[bold]x\x1b[2J\u202e" in shown
     item = PreflightItem(

@@ -131,6 +131,7 @@ class Trap(RecordedHost):
                 "daxctl list": "dax-devices",
                 "nstype": left(0, "region0 5\n"),
                 "getsize64 absent": left(0, f"block {64 * MiB:d}\n"),
+                "boot_id": left(0, "6c4c3b26-08f5-4f0b-8d5a-3f6a4f1a3d33\n"),
                 "blkid": left(0, "TYPE=ext4\nUUID=f00d\n"),
             }
         )

@@ -19,7 +19,14 @@ import libvirt
 import pytest
 from shortages import no_descriptors
 
-from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtError, LibvirtTimeoutError, VpmemError
+from VpmemLibrary.errors import (
+    ControllerError,
+    GuestError,
+    InvalidValueError,
+    LibvirtError,
+    LibvirtTimeoutError,
+    VpmemError,
+)
 from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.libvirt_link import LibvirtLink
@@ -249,6 +256,7 @@ def test_a_migration_ends_at_its_deadline_and_tells_where_the_guest_is(
     for name in ("check_backings", "refuse_shared"):
         monkeypatch.setattr(f"VpmemLibrary.guest.migration.{name}", lambda *_: None)
     monkeypatch.setattr("VpmemLibrary.guest.migration.read_devices", lambda _: (device,))
+    monkeypatch.setattr("VpmemLibrary.guest.migration.with_backings", lambda xml, _: xml)
     guest = Guest(LocalTransport(name="here"), driver, "a")
     with pytest.raises(
         LibvirtTimeoutError, match=r"migrate to there(.|\n)*aborted(.|\n)*running on local(.|\n)*And it is \w+ on there"
@@ -351,7 +359,7 @@ def test_no_directory_for_a_socket_is_named(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(InvalidValueError, match=f"TMPDIR '{tmp_path}' .* a writable directory whose path has at most"):
+    with pytest.raises(ControllerError, match=f"{tmp_path}: Permission denied.* Set TMPDIR to a short"):
         LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)
 
 
