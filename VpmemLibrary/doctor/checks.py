@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 from VpmemLibrary.doctor.facts import GUARD_TOOLS, RUN_DIRECTORY, DoctorFacts
 from VpmemLibrary.doctor.findings import Finding, ok, problem, warning
 from VpmemLibrary.doctor.libvirt import LibvirtFacts
-from VpmemLibrary.doctor.packages import install
 from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.packages import install
 from VpmemLibrary.host.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
 from VpmemLibrary.host.preflight import Preflight
 from VpmemLibrary.inventory.host_leases import DIRECTORY

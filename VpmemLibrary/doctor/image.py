@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from importlib import resources
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem
-from VpmemLibrary.doctor.packages import install
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.packages import install
 from VpmemLibrary.host.transport import CommandResult, Transport, query
 
 AGENT_COMMANDS = (

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from VpmemLibrary.host.facts import HostFacts, kvm_modules
 from VpmemLibrary.host.modules import FINDERS
+from VpmemLibrary.host.packages import install
 from VpmemLibrary.visible import one_line
 
 KERNEL_FLOOR = "4.18"
@@ -82,39 +83,38 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
         facts: What the host is.
         host: Its name in the text.
     """
-    install = _Install(facts)
     items = (
         _version(
             "kernel", facts.kernel, KERNEL_FLOOR, "QEMU's pmem=on relies on its MAP_SYNC", "Install a newer kernel."
         ),
         *(_module(facts, name, why) for name, why in (_MODULES[0], *_provider_modules(facts), *_MODULES[1:])),
         _region(facts),
-        _version("ndctl", facts.ndctl, NDCTL_FLOOR, "namespaces of a chosen alignment", install.of("ndctl")),
-        _present("daxctl", facts.daxctl, "reads device-DAX instances", install.of("daxctl")),
-        _version("libvirt", facts.libvirt, LIBVIRT_FLOOR, "alignsize and pmem of nvdimm", install.of("libvirt")),
+        _version("ndctl", facts.ndctl, NDCTL_FLOOR, "namespaces of a chosen alignment", _install(facts, "ndctl")),
+        _present("daxctl", facts.daxctl, "reads device-DAX instances", _install(facts, "daxctl")),
+        _version("libvirt", facts.libvirt, LIBVIRT_FLOOR, "alignsize and pmem of nvdimm", _install(facts, "libvirt")),
         _present(
             "libvirt's socket",
             "running" if facts.libvirt_running else "",
             "a libvirt that answers",
             "Run: systemctl enable --now libvirtd.socket (or virtqemud.socket)",
         ),
-        _version("QEMU", facts.qemu, QEMU_FLOOR, "pmem=on and align of its memory backends", install.of("qemu")),
+        _version("QEMU", facts.qemu, QEMU_FLOOR, "pmem=on and align of its memory backends", _install(facts, "qemu")),
         _present(
             "KVM",
             "usable" if facts.kvm_usable else "",
             "guests that run on the processor",
             f"Turn virtualisation on in the firmware, and run: modprobe {_kvm_module(facts)}",
         ),
-        _tool(facts, "flock", "one change of a region at a time", install.of("flock")),
-        _tool(facts, "bash", "holds leases, together with flock", install.of("bash")),
+        _tool(facts, "flock", "one change of a region at a time", _install(facts, "flock")),
+        _tool(facts, "bash", "holds leases, together with flock", _install(facts, "bash")),
         *(
-            _tool(facts, name, "looks for who uses a device before it is changed", install.of(name))
+            _tool(facts, name, "looks for who uses a device before it is changed", _install(facts, name))
             for name in ("awk", "grep", "sed", "xargs", "stat")
             if name in facts.tools
         ),
-        *(_tool(facts, name, "compares content", install.of(name)) for name in ("cmp",) if name in facts.tools),
-        _tool(facts, "openssl", "makes patterns on the host itself", install.of("openssl")),
-        _tool(facts, "daxio", "reads and writes device-DAX nodes, flushed", install.of("daxio")),
+        *(_tool(facts, name, "compares content", _install(facts, name)) for name in ("cmp",) if name in facts.tools),
+        _tool(facts, "openssl", "makes patterns on the host itself", _install(facts, "openssl")),
+        _tool(facts, "daxio", "reads and writes device-DAX nodes, flushed", _install(facts, "daxio")),
     )
     return Preflight(host or facts.hostname, items)
 
@@ -133,55 +133,10 @@ _FINDS = {
     "papr_scm": "finds the persistent memory that an IBM Power hypervisor gives out",
 }
 
-# What each thing is called by each family of distributions: apt, dnf, zypper.
-_PACKAGES = {
-    "ndctl": ("ndctl", "ndctl", "ndctl"),
-    "daxctl": ("daxctl", "daxctl", "ndctl"),
-    "libvirt": ("libvirt-daemon-system", "libvirt-daemon-kvm", "libvirt-daemon-qemu"),
-    "flock": ("util-linux", "util-linux", "util-linux"),
-    "bash": ("bash", "bash", "bash"),
-    "awk": ("mawk", "gawk", "gawk"),
-    "grep": ("grep", "grep", "grep"),
-    "sed": ("sed", "sed", "sed"),
-    "xargs": ("findutils", "findutils", "findutils"),
-    "stat": ("coreutils", "coreutils", "coreutils"),
-    "cmp": ("diffutils", "diffutils", "diffutils"),
-    "openssl": ("openssl", "openssl", "openssl"),
-    "daxio": ("pmdk-tools", "daxio", "pmdk-tools"),
-}
 
-# Debian and SUSE have a QEMU for each architecture; where that of s390x is differs by the release of Debian.
-_QEMU_PACKAGES = {
-    "x86_64": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
-    "aarch64": ("qemu-system-arm", "qemu-kvm", "qemu-arm"),
-    "ppc64le": ("qemu-system-ppc", "qemu-kvm", "qemu-ppc"),
-    "s390x": ("qemu-system", "qemu-kvm", "qemu-s390x"),
-}
-
-
-class _Install:
-    """The command that installs something on a host's distribution."""
-
-    def __init__(self, facts: HostFacts) -> None:
-        self._architecture = facts.architecture
-        family = set(facts.distribution_family)
-        if family & {"debian", "ubuntu"}:
-            self._command, self._column = "apt install", 0
-        elif family & {"suse", "opensuse", "sles"}:
-            self._command, self._column = "zypper install", 2
-        elif family & {"fedora", "rhel", "centos"}:
-            self._command, self._column = "dnf install", 1
-        else:
-            self._command, self._column = "", 0
-
-    def of(self, thing: str) -> str:
-        if thing == "qemu":
-            package = _QEMU_PACKAGES.get(self._architecture, _QEMU_PACKAGES["x86_64"])[self._column]
-        else:
-            package = _PACKAGES[thing][self._column]
-        if not self._command:
-            return f"Install {package} with the package manager of the distribution."
-        return f"Run: {self._command} {package}"
+def _install(facts: HostFacts, thing: str) -> str:
+    command = install(facts, thing)
+    return command if command.startswith("Install") else f"Run: {command}"
 
 
 def _version(name: str, found: str, floor: str, why: str, mend: str) -> PreflightItem:

@@ -19,9 +19,9 @@ from VpmemLibrary.doctor.facts import GUARD_TOOLS, DoctorFacts, decode_doctor_fa
 from VpmemLibrary.doctor.findings import Finding, Verdict, checked
 from VpmemLibrary.doctor.image import decode_image, refused_commands
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, decode_capabilities
-from VpmemLibrary.doctor.packages import PACKAGES, install
 from VpmemLibrary.errors import UnreadableOutputError, VpmemError
 from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.packages import PACKAGES, install
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
 from VpmemLibrary.model import Region
 from VpmemLibrary.sizes import GiB, MiB, Size
@@ -316,7 +316,7 @@ def test_an_image_whose_agent_refuses_nothing_is_good() -> None:
         (("ubuntu", "debian"), "apt install netcat-openbsd coreutils"),
         (("rocky", "rhel", "centos", "fedora"), "dnf install nmap-ncat coreutils"),
         (("opensuse-leap", "suse", "opensuse"), "zypper install netcat-openbsd coreutils"),
-        (("gentoo",), "Install nc, coreutils with the package manager of the distribution."),
+        (("gentoo",), "Install netcat-openbsd, coreutils with the package manager of the distribution."),
     ],
 )
 def test_the_command_is_that_of_the_distribution(family: tuple[str, ...], command: str) -> None:

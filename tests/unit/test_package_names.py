@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.doctor.packages import PACKAGES
-from VpmemLibrary.host import preflight
 from VpmemLibrary.host.facts import HostFacts
+from VpmemLibrary.host.packages import PACKAGES, QEMU_PACKAGES
 from VpmemLibrary.host.preflight import check_facts
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +51,7 @@ def packages_of_scripts() -> set[str]:
 def told(family: str) -> set[str]:
     """Return every package that users of a family of distributions are told to install."""
     column = list(FAMILIES).index(family)
-    tables = (PACKAGES, *(table for name, table in vars(preflight).items() if name.endswith("_PACKAGES")))
-    names = {columns[column] for table in tables for columns in table.values()}
+    names = {columns[column] for table in (PACKAGES, QEMU_PACKAGES) for columns in table.values()}
     for release in FAMILIES[family][1:]:
         for item in check_facts(HostFacts(distribution_family=(FAMILIES[family][0],), distribution_name=release)).items:
             names |= named(family, item.mend)

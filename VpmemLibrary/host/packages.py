@@ -1,0 +1,62 @@
+"""The packages that have what a host lacks, for each family of distributions."""
+
+from __future__ import annotations
+
+from VpmemLibrary.host.facts import HostFacts
+
+PACKAGES = {
+    "awk": ("mawk", "gawk", "gawk"),
+    "bash": ("bash", "bash", "bash"),
+    "cmp": ("diffutils", "diffutils", "diffutils"),
+    "coreutils": ("coreutils", "coreutils", "coreutils"),
+    "daxctl": ("daxctl", "daxctl", "ndctl"),
+    "daxio": ("pmdk-tools", "daxio", "pmdk-tools"),
+    "flock": ("util-linux", "util-linux", "util-linux"),
+    "grep": ("grep", "grep", "grep"),
+    "guestfish": ("libguestfs-tools", "guestfs-tools", "guestfs-tools"),
+    "libvirt": ("libvirt-daemon-system", "libvirt-daemon-kvm", "libvirt-daemon-qemu"),
+    "nc": ("netcat-openbsd", "nmap-ncat", "netcat-openbsd"),
+    "ndctl": ("ndctl", "ndctl", "ndctl"),
+    "openssl": ("openssl", "openssl", "openssl"),
+    "sed": ("sed", "sed", "sed"),
+    "sudo": ("sudo", "sudo", "sudo"),
+    "xargs": ("findutils", "findutils", "findutils"),
+}
+"""For each program or thing its package in Debian and Ubuntu, in Fedora and its family, and in SUSE."""
+
+QEMU_PACKAGES = {
+    "x86_64": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
+    "aarch64": ("qemu-system-arm", "qemu-kvm", "qemu-arm"),
+    "ppc64le": ("qemu-system-ppc", "qemu-kvm", "qemu-ppc"),
+    "s390x": ("qemu-system", "qemu-kvm", "qemu-s390x"),
+}
+"""The packages of QEMU for each architecture. Where that of s390x is differs by the release of Debian."""
+
+_COREUTILS = {"cat", "chmod", "cut", "date", "ls", "mkdir", "mktemp", "mv", "readlink", "rm", "sort", "stat", "sync"}
+_COREUTILS |= {"tr", "uname", "wc"}
+_FAMILIES = (
+    ({"debian", "ubuntu"}, "apt install"),
+    ({"fedora", "rhel", "centos"}, "dnf install"),
+    ({"suse", "opensuse", "sles"}, "zypper install"),
+)
+
+
+def install(facts: HostFacts, *things: str) -> str:
+    """Return the command that installs things on a host's distribution, or a sentence if the distribution is unknown.
+
+    Args:
+        facts: What the host is.
+        things: Keys of `PACKAGES`, ``qemu``, or programs of coreutils.
+
+    Example: ``install(facts, "flock", "awk")`` returns ``apt install util-linux mawk`` for Debian.
+    """
+    for column, (family, command) in enumerate(_FAMILIES):
+        if family & set(facts.distribution_family):
+            return f"{command} {' '.join(_packages(facts, things, column))}"
+    return f"Install {', '.join(_packages(facts, things, 0))} with the package manager of the distribution."
+
+
+def _packages(facts: HostFacts, things: tuple[str, ...], column: int) -> dict[str, None]:
+    qemu = QEMU_PACKAGES.get(facts.architecture, QEMU_PACKAGES["x86_64"])
+    table = PACKAGES | {"qemu": qemu} | dict.fromkeys(_COREUTILS, PACKAGES["coreutils"])
+    return dict.fromkeys(table[each][column] for each in things)
