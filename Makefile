@@ -50,6 +50,7 @@ lint:
 	$(BIN)/ruff format --check VpmemLibrary tests
 	$(BIN)/ruff check VpmemLibrary tests
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
 	$(BIN)/robocop check suites resources examples
 	$(BIN)/shellcheck --external-sources \

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.visible import block, message, one_line
 
 if TYPE_CHECKING:
-    from VpmemLibrary.host.transport import CommandResult
+    from VpmemLibrary.transport.base import CommandResult
 
 _OPERATION_TIMEOUT = 68  # VIR_ERR_OPERATION_TIMEOUT
 

@@ -77,7 +77,7 @@ class Size(int):
 class AtLeast(Size):
     """The smallest size that a region allows and that is not smaller than this number of bytes.
 
-    Only the region says which size that is: see `VpmemLibrary.host.namespace_plan.smallest_size`.
+    Only the region says which size that is: see `VpmemLibrary.pmem.namespaces.plan.smallest_size`.
 
     Example: ``str(AtLeast(64 * MiB)) == "at least 64MiB"``.
     """

@@ -63,11 +63,11 @@ def _a_lab_host_for_lab_tests(request: pytest.FixtureRequest) -> None:
 def _a_directory_of_leases(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the leases of unit tests in a directory of their own, never in the one that this machine's runs share."""
     if request.path.parent.name == "unit":
-        monkeypatch.setattr("VpmemLibrary.inventory.host_leases.DIRECTORY", str(tmp_path / "leases"))
+        monkeypatch.setattr("VpmemLibrary.leases.host_leases.DIRECTORY", str(tmp_path / "leases"))
 
 
 @pytest.fixture(autouse=True)
 def _no_ssh_configuration_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the SSH configuration of this machine and its user from the tests."""
-    monkeypatch.setattr("VpmemLibrary.host.ssh_config.USER_FILE", str(tmp_path / "no-ssh" / "config"))
-    monkeypatch.setattr("VpmemLibrary.host.ssh_config.SYSTEM_FILE", str(tmp_path / "no-ssh" / "ssh_config"))
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.config.USER_FILE", str(tmp_path / "no-ssh" / "config"))
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.config.SYSTEM_FILE", str(tmp_path / "no-ssh" / "ssh_config"))

@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from VpmemLibrary.host.decode import decode_inventory
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.claims import ClaimableHost, Offer, Wish
-from VpmemLibrary.inventory.leases import Holder
-from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
-from VpmemLibrary.model import Inventory, Namespace
+from VpmemLibrary.claims.claims import ClaimableHost, Offer, Wish
+from VpmemLibrary.leases.leases import Holder
+from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
+from VpmemLibrary.pmem.decode import decode_inventory
+from VpmemLibrary.pmem.records import Inventory, Namespace
+from VpmemLibrary.transport.base import CommandResult
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "ndctl" / "ndctl-81_modes.json").read_text())
 SMALL, LARGE = Wish("SMALL"), Wish("4GB")

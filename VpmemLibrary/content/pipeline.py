@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from VpmemLibrary.errors import CommandError, ToolMissingError, UnreadableOutputError
-from VpmemLibrary.host.guard import Guard, Target
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.pmem.guard import Guard, Target
+from VpmemLibrary.transport.base import CommandResult
 
 # A line of its own that begins with its own line break: another command may be in the middle of a line.
 _STAGE = re.compile(rb"\nstage ([0-9]+) ([0-9]+)\n")

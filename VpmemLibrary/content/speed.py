@@ -13,9 +13,9 @@ from enum import StrEnum
 from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.target import Target, TargetKind, look_at
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.guard import NODE
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.pmem.guard import NODE
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult, Transport
 
 ROUNDS = 3
 """How often is measured: the median counts, so that one disturbance does not."""

@@ -21,10 +21,10 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.guard import NODE, Guard, target_of
-from VpmemLibrary.host.transport import CommandResult, Transport
-from VpmemLibrary.model import Namespace
+from VpmemLibrary.pmem.guard import NODE, Guard, target_of
+from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.sizes import GiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult, Transport
 
 PIECE = GiB
 """How much one command writes or reads: the region is locked for other workers only as long as that takes."""

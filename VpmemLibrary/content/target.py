@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.transport import Transport, query
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import Transport, query
 
 _LARGEST_CHUNK = 1 << 20
 

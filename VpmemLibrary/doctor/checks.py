@@ -11,10 +11,10 @@ from VpmemLibrary.doctor.findings import Finding, ok, problem, warning
 from VpmemLibrary.doctor.libvirt import LibvirtFacts
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import install
-from VpmemLibrary.host.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
 from VpmemLibrary.host.preflight import Preflight
-from VpmemLibrary.inventory.host_leases import DIRECTORY
-from VpmemLibrary.model import Region
+from VpmemLibrary.leases.host_leases import DIRECTORY
+from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
+from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 CLOCK_TOLERANCE = 5.0

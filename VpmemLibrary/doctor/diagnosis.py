@@ -15,13 +15,13 @@ from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict, checked, o
 from VpmemLibrary.doctor.image import IMAGE_TIMEOUT, check_image
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, ask_libvirt
 from VpmemLibrary.errors import VpmemError
-from VpmemLibrary.host.controller import start_thread
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
 from VpmemLibrary.host.preflight import check_facts
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.controller import start_thread
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 _DEADLINE = 20.0
 """Seconds that each check may take: far more than it takes on a host that is well."""

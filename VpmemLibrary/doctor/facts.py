@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import resources
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.guard import LOCKS
-from VpmemLibrary.host.transport import CommandResult, Transport, query
-from VpmemLibrary.inventory.host_leases import DIRECTORY
+from VpmemLibrary.leases.host_leases import DIRECTORY
+from VpmemLibrary.pmem.guard import LOCKS
+from VpmemLibrary.transport.base import CommandResult, Transport, query
 
 GUARD_TOOLS = ("flock", "stat", "awk", "readlink", "grep", "sed", "xargs", "sort", "tr", "cut", "mktemp", "sync", "mv")
 """The programs that the guard of changes and the lease holder run on a host, beside bash."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from VpmemLibrary.host.deadline import within
+from VpmemLibrary.transport.deadline import within
 from VpmemLibrary.visible import one_line
 
 

@@ -11,7 +11,7 @@ from VpmemLibrary.doctor.findings import Finding, ok, problem
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import install
-from VpmemLibrary.host.transport import CommandResult, Transport, query
+from VpmemLibrary.transport.base import CommandResult, Transport, query
 
 AGENT_COMMANDS = (
     "guest-ping",

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.transport.base import Transport
 
 if TYPE_CHECKING:
     import libvirt

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem, reason, warning
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError, VpmemError
-from VpmemLibrary.host.deadline import within
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
-from VpmemLibrary.host.known_hosts import HostKey
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh_channel import close_channel
-from VpmemLibrary.host.ssh_connect import Connector
-from VpmemLibrary.host.ssh_settings import SshSettings
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.ssh.channel import close_channel
+from VpmemLibrary.transport.ssh.connect import Connector
+from VpmemLibrary.transport.ssh.known_hosts import HostKey
+from VpmemLibrary.transport.ssh.settings import SshSettings
 
 if TYPE_CHECKING:
     import paramiko

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
+from VpmemLibrary.transport.base import Transport
 
 _READ = r"""
 printf '%s\n' "$pid" "$(cat attr/current)" \

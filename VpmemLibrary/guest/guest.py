@@ -20,26 +20,26 @@ from VpmemLibrary.errors import (
     NotFoundError,
     VpmemError,
 )
-from VpmemLibrary.guest.argv import argv_devices
-from VpmemLibrary.guest.bounded import within
-from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, open_channel
-from VpmemLibrary.guest.checks import check_backings, refuse_present
-from VpmemLibrary.guest.console import Console, Panic
-from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel, in_slots
-from VpmemLibrary.guest.domains import libvirt_version, refuse_shared
-from VpmemLibrary.guest.inside import device_key, inside_devices, inside_regions
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.mappings import mapping_flags
-from VpmemLibrary.guest.qemu_features import pmem_explained
-from VpmemLibrary.guest.qemu_options import config_files
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.guest.qmp import pci_aliases, qmp_addresses, qmp_devices
-from VpmemLibrary.guest.views import compare
-from VpmemLibrary.guest.xml import read_console_log, read_devices, read_mark
-from VpmemLibrary.host.ndctl import Ndctl
+from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, open_channel
+from VpmemLibrary.guest.channel.console import Console, Panic
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.checks import check_backings, refuse_present
+from VpmemLibrary.guest.domain.domains import libvirt_version, refuse_shared
+from VpmemLibrary.guest.domain.qemu_features import pmem_explained
+from VpmemLibrary.guest.domain.records import VpmemDevice, VpmemModel, in_slots
+from VpmemLibrary.guest.domain.xml import read_console_log, read_devices, read_mark
+from VpmemLibrary.guest.views.argv import argv_devices
+from VpmemLibrary.guest.views.inside import device_key, inside_devices, inside_regions
+from VpmemLibrary.guest.views.mappings import mapping_flags
+from VpmemLibrary.guest.views.qemu_options import config_files
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
+from VpmemLibrary.guest.views.qmp import pci_aliases, qmp_addresses, qmp_devices
+from VpmemLibrary.guest.views.views import compare
 from VpmemLibrary.host.reboot import boot_id
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, Transport, query
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport, query
 from VpmemLibrary.visible import block
 
 if TYPE_CHECKING:

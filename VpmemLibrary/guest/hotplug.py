@@ -18,14 +18,14 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.guest.access import effective_access
-from VpmemLibrary.guest.bounded import limited, within
-from VpmemLibrary.guest.checks import backing_identities, check_backings, check_devices
-from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel
+from VpmemLibrary.guest.channel.bounded import limited, within
+from VpmemLibrary.guest.domain.access import effective_access
+from VpmemLibrary.guest.domain.checks import backing_identities, check_backings, check_devices
+from VpmemLibrary.guest.domain.qemu_features import pmem_explained
+from VpmemLibrary.guest.domain.records import VpmemDevice, VpmemModel
+from VpmemLibrary.guest.domain.xml import SLOTS_OF_DIMMS_ALONE, device_element, parse_domain, read_devices, read_room
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.qemu_features import pmem_explained
-from VpmemLibrary.guest.xml import SLOTS_OF_DIMMS_ALONE, device_element, parse_domain, read_devices, read_room
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import Size
 
 if TYPE_CHECKING:

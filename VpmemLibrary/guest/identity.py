@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.prediction import label_area_offset
-from VpmemLibrary.host.label_area import LabelArea, decode_label_area
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.labels.area import LabelArea, decode_label_area
+from VpmemLibrary.pmem.records import Region
 
 _ABSENT = "(no such namespace)"
 

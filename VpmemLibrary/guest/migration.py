@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtTimeoutError, UnsupportedError
-from VpmemLibrary.guest.checks import check_backings
-from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.guest.domains import guest_names, refuse_shared
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.checks import check_backings
+from VpmemLibrary.guest.domain.domains import guest_names, refuse_shared
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.domain.xml import parse_domain, read_devices
 from VpmemLibrary.guest.guest import START_TIMEOUT, Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.xml import parse_domain, read_devices
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
 
 if TYPE_CHECKING:
     import libvirt

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.guest.domain import Access, VpmemDevice
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice
 from VpmemLibrary.host.file_dax import read_file_dax
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.transport.base import Transport, query
 
 _LOOK = r"""
 if [ -c "$1" ]; then

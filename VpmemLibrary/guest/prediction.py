@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 SMALLEST_LABEL = Size(128 * KiB)

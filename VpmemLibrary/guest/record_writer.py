@@ -14,13 +14,13 @@ from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.content.target import TargetKind, look_at
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.guest.console import READ_AT_ONCE
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.channel.console import READ_AT_ONCE
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset
-from VpmemLibrary.guest.serial import SLOWEST
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT
 from VpmemLibrary.sizes import KiB, MiB
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
+from VpmemLibrary.transport.serial.transport import SLOWEST
 
 SERIAL = "/dev/ttyS0"
 """The guest's first serial line, whose log libvirt keeps on the host."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.checks import refuse_present
+from VpmemLibrary.guest.domain.checks import refuse_present
 from VpmemLibrary.guest.guest import START_TIMEOUT, Guest
-from VpmemLibrary.host.transport import checked_name
+from VpmemLibrary.transport.base import checked_name
 
 if TYPE_CHECKING:
     import libvirt

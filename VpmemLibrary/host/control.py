@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 HIDDEN = "***"
 """What is shown in the place of a secret."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.decode import whole_number
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.pmem.decode import whole_number
 from VpmemLibrary.sizes import KiB, Size
+from VpmemLibrary.transport.base import Transport, query
 
 PROVIDER_MODULES = ("nfit", "nd_e820", "cxl_pmem", "virtio_pmem", "papr_scm", "of_pmem")
 """The kernel modules that find persistent memory; a host needs the one that its regions come from."""

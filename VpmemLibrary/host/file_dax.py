@@ -18,8 +18,8 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     ViewsDisagreeError,
 )
-from VpmemLibrary.host.transport import CommandResult, Transport
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult, Transport
 
 GRANTED = "granted"
 """What `map_sync` returns where the kernel maps a file with MAP_SYNC."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError, UnreadableOutputError
-from VpmemLibrary.host.guard import NODE, Guard, act, target_of
-from VpmemLibrary.host.transport import CommandResult, Transport, query
-from VpmemLibrary.model import Namespace
+from VpmemLibrary.pmem.guard import NODE, Guard, act, target_of
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.transport.base import CommandResult, Transport, query
 
 _TIMEOUT = 300.0
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.host.btt import Btt
-from VpmemLibrary.host.cxl import Cxl
-from VpmemLibrary.host.daxctl import DaxDevices
 from VpmemLibrary.host.facts import HostFacts, read_facts
-from VpmemLibrary.host.health import Health
-from VpmemLibrary.host.info_blocks import InfoBlocks
-from VpmemLibrary.host.injection import Injection
-from VpmemLibrary.host.labels import Labels
 from VpmemLibrary.host.mounts import Mounts
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
 from VpmemLibrary.host.preflight import Preflight, check_facts
-from VpmemLibrary.host.regions import Regions
-from VpmemLibrary.host.scrub import Scrub
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Transport
+from VpmemLibrary.pmem.dax.daxctl import DaxDevices
+from VpmemLibrary.pmem.labels.labels import Labels
+from VpmemLibrary.pmem.media.btt import Btt
+from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.media.info_blocks import InfoBlocks
+from VpmemLibrary.pmem.media.injection import Injection
+from VpmemLibrary.pmem.media.scrub import Scrub
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.regions.cxl import Cxl
+from VpmemLibrary.pmem.regions.regions import Regions
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Transport
 
 
 class Host:

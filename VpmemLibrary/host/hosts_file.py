@@ -31,15 +31,15 @@ from VpmemLibrary.host.control import HIDDEN, passed_on
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.hosts_text import LARGEST, checked_value, decode, refuse_unknown, sections
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
-from VpmemLibrary.host.ssh_address import SSH_PORT, check_user, checked_port, host_and_port, parse_address
-from VpmemLibrary.host.ssh_config import ConfigFiles
-from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_tokens import home
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, checked_port, host_and_port, parse_address
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
+from VpmemLibrary.transport.ssh.tokens import home
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
 LOCAL = "local"
 """The address of the machine that this process runs on."""

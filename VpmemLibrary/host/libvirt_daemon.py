@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.transport import CommandResult, query
+from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.visible import block
 
 SYSTEM_URI = "qemu:///system"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from VpmemLibrary.errors import CommandError, InvalidValueError
-from VpmemLibrary.host.transport import Transport, query
+from VpmemLibrary.transport.base import Transport, query
 
 _COMMON = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
 FINDERS = {"ACPI.NFIT": "nfit", "e820": "nd_e820", "CXL": "cxl_pmem", "virtio-pmem": "virtio_pmem", "ibm,": "papr_scm"}

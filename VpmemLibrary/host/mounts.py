@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from VpmemLibrary.errors import CommandError, DeviceBusyError, InvalidValueError, NotFoundError, UnreadableOutputError
-from VpmemLibrary.host.guard import NODE, Guard, act, path_target, target_of
-from VpmemLibrary.host.transport import CommandResult, query
-from VpmemLibrary.model import Namespace
+from VpmemLibrary.pmem.guard import NODE, Guard, act, path_target, target_of
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.visible import quoted
 
 # The block devices' numbers and names first: a mount's source is only what mount was told.

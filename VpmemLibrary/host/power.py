@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from VpmemLibrary.errors import CommandError, CommandTimeoutError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.control import require_variables, run_control
 from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
 
 _POLL = 0.2
 _ANSWER = 2.0

@@ -14,7 +14,7 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     UnsupportedError,
 )
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.transport.base import CommandResult, Transport
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """Another one with every boot (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""

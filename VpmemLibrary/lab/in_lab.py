@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from VpmemLibrary.errors import LabError, VpmemError
-from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.lab.image import Image, find_or_build_image
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory
@@ -26,6 +25,7 @@ from VpmemLibrary.lab.ports import free_port, known_hosts_line
 from VpmemLibrary.lab.progress import Progress, default_progress
 from VpmemLibrary.lab.state import connect, wait_for_ssh
 from VpmemLibrary.sizes import GiB, Size
+from VpmemLibrary.transport.base import Transport
 
 HOSTS = 2
 """Lab hosts in the lab host, and nested guests, one on each."""

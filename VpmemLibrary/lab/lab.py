@@ -23,7 +23,6 @@ from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.host.reboot import boot_id
-from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import faults, locked
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
@@ -45,6 +44,7 @@ from VpmemLibrary.lab.state import (
     state_name,
     wait_for_ssh,
 )
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 CXL_SECONDS = 60.0
 """Until a lab host's kernel has a new device: a hot-plug slot waits 5 s before it gives power (PCI Express)."""

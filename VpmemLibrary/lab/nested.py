@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import LabError
-from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import Transport
 
 READY_SECONDS = 300.0
 """Far more than a boot takes under emulation: a guest that needs this long is lost."""

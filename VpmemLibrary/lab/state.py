@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandTimeoutError, LabError, UnreachableError
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
-from VpmemLibrary.host.transport import Transport
 from VpmemLibrary.lab.cache import cached, discard, identity
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.machine import MEMORY, Accelerator, Machine, MemoryFile
@@ -27,6 +25,8 @@ from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.processor import processor_identity
 from VpmemLibrary.lab.progress import Progress, Silent
 from VpmemLibrary.lab.qmp import Monitor
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
 BOOT_SECONDS = 300.0
 """Deadline of a boot: some 30 s under emulation on an idle machine."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.domain.xml import build_domain, device_element, parse_domain
 from VpmemLibrary.guest.prediction import NOVA_LABEL, nova_memory
-from VpmemLibrary.guest.xml import build_domain, device_element, parse_domain
-from VpmemLibrary.model import Namespace
 from VpmemLibrary.nova.flavor import Flavor
+from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.sizes import KiB, Size
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.transport import checked_name
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import checked_name
 
 PMEM = "hw:pmem"
 """The extra spec that asks for namespaces: labels of the setting, one for each, separated by commas."""

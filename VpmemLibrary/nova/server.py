@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from VpmemLibrary.claims.claims import Claim
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.inventory.claims import Claim
 from VpmemLibrary.nova.flavor import Flavor
 
 

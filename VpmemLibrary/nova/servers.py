@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from VpmemLibrary.claims.claims import Claim, Wish
+from VpmemLibrary.claims.host_claims import HostClaims
 from VpmemLibrary.errors import GuestError, InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
-from VpmemLibrary.guest.definition import best_hypervisor
-from VpmemLibrary.guest.domain import BootSource, VpmemDevice
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import best_hypervisor
+from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.host.transport import checked_name
-from VpmemLibrary.inventory.claims import Claim, Wish
-from VpmemLibrary.inventory.host_claims import HostClaims
 from VpmemLibrary.nova.domain import server_devices, server_domain
 from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.nova.server import Allocation, Server, ServerStatus
+from VpmemLibrary.transport.base import checked_name
 
 _OFF = "shut off"
 

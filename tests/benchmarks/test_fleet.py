@@ -8,7 +8,7 @@ import pytest
 from ratios import require, timed
 from recorded_fleet import SMALL, Machine
 
-from VpmemLibrary.inventory.claims import Fleet
+from VpmemLibrary.claims.claims import Fleet
 
 pytestmark = pytest.mark.benchmark
 CLAIMS = 500

@@ -11,14 +11,14 @@ import pytest
 from bare_qemu import RUN, bare
 from ratios import require
 
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 
 pytestmark = [pytest.mark.lab, pytest.mark.benchmark]

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from ratios import compare, require
 
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB, Size
 
 pytestmark = [pytest.mark.lab, pytest.mark.benchmark]

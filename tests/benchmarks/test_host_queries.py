@@ -11,10 +11,10 @@ import pytest
 from ratios import compare, require
 
 from VpmemLibrary import VpmemLibrary
-from VpmemLibrary.host.decode import LIST_COMMAND, decode_inventory
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
-from VpmemLibrary.host.transport import CommandResult, Transport, shell_line
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.decode import LIST_COMMAND, decode_inventory
+from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.transport.base import CommandResult, Transport, shell_line
 
 pytestmark = pytest.mark.benchmark
 ROUNDS = 15

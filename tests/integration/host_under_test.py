@@ -10,7 +10,7 @@ import pytest
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, settings_of
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
 
 def lab_settings() -> SshSettings:

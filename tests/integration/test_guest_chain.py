@@ -19,17 +19,17 @@ from VpmemLibrary.errors import (
     LibvirtError,
     NotFoundError,
 )
-from VpmemLibrary.guest.definition import define_guest, find_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.domains import guest_names
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest, find_guest
+from VpmemLibrary.guest.domain.domains import guest_names
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.prediction import backing_offset
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 
 pytestmark = pytest.mark.lab

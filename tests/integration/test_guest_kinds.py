@@ -12,16 +12,16 @@ from lxml import etree
 from lxml.builder import E
 
 from VpmemLibrary.errors import AgentRefusedError, GuestError
-from VpmemLibrary.guest.definition import define_guest_from, for_host, read_security_driver
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest_from, for_host, read_security_driver
+from VpmemLibrary.guest.domain.qemu_features import read_qemu_features
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
+from VpmemLibrary.guest.domain.xml import QEMU_NAMESPACE, build_domain, parse_domain, read_devices
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.memory import memory_views
-from VpmemLibrary.guest.qemu_features import read_qemu_features
-from VpmemLibrary.guest.xml import QEMU_NAMESPACE, build_domain, parse_domain, read_devices
+from VpmemLibrary.guest.views.memory import memory_views
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, read_hosts, transport_to
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB
 
 pytestmark = pytest.mark.lab

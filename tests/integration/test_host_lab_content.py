@@ -13,14 +13,14 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import BusyError, CommandError, ContentDiffersError, InvalidValueError, NotFoundError
-from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.guard import Guard
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

@@ -10,14 +10,14 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import CommandError, UnsupportedError
-from VpmemLibrary.host.dax_memory import total_memory
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import DaxMode, MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.dax.memory import total_memory
+from VpmemLibrary.pmem.records import DaxMode, MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

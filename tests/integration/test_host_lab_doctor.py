@@ -13,7 +13,7 @@ from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
 
 pytestmark = pytest.mark.lab
 

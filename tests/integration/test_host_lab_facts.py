@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

@@ -12,13 +12,13 @@ from VpmemLibrary.host.file_dax import GRANTED, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import DaxOption
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.mount_ownership import new_mount_point, unmount_owned
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.mounts import new_mount_point, unmount_owned
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

@@ -10,15 +10,15 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import LeaseLostError, NotFoundError
-from VpmemLibrary.host.guard import LOCKS, LeaseProof
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import Stream
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.guard import LOCKS, LeaseProof
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import Stream
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

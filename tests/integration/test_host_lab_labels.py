@@ -11,21 +11,21 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, NotFoundError, UnsupportedError
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.host.dimm_labels import write_area
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts
-from VpmemLibrary.host.label_area import fletcher64, slot_count
-from VpmemLibrary.host.label_file import SavedLabels
-from VpmemLibrary.host.regions import LabelState
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.inventory.region_ownership import namespaces_on
-from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode, Region
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.regions import namespaces_on
+from VpmemLibrary.pmem.labels.area import fletcher64, slot_count
+from VpmemLibrary.pmem.labels.dimm import write_area
+from VpmemLibrary.pmem.labels.file import SavedLabels
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode, Region
+from VpmemLibrary.pmem.regions.regions import LabelState
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

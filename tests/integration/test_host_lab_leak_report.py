@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner, Result
 from host_under_test import labeled
 
-from VpmemLibrary.cli import main
+from VpmemLibrary.cli.main import main
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

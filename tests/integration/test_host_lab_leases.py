@@ -11,13 +11,13 @@ from host_under_test import lab_settings, labeled
 
 from VpmemLibrary.errors import BusyError, LeaseLostError, UnreachableError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder, LeasesHeldError, LeaseSpaceError, Taken
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import OpenHost
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.keywords.support.context import OpenHost
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import Holder, LeasesHeldError, LeaseSpaceError, Taken
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab
@@ -182,7 +182,7 @@ def test_a_process_that_is_stopped_is_waited_for_until_the_deadline(
     connections: tuple[SshTransport, SshTransport], directory: str, monkeypatch: pytest.MonkeyPatch, stopped: str
 ) -> None:
     one, two = connections
-    monkeypatch.setattr("VpmemLibrary.inventory.host_leases._ANSWER_TIMEOUT", 2.0)
+    monkeypatch.setattr("VpmemLibrary.leases.host_leases._ANSWER_TIMEOUT", 2.0)
     leases = HostLeases(one, Holder.here("0123abcd", "1"), directory=directory)
     leases.take([["a"]])
     process = holder_of(two, directory)[0] if stopped == "holder" else session_of(one)

@@ -10,15 +10,15 @@ from host_under_test import labeled
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, NoSpaceError, NotFoundError, OutOfSpaceError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.prediction import predict_usable_size
-from VpmemLibrary.host.room import read_room
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.prediction import predict_usable_size
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.regions.room import read_room
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connection, Stream
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

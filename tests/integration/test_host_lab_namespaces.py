@@ -19,13 +19,13 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.prediction import predict_usable_size
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.prediction import predict_usable_size
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import GiB, MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

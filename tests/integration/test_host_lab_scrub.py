@@ -9,12 +9,12 @@ from host_under_test import labeled
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.scrub import ScrubState
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.media.scrub import ScrubState
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

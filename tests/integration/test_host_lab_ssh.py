@@ -12,7 +12,7 @@ import pytest
 from host_under_test import lab_settings
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, HostKeyError
-from VpmemLibrary.host.ssh import SshTransport
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

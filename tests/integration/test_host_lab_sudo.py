@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, LibvirtError
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.libvirt_daemon import Daemon
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import Holder
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab

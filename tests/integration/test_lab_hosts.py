@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import LabError
-from VpmemLibrary.host.ssh import SshTransport
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.machine import REGION_SIZE
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devdax
@@ -23,6 +22,7 @@ from VpmemLibrary.lab.process import Process
 from VpmemLibrary.lab.progress import PlainLines
 from VpmemLibrary.lab.report import lab_status
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytestmark = pytest.mark.lab
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import GuestError, LibvirtTimeoutError
-from VpmemLibrary.guest.bounded import within
+from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.confinement import read_confinement, refusals
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
-from VpmemLibrary.guest.domains import guest_names
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.domains import guest_names
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.ownership.marks import RunMark
 
 pytestmark = pytest.mark.lab
 DEADLINE = 4.0

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from VpmemLibrary.host.ssh_wire import packed
+from VpmemLibrary.transport.ssh.wire import packed
 
 FAILURE = packed(bytes([5]))
 

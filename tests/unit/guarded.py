@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from VpmemLibrary.host.guard import act, guard_path
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.pmem.guard import act, guard_path
+from VpmemLibrary.transport.base import CommandResult
 
 ACTS = act("any")[1]
 """Where the program ``acts.sh`` is on a host."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from VpmemLibrary.host.ssh_wire import packed
+from VpmemLibrary.transport.ssh.wire import packed
 
 PASSPHRASE = "open sesame"
 

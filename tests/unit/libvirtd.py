@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.through import ThroughTransport
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
 
 LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from openssh_server import OpensshServer
 
-from VpmemLibrary.host.ssh import SshSettings
+from VpmemLibrary.transport.ssh.transport import SshSettings
 
 
 class LoginUser:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from VpmemLibrary.host.ssh import SshSettings
+from VpmemLibrary.transport.ssh.transport import SshSettings
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from VpmemLibrary.guest.domain import VpmemDevice, VpmemModel
-from VpmemLibrary.host.decode import decode_inventory
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Inventory
+from VpmemLibrary.guest.domain.records import VpmemDevice, VpmemModel
+from VpmemLibrary.pmem.decode import decode_inventory
+from VpmemLibrary.pmem.records import Inventory
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import CommandResult
 
 DATA = Path(__file__).parent.parent / "data" / "guest"
 TOOLS = "libvirt-11.3.0_qemu-10.0.13"

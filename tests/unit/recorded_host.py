@@ -10,8 +10,8 @@ from pathlib import Path
 from guarded import Act, is_installation, unwrapped, used
 
 from VpmemLibrary.errors import CommandTimeoutError
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 DATA = Path(__file__).parents[1] / "data" / "ndctl"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import paramiko
 
-from VpmemLibrary.host.ssh import SshSettings
+from VpmemLibrary.transport.ssh.transport import SshSettings
 
 PASSWORD = "correct horse"
 

@@ -21,17 +21,17 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     UnreachableError,
 )
-from VpmemLibrary.host import guard
-from VpmemLibrary.host.cxl import Cxl, CxlMemdev, _on_memdevs
-from VpmemLibrary.host.guard import NAMESPACE, NODE, LeaseProof, act, lock_target, namespace_target, path_target
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.raw_access import RawBytes
-from VpmemLibrary.host.transport import READS_ONLY, CommandResult
-from VpmemLibrary.inventory.reclaim import _LET_END
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.ownership.reclaim import _LET_END
+from VpmemLibrary.pmem import guard
+from VpmemLibrary.pmem.guard import NAMESPACE, NODE, LeaseProof, act, lock_target, namespace_target, path_target
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.raw_access import RawBytes
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.pmem.regions.cxl import Cxl, CxlMemdev, _on_memdevs
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import READS_ONLY, CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 MINE = "76706d65-6d01-823a-8bcd-5f0e6d2a9c41"
 OTHERS = "76706d65-6dff-8fff-8fff-5f0e6d2a9c42"

@@ -23,31 +23,31 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     UnsupportedError,
 )
-from VpmemLibrary.host.decode import decode_dax_devices, decode_dax_regions, decode_inventory
-from VpmemLibrary.host.guard import region_target
-from VpmemLibrary.host.health import Health
-from VpmemLibrary.host.label_area import decode_label_area
-from VpmemLibrary.host.labels import Labels
-from VpmemLibrary.host.namespace_plan import plan_namespace, smallest_size, step_of
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.ndctl_errors import checked
-from VpmemLibrary.host.prediction import (
+from VpmemLibrary.keywords.pmem.regions import RegionKeywords
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.converters import to_size
+from VpmemLibrary.leases.leases import region_key
+from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, decode_inventory
+from VpmemLibrary.pmem.guard import region_target
+from VpmemLibrary.pmem.labels.area import decode_label_area
+from VpmemLibrary.pmem.labels.labels import Labels
+from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.plan import plan_namespace, smallest_size, step_of
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.prediction import (
     ALIGNMENTS,
     default_region_align,
     predict_usable_size,
     size_step,
     smallest_valid_size,
 )
-from VpmemLibrary.host.regions import LabelState, Regions
-from VpmemLibrary.host.room import decode_room
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.leases import region_key
-from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.converters import to_size
-from VpmemLibrary.keywords.regions import RegionKeywords
-from VpmemLibrary.model import NamespaceMode, Region
+from VpmemLibrary.pmem.records import NamespaceMode, Region
+from VpmemLibrary.pmem.regions.regions import LabelState, Regions
+from VpmemLibrary.pmem.regions.room import decode_room
 from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 DATA = Path(__file__).parents[1] / "data" / "bus"
 DEVDAX = NamespaceMode.devdax

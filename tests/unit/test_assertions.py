@@ -3,7 +3,14 @@
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.keywords.assertions import AssertionOperator, assert_size, assert_text, assert_value, literal, verify
+from VpmemLibrary.keywords.support.assertions import (
+    AssertionOperator,
+    assert_size,
+    assert_text,
+    assert_value,
+    literal,
+    verify,
+)
 from VpmemLibrary.sizes import MiB, Size
 
 SIZE = Size(254 * MiB)

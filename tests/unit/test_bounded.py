@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from VpmemLibrary.guest.bounded import Call, limited, within
+from VpmemLibrary.guest.channel.bounded import Call, limited, within
 
 LONG = 30.0
 """Seconds that no test here lasts, though the machine is busy."""

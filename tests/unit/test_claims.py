@@ -9,13 +9,13 @@ from collections import Counter
 import pytest
 from recorded_fleet import LARGE, SMALL, Machine, inventory_of
 
+from VpmemLibrary.claims.claims import Claim, ClaimableHost, ExhaustedError, Fleet, Offer, Wish
 from VpmemLibrary.errors import CommandError, InvalidValueError, LeaseLostError, NotFoundError
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.claims import Claim, ClaimableHost, ExhaustedError, Fleet, Offer, Wish
-from VpmemLibrary.inventory.leases import Holder
-from VpmemLibrary.inventory.memory_leases import MemoryLeases
-from VpmemLibrary.model import Inventory, Namespace, NamespaceMode
+from VpmemLibrary.leases.leases import Holder
+from VpmemLibrary.leases.memory_leases import MemoryLeases
+from VpmemLibrary.pmem.records import Inventory, Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 
 def names(claims: tuple[Claim, ...]) -> list[str]:

@@ -10,11 +10,11 @@ import pytest
 from recorded_guest import CAPABILITIES_XML
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.confinement import Confinement, refusals
-from VpmemLibrary.guest.definition import best_hypervisor, read_security_driver
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.guest.domain.definition import best_hypervisor, read_security_driver
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
+from VpmemLibrary.transport.local import LocalTransport
 
 
 def link_to(capabilities: str) -> LibvirtLink:

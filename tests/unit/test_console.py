@@ -9,9 +9,9 @@ import pytest
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import CommandError, GuestError
-from VpmemLibrary.guest.console import READ_AT_ONCE, Console
+from VpmemLibrary.guest.channel.console import READ_AT_ONCE, Console
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.transport.local import LocalTransport
 
 # Debian 13's kernel 6.12.117 in an emulated guest, with `panic=-1`: the panic, and then the next boot.
 BEFORE = """\

@@ -10,9 +10,9 @@ import libvirt
 import pytest
 
 from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
-from VpmemLibrary.guest.console_line import ConsoleLine
-from VpmemLibrary.guest.libvirt_session import translated
-from VpmemLibrary.guest.serial import SerialTransport
+from VpmemLibrary.guest.channel.console_line import ConsoleLine
+from VpmemLibrary.guest.channel.libvirt_session import translated
+from VpmemLibrary.transport.serial.transport import SerialTransport
 
 WOULD_BLOCK = -2
 

@@ -21,8 +21,8 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     UnsupportedError,
 )
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.sizes import KiB, MiB
+from VpmemLibrary.transport.local import LocalTransport
 
 PAGE = 4 * KiB
 SIZE = 3 * MiB + 5 * PAGE

@@ -21,12 +21,12 @@ from VpmemLibrary.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from VpmemLibrary.host import guard as guard_module
-from VpmemLibrary.host.guard import Guard, LeaseProof
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult, Transport
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.pmem import guard as guard_module
+from VpmemLibrary.pmem.guard import Guard, LeaseProof
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult, Transport
+from VpmemLibrary.transport.local import LocalTransport
 
 UUID = "76706d65-0123-4abc-8def-0123456789ab"
 PAGE = 4 * KiB

@@ -11,14 +11,14 @@ from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords import progress
-from VpmemLibrary.keywords.content import ContentKeywords
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.log import logger
-from VpmemLibrary.keywords.performance import PerformanceKeywords
+from VpmemLibrary.keywords.host.content import ContentKeywords
+from VpmemLibrary.keywords.host.performance import PerformanceKeywords
+from VpmemLibrary.keywords.support import progress
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.keywords.support.log import logger
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB
+from VpmemLibrary.transport.base import CommandResult
 
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
 UUID = MINE.new_uuid()

@@ -18,14 +18,14 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     VpmemError,
 )
-from VpmemLibrary.host.cxl import Cxl, MediaError
-from VpmemLibrary.host.health import Health
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.cleanup import clean_up_cxl
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.ownership.cleanup import clean_up_cxl
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.regions.cxl import Cxl, MediaError
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 RUN = RunMark("01234567")
 UUID = "76706d65-6d01-8234-8567-0123456789ab"

@@ -12,11 +12,11 @@ from test_cxl import assembled, host
 from VpmemLibrary.errors import CommandError, ForeignError, UnsupportedError
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.cxl import CxlKeywords
+from VpmemLibrary.keywords.pmem.cxl import CxlKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import KiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 OWN, OTHER = RunMark("01234567"), RunMark("89abcdef")
 

@@ -21,14 +21,14 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.dax_memory import read_dax_memory, total_memory
-from VpmemLibrary.host.daxctl import DaxDevices
-from VpmemLibrary.host.decode import DAX_REGIONS_COMMAND, decode_dax_regions
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.prediction import predict_memory_growth
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import DaxMode
+from VpmemLibrary.pmem.dax.daxctl import DaxDevices
+from VpmemLibrary.pmem.dax.memory import read_dax_memory, total_memory
+from VpmemLibrary.pmem.decode import DAX_REGIONS_COMMAND, decode_dax_regions
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.prediction import predict_memory_growth
+from VpmemLibrary.pmem.records import DaxMode
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 BLOCK = Size(128 * MiB)
 WITHOUT = 4016824 * KiB

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openssh_server import SSHD, OpensshServer
 
-from VpmemLibrary.cli import main
+from VpmemLibrary.cli.main import main
 from VpmemLibrary.doctor import account, reach
 from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.facts import read_doctor_facts
@@ -30,11 +30,11 @@ from VpmemLibrary.doctor.reach import Account, Link, judge_sessions, read_accoun
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import LOCAL, HostEntry
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.resident import is_query
-from VpmemLibrary.host.ssh_settings import SshSettings
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.ssh.query_shell import is_query
+from VpmemLibrary.transport.ssh.settings import SshSettings
 
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)")
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user or mount")

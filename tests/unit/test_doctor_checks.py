@@ -23,7 +23,7 @@ from VpmemLibrary.errors import UnreadableOutputError, VpmemError
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import PACKAGES, install
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
-from VpmemLibrary.model import Region
+from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 DATA = Path(__file__).parents[1] / "data" / "doctor"

@@ -8,10 +8,10 @@ from typing import Any, cast
 import libvirt
 import pytest
 
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
-from VpmemLibrary.guest.domains import made_guests, running_guests
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.xml import build_domain
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.domains import made_guests, running_guests
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
+from VpmemLibrary.guest.domain.xml import build_domain
 
 BOOT = BootSource(kernel="/boot/kernel")
 

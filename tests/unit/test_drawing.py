@@ -2,7 +2,7 @@
 
 from lxml import etree
 
-from VpmemLibrary.keywords.drawing import chain_svg
+from VpmemLibrary.keywords.support.drawing import chain_svg
 
 
 def test_a_chain_is_well_formed_with_a_box_for_each_step_and_an_arrow_between_two() -> None:

@@ -16,10 +16,10 @@ import pytest
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError
-from VpmemLibrary.host.elevation import ElevatedStream, checked, elevated, plain
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 USER = f"vpmem-qa{os.getpid()}"
 SUDOERS = Path(f"/etc/sudoers.d/{USER}")

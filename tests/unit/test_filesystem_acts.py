@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, NotFoundError, UnsupportedError
-from VpmemLibrary.host import guard as guard_module
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
-from VpmemLibrary.host.guard import NODE, Guard, act, path_target
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.mounts import Mount, Mounts
+from VpmemLibrary.pmem import guard as guard_module
+from VpmemLibrary.pmem.guard import NODE, Guard, act, path_target
 from VpmemLibrary.sizes import MiB
+from VpmemLibrary.transport.local import LocalTransport
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mkfs.ext4"), reason="mounting needs root, and mkfs.ext4 (e2fsprogs)"

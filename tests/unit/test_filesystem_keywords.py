@@ -10,11 +10,11 @@ from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.filesystems import FileSystemKeywords
-from VpmemLibrary.keywords.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.host.filesystems import FileSystemKeywords
+from VpmemLibrary.keywords.host.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.transport.base import CommandResult
 
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
 

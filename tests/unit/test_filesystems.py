@@ -25,14 +25,11 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
-from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.mounts import USERS_SCRIPT, Mount, Mounts, decode_mounts
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import CommandResult, query
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.mount_ownership import (
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.mounts import (
     is_made,
     mount_run,
     new_mount_point,
@@ -40,9 +37,12 @@ from VpmemLibrary.inventory.mount_ownership import (
     unmount_of,
     unmount_owned,
 )
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
+from VpmemLibrary.pmem.guard import Guard
+from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult, query
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
 
 BLKID = "util-linux-2.41.5"
 KERNEL = "linux-6.12.117+deb13-cloud-amd64_xfsprogs-6.13.0"

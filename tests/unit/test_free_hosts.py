@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.inventory.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
-from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.holding import HoldingKeywords
+from VpmemLibrary.keywords.host.holding import HoldingKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
+from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.transport.local import LocalTransport
 
 FILE = "[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n"
 AT_ONCE = timedelta(0)
@@ -62,7 +62,7 @@ class Rack:
 def rack(monkeypatch: pytest.MonkeyPatch) -> Rack:
     made = Rack()
     monkeypatch.setattr(OpenHost, "leases", property(made.leases_of))
-    monkeypatch.setattr("VpmemLibrary.keywords.opening.transport_to", lambda _: LocalTransport())
+    monkeypatch.setattr("VpmemLibrary.keywords.host.opening.transport_to", lambda _: LocalTransport())
     return made
 
 
@@ -100,7 +100,7 @@ def test_the_first_host_that_is_given_back_is_taken(
     for worker in workers[:2]:
         take(worker, hosts)
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: workers[1].find("second").leases.release([HOST_KEY]))
-    monkeypatch.setattr("VpmemLibrary.keywords.holding.time", clock)
+    monkeypatch.setattr("VpmemLibrary.keywords.host.holding.time", clock)
     assert take(workers[2], hosts, timeout=timedelta(minutes=1)) == "second"
     assert workers[2].aliases == ["second"]
     assert workers[2].current_alias == "second"

@@ -15,26 +15,26 @@ from hypothesis import strategies as st
 from test_ndctl_changes import left
 
 from VpmemLibrary.errors import VpmemError
-from VpmemLibrary.host.cxl import Cxl
-from VpmemLibrary.host.dax_memory import read_dax_memory
-from VpmemLibrary.host.daxctl import DaxDevices
-from VpmemLibrary.host.decode import decode_dax_devices, decode_dax_regions, decode_inventory
 from VpmemLibrary.host.facts import read_facts
-from VpmemLibrary.host.health import Health
-from VpmemLibrary.host.labels import Labels
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.modules import vpmem_modules
-from VpmemLibrary.host.namespace_plan import plan_namespace
-from VpmemLibrary.host.namespace_views import namespace_views
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.ndctl_errors import checked
 from VpmemLibrary.host.preflight import check_facts
-from VpmemLibrary.host.regions import Regions
-from VpmemLibrary.host.room import decode_room
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.pmem.dax.daxctl import DaxDevices
+from VpmemLibrary.pmem.dax.memory import read_dax_memory
+from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, decode_inventory
+from VpmemLibrary.pmem.labels.labels import Labels
+from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.plan import plan_namespace
+from VpmemLibrary.pmem.namespaces.views import namespace_views
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.pmem.regions.cxl import Cxl
+from VpmemLibrary.pmem.regions.regions import Regions
+from VpmemLibrary.pmem.regions.room import decode_room
 from VpmemLibrary.sizes import AtLeast, MiB
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 pytestmark = fuzz
 

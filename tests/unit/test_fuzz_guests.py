@@ -20,29 +20,14 @@ from recorded_host import RecordedHost, left
 from test_guest_agent_rules import ALLOWED, DISABLED, INFO
 
 from VpmemLibrary.errors import LibvirtError, VpmemError
-from VpmemLibrary.guest.agent import AgentTransport
-from VpmemLibrary.guest.agent_rules import refused_commands, rules_problem
-from VpmemLibrary.guest.argv import argv_devices, argv_options, argv_ram
-from VpmemLibrary.guest.console import Console
-from VpmemLibrary.guest.domain import VpmemDevice
-from VpmemLibrary.guest.hotplug import check_room, in_domain
-from VpmemLibrary.guest.inside import inside_regions
-from VpmemLibrary.guest.machine import choose_machine, has_kvm, host_architecture
-from VpmemLibrary.guest.memory import system_ram
-from VpmemLibrary.guest.qemu_features import read_qemu_features
-from VpmemLibrary.guest.qemu_options import config_files, parse_size
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.guest.qmp import (
-    pci_aliases,
-    qmp_addresses,
-    qmp_attached_ram,
-    qmp_devices,
-    qmp_memory,
-    qmp_plugged_ram,
-)
-from VpmemLibrary.guest.template import add_devices, as_own
-from VpmemLibrary.guest.views import compare
-from VpmemLibrary.guest.xml import (
+from VpmemLibrary.guest.channel.agent import AgentTransport
+from VpmemLibrary.guest.channel.agent_rules import refused_commands, rules_problem
+from VpmemLibrary.guest.channel.console import Console
+from VpmemLibrary.guest.domain.machine import choose_machine, has_kvm, host_architecture
+from VpmemLibrary.guest.domain.qemu_features import read_qemu_features
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.domain.template import add_devices, as_own
+from VpmemLibrary.guest.domain.xml import (
     has_balloon,
     read_console_log,
     read_devices,
@@ -53,9 +38,24 @@ from VpmemLibrary.guest.xml import (
     read_ram,
     read_room,
 )
-from VpmemLibrary.guest.xml_checks import check_domain
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.guest.domain.xml_checks import check_domain
+from VpmemLibrary.guest.hotplug import check_room, in_domain
+from VpmemLibrary.guest.views.argv import argv_devices, argv_options, argv_ram
+from VpmemLibrary.guest.views.inside import inside_regions
+from VpmemLibrary.guest.views.memory import system_ram
+from VpmemLibrary.guest.views.qemu_options import config_files, parse_size
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
+from VpmemLibrary.guest.views.qmp import (
+    pci_aliases,
+    qmp_addresses,
+    qmp_attached_ram,
+    qmp_devices,
+    qmp_memory,
+    qmp_plugged_ram,
+)
+from VpmemLibrary.guest.views.views import compare
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 pytestmark = fuzz
 
@@ -360,7 +360,7 @@ def test_any_answer_of_an_agent(given_answers: list[str | LibvirtError], what: s
         return answer
 
     transport = AgentTransport("a", call)
-    with fake_clock("VpmemLibrary.guest.agent") as clock:
+    with fake_clock("VpmemLibrary.guest.channel.agent") as clock:
         before = clock.now
         with only_own_errors_of(lambda: clock.now - before < 600):
             match what:

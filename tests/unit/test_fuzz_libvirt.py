@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError
-from VpmemLibrary.guest.libvirt_session import LibvirtSession, translated
+from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession, translated
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon, complaint
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 # As printed by systemd 252 and 257, virt-ssh-helper of libvirt 9.0, netcat-openbsd 1.219, ncat 7.93, socat 1.7.4.
 LINES = [

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import LoginShellError
-from VpmemLibrary.host.greeting import LONGEST, MOST_LINES, Greeting
-from VpmemLibrary.host.login_shell import NOISE_LIMIT, Start
+from VpmemLibrary.transport.ssh.greeting import LONGEST, MOST_LINES, Greeting
+from VpmemLibrary.transport.ssh.login_shell import NOISE_LIMIT, Start
 
 BOOT = b"6c4c3b26-08f5-4f0b-8d5a-3f6a4f1a3d33"
 NOISE = st.lists(

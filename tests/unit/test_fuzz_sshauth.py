@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from key_samples import GOOD, LOCKED, UNUSABLE
 
 from VpmemLibrary.errors import HostKeyError
-from VpmemLibrary.host.host_certificates import parse_certificate
-from VpmemLibrary.host.host_identity import HostIdentity, Known
-from VpmemLibrary.host.key_files import read_key_file
-from VpmemLibrary.host.known_hosts import HostKey, parse_known_keys
-from VpmemLibrary.host.public_keys import PublicKey
-from VpmemLibrary.host.ssh import SshSettings
-from VpmemLibrary.host.ssh_agent import Agent, AgentError
-from VpmemLibrary.host.ssh_login import _NotOfferedError, _prompts
-from VpmemLibrary.host.ssh_wire import packed
+from VpmemLibrary.transport.ssh.agent import Agent, AgentError
+from VpmemLibrary.transport.ssh.host_certificates import parse_certificate
+from VpmemLibrary.transport.ssh.host_identity import HostIdentity, Known
+from VpmemLibrary.transport.ssh.key_files import read_key_file
+from VpmemLibrary.transport.ssh.known_hosts import HostKey, parse_known_keys
+from VpmemLibrary.transport.ssh.login import _NotOfferedError, _prompts
+from VpmemLibrary.transport.ssh.public_keys import PublicKey
+from VpmemLibrary.transport.ssh.transport import SshSettings
+from VpmemLibrary.transport.ssh.wire import packed
 
 pytestmark = fuzz
 

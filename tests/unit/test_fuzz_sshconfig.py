@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import VpmemError
-from VpmemLibrary.host import ssh_config, ssh_resolve
 from VpmemLibrary.host.hosts_file import read_hosts, settings_of
-from VpmemLibrary.host.ssh_address import parse_address
-from VpmemLibrary.host.ssh_config import ConfigFiles
-from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_settings import SshSettings
+from VpmemLibrary.transport.ssh import config as ssh_config
+from VpmemLibrary.transport.ssh import resolve as ssh_resolve
+from VpmemLibrary.transport.ssh.address import parse_address
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
+from VpmemLibrary.transport.ssh.settings import SshSettings
 
 pytestmark = fuzz
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import AccessDeniedError
-from VpmemLibrary.host.elevation import ElevatedStream, checked, elevated, plain
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
 
 MARK = elevated(["true"])[4].encode()
 STARTED = MARK + b" started\n"

@@ -17,8 +17,8 @@ from openssh_server import SSHD, OpensshServer
 from ssh_server import Server
 
 from VpmemLibrary.errors import UnreachableError
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
-from VpmemLibrary.host.tcp import connect_tcp
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
+from VpmemLibrary.transport.tcp import connect_tcp
 
 
 @contextlib.contextmanager

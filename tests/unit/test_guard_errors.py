@@ -20,11 +20,11 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     UnsupportedError,
 )
-from VpmemLibrary.host import guard as guard_module
-from VpmemLibrary.host.guard import NAMESPACE, NODE, Guard, LeaseProof, Target, act, dimm_target, path_target
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Dimm
+from VpmemLibrary.pmem import guard as guard_module
+from VpmemLibrary.pmem.guard import NAMESPACE, NODE, Guard, LeaseProof, Target, act, dimm_target, path_target
+from VpmemLibrary.pmem.records import Dimm
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 UUID = "76706d65-0123-4abc-8def-0123456789ab"
 TARGET = Target("-n", UUID, "Namespace ns_0 (namespace0.1)")
@@ -197,7 +197,7 @@ def test_a_program_that_the_guard_needs_is_named(
     for tool in ("sh", "printf", "sort"):
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
     monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr("VpmemLibrary.host.local.EXTRA_PATH", str(tools))
+    monkeypatch.setattr("VpmemLibrary.transport.local.EXTRA_PATH", str(tools))
     with pytest.raises(ToolMissingError, match="flock is not installed on rack1"):
         guard.run(["true"], TARGET)
 

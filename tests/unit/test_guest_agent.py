@@ -24,11 +24,11 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     VpmemError,
 )
-from VpmemLibrary.guest.agent import AgentTransport
-from VpmemLibrary.guest.limits import MOST_OUTPUT
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.guest.channel.agent import AgentTransport
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.limits import MOST_OUTPUT
 
-MODULE = "VpmemLibrary.guest.agent"
+MODULE = "VpmemLibrary.guest.channel.agent"
 TOO_LONG = "Unable to encode message payload"
 WITH_CHILD = 'sleep 600 & echo $$ $! >"$1"; echo part; wait'
 

@@ -11,8 +11,8 @@ import pytest
 from guest_agent import NOT_CONNECTED, Agent, silence
 
 from VpmemLibrary.errors import AgentRefusedError, GuestError, LibvirtError, UnsupportedError
-from VpmemLibrary.guest.agent import AgentTransport
-from VpmemLibrary.guest.agent_rules import refused_commands, rules_problem
+from VpmemLibrary.guest.channel.agent import AgentTransport
+from VpmemLibrary.guest.channel.agent_rules import refused_commands, rules_problem
 
 DISABLED = "Command {} has been disabled: the command is not allowed"
 INFO = {

@@ -10,14 +10,17 @@ import pytest
 from recorded_guest import COMMAND_LINE, DATA, INACTIVE_XML, LIVE_XML, inside, monitor
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnsupportedError, ViewsDisagreeError
-from VpmemLibrary.guest.argv import argv_devices, argv_ram
-from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel, in_slots
-from VpmemLibrary.guest.inside import InsideRegion, device_key, inside_devices, inside_regions
-from VpmemLibrary.guest.memory import system_ram
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel, in_slots
+from VpmemLibrary.guest.domain.template import add_devices
+from VpmemLibrary.guest.domain.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
+from VpmemLibrary.guest.domain.xml_checks import check_domain
 from VpmemLibrary.guest.migration import with_backings
 from VpmemLibrary.guest.prediction import configured_size
-from VpmemLibrary.guest.qemu_options import config_files, parse_option, parse_size
-from VpmemLibrary.guest.qmp import (
+from VpmemLibrary.guest.views.argv import argv_devices, argv_ram
+from VpmemLibrary.guest.views.inside import InsideRegion, device_key, inside_devices, inside_regions
+from VpmemLibrary.guest.views.memory import system_ram
+from VpmemLibrary.guest.views.qemu_options import config_files, parse_option, parse_size
+from VpmemLibrary.guest.views.qmp import (
     pci_aliases,
     qmp_addresses,
     qmp_attached_ram,
@@ -25,12 +28,9 @@ from VpmemLibrary.guest.qmp import (
     qmp_memory,
     qmp_plugged_ram,
 )
-from VpmemLibrary.guest.template import add_devices
-from VpmemLibrary.guest.views import compare, device_view
-from VpmemLibrary.guest.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
-from VpmemLibrary.guest.xml_checks import check_domain
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.guest.views.views import compare, device_view
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 NVDIMM = "<memory model='nvdimm'{}><source><path>/dev/dax0.0</path></source>{}</memory>"
 TARGET = "<target><size unit='MiB'>512</size><node>{}</node></target>"

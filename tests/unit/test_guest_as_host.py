@@ -11,20 +11,20 @@ import pytest
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError, LibvirtTimeoutError, UnreachableError, UnsupportedError
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
+from VpmemLibrary.guest.domain.xml import build_domain
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.xml import build_domain
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.guest_xml import GuestXmlKeywords
-from VpmemLibrary.keywords.guests import GuestKeywords
-from VpmemLibrary.keywords.host_setup import HostSetupKeywords
-from VpmemLibrary.keywords.hosts import HostKeywords
-from VpmemLibrary.keywords.labels import LabelKeywords
-from VpmemLibrary.keywords.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.guest.guest_xml import GuestXmlKeywords
+from VpmemLibrary.keywords.guest.guests import GuestKeywords
+from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
+from VpmemLibrary.keywords.host.hosts import HostKeywords
+from VpmemLibrary.keywords.host.ownership import OwnershipKeywords
+from VpmemLibrary.keywords.pmem.labels import LabelKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.transport.base import CommandResult
 
 MINE = "0123abcd"
 

@@ -20,20 +20,20 @@ from VpmemLibrary.errors import (
     InvalidValueError,
     UnreachableError,
 )
-from VpmemLibrary.guest.agent import AgentTransport
-from VpmemLibrary.guest.channels import GuestAccess, GuestChannel, SshChannel, open_channel
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
-from VpmemLibrary.guest.network import link_local_address, mac_address
-from VpmemLibrary.guest.serial import SerialTransport
-from VpmemLibrary.guest.xml import build_domain, read_interface
+from VpmemLibrary.guest.channel.agent import AgentTransport
+from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, SshChannel, open_channel
+from VpmemLibrary.guest.domain.network import link_local_address, mac_address
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
+from VpmemLibrary.guest.domain.xml import build_domain, read_interface
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.host.transport import Transport
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.channels import ChannelKeywords
-from VpmemLibrary.keywords.context import Context, OpenHost
+from VpmemLibrary.keywords.guest.channels import ChannelKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.serial.transport import SerialTransport
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
 
 SPEC = GuestSpec(name="a", boot=BootSource(kernel="/boot/vmlinuz"), run_id="1a2b3c4d")
 

@@ -12,11 +12,11 @@ import pytest
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnreadableOutputError
-from VpmemLibrary.guest.checks import check_backings, check_device, check_devices, refuse_present
-from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.guest.domain.checks import check_backings, check_device, check_devices, refuse_present
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 GOOD = VpmemDevice(path="/dev/dax0.0", size=Size(254 * MiB))
 

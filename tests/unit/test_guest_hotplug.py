@@ -8,9 +8,9 @@ import pytest
 from recorded_guest import LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError, OutOfSpaceError
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.domain.xml import read_room
 from VpmemLibrary.guest.hotplug import check_room, in_domain
-from VpmemLibrary.guest.xml import read_room
 from VpmemLibrary.sizes import GiB, Size
 
 NEW = replace(SMALL, path="/dev/dax7.0", slot=None)

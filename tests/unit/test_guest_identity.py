@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, ViewsDisagreeError
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.identity import compare_labels, cookie_problem, read_label_area
-from VpmemLibrary.model import Namespace, NamespaceMode, Region
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 LABELS = gzip.decompress((Path(__file__).parents[1] / "data" / "labels" / "used-1.2.bin.gz").read_bytes())

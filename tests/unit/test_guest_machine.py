@@ -12,12 +12,12 @@ from recorded_guest import CAPABILITIES_XML
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError, UnsupportedError
-from VpmemLibrary.guest.definition import best_hypervisor, for_host
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
-from VpmemLibrary.guest.machine import Machine, choose_machine, has_kvm, host_architecture, read_machines
-from VpmemLibrary.guest.qemu_features import pmem_explained, read_qemu_features
-from VpmemLibrary.guest.xml import build_domain
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.guest.domain.definition import best_hypervisor, for_host
+from VpmemLibrary.guest.domain.machine import Machine, choose_machine, has_kvm, host_architecture, read_machines
+from VpmemLibrary.guest.domain.qemu_features import pmem_explained, read_qemu_features
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
+from VpmemLibrary.guest.domain.xml import build_domain
+from VpmemLibrary.transport.local import LocalTransport
 
 BOOT = BootSource(kernel="/k")
 

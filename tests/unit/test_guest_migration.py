@@ -7,8 +7,8 @@ from lxml import etree
 from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.domain.xml import read_devices
 from VpmemLibrary.guest.migration import with_backings
-from VpmemLibrary.guest.xml import read_devices
 
 THERE = {LARGE.path: "/dev/dax7.0", SMALL.path: LARGE.path, VIRTIO.path: "/srv/a&b"}
 

@@ -9,15 +9,15 @@ from recorded_guest import COMMAND_LINE, INACTIVE_XML, LARGE, LIVE_XML, SMALL, V
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, ViewsDisagreeError
-from VpmemLibrary.guest.argv import argv_devices
-from VpmemLibrary.guest.inside import inside_devices, inside_regions
-from VpmemLibrary.guest.memory import system_ram
+from VpmemLibrary.guest.domain.xml import read_devices, read_ram, read_room
 from VpmemLibrary.guest.prediction import backing_offset, configured_size, guest_region_size, label_area_offset
-from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices, qmp_memory
-from VpmemLibrary.guest.views import compare
-from VpmemLibrary.guest.xml import read_devices, read_ram, read_room
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.guest.views.argv import argv_devices
+from VpmemLibrary.guest.views.inside import inside_devices, inside_regions
+from VpmemLibrary.guest.views.memory import system_ram
+from VpmemLibrary.guest.views.qmp import pci_aliases, qmp_devices, qmp_memory
+from VpmemLibrary.guest.views.views import compare
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 Views = dict[str, Any]
 

@@ -14,8 +14,8 @@ from lxml import etree
 from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import Access, BootSource, GuestSpec, VpmemDevice, VpmemModel
-from VpmemLibrary.guest.xml import build_domain, read_console_log, read_devices, read_mark
+from VpmemLibrary.guest.domain.records import Access, BootSource, GuestSpec, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.domain.xml import build_domain, read_console_log, read_devices, read_mark
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 BOOT = BootSource(kernel="/boot/kernel", initrd="/boot/initrd", cmdline="console=ttyS0")

@@ -9,7 +9,7 @@ from lxml import etree
 from recorded_guest import INACTIVE_XML, LIVE_XML
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.xml_checks import check_domain
+from VpmemLibrary.guest.domain.xml_checks import check_domain
 
 Edit = Callable[["etree._Element"], object]
 

@@ -21,11 +21,11 @@ from VpmemLibrary.errors import (
     ViewsDisagreeError,
     VpmemError,
 )
-from VpmemLibrary.host.health import HEALTH_COMMAND, BadBlock, Health, sectors_of
-from VpmemLibrary.host.injection import Injection
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.pmem.media.health import HEALTH_COMMAND, BadBlock, Health, sectors_of
+from VpmemLibrary.pmem.media.injection import Injection
+from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 BAD = 589824 * 512
 """Where the recorded bad page lies in region0: 32 MiB into a namespace that begins at 256 MiB."""

@@ -11,10 +11,10 @@ import pytest
 from lease_kinds import KINDS, leases_of
 
 from VpmemLibrary.errors import BusyError, UnreachableError
-from VpmemLibrary.inventory.holds import Holds, turn
-from VpmemLibrary.inventory.leases import HOST_KEY, Leases, is_standing_key, region_key, turn_key
-from VpmemLibrary.inventory.memory_leases import LeaseTable
-from VpmemLibrary.model import Region
+from VpmemLibrary.leases.holds import Holds, turn
+from VpmemLibrary.leases.leases import HOST_KEY, Leases, is_standing_key, region_key, turn_key
+from VpmemLibrary.leases.memory_leases import LeaseTable
+from VpmemLibrary.pmem.records import Region
 
 LEFT, RIGHT = Region("region0", iset_id=0x52512D7913A64A05), Region("region1", iset_id=0x52512D7913A64A06)
 
@@ -107,7 +107,7 @@ def test_work_that_two_must_not_do_at_once_is_done_by_one_after_the_other(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (_, one), (_, two) = make("1"), make("2")
-    monkeypatch.setattr("VpmemLibrary.inventory.holds._TURN_TIMEOUT", 0)
+    monkeypatch.setattr("VpmemLibrary.leases.holds._TURN_TIMEOUT", 0)
     with turn(one, "reclaim", "lab"):
         with (
             pytest.raises(BusyError, match="The turn to reclaim on lab is held by run 0123abcd"),
@@ -146,7 +146,7 @@ def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeyp
             one.release()
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
-    monkeypatch.setattr("VpmemLibrary.inventory.holds.time", clock)
+    monkeypatch.setattr("VpmemLibrary.leases.holds.time", clock)
     monkeypatch.setattr(leases, "take", taking)
     monkeypatch.setattr(leases, "entries", looking)
     two.host(60)

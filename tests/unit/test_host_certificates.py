@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import HostKeyError
-from VpmemLibrary.host.host_certificates import Certificate, parse_certificate
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.host.ssh_wire import Reader, packed
+from VpmemLibrary.transport.ssh.host_certificates import Certificate, parse_certificate
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.transport.ssh.wire import Reader, packed
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)")
 

@@ -12,11 +12,11 @@ import pytest
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.facts import TOOLS, HostFacts, read_facts
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.modules import vpmem_modules
 from VpmemLibrary.host.preflight import PreflightStatus, check_facts
-from VpmemLibrary.host.transport import CommandResult
 from VpmemLibrary.sizes import GiB
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 DATA = Path(__file__).parents[1] / "data" / "host"
 

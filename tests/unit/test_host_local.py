@@ -27,10 +27,10 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     VpmemError,
 )
-from VpmemLibrary.host.ending import end_command, remaining
 from VpmemLibrary.host.file_dax import map_sync, read_file_dax
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import OUTPUT_LIMIT, CommandResult, Transport, checked_argv, checked_name, shell_line
+from VpmemLibrary.transport.base import OUTPUT_LIMIT, CommandResult, Transport, checked_argv, checked_name, shell_line
+from VpmemLibrary.transport.ending import end_command, remaining
+from VpmemLibrary.transport.local import LocalTransport
 
 hostile = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40)
 
@@ -126,7 +126,7 @@ def test_a_command_that_left_its_session_is_ended_too(local: LocalTransport, tmp
 def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(
     local: LocalTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.local.PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.local.PATIENCE", 0.5)
     pid = tmp_path / "pid"
     script = '(setsid sh -c \'echo $$ > "$1"; exec sleep 600\' sh "$1" &); sleep 600'
     try:
@@ -174,7 +174,7 @@ def test_a_command_is_ended_by_any_shell(shell: str) -> None:
 def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = (
-        "import sys; from VpmemLibrary.host.local import LocalTransport; "
+        "import sys; from VpmemLibrary.transport.local import LocalTransport; "
         """LocalTransport().run(["sh", "-c", "trap '' TERM; echo $$ > $1; sleep 600", "sh", sys.argv[1]])"""
     )
     with subprocess.Popen([sys.executable, "-c", program, str(pid)], stderr=subprocess.PIPE) as process:
@@ -262,7 +262,7 @@ def test_a_sudo_that_does_not_answer_is_given_up(
     sudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(os, "killpg", _refuse)
-    monkeypatch.setattr("VpmemLibrary.host.local.PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.local.PATIENCE", 0.5)
     local = LocalTransport(sudo=True)
     stream = local.stream(["sleep", "30"])
     sudo.write_text('[ "$5" != sh ] || exec sleep 30')

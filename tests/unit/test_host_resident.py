@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ssh_server import Server
 
 from VpmemLibrary.errors import CommandTimeoutError
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import query
+from VpmemLibrary.transport.base import query
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 QUERY = ["ndctl", "list"]
 

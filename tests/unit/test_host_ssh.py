@@ -29,10 +29,10 @@ from VpmemLibrary.errors import (
     OutputTooLargeError,
     UnreachableError,
 )
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.host.ssh_transport import Link
-from VpmemLibrary.host.tcp import connect_tcp
-from VpmemLibrary.host.transport import query
+from VpmemLibrary.transport.base import query
+from VpmemLibrary.transport.ssh.protocol import Link
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.transport.tcp import connect_tcp
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_command_that_left_its_session_is_ended_too(host: SshTransport, tmp_pa
 def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(
     host: SshTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.ssh.PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.transport.PATIENCE", 0.5)
     pid = tmp_path / "pid"
     script = '(setsid sh -c \'echo $$ > "$1"; exec sleep 600\' sh "$1" &); sleep 600'
     try:
@@ -135,7 +135,7 @@ def test_a_command_whose_end_was_not_seen_is_not_reported_as_ended(
 def test_a_host_that_stops_answering_is_not_said_to_have_ended_a_command(
     host: SshTransport, server: Server, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.ssh.PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.transport.PATIENCE", 0.5)
     host.run(["true"])
     threading.Timer(0.5, server.answers.clear).start()
     started = time.monotonic()
@@ -204,7 +204,7 @@ def test_an_agent_that_does_not_answer_is_given_up(
 
 
 def test_a_connection_that_takes_no_bytes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.ssh_transport._STALLED", 0.3)
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.protocol._STALLED", 0.3)
     ours, theirs = socket.socketpair()
     ours.settimeout(0.05)
     link = Link(ours)
@@ -242,7 +242,7 @@ def test_a_command_is_ended_though_a_shell_prints_first(noisy: SshTransport, tmp
 def test_a_command_that_prints_too_much_is_ended(
     host: SshTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, descriptor: int, reads_only: bool
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.output.OUTPUT_LIMIT", 1 << 20)
+    monkeypatch.setattr("VpmemLibrary.transport.output.OUTPUT_LIMIT", 1 << 20)
     pid = tmp_path / "pid"
     script = f'echo $$ > "$1"; exec cat /dev/zero >&{descriptor}'
     command = query(script, str(pid)) if reads_only else ("sh", "-c", script, "sh", str(pid))
@@ -258,7 +258,7 @@ def test_a_command_that_prints_too_much_is_ended(
 def test_a_file_that_is_too_large_is_refused(
     host: SshTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.output.OUTPUT_LIMIT", 1 << 20)
+    monkeypatch.setattr("VpmemLibrary.transport.output.OUTPUT_LIMIT", 1 << 20)
     (tmp_path / "file").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(OutputTooLargeError, match=f"{tmp_path}/file is larger than"):
         host.read_file(str(tmp_path / "file"))

@@ -13,8 +13,8 @@ import pytest
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import CommandTimeoutError, OutputTooLargeError, UnreachableError
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import query
+from VpmemLibrary.transport.base import query
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)")
 
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpensshServer]:
 
 @pytest.fixture
 def host(server: OpensshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshTransport]:
-    monkeypatch.setattr("VpmemLibrary.host.ssh.PATIENCE", 0.4)
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.transport.PATIENCE", 0.4)
     with SshTransport(server.settings()) as transport:
         yield transport
         server.go_on()
@@ -70,7 +70,7 @@ def test_a_command_is_ended_with_all_that_it_started(host: SshTransport, tmp_pat
 
 
 def test_a_command_that_prints_too_much_is_ended(host: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.output.OUTPUT_LIMIT", 1 << 20)
+    monkeypatch.setattr("VpmemLibrary.transport.output.OUTPUT_LIMIT", 1 << 20)
     with pytest.raises(OutputTooLargeError, match="and was ended"):
         host.run(["cat", "/dev/zero"])
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from lxml import etree, html
 
 import VpmemLibrary
-from VpmemLibrary.cli import main
-from VpmemLibrary.cli_doctor import print_diagnosis
+from VpmemLibrary.cli.doctor import print_diagnosis
+from VpmemLibrary.cli.main import main
 from VpmemLibrary.doctor.findings import Diagnosis, problem
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
 from VpmemLibrary.lab.progress import LiveBar, PlainLines

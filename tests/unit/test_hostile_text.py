@@ -31,19 +31,19 @@ from recorded_host import RecordedHost, left
 
 from VpmemLibrary import VpmemLibrary
 from VpmemLibrary.errors import UnreachableError, VpmemError
-from VpmemLibrary.guest.channels import GuestChannel
-from VpmemLibrary.guest.domain import BootSource, VpmemDevice
+from VpmemLibrary.guest.channel.channels import GuestChannel
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult, shell_line
-from VpmemLibrary.inventory.leases import Holder
-from VpmemLibrary.inventory.memory_leases import LeaseTable, MemoryLeases
-from VpmemLibrary.keywords.assertions import AssertionOperator
-from VpmemLibrary.keywords.context import OpenHost
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.keywords.support.assertions import AssertionOperator
+from VpmemLibrary.keywords.support.context import OpenHost
+from VpmemLibrary.leases.leases import Holder
+from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.nova.flavor import Flavor
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult, shell_line
 
 CANARY = "hostilecanary"
 """In every hostile text, so that it is recognised wherever it turns up."""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.info_block import (
+from VpmemLibrary.pmem.media.info_block import (
     HEAD,
     InfoBlock,
     MappedInfoBlock,
@@ -23,7 +23,7 @@ from VpmemLibrary.host.info_block import (
     decode_info_blocks,
     decode_sector_block,
 )
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB
 
 DATA = Path(__file__).parents[1] / "data" / "ndctl"

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from VpmemLibrary.cli_leaks import _report
+from VpmemLibrary.cli.leaks import _report
 from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError, NotFoundError
-from VpmemLibrary.host.guard import Target
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.leaks import HostState, left_files
-from VpmemLibrary.inventory.ownership import RUN_ID_VARIABLE, RunMark, is_marked, run_of
-from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.leaks import HostState, left_files
+from VpmemLibrary.ownership.marks import RUN_ID_VARIABLE, RunMark, is_marked, run_of
+from VpmemLibrary.pmem.guard import Target
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, Region
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
 
 run_ids = st.integers(min_value=0, max_value=0xFFFFFFFF).map(lambda number: f"{number:08x}")
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")

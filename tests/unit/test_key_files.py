@@ -13,9 +13,9 @@ from key_samples import GOOD, LOCKED, PASSPHRASE, PUBLIC, UNUSABLE, openssh
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.key_files import read_key_file
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
-from VpmemLibrary.host.ssh_wire import packed
+from VpmemLibrary.transport.ssh.key_files import read_key_file
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
+from VpmemLibrary.transport.ssh.wire import packed
 
 
 def written(tmp_path: Path, content: bytes) -> Path:

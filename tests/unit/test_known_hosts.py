@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from VpmemLibrary.host.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.transport.ssh.known_hosts import HostKey, KnownKeys, read_known_keys
 
 
 def key(number: int, kind: str = "ssh-ed25519") -> HostKey:

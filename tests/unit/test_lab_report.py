@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from pabot.pabotlib import PabotLib
 
-from VpmemLibrary.cli import main
+from VpmemLibrary.cli.main import main
 from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
 from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, image_name

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.label_area import (
+from VpmemLibrary.pmem.labels.area import (
     LABEL_SIZES,
     LabelArea,
     LabelFlag,

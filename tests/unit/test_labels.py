@@ -20,15 +20,15 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.label_file import SavedArea, SavedLabels
-from VpmemLibrary.host.regions import LabelState
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.inventory.region_ownership import namespaces_on, require_own_region
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.labels import LabelKeywords
-from VpmemLibrary.model import Dimm
+from VpmemLibrary.keywords.pmem.labels import LabelKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.regions import namespaces_on, require_own_region
+from VpmemLibrary.pmem.labels.file import SavedArea, SavedLabels
+from VpmemLibrary.pmem.records import Dimm
+from VpmemLibrary.pmem.regions.regions import LabelState
 from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import CommandResult
 
 DATA = Path(__file__).parents[1] / "data" / "labels"
 

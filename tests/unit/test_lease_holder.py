@@ -18,8 +18,8 @@ import pytest
 from lease_kinds import Watched, Workers, is_alive, kill
 
 from VpmemLibrary.errors import LeaseLostError, ToolMissingError
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import (
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import (
     HOST_KEY,
     LeaseRecordError,
     Leases,
@@ -75,7 +75,7 @@ def test_a_missing_tool_is_named(workers: Workers, tmp_path: Path, monkeypatch: 
     for name in {"bash", "sh", "flock", "mkdir", "rm", "stat", "sync", "mv"} - {tool}:
         (tools / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr("VpmemLibrary.host.local.EXTRA_PATH", "/absent")
+    monkeypatch.setattr("VpmemLibrary.transport.local.EXTRA_PATH", "/absent")
     leases, _ = workers.one("1")
     with pytest.raises(ToolMissingError, match=tool):
         leases.take([["a"]])
@@ -341,7 +341,7 @@ def test_a_worker_that_reconnects_ends_its_earlier_holder(workers: Workers) -> N
 def test_a_holder_that_is_stopped_is_replaced_after_the_timeout(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.inventory.host_leases._ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr("VpmemLibrary.leases.host_leases._ANSWER_TIMEOUT", 1.0)
     one, transport = workers.one("1")
     one.take([["a"]])
     os.kill(transport.pids[0], signal.SIGSTOP)
@@ -530,7 +530,7 @@ def test_nothing_is_kept_on_a_full_disk(small: Workers, disk: FullDisk) -> None:
 def test_a_gate_that_stays_shut_is_an_error_and_frees_nothing(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.inventory.host_leases._GATE_TIMEOUT", 0.3)
+    monkeypatch.setattr("VpmemLibrary.leases.host_leases._GATE_TIMEOUT", 0.3)
     one, transport = workers.one("1")
     two, _ = workers.one("2", run=OTHER)
     one.take([["run-0123abcd"]], shared=True)

@@ -10,7 +10,7 @@ import pytest
 from lease_kinds import KINDS, leases_of
 
 from VpmemLibrary.errors import InvalidValueError, LeaseLostError
-from VpmemLibrary.inventory.leases import (
+from VpmemLibrary.leases.leases import (
     Entry,
     Holder,
     Leases,
@@ -21,7 +21,7 @@ from VpmemLibrary.inventory.leases import (
     run_key,
     run_of_key,
 )
-from VpmemLibrary.inventory.memory_leases import LeaseTable
+from VpmemLibrary.leases.memory_leases import LeaseTable
 
 Make = Callable[[str], Leases]
 

@@ -13,11 +13,11 @@ import pytest
 from libvirtd import LIBVIRTD, Libvirtd
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import CommandResult, Transport
+from VpmemLibrary.transport.base import CommandResult, Transport
+from VpmemLibrary.transport.local import LocalTransport
+from VpmemLibrary.transport.prefixed import ThroughTransport
 
 BASE = ("sh", "env", "id", "grep", "cut", "getent", "cat", "sed", "setpriv", "nsenter")
 WAYS = {

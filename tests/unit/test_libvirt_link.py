@@ -27,14 +27,14 @@ from VpmemLibrary.errors import (
     LibvirtTimeoutError,
     VpmemError,
 )
-from VpmemLibrary.guest.domain import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession
+from VpmemLibrary.guest.channel.relay import Relay
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.libvirt_session import LibvirtSession
 from VpmemLibrary.guest.migration import Destination, migrate
-from VpmemLibrary.guest.relay import Relay
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.local import LocalTransport
 
 ROOM = 30.0
 """Seconds more than a deadline that a busy machine may take; without a deadline it would take forever."""
@@ -319,9 +319,9 @@ def test_a_process_that_is_killed_leaves_no_socket_behind(daemon: Daemon, tmp_pa
 
 def test_an_interpreter_ends_though_a_connection_to_a_silent_daemon_is_open(daemon: Daemon, tmp_path: Path) -> None:
     script = (
-        "from VpmemLibrary.guest.bounded import Call\n"
-        "from VpmemLibrary.guest.libvirt_session import LibvirtSession\n"
-        "from VpmemLibrary.host.local import LocalTransport\n"
+        "from VpmemLibrary.guest.channel.bounded import Call\n"
+        "from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession\n"
+        "from VpmemLibrary.transport.local import LocalTransport\n"
         "session = LibvirtSession(LocalTransport(), '')\n"
         "assert not Call(session.connection).wait(1)\n"
     )

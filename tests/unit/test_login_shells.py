@@ -14,10 +14,10 @@ from login_users import LoginUser, can_make_users, settings, sshd
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LoginShellError, UnreachableError
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.transport import query
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import Holder
+from VpmemLibrary.transport.base import query
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytestmark = [
     pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)"),
@@ -225,7 +225,7 @@ def test_a_login_shell_that_runs_no_command_is_named_with_its_answer(
     monkeypatch: pytest.MonkeyPatch,
     case: str,
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.host.ssh._LOGIN_TIMEOUT", 2)
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.transport._LOGIN_TIMEOUT", 2)
     path, text, message = REFUSING[case]
     if case == "fish" and shutil.which("fish") is None:
         pytest.skip("fish is not installed")

@@ -11,17 +11,17 @@ import pytest
 from lease_kinds import Watched, Workers
 from recorded_fleet import inventory_of
 
+from VpmemLibrary.claims.claims import Claim
 from VpmemLibrary.errors import BusyError, LeaseLostError
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.claims import Claim
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import HOST_KEY, UnknownHolderError, living_runs, run_key
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.inventory.reclaim import Reclaim
-from VpmemLibrary.keywords.context import OpenHost
+from VpmemLibrary.keywords.support.context import OpenHost
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import HOST_KEY, UnknownHolderError, living_runs, run_key
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.reclaim import Reclaim
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 RUN, OTHER = "aaaaaaaa", "cccccccc"
 

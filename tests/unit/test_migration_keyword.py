@@ -9,13 +9,13 @@ import pytest
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import BusyError, ForeignError, NotFoundError
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.migration import MigrationKeywords
+from VpmemLibrary.keywords.guest.migration import MigrationKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
 UUID, FOREIGN = MINE.new_uuid(), OTHER.new_uuid()
@@ -71,7 +71,7 @@ def migrated(
         monkeypatch.setattr(opened, "adopt_guest", lambda *_: Guest())
         context.add(opened)
     context.switch("left")
-    monkeypatch.setattr("VpmemLibrary.keywords.migration.migrate", lambda *_, **__: Guest.devices)
+    monkeypatch.setattr("VpmemLibrary.keywords.guest.migration.migrate", lambda *_, **__: Guest.devices)
     return MigrationKeywords(context).migrate_guest, source
 
 

@@ -20,14 +20,14 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.decode import decode_inventory
-from VpmemLibrary.host.namespace_plan import plan_namespace
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.ndctl_errors import NO_DEVICE
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.decode import decode_inventory
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.plan import plan_namespace
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import NO_DEVICE
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import GiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 DEVDAX = NamespaceMode.devdax
 

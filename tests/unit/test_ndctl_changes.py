@@ -27,15 +27,15 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.decode import LIST_COMMAND, decode_inventory
-from VpmemLibrary.host.local import LocalTransport
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.ndctl_errors import checked, status_of
-from VpmemLibrary.host.regions import Regions
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.decode import LIST_COMMAND, decode_inventory
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked, status_of
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.regions.regions import Regions
 from VpmemLibrary.sizes import GiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.local import LocalTransport
 
 DATA = Path(__file__).parents[1] / "data" / "ndctl"
 LABELS = Path(__file__).parents[1] / "data" / "labels"

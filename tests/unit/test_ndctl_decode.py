@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.decode import decode_dax_devices, decode_dax_regions, decode_inventory
 from VpmemLibrary.host.mounts import decode_mounts
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, decode_inventory
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import MiB
+from VpmemLibrary.transport.base import CommandResult
 
 DATA = Path(__file__).parents[1] / "data" / "ndctl"
 VERSIONS = ("76.1", "81")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.prediction import (
+from VpmemLibrary.pmem.prediction import (
     SECTOR_SIZES,
     SMALLEST_NAMESPACE,
     checked_size,
@@ -15,7 +15,7 @@ from VpmemLibrary.host.prediction import (
     size_step,
     valid_sizes_around,
 )
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 chunks = st.integers(min_value=2, max_value=8192).map(lambda count: Size(count * 16 * MiB))

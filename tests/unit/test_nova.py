@@ -9,11 +9,11 @@ import pytest
 from lxml import etree
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.domain import BootSource
-from VpmemLibrary.guest.xml_checks import check_domain
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.guest.domain.records import BootSource
+from VpmemLibrary.guest.domain.xml_checks import check_domain
 from VpmemLibrary.nova.domain import server_devices, server_domain
 from VpmemLibrary.nova.flavor import Flavor, flavor_of
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 SHAPES = Path(__file__).parents[2] / "resources" / "domains"

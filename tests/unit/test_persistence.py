@@ -10,12 +10,12 @@ from recorded_guest import DATA, LARGE, SMALL
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.guest.domain import Access, VpmemDevice
-from VpmemLibrary.guest.mappings import mapping_flags, read_mappings
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice
 from VpmemLibrary.guest.persistence import BackingKind, backing_kind, persistence_of
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.guest.views.mappings import mapping_flags, read_mappings
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 SHARED = VpmemDevice("/backing", Size(64 * MiB))
 PRIVATE = replace(SHARED, access=Access.private)

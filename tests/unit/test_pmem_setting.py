@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_host import left
 
+from VpmemLibrary.claims.setting import parse_setting, resolve_setting, resource_class
 from VpmemLibrary.errors import AmbiguousError, CommandError, InvalidValueError, NotFoundError, ToolMissingError
-from VpmemLibrary.inventory.setting import parse_setting, resolve_setting, resource_class
-from VpmemLibrary.model import Bus, Inventory, Namespace, NamespaceMode, Region
+from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, Region
 
 NOVA = "4GB:ns_0,SMALL:ns_1|ns_2"
 names = st.text(st.characters(codec="utf-8", exclude_characters=",:|"), min_size=1).filter(

@@ -20,15 +20,15 @@ from VpmemLibrary.errors import (
     UnsupportedError,
 )
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.local import LocalTransport
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
-from VpmemLibrary.host.transport import CommandResult, Stream
-from VpmemLibrary.inventory.host_leases import HostLeases
-from VpmemLibrary.inventory.leases import Holder, LeaseRecordError
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.context import Context, OpenHost
-from VpmemLibrary.keywords.power import PowerKeywords
+from VpmemLibrary.keywords.host.power import PowerKeywords
+from VpmemLibrary.keywords.support.context import Context, OpenHost
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import Holder, LeaseRecordError
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.transport.base import CommandResult, Stream
+from VpmemLibrary.transport.local import LocalTransport
 
 
 class Switched(LocalTransport):
@@ -321,7 +321,7 @@ def test_a_host_is_kept_while_it_reboots(
         while_it_booted.extend(entry.kept_until for entry in others.entries())
         return timeout
 
-    monkeypatch.setattr("VpmemLibrary.keywords.context.reboot", reboot)
+    monkeypatch.setattr("VpmemLibrary.keywords.support.context.reboot", reboot)
     holding[1].reboot(300)
     (until,) = while_it_booted
     assert time.time() + 300 < until < time.time() + 500

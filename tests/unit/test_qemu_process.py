@@ -18,8 +18,8 @@ from recorded_guest import COMMAND_LINE, INACTIVE_XML, LIVE_XML
 
 from VpmemLibrary.errors import CommandError, GuestError
 from VpmemLibrary.guest.confinement import read_confinement, refusals
-from VpmemLibrary.guest.qemu_process import QemuProcess
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.guest.views.qemu_process import QemuProcess
+from VpmemLibrary.transport.local import LocalTransport
 
 NOBODY = 65534
 ROOM = 30.0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from VpmemLibrary.content.records import RecordStream
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import ContentDiffersError, GuestError
-from VpmemLibrary.guest.console import READ_AT_ONCE
-from VpmemLibrary.guest.domain import VpmemDevice
+from VpmemLibrary.guest.channel.console import READ_AT_ONCE
+from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.record_writer import RecordWriter
 from VpmemLibrary.sizes import MiB, Size

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_ndctl_changes import left, recorded
 
 from VpmemLibrary.errors import UnreadableOutputError
-from VpmemLibrary.host.decode import decode_inventory
-from VpmemLibrary.host.room import Extent, Room, decode_room
+from VpmemLibrary.pmem.decode import decode_inventory
+from VpmemLibrary.pmem.regions.room import Extent, Room, decode_room
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 ALIGN = 16 * MiB

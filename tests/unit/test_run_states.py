@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.inventory.leaks import HostState
-from VpmemLibrary.inventory.run_states import read_states, write_states
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.run_states import read_states, write_states
 from VpmemLibrary.sizes import Size
 
 STATE = HostState(

@@ -15,9 +15,9 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     UnsupportedError,
 )
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.scrub import Scrub, ScrubState
-from VpmemLibrary.host.transport import CommandResult
+from VpmemLibrary.pmem.media.scrub import Scrub, ScrubState
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.transport.base import CommandResult
 
 
 def scrubbing(state: str) -> CommandResult:

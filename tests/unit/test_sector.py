@@ -23,14 +23,14 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.host.btt import Btt, SectorPart
-from VpmemLibrary.host.info_blocks import InfoBlocks
-from VpmemLibrary.host.namespaces import Namespaces
-from VpmemLibrary.host.ndctl import Ndctl
-from VpmemLibrary.host.raw_access import RawBytes
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.pmem.media.btt import Btt, SectorPart
+from VpmemLibrary.pmem.media.info_blocks import InfoBlocks
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.raw_access import RawBytes
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
 
 LOG_AT = 32 * MiB - 20 * KiB
 """Where the log of the recorded sector namespace lies, and its map before it."""

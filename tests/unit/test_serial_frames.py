@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import GuestError
-from VpmemLibrary.guest.limits import MOST_OUTPUT
-from VpmemLibrary.guest.serial_frames import (
+from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.serial.frames import (
     LINE,
     MOST_PARTS,
     Answer,
@@ -26,7 +26,7 @@ from VpmemLibrary.guest.serial_frames import (
     request_line,
     unpacked,
 )
-from VpmemLibrary.guest.serial_script import FIRST, PART
+from VpmemLibrary.transport.serial.script import FIRST, PART
 
 NONCE = "0123abcd"
 

@@ -26,11 +26,11 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.guest.serial import SerialTransport
-from VpmemLibrary.guest.serial_frames import checksum
-from VpmemLibrary.guest.serial_script import FIRST, PART
-from VpmemLibrary.guest.serial_shell import Ended, SerialShell
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.serial.frames import checksum
+from VpmemLibrary.transport.serial.script import FIRST, PART
+from VpmemLibrary.transport.serial.shell import Ended, SerialShell
+from VpmemLibrary.transport.serial.transport import SerialTransport
 
 SHELLS = [["sh"], ["bash", "--norc", "-i"], ["busybox", "ash"], ["zsh"], ["mksh"], ["ksh"], ["tcsh"], ["csh"], ["fish"]]
 PASSWORD = "correct horse"
@@ -115,7 +115,7 @@ def test_nothing_that_a_kernel_writes_in_between_changes_a_byte(make: Make) -> N
 
 
 def test_what_is_damaged_on_the_way_in_is_sent_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._AGAIN", 0.3)
+    monkeypatch.setattr("VpmemLibrary.transport.serial.shell._AGAIN", 0.3)
     bench = make(["sh"])
     assert bench.transport.ping()
     send = bench.line.send
@@ -181,7 +181,7 @@ def test_the_shell_is_given_back_as_it_was_found(make: Make, monkeypatch: pytest
 
 
 def test_a_script_that_an_ended_process_left_there_is_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.6)
+    monkeypatch.setattr("VpmemLibrary.transport.serial.shell._PATIENCE", 0.6)
     bench = make(["sh"])
     assert bench.transport.ping()
     assert SerialTransport("g", lambda: bench.line).run(["echo", "mine now"]).text == "mine now\n"
@@ -212,15 +212,15 @@ def test_a_log_in_that_is_refused_says_so_and_shows_no_password(make: Make, pass
 
 
 def test_a_console_without_a_shell_is_told_with_its_last_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.serial._START", 1)
-    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.serial.transport._START", 1)
+    monkeypatch.setattr("VpmemLibrary.transport.serial.shell._PATIENCE", 0.5)
     bench = make(["sh", "-c", "echo 'Kernel panic - not syncing: No working init found.'; exec sleep 600"])
     with pytest.raises(GuestError, match=r"No shell answers.* of guest g\..*\n(.*\n)*.*No working init found"):
         bench.transport.run(["true"])
 
 
 def test_a_ping_of_a_console_without_a_shell_fails_softly(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.serial_shell._PATIENCE", 0.5)
+    monkeypatch.setattr("VpmemLibrary.transport.serial.shell._PATIENCE", 0.5)
     assert not make(["sleep", "600"]).transport.ping(0.5)
 
 
@@ -255,7 +255,7 @@ def test_a_console_that_ends_is_told_and_the_next_command_takes_it_anew(
 
 # Guests whose shell sends anything. The code under test goes by a fake clock.
 
-MODULE = "VpmemLibrary.guest.serial_shell"
+MODULE = "VpmemLibrary.transport.serial.shell"
 RESULT = gzip.compress(b"0 3\nhi\n")
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import ControllerError
-from VpmemLibrary.guest.relay import Relay
-from VpmemLibrary.host.short_path import socket_directory
+from VpmemLibrary.guest.channel.relay import Relay
+from VpmemLibrary.transport.short_path import socket_directory
 
 
 @pytest.fixture

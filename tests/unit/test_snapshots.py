@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.snapshots import revert_to_snapshot, snapshot_xml, take_snapshot
-from VpmemLibrary.host.local import LocalTransport
+from VpmemLibrary.transport.local import LocalTransport
 
 NO_SNAPSHOT = 72  # VIR_ERR_NO_DOMAIN_SNAPSHOT
 

@@ -9,13 +9,13 @@ from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.speed import Operation, Order, Speed, Workload, command, measure, read_speeds
 from VpmemLibrary.content.target import Target, TargetKind
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
-from VpmemLibrary.host.guard import Guard, target_of
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.keywords.assertions import AssertionOperator
-from VpmemLibrary.keywords.context import Context
-from VpmemLibrary.keywords.drawing import bars_svg
-from VpmemLibrary.keywords.performance import PerformanceKeywords
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.keywords.host.performance import PerformanceKeywords
+from VpmemLibrary.keywords.support.assertions import AssertionOperator
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.drawing import bars_svg
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.guard import Guard, target_of
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 RANDOM = Workload(Operation.read, Order.random, Size(4 * KiB), Size(8 * MiB))

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, UnreachableError
-from VpmemLibrary.host.ssh_address import Address, parse_address
-from VpmemLibrary.host.ssh_config import ConfigFiles
-from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_settings import SshSettings
-from VpmemLibrary.host.tcp import connect_tcp
+from VpmemLibrary.transport.ssh.address import Address, parse_address
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
+from VpmemLibrary.transport.ssh.settings import SshSettings
+from VpmemLibrary.transport.tcp import connect_tcp
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, UnreachableError
-from VpmemLibrary.host import ssh_config, ssh_resolve
-from VpmemLibrary.host.ssh_config import ConfigFiles
-from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_settings import NO_IDENTITY, HostKeyPolicy, SshSettings
+from VpmemLibrary.transport.ssh import config as ssh_config
+from VpmemLibrary.transport.ssh import resolve as ssh_resolve
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
+from VpmemLibrary.transport.ssh.settings import NO_IDENTITY, HostKeyPolicy, SshSettings
 
 SSH = shutil.which("ssh")
 USER = pwd.getpwuid(os.getuid()).pw_name

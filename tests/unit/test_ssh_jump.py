@@ -14,11 +14,11 @@ import pytest
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError
-from VpmemLibrary.host import ssh_config
-from VpmemLibrary.host.ssh import SshTransport
-from VpmemLibrary.host.ssh_config import ConfigFiles
-from VpmemLibrary.host.ssh_resolve import SshRequest, resolve
-from VpmemLibrary.host.ssh_settings import HostKeyPolicy, SshSettings
+from VpmemLibrary.transport.ssh import config as ssh_config
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
+from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)")
 

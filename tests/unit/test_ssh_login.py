@@ -18,10 +18,10 @@ from openssh_server import SSHD, OpensshServer
 from ssh_server import PASSWORD, Server, Sessions
 
 from VpmemLibrary.errors import AccessDeniedError, InvalidValueError, UnreachableError
-from VpmemLibrary.host.public_keys import PublicKey
-from VpmemLibrary.host.signing import algorithm_for
-from VpmemLibrary.host.ssh import SshSettings, SshTransport
-from VpmemLibrary.host.ssh_wire import Reader, packed
+from VpmemLibrary.transport.ssh.public_keys import PublicKey
+from VpmemLibrary.transport.ssh.signing import algorithm_for
+from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
+from VpmemLibrary.transport.ssh.wire import Reader, packed
 
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed (package openssh-server)")
 
@@ -345,7 +345,7 @@ def test_rsa_signs_with_what_the_server_takes() -> None:
 
 def test_a_server_that_takes_rsa_with_sha1_only_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "VpmemLibrary.host.ssh_userauth.UserAuth.accepted_algorithms", lambda _: ("ssh-ed25519", "ssh-rsa")
+        "VpmemLibrary.transport.ssh.userauth.UserAuth.accepted_algorithms", lambda _: ("ssh-ed25519", "ssh-rsa")
     )
     text = denied(server.settings())
     assert "RSA keys with SHA-1 signatures only" in text

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import CommandError, InvalidValueError, LibvirtError, NotFoundError, VpmemError
-from VpmemLibrary.host.transport import CommandResult
-from VpmemLibrary.model import Namespace
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.visible import block, message, one_line, quoted, visible
 
 ANY = st.text(st.characters(), max_size=40)

@@ -14,17 +14,17 @@ from pathlib import Path
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.file_dax import map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystemType, make_file_system, read_file_system
-from VpmemLibrary.host.guard import Guard
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
 from VpmemLibrary.host.mounts import DaxOption, Mounts
-from VpmemLibrary.host.through import ThroughTransport
-from VpmemLibrary.host.transport import DEFAULT_TIMEOUT, CommandResult
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.mount_ownership import unmount_owned
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.mounts import unmount_owned
+from VpmemLibrary.pmem.guard import Guard
+from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult
+from VpmemLibrary.transport.prefixed import ThroughTransport
 
 HERE = Path(__file__).parent
 POINT = "/run/a mount point"

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec, VpmemDevice, VpmemModel
-from VpmemLibrary.guest.inside import INSIDE_COMMAND
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.mappings import read_mappings
-from VpmemLibrary.guest.qmp import pci_aliases, qmp_devices, qmp_memory
-from VpmemLibrary.host.decode import LIST_COMMAND
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.views.inside import INSIDE_COMMAND
+from VpmemLibrary.guest.views.mappings import read_mappings
+from VpmemLibrary.guest.views.qmp import pci_aliases, qmp_devices, qmp_memory
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.inventory.cleanup import clean_up
-from VpmemLibrary.inventory.ownership import RunMark
-from VpmemLibrary.model import MapLocation, NamespaceMode
+from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.decode import LIST_COMMAND
+from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.transport.base import Transport
 
 HERE = Path(__file__).parent
 READ = ("ndctl", "read-labels", "nmem0")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from record_ndctl import Recorder
 
-from VpmemLibrary.host.cxl import UUIDS_SCRIPT
-from VpmemLibrary.host.decode import LIST_COMMAND
-from VpmemLibrary.host.health import HEALTH_COMMAND, KERNEL_SCRIPT
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
+from VpmemLibrary.pmem.decode import LIST_COMMAND
+from VpmemLibrary.pmem.media.health import HEALTH_COMMAND, KERNEL_SCRIPT
+from VpmemLibrary.pmem.regions.cxl import UUIDS_SCRIPT
 
 LIST = ("cxl", "list", "--idle")
 UUID = "76706d65-6d01-8234-8567-0123456789ab"

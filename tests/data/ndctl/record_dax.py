@@ -18,10 +18,10 @@ from pathlib import Path
 
 from record_ndctl import Recorder
 
-from VpmemLibrary.host.dax_memory import READ_SCRIPT
-from VpmemLibrary.host.decode import DAX_LIST_COMMAND, DAX_REGIONS_COMMAND, LIST_COMMAND
-from VpmemLibrary.host.health import HEALTH_COMMAND, KERNEL_SCRIPT, PLACE_SCRIPT
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
+from VpmemLibrary.pmem.dax.memory import READ_SCRIPT
+from VpmemLibrary.pmem.decode import DAX_LIST_COMMAND, DAX_REGIONS_COMMAND, LIST_COMMAND
+from VpmemLibrary.pmem.media.health import HEALTH_COMMAND, KERNEL_SCRIPT, PLACE_SCRIPT
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
 
 DAXCTL = "daxctl"
 BAD_PAGE = 0x192000000  # 32 MiB into the second namespace of region0, which begins at 0x180000000

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from record_ndctl import Recorder
 
-from VpmemLibrary.guest.definition import define_guest
-from VpmemLibrary.guest.domain import BootSource, GuestSpec
-from VpmemLibrary.guest.libvirt_link import LibvirtLink
-from VpmemLibrary.host.decode import LIST_COMMAND
-from VpmemLibrary.host.health import HEALTH_COMMAND, KERNEL_SCRIPT, PLACE_SCRIPT
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.inventory.ownership import RunMark
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.decode import LIST_COMMAND
+from VpmemLibrary.pmem.media.health import HEALTH_COMMAND, KERNEL_SCRIPT, PLACE_SCRIPT
 from VpmemLibrary.sizes import MiB, Size
 
 BUS = "nfit_test.0"

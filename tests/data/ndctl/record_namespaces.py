@@ -15,13 +15,13 @@ import os
 import zlib
 from pathlib import Path
 
-from VpmemLibrary.host.btt import SectorPart
-from VpmemLibrary.host.decode import LIST_COMMAND
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.room import ROOM_COMMAND
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.model import Namespace, NamespaceMode
+from VpmemLibrary.pmem.decode import LIST_COMMAND
+from VpmemLibrary.pmem.media.btt import SectorPart
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.pmem.regions.room import ROOM_COMMAND
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
 
 HERE = Path(__file__).parent
 REGION = "region0"

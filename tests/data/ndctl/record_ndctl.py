@@ -15,9 +15,9 @@ import os
 import sys
 from pathlib import Path
 
-from VpmemLibrary.host.decode import DAX_LIST_COMMAND, LIST_COMMAND
-from VpmemLibrary.host.ssh import HostKeyPolicy, SshSettings, SshTransport
-from VpmemLibrary.host.transport import Transport
+from VpmemLibrary.pmem.decode import DAX_LIST_COMMAND, LIST_COMMAND
+from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
 
 HERE = Path(__file__).parent
 REGION = ("-r", "region0")

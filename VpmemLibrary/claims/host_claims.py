@@ -1,0 +1,257 @@
+"""The namespaces of one real host that a run may claim: those of its setting, and those that it made itself."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from VpmemLibrary.claims.claims import Claim, ClaimableHost, Clean, Offer, Wish
+from VpmemLibrary.claims.setting import SETTING, PmemSetting, parse_setting, resolve_setting
+from VpmemLibrary.errors import ForeignError, InvalidValueError, NotFoundError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.leases.leases import Entry, Leases, is_namespace_key
+from VpmemLibrary.ownership.cleanup import wipe_namespace
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.sizes import Size
+
+
+class HostClaims:
+    """What may be claimed on one host, and what this worker has claimed there.
+
+    Args:
+        host: The host.
+        run: This run.
+        leases: The host's leases, as this worker has them.
+        clean: Makes a namespace clean that a dead holder left.
+        before_marking: What is done before anything is marked.
+        spread: Where among the regions claims begin; each worker's own.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        run: RunMark,
+        leases: Leases,
+        clean: Clean,
+        *,
+        before_marking: Callable[[], None],
+        spread: str = "",
+    ) -> None:
+        self._host = host
+        self._before_marking = before_marking
+        self._run = run
+        self._leases = leases
+        self._claimable = ClaimableHost(
+            host.alias, leases, host.ndctl.inventory, clean, spread=zlib.crc32(spread.encode())
+        )
+        self._setting = PmemSetting()
+        self._labelled: Mapping[str, tuple[Namespace, ...]] = {}
+        self._claims: dict[str, Claim] = {}
+
+    @property
+    def setting(self) -> PmemSetting:
+        """The setting."""
+        return self._setting
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What this worker has claimed here and has not lost, in the order of claiming."""
+        held = self._leases.held
+        self._claims = {key: claim for key, claim in self._claims.items() if key in held}
+        return tuple(self._claims.values())
+
+    def set_setting(self, text: str, *, foreign: bool = False) -> Mapping[str, tuple[Namespace, ...]]:
+        """Say by a setting which namespaces may be claimed under which label, and return them.
+
+        Args:
+            text: The setting; see `parse_setting`. An empty one takes all labels away.
+            foreign: Allow namespaces that this run did not make: claimed ones are written to and wiped.
+
+        Raises:
+            InvalidValueError: It breaks a rule of the setting, or leaves out what this run holds under a label now.
+            NotFoundError: A name is not on the host.
+            AmbiguousError: Two namespaces of the host have that name.
+            ForeignError: This run did not make one of them, and `foreign` is not set.
+        """
+        setting = parse_setting(text)
+        found = resolve_setting(setting, self._host.ndctl.inventory, self._host.alias)
+        if not foreign:
+            for namespace in (each for namespaces in found.values() for each in namespaces):
+                self._require_own(namespace)
+        self._refuse_held({each.label_uuid for namespaces in found.values() for each in namespaces})
+        self._setting = setting
+        self._labelled = found
+        self._offer_anew(())
+        return found
+
+    def make(self, text: str, sizes: Mapping[str, Size]) -> Mapping[str, tuple[Namespace, ...]]:
+        """Make the namespaces of a setting that the host does not have, with this run's mark, and use the setting.
+
+        They are devdax with the page map in memory, as Nova's operators make them, each in the roomiest region. Every
+        byte is zero, so that no tenant reads what an earlier namespace held there.
+
+        Args:
+            text: The setting.
+            sizes: For each label what each of its namespaces takes from its region.
+
+        Raises:
+            InvalidValueError: A label has no size, or a size has no label; or a rule of the setting is broken.
+            OutOfSpaceError: No region has the room; what was made before stays, with this run's mark.
+        """
+        setting = parse_setting(text)
+        if unknown := [label for label in sizes if label not in setting.labels]:
+            raise InvalidValueError("label", unknown[0], f"a label of {SETTING}: {', '.join(setting.labels) or 'none'}")
+        there = {namespace.name for namespace in self._host.ndctl.inventory().namespaces}
+        missing = {name: label for label, names in setting.labels.items() for name in names if name not in there}
+        if without := [label for label in missing.values() if label not in sizes]:
+            raise InvalidValueError("size", "none", f"one for label {without[0]}, e.g. {without[0]}=128MiB")
+        self._before_marking()
+        for name, label in missing.items():
+            regions = self._host.ndctl.inventory().regions
+            labeled = self._host.ndctl.labeled(regions)
+            roomy = sorted(
+                (each for each in regions if each.dev in labeled), key=lambda each: each.free_extent, reverse=True
+            )
+            if not roomy:
+                raise NotFoundError("region with labels for", name, [each.dev for each in regions], self._host.alias)
+            made = self._host.namespaces.create(
+                roomy[0],
+                mode=NamespaceMode.devdax,
+                map_location=MapLocation.mem,
+                size=sizes[label],
+                name=name,
+                uuid=self._run.new_uuid(),
+            )
+            self._wipe(made)  # a region keeps what an earlier namespace held there
+        return self.set_setting(text)
+
+    def claim(self, wishes: Sequence[Wish], *, foreign: bool = False) -> tuple[Claim, ...]:
+        """Claim one namespace for each wish, in their order: all of them or none.
+
+        Args:
+            wishes: The wishes. One without a label may be met by any namespace of the setting or of this run.
+            foreign: Offer every namespace of the host to the wishes without a label.
+
+        Raises:
+            InvalidValueError: A label is not in the setting, or nothing here could ever meet a wish.
+            ExhaustedError: All that would meet a wish is held; the message says by whom and since when.
+        """
+        self.prepare(wishes, foreign=foreign)
+        return self.keep(self._claimable.claim(wishes))
+
+    def prepare(self, wishes: Iterable[Wish], *, foreign: bool = False) -> ClaimableHost:
+        """Return this host ready for wishes to be met, for a fleet; see `claim`.
+
+        Raises:
+            InvalidValueError: A label is not in the setting.
+        """
+        wished = list(wishes)
+        for wish in wished:
+            if wish.label:
+                self._setting.require_label(wish.label)
+        if any(not wish.label for wish in wished):
+            namespaces = self._host.ndctl.inventory().namespaces
+            self._offer_anew(each for each in namespaces if each.active and (foreign or self._run.owns(each)))
+        return self._claimable
+
+    def keep(self, claims: Iterable[Claim]) -> tuple[Claim, ...]:
+        """Keep claims as this worker's, and return them."""
+        kept = tuple(claims)
+        self._claims |= {claim.key: claim for claim in kept}
+        return kept
+
+    def release(self, claims: Iterable[Claim], wipe: bool = True) -> None:
+        """Give claims back, each wiped before unless it is to be left as it is.
+
+        Raises:
+            InvalidValueError: One is not this worker's.
+            LeaseLostError: One was no longer held; nothing was wiped.
+            VpmemError: A wipe failed: that namespace is unfit now, the others were given back.
+        """
+        held = list(claims)
+        mine = {claim.key for claim in self.claims}
+        for claim in held:
+            if claim.key not in mine:
+                raise InvalidValueError("claim", str(claim), "one that this worker has, and did not give back or lose")
+        self._claimable.release(held, self._wipe if wipe else None)
+
+    def wipe(self, claims: Iterable[Claim]) -> None:
+        """Wipe what claims hold; they stay this worker's.
+
+        Raises:
+            LeaseLostError: One was no longer held; nothing was wiped.
+            VpmemError: A wipe failed.
+        """
+        held = list(claims)
+        self.require(held)
+        for claim in held:
+            self._wipe(self.now(claim).namespace)
+
+    def require(self, claims: Iterable[Claim]) -> None:
+        """Raise unless claims are still held.
+
+        Raises:
+            LeaseLostError: One is not.
+        """
+        self._leases.require(claim.key for claim in claims)
+
+    def now(self, claim: Claim) -> Claim:
+        """Return a claim with its namespace as a fresh listing has it: the device may have another name now.
+
+        Raises:
+            NotFoundError: The namespace is gone.
+        """
+        return replace(claim, namespace=self._host.ndctl.namespace(claim.namespace))
+
+    def totals(self) -> dict[str, int]:
+        """Return for each label of the setting how many namespaces there are."""
+        return {label: len(namespaces) for label, namespaces in self._labelled.items()}
+
+    def used(self) -> dict[str, int]:
+        """Return for each label of the setting how many namespaces are held, by whoever, or unfit."""
+        entries = self._claimable.used()
+        return {
+            label: sum(1 for each in namespaces if each.label_uuid in entries)
+            for label, namespaces in self._labelled.items()
+        }
+
+    def holders(self) -> tuple[tuple[Entry, str], ...]:
+        """Return every record of a namespace on the host, whoever has it, with the namespace's name."""
+        names = {each.label_uuid: each.name or each.dev for each in self._host.ndctl.inventory().namespaces}
+        return tuple(
+            (entry, names.get(entry.key, "(gone)")) for entry in self._leases.entries() if is_namespace_key(entry.key)
+        )
+
+    def _wipe(self, namespace: Namespace) -> None:
+        wipe_namespace(self._host, namespace)
+
+    def _offer_anew(self, more: Iterable[Namespace]) -> None:
+        offers = {
+            each.label_uuid: Offer(each, label) for label, namespaces in self._labelled.items() for each in namespaces
+        }
+        for namespace in more:
+            if namespace.label_uuid:
+                offers.setdefault(namespace.label_uuid, Offer(namespace))
+        self._claimable.offer(offers.values())
+
+    def _require_own(self, namespace: Namespace) -> None:
+        try:
+            self._run.require_own(namespace)
+        except ForeignError as error:
+            error.add("A claimed namespace is written to and wiped.")
+            raise
+
+    def _refuse_held(self, keys: set[str]) -> None:
+        before = {
+            each.label_uuid: (each.name, label) for label, namespaces in self._labelled.items() for each in namespaces
+        }
+        if not before.keys() - keys:
+            return
+        for entry in self._leases.entries():
+            if entry.key in before and entry.key not in keys and entry.holder.run_id == self._run.run_id:
+                name, label = before[entry.key]
+                raise InvalidValueError(
+                    SETTING, f"without {name}", f"one that keeps {label}:{name}, which is in use: it is {entry.told}"
+                )

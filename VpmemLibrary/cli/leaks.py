@@ -1,0 +1,88 @@
+"""The command ``vpmem leaks``: the report that closes a run over all its hosts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from VpmemLibrary.host.hosts_file import HostEntry, configured, read_hosts, transport_to
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.run_states import read_states, write_states
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def leaks() -> None:
+    """Say what a run left on its hosts: look before it, and again after it."""
+
+
+@leaks.command()
+@click.argument("hosts_file", type=_FILE)
+@click.argument("states", type=click.Path(dir_okay=False, path_type=Path))
+def remember(hosts_file: Path, states: Path) -> None:
+    """Write how every host of HOSTS_FILE is now to the file STATES."""
+    write_states(states, dict(_states(read_hosts(hosts_file))))
+
+
+@leaks.command()
+@click.argument("hosts_file", type=_FILE)
+@click.argument("states", type=_FILE)
+def compare(hosts_file: Path, states: Path) -> None:
+    """Show what there is on every host of HOSTS_FILE before, from STATES, and now.
+
+    Exits 1 if anything is more, less or other. Labels that a region got since are told and are no leak: where the
+    hosts file says host_may_initialize_labels, suites need them.
+    """
+    before, entries = read_states(states), read_hosts(hosts_file)
+    for entry in entries:
+        if entry.name not in before:
+            raise click.ClickException(f"{states} does not have host {entry.name}, but {', '.join(before)}.")
+    clean = [_report(name, before[name], after) for name, after in _states(entries)]
+    raise SystemExit(0 if all(clean) else 1)
+
+
+def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
+    """Look at all hosts at once, each over a connection of its own; their names and states come in the file's order."""
+    with ThreadPoolExecutor(len(entries)) as pool:
+        yield from zip((entry.name for entry in entries), pool.map(_state, entries), strict=True)
+
+
+def _state(entry: HostEntry) -> HostState:
+    from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink  # noqa: PLC0415
+    from VpmemLibrary.guest.domain.domains import guest_names  # noqa: PLC0415  --help needs none of it
+    from VpmemLibrary.host.host import Host  # noqa: PLC0415
+    from VpmemLibrary.host.libvirt_daemon import Daemon  # noqa: PLC0415
+    from VpmemLibrary.leases.host_leases import HostLeases  # noqa: PLC0415
+    from VpmemLibrary.leases.leases import Holder  # noqa: PLC0415
+
+    transport = transport_to(entry)
+    if note := configured(transport):
+        click.echo(note, err=True)
+    host = Host(entry.name, transport)
+    leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
+    link = LibvirtLink(host.transport, daemon=Daemon.of(entry.libvirt_uri))
+    try:
+        return HostState.read(host, guest_names(link), leases.entries())
+    finally:
+        link.close()
+        leases.close()
+        host.close()
+
+
+def _report(name: str, before: HostState, after: HostState) -> bool:
+    """Print one host's lines; return whether nothing is left on it."""
+    for region in before.labeled_in(after):
+        click.echo(f"{name}: {region} has labels since")
+    known = before.with_labels(after)
+    for (what, was), (_, now) in zip(known.rows, after.rows, strict=True):
+        click.echo(f"{name}: {what:<10} before {was:>10}   after {now:>10}")
+    difference = known.difference(after)
+    for line in difference:
+        click.echo(f"{name}: {line}")
+    click.echo(f"{name}: {'LEFT OVER' if difference else 'nothing is left over'}")
+    return not difference

@@ -1,0 +1,52 @@
+"""The command `vpmem`: each group of subcommands is loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from VpmemLibrary.errors import VpmemError
+from VpmemLibrary.version import __version__
+
+_COMMANDS = {
+    "lab": ("VpmemLibrary.lab.cli:lab", "Disposable hosts with emulated NVDIMMs."),
+    "doctor": ("VpmemLibrary.cli.doctor:doctor", "What would break a run on a host, with the commands that fix it."),
+    "leaks": ("VpmemLibrary.cli.leaks:leaks", "What a run left on its hosts: a look before and after it."),
+    "hosts": ("VpmemLibrary.cli.hosts:hosts", "Check a hosts file and show its hosts."),
+}
+"""For each subcommand where it is and what it is for, so that `vpmem --help` loads none of them."""
+
+
+class _LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Return the names of all subcommands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one subcommand."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run, and show an error of this project as its message alone."""
+        try:
+            return super().invoke(ctx)
+        except VpmemError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vpmem")
+def main() -> None:
+    """Acceptance-test virtual persistent memory, from the host's NVDIMM to the guest's last byte."""

@@ -1,0 +1,1 @@
+"""The ways to libvirt and into a guest."""

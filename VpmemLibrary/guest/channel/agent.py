@@ -1,0 +1,520 @@
+"""Commands inside a guest through its QEMU guest agent, with the face of a transport: a guest is a host too.
+
+An answer of an agent may be missing, late, endless, or of any shape. A guest-exec is sent once and never repeated.
+Requests that only read are repeated until the deadline of the command.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+from VpmemLibrary.errors import (
+    AgentRefusedError,
+    CommandError,
+    CommandTimeoutError,
+    GuestError,
+    LibvirtError,
+    UnreadableOutputError,
+    UnsupportedError,
+    VpmemError,
+)
+from VpmemLibrary.guest.channel.agent_rules import FILE_COMMANDS, USED_COMMANDS, refusal
+from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import (
+    DEFAULT_TIMEOUT,
+    ENVIRONMENT,
+    CommandResult,
+    Connection,
+    Stream,
+    checked_argv,
+)
+from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.serial.ending import END_FUNCTION, overdue
+
+AgentCall = Callable[[str, int], str]
+"""What sends one agent command as JSON with a timeout in seconds and returns the answer as JSON."""
+
+_ANSWER_TIMEOUT = 30
+_STATUS_TIMEOUT = 120
+"""Seconds to wait for the status of a command: an answer that comes later is lost, and the exit status with it."""
+
+_ENDING = 30.0
+"""Seconds in which a command whose time is over must be seen to end."""
+
+_LEAVING = 3.0
+"""Seconds for ending a command after an interruption, e.g. by a keyword's own timeout."""
+
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = 0.25
+_CHUNK = 1 << 20
+_NOT_FOUND = 127
+_NOT_KNOWN = -9
+_SHOWN = 200
+_ABSENT = ("No such file", "cannot find the file")
+"""What glib says of a program that is not there, on Linux and on Windows."""
+
+_PROBE = ("sh", "-c", ":")
+_PROBING = 30.0
+"""Seconds in which an agent that answers runs a command that does nothing: an emulated guest may pause for some."""
+
+_WINDOWS = "mswindows"
+_ANSWERED = 1  # VIR_ERR_INTERNAL_ERROR: libvirt has it for what the agent itself answered (qemu_agent.c)
+_NEEDED = (
+    " The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0. Its domain's XML must have: "
+    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>."
+)
+_TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, which other failures of a connection are as well
+_NOT_CONNECTED = "is not connected"
+
+# VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED, VIR_ERR_AGENT_COMMAND_TIMEOUT: no answer came. libvirt drops the
+# answer if it comes later, and synchronises with the agent before the next command (qemu_agent.c, qemuAgentGuestSync).
+_SILENT = (86, 97, 112)
+
+# The agent is the parent of its commands and of this script. A process with another parent is not the agent's command.
+_END = f'{END_FUNCTION}grep -q "^PPid:[[:blank:]]*$PPID$" "/proc/$1/status" && end "$1"'
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Kind = TypeVar("Kind")
+
+
+class _SilentAgentError(GuestError):
+    """No answer came within the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What an agent returned. Its shape is checked when a field is read.
+
+    Args:
+        name: The guest in messages.
+        execute: The agent command.
+        text: The whole answer, for messages.
+        value: What the command returned.
+    """
+
+    name: str
+    execute: str
+    text: str
+    value: object
+
+    def whole(self, least: int, most: int) -> int:
+        """Return the value itself as a number."""
+        return self._number(self.value, "a number", least, most)
+
+    def number(self, field: str, least: int, most: int) -> int:
+        """Return a field as a number."""
+        return self._number(self._field(field), f"a number {field!r}", least, most)
+
+    def flag(self, field: str) -> bool:
+        """Return a field as a truth value."""
+        return self._checked(self._field(field), bool, f"{field!r} true or false")
+
+    def octets(self, field: str) -> bytes:
+        """Return the bytes of a field in base64; none if the field is absent."""
+        text = self._checked(self._field(field, ""), str, f"{field!r} in base64")
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise self.unreadable(f"{field!r} in base64") from error
+
+    def has(self, field: str) -> bool:
+        """Whether a field is there."""
+        return isinstance(self.value, dict) and field in self.value
+
+    def unreadable(self, expected: str) -> GuestError:
+        """Return the error for an answer of another shape."""
+        shown = self.text[:_SHOWN]
+        return GuestError(f"The agent of {self.name} answered {self.execute} with {shown!r}: expected {expected}.")
+
+    def _field(self, field: str, default: object = None) -> object:
+        return self._checked(self.value, dict, f"an object with {field!r}").get(field, default)
+
+    def _number(self, found: object, expected: str, least: int, most: int) -> int:
+        number = self._checked(found, int, expected)
+        if not least <= number <= most:
+            raise self.unreadable(f"{expected} from {least} to {most}")
+        return number
+
+    def _checked(self, found: object, kind: type[Kind], expected: str) -> Kind:
+        if isinstance(found, kind) and (kind is bool or not isinstance(found, bool)):  # to Python True is a number
+            return found
+        raise self.unreadable(expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What an agent knows of a command.
+
+    Args:
+        exited: Whether the command ended.
+        exit_status: Its exit status; ``-N`` when signal N ended it, -9 as long as none is known.
+        stdout: What it printed.
+        stderr: What it complained of.
+        truncated: Whether the agent did not keep all of that.
+    """
+
+    exited: bool
+    exit_status: int = _NOT_KNOWN
+    stdout: bytes = b""
+    stderr: bytes = b""
+    truncated: bool = False
+
+
+class AgentTransport:
+    """Commands inside a guest.
+
+    Args:
+        name: The guest's name in messages.
+        call: What sends an agent command and returns its answer.
+
+    Example::
+
+        AgentTransport("a", call).run(["ndctl", "list", "-B"]).check()
+    """
+
+    def __init__(self, name: str, call: AgentCall) -> None:
+        self._name = name
+        self._call = call
+        self._silent = False
+
+    @property
+    def name(self) -> str:
+        """The guest in messages and logs."""
+        return f"guest {self._name}"
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Whether the agent answers and runs a command, which is what every look into the guest needs.
+
+        Args:
+            timeout: Seconds to wait for an answer; whole ones count.
+
+        Raises:
+            AgentRefusedError: It answers and refuses to run commands; the message says what to change.
+            UnsupportedError: The guest has no POSIX shell: it runs Windows.
+        """
+        try:
+            self._ask("guest-ping", timeout=max(1, int(timeout)))
+            if self.run(_PROBE, timeout=max(timeout, _PROBING)).exit_status == 0:
+                return True
+        except AgentRefusedError as error:
+            error.add(self._details())
+            raise
+        except (GuestError, CommandError):
+            return False
+        if self._system() == _WINDOWS:
+            raise UnsupportedError(
+                f"The agent of {self._name} runs no `sh`: the guest runs Windows, and guests are looked into by a "
+                "POSIX shell. Boot a Linux guest."
+            )
+        return False
+
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command in the guest to its end and return what it left, whatever its exit status.
+
+        The command is sent to the agent once. An agent that does not answer is asked for the command's status again
+        until `timeout`: a guest under load may be slow.
+
+        Args:
+            argv: The command, one item an argument.
+            timeout: Seconds after which the command is ended in the guest.
+            stdin: What the command reads.
+
+        Raises:
+            InvalidValueError: `argv` is not a list of texts.
+            CommandTimeoutError: It did not end in time; the message says whether it was ended.
+            GuestError: The agent does not answer, or its answer cannot be read.
+        """
+        command = checked_argv(argv)
+        started = time.monotonic()
+        deadline = started + timeout
+        arguments: dict[str, object] = {
+            "path": command[0],
+            "arg": list(command[1:]),
+            "env": [f"PATH={_PATH}", *(f"{name}={value}" for name, value in ENVIRONMENT.items())],
+            "capture-output": True,
+        }
+        if stdin:
+            arguments["input-data"] = base64.b64encode(stdin).decode()
+        try:
+            pid = self._start(arguments, deadline)
+        except AgentRefusedError:
+            raise
+        except GuestError as error:
+            if not any(told in str(error) for told in _ABSENT):
+                raise
+            absent = _Status(exited=True, exit_status=_NOT_FOUND, stderr=f"{command[0]}: not found\n".encode())
+            return self._result(command, absent, started, len(stdin))
+        try:
+            status = self._wait(pid, deadline)
+        except BaseException:  # a keyword's own timeout: leave no process behind, if the agent still answers
+            with contextlib.suppress(VpmemError), within(_LEAVING):
+                self._end(pid, time.monotonic() + _LEAVING)
+            raise
+        if status is None or not status.exited:
+            self._give_up(command, pid, timeout, started, len(stdin))
+        result = self._result(command, status, started, len(stdin))
+        if status.truncated:
+            raise UnreadableOutputError(result, "The agent keeps 16 MiB of a command's output: write it to a file")
+        return result
+
+    def stream(self, argv: Sequence[str]) -> Stream:
+        """Raise: the agent has no streams.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError(f"The agent of {self.name} cannot stream a command: {' '.join(argv)}")
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:  # noqa: ARG002
+        """Raise: the agent makes no connections.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError(f"{address} port {port} cannot be reached through the agent of {self.name}")
+
+    def read_file(self, path: str) -> bytes:
+        """Return the bytes of a file in the guest: at most 16 MiB, within a minute.
+
+        An agent that refuses to open files may run commands all the same: then a command reads the file.
+
+        Raises:
+            GuestError: It cannot be read, is larger, or takes longer.
+            CommandError: A command could not read it.
+        """
+        deadline = time.monotonic() + DEFAULT_TIMEOUT
+        try:
+            handle = self._open(path, "r")
+        except AgentRefusedError:  # not of the file: the agent has no way to files but by a command
+            return self.run(["cat", "--", path]).check().stdout
+        try:
+            data = bytearray()
+            while True:
+                read = {"handle": handle, "count": _CHUNK}
+                part = self._ask("guest-file-read", read, timeout=_seconds(deadline))
+                octets = part.octets("buf-b64")
+                data += octets
+                if len(data) > MOST_OUTPUT:
+                    raise GuestError(
+                        f"{path} in {self.name} has more than {Size(MOST_OUTPUT)}, which is the most that is read."
+                    )
+                if part.flag("eof"):
+                    return bytes(data)
+                if not octets or len(octets) > _CHUNK:
+                    raise part.unreadable(f"1 to {_CHUNK} bytes, or the end of the file")
+                if time.monotonic() > deadline:
+                    raise GuestError(
+                        f"{path} in {self.name} was not read within {DEFAULT_TIMEOUT:g} s: the agent has sent "
+                        f"{Size(len(data))} and not the end."
+                    )
+        finally:
+            self._ask("guest-file-close", {"handle": handle})
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file in the guest, whole or not at all.
+
+        Raises:
+            GuestError: It cannot be written.
+            CommandError: It could not take its place.
+        """
+        new = self.run(["mktemp", f"{path}.XXXXXX"]).check().text.strip()  # with mode 0600, whatever `mode` is
+        try:
+            self._fill(new, data)
+            self.run(["chmod", f"{mode:o}", new]).check()
+            self.run(["mv", "-f", "-T", "--", new, path]).check()
+        except BaseException:
+            with contextlib.suppress(VpmemError):
+                self.run(["rm", "-f", "--", new])
+            raise
+
+    def _fill(self, path: str, data: bytes) -> None:
+        """Write the bytes of a file that is there and empty."""
+        chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
+        try:
+            handle = self._open(path, "w")
+        except AgentRefusedError:
+            for chunk in chunks:
+                self.run(["sh", "-c", 'exec cat >>"$1"', "sh", path], stdin=chunk).check()
+            self.run(["sync"]).check()
+            return
+        try:
+            for chunk in chunks:
+                written = self._ask("guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(chunk).decode()})
+                written.number("count", len(chunk), len(chunk))
+            self._ask("guest-file-flush", {"handle": handle})
+        finally:
+            self._ask("guest-file-close", {"handle": handle})
+
+    def close(self) -> None:
+        """Do nothing: the channel is the guest's."""
+
+    # What the agent is asked
+
+    def _ask(
+        self, execute: str, arguments: Mapping[str, object] | None = None, *, timeout: int = _ANSWER_TIMEOUT
+    ) -> _Reply:
+        """Send one agent command, once, and return what it returned.
+
+        Raises:
+            _SilentAgentError: No answer came in time.
+            GuestError: The agent refused, or its answer cannot be read.
+        """
+        request = {"execute": execute, **({"arguments": arguments} if arguments else {})}
+        try:
+            answer = self._call(json.dumps(request), timeout)
+        except LibvirtError as error:
+            if error.code not in _SILENT and (refused := refusal(self._name, execute, error.text)):
+                self._silent = False
+                raise refused from error
+            if _TOO_LONG in error.text:
+                # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
+                raise GuestError(
+                    f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
+                    "3 MiB of a command's output. Write it to a file in the guest."
+                ) from error
+            self._silent = error.code in _SILENT
+            raise (_SilentAgentError if self._silent else GuestError)(
+                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code})."
+                f"{'' if error.code == _ANSWERED and _NOT_CONNECTED not in error.text else _NEEDED}"
+            ) from error
+        self._silent = False
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError):  # a number of too many digits is a ValueError as well
+            decoded = None
+        reply = _Reply(self.name, execute, answer, decoded)
+        if isinstance(decoded, dict) and isinstance(wrong := decoded.get("error"), dict):
+            told = str(wrong.get("desc") or wrong.get("class"))[:_SHOWN]
+            raise refusal(self._name, execute, told) or GuestError(
+                f"The agent of {self.name} did not do {execute}: {told}."
+            )
+        if not reply.has("return"):
+            raise reply.unreadable("a JSON object with 'return'")
+        return _Reply(self.name, execute, answer, decoded["return"])
+
+    def _ask_again(self, execute: str, arguments: Mapping[str, object], deadline: float) -> _Reply:
+        """Send an agent command that only reads, and send it again while no answer comes, until the deadline."""
+        lost = False
+        while True:
+            try:
+                return self._ask(execute, arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
+            except _SilentAgentError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+            except GuestError as error:
+                if lost:
+                    error.add(f"An earlier answer to {execute} was lost: if the command had ended, its result is lost.")
+                raise
+            lost = True
+            time.sleep(min(left, _LONGEST_WAIT))
+
+    def _details(self) -> str:
+        """Return the agent's version and which of the commands used here it has disabled, as it tells by itself."""
+        try:
+            told = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
+        except VpmemError:  # it may be refused as well
+            return "The agent does not tell which commands it allows (guest-info)."
+        listed = told.get("supported_commands") if isinstance(told, dict) else None
+        commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        wanted = (*USED_COMMANDS, *FILE_COMMANDS)
+        disabled = [str(each.get("name")) for each in commands if each.get("enabled") is False]
+        refused = [name for name in wanted if name in disabled]
+        version = str(told.get("version", "of an unknown version"))[:_SHOWN] if isinstance(told, dict) else ""
+        return f"The agent is qemu-guest-agent {version}; it says that it refuses: {', '.join(refused) or 'nothing'}."
+
+    def _system(self) -> str:
+        """Return the id of the guest's operating system, e.g. ``debian``; empty where the agent does not tell."""
+        try:
+            told = self._ask("guest-get-osinfo").value
+        except VpmemError:
+            return ""
+        return str(told.get("id", "")) if isinstance(told, dict) else ""
+
+    def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
+        """Start a command in the guest, and return its process id."""
+        if self._silent:  # synchronise first: a guest-exec without an answer leaves its outcome unknown
+            self._ask_again("guest-ping", {}, deadline)
+        try:
+            reply = self._ask("guest-exec", arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
+        except _SilentAgentError as error:
+            if _NOT_CONNECTED not in str(error):
+                error.add("Whether the guest started the command is not known; it was not sent again.")
+            raise
+        return reply.number("pid", 1, 1 << 31)
+
+    def _open(self, path: str, mode: str) -> int:
+        return self._ask("guest-file-open", {"path": path, "mode": mode}).whole(0, 1 << 62)
+
+    def _status(self, pid: int, deadline: float) -> _Status:
+        reply = self._ask_again("guest-exec-status", {"pid": pid}, deadline)
+        if not reply.flag("exited"):
+            return _Status(exited=False)
+        if reply.has("signal"):
+            exit_status = -reply.number("signal", 1, 127)
+        else:
+            exit_status = reply.number("exitcode", -1 << 31, 1 << 32)
+        truncated = any(reply.has(field) and reply.flag(field) for field in ("out-truncated", "err-truncated"))
+        return _Status(True, exit_status, reply.octets("out-data"), reply.octets("err-data"), truncated)
+
+    def _wait(self, pid: int, deadline: float) -> _Status | None:
+        """Return a command's status once it ended, or the last one at the deadline: None if the agent is silent."""
+        pause = _FIRST_WAIT
+        while True:
+            try:
+                status = self._status(pid, deadline)
+            except _SilentAgentError:
+                return None
+            left = deadline - time.monotonic()
+            if status.exited or left <= 0:
+                return status
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_WAIT)
+
+    def _end(self, pid: int, deadline: float) -> _Status | None:
+        """End a command and all that it started: the agent puts it into no process group of its own.
+
+        Returns:
+            Its status afterwards; None if the agent is silent.
+        """
+        end = {"path": "sh", "arg": ["-c", _END, "sh", str(pid)], "env": [f"PATH={_PATH}"], "capture-output": True}
+        self._wait(self._start(end, deadline), deadline)
+        return self._wait(pid, deadline)
+
+    def _give_up(
+        self, command: tuple[str, ...], pid: int, timeout: float, started: float, stdin_bytes: int
+    ) -> NoReturn:
+        """End a command whose time is over, and raise with what is known of its end."""
+        try:
+            status, unseen = self._end(pid, time.monotonic() + _ENDING), "the agent does not answer"
+        except GuestError as error:
+            status, unseen = None, str(error)
+        if status is not None and not status.exited:
+            unseen = f"it still ran {_ENDING:g} s after it was to be ended"
+        exit_status = status.exit_status if status is not None and status.exited else None
+        result = self._result(command, status or _Status(exited=False), started, stdin_bytes)
+        raise CommandTimeoutError(result, overdue(timeout, exit_status, unseen))
+
+    def _result(self, command: tuple[str, ...], status: _Status, started: float, stdin_bytes: int) -> CommandResult:
+        return CommandResult(
+            argv=command,
+            exit_status=status.exit_status,
+            stdout=status.stdout,
+            stderr=status.stderr,
+            seconds=time.monotonic() - started,
+            host=self.name,
+            stdin_bytes=stdin_bytes,
+        )
+
+
+def _seconds(deadline: float, most: int = _ANSWER_TIMEOUT) -> int:
+    """Return how long an answer may take, in whole seconds as libvirt wants them: 1 at the least."""
+    return max(1, min(most, math.ceil(deadline - time.monotonic())))

@@ -1,0 +1,162 @@
+"""A guest's serial console as two-way bytes, over the host's libvirt connection."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
+from VpmemLibrary.guest.channel.bounded import Call
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+
+if TYPE_CHECKING:
+    import libvirt
+
+_CHUNK = 1 << 16
+_SENT_AT_ONCE = 1 << 10
+_WOULD_BLOCK = -2  # what libvirt-python's streams return when there is nothing to read, or no room to write
+_POLL = 0.02
+_AT_ONCE = 256
+"""Chunks that one event takes: a guest may print without end, and all guests share libvirt's event loop."""
+
+_KEPT = 1 << 20
+"""The last bytes that are kept for a reader: a guest may print without end while nobody reads."""
+
+_LETS_GO = 3.0
+"""Seconds in which libvirt takes the console back: it may have gone with its connection, or not answer any more."""
+
+_OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
+_HELD = "Active console session exists"
+
+
+class ConsoleLine:
+    """The serial console of a running guest; nobody else has it until `close`.
+
+    Args:
+        link: The host's libvirt connection.
+        name: The guest's name.
+
+    Raises:
+        BusyError: Somebody else holds the console.
+        LibvirtError: There is no such guest, or it is not running.
+    """
+
+    def __init__(self, link: LibvirtLink, name: str) -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._data = bytearray()
+        self._ended = ""
+        self._closed = False
+        self._stream = self._open(link)
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Type on the console.
+
+        Args:
+            data: What to type, all of it.
+            timeout: Seconds in which the guest must take all of it.
+
+        Raises:
+            GuestError: The console is gone, or does not take all of it in time.
+        """
+        import libvirt  # noqa: PLC0415
+
+        deadline = time.monotonic() + timeout
+        while data:
+            self._require_open()
+            try:
+                sent = self._stream.send(data[:_SENT_AT_ONCE])
+            except libvirt.libvirtError as error:
+                raise GuestError(f"The serial console of guest {self._name} is gone: {error}.") from error
+            if sent == _WOULD_BLOCK:
+                if time.monotonic() > deadline:
+                    raise GuestError(f"The serial console of guest {self._name} takes nothing for {timeout:g} s.")
+                time.sleep(_POLL)
+                continue
+            data = data[sent:]
+
+    def receive(self, timeout: float) -> bytes:
+        """Return what the console shows.
+
+        Args:
+            timeout: Seconds to wait for something.
+
+        Returns:
+            What came, at most its last 1 MiB; empty when nothing came.
+
+        Raises:
+            GuestError: The console is gone.
+        """
+        with self._changed:
+            if not self._data and not self._ended:
+                self._changed.wait(timeout)
+            data = bytes(self._data)
+            self._data.clear()
+        if not data:
+            self._require_open()
+        return data
+
+    def close(self) -> None:
+        """Let go of the console; closing twice is harmless."""
+        import libvirt  # noqa: PLC0415
+
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(libvirt.libvirtError):  # it ended by itself, or with its connection
+            self._stream.eventRemoveCallback()
+        Call(self._stream.abort).wait(_LETS_GO)
+
+    def _open(self, link: LibvirtLink) -> libvirt.virStream:
+        import libvirt  # noqa: PLC0415
+
+        def open_console(domain: libvirt.virDomain) -> libvirt.virStream:
+            stream = domain.connect().newStream(libvirt.VIR_STREAM_NONBLOCK)
+            domain.openConsole(None, stream, 0)
+            return stream
+
+        try:
+            stream = link.act(self._name, f"open the console of guest {self._name}", open_console)
+        except LibvirtError as error:
+            if error.code == _OPERATION_FAILED and _HELD in error.text:
+                raise BusyError(
+                    f"Somebody else holds the serial console of guest {self._name} on {link.host}: only one may. "
+                    "End their `virsh console`, or whatever has it."
+                ) from error
+            raise
+        events = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR
+        stream.eventAddCallback(events, self._event, None)
+        return stream
+
+    def _event(self, stream: libvirt.virStream, events: int, _: Any) -> None:
+        """Take what came; libvirt's event loop calls this."""
+        import libvirt  # noqa: PLC0415
+
+        with self._changed:
+            try:
+                for _ in range(_AT_ONCE):
+                    data = stream.recv(_CHUNK)
+                    if not data or not isinstance(data, bytes):
+                        break
+                    self._data += data
+                    del self._data[:-_KEPT]
+                if data == b"":
+                    self._end("it ended")
+            except libvirt.libvirtError as error:
+                self._end(error.get_error_message() or str(error))
+            if events & (libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR):
+                self._end("it ended")
+            self._changed.notify_all()
+
+    def _end(self, reason: str) -> None:
+        import libvirt  # noqa: PLC0415
+
+        self._ended = self._ended or reason
+        with contextlib.suppress(libvirt.libvirtError):  # an ended stream would call again and again
+            self._stream.eventRemoveCallback()
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise GuestError(f"The serial console of guest {self._name} is gone: {self._ended}.")

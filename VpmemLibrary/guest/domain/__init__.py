@@ -1,0 +1,1 @@
+"""Domains: their definition and XML."""

@@ -1,0 +1,247 @@
+"""Mistakes that are refused before anything is defined, those that libvirt takes in silence among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.prediction import POWER, POWER_STEP, SIZE_STEP, SMALLEST_LABEL, guest_region_size
+from VpmemLibrary.sizes import KiB, Size
+from VpmemLibrary.transport.base import Transport, query
+
+# What each path is, a line each: c(haracter), b(lock), f(ile) or nothing; how many bytes it has; the alignment that a
+# devdax node wants; what makes it itself whatever it is called: its device number, or file system and inode; and, of a
+# file, how many bytes of it are allocated.
+_LOOK = r"""
+for path in "$@"; do
+    if [ -c "$path" ]; then
+        number=$(stat -L -c '%t:%T' -- "$path")
+        sys=/sys/dev/char/$((0x${number%:*})):$((0x${number#*:}))
+        size= align=
+        [ -r "$sys/size" ] && read -r size <"$sys/size"
+        if [ -r "$sys/align" ]; then read -r align <"$sys/align"
+        elif [ -r "$sys/device/align" ]; then read -r align <"$sys/device/align"
+        fi
+        printf 'c %s %s %s 0\n' "${size:-0}" "${align:-0}" "char:$number"
+    elif [ -b "$path" ]; then
+        printf 'b %s 0 %s 0\n' "$(blockdev --getsize64 "$path")" "$(stat -L -c 'block:%t:%T' -- "$path")"
+    elif [ -f "$path" ]; then
+        blocks=$(stat -L -c %b -- "$path") unit=$(stat -L -c %B -- "$path")
+        printf 'f %s %s\n' "$(stat -L -c '%s 0 file:%d:%i' -- "$path")" "$((blocks * unit))"
+    else printf -- '- 0 0 - 0\n'
+    fi
+done
+"""
+
+# A link that leads nowhere counts as well: a program that writes to the path would follow the link.
+_IS_THERE = r"""
+if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
+"""
+
+
+_LINE = re.compile(r"([cbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Backing:
+    kind: str
+    size: Size
+    align: Size
+    identity: str
+    allocated: Size
+
+
+def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: str = "x86_64") -> None:
+    """Raise if a device cannot be what it is asked to be.
+
+    Args:
+        device: The device.
+        unshared: The caller knows that without shared access nothing persists, and wants it so.
+        architecture: The guest's.
+
+    Raises:
+        InvalidValueError: Names what is wrong, the value, and what would be valid.
+    """
+    if not device.path.startswith("/"):
+        raise InvalidValueError("path", device.path, "an absolute path on the host, e.g. /dev/dax0.0")
+    if architecture in POWER and device.size <= (device.label_size or 0):
+        raise InvalidValueError(
+            f"size of {device.path}", str(device.size), f"{POWER_STEP} and the label area, or more, on {architecture}"
+        )
+    if device.size <= 0 or (device.size % SIZE_STEP and architecture not in POWER):
+        below, above = device.size.down_to(SIZE_STEP), device.size.up_to(SIZE_STEP)
+        near = " or ".join(str(size) for size in (below, above) if size)
+        raise InvalidValueError(f"size of {device.path}", str(device.size), f"a multiple of {SIZE_STEP}: {near}")
+    if device.align is not None and (device.align < 4096 or device.align & (device.align - 1)):
+        raise InvalidValueError(f"align of {device.path}", str(device.align), "a power of two, 4KiB at least: 2MiB")
+    if device.model is VpmemModel.virtio_pmem:
+        _check_virtio(device)
+    else:
+        _check_nvdimm(device)
+    if device.access is not Access.shared and not unshared:
+        raise InvalidValueError(
+            f"access of {device.path}",
+            device.access or "none",
+            "shared: without it no write reaches the backing and nothing persists",
+        )
+
+
+def check_devices(
+    devices: Iterable[VpmemDevice],
+    *,
+    unshared: bool = False,
+    cells: int | None = None,
+    given: int = 0,
+    architecture: str = "x86_64",
+) -> None:
+    """Raise if any device cannot be, two lie on one backing, or one is on a NUMA node that the guest has not.
+
+    Args:
+        devices: All devices of a guest.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        cells: How many NUMA nodes the guest has; None leaves it to libvirt.
+        given: How many of them, the first ones, the guest has already and are compared only by their paths.
+        architecture: The guest's.
+
+    Raises:
+        InvalidValueError: Names what is wrong.
+    """
+    seen: set[str] = set()
+    for number, device in enumerate(devices):
+        if device.path in seen:
+            raise InvalidValueError("path", device.path, "another backing for each device of a guest")
+        seen.add(device.path)
+        if number < given:
+            continue
+        check_device(device, unshared=unshared, architecture=architecture)
+        if cells is not None and device.node is not None and device.node >= cells:
+            raise InvalidValueError(
+                f"node of {device.path}", device.node, f"a NUMA node of the guest: 0 to {cells - 1}"
+            )
+
+
+def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None:
+    """Raise if a backing is absent (libvirt would create a file in its place) or cannot carry its device.
+
+    Raises:
+        InvalidValueError: Names the path and what is there: nothing, fewer bytes, a coarser alignment, device DAX that
+            is not shared, a sparse file that QEMU would allocate as a whole, or another device's backing under a
+            second name.
+    """
+    wanted = list(devices)
+    seen: dict[str, str] = {}
+    for device, backing in zip(wanted, _look(transport, [device.path for device in wanted]), strict=True):
+        if backing.kind == "-":
+            raise InvalidValueError("path", device.path, f"a device node or file that is on {transport.name}")
+        _check_backing(device, backing)
+        if other := seen.get(backing.identity):
+            raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")
+        seen[backing.identity] = device.path
+
+
+def refuse_present(transport: Transport, path: str) -> None:
+    """Raise unless a path is absolute and nothing is there.
+
+    Args:
+        transport: The way to the host.
+        path: The path.
+
+    Raises:
+        InvalidValueError: The path is relative, or something is there: a link that leads nowhere, too.
+        CommandError: The host could not look.
+    """
+    if path.startswith("/"):
+        result = transport.run(query(_IS_THERE, path)).check(f"Whether {path} is there could not be found out")
+        if result.text == "absent\n":
+            return
+    raise InvalidValueError("path", path, f"an absolute path on {transport.name} at which nothing is")
+
+
+def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
+    """Raise unless a backing can carry a device."""
+    virtio = device.model is VpmemModel.virtio_pmem
+    if backing.size < device.size:
+        raise InvalidValueError(
+            f"size of {device.path}", str(device.size), f"at most what the backing has, {backing.size}"
+        )
+    if virtio and backing.align > 4 * KiB:
+        raise InvalidValueError(
+            f"align of {device.path}",
+            str(backing.align),
+            "a file or a block device, such as an fsdax namespace: libvirt gives a virtio-pmem device no alignment",
+        )
+    # QEMU, system/physmem.c: "backing store align is larger than 'align' option"
+    if (device.align or Size(4 * KiB)) < backing.align:
+        raise InvalidValueError(
+            f"align of {device.path}", str(device.align or "none"), f"that of the backing, {backing.align}"
+        )
+    # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
+    if backing.kind == "c" and device.access is not Access.shared:
+        raise InvalidValueError(
+            f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
+        )
+    # libvirt, qemu_command.c: all but what is persistent memory is preallocated
+    preallocated = not (virtio or device.pmem) and device.access is Access.shared
+    if backing.kind == "f" and backing.allocated < device.size and preallocated:
+        raise InvalidValueError(
+            f"path of {device.model} device",
+            device.path,
+            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {device.path}): of this one "
+            f"{backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
+        )
+
+
+def backing_identities(transport: Transport, paths: Sequence[str]) -> dict[str, str]:
+    """Return what each path is, whatever it is called: two paths with one identity are one backing."""
+    found = zip(paths, _look(transport, paths), strict=True)
+    return {path: path if backing.kind == "-" else backing.identity for path, backing in found}
+
+
+def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
+    if not paths:
+        return []
+    result = transport.run(query(_LOOK, *paths)).check()
+    lines = [found.groups() for line in result.lines if (found := _LINE.fullmatch(line))]
+    if len(lines) != len(paths):
+        raise UnreadableOutputError(result, "The host did not tell what each backing is")
+    return [
+        _Backing(kind, Size(int(size)), Size(int(align)), identity, Size(int(allocated)))
+        for kind, size, align, identity, allocated in lines
+    ]
+
+
+def _check_nvdimm(device: VpmemDevice) -> None:
+    if device.node is None or device.node < 0:
+        raise InvalidValueError(f"node of {device.path}", device.node, "a NUMA node of the guest: 0 is always there")
+    if device.label_size is None:
+        return
+    if device.label_size < SMALLEST_LABEL or device.label_size >= device.size:
+        raise InvalidValueError(
+            f"label_size of {device.path}",
+            str(device.label_size),
+            f"{SMALLEST_LABEL} at least and less than the device's {device.size}, e.g. 2MiB",
+        )
+    if guest_region_size(device) == 0:
+        raise InvalidValueError(
+            f"label_size of {device.path}",
+            str(device.label_size),
+            f"one that leaves a region of {device.align} at least",
+        )
+
+
+def _check_virtio(device: VpmemDevice) -> None:
+    if device.label_size is not None:
+        raise InvalidValueError(
+            f"label_size of {device.path}", str(device.label_size), "none: virtio-pmem has no label area"
+        )
+    if device.node is not None:
+        raise InvalidValueError(f"node of {device.path}", device.node, "none: virtio-pmem is a PCI device")
+    if device.align is not None:
+        raise InvalidValueError(f"align of {device.path}", str(device.align), "none: virtio-pmem has no alignment")
+    if device.pmem:
+        raise InvalidValueError(f"pmem of {device.path}", device.pmem, "False: virtio-pmem flushes by asking the host")
+    if device.readonly:
+        raise InvalidValueError(f"readonly of {device.path}", device.readonly, "False: virtio-pmem is always writable")

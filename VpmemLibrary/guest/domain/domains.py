@@ -1,0 +1,85 @@
+"""The domains of a host: their names, those that run, and the backings that running ones have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.checks import backing_identities
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.domain.xml import read_devices, read_mark
+from VpmemLibrary.transport.base import Transport
+
+_ACTIVE = 1  # VIR_CONNECT_LIST_DOMAINS_ACTIVE
+
+
+def guest_names(link: LibvirtLink) -> list[str]:
+    """Return the names of all domains of a host."""
+    return sorted(link.call("list guests", lambda connection: [each.name() for each in connection.listAllDomains()]))
+
+
+def libvirt_version(link: LibvirtLink) -> int:
+    """Return the version of a host's libvirt, as its getLibVersion has it: 9006000 for 9.6.0."""
+    return int(link.call("ask the version of libvirt", lambda connection: connection.getLibVersion()))
+
+
+def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
+    return [(name, read_mark(xml)) for name, xml in _running(link)]
+
+
+def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
+    """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
+
+    Backings are compared by what they are, not by their paths: a symbolic link is no other device.
+
+    Args:
+        host: The way to the host.
+        link: The host's libvirt connection.
+        name: The guest that wants them.
+        devices: Its devices.
+
+    Raises:
+        InvalidValueError: Names the guest that has the backing.
+    """
+    wanted = [device.path for device in devices]
+    if not wanted:
+        return
+    taken = [(device.path, owner) for owner, xml in _running(link) if owner != name for device in read_devices(xml)]
+    if not taken:
+        return
+    identities = backing_identities(host, [*wanted, *(path for path, _ in taken)])
+    owners = {identities[path]: (path, owner) for path, owner in taken}
+    for path in wanted:
+        if identities[path] in owners:
+            theirs, owner = owners[identities[path]]
+            known = "" if theirs == path else f", as {theirs}"
+            raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
+
+
+def made_guests(link: LibvirtLink, run_id: str) -> list[str]:
+    """Return the names of the guests of a host that a run defined, and of no other."""
+    return [name for name, xml in _described(link, 0) if read_mark(xml) == run_id]
+
+
+def _running(link: LibvirtLink) -> list[tuple[str, str]]:
+    """Return the name and the live XML of every guest that runs."""
+    return _described(link, _ACTIVE)
+
+
+def _described(link: LibvirtLink, which: int) -> list[tuple[str, str]]:
+    """Return the name and the XML of every domain but those that go while they are listed: others work on the host."""
+    import libvirt  # noqa: PLC0415
+
+    def describe(connection: libvirt.virConnect) -> list[tuple[str, str]]:
+        found = []
+        for domain in connection.listAllDomains(which):
+            try:
+                found.append((domain.name(), domain.XMLDesc(0)))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+        return found
+
+    return link.call("list guests", describe)

@@ -1,0 +1,127 @@
+"""What machines the QEMU of a host has, by libvirt's capabilities (formatcaps document, *Guest capabilities*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import InvalidValueError, UnsupportedError
+from VpmemLibrary.guest.domain.xml import parse_xml
+from VpmemLibrary.visible import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lxml.etree import _Element as Element
+
+BUILT_FOR = "x86_64"
+"""The architecture of the guests that this library builds by itself."""
+
+_PREFERRED = ("pc", "q35")
+"""Machines by how fast they boot. A QEMU of RHEL 10 has q35 alone."""
+
+_VERSIONED = ("pc-i440fx-", "pc-q35-")
+
+_WHY = {
+    "aarch64": "there a guest needs the machine `virt` with ACPI, and UEFI firmware for it to find an NVDIMM",
+    "ppc64le": "there a guest needs the machine `pseries`, and an NVDIMM a label area beside a multiple of 256MiB",
+    "s390x": "QEMU has no NVDIMM there",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine type.
+
+    Args:
+        name: Its name, e.g. ``pc-q35-10.0`` or ``q35``.
+        canonical: What it stands for, when it is an alias.
+        deprecated: Whether QEMU is about to drop it.
+    """
+
+    name: str
+    canonical: str = ""
+    deprecated: bool = False
+
+
+def host_architecture(capabilities: str) -> str:
+    """Return the architecture of a host.
+
+    Raises:
+        InvalidValueError: They are no capabilities.
+    """
+    return (parse_xml(capabilities, "capabilities").findtext("./host/cpu/arch") or BUILT_FOR).strip()
+
+
+def read_machines(capabilities: str, architecture: str = BUILT_FOR) -> tuple[Machine, ...]:
+    """Return the machines that a host's QEMU has for an architecture, in libvirt's order.
+
+    Raises:
+        InvalidValueError: They are no capabilities.
+    """
+    found: dict[str, Machine] = {}
+    for element in _architectures(capabilities, architecture):
+        for machine in element.iter("machine"):
+            name = (machine.text or "").strip()
+            found.setdefault(name, Machine(name, machine.get("canonical", ""), machine.get("deprecated") == "yes"))
+    found.pop("", None)
+    return tuple(found.values())
+
+
+def has_kvm(capabilities: str) -> bool:
+    """Return whether libvirt offers KVM for guests of its host's own architecture.
+
+    Raises:
+        InvalidValueError: They are no capabilities.
+    """
+    architecture = host_architecture(capabilities)
+    return any(
+        element.find("./domain[@type='kvm']") is not None for element in _architectures(capabilities, architecture)
+    )
+
+
+def choose_machine(capabilities: str, wanted: str = "") -> str:
+    """Return the machine type for a guest that this library builds.
+
+    Args:
+        capabilities: The host's capabilities.
+        wanted: The one that its user wants; empty for ``pc`` where QEMU has it and goes on to, or else ``q35``.
+
+    Raises:
+        InvalidValueError: QEMU has no machine of that name.
+        UnsupportedError: QEMU has neither, or the host is of another architecture.
+
+    Example: ``choose_machine(connection.getCapabilities()) == "pc"``.
+    """
+    machines = {machine.name: machine for machine in read_machines(capabilities)}
+    if not machines:
+        architecture = host_architecture(capabilities)
+        why = _WHY.get(architecture)
+        raise UnsupportedError(
+            f"The host is a {architecture} one, and its QEMU has no {BUILT_FOR} machine, for which guests are built "
+            f"here{f': {why}' if why else ''}. Write the domain's XML yourself, and use Define Guest From Xml."
+        )
+    if wanted:
+        if wanted not in machines:
+            raise InvalidValueError("guest_machine", wanted, f"a machine of the host's QEMU: {_shown(machines)}")
+        return wanted
+    versioned = [name for name in machines if name.startswith(_VERSIONED)]
+    there = [*(name for name in _PREFERRED if name in machines), *versioned]
+    if there:
+        return next((name for name in there if not machines[name].deprecated), there[0])
+    raise UnsupportedError(
+        f"The host's QEMU has neither {' nor '.join(_PREFERRED)}. Choose one of its machines by guest_machine in the "
+        f"hosts file or by Set Guest Image: {_shown(machines)}."
+    )
+
+
+def _architectures(capabilities: str, name: str) -> Iterator[Element]:
+    for element in parse_xml(capabilities, "capabilities").findall("./guest/arch"):
+        if element.get("name") == name:
+            yield element
+
+
+def _shown(names: dict[str, Machine]) -> str:
+    most = 20
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return one_line(", ".join([*names][:most])) + more

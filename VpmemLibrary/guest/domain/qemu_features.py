@@ -1,0 +1,87 @@
+"""What the QEMU of a host can do for persistent memory, asked of the program itself on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from VpmemLibrary.errors import LibvirtError
+from VpmemLibrary.transport.base import Transport, query
+
+# The path of the first QEMU that is there; what its memory backend takes; and whether it has NVDIMMs. RHEL keeps its
+# QEMU out of PATH.
+_ASK = r"""
+for program in "$@" "qemu-system-$(uname -m)" /usr/libexec/qemu-kvm qemu-kvm kvm; do
+    found=$(command -v -- "$program") || continue
+    printf '%s\n' "$found"
+    exec "$found" -machine none -object memory-backend-file,help </dev/null 2>&1
+done
+"""
+
+_PROPERTY = re.compile(r"^\s+(?:memory-backend-file\.)?([a-z][a-z0-9-]*)=<", re.MULTILINE)
+
+_NO_PMEM = re.compile(r"pmem\b.*not (available|found)|[Ll]ack of libpmem", re.DOTALL)
+
+PMEM_FIX = (
+    "This QEMU was built without libpmem, as that of RHEL 10 is. Define the device without it: pmem=False of New Vpmem "
+    "Device, or no <pmem/> in the domain's XML. Device DAX keeps what is written either way; a file in a DAX file "
+    "system is then mapped without MAP_SYNC, so that a power loss may take what was written last."
+)
+"""What to do where QEMU has no ``pmem``."""
+
+
+@dataclass(frozen=True, slots=True)
+class QemuFeatures:
+    """What a QEMU's memory backends take.
+
+    Args:
+        program: The path of the program; empty where there is none.
+        properties: The properties of its memory-backend-file; empty where it does not tell them.
+    """
+
+    program: str = ""
+    properties: tuple[str, ...] = ()
+
+    @property
+    def pmem(self) -> bool | None:
+        """Whether it takes ``pmem=on``; None where it is not known."""
+        return "pmem" in self.properties if self.properties else None
+
+
+def read_qemu_features(transport: Transport, program: str = "") -> QemuFeatures:
+    """Return what the QEMU of a host takes, for its preflight.
+
+    Args:
+        transport: The way to the host.
+        program: The path of QEMU, as libvirt's capabilities have it; by default the host's own one is looked for.
+
+    Returns:
+        The features; what cannot be found out is empty.
+
+    Raises:
+        UnreachableError: The host cannot be reached.
+
+    Example: ``read_qemu_features(host.transport).pmem`` is False on RHEL 10.
+    """
+    result = transport.run(query(_ASK, *([program] if program else [])))
+    found, _, printed = result.text.partition("\n")
+    if result.exit_status != 0 or not found.startswith("/"):
+        return QemuFeatures(found if found.startswith("/") else "")
+    return QemuFeatures(found, tuple(dict.fromkeys(_PROPERTY.findall(printed))))
+
+
+@contextlib.contextmanager
+def pmem_explained() -> Iterator[None]:
+    """Add the cause and what to do to the error of a QEMU, or its libvirt, that takes no ``pmem``.
+
+    libvirt says "nvdimm pmem property is not available with this QEMU binary" (qemu_command.c); QEMU, "Property
+    'memory-backend-file.pmem' not found", or "Lack of libpmem support while setting the 'pmem=on'".
+    """
+    try:
+        yield
+    except LibvirtError as error:
+        if _NO_PMEM.search(error.text):
+            error.add(PMEM_FIX)
+        raise

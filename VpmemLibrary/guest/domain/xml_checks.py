@@ -1,0 +1,177 @@
+"""A whole domain XML of a user's, checked before it is defined.
+
+libvirt finds some of these mistakes itself, with texts that differ by version, and takes others in silence (libvirt,
+formatdomain, *Memory devices*; libvirt 9.0 and 11.3 were tried). What a libvirt makes good by itself is left to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.domain.access import read_access
+from VpmemLibrary.guest.domain.checks import check_devices
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.domain.xml import (
+    command_line,
+    parse_domain,
+    read_devices,
+    read_room,
+    used_slots,
+    whole_number,
+)
+from VpmemLibrary.guest.prediction import POWER, configured_size
+from VpmemLibrary.guest.views.argv import argv_options
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element as Element
+
+MAKES_A_CELL = 9_006_000
+"""The libvirt, as its getLibVersion has it, since which a NUMA cell is made for memory devices (its NEWS)."""
+
+_X86 = ("x86_64", "i686")
+_WITH_NVDIMM = {**dict.fromkeys(_X86, "pc or q35"), "aarch64": "virt", **dict.fromkeys(POWER, "pseries")}
+"""The machines that can have an NVDIMM (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
+
+_WITHOUT = ("isapc", "microvm", "xenpv", "xenfv", "none")
+
+
+def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None) -> None:
+    """Raise if a domain XML asks for persistent memory that no guest can have, or that would not persist.
+
+    Args:
+        xml: The domain's XML.
+        unshared: Devices without shared access are wanted, though nothing on them persists.
+        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+
+    Raises:
+        InvalidValueError: Names the element or the device, its value, and what would be valid.
+
+    Example: ``check_domain(Path("guest.xml").read_text())``.
+    """
+    domain = parse_domain(xml)
+    elements = [element for element in domain.findall("./devices/memory") if element.get("model") in tuple(VpmemModel)]
+    devices = read_devices(xml)
+    if not devices:
+        return
+    given = devices[len(elements) :]
+    machine = domain.find("./os/type")
+    architecture = "x86_64" if machine is None else machine.get("arch") or "x86_64"
+    if any(device.model is VpmemModel.nvdimm for device in devices):
+        _check_machine(domain, architecture, "" if machine is None else machine.get("machine", ""))
+    if elements:
+        _check_room(domain, xml, libvirt)
+    if given:
+        _check_command_line(domain, given, with_nvdimm=any(each.get("model") == "nvdimm" for each in elements))
+    cells = _cells(domain, architecture, libvirt)
+    for element in elements:
+        _check_element(element, architecture)
+    configured = [
+        replace(device, size=configured_size(device.size, architecture, device.label_size or 0)) for device in devices
+    ]
+    check_devices(configured, unshared=unshared, architecture=architecture)
+    for device in devices:
+        if device.node is not None and device.node not in cells:
+            there = " or ".join(map(str, cells))
+            raise InvalidValueError(f"node of {device.path}", device.node, f"a NUMA node of the guest: {there}")
+
+
+def _check_machine(domain: Element, architecture: str, machine: str) -> None:
+    """Raise if no guest of a machine type can have an NVDIMM."""
+    can = _WITH_NVDIMM.get(architecture)
+    if can is None:
+        raise InvalidValueError(
+            "arch of the domain XML",
+            architecture,
+            f"one whose machines can have an NVDIMM: {', '.join(_WITH_NVDIMM)} (QEMU has none for {architecture})",
+        )
+    if machine.startswith(_WITHOUT):
+        raise InvalidValueError("machine of the domain XML", machine, f"one that can have an NVDIMM: {can}")
+    if architecture == "aarch64" and domain.find("./features/acpi") is None:
+        raise InvalidValueError(
+            "<features> of the domain XML",
+            "no <acpi/>",
+            "<acpi/> and UEFI firmware (<os firmware='efi'>): a guest on aarch64 finds its NVDIMMs by ACPI alone",
+        )
+
+
+def _check_room(domain: Element, xml: str, libvirt: int | None) -> None:
+    maximum = domain.find("./maxMemory")
+    needed = used_slots(domain, libvirt)
+    if maximum is None:
+        wanted = f"room for the memory devices, e.g. <maxMemory slots='{needed}' unit='KiB'>"
+        raise InvalidValueError("<maxMemory> of the domain XML", "none", wanted)
+    slots = maximum.get("slots") or "none"
+    if needed and (slots == "none" or whole_number(slots, "slots of <maxMemory>") < needed):
+        raise InvalidValueError("slots of <maxMemory>", slots, f"{needed} or more, one for each DIMM and NVDIMM")
+    room = read_room(xml, libvirt=libvirt)
+    if room.maximum < room.memory:
+        raise InvalidValueError("<maxMemory> of the domain XML", str(room.maximum), f"{room.memory} or more")
+
+
+def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, with_nvdimm: bool) -> None:
+    """Raise if what a domain gives QEMU by itself makes devices that the machine cannot have."""
+    nvdimms = [device for device in devices if device.model is VpmemModel.nvdimm]
+    for device in devices:
+        if not device.path:
+            raise InvalidValueError(
+                "<qemu:commandline> of the domain XML",
+                f"{device.model} device",
+                "a memory-backend-file with a mem-path, given by -object, for each device",
+            )
+    if not nvdimms:
+        return
+    options = argv_options(command_line(domain))
+    if not (with_nvdimm or options.nvdimm):  # libvirt says it itself where it knows of an nvdimm
+        raise InvalidValueError(
+            "<qemu:commandline> of the domain XML", "no nvdimm=on", "-machine nvdimm=on before -device nvdimm"
+        )
+    maximum = domain.find("./maxMemory")
+    slots = options.slots or (
+        0 if maximum is None else whole_number(maximum.get("slots") or "0", "slots of <maxMemory>")
+    )
+    needed = used_slots(domain) + len(nvdimms)
+    if slots < needed:
+        raise InvalidValueError(
+            "slots of the domain XML", slots, f"{needed} or more, e.g. -m slots={needed},maxmem=16G in its command line"
+        )
+
+
+def _cells(domain: Element, architecture: str, libvirt: int | None) -> tuple[int, ...]:
+    cells = domain.findall("./cpu/numa/cell")
+    if not cells:
+        made = libvirt is None or libvirt >= MAKES_A_CELL or architecture not in (*_X86, "aarch64")
+        if not made and domain.find("./devices/memory") is not None:
+            raise InvalidValueError(
+                "<numa> of the domain XML",
+                "none",
+                "one <cell> at least: a memory device is on a NUMA node of the guest, and the host's libvirt is "
+                "older than 9.6, which makes one by itself",
+            )
+        return (0,)
+    return tuple(
+        whole_number(cell.get("id") or str(number), "id of a NUMA <cell>") for number, cell in enumerate(cells)
+    )
+
+
+def _check_element(element: Element, architecture: str) -> None:
+    path = element.findtext("./source/path") or ""
+    if not path:
+        raise InvalidValueError(
+            "path of a memory device", "none", "the absolute path of its backing in <source>, e.g. /dev/dax0.0"
+        )
+    if element.get("discard") == "yes":
+        raise InvalidValueError(f"discard of {path}", "yes", "none: only ordinary memory (dimm) has it")
+    own = read_access(element, "access")
+    if element.get("model") == VpmemModel.virtio_pmem and own is not Access.shared:
+        raise InvalidValueError(
+            f"access of {path}", own or "none", "shared: libvirt wants a virtio-pmem device itself to say so"
+        )
+    uuid = element.findtext("./uuid")
+    if uuid is not None and architecture not in POWER:
+        raise InvalidValueError(f"uuid of {path}", uuid, f"none on {architecture}: only pSeries has it")
+    if architecture in POWER and element.get("model") == VpmemModel.nvdimm and element.find("./target/label") is None:
+        raise InvalidValueError(
+            f"label_size of {path}", "none", "a label area, e.g. 128KiB: a pSeries guest has no NVDIMM without it"
+        )

@@ -1,0 +1,1 @@
+"""Independent readings of a guest's devices."""

@@ -1,0 +1,118 @@
+"""What a guest's kernel has for its devices, read from its sysfs in one round trip; no tool is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.guest.domain.records import DeviceKey
+from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import Transport, query
+
+# A line a region: what tells its device, size, read_only, node, address and device nodes, its name. A region on a DIMM
+# has an NFIT handle; one of virtio-pmem has none and lies under its PCI device. Any other region (of memmap=, of CXL)
+# is no device that a hypervisor's view knows.
+# Attributes: kernel, Documentation/ABI/testing/sysfs-bus-nfit and drivers/nvdimm/region_devs.c.
+_SCRIPT = r"""
+cd /sys/bus/nd/devices 2>/dev/null || exit 0
+for region in region*; do
+    [ -e "$region" ] || continue
+    if [ -r "$region/mapping0" ]; then
+        IFS=, read -r dimm rest <"$region/mapping0"
+        [ -r "$dimm/nfit/handle" ] || continue
+        read -r key <"$dimm/nfit/handle"
+    else
+        path=$(readlink -f "$region")
+        case $path in */virtio[0-9]*) ;; *) continue ;; esac
+        path=${path%/virtio[0-9]*}
+        key=pci:${path##*/}
+    fi
+    printf '%s ' "$key"
+    for attribute in "$region/size" "$region/read_only" "$region/numa_node"; do
+        value=-
+        [ -r "$attribute" ] && read -r value <"$attribute"
+        printf '%s ' "$value"
+    done
+    if [ -r "$region/resource" ] && read -r value <"$region/resource"; then printf '@%s ' "$value"; fi
+    for node in "$region"/*/block/* "$region"/dax*/dax[0-9]* "$region"/dax*/dax*/dax[0-9]*; do
+        [ -e "$node/dev" ] && printf '/dev/%s ' "${node##*/}"
+    done
+    echo "$region"
+done
+"""
+
+_SHOWN = 200
+
+INSIDE_COMMAND = query(_SCRIPT)
+"""What reads a kernel's view of its devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsideRegion:
+    """A region of a guest's kernel.
+
+    Args:
+        name: Its name, e.g. ``region0``.
+        key: The memory slot of its NVDIMM, which is the NFIT handle less one (QEMU, hw/acpi/nvdimm.c), or the PCI
+            address of its virtio-pmem device.
+        size: Its size.
+        view: What the kernel says of it; it knows no path and no backing.
+        address: Where it is in the guest's memory; None where the kernel does not tell.
+    """
+
+    name: str
+    key: DeviceKey
+    size: Size
+    view: Mapping[str, object]
+    address: int | None = None
+
+
+def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
+    """Return every region that a guest's kernel has, in one round trip.
+
+    Args:
+        transport: The way into the guest.
+
+    Raises:
+        UnreadableOutputError: The kernel's attributes are not of the documented form.
+    """
+    result = transport.run(INSIDE_COMMAND).check()
+    found = []
+    for line in result.lines:
+        try:
+            key, size, read_only, node, *nodes, name = line.split()
+            view: dict[str, object] = {"region size": Size(int(size)), "readonly": bool(int(read_only))}
+            if node != "-" and int(node) >= 0:  # a kernel without NUMA says -1
+                view["node"] = int(node)
+            address = next((int(node[1:], 0) for node in nodes if node.startswith("@")), None)
+            if nodes := [node for node in nodes if not node.startswith("@")]:
+                view["device node"] = ", ".join(dict.fromkeys(nodes))
+            pci = key.removeprefix("pci:")
+            told_by: DeviceKey = pci if pci != key else int(key, 0) - 1
+            found.append(InsideRegion(name, told_by, Size(int(size)), view, address))
+        except ValueError as error:
+            raise UnreadableOutputError(
+                result, f"The kernel's attributes of a region are not readable: {line[:_SHOWN]!r}"
+            ) from error
+    return tuple(found)
+
+
+def inside_devices(
+    regions: Iterable[InsideRegion], aliases: Mapping[str, str], addresses: Mapping[int, str] | None = None
+) -> dict[DeviceKey, Mapping[str, object]]:
+    """Return what a guest's kernel says of each device, by slot or alias.
+
+    Args:
+        regions: Its regions.
+        aliases: The alias of each PCI device, by its PCI address in the guest.
+        addresses: The path of the backing of each device without an alias, by its address in the guest's memory.
+    """
+    return {device_key(region, aliases, addresses or {}): region.view for region in regions}
+
+
+def device_key(region: InsideRegion, aliases: Mapping[str, str], addresses: Mapping[int, str]) -> DeviceKey:
+    """Return the slot or the alias of a region's device; see `inside_devices`."""
+    if isinstance(region.key, int):
+        return region.key
+    return aliases.get(region.key) or addresses.get(-1 if region.address is None else region.address) or region.key

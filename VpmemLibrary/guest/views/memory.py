@@ -1,0 +1,75 @@
+"""What of a guest's memory is RAM and what is persistent, as each view has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from VpmemLibrary.agreement import Agreement
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.guest.domain.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.prediction import guest_region_size
+from VpmemLibrary.guest.views.argv import argv_ram
+from VpmemLibrary.guest.views.inside import inside_regions
+from VpmemLibrary.guest.views.qmp import qmp_attached_ram, qmp_memory, qmp_plugged_ram
+from VpmemLibrary.sizes import KiB, MiB, Size
+from VpmemLibrary.transport.base import CommandResult
+
+_INFO_MOST = 1
+"""Where ``virDomainGetInfo`` has all memory in KiB, with devices and what a balloon took (virDomainInfo.maxMem)."""
+
+# What a guest made of its persistent memory itself (dax_kmem) is called so as well, with the driver's name behind it.
+_RAM = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?! \(kmem\))", re.ASCII)
+
+
+def memory_views(guest: Guest) -> Agreement:
+    """Return how much RAM and persistent memory a running guest has, in its independent views.
+
+    Persistent memory is what the guest can use of its nvdimm and virtio-pmem devices, without their label areas; DIMMs
+    and virtio-mem are RAM. A balloon takes RAM from a guest that goes on to see it, so that libvirt's statistics are
+    compared only where there is none.
+
+    Raises:
+        GuestError: It is not running, or cannot be looked into.
+    """
+    xml = guest.xml()
+    base, persistent = qmp_memory(guest.ask_monitor)
+    command_line = argv_ram(guest.qemu().read(guest.host)[1])
+    attached_later = qmp_attached_ram(guest.ask_monitor)
+    info = guest.act("ask the memory of", lambda domain: domain.info())
+    stats = guest.act("ask the statistics of", lambda domain: domain.memoryStats())
+    return Agreement(
+        f"memory of guest {guest.name}",
+        {
+            "asked for": {"persistent": Size(sum(guest_region_size(device) for device in guest.devices))},
+            "live XML": {
+                "RAM": read_ram(xml) + read_plugged_ram(xml),
+                "persistent": Size(sum(guest_region_size(device) for device in read_devices(xml))),
+                "RAM and devices": read_room(xml).memory,
+            },
+            "libvirt's info": {"RAM and devices": Size(info[_INFO_MOST] * KiB)},
+            "libvirt's statistics": (
+                {"RAM and devices": Size(stats["actual"] * KiB)} if "actual" in stats and not has_balloon(xml) else {}
+            ),
+            "QEMU command line": {} if command_line is None else {"RAM": command_line + attached_later},
+            "QMP": {"RAM": base + qmp_plugged_ram(guest.ask_monitor), "persistent": persistent},
+            "guest's kernel": {
+                "RAM": system_ram(guest.transport.run(["cat", "/proc/iomem"]).check()),
+                "persistent": Size(sum(region.size for region in inside_regions(guest.transport))),
+            },
+        },
+    )
+
+
+def system_ram(iomem: CommandResult) -> Size:
+    """Return the RAM that a kernel's ``/proc/iomem`` shows, in whole MiB: the firmware keeps less than one of it.
+
+    Raises:
+        UnreadableOutputError: There is none: whoever may not see addresses sees zeros.
+    """
+    ranges: Iterable[tuple[str, str]] = _RAM.findall(iomem.text)
+    total = sum(int(last, 16) - int(first, 16) + 1 for first, last in ranges if int(last, 16))
+    if not total:
+        raise UnreadableOutputError(iomem, "The kernel shows no System RAM; only root sees addresses")
+    return Size(total).up_to(MiB)

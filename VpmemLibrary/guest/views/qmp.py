@@ -1,0 +1,176 @@
+"""What the running QEMU says of its memory devices through its monitor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from VpmemLibrary.errors import GuestError, VpmemError
+from VpmemLibrary.guest.domain.records import DeviceKey
+from VpmemLibrary.sizes import Size
+
+Monitor = Callable[[str, Mapping[str, object]], Any]
+"""What runs one QMP command and returns what it returned."""
+
+_KINDS = ("nvdimm", "virtio-pmem")
+"""The kinds of memory device that are persistent; any other kind is passed over, those of a newer QEMU as well."""
+
+_RAM_KINDS = ("dimm", "virtio-mem")
+
+_NAMELESS = "/machine/peripheral-anon"
+"""Where QEMU keeps the devices that were given no id."""
+
+_DRIVERS = {"nvdimm": ("nvdimm", "slot"), "virtio-pmem": ("virtio-pmem-pci", "memaddr")}
+"""Of each kind the type of its device, and the property that tells it from others of its type."""
+
+NO_SUCH_PROPERTY = ("not found", "GenericError")
+"""What QEMU's refusal to read a property of an object has where the object has no such property."""
+
+Result = TypeVar("Result")
+
+
+def _documented(read: Callable[[Monitor], Result]) -> Callable[[Monitor], Result]:
+    """Return `read` with an error of this library's for an answer that is not of its documented form."""
+
+    @functools.wraps(read)
+    def checked(monitor: Monitor) -> Result:
+        try:
+            return read(monitor)
+        except VpmemError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise GuestError(
+                f"QEMU's monitor gave an answer that is not of its documented form ({type(error).__name__}: {error})."
+            ) from error
+
+    return checked
+
+
+@_documented
+def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
+    """Return what ``query-memory-devices`` and the backend's own properties say of each device, by slot or alias.
+
+    The size that QMP gives is without the label area (QEMU, hw/mem/nvdimm.c); the backend's is the whole. A QEMU that
+    was built without libpmem has no ``pmem``, and an older one not every other property: what is absent is False. A
+    virtio-pmem device without an id has the path of its backing in the place of the alias.
+    """
+    found: dict[DeviceKey, dict[str, object]] = {}
+    for entry in monitor("query-memory-devices", {}):
+        kind = entry["type"]
+        if kind not in _KINDS:
+            continue
+        data = entry["data"]
+        backend = str(data["memdev"])
+        device = f"/machine/peripheral/{data['id']}" if data.get("id") else _nameless(monitor, kind, data)
+        path = str(_property(monitor, backend, "mem-path", ""))
+        view: dict[str, object] = {
+            "path": path,
+            "size": Size(_property(monitor, backend, "size")),
+            "shared": _flag(monitor, backend, "share"),
+            "pmem": _flag(monitor, backend, "pmem"),
+        }
+        key: DeviceKey = str(data.get("id") or path)
+        if kind == "nvdimm":
+            key = int(data["slot"])
+            view["align"] = Size(_property(monitor, backend, "align"))
+            view["label size"] = Size(_property(monitor, device, "label-size", 0))
+            view["readonly"] = _flag(monitor, device, "unarmed")
+            view["node"] = int(data["node"])
+        else:
+            view["readonly"] = _flag(monitor, backend, "readonly")
+        view["region size"] = Size(data["size"])
+        view["attached later"] = _flag(monitor, device, "hotplugged")
+        found[key] = view
+    return found
+
+
+def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any:
+    """Return a property of an object of QEMU's, or `absent`, unless it is None, where the object has no such property.
+
+    Raises:
+        GuestError: QEMU refused for another reason.
+    """
+    try:
+        return monitor("qom-get", {"path": path, "property": name})
+    except GuestError as error:
+        if absent is None or not any(told in str(error) for told in NO_SUCH_PROPERTY):
+            raise
+        return absent
+
+
+def _flag(monitor: Monitor, path: str, name: str) -> bool:
+    """Return a truth value among an object's properties; False where the object has none of that name."""
+    value = _property(monitor, path, name, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is neither true nor false")
+    return value
+
+
+def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
+    """Return where QEMU keeps a device that has no id: an nvdimm is known by its slot, another one by its address.
+
+    Raises:
+        GuestError: QEMU has no such device there.
+    """
+    driver, told_by = _DRIVERS[kind]
+    for child in monitor("qom-list", {"path": _NAMELESS}):
+        path = f"{_NAMELESS}/{child['name']}"
+        if child["type"] == f"child<{driver}>" and _property(monitor, path, told_by) == data[told_by]:
+            return path
+    raise GuestError(f"QEMU's monitor has no {kind} device with {told_by} {data[told_by]} in {_NAMELESS}.")
+
+
+@_documented
+def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
+    """Return a guest's RAM without DIMMs (``query-memory-size-summary``) and its persistent memory without labels."""
+    summary = monitor("query-memory-size-summary", {})
+    return Size(summary["base-memory"]), _total(monitor, _KINDS)
+
+
+@_documented
+def qmp_plugged_ram(monitor: Monitor) -> Size:
+    """Return the RAM of a guest's memory devices: its DIMMs, and what its virtio-mem devices have plugged in."""
+    return _total(monitor, _RAM_KINDS)
+
+
+@_documented
+def qmp_attached_ram(monitor: Monitor) -> Size:
+    """Return the RAM of a guest's DIMMs that were attached since QEMU's start."""
+    return _total(monitor, _RAM_KINDS, later=True)
+
+
+def _total(monitor: Monitor, kinds: tuple[str, ...], *, later: bool = False) -> Size:
+    devices = [entry["data"] for entry in monitor("query-memory-devices", {}) if entry["type"] in kinds]
+    return Size(sum(Size(data["size"]) for data in devices if not later or data.get("hotplugged")))
+
+
+@_documented
+def qmp_addresses(monitor: Monitor) -> dict[int, str]:
+    """Return the backing's path of each virtio-pmem device without an id, by its address in the guest's memory."""
+    return {
+        int(device["data"]["memaddr"]): str(_property(monitor, str(device["data"]["memdev"]), "mem-path", ""))
+        for device in monitor("query-memory-devices", {})
+        if device["type"] == "virtio-pmem" and not device["data"].get("id")
+    }
+
+
+@_documented
+def pci_aliases(monitor: Monitor) -> dict[str, str]:
+    """Return the alias of each PCI device by the address that the guest knows it by, e.g. ``0000:00:05.0``.
+
+    A device without an id has none. Bus numbers are what the guest's firmware made of them, which only the running
+    machine can tell.
+    """
+    found: dict[str, str] = {}
+    for bus in monitor("query-pci", {}):
+        _add_pci(bus.get("devices", []), found)
+    return found
+
+
+def _add_pci(devices: Iterable[Mapping[str, Any]], found: dict[str, str]) -> None:
+    for device in devices:
+        address = f"0000:{device['bus']:02x}:{device['slot']:02x}.{device['function']:x}"
+        if name := device.get("qdev_id"):
+            found[address] = str(name)
+        _add_pci(device.get("pci_bridge", {}).get("devices", []), found)

@@ -1,1 +1,0 @@
-"""Whose a namespace is: names, marks and cleanup."""

@@ -1,0 +1,234 @@
+"""Keywords that say what device a guest is to have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
+from VpmemLibrary.guest.persistence import Persistence, backing_kind, persistence_of
+from VpmemLibrary.guest.prediction import configured_size
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.log import logger
+from VpmemLibrary.keywords.support.targets import path_of
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.sizes import ALL, MiB, Size
+
+VpmemChoice = VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None
+"""What keywords take for a guest's devices: nothing, one, or several in order."""
+
+
+class DeviceKeywords:
+    """Devices, before a guest has them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @keyword(tags=("guest",))
+    def new_vpmem_device(
+        self,
+        backing: Namespace | str,
+        *,
+        model: VpmemModel = VpmemModel.nvdimm,
+        size: Size = ALL,
+        label_size: Size = Size(2 * MiB),
+        align: Size = Size(2 * MiB),
+        shared: bool | None = True,
+        pmem: bool = True,
+        readonly: bool = False,
+        node: int = 0,
+    ) -> VpmemDevice:
+        """Return a device for a guest, for [Define Guest], [Start New Guest]; nothing is done with it yet.
+
+        Args:
+            backing: A namespace (record, UUID, name or device name), or the absolute path of a device node or file.
+            model: `nvdimm`, or `virtio_pmem`, which has no label area and no node.
+            size: How much of the backing the device has; `all` is all of a namespace.
+            label_size: The size of its label area, at the end of the backing; `0` for a device without labels.
+            align: The mapping alignment, in libvirt `alignsize`: that of the namespace for devdax.
+            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt). `None` says
+                nothing of it in the domain's XML, which QEMU takes as not shared.
+            pmem: Whether QEMU may take the backing for persistent memory.
+            readonly: Whether the guest may not write.
+            node: The guest's NUMA node that has it.
+
+        Returns:
+            The device's record.
+
+        Raises:
+            InvalidValueError: A value that no guest can have, named with what would be valid.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Without A Label Area
+            ${device} =    New Vpmem Device    ns_0    label_size=0
+            ${guest} =    Start New Guest    vpmem=${device}
+        ```
+        """
+        virtio = model is VpmemModel.virtio_pmem
+        return device_on(
+            self._context,
+            backing,
+            size=size,
+            model=model,
+            label_size=None if virtio else label_size or None,
+            align=None if virtio else align,
+            access=None if shared is None else Access.shared if shared else Access.private,
+            pmem=pmem and not virtio,
+            readonly=readonly,
+            node=None if virtio else node,
+        )
+
+    @keyword(tags=("guest", "getter"))
+    def get_backing_kind(
+        self,
+        backing: VpmemDevice | Namespace | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return what a backing is as the current host's kernel has it, and assert it when an operator is given.
+
+        Args:
+            backing: A device, a namespace, or the path of a device-DAX node or a file.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: `devdax`; `dax file`, which statx says is DAX; `plain file`, through the page cache; or
+                `memory file` (tmpfs, hugetlbfs).
+            message: Your own failure text.
+
+        Returns:
+            The kind.
+
+        Raises:
+            InvalidValueError: Nothing is there.
+            UnsupportedError: It can back no device.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A File That Is DAX
+            ${mount} =    Mount File System    ${namespace}    dax=always
+            Run On Host    fallocate    -l    64MiB    ${mount.mount_point}/backing
+            Get Backing Kind    ${mount.mount_point}/backing    ==    dax file
+        ```
+        """
+        path = _path_of(self._context, backing)
+        kind = backing_kind(self._context.host.transport, path)
+        return assert_text(str(kind), assertion_operator, expected, f"Kind of {path}", message)
+
+    @keyword(tags=("prediction",))
+    def get_predicted_persistence(self, device: VpmemDevice) -> Persistence:
+        """Return what becomes of what a guest writes to a device and flushes, computed without starting it.
+
+        It follows from the device's access and `pmem`, and from what its backing is on the current host: writes that
+        are not shared never reach the backing; what is in the page cache or in memory outlives QEMU and not the host;
+        only device DAX, and a DAX file that QEMU maps with MAP_SYNC, outlive a power loss (QEMU, docs/nvdimm.txt).
+
+        Args:
+            device: The device's record.
+
+        Returns:
+            A record with `restart` (it is there after the guest was destroyed and started), `power_loss` (and after the
+            host lost its power) and `reason`.
+
+        Raises:
+            InvalidValueError: The backing is not there.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Will Be There
+            ${device} =    New Vpmem Device    /srv/backing    size=64MiB    shared=False
+            ${predicted} =    Get Predicted Persistence    ${device}
+            Should Not Be True    ${predicted.restart}
+        ```
+        """
+        kind = backing_kind(self._context.host.transport, device.path)
+        predicted = persistence_of(device, kind)
+        logger.info(f"{device.path}, a {kind}: {predicted}.")
+        return predicted
+
+    @keyword(tags=("prediction",))
+    def get_predicted_device_size(self, size: Size) -> Size:
+        """Return what libvirt makes of the size of a device on x86: it is rounded up to 2 MiB.
+
+        Args:
+            size: The size that a domain's XML states.
+
+        Returns:
+            The size that the guest's device has.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Rounded Up
+            ${size} =    Get Predicted Device Size    63MiB
+            Should Be Equal As Strings    ${size}    64MiB
+        ```
+        """
+        return configured_size(size)
+
+
+def devices_of(context: Context, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
+    """Return the devices that a keyword was given; a namespace means all of it, as an nvdimm.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: A namespace is not enabled, or a path comes without a size.
+    """
+    items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
+    return tuple(item if isinstance(item, VpmemDevice) else device_on(context, item) for item in items)
+
+
+def _path_of(context: Context, backing: VpmemDevice | Namespace | str) -> str:
+    return backing.path if isinstance(backing, VpmemDevice) else path_of(context, backing)
+
+
+def device_on(
+    context: Context,
+    backing: Namespace | str,
+    *,
+    size: Size = ALL,
+    model: VpmemModel = VpmemModel.nvdimm,
+    label_size: Size | None = Size(2 * MiB),
+    align: Size | None = Size(2 * MiB),
+    access: Access | None = Access.shared,
+    pmem: bool = True,
+    readonly: bool = False,
+    node: int | None = 0,
+) -> VpmemDevice:
+    """Return a device on a namespace of the current host, or on a path.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: A namespace is not enabled, or a path comes without a size.
+    """
+    path = backing if isinstance(backing, str) and backing.startswith("/") else ""
+    if not path:
+        namespace = context.host.ndctl.namespace(backing)
+        if not namespace.device:
+            raise InvalidValueError("backing", namespace.name or namespace.dev, "a namespace that is enabled")
+        path = namespace.device
+        size = namespace.size if size is ALL else size
+    if size is ALL:
+        raise InvalidValueError("size", "all", f"how many bytes of {path} the device has, e.g. 256MiB")
+    return VpmemDevice(
+        path=path,
+        size=Size.parse(size),
+        model=model,
+        label_size=label_size,
+        align=align,
+        access=access,
+        pmem=pmem,
+        readonly=readonly,
+        node=node,
+    )

@@ -1,0 +1,97 @@
+"""Keywords that recognise a guest's device by its label area, as the host reads it."""
+
+from __future__ import annotations
+
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import ViewsDisagreeError
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, cookie_problem, read_label_area
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.log import log_table, logger
+from VpmemLibrary.pmem.records import Namespace
+
+
+class IdentityKeywords:
+    """Who a device is."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @keyword(tags=("content", "getter"))
+    def get_device_identity(self, guest: Guest | str, namespace: Namespace | str) -> DeviceIdentity:
+        """Return who a guest's device is, by the bytes of its label area; the guest is not asked, and need not run.
+
+        The host reads the area at the end of its own namespace, where QEMU keeps it (QEMU, hw/mem/nvdimm.c). Nothing in
+        the identity depends on the guest, a memory slot or a device node, so it is the same wherever the backing goes.
+
+        Args:
+            guest: The guest or its name, for the size of the label area.
+            namespace: The namespace that backs the device.
+
+        Returns:
+            A record with `checksum` (SHA-256 of the label area) and `labels` (UUID and name of each, sorted).
+
+        Raises:
+            NotFoundError: The guest has no device on that namespace.
+            InvalidValueError: The device has no label area.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Still The Same
+            ${before} =    Get Device Identity    ${guest}    ns_0
+            Destroy Guest    ${guest}
+            ${after} =    Get Device Identity    ${guest}    ns_0
+            Should Be Equal    ${after}    ${before}
+        ```
+        """
+        identity, _ = read_label_area(self._context.current.content, self._device(guest, namespace))
+        logger.info(f"The device is {identity}.")
+        return identity
+
+    @keyword(tags=("content", "assertion"))
+    def host_should_hold_guest_labels(self, guest: Guest | str, namespace: Namespace | str) -> None:
+        """Fail unless the labels that the host reads in a namespace are the namespaces that the guest's kernel has.
+
+        The host decodes the label area at the end of its own namespace; the guest lists its namespaces. UUIDs and
+        names are compared, and the label area must be free of faults. A kernel passes over labels that were written in
+        another memory slot of QEMU's; the message then says so.
+
+        Args:
+            guest: The guest or its name.
+            namespace: The namespace that backs the device.
+
+        Raises:
+            ViewsDisagreeError: They differ; the message is a table.
+            AssertionError: The label area has faults; they are named.
+            GuestError: The guest is not running, or cannot be looked into.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Same Labels
+            Host Should Hold Guest Labels    ${guest}    ns_0
+        ```
+        """
+        found = self._context.current.guest(guest)
+        device = self._device(guest, namespace)
+        _, area = read_label_area(self._context.current.content, device)
+        region = found.region_of(device)
+        agreement = compare_labels(area, region)
+        log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
+        try:
+            agreement.require()
+        except ViewsDisagreeError as error:
+            if problem := cookie_problem(area, region):
+                error.add(problem)
+            raise
+        if area.problems:
+            raise AssertionError(f"The {area.dimm} has faults:\n" + "\n".join(area.problems))
+
+    def _device(self, guest: Guest | str, namespace: Namespace | str) -> VpmemDevice:
+        path = self._context.host.ndctl.namespace(namespace).device
+        return self._context.current.guest(guest).device(path)

@@ -1,0 +1,506 @@
+"""Keywords that look into a guest: its kernel's view, the agreement of views, and the bytes in its devices."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from robot.api.deco import keyword
+from robot.api.types import Secret
+
+from VpmemLibrary.content.pattern import Pattern
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, label_area_offset
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.converters import to_bytes
+from VpmemLibrary.keywords.support.drawing import chain_svg
+from VpmemLibrary.keywords.support.log import log_drawing, log_regions, log_table, logger
+from VpmemLibrary.keywords.support.targets import backing_of, path_of
+from VpmemLibrary.pmem.records import Namespace, Region
+from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import CommandResult
+
+
+class InsideKeywords:
+    """Inside a guest."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def _guest(self, guest: Guest | str) -> Guest:
+        return self._context.current.guest(guest)
+
+    @keyword(tags=("inside",))
+    def run_in_guest(
+        self,
+        guest: Guest | str,
+        *command: str,
+        timeout: timedelta | None = None,
+        stdin: str | Secret = "",
+        expected_status: int | None = 0,
+    ) -> CommandResult:
+        """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
+
+        The command is a list of arguments and no shell reads it, as with [Run On Host]. The agent passes on up to 3 MiB
+        of output.
+
+        Args:
+            guest: The guest or its name.
+            command: The program and its arguments, one each.
+            timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
+            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
+            expected_status: The exit status that it must have; `None` for any.
+
+        Returns:
+            A result with `exit_status`, `text` (standard output), `error_text`, `seconds` and `command`.
+
+        Raises:
+            CommandError: Another exit status; the message has the command, the status and standard error.
+            CommandTimeoutError: It took too long.
+            GuestError: The agent, or the shell on the serial console, does not answer, or cannot pass on that much
+                output.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Its Devices
+            ${result} =    Run In Guest    ${guest}    ndctl    list    -N
+            Log    ${result.text}
+        ```
+        """
+        seconds = self._context.timeout if timeout is None else timeout.total_seconds()
+        result = self._guest(guest).transport.run(command, timeout=seconds, stdin=to_bytes(stdin))
+        return result.expect(expected_status)
+
+    @keyword(tags=("inside", "getter"))
+    def get_guest_boot_id(
+        self,
+        guest: Guest | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the id that a guest's kernel gave its boot, and assert it when an operator is given.
+
+        Every boot has another (`/proc/sys/kernel/random/boot_id`), so it proves whether a guest has booted since.
+
+        Args:
+            guest: The guest or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The id that is expected.
+            message: Your own failure text.
+
+        Returns:
+            The boot id.
+
+        Raises:
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Another Boot
+            ${before} =    Get Guest Boot Id    ${guest}
+            Reboot Guest    ${guest}
+            Get Guest Boot Id    ${guest}    !=    ${before}
+        ```
+        """
+        found = self._guest(guest)
+        return assert_text(found.boot_id(), assertion_operator, expected, f"Boot id of guest {found.name}", message)
+
+    @keyword(tags=("inside", "getter"))
+    def get_guest_regions(self, guest: Guest | str) -> tuple[Region, ...]:
+        """Return the regions that a guest's kernel has, and show them in the log.
+
+        They are records of the same kind as a host's: a guest is a host too.
+
+        Args:
+            guest: The guest or its name.
+
+        Returns:
+            The regions' records, with their namespaces.
+
+        Raises:
+            GuestError: The agent does not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        One Device One Region
+            ${regions} =    Get Guest Regions    ${guest}
+            Length Should Be    ${regions}    1
+        ```
+        """
+        found = self._guest(guest)
+        regions = found.ndctl.inventory().regions
+        log_regions(f"Regions in guest {found.name}", regions)
+        return regions
+
+    @keyword(tags=("inside", "getter"))
+    def get_guest_region_size(
+        self,
+        guest: Guest | str,
+        device: VpmemDevice | Namespace | str | None = None,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the size of the region that a guest's kernel has for a device, and assert it when asked.
+
+        The region is found by the device's NFIT handle (its memory slot + 1), never by order.
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing: a namespace or a path. It may be left out when the guest has one device.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The size that is expected, e.g. `252MiB`.
+            message: Your own failure text.
+
+        Returns:
+            The size in bytes.
+
+        Raises:
+            NotFoundError: The guest has no such device, or its kernel no region for it.
+            AmbiguousError: No device is given and the guest has several.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Less Its Label Area
+            ${size} =    Get Predicted Guest Region Size    ${device}
+            Get Guest Region Size    ${guest}    ${device}    ==    ${size}
+        ```
+        """
+        found = self._guest(guest)
+        target = found.device(backing_of(self._context, device))
+        region = found.region_of(target)
+        return assert_size(
+            region.size, assertion_operator, expected, f"Size of {region.dev} in guest {found.name}", message
+        )
+
+    @keyword(tags=("inside", "getter"))
+    def get_guest_device(self, guest: Guest | str, backing: Namespace | str | None = None) -> VpmemDevice:
+        """Return one of a guest's devices.
+
+        Args:
+            guest: The guest or its name.
+            backing: What it lies on: a namespace or a path. It may be left out when the guest has one device.
+
+        Returns:
+            The device's record.
+
+        Raises:
+            NotFoundError: The guest has no device on that backing; the message names its backings.
+            AmbiguousError: No backing is given and the guest has several devices.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Its Slot
+            ${device} =    Get Guest Device    ${guest}    backing=ns_0
+            Should Be Equal As Integers    ${device.slot}    0
+        ```
+        """
+        return self._guest(guest).device(backing_of(self._context, backing))
+
+    @keyword(tags=("inside", "getter"))
+    def get_guest_device_node(self, guest: Guest | str, device: VpmemDevice | Namespace | str | None = None) -> str:
+        """Return the node that a guest's kernel has for a device, e.g. `/dev/pmem0`.
+
+        The region is found by the device's NFIT handle, never by order; the node is that of its one namespace.
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+
+        Returns:
+            The node's path in the guest.
+
+        Raises:
+            NotFoundError: The guest has no such device, or its kernel no node for it.
+            AmbiguousError: There are several.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        As The Guest Calls It
+            ${node} =    Get Guest Device Node    ${guest}    ${device}
+            Run In Guest    ${guest}    test    -b    ${node}
+        ```
+        """
+        found = self._guest(guest)
+        return found.node_of(found.device(backing_of(self._context, device)))
+
+    @keyword(tags=("guest", "getter"))
+    def get_guest_mapping_flags(
+        self,
+        guest: Guest | str,
+        device: VpmemDevice | Namespace | str | None = None,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the flags of QEMU's mapping of a device's backing, and assert them when an operator is given.
+
+        The host's kernel has them (`VmFlags` in `/proc/PID/smaps`), two letters each: `sf` is a mapping with MAP_SYNC,
+        `sh` a shared one. QEMU asks for MAP_SYNC where the device is shared and `pmem`, and goes on without it where
+        the kernel refuses (QEMU, util/mmap-alloc.c).
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+            assertion_operator: See *Assertions* in the introduction; `contains` and `not contains` fit.
+            expected: A flag that is expected, or with `==` all of them.
+            message: Your own failure text.
+
+        Returns:
+            The flags with blanks between them, e.g. `rd wr sh mr mw me ms sf hg`.
+
+        Raises:
+            GuestError: The guest is not running.
+            NotFoundError: Its QEMU has not mapped that backing.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Synchronous
+            Get Guest Mapping Flags    ${guest}    ${device}    contains    sf
+        ```
+        """
+        found = self._guest(guest)
+        target = found.device(backing_of(self._context, device))
+        flags = " ".join(found.mapping_flags(target))
+        return assert_text(flags, assertion_operator, expected, f"QEMU's mapping of {target.path}", message)
+
+    @keyword(tags=("prediction",))
+    def get_predicted_guest_region_size(self, device: VpmemDevice) -> Size:
+        """Return how large the region of a device will be in the guest, computed without starting it.
+
+        It is what is left of the device without its label area, rounded down to its alignment (QEMU, docs/nvdimm.txt).
+
+        Args:
+            device: The device's record.
+
+        Returns:
+            The size in bytes.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        How Much The Guest Gets
+            ${device} =    New Vpmem Device    ns_0
+            ${size} =    Get Predicted Guest Region Size    ${device}
+        ```
+        """
+        return guest_region_size(device)
+
+    @keyword(tags=("prediction",))
+    def get_predicted_label_area_offset(self, device: VpmemDevice) -> Size:
+        """Return where the label area of a device begins in its backing: it is at the device's very end.
+
+        Args:
+            device: The device's record.
+
+        Returns:
+            The offset in bytes (QEMU, hw/mem/nvdimm.c).
+
+        Raises:
+            InvalidValueError: The device has no label area.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        No Labels Yet
+            ${device} =    New Vpmem Device    ns_0    label_size=128KiB
+            ${offset} =    Get Predicted Label Area Offset    ${device}
+            Content Should Be Zero    ns_0    offset=${offset}    length=128KiB
+        ```
+        """
+        return label_area_offset(device)
+
+    @keyword(tags=("inside", "assertion"))
+    def all_views_should_agree(self, guest: Guest | str) -> None:
+        """Fail unless every view of every device of a running guest says the same.
+
+        The views are independent readings: what was asked for, libvirt's live XML, the command line of the running
+        QEMU process, QEMU's monitor (QMP), and the guest's kernel. Compared are path, size, label area, alignment,
+        sharing, pmem, read-only state, NUMA node and slot, as far as a view can know them. Devices are matched by slot
+        and NFIT handle, never by order. The log has a table a device and a drawing of the chain.
+
+        Args:
+            guest: The guest or its name.
+
+        Raises:
+            ViewsDisagreeError: Views differ; the message is a table with the differing cells marked.
+            GuestError: The guest is not running, or its agent does not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Same Story
+            All Views Should Agree    ${guest}
+        ```
+        """
+        found = self._guest(guest)
+        agreements = found.views()
+        for agreement in agreements:
+            log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
+        self._draw(found)
+        for agreement in agreements:
+            agreement.require()
+
+    @keyword(tags=("inside", "content", "destructive"))
+    def write_pattern_in_guest(
+        self,
+        guest: Guest | str,
+        device: VpmemDevice | Namespace | str | None = None,
+        *,
+        seed: str,
+        length: Size,
+        offset: Size = Size(0),
+    ) -> None:
+        """Write a pattern to a guest's device from inside the guest, and flush it.
+
+        The guest makes the pattern itself and writes it to the device's block device, past the page cache.
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+            seed: Any text; the same seed gives the same bytes on every machine.
+            length: How much to write, a multiple of 4 KiB.
+            offset: Where to begin in the device, a multiple of 4 KiB.
+
+        Raises:
+            NotFoundError: The guest has no such device.
+            InvalidValueError: Offset or length is not aligned, or reaches past the end.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Bytes
+            Write Pattern In Guest    ${guest}    seed=first tenant    length=16MiB
+            Guest Pattern Should Be Intact    ${guest}    seed=first tenant    length=16MiB
+        ```
+        """
+        found = self._guest(guest)
+        target = found.device(backing_of(self._context, device))
+        report = found.content.write(found.node_of(target), _pattern(seed, offset, length))
+        logger.info(f"Wrote {report}.")
+
+    @keyword(tags=("inside", "content", "assertion"))
+    def guest_pattern_should_be_intact(
+        self,
+        guest: Guest | str,
+        device: VpmemDevice | Namespace | str | None = None,
+        *,
+        seed: str,
+        length: Size,
+        offset: Size = Size(0),
+    ) -> None:
+        """Fail unless a guest's device holds a pattern, read and compared inside the guest.
+
+        Args:
+            guest: The guest or its name.
+            device: The device, or its backing. It may be left out when the guest has one device.
+            seed: The pattern's seed.
+            length: How much to compare.
+            offset: Where it begins in the device.
+
+        Raises:
+            AssertionError: It differs; the message has the first differing offset and how many bytes differ.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Still There
+            Guest Pattern Should Be Intact    ${guest}    seed=first tenant    length=16MiB
+        ```
+        """
+        found = self._guest(guest)
+        target = found.device(backing_of(self._context, device))
+        found.content.verify(found.node_of(target), _pattern(seed, offset, length)).require()
+
+    @keyword(tags=("content", "assertion"))
+    def host_should_hold_guest_pattern(
+        self,
+        guest: Guest | str,
+        namespace: Namespace | str,
+        *,
+        seed: str,
+        length: Size,
+        offset: Size = Size(0),
+    ) -> None:
+        """Fail unless the host finds a guest's pattern in the backing, at the offset that the library predicts.
+
+        The host reads its own namespace or file; the guest is not asked, and need not run.
+
+        Args:
+            guest: The guest or its name.
+            namespace: The namespace, or the path of the file, that backs the guest's device.
+            seed: The pattern's seed.
+            length: How much to compare.
+            offset: Where the guest wrote it in its device.
+
+        Raises:
+            NotFoundError: The guest has no device on that backing.
+            AssertionError: The bytes are not there; the message has the first differing offset.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        The Host's Own Look
+            Host Should Hold Guest Pattern    ${guest}    ns_0    seed=first tenant    length=16MiB
+        ```
+        """
+        path = path_of(self._context, namespace)
+        device = self._guest(guest).device(path)
+        pattern = _pattern(seed, offset, length)
+        where = backing_offset(device, offset)
+        logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {path}.")
+        self._context.current.content.verify(path, pattern, at=where).require()
+
+    def _draw(self, guest: Guest) -> None:
+        inventory = self._context.host.ndctl.inventory()
+        by_device = {namespace.device: namespace for namespace in inventory.namespaces}
+        regions = guest.regions_by_path()
+        chains = []
+        for device in guest.devices:
+            namespace = by_device.get(device.path)
+            region = regions.get(device.path, Region("no region"))
+            node = ", ".join(each.device for each in region.namespaces if each.device)
+            chains.append(
+                [
+                    (namespace.region, self._context.host.alias) if namespace else (device.path, "a file"),
+                    (namespace.called, f"{namespace.mode}, {namespace.size}") if namespace else (device.path, "file"),
+                    _device_box(device),
+                    (f"{region.dev} {node}", f"{region.size}"),
+                ]
+            )
+        log_drawing(chain_svg(("host", "backing", f"guest {guest.name}", "its kernel"), chains))
+
+
+def _device_box(device: VpmemDevice) -> tuple[str, str]:
+    if device.slot is None:
+        return (str(device.model), str(device.size))
+    return (f"{device.model} in slot {device.slot}", f"label {device.label_size}, align {device.align}")
+
+
+def _pattern(seed: str, offset: Size, length: Size) -> Pattern:
+    return Pattern(seed=seed, offset=offset, length=length)

@@ -1,0 +1,1 @@
+"""Keywords on regions, namespaces, labels and media."""

@@ -1,0 +1,348 @@
+"""Keywords for CXL memory: devices, the regions that are assembled from them, and poison."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import ForeignError
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.log import log_table, logger
+from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.pmem.regions.cxl import Cxl, CxlMemdev, CxlRegion, MediaError
+from VpmemLibrary.sizes import Size
+
+NO_SIZE = Size(0)
+"""Stands for all that there is."""
+
+
+class CxlKeywords:
+    """CXL memory."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def _cxl(self) -> Cxl:
+        return self._context.host.cxl
+
+    @keyword(tags=("cxl",))
+    def add_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> tuple[CxlMemdev, ...]:
+        """Give the current host a CXL device while it runs, by the command `host_cxl_add` of its hosts file.
+
+        The command runs on the machine that the tests run on: a switch's fabric manager for a real host; the lab's
+        hosts file has a command of its own. A host that always has its devices needs none.
+
+        Args:
+            timeout: How long the command may take.
+
+        Returns:
+            All CXL memory devices that the host then has, see [Get Cxl Memory Devices].
+
+        Raises:
+            UnsupportedError: Its section has no `host_cxl_add` and `host_cxl_remove`, or it is a guest.
+            CommandError: The command failed.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Setup       Add Cxl Device
+        Suite Teardown    Remove Cxl Device
+        ```
+        """
+        self._context.current.require_cxl_control().run(add=True, timeout=timeout.total_seconds())
+        return self._logged_devices()
+
+    @keyword(tags=("cxl", "destructive"))
+    def remove_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Take from the current host the CXL device of [Add Cxl Device], by `host_cxl_remove` of its hosts file.
+
+        On the lab what the device held is gone with it.
+
+        Args:
+            timeout: How long the command may take.
+
+        Raises:
+            UnsupportedError: Its section has no `host_cxl_add` and `host_cxl_remove`, or it is a guest.
+            ForeignError: The host has CXL regions that this run did not make; nothing was done.
+            CommandError: The command failed, as when something uses the device.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Suite Teardown    Remove Cxl Device
+        ```
+        """
+        control = self._context.current.require_cxl_control()
+        foreign = [name for name, uuid in self._cxl.region_uuids().items() if not self._context.run.owns_uuid(uuid)]
+        if foreign:
+            raise ForeignError(
+                f"{self._context.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. Its "
+                "device was left as it is."
+            )
+        control.run(add=False, timeout=timeout.total_seconds())
+
+    @keyword(tags=("cxl", "getter"))
+    def get_cxl_memory_devices(self) -> tuple[CxlMemdev, ...]:
+        """Return the CXL memory devices of the current host, and show them in the log.
+
+        Returns:
+            Records with `dev` (`mem0`), `pmem_size` and `ram_size` in bytes, `serial`, `host` (the PCI device) and
+            `extra`; empty when there are none.
+
+        Raises:
+            ToolMissingError: cxl is not installed on the host.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        One Device Has Persistent Memory
+            ${devices} =    Get Cxl Memory Devices
+            Should Be True    $devices[0].pmem_size > 0
+        ```
+        """
+        return self._logged_devices()
+
+    @keyword(tags=("cxl", "getter"))
+    def get_cxl_region(self, region: CxlRegion | Region | str) -> CxlRegion:
+        """Return one region of CXL memory as cxl and sysfs have it.
+
+        Args:
+            region: Its record or name, e.g. `region4`.
+
+        Returns:
+            A record with `dev`, `size` in bytes, `memory` (`pmem` or `ram`), `memdevs`, `state` (`commit` when its
+            decoders are set up), `uuid` and `extra`.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Its Decoders Are Set Up
+            ${region} =    Get Cxl Region    region4
+            Should Be Equal    ${region.state}    commit
+        ```
+        """
+        return self._cxl.region(region)
+
+    @keyword(tags=("cxl",))
+    def create_cxl_region(self, *memdevs: CxlMemdev | str, size: Size = NO_SIZE) -> Region:
+        """Assemble a persistent region from CXL memory devices; namespaces are cut from it as from any other.
+
+        Its UUID carries this run's mark, so that [Clean Up Host] takes it apart. The devices keep the labels of the
+        namespaces: a region that is assembled again from the same devices has them again.
+
+        Args:
+            memdevs: The devices, in the order of interleaving: records or names, e.g. `mem0`.
+            size: Its size, a multiple of 256 MiB for each device; all the persistent memory by default.
+
+        Returns:
+            The region as [Get Region] does, its `provider` being `CXL`.
+
+        Raises:
+            NotFoundError: There is no such device.
+            InvalidValueError: A device is given twice, has no persistent memory, or the size cannot be; nothing was
+                changed.
+            CommandError: cxl failed, or the kernel has no region of that size afterwards.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Namespace On CXL Memory
+            ${region} =    Create Cxl Region    mem0
+            ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 64MiB
+        ```
+        """
+        uuid = self._context.current.new_uuid()
+        region = self._cxl.create_region(memdevs, uuid=uuid, size=None if size == NO_SIZE else size)
+        logger.info(f"Assembled {region.dev} of {region.size} from {', '.join(region.dimms)}.")
+        return region
+
+    @keyword(tags=("cxl", "destructive"))
+    def destroy_cxl_region(self, region: CxlRegion | Region | str, *, foreign: bool = False) -> None:
+        """Take a region of CXL memory apart; the labels of its devices keep what namespaces it had.
+
+        Args:
+            region: Its record or name, e.g. `region4`.
+            foreign: Allow it on a region that this run did not make.
+
+        Raises:
+            NotFoundError: It is not there.
+            ForeignError: This run did not make it, and `foreign` is not set; nothing was changed.
+            BusyError: It has active namespaces, which would go with it while in use; nothing was changed.
+            CommandError: cxl failed, or the region is still there.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Taken Apart
+            Destroy Cxl Region    region4
+        ```
+        """
+        found = self._cxl.region(region)
+        if not foreign and not self._context.run.owns_uuid(found.uuid):
+            raise ForeignError(
+                f"CXL region {found.dev} (UUID {found.uuid or 'none'}) is not this run's own. It was left as it is. "
+                "Say foreign=True to take it apart all the same."
+            )
+        self._cxl.destroy_region(found)
+
+    @keyword(tags=("cxl", "getter"))
+    def get_media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
+        """Return the pieces of a CXL memory device that are poisoned, as the device lists them, and log them.
+
+        Args:
+            memdev: Its record or name, e.g. `mem0`.
+
+        Returns:
+            Records with `offset` and `length` in bytes from the beginning of the device, and `source`.
+
+        Raises:
+            NotFoundError: There is no such device.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Is Poisoned
+            ${errors} =    Get Media Errors    mem0
+            Should Be Empty    ${errors}
+        ```
+        """
+        return self._logged(memdev, self._cxl.media_errors(memdev))
+
+    @keyword(tags=("cxl", "getter"))
+    def get_media_error_count(
+        self,
+        memdev: CxlMemdev | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return how many pieces of a CXL memory device are poisoned, and assert it when an operator is given.
+
+        Args:
+            memdev: Its record or name, e.g. `mem0`.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The number that is expected.
+            message: Your own failure text.
+
+        Returns:
+            The number of records that [Get Media Errors] returns.
+
+        Raises:
+            NotFoundError: There is no such device.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Nothing Is Poisoned
+            Get Media Error Count    mem0    ==    0
+        ```
+        """
+        count = len(self.get_media_errors(memdev))
+        return assert_value(count, assertion_operator, expected, f"Number of media errors of {_name(memdev)}", message)
+
+    @keyword(tags=("cxl", "destructive"))
+    def inject_poison(self, memdev: CxlMemdev | str, *, offset: Size, foreign: bool = False) -> tuple[MediaError, ...]:
+        """Poison one cache line (64 bytes) of a CXL memory device.
+
+        Args:
+            memdev: Its record or name, e.g. `mem0`.
+            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+            foreign: Allow it on a device from which this run assembled no region.
+
+        Returns:
+            All that is poisoned then, see [Get Media Errors].
+
+        Raises:
+            NotFoundError: There is no such device.
+            ForeignError: No region of this run lies on it, or one with a namespace that this run did not make, and
+                `foreign` is not set; nothing was changed.
+            InvalidValueError: The offset cannot be; nothing was changed.
+            CommandError: The device refused, or does not list it afterwards.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Poisoned Line
+            Inject Poison    mem0    offset=1MiB
+            Get Media Error Count    mem0    ==    1
+        ```
+        """
+        return self._logged(memdev, self._cxl.inject_poison(self._own(memdev, foreign), offset))
+
+    @keyword(tags=("cxl", "destructive"))
+    def clear_poison(self, memdev: CxlMemdev | str, *, offset: Size, foreign: bool = False) -> tuple[MediaError, ...]:
+        """Clear one cache line (64 bytes) of a CXL memory device of its poison, which writes zeros there.
+
+        Args:
+            memdev: Its record or name, e.g. `mem0`.
+            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+            foreign: Allow it on a device from which this run assembled no region.
+
+        Returns:
+            All that is still poisoned, see [Get Media Errors].
+
+        Raises:
+            NotFoundError: There is no such device.
+            ForeignError: No region of this run lies on it, or one with a namespace that this run did not make, and
+                `foreign` is not set; nothing was changed.
+            InvalidValueError: The offset cannot be; nothing was changed.
+            CommandError: The device refused, or lists it all the same.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Cleared
+            Clear Poison    mem0    offset=1MiB
+        ```
+        """
+        return self._logged(memdev, self._cxl.clear_poison(self._own(memdev, foreign), offset))
+
+    def _own(self, memdev: CxlMemdev | str, foreign: bool) -> CxlMemdev:
+        found = self._cxl.memdev(memdev)
+        regions = [region for region in self._cxl.regions() if found.dev in region.memdevs]
+        own = regions and all(self._context.run.owns_uuid(region.uuid) for region in regions)
+        if not foreign and not own:
+            raise ForeignError(
+                f"CXL memory device {found.dev} of {self._context.host.alias} has no region of this run's own alone. "
+                "It was left as it is. Say foreign=True to change what it holds all the same."
+            )
+        if not foreign:  # a device's labels bring namespaces into a region that were there before this run
+            names = {region.dev for region in regions}
+            for namespace in self._context.host.ndctl.inventory().namespaces:
+                if namespace.region in names and namespace.size:
+                    self._context.run.require_own(namespace)
+        return found
+
+    def _logged_devices(self) -> tuple[CxlMemdev, ...]:
+        found = self._cxl.memdevs()
+        rows = ((each.dev, each.pmem_size, each.ram_size, each.serial, each.host) for each in found)
+        header = ("device", "persistent", "volatile", "serial", "PCI")
+        log_table(f"CXL memory devices of {self._context.host.alias}", header, rows)
+        return found
+
+    def _logged(self, memdev: CxlMemdev | str, errors: tuple[MediaError, ...]) -> tuple[MediaError, ...]:
+        rows = ((each.offset, each.length, each.source) for each in errors)
+        log_table(f"Media errors of {_name(memdev)}: {len(errors)}", ("offset", "length", "source"), rows)
+        return errors
+
+
+def _name(memdev: CxlMemdev | str) -> str:
+    return memdev if isinstance(memdev, str) else memdev.dev

@@ -1,0 +1,510 @@
+"""Keywords for regions and DIMMs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from robot.api.deco import keyword
+
+from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.keywords.support.converters import wanted_align
+from VpmemLibrary.keywords.support.log import log_regions, log_table
+from VpmemLibrary.ownership.regions import require_own_region
+from VpmemLibrary.pmem.namespaces.plan import smallest_size, step_of
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN
+from VpmemLibrary.pmem.records import Dimm, NamespaceMode, Region
+from VpmemLibrary.sizes import Size
+
+
+class RegionKeywords:
+    """Regions, DIMMs."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def _ndctl(self) -> Ndctl:
+        return self._context.host.ndctl
+
+    def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
+        """Return the regions with so much free in one piece, those with the most first; there is one at least.
+
+        Left out are those that namespaces cannot be cut from: volatile and blk regions, and those that are read-only.
+        """
+        every: tuple[Region, ...] = self.get_regions()
+        listed = [region for region in every if region.holds_namespaces and region.state != "disabled"]
+        read_only = self._ndctl.read_only(listed)
+        listed = [region for region in listed if region.dev not in read_only]
+        if every and not listed:
+            kinds = ", ".join(
+                f"{region.dev} {region.state or ('read-only' if region.dev in read_only else region.type)}"
+                for region in every
+            )
+            raise UnsupportedError(
+                f"No region of {self._context.host.alias} can have namespaces: {kinds}. "
+                "One of type pmem is needed that is enabled and not read-only."
+            )
+        if not listed:
+            raise UnsupportedError(
+                f"Host {self._context.host.alias} has no region: Host Should Support Vpmem names what is missing."
+            )
+        regions = [region for region in listed if numa_node in (None, region.numa_node)]
+        if not regions:
+            nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
+            raise UnsupportedError(f"No region of {self._context.host.alias} is on NUMA node {numa_node}: {nodes}.")
+        roomy = [region for region in regions if region.free_extent >= at_least]
+        if not roomy:
+            free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
+            raise UnsupportedError(
+                f"No region of {self._context.host.alias} has {at_least} free in one piece: {free}. "
+                "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
+            )
+        return sorted(roomy, key=lambda region: region.free_extent, reverse=True)
+
+    @keyword(tags=("region", "getter"))
+    def get_regions(self) -> tuple[Region, ...]:
+        """Return every region of the current host and show them in the log.
+
+        Returns:
+            Records with `dev`, `size`, `available_size`, `max_available_extent`, `numa_node`, `dimms`, `namespaces`
+            and more; empty when the host has none.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Four Regions
+            ${regions} =    Get Regions
+            Length Should Be    ${regions}    4
+        ```
+        """
+        regions = self._ndctl.inventory().regions
+        log_regions(f"Regions of {self._context.host.alias}", regions)
+        return regions
+
+    @keyword(tags=("region", "getter"))
+    def get_region(self, region: Region | str) -> Region:
+        """Return one region as a fresh listing shows it.
+
+        Args:
+            region: The region's record or its name.
+
+        Returns:
+            Its record, as [Get Regions] has it.
+
+        Raises:
+            NotFoundError: There is no such region; the message names those that are there.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        What Is In It
+            ${region} =    Get Region    region0
+            Length Should Be    ${region.namespaces}    3
+        ```
+        """
+        found = self._ndctl.region(region)
+        log_regions("Found", (found,))
+        return found
+
+    @keyword(tags=("region", "getter"))
+    def get_dimms(self) -> tuple[Dimm, ...]:
+        """Return every DIMM of the current host and show them in the log.
+
+        Returns:
+            Records with `dev`, `id`, `handle`, `state`, `flags` and more; empty when the host has none.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        No Dimm Failed To Arm
+            ${dimms} =    Get Dimms
+            FOR    ${dimm}    IN    @{dimms}
+                Should Not Contain    ${dimm.flags}    failed_arm
+            END
+        ```
+        """
+        dimms = self._ndctl.inventory().dimms
+        log_table(
+            f"DIMMs of {self._context.host.alias}",
+            ("DIMM", "id", "handle", "state", "flags"),
+            (
+                (d.dev, d.id, "-" if d.handle is None else hex(d.handle), d.state or "active", " ".join(d.flags))
+                for d in dimms
+            ),
+        )
+        return dimms
+
+    @keyword(tags=("region", "getter"))
+    def get_region_size(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return a region's size, and assert it when an operator is given.
+
+        Args:
+            region: The region's record or its name, e.g. `region0`.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The size that is expected, e.g. `1GiB`.
+            message: Your own failure text.
+
+        Returns:
+            The size in bytes.
+
+        Raises:
+            NotFoundError: There is no such region; the message names those that are there.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Region Of One Gibibyte
+            Get Region Size    region0    ==    1GiB
+        ```
+        """
+        found = self._ndctl.region(region)
+        return assert_size(found.size, assertion_operator, expected, f"Size of {found.dev}", message)
+
+    @keyword(tags=("region", "getter"))
+    def get_region_available_size(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return how many bytes of a region no namespace takes, and assert it when an operator is given.
+
+        The bytes may lie apart: `max_available_extent` of the region's record is the largest piece.
+
+        Args:
+            region: The region's record or its name. It is read afresh.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The size that is expected, e.g. `1GiB`.
+            message: Your own failure text.
+
+        Returns:
+            The size in bytes.
+
+        Raises:
+            NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        There Is Room
+            Get Region Available Size    region0    >=    256MiB
+        ```
+        """
+        found = self._ndctl.region(region)
+        return assert_size(
+            found.available_size, assertion_operator, expected, f"Available size of {found.dev}", message
+        )
+
+    @keyword(tags=("region", "getter"))
+    def get_roomiest_region(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
+        """Return the region of the current host, or of one of its NUMA nodes, with the largest free extent.
+
+        Args:
+            at_least: How much must be free in one piece, e.g. `256MiB`.
+            numa_node: The host's NUMA node that it must be on; any by default.
+
+        Returns:
+            The region's record.
+
+        Raises:
+            UnsupportedError: No region has so much; the message names what each has.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Somewhere
+            ${region} =    Get Roomiest Region    at_least=256MiB
+            Create Namespace    ${region}    size=at least 256MiB
+        ```
+        """
+        return self._roomy(at_least, numa_node)[0]
+
+    @keyword(tags=("region", "getter"))
+    def get_region_size_step(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+        *,
+        mode: NamespaceMode = NamespaceMode.devdax,
+        align: Size = DEFAULT_ALIGN,
+    ) -> Any:
+        """Return what the size of a namespace must be a multiple of, and assert it when an operator is given.
+
+        It is the region's own alignment, and the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM,
+        96 MiB for six interleaved ones. See [Get Smallest Namespace Size] for a size.
+
+        Args:
+            region: The region's record or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The step that is expected, e.g. `16MiB`.
+            message: Your own failure text.
+            mode: The namespace's mode.
+            align: Its mapping alignment, for `devdax` and `fsdax`.
+
+        Returns:
+            The step in bytes.
+
+        Raises:
+            NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Two Steps
+            ${step} =    Get Region Size Step    region0
+            Create Namespace    region0    size=${{2 * $step}}
+        ```
+        """
+        found = self._ndctl.region(region)
+        step = step_of(found, mode, wanted_align(align))
+        return assert_size(step, assertion_operator, expected, f"Size step of {found.dev}", message)
+
+    @keyword(tags=("region", "getter"))
+    def get_smallest_namespace_size(
+        self,
+        region: Region | str,
+        at_least: Size = Size(0),
+        *,
+        mode: NamespaceMode = NamespaceMode.devdax,
+        align: Size = DEFAULT_ALIGN,
+    ) -> Size:
+        """Return the smallest size of a namespace that a region allows and that is not smaller than `at_least`.
+
+        A test that says `64MiB` runs on some hosts alone: a region of six interleaved DIMMs gives out multiples of
+        96 MiB. [Create Namespace] takes the same size itself with `size=at least 64MiB`.
+
+        Args:
+            region: The region's record or its name.
+            at_least: What the size must not be smaller than, e.g. `64MiB`.
+            mode: The namespace's mode.
+            align: Its mapping alignment, for `devdax` and `fsdax`.
+
+        Returns:
+            The size in bytes: what is taken from the region. The usable size is smaller: see
+            [Get Predicted Usable Size].
+
+        Raises:
+            NotFoundError: There is no such region.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        As Much As Predicted
+            ${size} =    Get Smallest Namespace Size    region0    at_least=64MiB
+            ${namespace} =    Create Namespace    region0    size=${size}
+            ${usable} =    Get Predicted Usable Size    ${size}
+            Get Namespace Size    ${namespace}    ==    ${usable}
+        ```
+        """
+        found = self._ndctl.region(region)
+        return smallest_size(found, at_least, mode=mode, align=wanted_align(align))
+
+    @keyword(tags=("region",))
+    def hold_region(
+        self, at_least: Size = Size(0), numa_node: int | None = None, *, timeout: timedelta = timedelta(hours=2)
+    ) -> Region:
+        """Have a region of the current host for this worker alone, among those that ask for one so.
+
+        So several workers spread over the regions of one host. Of the regions that no other worker has it is the one
+        with the largest free extent. It is a lease that the host's own kernel keeps, as that of [Hold Host], and ends
+        when the host is closed; nobody has the whole host until then.
+
+        Args:
+            at_least: How much must be free in one piece, e.g. `256MiB`.
+            numa_node: The host's NUMA node that it must be on; any by default.
+            timeout: How long to wait.
+
+        Returns:
+            The region's record.
+
+        Raises:
+            UnsupportedError: No region has so much; the message names what each has.
+            BusyError: Others still have all of them, or the host; the message says who, since when.
+            ToolMissingError: The host has no bash or no flock.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Region Of My Own
+            Open Host    192.0.2.13
+            ${region} =    Hold Region    at_least=256MiB
+            Create Namespace    ${region}    size=at least 256MiB
+        ```
+        """
+        return self._context.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())
+
+    @keyword(tags=("region",))
+    def enable_region(self, region: Region | str) -> Region:
+        """Enable a disabled region, and with it its namespaces.
+
+        A fresh listing must show it enabled, and ndctl must have counted it: `ndctl enable-region` may fail and exit 0.
+
+        Args:
+            region: The region's record or its name.
+
+        Returns:
+            The region's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such region; the message names those that are there.
+            CommandError: It could not be enabled, whatever ndctl's exit status: a DIMM of it is disabled, say.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On Again
+            Disable Region    region0
+            Enable Region    region0
+            Get Region State    region0    ==    enabled
+        ```
+        """
+        return self._context.host.regions.enable(region)
+
+    @keyword(tags=("region",))
+    def disable_region(self, region: Region | str, *, foreign: bool = False) -> Region:
+        """Disable a region and with it its namespaces: their nodes go, their labels and bytes stay.
+
+        Args:
+            region: The region's record or its name. There is no default and no "all".
+            foreign: Allow it on a region with namespaces that this run did not make.
+
+        Returns:
+            The region's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such region.
+            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
+            BusyError: A namespace of it is in use.
+            CommandError: It could not be disabled, whatever ndctl's exit status.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Off
+            Disable Region    region0
+            Get Region State    region0    ==    disabled
+        ```
+        """
+        self._require_own(region, foreign)
+        return self._context.host.regions.disable(region)
+
+    @keyword(tags=("region",))
+    def enable_dimm(self, dimm: Dimm | str) -> Dimm:
+        """Enable a disabled DIMM, so that its regions can be enabled.
+
+        Args:
+            dimm: The DIMM's record or its name, e.g. `nmem0`.
+
+        Returns:
+            The DIMM's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such DIMM; the message names those that are there.
+            CommandError: It could not be enabled, whatever ndctl's exit status.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On Again
+            Enable Dimm    nmem0
+            Enable Region    region0
+        ```
+        """
+        return self._context.host.regions.enable_dimm(dimm)
+
+    @keyword(tags=("region",))
+    def disable_dimm(self, dimm: Dimm | str, *, foreign: bool = False) -> Dimm:
+        """Disable a DIMM whose regions are disabled. A region with labels cannot be enabled without its DIMMs.
+
+        Args:
+            dimm: The DIMM's record or its name. There is no default and no "all".
+            foreign: Allow it on a DIMM with namespaces that this run did not make.
+
+        Returns:
+            The DIMM's record afterwards.
+
+        Raises:
+            NotFoundError: There is no such DIMM.
+            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
+            CommandError: It could not be disabled, whatever ndctl's exit status: a region of it is enabled.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Off
+            Disable Region    region0
+            Disable Dimm    nmem0
+        ```
+        """
+        found = self._ndctl.dimm(dimm)
+        for region in self._ndctl.inventory().regions:
+            if found.dev in region.dimms:
+                self._require_own(region, foreign)
+        return self._context.host.regions.disable_dimm(found)
+
+    @keyword(tags=("region", "getter"))
+    def get_region_state(
+        self,
+        region: Region | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return `enabled` or `disabled`, read afresh, and assert it when an operator is given.
+
+        Args:
+            region: The region's record or its name.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The state that is expected.
+            message: Your own failure text.
+
+        Returns:
+            The state as text.
+
+        Raises:
+            NotFoundError: There is no such region.
+            AssertionError: It is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On
+            Get Region State    region0    ==    enabled
+        ```
+        """
+        found = self._ndctl.region(region)
+        return assert_text(found.state or "enabled", assertion_operator, expected, f"State of {found.dev}", message)
+
+    def _require_own(self, region: Region | str, foreign: bool) -> None:
+        if not foreign:
+            require_own_region(self._context.host, self._context.run, region)

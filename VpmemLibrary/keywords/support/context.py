@@ -1,0 +1,623 @@
+"""What the keyword components share: the open hosts, the guests of this run, and the run itself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Collection, Iterator
+from functools import cached_property
+
+from VpmemLibrary.claims.host_claims import HostClaims
+from VpmemLibrary.content.store import ContentStore
+from VpmemLibrary.errors import (
+    ForeignError,
+    InvalidValueError,
+    LeaseLostError,
+    NotFoundError,
+    UnsupportedError,
+    VpmemError,
+)
+from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, address_of
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.definition import define_guest, define_guest_from, find_guest, guests_of_run
+from VpmemLibrary.guest.domain.domains import guest_names, running_guests
+from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.libvirt_daemon import SYSTEM
+from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
+from VpmemLibrary.host.reboot import reboot
+from VpmemLibrary.keywords.support.log import LoggedTransport
+from VpmemLibrary.keywords.support.progress import ProgressLog
+from VpmemLibrary.leases.holds import Holds, turn
+from VpmemLibrary.leases.host_leases import HostLeases
+from VpmemLibrary.leases.leases import HOST_KEY, Holder, is_namespace_key, run_key
+from VpmemLibrary.ownership.leaks import HostState
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.reclaim import Reclaim
+from VpmemLibrary.pmem.guard import LeaseProof
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.sizes import GiB, Size
+
+# Seconds after which others take what a worker held on a host that it rebooted, or cut the power of, and never came
+# back to.
+_COMING_UP = 60.0
+_WITHOUT_POWER = 900.0
+
+
+class OpenHost:
+    """A host that is open, and what belongs to it.
+
+    Args:
+        host: The host.
+        run: The run: its mark is on the guests that are defined here.
+        inside: The guest that it is, when it is one: then it has no libvirt and no guests of its own.
+        outer: The host that this guest runs on.
+    """
+
+    def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
+        self.host = host
+        host.ndctl.guard.fence = self.fence
+        self.inside = inside
+        self.outer = outer
+        self.boot: BootSource | None = None
+        self.access = GuestAccess()
+        self.channel = GuestChannel.agent
+        self.bridge = ""
+        self.machine = ""
+        self.confined = True
+        self.may_initialize_labels = False
+        self.may_reboot = False
+        self.migration_address = ""
+        self.libvirt = SYSTEM
+        self.power: PowerControl | None = None
+        self.cxl: CxlControl | None = None
+        self.remembered: HostState | None = None
+        self._run = run
+        self._link: LibvirtLink | None = None
+        self._guests: dict[str, Guest] = {}
+        self._made = 0
+        self._cut: str | None = None
+
+    @cached_property
+    def leases(self) -> HostLeases:
+        """What this worker holds on the host."""
+        return HostLeases(self.host.transport, Holder.here(self._run.run_id, secrets.token_hex(8)))
+
+    @cached_property
+    def holds(self) -> Holds:
+        """What this worker reserves of the host."""
+        return Holds(self.leases, self.host.alias)
+
+    def fence(self) -> tuple[LeaseProof, ...]:
+        """Return what proves on the host that this worker still holds its leases; nothing in a guest.
+
+        Raises:
+            LeaseLostError: The worker lost its host or its region, and has not taken it again.
+        """
+        return () if self.inside else self.leases.proofs()
+
+    def turn(self, work: str) -> contextlib.AbstractContextManager[None]:
+        """Return a lock that lets one worker at a time do `work` on this host; it does nothing in a guest.
+
+        Args:
+            work: The work, e.g. ``initialize-labels``.
+        """
+        return contextlib.nullcontext() if self.inside else turn(self.leases, work, self.host.alias)
+
+    @cached_property
+    def claims(self) -> HostClaims:
+        """The namespaces that may be claimed on the host, and those that this worker has claimed."""
+        return HostClaims(
+            self.host,
+            self._run,
+            self.leases,
+            self._clean,
+            before_marking=self.show_alive,
+            spread=secrets.token_hex(4),
+        )
+
+    @property
+    def reclaim(self) -> Reclaim:
+        """What takes back what dead runs left on the host.
+
+        Raises:
+            UnsupportedError: The host is a guest.
+        """
+        self.refuse_inside()
+        return Reclaim(self.host, self.link, self.leases)
+
+    def _clean(self, namespace: Namespace, left_by: Holder) -> None:
+        self.reclaim.clean(namespace, left_by)
+
+    def show_alive(self) -> None:
+        """Hold this run's own lease on the host, so that others see that what the run makes there is not a dead run's.
+
+        Raises:
+            LeaseLostError: This worker lost a lease there. The next call takes the run's own lease again, but not
+                before the worker has taken again the host or the region that it lost.
+            ToolMissingError: The host has no bash or no flock.
+        """
+        if self.inside is not None:  # a guest goes with the run on its host
+            return
+        self.fence()
+        key = run_key(self._run.run_id)
+        if key in self.leases.held:
+            self.leases.require([key])
+        else:
+            self.leases.take([[key]], shared=True)
+
+    def new_uuid(self) -> str:
+        """Return a UUID with this run's mark, for a namespace on the host."""
+        self.show_alive()
+        return self._run.new_uuid()
+
+    @property
+    def content(self) -> ContentStore:
+        """Patterns on the host."""
+        return self.host.content
+
+    @property
+    def link(self) -> LibvirtLink:
+        """The host's one libvirt connection, made with its first call.
+
+        Raises:
+            UnsupportedError: The host is a guest.
+        """
+        self.refuse_inside()
+        if self._link is None:
+            self._link = LibvirtLink(self.host.transport, daemon=self.libvirt, timeout=lambda: self.host.ndctl.timeout)
+        return self._link
+
+    def guest_spec(
+        self,
+        *,
+        name: str,
+        memory: Size,
+        vcpus: int,
+        devices: tuple[VpmemDevice, ...],
+        numa_cells: int = 1,
+        spare_slots: int = 2,
+        spare_memory: Size = Size(4 * GiB),
+        network: bool = False,
+        confined: bool | None = None,
+    ) -> GuestSpec:
+        """Return what a guest of this run would be; one that is looked into over SSH always has a network.
+
+        Raises:
+            InvalidValueError: There is no image to boot from, no bridge for a network, or a value cannot be.
+            UnsupportedError: The host is a guest.
+        """
+        self.refuse_inside()
+        network = network or (self.channel is GuestChannel.ssh and not self.access.address)
+        if network and not self.bridge:
+            raise InvalidValueError(
+                "guest network", "none", "a bridge of the host: guest_bridge in the hosts file, or Set Guest Access"
+            )
+        if self.boot is None:
+            raise InvalidValueError(
+                "guest image",
+                "none",
+                "guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
+            )
+        self.show_alive()
+        self._made += 1
+        return GuestSpec(
+            name=name or f"vpmem-{self._run.run_id}-{self._made}",
+            boot=self.boot,
+            devices=devices,
+            memory=memory,
+            vcpus=vcpus,
+            run_id=self._run.run_id,
+            numa_cells=numa_cells,
+            spare_slots=spare_slots,
+            spare_memory=spare_memory,
+            machine=self.machine,
+            bridge=self.bridge if network else "",
+            confined=self.confined if confined is None else confined,
+        )
+
+    def define_guest(self, spec: GuestSpec, *, share_backing: bool = False, unshared: bool = False) -> Guest:
+        """Define a guest that carries this run's mark.
+
+        Raises:
+            InvalidValueError: A device cannot be.
+        """
+        return self._keep(
+            define_guest(
+                self.host.transport,
+                self.link,
+                spec,
+                share_backing=share_backing,
+                unshared=unshared,
+                wrap=LoggedTransport,
+            )
+        )
+
+    def define_guest_from(
+        self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "", unshared: bool = False
+    ) -> Guest:
+        """Define a guest from a user's XML; it carries this run's mark.
+
+        Raises:
+            InvalidValueError: It is no domain XML, a device cannot be, or it is to be looked into over SSH and has no
+                address.
+        """
+        if self.channel is GuestChannel.ssh:
+            address_of(self.access, name, xml)
+        self.show_alive()
+        return self._keep(
+            define_guest_from(
+                self.host.transport,
+                self.link,
+                xml,
+                devices,
+                run_id=self._run.run_id,
+                name=name,
+                unshared=unshared,
+                wrap=LoggedTransport,
+            )
+        )
+
+    def _keep(self, guest: Guest) -> Guest:
+        if self.channel is not GuestChannel.agent:
+            guest.use_channel(self.channel, self.access)
+        self._guests[guest.name] = guest
+        return guest
+
+    def adopt_guest(self, name: str, devices: tuple[VpmemDevice, ...]) -> Guest:
+        """Return a guest that came to this host from another one of this run's.
+
+        Args:
+            name: Its name.
+            devices: Its devices as asked for.
+        """
+        return self._keep(Guest(self.host.transport, self.link, name, devices=devices, wrap=LoggedTransport))
+
+    def forget_guest(self, name: str) -> None:
+        """Forget a guest that is here no longer."""
+        self._guests.pop(name, None)
+
+    def guest(self, which: Guest | str) -> Guest:
+        """Return a guest of this host, whoever defined it.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        if not isinstance(which, str):
+            return which
+        if which not in self._guests:
+            self._keep(find_guest(self.host.transport, self.link, which, wrap=LoggedTransport))
+        return self._guests[which]
+
+    def guest_names(self) -> list[str]:
+        """Return the names of the host's guests; none where there is no libvirt."""
+        return [] if self.inside else guest_names(self.link)
+
+    def state(self) -> HostState:
+        """Return what is on the host now."""
+        return HostState.read(self.host, self.guest_names(), () if self.inside else self.leases.entries())
+
+    def undefine_guest(self, guest: Guest) -> None:
+        """Undefine a guest and forget it."""
+        guest.undefine()
+        self._guests.pop(guest.name, guest).close()
+
+    def foreign_guests_running(self) -> list[str]:
+        """Return the names of the guests that run and that this run did not make; none where there is no libvirt."""
+        if self.inside:
+            return []
+        return [name for name, maker in running_guests(self.link) if maker != self._run.run_id]
+
+    def remove_guests(self) -> list[str]:
+        """Destroy and undefine the guests that this run made, and return their names."""
+        removed: list[str] = []
+        if self.inside:
+            return removed
+        for guest in guests_of_run(self.host.transport, self.link, self._run.run_id):
+            if guest.state() != "shut off":
+                guest.destroy()
+            self.undefine_guest(guest)
+            removed.append(guest.name)
+        return removed
+
+    def reboot(self, timeout: float) -> float:
+        """Reboot the host in good order, wait until it answers from another boot, and return the seconds it took.
+
+        Raises:
+            UnsupportedError: It is the machine that this process runs on.
+            CommandError: The host refused.
+            UnreachableError: It did not answer from another boot in time.
+            GuestError: It is a guest, and that did not.
+        """
+        started = time.monotonic()
+        if self.inside is not None:
+            self.inside.reboot(timeout)
+            return time.monotonic() - started
+        with self._kept_leases(timeout + _COMING_UP):
+            took = reboot(self.host.transport, timeout=timeout)
+        self._renew_leases()
+        return took
+
+    def require_may_reboot(self, action: str = "be rebooted") -> None:
+        """Raise unless the host may be rebooted, and nobody else uses it.
+
+        This worker must have an exclusive lease on the host, or be the only holder of any lease there.
+
+        Args:
+            action: What is to be done to it, for the message.
+
+        Raises:
+            ForeignError: The host may not be rebooted, a foreign guest runs on it, or others hold leases there.
+            LeaseLostError: This worker lost a lease there.
+        """
+        mend = "It was left as it is. Say foreign=True to do it anyway."
+        if not self.may_reboot and self.inside is not None:
+            raise ForeignError(f"Guest {self.inside.name} may not {action}: this run did not make it. {mend}")
+        if not self.may_reboot:
+            raise ForeignError(
+                f"Host {self.host.alias} may not {action}: its section of the hosts file does not say "
+                f"host_may_reboot = yes. {mend}"
+            )
+        if running := self.foreign_guests_running():
+            raise ForeignError(
+                f"Guests run on {self.host.alias} that this run did not make: {', '.join(running)}. {mend}"
+            )
+        if others := self._others_that_hold():
+            raise ForeignError(
+                f"Others use {self.host.alias}, which this worker does not have alone: {'; '.join(others)}. {mend} "
+                "Or call Hold Host before."
+            )
+
+    def _others_that_hold(self) -> list[str]:
+        """Return who else holds leases on the host; nobody counts if this worker has the host alone."""
+        if self.inside is not None:
+            return []
+        self.fence()
+        if self.holds.alone:
+            self.leases.require([HOST_KEY])
+            return []
+        return [
+            f"{entry.key} is {entry.told}"
+            for entry in self.leases.entries()
+            if entry.held and entry.holder.token != self.leases.holder.token
+        ]
+
+    def require_cxl_control(self) -> CxlControl:
+        """Return what gives the host a CXL device and takes it away.
+
+        Raises:
+            UnsupportedError: Nothing does.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: a guest is given no CXL device.")
+        if self.cxl is None:
+            raise UnsupportedError(
+                f"No CXL device can be added to {self.host.alias}: say host_cxl_add and host_cxl_remove, a command "
+                "each, in its section of the hosts file."
+            )
+        return self.cxl
+
+    def require_power_control(self) -> PowerControl:
+        """Return what switches the host off and on.
+
+        Raises:
+            UnsupportedError: Nothing does.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: Kill Guest ends it.")
+        if self.power is None:
+            raise UnsupportedError(
+                f"The power of {self.host.alias} cannot be cut: say host_power_off and host_power_on, a command each, "
+                "in its section of the hosts file."
+            )
+        return self.power
+
+    def cut_power(self, timeout: float) -> None:
+        """Cut the host's power and wait until it does not answer.
+
+        Raises:
+            UnsupportedError: Nothing switches it off, or it is the machine that this process runs on.
+            CommandError: The command failed, or the host answers all the same.
+        """
+        control = self.require_power_control()
+        with self._kept_leases(timeout + _WITHOUT_POWER):
+            self._cut = cut_power(self.host.transport, control, timeout=timeout)
+
+    def restore_power(self, timeout: float) -> float:
+        """Give the host its power again, wait until it and its libvirt answer, and return the seconds it took.
+
+        Raises:
+            UnsupportedError: Its power was not cut.
+            CommandError: The command failed.
+            UnreachableError: It did not answer from another boot in time.
+            LibvirtError: libvirt did not, though it was used before.
+        """
+        if self._cut is None:
+            raise UnsupportedError(f"{self.host.alias} has its power: Cut Host Power did not cut it.")
+        started = time.monotonic()
+        restore_power(self.host.transport, self.require_power_control(), self._cut, timeout=timeout)
+        self._cut = None
+        self._renew_leases()
+        if self._link is not None:
+            self._link.wait_until_it_answers(timeout - (time.monotonic() - started))
+            for guest in guests_of_run(self.host.transport, self._link, self._run.run_id):
+                guest.clear_after_power_loss()
+        return time.monotonic() - started
+
+    def close(self) -> None:
+        """End the connections; what runs on the host goes on running."""
+        link, self._link = self._link, None
+        guests = list(self._guests.values())
+        self._guests.clear()
+        with contextlib.ExitStack() as stack:  # all are ended, the guests first, whatever happens to any of them
+            stack.callback(self.host.close)
+            if link is not None:
+                stack.callback(link.close)
+            stack.callback(self._end_leases)
+            for guest in guests:
+                stack.callback(guest.close)
+
+    def refuse_inside(self) -> None:
+        """Raise if the host is a guest.
+
+        Raises:
+            UnsupportedError: It is one: there is no libvirt in it.
+        """
+        if self.inside is not None:
+            raise UnsupportedError(
+                f"{self.host.alias} is guest {self.inside.name}, opened as a host: no libvirt is reached in a guest, "
+                "so there are no guests of its own. Switch Host to the host that it runs on."
+            )
+
+    @contextlib.contextmanager
+    def _kept_leases(self, seconds: float) -> Iterator[None]:
+        """Keep what is held on the host for this worker while the host goes down in the ``with``."""
+        if self.inside is not None:
+            yield
+            return
+        self.leases.keep(math.ceil(seconds))
+        try:
+            yield
+        except VpmemError:
+            with contextlib.suppress(VpmemError):  # a host that does not answer keeps it until the time is over
+                self.leases.keep(0)
+            raise
+
+    def _renew_leases(self) -> None:
+        """Take again what was held before the host booted, before anybody else takes it."""
+        self.leases.require(self.leases.held)
+
+    def _end_leases(self) -> None:
+        """Give back what this worker and its run hold; a claim is left, because its namespace was not wiped."""
+        try:
+            self.leases.release(key for key in self.leases.held if not is_namespace_key(key))
+        except LeaseLostError:
+            raise
+        except VpmemError:  # nothing is held over a connection that is gone
+            pass
+        finally:
+            self.leases.close()
+
+
+class Context:
+    """The state of one library instance."""
+
+    def __init__(self, run: RunMark, timeout: float) -> None:
+        self.run = run
+        self.timeout = timeout
+        self._open: dict[str, OpenHost] = {}
+        self._current = ""
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases of the open hosts, in the order of opening."""
+        return list(self._open)
+
+    @property
+    def current_alias(self) -> str:
+        """The alias of the current host; empty when none is open."""
+        return self._current
+
+    @property
+    def current(self) -> OpenHost:
+        """The host that keywords act on."""
+        return self.find()
+
+    @property
+    def host(self) -> Host:
+        """The current host itself."""
+        return self.current.host
+
+    def set_timeout(self, timeout: float) -> None:
+        """Have every open host, and those opened later, give a command so many seconds."""
+        self.timeout = timeout
+        for opened in self._open.values():
+            opened.host.ndctl.timeout = timeout
+
+    def find(self, alias: str = "") -> OpenHost:
+        """Return the open host called `alias`, or the current one.
+
+        Raises:
+            NotFoundError: None is open by that alias, or none at all.
+        """
+        name = alias or self._current
+        if name not in self._open:
+            raise NotFoundError("open host", name or "(current)", self.aliases)
+        return self._open[name]
+
+    def own_namespace(self, which: Namespace | str, *, foreign: bool = False) -> Namespace:
+        """Return a namespace of the current host as a fresh listing has it, if this run made it.
+
+        Args:
+            which: Its record, UUID, device name or name.
+            foreign: Return it whoever made it.
+
+        Raises:
+            NotFoundError: There is no such namespace.
+            ForeignError: This run did not make it, and `foreign` is not set.
+        """
+        found = self.host.ndctl.namespace(which)
+        if not foreign:
+            self.run.require_own(found)
+        return found
+
+    def add(self, opened: OpenHost) -> None:
+        """Keep a host and make it the current one.
+
+        Raises:
+            InvalidValueError: Another open host has that alias.
+        """
+        alias = opened.host.alias
+        self.refuse_taken(alias)
+        opened.host.content.progress = ProgressLog()
+        self._open[alias] = opened
+        self._current = alias
+
+    def refuse_taken(self, alias: str) -> None:
+        """Raise if a host is open by that alias."""
+        if alias in self._open:
+            raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
+
+    def switch(self, alias: str) -> str:
+        """Make another host the current one and return the alias of the one before."""
+        self.find(alias)
+        before, self._current = self._current, alias
+        return before
+
+    def close(self, alias: str = "") -> None:
+        """End the connections of one host, and first those to its guests that are open as hosts."""
+        opened = self.find(alias)
+        self._close_inside(opened)
+        name = opened.host.alias
+        del self._open[name]
+        if self._current == name:
+            self._current = next(reversed(self._open), "")
+        opened.close()
+
+    def remove_guests(self) -> list[str]:
+        """Remove the guests that this run made on the current host, close those that are open as hosts, tell which."""
+        opened = self.current
+        removed = opened.remove_guests()
+        self._close_inside(opened, removed)
+        return removed
+
+    def close_all(self) -> None:
+        """End all connections, whatever happens to any of them."""
+        failures = []
+        while self._open:  # a guest that is open as a host goes before its host, which was opened before it
+            try:
+                self.close(self.aliases[-1])
+            except Exception as error:  # every host is closed first, then the first failure is told
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
+        """Close the guests of a host that are open as hosts: all of them, or those of some names."""
+        for alias, each in list(self._open.items()):
+            if each.outer is outer and each.inside and (names is None or each.inside.name in names):
+                self.close(alias)

@@ -1,0 +1,76 @@
+"""What keywords write to and read from: a namespace of the current host, or a path on it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import ForeignError, InvalidValueError
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.pmem.records import Namespace
+
+
+def path_of(context: Context, target: Namespace | str) -> str:
+    """Return the path of a namespace's node, read afresh, or the path that was given.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: It is not active.
+    """
+    if isinstance(target, str) and target.startswith("/"):
+        return target
+    return _node(context.host.ndctl.namespace(target))
+
+
+def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -> str | None:
+    """Return the path that a guest's device lies on, whatever it was given as; None when none was given.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+    """
+    if device is None or (isinstance(device, str) and device.startswith("/")):
+        return device
+    if isinstance(device, Namespace | str):
+        return context.host.ndctl.namespace(device).device
+    return device.path
+
+
+def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -> Namespace | str:
+    """Return what may be written to: a namespace as it is listed now, or a path that is no namespace's.
+
+    Args:
+        context: The open hosts.
+        target: A namespace, or a path.
+        foreign: Allow what this run did not make.
+
+    Raises:
+        NotFoundError: There is no such namespace.
+        InvalidValueError: It is not active.
+        ForeignError: This run did not make it, and `foreign` is not set.
+    """
+    host = context.host
+    namespace: Namespace | None
+    if isinstance(target, str) and target.startswith("/"):
+        namespace = next((ns for ns in host.ndctl.inventory().namespaces if ns.device == target), None)
+    else:
+        namespace = host.ndctl.namespace(target)
+    if namespace is None:
+        if not foreign:
+            raise ForeignError(
+                f"{target} on {host.alias} is no namespace's device, so no run's own. It was left as it is. "
+                "Say foreign=True to write to it all the same."
+            )
+        return str(target)
+    if not foreign:
+        context.run.require_own(namespace)
+    _node(namespace)
+    return namespace
+
+
+def shown_path(target: Namespace | str) -> str:
+    """Return the path that a target has, or had when it was listed."""
+    return target if isinstance(target, str) else target.device
+
+
+def _node(namespace: Namespace) -> str:
+    if not namespace.device:
+        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device node")
+    return namespace.device

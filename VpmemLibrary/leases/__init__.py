@@ -1,0 +1,1 @@
+"""Locks that a host's kernel holds for a worker."""

@@ -1,0 +1,1 @@
+"""What a run made: marks, cleanup, leak report."""

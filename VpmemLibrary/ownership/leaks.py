@@ -1,0 +1,202 @@
+"""What is on a host before and after, and the difference in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.mounts import Mount
+from VpmemLibrary.leases.leases import Entry, is_namespace_key
+from VpmemLibrary.ownership.mounts import is_made
+from VpmemLibrary.pmem.records import Inventory, Namespace, Region
+from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import Transport, query
+from VpmemLibrary.visible import one_line
+
+QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
+"""Belongs to the user that libvirt runs QEMU as, whatever that user is called on a distribution."""
+
+FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem")
+"""Where only root and libvirt leave files: guests' and suites' files that could be forgotten."""
+
+SHARED = "/dev/shm"  # noqa: S108
+"""Where every user of the host leaves files. Only those of root, of QEMU's user, and of the user that the library's
+commands run as can be a run's."""
+
+TEMPORARY = "/tmp"  # noqa: S108
+"""As `SHARED`, for the files that mktemp named."""
+
+# Names are separated by NUL, as a name may hold any other byte. find exits 1 when a file went meanwhile, or belongs to
+# somebody who lets nobody look: neither is a run's doing.
+# The records of leases are told by what they say. libvirt has a directory qmp-XXXXXX while it asks a QEMU what it can
+# do, whenever it sees fit (qemu_process.c, qemuProcessQMPInit).
+_SCRIPT = r"""
+looked() { [ "$1" -le 1 ] || exit "$1"; }
+qemu=$1 shared=$2 temporary=$3
+shift 3
+for place; do
+    [ ! -d "$place" ] || find "$place" -xdev -mindepth 1 ! -path '/var/lib/vpmem/leases*' \
+        ! -path '/var/lib/libvirt/qemu/qmp-??????' ! -path '/var/lib/libvirt/qemu/qmp-??????/*' -print0 || looked "$?"
+done
+set -- -user 0 -o -user "$(id -u)"
+[ ! -d "$qemu" ] || set -- "$@" -o -user "$(stat -c %u "$qemu")"
+[ ! -d "$shared" ] || find "$shared" -xdev -mindepth 1 -type d ! \( "$@" \) -prune -o \( "$@" \) -print0 || looked "$?"
+find "$temporary" -xdev -mindepth 1 -maxdepth 1 -name 'tmp.*' \( "$@" \) -print0 || looked "$?"
+exit 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """One look at a host.
+
+    Args:
+        available: For each region, how much of it is free.
+        namespaces: For each namespace its identity (label UUID, or device where there is no label) and what it is.
+        domains: The names of the libvirt domains.
+        mounts: The mounts of namespaces, and those at mount points that runs made.
+        files: The files and directories that guests and suites may have left; see `left_files`.
+        leases: For each namespace that is held, was left or is unfit, by whom.
+        unlabeled: For each region without labels its one namespace, by its identity in `namespaces`.
+    """
+
+    available: Mapping[str, Size]
+    namespaces: Mapping[str, str]
+    domains: frozenset[str] = frozenset()
+    mounts: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    leases: Mapping[str, str] = field(default_factory=dict)
+    unlabeled: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
+        """Return how a host is now.
+
+        Args:
+            host: The host.
+            domains: The names of its libvirt domains.
+            entries: The records of its leases.
+        """
+        inventory = host.ndctl.inventory()
+        return replace(
+            cls.of(inventory, domains, host.mounts.all()),
+            files=left_files(host.transport),
+            leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
+            unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
+        )
+
+    @classmethod
+    def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
+        """Return the state that an inventory shows, with what there is besides."""
+        nodes = {namespace.blockdev for namespace in inventory.namespaces if namespace.blockdev}
+        return cls(
+            available={region.dev: region.available_size for region in inventory.regions},
+            namespaces={
+                _identity(namespace): (
+                    f"{namespace.name or namespace.dev} in {namespace.region}: {namespace.mode or 'no mode'}, "
+                    f"{namespace.size}, {namespace.state or 'active'}, UUID {namespace.label_uuid or 'none'}"
+                )
+                for namespace in inventory.namespaces
+            },
+            domains=frozenset(domains),
+            mounts=frozenset(str(mount) for mount in mounts if mount.node in nodes or is_made(mount)),
+        )
+
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """How much there is of each, as rows of a table."""
+        return (
+            ("free", str(Size(sum(self.available.values())))),
+            ("namespaces", str(len(self.namespaces))),
+            ("domains", str(len(self.domains))),
+            ("mounts", str(len(self.mounts))),
+            ("files", str(len(self.files))),
+            ("leases", str(len(self.leases))),
+        )
+
+    def labeled_in(self, after: HostState) -> tuple[str, ...]:
+        """Return the regions that had no labels, and have them in a later state: suites may have initialised them."""
+        return tuple(sorted(self.unlabeled.keys() - after.unlabeled.keys() & after.available.keys()))
+
+    def with_labels(self, after: HostState) -> HostState:
+        """Return this state as if those regions had had their labels before: what is free there is what is free now.
+
+        So a namespace that is left in one of them is still more than there was.
+        """
+        labeled = self.labeled_in(after)
+        raw = {self.unlabeled[region] for region in labeled}
+        return replace(
+            self,
+            available={**self.available, **{region: after.available[region] for region in labeled}},
+            namespaces={key: what for key, what in self.namespaces.items() if key not in raw},
+            unlabeled={region: key for region, key in self.unlabeled.items() if region not in labeled},
+        )
+
+    def difference(self, after: HostState) -> tuple[str, ...]:
+        """Return what is more, less or other in a later state, a line each; nothing when they are the same.
+
+        A name with control characters, such as a line feed, is shown with their numbers.
+        """
+        lines = [f"leaked: namespace {after.namespaces[key]}" for key in after.namespaces if key not in self.namespaces]
+        lines += [f"gone: namespace {what}" for key, what in self.namespaces.items() if key not in after.namespaces]
+        lines += [
+            f"changed: namespace {what}; it is now {after.namespaces[key]}"
+            for key, what in self.namespaces.items()
+            if after.namespaces.get(key, what) != what
+        ]
+        for what, before, now in (
+            ("domain", self.domains, after.domains),
+            ("file", self.files, after.files),
+            ("mount of", self.mounts, after.mounts),
+        ):
+            lines += [f"leaked: {what} {name}" for name in sorted(now - before)]
+            lines += [f"gone: {what} {name}" for name in sorted(before - now)]
+        lines += [f"leaked: lease of {key}, {told}" for key, told in after.leases.items() if key not in self.leases]
+        lines += [
+            f"changed: free in {region}: {_told(self.available.get(region))}, now {_told(after.available.get(region))}"
+            for region in sorted({*self.available, *after.available})
+            if self.available.get(region) != after.available.get(region)
+        ]
+        return tuple(map(one_line, lines))
+
+
+def left_files(
+    transport: Transport,
+    places: Sequence[str] = FILES,
+    *,
+    shared: str = SHARED,
+    temporary: str = TEMPORARY,
+    qemu: str = QEMU_DIRECTORY,
+) -> frozenset[str]:
+    """Return the files and directories that guests and suites may have left on a machine.
+
+    What other users of the machine have where everybody may write is not among them.
+
+    Args:
+        transport: The way to the machine.
+        places: Directories in which every file counts.
+        shared: A directory for everybody, in which files count by their owner.
+        temporary: As `shared`, for files that mktemp named.
+        qemu: A directory of the user that QEMU runs as.
+
+    Raises:
+        ToolMissingError: The machine has no find.
+        CommandError: The machine could not be looked at.
+    """
+    result = transport.run(query(_SCRIPT, qemu, shared, temporary, *places)).check()
+    return frozenset(os.fsdecode(name) for name in result.stdout.split(b"\0") if name)
+
+
+def _identity(namespace: Namespace) -> str:
+    return namespace.label_uuid or namespace.dev
+
+
+def _only(region: Region) -> str:
+    """Return the identity of the namespace that fills a region without labels; empty while the region is disabled."""
+    return _identity(region.namespaces[0]) if region.namespaces else ""
+
+
+def _told(size: Size | None) -> str:
+    return "no such region" if size is None else str(size)

@@ -1,0 +1,98 @@
+"""Which run made a namespace: its mark is in the UUID of the namespace's label, or of a CXL region.
+
+The mark is a UUID of version 8, the one that RFC 9562 leaves to applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``
+holds the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. It is kept by the label
+through reboots and through disabling, whatever the namespace's name is. The first digit of the fourth group is the
+variant (8) and carries nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+
+from VpmemLibrary.errors import ForeignError, InvalidValueError
+from VpmemLibrary.pmem.records import Namespace
+
+RUN_ID_VARIABLE = "VPMEM_RUN_ID"
+"""The environment variable by which all workers of one run share its id."""
+
+_MAGIC = "vpmem".encode("ascii").hex()
+_MARK = re.compile(
+    rf"{_MAGIC[:8]}-{_MAGIC[8:]}([0-9a-f]{{2}})-8([0-9a-f]{{3}})-8([0-9a-f]{{3}})-[0-9a-f]{{12}}", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunMark:
+    """What one run marks the things with that it makes.
+
+    Args:
+        run_id: The run's id: eight hexadecimal digits.
+
+    Example: ``RunMark("0123abcd").new_uuid()`` is, say, ``76706d65-6d01-823a-8bcd-5f0e6d2a9c41``.
+
+    Raises:
+        InvalidValueError: The id is anything else.
+    """
+
+    run_id: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{8}", self.run_id, flags=re.ASCII):
+            raise InvalidValueError("run id", self.run_id, "8 hexadecimal digits in lower case, e.g. 0123abcd")
+
+    @classmethod
+    def of_this_run(cls, run_id: str | None = None) -> RunMark:
+        """Return the mark of this run: by the id given, by ``VPMEM_RUN_ID``, or by a random id.
+
+        Raises:
+            InvalidValueError: The id is not eight hexadecimal digits.
+        """
+        return cls(run_id or os.environ.get(RUN_ID_VARIABLE) or secrets.token_hex(4))
+
+    def new_uuid(self) -> str:
+        """Return a UUID that nothing else has and that tells this run."""
+        first, second, third = self.run_id[:2], self.run_id[2:5], self.run_id[5:]
+        return f"{_MAGIC[:8]}-{_MAGIC[8:]}{first}-8{second}-8{third}-{secrets.token_hex(6)}"
+
+    def owns(self, namespace: Namespace) -> bool:
+        """Whether this run made a namespace."""
+        return run_of(namespace) == self.run_id
+
+    def owns_uuid(self, uuid: str) -> bool:
+        """Whether a UUID has this run's mark."""
+        return run_of_uuid(uuid) == self.run_id
+
+    def require_own(self, namespace: Namespace) -> None:
+        """Raise unless this run made a namespace.
+
+        Raises:
+            ForeignError: Another run made it, or none did.
+        """
+        maker = run_of(namespace)
+        if maker == self.run_id:
+            return
+        made = f"run {maker} made it" if maker else "no run made it: it has no mark"
+        raise ForeignError(
+            f"Namespace {namespace.called} (UUID {namespace.label_uuid or 'none'}) is not this run's own: {made}, and "
+            f"this is run {self.run_id}. It was left as it is. Say foreign=True to change or destroy it all the same."
+        )
+
+
+def run_of(namespace: Namespace) -> str:
+    """Return the id of the run that made a namespace; empty when no run did."""
+    return run_of_uuid(namespace.label_uuid)
+
+
+def run_of_uuid(uuid: str) -> str:
+    """Return the id of the run whose mark a UUID has; empty when it has none."""
+    match = _MARK.fullmatch(uuid)
+    return "".join(match.groups()) if match else ""
+
+
+def is_marked(namespace: Namespace) -> bool:
+    """Whether any run made a namespace."""
+    return bool(run_of(namespace))

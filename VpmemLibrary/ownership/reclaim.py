@@ -1,0 +1,221 @@
+"""Taking back what dead runs left on a host: their leases are free and their marks remain.
+
+A run that lives holds a lease of its own on the host, taken before it marks anything. So what has a mark and no lease
+is what a run left that was killed, or that ended without cleaning up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemError
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.domain.domains import guest_names
+from VpmemLibrary.guest.domain.xml import read_devices
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.mounts import Mount
+from VpmemLibrary.leases.holds import turn
+from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, living_runs
+from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace
+from VpmemLibrary.ownership.marks import is_marked, run_of, run_of_uuid
+from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
+from VpmemLibrary.pmem.guard import LOCKS
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.pmem.regions.cxl import CxlRegion
+
+_BUSY_TIMEOUT = 60.0
+"""Seconds that what a dead worker's last command has in use may stay so: sshd does not end it with the connection."""
+
+_POLL = 0.5
+_OFF = "shut off"
+_NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
+
+# A change that a dead worker began holds its lock until it is done (guard.sh).
+_LET_END = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What was taken back, in words; and what could not be."""
+
+    done: tuple[str, ...] = ()
+    failed: tuple[VpmemError, ...] = ()
+
+
+class Reclaim:
+    """Takes back what dead runs left on one host.
+
+    Args:
+        host: The host.
+        link: Its libvirt connection.
+        leases: Its leases.
+    """
+
+    def __init__(self, host: Host, link: LibvirtLink, leases: Leases) -> None:
+        self._host = host
+        self._link = link
+        self._leases = leases
+
+    def all(self) -> Reclaimed:
+        """Take back everything: guests, namespaces, and what dead holders had claimed; each is tried.
+
+        What is not a dead run's is not touched. A namespace that a dead holder had claimed and that no run made is
+        wiped and stays.
+        """
+        done: list[str] = []
+        failed: list[VpmemError] = []
+        with turn(self._leases, "reclaim", self._host.alias):
+            self._host.run(["sh", "-c", _LET_END, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
+            for what, take_back in self._left():
+                try:
+                    _when_unused(take_back)
+                    done.append(what)
+                except VpmemError as error:  # the others are taken back all the same; this one is told
+                    error.add(f"So this was not taken back: {what}.")
+                    failed.append(error)
+        return Reclaimed(tuple(done), tuple(failed))
+
+    def clean(self, namespace: Namespace, left_by: Holder) -> None:
+        """Make a namespace clean that a dead holder left: guests of dead runs that have it go, and it is wiped.
+
+        Args:
+            namespace: The namespace; its lease is held.
+            left_by: Who left it.
+
+        Raises:
+            BusyError: Something that lives has it in use; nothing was written.
+            VpmemError: It could not be wiped.
+        """
+        for guest, _ in self._dead_guests():
+            if any(device.path == namespace.device for device in read_devices(guest.xml())):
+                _end(guest)
+        try:
+            wipe_namespace(self._host, namespace)
+        except BusyError as error:
+            error.add(f"{left_by} left it.")
+            raise
+
+    def _left(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Give each thing that is left, in words, and how it is taken back: each is looked for when its turn comes."""
+        for guest, maker in self._dead_guests():
+            yield f"guest {guest.name} of run {maker}", partial(_end, guest)
+        for mount, maker in self._dead_mounts():
+            yield f"mount of {mount} of run {maker}", partial(_unmount, self._host, mount)
+        for namespace in self._dead_namespaces():
+            what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
+            yield what, partial(self._destroy, namespace)
+        for region in self._dead_cxl_regions():
+            what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
+            yield what, partial(self._take_apart, region)
+        for entry in self._leases.entries():
+            if not entry.held and not is_standing_key(entry.key):
+                yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
+
+    def _dead_guests(self) -> list[tuple[Guest, str]]:
+        """Return the guests that dead runs made, with the run.
+
+        Leases are read after the marks, as a run takes its lease before it marks anything.
+        """
+        guests = [Guest(self._host.transport, self._link, name) for name in guest_names(self._link)]
+        made = [(guest, maker) for guest in guests if (maker := _maker(guest))]
+        living = self._living() if made else set()
+        return [(guest, maker) for guest, maker in made if maker not in living]
+
+    def _dead_mounts(self) -> list[tuple[Mount, str]]:
+        """Return what dead runs mounted, the last mounted first."""
+        made = mounts_of_runs(self._host)
+        living = self._living() if made else set()
+        return [(mount, maker) for mount, maker in made if maker not in living]
+
+    def _dead_namespaces(self) -> list[Namespace]:
+        marked = [namespace for namespace in self._host.ndctl.inventory().namespaces if is_marked(namespace)]
+        living = self._living() if marked else set()
+        return [namespace for namespace in marked if run_of(namespace) not in living]
+
+    def _dead_cxl_regions(self) -> list[CxlRegion]:
+        marked = marked_cxl_regions(self._host)
+        living = self._living() if marked else set()
+        return [region for region in marked if run_of_uuid(region.uuid) not in living]
+
+    def _living(self) -> set[str]:
+        """Return the ids of the runs that are alive.
+
+        Raises:
+            UnknownHolderError: A lease is held and its record cannot be read, so any run may be alive.
+        """
+        return living_runs(self._leases.entries())
+
+    def _destroy(self, namespace: Namespace) -> None:
+        try:
+            self._host.dax.release(namespace)
+            if namespace.device:
+                wipe_namespace(self._host, namespace)
+            self._host.namespaces.destroy(namespace)
+        except NotFoundError:  # else it went by itself
+            if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):
+                raise
+        self._leases.mended([namespace.label_uuid])
+
+    def _take_apart(self, region: CxlRegion) -> None:
+        with suppress(NotFoundError):  # it went by itself
+            self._host.cxl.destroy_region(region)
+
+    def _settle(self, entry: Entry) -> None:
+        """Have a namespace that a dead holder had claimed as it should have been given back: wiped, no record left."""
+        namespaces = {namespace.label_uuid: namespace for namespace in self._host.ndctl.inventory().namespaces}
+        if entry.key not in namespaces:
+            self._leases.mended([entry.key])
+            return
+        if entry.unfit:
+            self._leases.mended([entry.key])
+        try:
+            self._leases.take([[entry.key]])
+        except LeasesHeldError:  # another claims it by now, and cleans it
+            return
+        try:
+            self.clean(namespaces[entry.key], entry.holder)
+        except VpmemError as error:
+            self._leases.give_up(entry.key, str(error).splitlines()[0])
+            raise
+        self._leases.release([entry.key])
+
+
+def _maker(guest: Guest) -> str:
+    """Return which run made a guest; empty for none, or a guest that went since it was listed."""
+    try:
+        return guest.made_by()
+    except LibvirtError as error:
+        if error.code != _NO_DOMAIN:
+            raise
+        return ""
+
+
+def _when_unused(take_back: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return take_back()
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL)
+
+
+def _unmount(host: Host, mount: Mount) -> None:
+    unmount(host, mount)
+
+
+def _end(guest: Guest) -> None:
+    """End a guest and remove its domain."""
+    try:
+        if guest.state() != _OFF:
+            guest.destroy()
+        guest.undefine()
+    except LibvirtError as error:
+        if error.code != _NO_DOMAIN:  # else it went by itself
+            raise

@@ -1,0 +1,58 @@
+"""Whose a region is: that of a run whose namespaces are all that is on it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import UnsupportedError
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.labels.dimm import read_areas
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode, Region
+
+
+def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
+    """Return every namespace on a region and on those that share a DIMM with it, by the listing and by the labels.
+
+    A disabled region lists no namespaces, yet its labels describe them. The raw namespace that fills a region without
+    labels is left out: it says nothing of whether it is used.
+
+    Args:
+        host: The region's host.
+        region: Its record or name.
+
+    Raises:
+        NotFoundError: There is no such region.
+    """
+    found, *beside = host.ndctl.regions_beside(region)
+    listed = [ns for each in (found, *beside) for ns in each.namespaces if not _fills(ns)]
+    try:
+        areas = read_areas(host.ndctl, found)
+    except UnsupportedError:
+        areas = ()
+    known = {namespace.label_uuid for namespace in listed}
+    described = {
+        label.uuid: Namespace(f"slot {label.at} of {area.dimm}", NamespaceMode.raw, name=label.name, uuid=label.uuid)
+        for area in areas
+        for label in area.labels
+        if label.uuid not in known
+    }
+    return (*listed, *described.values())
+
+
+def require_own_region(host: Host, run: RunMark, region: Region | str) -> None:
+    """Raise unless all namespaces on a region were made by a run.
+
+    Args:
+        host: The region's host.
+        run: The run.
+        region: Its record or name.
+
+    Raises:
+        NotFoundError: There is no such region.
+        ForeignError: One was not; the message names it.
+    """
+    for namespace in namespaces_on(host, region):
+        run.require_own(namespace)
+
+
+def _fills(namespace: Namespace) -> bool:
+    return namespace.mode is NamespaceMode.raw and not namespace.label_uuid

@@ -1,0 +1,1 @@
+"""What ndctl and daxctl know, on one host."""

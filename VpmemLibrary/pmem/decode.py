@@ -1,0 +1,408 @@
+"""The output of ``ndctl list`` and ``daxctl list`` as typed records.
+
+ndctl prints nothing, and exits 0, when nothing matches; with ``-B`` it otherwise prints an array of buses, whatever
+was found (without it one object, or an array of another kind). Fields that are not known here are kept in `extra`.
+
+The machine may be a guest that lies. A device's name and a number are only taken in the kernel's own form. The name in
+a label may be any text. All other texts are made visible.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from itertools import islice
+from typing import Any, TypeVar
+
+from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.pmem.records import (
+    Bus,
+    DaxDevice,
+    DaxRegion,
+    Dimm,
+    Inventory,
+    MapLocation,
+    Namespace,
+    NamespaceMode,
+    Region,
+)
+from VpmemLibrary.sizes import Size
+from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.visible import one_line
+
+LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
+"""Lists all there is: idle things too, device-DAX nodes, label UUIDs, NUMA nodes and what a region is capable of."""
+
+DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
+"""Lists every device-DAX instance, disabled ones too."""
+
+DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
+"""Lists every device-DAX region with its instances, disabled ones too."""
+
+_JSON = json.JSONDecoder(strict=False)
+_VALUE = re.compile(r"^[\[{]", re.MULTILINE)
+_CANDIDATES = 50
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_is_device = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII).fullmatch
+_LONGEST_NUMBER = 24
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
+_FLAG = "flag_"
+_MODES = {str(mode): mode for mode in NamespaceMode}
+_MAPS = {str(where): where for where in MapLocation}
+
+
+def decode_inventory(result: CommandResult) -> Inventory:
+    """Return what ``ndctl list -B...`` printed; nothing printed is an empty inventory.
+
+    Every level is ordered by device number, as ndctl's own order is the kernel's order of discovery.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It is not what ndctl prints.
+    """
+    buses = [_bus(Fields(result, "bus", item)) for item in printed_items(result)]
+    return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
+
+
+def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
+    """Return what ``daxctl list -D`` printed; nothing printed is an empty tuple.
+
+    Raises:
+        UnreadableOutputError: It is not what daxctl prints.
+    """
+    devices = [_dax_device(Fields(result, "device", item)) for item in printed_items(result)]
+    return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
+
+
+def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
+    """Return what ``daxctl list -RD`` printed; nothing printed is an empty tuple.
+
+    daxctl does not tell static regions from dynamic ones, so all of them read as static.
+
+    Raises:
+        UnreadableOutputError: It is not what daxctl prints.
+    """
+    return tuple(_dax_region(Fields(result, "region", item)) for item in printed_items(result))
+
+
+def whole_number(text: str) -> int | None:
+    """Return a whole number of 64 bits that the kernel wrote, decimal or as ``0x1f``; None when it is none.
+
+    Args:
+        text: What the kernel wrote.
+    """
+    match = re.fullmatch(r"0x[0-9a-fA-F]{1,16}|[0-9]{1,20}", text, re.ASCII)
+    return int(text, 16 if "x" in text else 10) if match else None
+
+
+def printed_items(result: CommandResult) -> list[Any]:
+    """Return the items of the list that a tool printed; nothing for no output, and one for a single object.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
+    if not result.stdout.strip():
+        return []
+    printed = printed_json(result)
+    while isinstance(printed, list) and len(printed) == 1 and isinstance(printed[0], list):
+        printed = printed[0]
+    return [item for item in (printed if isinstance(printed, list) else [printed]) if item is not None]
+
+
+def printed_json(result: CommandResult) -> Any:
+    """Return the JSON value that a tool printed, with lines of text before or after it left out.
+
+    Wrappers and libraries warn on standard output as well. The value begins with the first line that begins with a
+    bracket and is no line of text.
+
+    Args:
+        result: A command that exited 0.
+
+    Raises:
+        UnreadableOutputError: It printed no whole JSON value.
+    """
+    text = result.text.removeprefix("\ufeff")  # a name in a label may be no UTF-8, which is no reason to read nothing
+    begins = [0, *(match.start() for match in islice(_VALUE.finditer(text), _CANDIDATES))]
+    reason: Exception | None = None
+    for begin in begins:
+        try:
+            value, end = _JSON.raw_decode(text, _skip_blanks(text, begin))
+        except (ValueError, RecursionError) as error:
+            reason = reason or error
+            # A value that breaks off later than in its first line is a listing that was cut short.
+            if isinstance(error, json.JSONDecodeError) and _is_text(text, begin, error.pos):
+                continue
+            reason = error
+            break
+        rest = text[end:].lstrip(" \t\r")
+        if not rest or (rest.startswith("\n") and not _VALUE.search(rest)):
+            return value
+        reason = ValueError(f"more follows after character {end}")
+        if rest.startswith("\n"):
+            break
+    raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({reason})")
+
+
+def _skip_blanks(text: str, begin: int) -> int:
+    return len(text) - len(text[begin:].lstrip())
+
+
+def _is_text(text: str, begin: int, position: int) -> bool:
+    """Whether what begins there is a line of text rather than JSON: it is no JSON in that line, and lines follow."""
+    first_line_ends = text.find("\n", _skip_blanks(text, begin))
+    return first_line_ends > -1 and position < first_line_ends
+
+
+def _bus(fields: Fields) -> Bus:
+    dev, provider = fields.device("dev"), fields.text("provider")
+    dimms = [_dimm(item) for item in fields.children("dimms", "DIMM")]
+    regions = [_region(item, dev, provider) for item in fields.children("regions", "region")]
+    return Bus(
+        dev=dev,
+        provider=provider,
+        dimms=tuple(sorted(dimms, key=lambda dimm: _by_number(dimm.dev))),
+        regions=tuple(sorted(regions, key=lambda region: _by_number(region.dev))),
+        extra=fields.rest(),
+    )
+
+
+def _dimm(fields: Fields) -> Dimm:
+    return Dimm(
+        dev=fields.device("dev"),
+        id=fields.text("id"),
+        handle=fields.bits("handle", 32),
+        phys_id=fields.bits("phys_id", 16),
+        state=fields.text("state"),
+        flags=fields.flags(),
+        extra=fields.rest(),
+    )
+
+
+def _region(fields: Fields, bus: str, provider: str) -> Region:
+    dev = fields.device("dev")
+    mappings = list(fields.children("mappings", "mapping"))
+    namespaces = [_namespace(item, dev, bus) for item in fields.children("namespaces", "namespace")]
+    return Region(
+        dev=dev,
+        size=fields.size("size") or Size(0),
+        available_size=fields.size("available_size") or Size(0),
+        max_available_extent=fields.size("max_available_extent"),
+        align=fields.size("align"),
+        type=fields.text("type"),
+        numa_node=fields.node_number("numa_node"),
+        iset_id=fields.bits("iset_id", 64),
+        persistence_domain=fields.text("persistence_domain"),
+        state=fields.text("state"),
+        bus=bus,
+        provider=provider,
+        dimms=tuple(mapping.device("dimm") for mapping in mappings),
+        namespaces=tuple(sorted((ns for ns in namespaces if not _is_seed(ns)), key=_by_last_number)),
+        extra=fields.rest(),
+    )
+
+
+def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
+    namespace = object.__new__(Namespace)
+    # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
+    vars(namespace).update(
+        dev=fields.device("dev"),
+        mode=fields.member("mode", _MODES),
+        size=fields.size("size") or Size(0),
+        name=fields.name("name"),
+        uuid=fields.uuid("uuid"),
+        raw_uuid=fields.uuid("raw_uuid"),
+        map=fields.member("map", _MAPS),
+        align=fields.size("align"),
+        sector_size=fields.number("sector_size"),
+        blockdev=fields.node("blockdev"),
+        chardev=fields.node("chardev") or fields.dax_device(),
+        state=fields.text("state"),
+        numa_node=fields.node_number("numa_node"),
+        region=region,
+        bus=bus,
+        extra=fields.rest(),
+    )
+    return namespace
+
+
+def _is_seed(namespace: Namespace) -> bool:
+    """Whether it is the empty one that the kernel keeps in each region for the next create."""
+    return not namespace.uuid and namespace.size == 0 and not namespace.active
+
+
+def _dax_device(fields: Fields) -> DaxDevice:
+    return DaxDevice(
+        chardev=fields.device("chardev"),
+        size=fields.size("size") or Size(0),
+        mode=fields.text("mode"),
+        align=fields.size("align"),
+        target_node=fields.node_number("target_node"),
+        state=fields.text("state"),
+        extra=fields.rest(),
+    )
+
+
+def _dax_region(fields: Fields) -> DaxRegion:
+    devices = [_dax_device(item) for item in fields.children("devices", "device")]
+    return DaxRegion(
+        id=fields.required_number("id"),
+        path=fields.text("path"),
+        size=fields.size("size") or Size(0),
+        available_size=fields.size("available_size") or Size(0),
+        align=fields.size("align"),
+        devices=tuple(sorted(devices, key=lambda device: _by_number(device.chardev))),
+        extra=fields.rest(),
+    )
+
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+class Fields:
+    """One JSON object; what is taken from it is not in its rest."""
+
+    __slots__ = ("_left", "_result", "_what")
+
+    def __init__(self, result: CommandResult, what: str, item: object) -> None:
+        self._result = result
+        self._what = what
+        if not isinstance(item, dict):
+            raise self._unreadable(f"a {what} should be an object, not {_shown(item)}")
+        self._left: dict[str, Any] = item  # parsed for this alone, so it may be taken apart
+
+    def text(self, key: str) -> str:
+        """A text, made visible."""
+        value = self._left.pop(key, "")
+        if type(value) is str and value.isprintable():  # ten thousand namespaces have many of them
+            return value
+        return one_line(self._as_text(key, value))
+
+    def name(self, key: str) -> str:
+        """A text as it is, whatever it holds."""
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", self._as_text(key, self._left.pop(key, "")))
+
+    def device(self, key: str) -> str:
+        """The name of a device, which must be there."""
+        if name := self.node(key):
+            return name
+        raise self._unreadable(f"a {self._what} has no {key}")
+
+    def node(self, key: str) -> str:
+        """The name of a device, or nothing."""
+        value = self._left.pop(key, "")
+        if type(value) is str and (not value or _is_device(value)):
+            return value
+        if value is None:
+            return ""
+        raise self._unreadable(f"{key} of a {self._what} should be the name of a device, not {_shown(value)}")
+
+    def uuid(self, key: str) -> str:
+        text = self.text(key)
+        return "" if text == _NO_UUID else text.lower()
+
+    def number(self, key: str) -> int | None:
+        """A whole number of 64 bits, also when it is written as a text, decimal or hexadecimal."""
+        value = self._left.pop(key, None)
+        number = value
+        if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
+            with suppress(ValueError):
+                number = int(value, 16 if "x" in value.lower() else 10)
+        if number is None or (type(number) is int and _SMALLEST <= number <= _LARGEST):
+            return number
+        raise self._unreadable(f"{key} of a {self._what} should be a whole number of 64 bits, not {_shown(value)}")
+
+    def bits(self, key: str, width: int) -> int | None:
+        """An identifier of some bits, which older versions print as a negative number where its first bit is set."""
+        value = self.number(key)
+        return None if value is None else value % (1 << width)
+
+    def node_number(self, key: str) -> int | None:
+        """The number of a NUMA node; -1 stands for none."""
+        value = self.number(key)
+        return None if value is None or value < 0 else value
+
+    def required_number(self, key: str) -> int:
+        number = self.number(key)
+        if number is None:
+            raise self._unreadable(f"a {self._what} has no {key}")
+        return number
+
+    def size(self, key: str) -> Size | None:
+        value = self.number(key)
+        if value is None:
+            return None
+        if value < 0:
+            raise self._unreadable(f"{key} of a {self._what} should not be negative: {value}")
+        return Size(value)
+
+    def member(self, key: str, members: Mapping[str, Member]) -> Member | None:
+        """A member of an enumeration; a value that it does not have stays in the rest."""
+        value = self._left.get(key)
+        if type(value) is not str or value not in members:
+            return None
+        del self._left[key]
+        return members[value]
+
+    def flag(self, key: str) -> bool:
+        """Whether it is set."""
+        return self._left.pop(key, None) is True
+
+    def dax_device(self) -> str:
+        """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
+        try:
+            node = self._left["daxregion"]["devices"][0]["chardev"]
+        except (KeyError, IndexError, TypeError):
+            return ""
+        return node if isinstance(node, str) and _is_device(node) else ""
+
+    def flags(self) -> tuple[str, ...]:
+        """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
+        names = [key for key, value in self._left.items() if key.startswith(_FLAG) and value is True]
+        for name in names:
+            del self._left[name]
+        return tuple(name.removeprefix(_FLAG) for name in names)
+
+    def children(self, key: str, what: str) -> Iterable[Fields]:
+        value = self._left.pop(key, None)
+        if value is None:
+            return []
+        items = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
+        return [Fields(self._result, what, item) for item in items]
+
+    def rest(self) -> Mapping[str, object]:
+        return self._left
+
+    def _as_text(self, key: str, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, (dict, list)):
+            raise self._unreadable(f"{key} of a {self._what} should be a text, not {_shown(value)}")
+        return str(value)
+
+    def _unreadable(self, reason: str) -> UnreadableOutputError:
+        return UnreadableOutputError(self._result, f"It exited 0, but {reason}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as messages show it: of nested ones the type alone, as they may be nested too deep to be shown."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value)[:200]
+
+
+def _by_number(dev: str) -> tuple[list[int], str]:
+    return [int(digits) for digits in re.findall(r"[0-9]+", dev)], dev
+
+
+def _by_last_number(namespace: Namespace) -> tuple[int, str]:
+    """The order of one region's namespaces: their names differ in the last number alone, and a longer one is larger."""
+    return len(namespace.dev), namespace.dev

@@ -1,0 +1,1 @@
+"""Label areas and the labels in them."""

@@ -1,0 +1,1 @@
+"""What lies on the media: info blocks, BTT, health, scrubs, injected errors."""

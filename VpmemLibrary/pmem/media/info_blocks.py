@@ -1,0 +1,135 @@
+"""The info blocks of namespaces of one machine: read and written by its own ndctl."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.pmem.guard import NAMESPACE, namespace_target
+from VpmemLibrary.pmem.media.info_block import HEAD, InfoBlock, MappedInfoBlock, decode_info_blocks
+from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
+from VpmemLibrary.pmem.namespaces.plan import mode_options
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.prediction import predict_usable_size
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.sizes import Size
+
+# What a label of version 1.2 says of its namespace (holder_class), in a kernel's words; the kernel then looks for an
+# info block of that kind alone (drivers/nvdimm/pfn_devs.c and dax_devs.c, nd_pfn_probe and nd_dax_probe).
+_CLASSES = {NamespaceMode.fsdax: "pfn", NamespaceMode.devdax: "dax"}
+_SCRIPT = r"""
+sys=/sys/bus/nd/devices/$1
+resource= class=
+read -r resource <"$sys/resource"
+{ read -r class <"$sys/holder_class"; } 2>/dev/null
+printf '%s:%s\n' "$resource" "$class"
+"""
+
+
+class InfoBlocks:
+    """The info blocks of namespaces.
+
+    A namespace hides its info block while it is active, so it is disabled for the time of reading or writing, and
+    enabled again if it was: one that is in use is refused.
+
+    Args:
+        ndctl: The machine's ndctl.
+        namespaces: The machine's namespaces.
+
+    Example::
+
+        InfoBlocks(ndctl, namespaces).read("ns_0").data_offset
+    """
+
+    def __init__(self, ndctl: Ndctl, namespaces: Namespaces) -> None:
+        self._ndctl = ndctl
+        self._namespaces = namespaces
+
+    def read(self, namespace: Namespace | str) -> InfoBlock:
+        """Return the info block that gives a namespace its mode; a broken one as well: see `InfoBlock.faults`.
+
+        Args:
+            namespace: Its record, UUID, device name or name.
+
+        Raises:
+            NotFoundError: There is no such namespace, or it has no info block: it is raw.
+            BusyError: It is in use.
+            CommandError: ndctl failed.
+        """
+        with self._namespaces.disabled(namespace) as idle:
+            return self._read(idle)
+
+    def write(
+        self,
+        namespace: Namespace | str,
+        *,
+        mode: NamespaceMode,
+        map_location: MapLocation | None = None,
+        align: Size | None = None,
+    ) -> InfoBlock:
+        """Write a fresh info block, and so give a namespace a mode without a change of its label; return what it says.
+
+        Only the first 8 KiB are written here; with the map ``dev`` the kernel then writes the page map over what
+        follows. For tests: `Namespaces.reconfigure` changes a mode for good.
+
+        Args:
+            namespace: Its record, UUID, device name or name.
+            mode: fsdax or devdax.
+            map_location: Where its page map lives; ``dev`` by default.
+            align: Its mapping alignment; 2 MiB by default.
+
+        Raises:
+            InvalidValueError: Another mode, or a value that cannot be; nothing was changed.
+            UnsupportedError: Its label binds it to another mode; nothing was changed.
+            NotFoundError: There is no such namespace.
+            BusyError: It is in use; nothing was changed.
+            CommandError: ndctl failed, or wrote something else, whatever its exit status.
+        """
+        if mode not in _CLASSES:
+            raise InvalidValueError("mode", str(mode), "fsdax or devdax: ndctl writes no other info block")
+        before = self._ndctl.namespace(namespace)
+        options = mode_options(self._ndctl.region(before.region), mode, map_location, align, None)
+        with self._namespaces.disabled(before) as idle:
+            start = self._refuse_bound(idle, mode)
+            predict_usable_size(idle.size, mode=mode, map_location=map_location, align=align, start=start)
+            command = ["ndctl", "write-infoblock", NAMESPACE, *options, "--offset", str(start)]
+            result = self._ndctl.change(command, namespace_target(idle), unused=True)
+            checked(result, f"write the info block of {before.called}")
+            written = self._read(idle)
+            told = written.faults(idle.label_uuid)
+            if (written.mode, _map_of(written)) != (mode, map_location or MapLocation.dev):
+                told += (f"its mode is {written.mode} and its map {_map_of(written) or 'none'}",)
+            if told:
+                raise CommandError(
+                    result, f"{before.called} has another info block than was written: {'; '.join(told)}"
+                )
+        return written
+
+    def _read(self, idle: Namespace) -> InfoBlock:
+        result = self._ndctl.change(["ndctl", "read-infoblock", NAMESPACE], namespace_target(idle))
+        checked(result, f"read the info block of {idle.called}")
+        if len(result.stdout) < HEAD:
+            raise UnreadableOutputError(result, f"It exited 0, but gave {len(result.stdout)} bytes, not {HEAD}")
+        blocks = decode_info_blocks(result.stdout)
+        if not blocks:
+            raise NotFoundError("info block of", idle.called, [], where=self._ndctl.transport.name)
+        # An older namespace in this place may have left one as well: its parent is another.
+        own = [block for block in blocks if block.parent_uuid == idle.label_uuid] or blocks
+        return next((block for block in own if not block.faults(idle.label_uuid)), own[0])
+
+    def _refuse_bound(self, idle: Namespace, mode: NamespaceMode) -> int:
+        """Raise if the kernel would not look for such a block, or return where the namespace begins in memory."""
+        result = self._ndctl.change(["sh", "-c", _SCRIPT, "sh", NAMESPACE], namespace_target(idle)).check()
+        start, _, bound = result.text.strip().partition(":")
+        if bound and bound != _CLASSES[mode]:
+            raise UnsupportedError(
+                f"The label of {idle.called} binds it to another mode (holder_class {bound}), so the kernel would not "
+                f"see an info block for {mode}: reconfigure it."
+            )
+        try:
+            return int(start, 0)
+        except ValueError:
+            raise UnreadableOutputError(result, f"sysfs does not tell where {idle.called} begins") from None
+
+
+def _map_of(block: InfoBlock) -> MapLocation | None:
+    return block.map if isinstance(block, MappedInfoBlock) else None

@@ -1,0 +1,99 @@
+"""All bytes of a namespace, its info blocks and tables included: what its mode hides."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import (
+    BusyError,
+    InvalidValueError,
+    LeaseLostError,
+    NotFoundError,
+    UnreadableOutputError,
+    VpmemError,
+)
+from VpmemLibrary.pmem.guard import NAMESPACE, act, namespace_target
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult
+
+_LARGEST = MiB
+
+
+class RawBytes:
+    """The bytes of a disabled namespace from its first to its last.
+
+    The namespace is enabled without its info block for the time of one act, and disabled again by the same act.
+
+    Args:
+        ndctl: The machine's ndctl.
+        namespace: The namespace, as a fresh listing has it.
+
+    Raises:
+        InvalidValueError: It is active.
+    """
+
+    def __init__(self, ndctl: Ndctl, namespace: Namespace) -> None:
+        if namespace.active:
+            raise InvalidValueError("namespace", namespace.called, "a disabled one")
+        self._ndctl = ndctl
+        self._namespace = namespace
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a few bytes.
+
+        Raises:
+            InvalidValueError: The range lies outside, or is more than 1 MiB.
+            NotFoundError: The namespace is not there any more.
+            BusyError: It is active by now.
+            CommandError: A tool failed.
+        """
+        self._check_range(offset, length)
+        result = self._act("read", offset, length)
+        if len(result.stdout) != length:
+            raise UnreadableOutputError(result, f"{length} bytes should have been read, not {len(result.stdout)}")
+        return result.stdout
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write a few bytes and flush them.
+
+        Raises:
+            InvalidValueError: The range lies outside, or is more than 1 MiB.
+            NotFoundError: The namespace is not there any more; nothing was changed.
+            BusyError: It is active by now; nothing was changed.
+            CommandError: A tool failed.
+        """
+        self._check_range(offset, len(data))
+        self._act("write", offset, stdin=data)
+
+    def _act(self, verb: str, *numbers: int, stdin: bytes = b"") -> CommandResult:
+        target = namespace_target(self._namespace)
+        command = act(verb, NAMESPACE, *(str(int(number)) for number in numbers))
+        try:
+            result = self._ndctl.change(command, target, unused=True, stdin=stdin)
+        except (BusyError, LeaseLostError, NotFoundError):  # nothing was begun
+            raise
+        except BaseException as error:
+            self._close(error)
+            raise
+        return checked(result, f"{verb} bytes of {self._namespace.called} behind its mode")
+
+    def _close(self, error: BaseException) -> None:
+        """Undo what an act may have left that could not undo it itself: it was killed, or nobody knows of its end."""
+        try:
+            closed = self._ndctl.change(act("close", NAMESPACE), namespace_target(self._namespace))
+            checked(closed, f"disable {self._namespace.called} again")
+        except VpmemError as failure:
+            more = f"Its bytes may still be open behind its mode (force_raw): {failure}"
+            if isinstance(error, VpmemError):
+                error.add(more)
+            else:
+                error.add_note(more)
+
+    def _check_range(self, offset: int, length: int) -> None:
+        if offset < 0 or not 0 < length <= _LARGEST or offset + length > self._namespace.size:
+            raise InvalidValueError(
+                "range",
+                f"{length} bytes from {offset}",
+                f"1 byte to {Size(_LARGEST)}, within the {self._namespace.size} of {self._namespace.called}",
+            )

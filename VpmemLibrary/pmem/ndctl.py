@@ -1,0 +1,248 @@
+"""ndctl on one machine: what it lists, and how its commands are run.
+
+What is read is always a fresh listing. The changes themselves are in the modules of what they change: `namespaces`,
+`regions`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from VpmemLibrary.errors import (
+    AmbiguousError,
+    NotFoundError,
+    UnsupportedError,
+)
+from VpmemLibrary.pmem.decode import DAX_LIST_COMMAND, LIST_COMMAND, decode_dax_devices, decode_inventory
+from VpmemLibrary.pmem.guard import Guard, Target
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.records import DaxDevice, Dimm, Inventory, Namespace, Region
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Transport, query
+
+Item = TypeVar("Item", Region, Dimm)
+
+_DEVICE = re.compile(r"namespace[0-9]+\.[0-9]+", re.ASCII)
+_LABELED = "5"  # ND_DEVICE_NAMESPACE_PMEM, linux/ndctl.h: the region's namespaces come from labels
+_NSTYPES = r"""
+for region in "$@"; do
+    type= read_only=
+    read -r type <"/sys/bus/nd/devices/$region/nstype"
+    { read -r read_only <"/sys/bus/nd/devices/$region/read_only"; } 2>/dev/null
+    printf '%s %s %s\n' "$region" "$type" "$read_only"
+done
+"""
+
+
+class Ndctl:
+    """ndctl on one machine.
+
+    Args:
+        transport: The way to the machine: a host, or a guest.
+        timeout: Seconds that one ndctl command may take.
+
+    Example::
+
+        ndctl = Ndctl(transport)
+        for namespace in ndctl.inventory().namespaces:
+            print(namespace.uuid, namespace.mode, namespace.size)
+    """
+
+    def __init__(self, transport: Transport, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.transport = transport
+        self.timeout = timeout
+        self.guard = Guard(transport)
+
+    # What there is
+
+    def inventory(self) -> Inventory:
+        """Return all buses, DIMMs, regions and namespaces, disabled ones too; empty when there are none.
+
+        Raises:
+            ToolMissingError: ndctl is not installed.
+            UnreadableOutputError: ndctl printed what is not its JSON.
+            CommandError: ndctl failed.
+        """
+        return decode_inventory(checked(self.run(LIST_COMMAND), "list what there is"))
+
+    def namespace(self, which: Namespace | str) -> Namespace:
+        """Return one namespace as a fresh listing has it.
+
+        Args:
+            which: Its record, UUID, device name or name. A record means the namespace with the same label UUID (device
+                names change between boots), or the same device where there are no labels.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+            AmbiguousError: Several have that name.
+        """
+        namespaces = self.inventory().namespaces
+        found = [namespace for namespace in namespaces if is_namespace(namespace, which)]
+        if len(found) > 1:
+            each = ", ".join(f"{namespace.dev} (UUID {namespace.label_uuid or namespace.uuid})" for namespace in found)
+            raise AmbiguousError(
+                f"{len(found)} namespaces on {self.transport.name} are called {which!r}: {each}. "
+                "Give the UUID or the device name of the one that is meant."
+            )
+        if not found:
+            there = [f"{ns.called} {ns.uuid}".rstrip() for ns in namespaces]
+            raise NotFoundError("namespace", _asked(which), there, where=self.transport.name)
+        return found[0]
+
+    def region(self, which: Region | str) -> Region:
+        """Return one region as a fresh listing has it.
+
+        Args:
+            which: Its record or its name, e.g. ``region0``.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+        """
+        return self._one("region", _asked(which), self.inventory().regions)
+
+    def regions_beside(self, which: Region | str, listed: Inventory | None = None) -> tuple[Region, ...]:
+        """Return one region and every other one that lies on a DIMM of it, that one first.
+
+        Args:
+            which: Its record or its name.
+            listed: What was listed just now; a fresh listing by default.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+        regions = (listed or self.inventory()).regions
+        found = self._one("region", _asked(which), regions)
+        dimms = set(found.dimms)
+        return (found, *(each for each in regions if each.dev != found.dev and dimms & set(each.dimms)))
+
+    def dimm(self, which: Dimm | str, listed: Inventory | None = None) -> Dimm:
+        """Return one DIMM as a fresh listing has it.
+
+        Args:
+            which: Its record or its name, e.g. ``nmem0``.
+            listed: What was listed just now; a fresh listing by default.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+        """
+        return self._one("DIMM", _asked(which), (listed or self.inventory()).dimms)
+
+    def dax_devices(self) -> tuple[DaxDevice, ...]:
+        """Return every device-DAX instance, as daxctl has it.
+
+        Raises:
+            ToolMissingError: daxctl is not installed.
+            UnreadableOutputError: daxctl printed what is not its JSON.
+        """
+        return decode_dax_devices(self.run(DAX_LIST_COMMAND).check())
+
+    # The machinery of every change
+
+    def run(self, command: Iterable[str], *, stdin: bytes = b"") -> CommandResult:
+        """Run a command on the machine within this object's timeout, whatever its exit status."""
+        return self.transport.run(list(command), timeout=self.timeout, stdin=stdin)
+
+    def change(
+        self,
+        command: Sequence[str],
+        *targets: Target,
+        unused: bool = False,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Run a command that changes something, under its guard; see `Guard.run`.
+
+        Args:
+            command: The command, one item an argument.
+            targets: What it changes.
+            unused: Whether nobody may use it.
+            timeout: Seconds for all of it; this object's own by default.
+            stdin: What the command reads.
+
+        Raises:
+            NotFoundError: The target is not there any more; nothing was changed.
+            BusyError: It is in use, or its region stayed locked; nothing was changed.
+            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
+            CommandTimeoutError: The command did not end in time.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        return self.guard.run(command, *targets, unused=unused, timeout=seconds, stdin=stdin)
+
+    def labeled(self, regions: Iterable[Region]) -> set[str]:
+        """Return the names of those regions whose namespaces come from labels."""
+        return {name for name, (nstype, _) in self._kinds(regions).items() if nstype == _LABELED}
+
+    def read_only(self, regions: Iterable[Region]) -> set[str]:
+        """Return the names of those regions that the kernel does not let be changed: ndctl lists no such field."""
+        return {name for name, (_, read_only) in self._kinds(regions).items() if read_only == "1"}
+
+    def refuse_unlabeled(self, region: Region) -> None:
+        """Raise unless namespaces can be cut from a region.
+
+        Raises:
+            UnsupportedError: It is disabled, read-only, no persistent memory, or has no labels; the message says how to
+                mend it.
+        """
+        where = f"{region.dev} on {self.transport.name}"
+        if not region.holds_namespaces:
+            raise UnsupportedError(
+                f"{where} is of type {region.type}, so no namespace can be cut from it: take a region of type pmem."
+            )
+        if region.state == "disabled":
+            raise UnsupportedError(f"{where} is disabled: enable it first.")
+        nstype, read_only = self._kinds([region])[region.dev]
+        if read_only == "1":
+            raise UnsupportedError(
+                f"{where} is read-only, so no namespace can be cut from it: a DIMM of it failed to arm "
+                "(flag failed_arm), or the machine gives it out for reading alone. Take another region."
+            )
+        if nstype == _LABELED:
+            return
+        mend = (
+            "Give it labels first (initialize_labels), which ends what its one namespace holds."
+            if region.dimms
+            else f"Its provider {region.provider} has no label area: use or reconfigure the one namespace that it has."
+        )
+        raise UnsupportedError(f"{where} has no labels, so no namespace can be cut from it. {mend}")
+
+    def _kinds(self, regions: Iterable[Region]) -> dict[str, tuple[str, str]]:
+        """Return for each region what the kernel says of its namespaces and of its being read-only."""
+        names = [region.dev for region in regions]
+        if not names:
+            return {}
+        result = self.run(query(_NSTYPES, *names)).check("The kernel has no such region")
+        found = {}
+        for line in result.lines:
+            name, _, kinds = line.partition(" ")
+            nstype, _, read_only = kinds.partition(" ")
+            found[name] = (nstype, read_only)
+        return {name: found.get(name, ("", "")) for name in names}
+
+    def _one(self, what: str, asked: str, items: tuple[Item, ...]) -> Item:
+        for item in items:
+            if item.dev == asked:
+                return item
+        raise NotFoundError(what, asked, [item.dev for item in items], where=self.transport.name)
+
+
+def _asked(which: Namespace | Region | Dimm | str) -> str:
+    return which if isinstance(which, str) else (getattr(which, "label_uuid", "") or which.dev)
+
+
+def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
+    """Whether a listed namespace is the one that is meant; see `Ndctl.namespace`."""
+    if isinstance(which, Namespace):
+        if which.label_uuid:
+            return namespace.label_uuid == which.label_uuid
+        return namespace.dev == which.dev
+    if _DEVICE.fullmatch(which):
+        return namespace.dev == which
+    if is_uuid(which):
+        return which.lower() in (namespace.label_uuid, namespace.uuid)
+    return bool(which) and namespace.name == which
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID as ndctl takes it."""
+    return re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text) is not None

@@ -1,0 +1,100 @@
+"""What ndctl's exit statuses mean.
+
+ndctl exits with its negative errno cut to eight bits: 240 is -EBUSY. Its texts differ by version; the statuses do not.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from VpmemLibrary.errors import CommandError, DeviceBusyError, NoSpaceError, ToolMissingError
+from VpmemLibrary.transport.base import CommandResult
+
+BAD_OPTION = 129
+NOT_EXECUTABLE = 126
+TOOL_MISSING = 127
+
+
+def status_of(number: int) -> int:
+    """Return the exit status that ndctl gives for an errno.
+
+    Example: ``status_of(errno.EBUSY) == 240``.
+    """
+    return -number & 0xFF
+
+
+NO_DEVICE = status_of(errno.ENODEV)
+"""ndctl's word for a device that is not there, and as well for a region without room."""
+
+NO_ROOM = tuple(map(status_of, (errno.EAGAIN, errno.ENOSPC)))
+"""What ``ndctl create-namespace`` exits with where a region is full or in pieces: EAGAIN in the versions 62 to 70."""
+
+_ERRNO_OF = {
+    "Device or resource busy": errno.EBUSY,
+    "Invalid argument": errno.EINVAL,
+    "No space left on device": errno.ENOSPC,
+    "No such device": errno.ENODEV,
+    "No such device or address": errno.ENXIO,
+    "Operation not permitted": errno.EPERM,
+    "Operation not supported": errno.EOPNOTSUPP,
+    "Permission denied": errno.EACCES,
+    "Resource temporarily unavailable": errno.EAGAIN,
+}
+
+_MEANINGS = {
+    status_of(errno.EINVAL): "ndctl or the kernel does not take these values (EINVAL)",
+    status_of(errno.ENXIO): "the device does not answer or cannot do this (ENXIO)",
+    NO_DEVICE: "no such device, or no device that can do this (ENODEV)",
+    status_of(errno.EACCES): "ndctl may not do this: it needs root (EACCES)",
+    status_of(errno.EPERM): "ndctl may not do this: it needs root (EPERM)",
+    status_of(errno.EOPNOTSUPP): "the device does not support this (EOPNOTSUPP)",
+    status_of(errno.EAGAIN): "there is no room for it now, or the device is not ready (EAGAIN)",
+    status_of(errno.ENOTTY): "the device has no such command (ENOTTY)",
+    status_of(errno.EIO): "the device failed: look at the host's kernel log (EIO)",
+    status_of(errno.ENOMEM): "the host has no memory left for it (ENOMEM)",
+    status_of(errno.ETIMEDOUT): "the device did not answer in time (ETIMEDOUT)",
+    NOT_EXECUTABLE: "the program cannot be run by this user",
+    BAD_OPTION: "this version of ndctl does not know one of the options",
+}
+
+
+def meant_status(result: CommandResult) -> int:
+    """Return the exit status of an ndctl command, or the one that it should have had where it is only 1.
+
+    Some commands of some versions exit with 1 for every failure; stderr then ends with the C library's words for the
+    errno. Commands run with ``LC_ALL=C``, so the words are English.
+    """
+    if result.exit_status != 1:
+        return result.exit_status
+    for line in reversed(result.error_text.splitlines()):
+        words = line.rpartition(":")[2].strip()
+        if words in _ERRNO_OF:
+            return status_of(_ERRNO_OF[words])
+    return 1
+
+
+def checked(result: CommandResult, action: str) -> CommandResult:
+    """Return the result of an ndctl command that worked, or raise what its exit status means.
+
+    Args:
+        result: What ndctl left.
+        action: What was being done, e.g. ``create a namespace in region0``.
+
+    Raises:
+        ToolMissingError: ndctl is not installed.
+        DeviceBusyError: The device is in use.
+        NoSpaceError: There is no room.
+        CommandError: It failed in another way.
+    """
+    status = meant_status(result)
+    if status == 0:
+        return result
+    if status == TOOL_MISSING:
+        tool = "ndctl" if result.argv[0] == "sh" else result.argv[0]  # an act of acts.sh
+        raise ToolMissingError(result, f"Could not {action}: {tool} is not installed, or not on the PATH")
+    if status == status_of(errno.EBUSY):
+        raise DeviceBusyError(result, f"Could not {action}: it is in use (EBUSY)")
+    if status == status_of(errno.ENOSPC):
+        raise NoSpaceError(result, f"Could not {action}: there is no room (ENOSPC)")
+    meaning = _MEANINGS.get(status)
+    raise CommandError(result, f"Could not {action}" + (f": {meaning}" if meaning else ""))

@@ -1,0 +1,1 @@
+"""Regions, the room in them, and CXL regions."""

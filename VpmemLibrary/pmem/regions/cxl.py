@@ -1,0 +1,353 @@
+"""CXL memory devices on one machine: the regions of their persistent memory, and their poison.
+
+A CXL memory device (memdev) has no region until one is assembled from it; then the kernel makes a region of libnvdimm
+of it, with the same name, on the bus whose provider is ``CXL``, and namespaces are cut from that as from any other
+(kernel, Documentation/driver-api/cxl; cxl-create-region(1)).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
+from VpmemLibrary.pmem.decode import Fields, printed_json
+from VpmemLibrary.pmem.guard import act, lock_target
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.base import CommandResult, query
+
+REGION_ALIGN = 256 * MiB
+"""What the size of a CXL region is a multiple of, for each device of it (drivers/cxl/core/region.c, alloc_hpa)."""
+
+POISON_UNIT = 64
+"""What poison is set and cleared by, in bytes: a cache line (kernel, Documentation/ABI/testing/debugfs-cxl)."""
+
+UUIDS_SCRIPT = r"""
+for region in /sys/bus/cxl/devices/region*; do
+    [ -r "$region/uuid" ] && read -r uuid <"$region/uuid" && printf '%s %s\n' "${region##*/}" "$uuid"
+done
+exit 0
+"""
+"""Prints each region that has a UUID, and that."""
+
+_READY_SECONDS = 30.0
+_POLL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CxlMemdev:
+    """One CXL memory device.
+
+    Args:
+        dev: Its name, e.g. ``mem0``.
+        pmem_size: Its persistent memory.
+        ram_size: Its volatile memory.
+        serial: Its serial number.
+        host: The PCI device that it is.
+        extra: What else cxl lists of it.
+    """
+
+    dev: str
+    pmem_size: Size = Size(0)
+    ram_size: Size = Size(0)
+    serial: int | None = None
+    host: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CxlRegion:
+    """One region of CXL memory, as cxl and sysfs have it.
+
+    Args:
+        dev: Its name, e.g. ``region4``; the region of libnvdimm that it becomes has the same.
+        size: Its size.
+        memory: ``pmem`` or ``ram``.
+        memdevs: The devices that it lies on, in the order of interleaving.
+        state: ``commit`` while its decoders are set up, ``reset`` otherwise.
+        uuid: The UUID that it was made with; empty for a volatile one.
+        extra: What else cxl lists of it.
+    """
+
+    dev: str
+    size: Size
+    memory: str
+    memdevs: tuple[str, ...]
+    state: str = ""
+    uuid: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaError:
+    """A piece of a CXL memory device that is poisoned.
+
+    Args:
+        offset: Where, in bytes from the beginning of the device (its DPA).
+        length: How many bytes.
+        source: Where the poison came from: ``Injected``, ``Internal``, ``External``.
+    """
+
+    offset: Size
+    length: Size
+    source: str
+
+
+Item = TypeVar("Item", CxlMemdev, CxlRegion)
+
+
+class Cxl:
+    """The CXL memory of one machine.
+
+    Args:
+        ndctl: The machine's ndctl.
+
+    Example::
+
+        cxl = Cxl(Ndctl(transport))
+        region = cxl.create_region(["mem0"], uuid=str(uuid.uuid4()))
+        print(region.provider, region.size)
+    """
+
+    def __init__(self, ndctl: Ndctl) -> None:
+        self._ndctl = ndctl
+
+    def memdevs(self) -> tuple[CxlMemdev, ...]:
+        """Return every CXL memory device; empty when there are none.
+
+        Raises:
+            ToolMissingError: cxl is not installed.
+            UnreadableOutputError: cxl printed what is not its JSON.
+        """
+        return tuple(
+            CxlMemdev(
+                dev=each.device("memdev"),
+                pmem_size=each.size("pmem_size") or Size(0),
+                ram_size=each.size("ram_size") or Size(0),
+                serial=each.bits("serial", 64),
+                host=each.text("host"),
+                extra=each.rest(),
+            )
+            for each in self._list("memdev", "--memdevs")
+        )
+
+    def memdev(self, which: CxlMemdev | str) -> CxlMemdev:
+        """Return one CXL memory device as a fresh listing has it.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+        """
+        return self._one("CXL memory device", which, self.memdevs())
+
+    def regions(self) -> tuple[CxlRegion, ...]:
+        """Return every region that was assembled; empty when there are none."""
+        uuids = self.region_uuids()
+        found = []
+        for each in self._list("region", "--regions", "--targets"):
+            dev = each.device("region")
+            placed = sorted(
+                (one.number("position") or 0, one.text("memdev")) for one in each.children("mappings", "mapping")
+            )
+            found.append(
+                CxlRegion(
+                    dev=dev,
+                    size=each.size("size") or Size(0),
+                    memory=each.text("type"),
+                    memdevs=tuple(memdev for _, memdev in placed),
+                    state=each.text("decode_state"),
+                    uuid=uuids.get(dev, ""),
+                    extra=each.rest(),
+                )
+            )
+        return tuple(found)
+
+    def region_uuids(self) -> dict[str, str]:
+        """Return the UUID of each persistent region, from sysfs: of the program cxl nothing is needed."""
+        words = [line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().lines]
+        return {pair[0]: pair[1] for pair in words if len(pair) == 2}
+
+    def region(self, which: CxlRegion | Region | str) -> CxlRegion:
+        """Return one region as a fresh listing has it.
+
+        Raises:
+            NotFoundError: It is not there; the message names those that are.
+        """
+        regions = self.regions()
+        if isinstance(which, CxlRegion) and which.uuid:
+            regions = tuple(region for region in regions if region.uuid == which.uuid)
+            which = regions[0].dev if regions else which
+        return self._one("CXL region", which, regions)
+
+    def create_region(self, memdevs: Sequence[CxlMemdev | str], *, uuid: str, size: Size | None = None) -> Region:
+        """Assemble a persistent region from memory devices, and return it as ndctl lists it.
+
+        Args:
+            memdevs: The devices, in the order of interleaving.
+            uuid: The UUID that it gets.
+            size: Its size; all the persistent memory that there is without it.
+
+        Raises:
+            NotFoundError: There is no such device.
+            InvalidValueError: A device is given twice, has no persistent memory, or the size cannot be; nothing was
+                changed.
+            CommandError: cxl failed, or the kernel has no region of that size afterwards.
+        """
+        found = [self.memdev(each) for each in memdevs]
+        _refuse(found, size)
+        options = [] if size is None else [f"--size={size:d}"]
+        names = [each.dev for each in found]
+        before = {region.dev for region in self.regions()}
+        fixed = (f"--decoder={self._root_decoder(found)}", "--type=pmem", f"--uuid={uuid}", *options)
+        command = ["cxl", "create-region", *fixed, "--memdevs", *names]
+        result = self._ndctl.change(_on_memdevs(found, command), lock_target("cxl", f"CXL memory {', '.join(names)}"))
+        result.check(f"Could not assemble a region from {', '.join(names)}")
+        made = next((region for region in self.regions() if region.uuid == uuid and region.dev not in before), None)
+        if made is None:
+            raise CommandError(result, "cxl exited 0, but there is no new region with that UUID")
+        return self._as_ndctl_has_it(made, result)
+
+    def destroy_region(self, which: CxlRegion | Region | str) -> None:
+        """Take a region apart; the labels of the device keep what namespaces it had.
+
+        Args:
+            which: Its record or name; by a record that has a UUID, only the region with that UUID is meant.
+
+        Raises:
+            NotFoundError: It is not there.
+            BusyError: It has an active namespace, which would go with it, in use or not; nothing was changed.
+            CommandError: cxl failed, or the region is still there.
+        """
+        found = self.region(which)
+        called = f"CXL region {found.dev}"
+        result = self._ndctl.change(act("take_apart", found.dev, found.uuid), lock_target(found.dev, called))
+        result.check(f"Could not destroy {called}")
+        if any(region.dev == found.dev for region in self.regions()):
+            raise CommandError(result, f"cxl exited 0, but {found.dev} is still there")
+
+    def media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
+        """Return the pieces of a device that are poisoned, as the device itself lists them.
+
+        Raises:
+            NotFoundError: There is no such device.
+        """
+        name = self.memdev(memdev).dev
+        return tuple(
+            MediaError(each.size("offset") or Size(0), each.size("length") or Size(0), each.text("source"))
+            for listed in self._list("memdev", "--memdevs", f"--memdev={name}", "--media-errors")
+            for each in listed.children("media_errors", "media error")
+        )
+
+    def inject_poison(self, memdev: CxlMemdev | str, offset: Size) -> tuple[MediaError, ...]:
+        """Poison one cache line of a device, and return all that is poisoned.
+
+        Args:
+            memdev: Its record or name.
+            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+
+        Raises:
+            NotFoundError: There is no such device.
+            InvalidValueError: The offset is not so, or lies past the end; nothing was changed.
+            CommandError: The kernel or the device refused, or the line is not listed afterwards.
+        """
+        return self._poison(memdev, offset, inject=True)
+
+    def clear_poison(self, memdev: CxlMemdev | str, offset: Size) -> tuple[MediaError, ...]:
+        """Clear one cache line of its poison, which writes zeros there, and return what is still poisoned.
+
+        Args:
+            memdev: Its record or name.
+            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+
+        Raises:
+            NotFoundError: There is no such device.
+            InvalidValueError: The offset is not so, or lies past the end; nothing was changed.
+            CommandError: The kernel or the device refused, or the line is still listed.
+        """
+        return self._poison(memdev, offset, inject=False)
+
+    def _poison(self, memdev: CxlMemdev | str, offset: Size, *, inject: bool) -> tuple[MediaError, ...]:
+        found = self.memdev(memdev)
+        end = found.pmem_size + found.ram_size
+        if offset % POISON_UNIT or not 0 <= offset < end:
+            valid = f"a multiple of {POISON_UNIT} bytes, below the {Size(end)} of {found.dev}"
+            raise InvalidValueError("offset", str(offset), valid)
+        verb = "inject" if inject else "clear"
+        command = _on_memdevs([found], ["poison", verb, found.dev, hex(offset)])
+        result = self._ndctl.change(command, lock_target(found.dev, f"CXL memory device {found.dev}"))
+        result.check(
+            f"Could not {verb} poison at {offset} of {found.dev}: only root can, in debugfs, on a device that takes it"
+        )
+        after = self.media_errors(found)
+        poisoned = any(each.offset < offset + POISON_UNIT and offset < each.offset + each.length for each in after)
+        if poisoned != inject:
+            listed = "lists no poison there" if inject else "still lists poison there"
+            raise CommandError(result, f"Could not {verb} poison at {offset} of {found.dev}: the device {listed}")
+        return after
+
+    def _root_decoder(self, memdevs: Sequence[CxlMemdev]) -> str:
+        """Return the window of the host that takes persistent memory of all these devices and has most room."""
+        fitting: dict[str, int] = {}
+        for place, memdev in enumerate(memdevs):
+            listed = self._list("decoder", "--decoders", "--decoder=root", f"--memdev={memdev.dev}")
+            room = {
+                each.device("decoder"): each.size("max_available_extent") or 0
+                for each in listed
+                if each.flag("pmem_capable")
+            }
+            fitting = room if not place else {name: size for name, size in fitting.items() if name in room}
+        if not fitting:
+            valid = "devices below one CXL window of the host that takes persistent memory (cxl list -D -d root)"
+            raise InvalidValueError("memdevs", ", ".join(each.dev for each in memdevs), valid)
+        return max(fitting, key=lambda name: fitting[name])
+
+    def _as_ndctl_has_it(self, made: CxlRegion, result: CommandResult) -> Region:
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            for region in self._ndctl.inventory().regions:
+                if region.dev == made.dev and region.size == made.size:
+                    return region
+            if time.monotonic() > deadline:
+                raise CommandError(result, f"{made.dev} is no region of libnvdimm after {_READY_SECONDS:g} s")
+            time.sleep(_POLL)
+
+    def _list(self, key: str, *options: str) -> list[Fields]:
+        result = self._ndctl.run(["cxl", "list", "--idle", *options]).check("Could not list CXL memory")
+        if not result.stdout.strip():
+            return []
+        try:
+            listed = printed_json(result)
+        except UnreadableOutputError as error:
+            raise UnreadableOutputError(result, f"cxl list printed what is not JSON: {error.meaning}") from None
+        if not isinstance(listed, list) or not all(isinstance(each, dict) and each.get(key) for each in listed):
+            raise UnreadableOutputError(result, f"cxl list printed no list of objects with {key!r}")
+        return [Fields(result, key, each) for each in listed]
+
+    def _one(self, what: str, which: object, there: tuple[Item, ...]) -> Item:
+        name = which if isinstance(which, str) else str(getattr(which, "dev", which))
+        for each in there:
+            if each.dev == name:
+                return each
+        raise NotFoundError(what, name, [each.dev for each in there], where=self._ndctl.transport.name)
+
+
+def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
+    names = [each.dev for each in memdevs]
+    if not names or len(set(names)) < len(names):
+        raise InvalidValueError("memdevs", ", ".join(names) or "none", "one device at least, and none of them twice")
+    without = [each.dev for each in memdevs if not each.pmem_size]
+    if without:
+        raise InvalidValueError("memdevs", ", ".join(without), "devices with persistent memory")
+    whole = min(each.pmem_size for each in memdevs) * len(memdevs)
+    unit = REGION_ALIGN * len(memdevs)
+    if size is not None and (size <= 0 or size % unit or size > whole):
+        raise InvalidValueError("size", str(size), f"a multiple of {Size(unit)}, at most the {Size(whole)} of {names}")
+
+
+def _on_memdevs(memdevs: Sequence[CxlMemdev], command: Sequence[str]) -> list[str]:
+    """Return a command that runs only while memory devices have the serial numbers that they were listed with."""
+    known = [(each.dev, f"{each.serial:#x}" if each.serial else "0") for each in memdevs if each.serial is not None]
+    return act("on_memdevs", str(len(known)), *(word for pair in known for word in pair), *command)

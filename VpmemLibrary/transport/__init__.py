@@ -1,0 +1,1 @@
+"""Running a command somewhere: on this machine, over SSH, on a serial console."""

@@ -1,0 +1,41 @@
+"""Waiting for what has no deadline of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from VpmemLibrary.transport.controller import start_thread
+
+T = TypeVar("T")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Return what `work` returns, or raise what it raises. Another thread does the work.
+
+    Args:
+        seconds: How long to wait. The thread is left to itself then.
+        work: The work.
+
+    Raises:
+        TimeoutError: The work did not end in time.
+        ControllerError: No thread can be started.
+
+    Example: ``within(15, lambda: socket.getaddrinfo("rack1", 22))``.
+    """
+    returned: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            returned.append(work())
+        except BaseException as error:  # raised where the work is waited for
+            raised.append(error)
+
+    thread = start_thread(run, "within a deadline")
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    if not returned:
+        raise TimeoutError(f"It did not end within {seconds:g} s")
+    return returned[0]

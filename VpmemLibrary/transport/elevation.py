@@ -1,0 +1,177 @@
+"""Running commands as root through sudo, sudo-rs or doas, which must never ask for a password.
+
+A command is started by a shell that runs as root and first prints a line of this library's own on both outputs. The
+line proves that the command was started, whatever sudo prints before it, in any language. Without it sudo refused.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+from VpmemLibrary.errors import AccessDeniedError
+from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH, CommandResult, Stream, checked_argv
+from VpmemLibrary.visible import block, one_line
+
+_MARK = f"vpmem-{secrets.token_hex(8)}"
+"""How this library's own lines begin. No program on a host can know it before it has run a command."""
+
+_SHOWN = 1000
+_SHOWN_COMMAND = 200
+_LONGEST_NOISE = 1 << 16
+_CHUNK = 1 << 16
+
+# Run as root, with the mark as $0. sudo and doas may have reset the environment. It is one line, so that it is found in
+# a refusal that repeats it.
+_AS_ROOT = (
+    "PATH=${PATH:+$PATH:}"
+    f"{EXTRA_PATH}:/usr/bin:/bin "
+    + " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    + f"; export PATH {' '.join(ENVIRONMENT)}; echo $0 started; echo $0 started >&2; "
+    'exec "$@"'
+)
+
+# Run as the user: $1 is the mark, $2 the script for root; the command follows. Root needs no program. Of two programs
+# the one is used that lets a command run.
+_START = r"""
+mark=$1 script=$2 user=$(id -u) program=none
+shift 2
+[ "$user" != 0 ] || exec /bin/sh -c "$script" "$mark" "$@"
+works() { "$1" -n -u root -- /bin/sh -c : </dev/null >/dev/null 2>&1; }
+command -v sudo >/dev/null && program=sudo
+if command -v doas >/dev/null; then
+    if [ "$program" = none ] || { ! works sudo && works doas; }; then program=doas; fi
+fi
+echo "$mark asked $program $user ${LOGNAME:-$USER}" >&2
+[ "$program" != none ] || exit 127
+exec "$program" -n -u root -- /bin/sh -c "$script" "$mark" "$@"
+"""
+
+_ASKED = re.compile(rf"^{_MARK} asked (sudo|doas|none) ([0-9]*) ?(.*)$".encode(), re.MULTILINE)
+_STARTED = re.compile(rf"^{_MARK} started\n".encode(), re.MULTILINE)
+_NOT_STARTED = rb"(\1 had not started the command: try `\1 -n -u root true` there)"
+_PLAIN_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+def elevated(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that runs another command as root.
+
+    sudo is used if it is installed, else doas. If both are installed, doas is used when only doas allows a command.
+    A user who is root needs neither.
+
+    Args:
+        argv: The command.
+
+    Example: ``checked(transport.run(elevated(["ndctl", "list"])))``.
+    """
+    return ("/bin/sh", "-c", _START, "sh", _MARK, _AS_ROOT, *checked_argv(argv))
+
+
+def plain(result: CommandResult) -> CommandResult:
+    """Return what the command itself left: without this library's own lines, and what sudo printed before them.
+
+    Args:
+        result: What the command of `elevated` left, or left so far. If it was not started yet, standard error says so.
+    """
+    stderr = _ASKED.sub(_NOT_STARTED, _own(result.stderr), count=1)
+    return replace(result, stdout=_own(result.stdout), stderr=stderr)
+
+
+def checked(result: CommandResult) -> CommandResult:
+    """Return what the command itself left, or raise if it was never started as root.
+
+    Args:
+        result: What the command of `elevated` left.
+
+    Raises:
+        AccessDeniedError: The host has neither sudo nor doas, or its sudo or doas refused. The message has what sudo
+            said, and the line that allows it.
+    """
+    if _STARTED.search(result.stderr) is None:
+        raise AccessDeniedError(_refusal(result))
+    return plain(result)
+
+
+class ElevatedStream:
+    """The stream of an elevated command: what is received begins with what the command itself printed.
+
+    Args:
+        inner: The stream of the command of `elevated`.
+    """
+
+    def __init__(self, inner: Stream) -> None:
+        self._inner = inner
+        self._unread = b""
+        self._started = False
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            OSError: The command no longer reads, or the stream was closed.
+        """
+        self._inner.send(data)
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes as they come; ``b""`` at the end, which is at once if sudo refused.
+
+        Raises:
+            OSError: The stream was closed.
+        """
+        while not self._started:
+            data = self._inner.recv(_CHUNK)
+            self._unread += data
+            if not data or len(self._unread) > _LONGEST_NOISE + _CHUNK:
+                self._unread = b""
+                return b""
+            if (started := _STARTED.search(self._unread)) is not None:
+                self._started = True
+                self._unread = self._unread[started.end() :]
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        return self._inner.recv(size)
+
+    def close(self) -> None:
+        """End the command's standard input, then the command if it does not end by itself."""
+        self._inner.close()
+
+
+def _own(output: bytes) -> bytes:
+    started = _STARTED.search(output)
+    return output if started is None else output[started.end() :]
+
+
+def _refusal(result: CommandResult) -> str:
+    """Return why a command was not run as root, and what to do, as a message."""
+    place = f" on {result.host}" if result.host else ""
+    asked = _ASKED.search(result.stderr)
+    said = result.stderr if asked is None else result.stderr[asked.end() :]
+    text = said.decode("utf-8", "replace").replace(_AS_ROOT, "...").replace(_MARK, "...").strip()
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+    answer = f"It exited {result.exit_status} and said: {block(text) or '(nothing)'}"
+    command = result.command if len(result.command) <= _SHOWN_COMMAND else f"{result.command[:_SHOWN_COMMAND]} ..."
+    last = f"command: {block(command)}"
+    if asked is None:
+        return f"The shell{place} did not start a command as root. {answer}\n{last}"
+    program, uid, name = (each.decode("utf-8", "replace") for each in asked.groups())
+    user = name if _PLAIN_USER.fullmatch(name) else f"#{uid}"
+    if program == "none":
+        return (
+            f"There is neither sudo nor doas{place}, so {one_line(name) or user} cannot run a command as root. Install "
+            f"sudo and let {user} use it without a password, or log in as root.\n{last}"
+        )
+    if program == "doas":
+        rule = f"put the line `permit nopass {user if user == name else uid} as root` at the end of /etc/doas.conf"
+    else:
+        rule = (
+            f"put the line `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vpmem (visudo -f "
+            f"/etc/sudoers.d/vpmem), and `Defaults:{user} !requiretty` too if it wants a terminal"
+        )
+    return (
+        f"{program}{place} did not run a command as root without a password. {answer}\nTo allow it, {rule}. "
+        f"A rule for single commands must name /bin/sh, which starts every command of this library. A locked or "
+        f"expired account is shown by `chage -l {user}`. Or log in as root.\n{last}"
+    )

@@ -1,0 +1,137 @@
+"""Ending a command with all that it started, and seeing whether it ended."""
+
+from __future__ import annotations
+
+from VpmemLibrary.errors import CommandError, CommandTimeoutError, OutputTooLargeError
+from VpmemLibrary.transport.base import OUTPUT_LIMIT, CommandResult
+
+PATIENCE = 2.0
+"""Seconds that a command has to obey SIGTERM, and then to go when it is killed."""
+
+HASTE = 0.5
+"""The same where a keyword is interrupted, which must end soon."""
+
+LIMIT = 5
+"""How many times as long all of it may take."""
+
+_TENTHS = 10
+
+# $1 is the command's first process, $2 how many tenths of a second to wait after each signal, $3 the boot that the
+# process is of, or nothing. A process is the
+# command's if it is in the group of the first one or descends from it, in whatever session: sshd and the local
+# transport make a group of a command, dropbear makes none. What was found once stays the command's when its parent
+# ends; its start time tells it from a later process of the same number. Zombies have ended. A line of
+# /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., the start time as its 22nd word.
+_END = r"""
+case $1 in 0 | 1) echo "$1 is no process of a command" >&2; exit 1 ;; esac
+[ -z "$3" ] || {
+    read -r boot </proc/sys/kernel/random/boot_id
+    [ "$boot" = "$3" ] || { echo 'the host has booted since' >&2; exit 1; }
+}
+root=$1 tenths=$2 found=' ' numbers=" $1 " newline='
+'
+look() {
+    table= left= grown=1 IFS=$newline
+    for each in $(set +f; cat /proc/[0-9]*/stat 2>/dev/null); do
+        number=${each%% *} IFS=' '
+        set -- ${each##*) }
+        table="$table $number:$1:$2:$3:${20}"
+    done
+    while [ "$grown" ]; do
+        grown=
+        for each in $table; do
+            IFS=:
+            set -- $each
+            IFS=' '
+            case $found in *" $1:$5 "*) continue ;; esac
+            if [ "$4" != "$root" ] && [ "$1" != "$root" ]; then
+                case $numbers in *" $3 "*) ;; *) continue ;; esac
+            fi
+            found="$found$1:$5 " numbers="$numbers$1 " grown=1
+        done
+    done
+    for each in $table; do
+        IFS=:
+        set -- $each
+        IFS=' '
+        case $found in *" $1:$5 "*) ;; *) continue ;; esac
+        case $2 in Z | X) ;; *) left="$left $1" ;; esac
+    done
+}
+await() {
+    waited=0
+    look
+    while [ "$left" ] && [ "$waited" -lt "$tenths" ]; do
+        if [ "$1" ]; then kill -KILL "-$root" $left 2>/dev/null; fi
+        sleep 0.1 2>/dev/null || sleep 1
+        waited=$((waited + 1))
+        look
+    done
+}
+set -f
+look
+[ -z "$left" ] || kill -TERM $left 2>/dev/null
+await ''
+await kill
+[ -z "$left" ] || echo $left
+"""
+
+
+def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
+    """Return the command that ends another with all that it started, and prints the processes that do not end.
+
+    Args:
+        pid: The first process of the command that is to be ended.
+        seconds: How long to wait after SIGTERM, and after SIGKILL.
+        boot: The identifier of the boot that the process is of; on any other boot nothing is ended. By default the
+            boot is not checked.
+    """
+    return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))), boot)
+
+
+def remaining(ended: CommandResult, pid: int) -> str:
+    """Return what is to be said of a command by what `end_command` left; nothing if the command was seen to end.
+
+    Args:
+        ended: What `end_command` left.
+        pid: The first process of the command that was to be ended.
+    """
+    pids = ended.text.split()
+    if ended.exit_status != 0 or not all(each.isdigit() for each in pids):
+        return unknown(ended.error_text.strip() or f"the command that ends it exited {ended.exit_status}", pid)
+    if not pids:
+        return ""
+    which = f"process {pids[0]} does" if len(pids) == 1 else f"processes {', '.join(pids)} do"
+    return f"It could not be ended and still runs: {which} not go. See: ps -o pid,stat,etime,args -p {','.join(pids)}"
+
+
+def unknown(reason: str, pid: int | None) -> str:
+    """Return what is to be said of a command that may or may not have ended.
+
+    Args:
+        reason: Why that is not known.
+        pid: The command's first process; None if it is not known.
+    """
+    how = "" if pid is None else f". See: ps -o pid,stat,etime,args -s {pid}"
+    return f"Whether it was ended is not known: {reason}. It may still run{how}"
+
+
+OUTPUT_IS_HELD = (
+    "Its processes were ended, but its output is still held open: a process that it started before, and that left its "
+    "group, may still run. See: ps -e -o pid,sid,stat,etime,args"
+)
+
+
+def failed(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
+    """Return the error of a command that was to be ended.
+
+    Args:
+        result: What the command left so far.
+        timeout: Seconds that the command had.
+        too_large: Whether it printed too much, and not: took too long.
+        remains: What is known of a command that was not seen to end; see `remaining`.
+    """
+    how = f". {remains}" if remains else " and was ended"
+    if too_large:
+        return OutputTooLargeError(result, f"It printed more than {OUTPUT_LIMIT}{how}")
+    return CommandTimeoutError(result, f"It did not end within {timeout:g} s{how}")

@@ -1,0 +1,64 @@
+"""Commands run through another program: ``nsenter`` out of a container, ``chroot``, ``unshare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport, checked_argv
+
+
+class ThroughTransport:
+    """A transport that puts a program and its arguments before every command; in all else the one it wraps.
+
+    Files are read and written directly, not through the program; so are TCP connections made.
+
+    Args:
+        inner: The transport.
+        prefix: The program and its arguments; it must end by running the arguments that follow.
+
+    Raises:
+        InvalidValueError: The prefix is no list of arguments.
+
+    Example: ``ThroughTransport(LocalTransport(), ["nsenter", "-t", "1", "-m", "--"])``.
+    """
+
+    def __init__(self, inner: Transport, prefix: Sequence[str]) -> None:
+        self._inner = inner
+        self._prefix = checked_argv(prefix)
+
+    @property
+    def inner(self) -> Transport:
+        """The transport that it wraps."""
+        return self._inner
+
+    @property
+    def name(self) -> str:
+        """The machine's name in messages and logs."""
+        return self._inner.name
+
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command to its end; see `Transport.run`."""
+        return self._inner.run(self._whole(argv), timeout=timeout, stdin=stdin)
+
+    def stream(self, argv: Sequence[str]) -> Stream:
+        """Start a command; see `Transport.stream`."""
+        return self._inner.stream(self._whole(argv))
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
+        """Open a TCP connection from the machine; see `Transport.connect`."""
+        return self._inner.connect(address, port, timeout=timeout)
+
+    def read_file(self, path: str) -> bytes:
+        """Return the bytes of a file on the machine."""
+        return self._inner.read_file(path)
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file on the machine, whole or not at all."""
+        self._inner.write_file(path, data, mode=mode)
+
+    def close(self) -> None:
+        """End the connection; ending it twice is harmless."""
+        self._inner.close()
+
+    def _whole(self, argv: Sequence[str]) -> list[str]:
+        return [*self._prefix, *checked_argv(argv)]

@@ -1,0 +1,1 @@
+"""A guest reached over its serial console."""

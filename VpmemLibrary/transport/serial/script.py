@@ -1,0 +1,143 @@
+"""What runs on the other end of a serial console: a shell script that takes requests line by line.
+
+The script needs a POSIX shell and what coreutils or busybox have. It is typed into a shell that is open there.
+"""
+
+from __future__ import annotations
+
+from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH
+from VpmemLibrary.transport.serial.ending import END_FUNCTION
+
+PART = 360
+"""Bytes of a result in one line: a multiple of three, so that no line but the last needs padding; and few, as a damaged
+line is sent again whole."""
+
+FIRST = 100_000
+"""The name of the first part: all names have as many digits, so that they are listed in their order."""
+
+UNASKED = 16
+"""A result of no more lines is sent at once, a longer one when it is asked for."""
+
+LEAVE = ": vpmem-quit"
+"""A line that ends the script whatever its nonce is; nothing to a shell."""
+
+SUM = 8
+"""Characters of a checksum that are sent: it is for accidents only, and each byte costs."""
+
+_SETTING = "; ".join(
+    (
+        *(f"export {name}={value}" for name, value in ENVIRONMENT.items()),
+        f'PATH="$PATH:{EXTRA_PATH}"',
+    )
+)
+
+TOOLS = ("base64", "md5sum", "paste", "sed", "wc", "ls", "xargs", "tr", "mkdir", "rm", "cat")
+"""What the script runs besides what its shell has built in."""
+
+# Requests are lines ": NONCE LENGTH NUMBER VERB ...", nothing to a shell that gets one by mistake; answers are lines
+# "@NONCE LENGTH NUMBER WORD ... ." and a result's lines "#NONCE NUMBER CHECKSUM NAME BASE64 .", see serial_frames.py.
+# Every request may be sent again: what was done for it is not done twice. Each byte costs: where a guest's processor is
+# emulated, one takes a millisecond. So what is large is packed by gzip, where there is one.
+#
+#   put FILE INDEX DATA     keep the next line of a file, answer the index that is wanted then
+#   run SCRIPT STDIN [DATA] run the file `script` with the file `stdin`, both told by their checksums
+#   poll                    tell whether it has ended
+#   show INDEX ...          send lines of the result again
+#   end                     kill it with all that it started
+#   quit                    give the shell back
+#
+# The command runs beside the loop, so that it can be ended without a signal from the terminal, which only a shell with
+# a controlling terminal has. A shell tells the end by a signal as 128 more than its number, as a command may do; what
+# tells them apart is the shell's word on standard error ("Terminated"), which it has for all but SIGINT and SIGPIPE.
+SCRIPT = rf"""
+nonce=$1 dir=$2 next=0 started= job= pack=cat unpack=cat
+say() {{ printf '@%s %s %s .\n' "$nonce" "${{#1}}" "$1"; }}
+take() {{
+    [ "$2" != - ] || {{ : >"$1"; return; }}
+    base64 -d <"$1.64" | $unpack >"$1"
+    case $(md5sum <"$1") in "$2"*) ;; *) return 1 ;; esac
+}}
+collect() {{
+    read -r status <status
+    [ "$status" -gt 128 ] && [ -s note ] && status=$((128 - status))
+    {{ printf '%s %s\n' "$status" $(wc -c <out) && cat out err; }} >result || return
+    $pack <result | base64 -w {PART * 4 // 3} >lines || return
+    rm -rf parts && mkdir parts || return
+    part={FIRST}
+    while read -r line || [ -n "$line" ]; do
+        printf %s "$line" >"parts/$part" || return
+        part=$((part + 1))
+    done <lines
+    (cd parts && ls | xargs md5sum) >sums || return
+    frame=$(printf '#%s %06d' "$nonce" "$1")
+    paste -d ' ' sums lines | sed 's/^\(.\{{{SUM}\}}\)[^ ]* /\1/; s/^/'"$frame"' /; s/$/ ./' >frames || return
+    wc -l <frames >count
+}}
+run() {{
+    {{
+        (exec sh -c 'echo "$$" >pid; cd /; {_SETTING}; . "$0"' "$dir/script" <stdin >out 2>err)
+        echo "$?" >status
+    }} 2>note
+    if collect "$1" 2>trouble; then : >trouble; else echo "no room" >>trouble; fi
+    : >finished
+    tell "$1"
+    [ -s trouble ] || [ "$count" -gt {UNASKED} ] || {{ cat frames; say "$1 shown"; }}
+}}
+tell() {{
+    if [ ! -e finished ]; then say "$1 running"
+    elif [ -s trouble ]; then say "$1 failed $(tr -c ' -~' '?' <trouble)"
+    else read -r count <count; say "$1 done $count"; fi
+}}
+{END_FUNCTION.strip()}
+cd "$dir" || exit
+missing=
+for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || missing="$missing $tool"; done
+command -v gzip >/dev/null && pack='gzip -c' unpack='gzip -cd'
+if [ -z "$missing" ]; then say "0 ready $pack"; else say "0 lacks$missing"; fi
+set -f
+while IFS= read -r line; do
+    case $line in
+    ": $nonce "*) rest=${{line#": $nonce "}} ;;
+    "{LEAVE}") break ;;
+    *) continue ;;
+    esac
+    length=${{rest%% *}} text=${{rest#* }}
+    [ "${{#text}}" = "$length" ] || continue
+    set -- $text
+    case $2 in
+    put)
+        [ "$4" -gt 0 ] || {{ : >"$3.64"; next=0; }}
+        [ "$4" != "$next" ] || {{ printf '%s\n' "$5" >>"$3.64"; next=$((next + 1)); }}
+        say "$1 $next"
+        ;;
+    run)
+        if [ "$started" = "$1" ]; then
+            say "$1 started"
+            continue
+        fi
+        [ -z "$job" ] || wait "$job"
+        [ -z "$5" ] || printf '%s\n' "$5" >script.64
+        if take script "$3" 2>/dev/null && take stdin "$4" 2>/dev/null; then
+            rm -f finished pid count
+            started=$1
+            run "$1" &
+            job=$!
+            say "$1 started"
+        else
+            say "$1 damaged"
+        fi
+        ;;
+    poll) tell "$1" ;;
+    show)
+        number=$1 lines=
+        shift 2
+        for index; do lines="$lines${{index}}p;"; done
+        sed -n "$lines" frames
+        say "$number shown"
+        ;;
+    end) [ -s pid ] && read -r pid <pid && (set +f; end "$pid"); say "$1 ended" ;;
+    quit) say "$1 bye"; break ;;
+    *) say "$1 ready $pack" ;;
+    esac
+done
+"""

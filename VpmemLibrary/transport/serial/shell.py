@@ -1,0 +1,488 @@
+"""A shell on a serial console: finding it, logging in, and running commands by it.
+
+Nothing that comes over a console is taken for granted: a request is sent again until its answer is here, and a damaged
+line of a result is asked for again. A console that stays silent is a failure. So is one on which a command is not over,
+with its whole result, by the command's deadline.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import time
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from VpmemLibrary.errors import AccessDeniedError, GuestError
+from VpmemLibrary.transport.serial.ending import overdue
+from VpmemLibrary.transport.serial.frames import (
+    MOST_PARTS,
+    Answer,
+    Part,
+    Reader,
+    checksum,
+    file_lines,
+    file_sum,
+    new_nonce,
+    packed,
+    request_line,
+    unpacked,
+)
+from VpmemLibrary.transport.serial.script import LEAVE, SCRIPT, UNASKED
+
+_QUIET = 0.5
+"""Seconds without a byte after which a console is taken to wait for something."""
+
+_PATIENCE = 3.0
+"""Seconds in which a shell that waits for a line answers."""
+
+_AGAIN = 5.0
+"""Seconds of silence after which a request is sent again."""
+
+_SILENT = 60.0
+"""Seconds without an answer after which a shell is taken to be gone: an emulated guest may pause for long."""
+
+_SETTING_UP = 180.0
+"""Seconds in which a shell that was found takes the script: it is typed, which is slow in an emulated guest."""
+
+_ENDING = 30.0
+"""Seconds in which a command whose time is over must be seen to end, and its output so far must arrive."""
+
+_TAKES = 30.0
+"""Seconds in which a guest takes what is typed: one whose kernel does not read the line takes none of it."""
+
+_LEAVING = 3.0
+_TRIES = 3
+_FRUITLESS = 10
+_AT_ONCE = 100
+"""Lines of a result that are asked for at once."""
+
+_TYPED = 600
+"""Characters of a typed line: busybox's shell reads no more than 1024 (its FEATURE_EDITING_MAX_LEN)."""
+
+_TAIL = 1 << 13
+_TAIL_LINES = 20
+_SHOWN = 200
+_NOT_KNOWN = -9
+_LOGIN = re.compile(rb"\blogin: ?$", re.IGNORECASE)
+_PASSWORD = re.compile(rb"\bpassword: ?$", re.IGNORECASE)
+_REFUSED = re.compile(rb"login incorrect|authentication failure", re.IGNORECASE)
+_HEADER = re.compile(rb"(-?[0-9]{1,3}) ([0-9]{1,9})")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Line(Protocol):
+    """The two-way bytes of a console."""
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Send all of `data`.
+
+        Raises:
+            GuestError: The console is gone, or does not take all of it within `timeout` seconds.
+        """
+
+    def receive(self, timeout: float) -> bytes:
+        """Return what came, or ``b""`` when nothing did within `timeout` seconds.
+
+        Raises:
+            GuestError: The console is gone.
+        """
+
+    def close(self) -> None:
+        """Let go of the console; closing twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a command left.
+
+    Args:
+        status: Its exit status; ``-N`` when signal N ended it.
+        stdout: What it printed.
+        stderr: What it complained of.
+        overdue: What is known of it if its time was over; empty if it ended in time.
+        seen: Whether its end was seen.
+    """
+
+    status: int = _NOT_KNOWN
+    stdout: bytes = b""
+    stderr: bytes = b""
+    overdue: str = ""
+    seen: bool = True
+
+
+class _LateError(GuestError):
+    """The deadline of a request passed."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A command under way."""
+
+    number: int
+    count: int | None = None
+    parts: dict[int, bytes] = field(default_factory=dict)
+    shown: bool = False
+    trouble: str = ""
+
+    def take(self, item: Answer | Part) -> None:
+        """Keep what is this command's own."""
+        if item.number != self.number:  # a part is sent again under its command's number
+            return
+        if isinstance(item, Part):
+            self.parts[item.index] = item.data
+        elif item.words[:1] == ("done",):
+            count = " ".join(item.words[1:])
+            if re.fullmatch("[0-9]{1,6}", count) and int(count) <= MOST_PARTS:
+                self.count = int(count)
+            else:
+                self.trouble = f"it has {count[:_SHOWN]!r} lines, where up to {MOST_PARTS} are taken"
+        elif item.words[:1] == ("failed",):
+            self.trouble = " ".join(item.words[1:]) or "the guest does not say why"
+        elif item.words[:1] == ("shown",):
+            self.shown = True
+
+    @property
+    def over(self) -> bool:
+        return self.count is not None or bool(self.trouble)
+
+    @property
+    def missing(self) -> list[int]:
+        return [index for index in range(self.count or 0) if index not in self.parts]
+
+
+class SerialShell:
+    """A session with the shell on a console; `start` it before use.
+
+    Args:
+        line: The console.
+        name: The guest in messages.
+    """
+
+    def __init__(self, line: Line, name: str) -> None:
+        self._line = line
+        self._name = name
+        self._nonce = new_nonce()
+        self._reader = Reader(self._nonce)
+        self._text = b""
+        self._tail = b""
+        self._number = 0
+        self._run: _Run | None = None
+        self._packing = ""
+        self._secret = ""
+
+    def start(self, user: str, password: str | None, timeout: float) -> None:
+        """Find a shell on the console, log in where it asks for it, and have it take requests.
+
+        Args:
+            user: Who logs in, where the console asks for it.
+            password: The user's password; None where none is asked for.
+            timeout: Seconds within which a shell must show itself; what follows may take longer.
+
+        Raises:
+            AccessDeniedError: The log-in was refused, or needs a password that was not given.
+            GuestError: No shell answers, or it lacks a tool; the message has the last console lines.
+        """
+        self._secret = password or ""
+        self._find_shell(user, password, time.monotonic() + timeout)
+        self._type_script(time.monotonic() + _SETTING_UP)
+
+    def run(self, script: str, stdin: bytes, timeout: float) -> Ended:
+        """Run a shell script to its end, or end it, and return what it left.
+
+        Args:
+            script: The script; its shell is what is ended.
+            stdin: What it reads.
+            timeout: Seconds for all of it: sending the script and its input, running it, and receiving its result. The
+                script is then ended with all that it started.
+
+        Raises:
+            GuestError: The console is gone or silent, the result cannot be read, or the guest has no room for a result.
+        """
+        deadline = time.monotonic() + timeout
+        self._run = None
+        try:
+            try:
+                run = self._begin(script.encode("utf-8", "surrogateescape"), stdin, deadline)
+                if self._wait(run, deadline):
+                    self._collect(run, deadline)
+                    return self._result(run)
+            except _LateError:
+                pass
+            return self._give_up(timeout)
+        except BaseException:  # a keyword's own timeout: leave no process behind, if the shell still answers
+            if self._run is not None and not self._run.over:
+                with contextlib.suppress(GuestError):
+                    self._ask("end", time.monotonic() + _LEAVING)
+            raise
+
+    def greet(self, timeout: float) -> None:
+        """Return if the shell answers.
+
+        Args:
+            timeout: Seconds without an answer after which it does not.
+
+        Raises:
+            GuestError: It does not.
+        """
+        self._ask("hello", time.monotonic() + timeout)
+
+    def close(self) -> None:
+        """Give the shell back as it was found and let go of the console; closing twice is harmless."""
+        with contextlib.suppress(GuestError):
+            self._ask("quit", time.monotonic() + _LEAVING)
+        self._line.close()
+
+    # Finding a shell
+
+    def _find_shell(self, user: str, password: str | None, deadline: float) -> None:
+        probe = f" printf 'vpmem-%s-%s\\n' {self._nonce} shell\n".encode()
+        shell = re.compile(f"vpmem-{self._nonce}-shell".encode())
+        left_over = b""
+        while True:
+            self._type(b"\x15\n")  # Ctrl-U: what somebody has begun to type is not completed
+            if self._waits_for(_PASSWORD):
+                self._type(b"\n")
+            if self._waits_for(_LOGIN):
+                self._log_in(user, password)
+            if not self._waits_for(_LOGIN) and not self._waits_for(_PASSWORD):
+                self._line.send(left_over + probe, _TAKES)
+                if self._shows(shell, _PATIENCE):
+                    return
+            if time.monotonic() > deadline:
+                raise self._failure("No shell answers on the serial console")
+            left_over = LEAVE.encode() + b"\n"  # a script that an ended process of ours has left there
+
+    def _log_in(self, user: str, password: str | None) -> None:
+        self._type(f"{user}\n".encode(), least=len(user) + 2)
+        if not self._waits_for(_PASSWORD):
+            return
+        if password is None:
+            self._line.send(b"\n", _TAKES)
+            raise AccessDeniedError(
+                self._told(f"The serial console asks for a password of user {user!r}; none was given")
+            )
+        self._type(f"{password}\n".encode(), least=3)
+        if not self._text.strip():  # the answer to a wrong password comes late on purpose
+            self._settle(_SILENT, least=3)
+        if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
+            raise AccessDeniedError(self._told(f"The serial console does not let user {user!r} in"))
+
+    def _type_script(self, deadline: float) -> None:
+        script = "\n".join(line.strip() for line in SCRIPT.splitlines()).encode()  # each byte costs
+        text = base64.b64encode(script).decode()
+        pieces = [text[start : start + _TYPED] for start in range(0, len(text), _TYPED)]
+        names = [f"vpmem_{number}" for number in range(len(pieces))]
+        whole = "".join(f"${name}" for name in names)
+        self._line.send(f" vpmem_d=posix; printf 'vpmem-%s-%s\\n' {self._nonce} \"$vpmem_d\"\n".encode(), _TAKES)
+        is_posix = self._shows(re.compile(f"vpmem-{self._nonce}-posix".encode()), _PATIENCE) is not None
+        if not is_posix:  # fish, tcsh or any other
+            self._type(b"\x15 /bin/sh\n")  # Ctrl-U: fish leaves a line that it refuses
+        for _ in range(_TRIES):
+            self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
+            for name, piece in zip(names, pieces, strict=True):
+                self._have_done(f"{name}={piece}", deadline)
+            self._have_done(
+                '[ -n "$vpmem_d" ] || vpmem_d=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/vpmem.XXXXXX"); '
+                f'printf %s "{whole}" | base64 -d >"$vpmem_d/serve"; vpmem_c=$(md5sum <"$vpmem_d/serve")',
+                deadline,
+            )
+            if self._have_done(":", deadline, show='"${vpmem_c%% *}"').startswith(checksum(script)):
+                break
+        else:
+            raise self._failure("The shell on the serial console cannot keep a script in $TMPDIR or /tmp by base64")
+        self._line.send(
+            f' sh "$vpmem_d/serve" {self._nonce} "$vpmem_d"; rm -rf "$vpmem_d"; stty "$vpmem_s" 2>/dev/null; '
+            f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}{'' if is_posix else '; exit'}\n".encode(),
+            _TAKES,
+        )
+        words = self._ask("hello", deadline, number=0).words
+        if words[:1] != ("ready",):
+            raise GuestError(f"The shell on the serial console of {self._name} lacks {', '.join(words[1:])}.")
+        self._packing = " ".join(words[1:])
+
+    def _have_done(self, command: str, deadline: float, show: str = "") -> str:
+        """Type a command to the shell, again when it shows no sign of it, and return what it shows of `show`."""
+        self._number += 1
+        step = self._number
+        sign = re.compile(f"vpmem-{self._nonce}-{step}-([0-9a-f]*)\\.".encode())
+        line = f" {command}; printf 'vpmem-%s-%s-%s.\\n' {self._nonce} {step} {show}\n".encode()
+        give_up = min(deadline, time.monotonic() + _SILENT)
+        while time.monotonic() < give_up:
+            self._text = b""
+            self._line.send(line, _TAKES)
+            if found := self._shows(sign, _AGAIN):
+                return found[1].decode()
+        raise self._failure("The shell on the serial console stopped answering")
+
+    def _type(self, data: bytes, least: int = 1) -> None:
+        self._text = b""
+        self._line.send(data, _TAKES)
+        self._settle(_PATIENCE, least)
+
+    def _settle(self, timeout: float, least: int = 1) -> None:
+        """Wait until some bytes came and no more follow."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            data = self._receive(min(left, _QUIET) if len(self._text) >= least else left)
+            if not data and len(self._text) >= least:
+                return
+
+    def _shows(self, pattern: re.Pattern[bytes], timeout: float) -> re.Match[bytes] | None:
+        deadline = time.monotonic() + timeout
+        while True:
+            if found := pattern.search(self._text):
+                return found
+            if (left := deadline - time.monotonic()) <= 0:
+                return None
+            self._receive(left)
+
+    def _waits_for(self, prompt: re.Pattern[bytes]) -> bool:
+        return prompt.search(self._text) is not None
+
+    # Requests
+
+    def _begin(self, script: bytes, stdin: bytes, deadline: float) -> _Run:
+        for _ in range(_TRIES):
+            lines = file_lines(packed(script, self._packing))
+            at_once = lines[0] if len(lines) == 1 else ""
+            stdin_lines = file_lines(packed(stdin, self._packing)) if stdin else []
+            if (at_once or self._put("script", lines, deadline)) and self._put("stdin", stdin_lines, deadline):
+                run = self._run = _Run(self._next())
+                request = f"run {file_sum(script)} {file_sum(stdin)} {at_once}"
+                if self._ask(request.strip(), deadline, number=run.number).words != ("damaged",):
+                    return run
+        raise self._failure("The serial console damages what is sent to the shell, or the guest has no room for it")
+
+    def _put(self, name: str, lines: list[str], deadline: float) -> bool:
+        return all(
+            self._ask(f"put {name} {index} {line}", deadline).words == (str(index + 1),)
+            for index, line in enumerate(lines)
+        )
+
+    def _wait(self, run: _Run, deadline: float) -> bool:
+        """Wait until the command ended; return False at the deadline."""
+        poll = time.monotonic() + _AGAIN
+        while not run.over:
+            now = time.monotonic()
+            if now >= deadline:
+                return False
+            if now >= poll:
+                run.take(replace(self._ask("poll", deadline), number=run.number))
+                poll = time.monotonic() + _AGAIN
+            else:
+                self._take(min(deadline, poll) - now)
+        return True
+
+    def _give_up(self, timeout: float) -> Ended:
+        """End the command whose time is over, and return what is known of its end."""
+        run, deadline = self._run, time.monotonic() + _ENDING
+        if run is None:
+            return Ended(overdue=f"Its input was not sent within {timeout:g} s; it was not run")
+        if run.over:
+            return Ended(overdue=f"It ended, but its output did not arrive within {timeout:g} s")
+        try:
+            self._end(run, deadline)
+            self._collect(run, deadline)
+        except _LateError:
+            if not run.over:
+                unseen = f"the guest did not say so within {_ENDING:g} s"
+                return Ended(overdue=overdue(timeout, None, unseen), seen=False)
+            return Ended(overdue=f"{overdue(timeout, _NOT_KNOWN)}; its output did not arrive")
+        ended = self._result(run)
+        return replace(ended, overdue=overdue(timeout, ended.status))
+
+    def _end(self, run: _Run, deadline: float) -> None:
+        while not run.over:
+            self._ask("end", deadline)
+            self._wait(run, min(deadline, time.monotonic() + _PATIENCE))
+
+    def _collect(self, run: _Run, deadline: float) -> None:
+        if run.trouble:
+            raise GuestError(f"The shell on the serial console of {self._name} could not send a result: {run.trouble}")
+        if (run.count or 0) <= UNASKED:
+            while run.missing and not run.shown and self._take(min(_PATIENCE, deadline - time.monotonic())):
+                pass
+        fruitless = 0
+        while missing := run.missing:
+            self._ask("show " + " ".join(str(index + 1) for index in missing[:_AT_ONCE]), deadline)
+            fruitless = fruitless + 1 if run.missing == missing else 0
+            if fruitless == _FRUITLESS:
+                raise self._failure("The serial console damages every line that the shell sends")
+
+    def _result(self, run: _Run) -> Ended:
+        """Return what a command left. All parts of its result must be here."""
+        try:
+            whole = unpacked(b"".join(run.parts[index] for index in range(run.count or 0)), self._packing)
+        except GuestError as error:
+            raise GuestError(f"{error} It came over the serial console of {self._name}.") from error
+        header, _, output = whole.partition(b"\n")
+        found = _HEADER.fullmatch(header)
+        if found is None or int(found[2]) > len(output):
+            raise GuestError(f"A result on the serial console of {self._name} begins with {header[:_SHOWN]!r}.")
+        size = int(found[2])
+        return Ended(int(found[1]), output[:size], output[size:])
+
+    def _ask(self, text: str, deadline: float, *, number: int | None = None) -> Answer:
+        """Send a request until it is answered.
+
+        Args:
+            text: The request.
+            deadline: When the request is given up. Other lines of the shell do not move the deadline.
+            number: Its number; a new one by default.
+
+        Raises:
+            _LateError: It was not answered by the deadline.
+            GuestError: The shell says nothing any more, or the console is gone.
+        """
+        number = self._next() if number is None else number
+        line = request_line(self._nonce, number, text)
+        heard = again = now = time.monotonic()
+        while now < deadline:
+            if now - heard >= _SILENT:
+                raise self._failure("The shell on the serial console stopped answering")
+            if now >= again:
+                self._line.send(line, min(_TAKES, deadline - now))
+                again = time.monotonic() + _AGAIN
+            for item in self._take(min(again, deadline) - time.monotonic()):
+                heard = time.monotonic()
+                again = heard + _AGAIN
+                if isinstance(item, Answer) and item.number == number:
+                    return item
+            now = time.monotonic()
+        raise _LateError(self._told("The shell on the serial console did not answer in time"))
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _take(self, timeout: float) -> list[Answer | Part]:
+        """Return what the shell said next, after giving the command under way what is its own."""
+        deadline = time.monotonic() + timeout
+        while True:
+            items = list(self._reader.feed(self._receive(max(0.0, deadline - time.monotonic()))))
+            if self._run is not None:
+                for item in items:
+                    self._run.take(item)
+            if items or time.monotonic() >= deadline:
+                return items
+
+    def _receive(self, timeout: float) -> bytes:
+        data = self._line.receive(timeout)
+        self._text = (self._text + data)[-_TAIL:]
+        self._tail = (self._tail + data)[-_TAIL:]
+        return data
+
+    # Messages
+
+    def _failure(self, what: str) -> GuestError:
+        return GuestError(self._told(what))
+
+    def _told(self, what: str) -> str:
+        text = _ESCAPES.sub("", self._tail.decode("utf-8", "replace"))
+        if self._secret:
+            text = text.replace(self._secret, "***")
+        shown = [line[:_SHOWN] for line in text.splitlines() if line.strip() and self._nonce not in line][-_TAIL_LINES:]
+        ends = "It shows nothing." if not shown else "It ends with:\n" + "\n".join(shown)
+        return f"{what} of {self._name}. {ends}"

@@ -1,0 +1,430 @@
+"""OpenSSH's client configuration, ssh_config(5): what ``~/.ssh/config`` and ``/etc/ssh/ssh_config`` say of one host.
+
+paramiko's reader knows no ``Include``, no quoting of several values, one certificate and few percent tokens, and it
+does not say in which line of which file a fault is. Here the lines are read in the order and by the rules of
+OpenSSH's ``readconf.c``; ``ssh -G`` is what the tests compare with.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.transport.ssh.address import SSH_PORT, checked_port
+from VpmemLibrary.transport.ssh.tokens import Tokens, expand, expand_environment, home
+
+USER_FILE = "~/.ssh/config"
+SYSTEM_FILE = "/etc/ssh/ssh_config"
+
+_DEPTH = 16  # of files that include files, as OpenSSH allows
+_MOST_FILES = 256
+_LARGEST = 1 << 20
+_VALID = "a file in the form of ssh_config(5)"
+
+_SEVERAL = {"identityfile", "certificatefile"}
+"""Options of which every line counts; of the others the first line counts."""
+_LISTS = {"userknownhostsfile", "globalknownhostsfile", "canonicaldomains"}
+_SINGLE = {
+    "hostname",
+    "user",
+    "port",
+    "identitiesonly",
+    "identityagent",
+    "hostkeyalias",
+    "connecttimeout",
+    "stricthostkeychecking",
+    "canonicalizehostname",
+    "canonicalizemaxdots",
+    "canonicalizefallbacklocal",
+    "proxyusefdpass",
+    "tag",
+}
+_WITHOUT_VALUE = {"all", "canonical", "final"}
+_WITH_VALUE = {"host", "originalhost", "user", "localuser", "exec", "tagged"}
+_OTHER = {"localnetwork", "version", "sessiontype", "command"}
+"""Criteria of newer versions that are not looked at; a block that has one is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One option as a line of a file gives it.
+
+    Args:
+        option: The option's name in small letters.
+        values: Its values; for ProxyCommand the rest of the line.
+        file: The file.
+        number: The line's number in the file.
+    """
+
+    option: str
+    values: tuple[str, ...]
+    file: str
+    number: int
+
+    @property
+    def where(self) -> str:
+        """The line in messages, e.g. ``/home/qa/.ssh/config line 3``."""
+        return f"{self.file} line {self.number}"
+
+    @property
+    def value(self) -> str:
+        """The first value."""
+        return self.values[0]
+
+    def wrong(self, valid: str) -> InvalidValueError:
+        """Return the error of this line."""
+        return InvalidValueError(f"{self.option} in {self.where}", " ".join(self.values), valid)
+
+
+@dataclass(slots=True)
+class HostOptions:
+    """What the configuration says of one host.
+
+    Args:
+        lines: For each option, in small letters, the lines that count.
+        passed_over: What was not understood and therefore left out, for the log.
+    """
+
+    lines: dict[str, list[Line]] = field(default_factory=dict)
+    passed_over: list[str] = field(default_factory=list)
+
+    def first(self, option: str) -> Line | None:
+        """Return the line that gives an option; None if no line does."""
+        found = self.lines.get(option)
+        return found[0] if found else None
+
+    def add(self, line: Line) -> None:
+        """Take an option unless an earlier line has it."""
+        if line.option == "proxyjump" and "proxycommand" in self.lines:
+            return
+        if line.option == "proxycommand" and (jump := self.first("proxyjump")) and jump.value.lower() != "none":
+            return
+        there = self.lines.setdefault(line.option, [])
+        if not there or (line.option in _SEVERAL and all(line.values != other.values for other in there)):
+            there.append(line)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFiles:
+    """Which configuration is read.
+
+    Args:
+        file: A file that is read in place of the user's and the system's; None for these two.
+        off: Whether none is read.
+
+    Example: ``ConfigFiles.named("no")``.
+    """
+
+    file: Path | None = None
+    off: bool = False
+
+    @classmethod
+    def named(cls, text: str) -> ConfigFiles:
+        """Return what a setting means: ``no`` or ``none``, a path, or the default for an empty text and ``yes``."""
+        word = text.strip().lower()
+        if word in ("no", "none", "false", "off", "0"):
+            return cls(off=True)
+        if word in ("", "yes", "true", "on", "1"):
+            return cls()
+        return cls(Path(text.strip()))
+
+
+DEFAULT_FILES = ConfigFiles()
+"""The user's file and the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The host that is asked for, while the files are read.
+
+    Args:
+        original: The host's name as it was given.
+        host: The name that Host patterns are for: at the second reading the one after HostName.
+        local_user: The user of this process.
+        run: What runs the command of ``Match exec`` and returns whether it succeeded.
+        default_user: The user who logs in if nothing else names one.
+        user: The user who was given beside the host.
+        port: The port that was given beside the host.
+        final: Whether this is the second reading, which ``Match final`` and ``canonical`` wait for.
+    """
+
+    original: str
+    host: str
+    local_user: str
+    run: Callable[[str], bool]
+    default_user: str
+    user: str | None = None
+    port: int | None = None
+    final: bool = False
+
+    def tokens(self, options: HostOptions) -> Tokens:
+        """Return what tokens stand for, with what the configuration has said until now.
+
+        Raises:
+            InvalidValueError: HostName or Port is wrong.
+        """
+        port, user = options.first("port"), options.first("user")
+        jump, alias = options.first("proxyjump"), options.first("hostkeyalias")
+        tokens = Tokens(
+            hostname=self.host,
+            original=self.original,
+            port=self.port or (_port(port) if port else SSH_PORT),
+            user=self.user or (user.value if user else self.default_user),
+            local_user=self.local_user,
+            key_name=alias.value.lower() if alias else "",
+            jump=jump.value if jump and jump.value.lower() != "none" else "",
+        )
+        line = options.first("hostname")
+        if line is None:
+            return tokens
+        name = expand(line.value, replace(tokens, hostname=self.original), f"hostname in {line.where}", allowed="h")
+        return replace(tokens, hostname=name)
+
+
+class Reader:
+    """Reads the files once, for one host.
+
+    Args:
+        options: What was found so far, and what is added to.
+        query: The host.
+    """
+
+    def __init__(self, options: HostOptions, query: Query) -> None:
+        self.wants_final = False
+        """Whether a ``Match final`` is there, so that the files are to be read again."""
+        self._options = options
+        self._query = query
+        self._files = 0
+
+    def read(self, files: ConfigFiles) -> None:
+        """Read the configuration.
+
+        Raises:
+            InvalidValueError: A file cannot be read or has a line that is wrong.
+        """
+        if files.off:
+            return
+        if files.file is not None:
+            self._read_file(home(str(files.file), "ssh_config"), system=False, private=False)
+            return
+        user = home(USER_FILE, "ssh_config")
+        for file, system in ((user, False), (SYSTEM_FILE, True)):
+            if os.path.lexists(file):
+                self._read_file(file, system=system, private=not system)
+
+    def _read_file(self, file: str, *, system: bool, private: bool, active: bool = True, depth: int = 0) -> None:
+        self._files += 1
+        if depth > _DEPTH or self._files > _MOST_FILES:
+            raise InvalidValueError("ssh_config", file, f"files that include at most {_DEPTH} levels of files")
+        enabled = active
+        for number, text in enumerate(_text_of(file, private=private).split("\n"), 1):
+            line = _line(text, file, number)
+            if line is None:
+                continue
+            if line.option == "host":
+                enabled = active and _matches_any(line.values, self._query.host)
+            elif line.option == "match":
+                enabled = self._match(line, active=active)
+            elif line.option == "include":
+                for included in _included(line, system=system):
+                    if os.path.lexists(included):
+                        self._read_file(included, system=system, private=not system, active=enabled, depth=depth + 1)
+            elif enabled:
+                self._options.add(line)
+
+    def _match(self, line: Line, *, active: bool) -> bool:
+        """Return whether a Match line is for the host."""
+        matched = active
+        words = _criteria(line)
+        for position, (criterion, negated, value) in enumerate(words):
+            if criterion == "all":
+                if position > 1 or position != len(words) - 1:
+                    raise line.wrong("`all` alone, or as the last after one other")
+                return matched and not negated
+            if criterion in _OTHER:
+                self._options.passed_over.append(f"Match {criterion} ({line.where})")
+                matched = False
+                continue
+            if criterion == "final":
+                self.wants_final = True
+            # The command of `exec` runs only if all before it matched, as ssh does it.
+            if matched and self._holds(criterion, value, line) == negated:
+                matched = False
+        return matched
+
+    def _holds(self, criterion: str, value: str, line: Line) -> bool:
+        if criterion in ("final", "canonical"):
+            return self._query.final
+        tokens = self._query.tokens(self._options)
+        if criterion == "exec":
+            return self._query.run(expand(value, tokens, f"Match exec in {line.where}"))
+        tag = self._options.first("tag")
+        names = {
+            "host": tokens.hostname.lower(),
+            "originalhost": tokens.original.lower(),
+            "user": tokens.user,
+            "localuser": tokens.local_user,
+            "tagged": tag.value if tag else "",
+        }
+        patterns = value.lower() if criterion in ("host", "originalhost") else value
+        return _matches_any(patterns.split(","), names[criterion])
+
+
+def _text_of(file: str, *, private: bool) -> str:
+    try:
+        found = Path(file).stat()
+        if stat.S_ISREG(found.st_mode):
+            if found.st_size > _LARGEST:
+                raise InvalidValueError("ssh_config", file, f"a file of at most {_LARGEST >> 10} KiB")
+        elif os.path.realpath(file) == os.devnull:
+            return ""
+        else:
+            raise InvalidValueError("ssh_config", file, "a regular file")
+        if private and (found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022):
+            raise InvalidValueError(
+                "ssh_config", file, f"a file that only you can change; ssh refuses it as well: chmod go-w {file}"
+            )
+        with Path(file).open("rb") as opened:
+            data = opened.read(_LARGEST)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidValueError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidValueError("ssh_config", file, f"{_VALID} that can be read ({reason})") from error
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise InvalidValueError(
+            "ssh_config", file, "a text in UTF-8 without a byte order mark, which ssh refuses as well"
+        )
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _line(text: str, file: str, number: int) -> Line | None:
+    """Return what a line says; None for a comment and for an option that is not used here."""
+    stripped = text.strip(" \t\r\f")
+    if not stripped or stripped.startswith("#"):
+        return None
+    found = re.match(r'"([^"]*)"|[^ \t=]+', stripped)
+    option = ((found[1] or found[0]) if found else stripped).lower()
+    rest = re.sub(r"^[ \t]*=?[ \t]*", "", stripped[found.end() :] if found else "", count=1)
+    if option not in _KNOWN:
+        return None
+    where = f"{option} in {file} line {number}"
+    if "\0" in rest:
+        raise InvalidValueError(where, rest, "a line without NUL characters")
+    if option == "proxycommand":
+        values: tuple[str, ...] = (rest,) if rest else ()
+    elif option == "proxyjump":
+        values = tuple(rest.split()[:1])  # as ssh does it
+    else:
+        values = tuple(_words(rest, where))
+    if not values or not (values[0] or option == "match"):
+        raise InvalidValueError(where, "", "a value: ssh refuses a line without one")
+    if len(values) > 1 and option in _SINGLE | _SEVERAL:
+        raise InvalidValueError(where, rest, "one value; put a value with spaces in double quotes")
+    return Line(option, values, file, number)
+
+
+_KNOWN = {"proxycommand", "proxyjump"} | _SEVERAL | _LISTS | _SINGLE | {"host", "match", "include"}
+
+
+def _words(text: str, where: str) -> Iterator[str]:
+    """Give the words of a line as OpenSSH splits it: quotes, backslashes, and a comment at its end."""
+    position = 0
+    while position < len(text):
+        if text[position] in " \t":
+            position += 1
+            continue
+        if text[position] == "#":
+            return
+        word, quote = [], ""
+        while position < len(text):
+            character, after = text[position], text[position + 1 : position + 2]
+            if character == "\\" and after and (after in "'\"\\" or (not quote and after == " ")):
+                word.append(after)
+                position += 1
+            elif not quote and character in " \t":
+                break
+            elif not quote and character in "'\"":
+                quote = character
+            elif character == quote:
+                quote = ""
+            else:
+                word.append(character)
+            position += 1
+        if quote:
+            raise InvalidValueError(where, text, "quotes that are closed")
+        yield "".join(word)
+
+
+def _port(line: Line) -> int:
+    with suppress(OSError, UnicodeError):
+        return socket.getservbyname(line.value, "tcp")
+    return checked_port(line.value, f"port in {line.where}")
+
+
+def _criteria(line: Line) -> list[tuple[str, bool, str]]:
+    """Return what a Match line asks for: criterion, whether it is negated, and its value."""
+    criteria: list[tuple[str, bool, str]] = []
+    words = list(line.values)
+    while words:
+        word, equals, value = words.pop(0).partition("=")
+        name = word.removeprefix("!").lower()
+        if name not in _WITHOUT_VALUE:
+            if name not in _WITH_VALUE | _OTHER:
+                known = ", ".join(sorted(_WITHOUT_VALUE | _WITH_VALUE | _OTHER))
+                raise line.wrong(f"criteria that ssh knows ({known}), not {word!r}")
+            if not equals:
+                if not words:
+                    raise line.wrong(f"a value after {name!r}")
+                value = words.pop(0)
+        criteria.append((name, word.startswith("!"), value))
+    return criteria
+
+
+def _included(line: Line, *, system: bool) -> Iterator[str]:
+    base = Path(SYSTEM_FILE if system else home(USER_FILE, "ssh_config")).parent
+    where = f"include in {line.where}"
+    for value in line.values:
+        path = expand_environment(value, where)
+        if path.startswith("~") and not system:
+            path = home(path, where)
+        yield from sorted(glob.glob(str(base / path)))  # noqa: PTH207  Path.glob takes no absolute pattern
+
+
+def _matches_any(patterns: Sequence[str], name: str) -> bool:
+    """Return whether a name matches one of the patterns and none that is negated."""
+    matched = False
+    for pattern in patterns:
+        if _matches(pattern.removeprefix("!"), name):
+            if pattern.startswith("!"):
+                return False
+            matched = True
+    return matched
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern with ``*`` and ``?`` stands for a name, in linear steps for each star."""
+    at = star = mark = 0
+    starred = False
+    position = 0
+    while position < len(name):
+        if at < len(pattern) and pattern[at] == "*":
+            starred, star, mark = True, at, position
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("?", name[position]):
+            at += 1
+            position += 1
+        elif starred:
+            at, mark = star + 1, mark + 1
+            position = mark
+        else:
+            return False
+    return all(character == "*" for character in pattern[at:])

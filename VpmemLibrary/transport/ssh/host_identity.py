@@ -1,0 +1,203 @@
+"""Whether the key or the certificate that a host shows is the host's: known-hosts files, host certificates, policy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from VpmemLibrary.errors import HostKeyError, InvalidValueError
+from VpmemLibrary.transport.bounded_file import expanded
+from VpmemLibrary.transport.controller import shortage
+from VpmemLibrary.transport.ssh.address import SSH_PORT
+from VpmemLibrary.transport.ssh.host_certificates import Certificate, parse_certificate
+from VpmemLibrary.transport.ssh.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.transport.ssh.protocol import supports
+from VpmemLibrary.transport.ssh.public_keys import SUFFIX
+from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
+from VpmemLibrary.transport.ssh.wire import Reader
+
+_OTHER_FILES = (
+    Path("~/.ssh/known_hosts2"),
+    Path("/etc/ssh/ssh_known_hosts"),
+    Path("/etc/ssh/ssh_known_hosts2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one host.
+
+    Args:
+        host: What the lines of the host's own name say.
+        all: The same with the lines of its name without the port. As in ssh, they can let the host in, and their keys
+            need not be those of the SSH server on this port.
+    """
+
+    host: KnownKeys
+    all: KnownKeys
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the keys that the host may have."""
+        return tuple(key.type for key in self.all.keys)
+
+
+def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
+    """Return the files that a host's key is looked up in.
+
+    `known_hosts` of the settings stands alone. Without it the files are the user's own and `more_known_hosts`; without
+    those, the other files that ssh reads.
+    """
+    if settings.known_hosts is not None:
+        return (expanded(settings.known_hosts),)
+    more = settings.more_known_hosts or _OTHER_FILES
+    return (settings.known_hosts_file, *(expanded(file) for file in more))
+
+
+class HostIdentity:
+    """Decides whether a host is the one that is meant. Remembers the key that it accepted for as long as it lives.
+
+    Args:
+        settings: How the host is reached.
+    """
+
+    def __init__(self, settings: SshSettings) -> None:
+        self._settings = settings
+        self._files = known_hosts_files(settings)
+        self._accepted: HostKey | None = None
+
+    def known(self) -> Known:
+        """Return what the known-hosts files say of the host.
+
+        Raises:
+            InvalidValueError: A file cannot be read, or `known_hosts` names a file that does not exist.
+        """
+        settings = self._settings
+        bare = settings.port != SSH_PORT and not settings.host_key_name
+        names = (settings.key_name, settings.address) if bare else (settings.key_name,)
+        return Known(self._read(settings.key_name), self._read(*names))
+
+    def _read(self, *names: str) -> KnownKeys:
+        known = KnownKeys()
+        for path in self._files:
+            try:
+                known += read_known_keys(path, *names)
+            except FileNotFoundError as error:
+                if self._settings.known_hosts is not None:
+                    raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
+            except OSError as error:
+                if short := shortage(f"read {path}", error):
+                    raise short from error
+                if self._settings.known_hosts is None and path.is_relative_to("/etc"):
+                    continue  # ssh, too, ignores a system-wide file that this user may not read
+                raise InvalidValueError("known_hosts", str(path), f"a readable file ({error.strerror})") from error
+        return known
+
+    def check(self, key: HostKey, shown: bytes, known: Known) -> None:
+        """Raise unless the host may have a key.
+
+        Args:
+            key: The key that the host proved to have.
+            shown: What the host showed: the key, or a certificate of it.
+            known: What is known of the host.
+
+        Raises:
+            HostKeyError: The key or certificate is unknown, revoked, changed or invalid.
+        """
+        settings, lines = self._settings, known.all
+        if revoked := _find(key, lines.revoked):
+            raise HostKeyError(
+                f"The key of host {settings.label} is revoked: {revoked.file} has {key} as @revoked in line "
+                f"{revoked.number}. Somebody else may have its private half. Give the host a new key, and replace its "
+                "lines in that file."
+            )
+        note = ""
+        if _type_of(shown).endswith(SUFFIX):
+            plain_decides = self._certificate(shown, lines)
+            if plain_decides is None:
+                return
+            note = plain_decides
+        elif lines.authorities:
+            note = (
+                f" A CA is known for it ({lines.authorities[0].where}), but it showed no certificate: does its sshd "
+                "have a HostCertificate?"
+            )
+        if _find(key, lines.keys):
+            return
+        usable = [each for each in known.host.keys if supports(each.type)]
+        if usable:
+            same_type = [each for each in usable if each.type == key.type]
+            expected = (same_type or usable)[0]
+            raise self._changed(key, expected, f"{expected.file} (line {expected.number})", expected.file)
+        if settings.host_key is HostKeyPolicy.strict:
+            raise self._unknown(key, known.host.keys, note)
+        if self._accepted is not None and self._accepted != key:
+            raise self._changed(key, self._accepted, "what it had when it was first reached", self._files[0])
+        self._accepted = key
+
+    def _certificate(self, shown: bytes, lines: KnownKeys) -> str | None:
+        """Return None if a certificate lets the host in, or why its plain key decides. Raise if it is refused."""
+        settings = self._settings
+        try:
+            certificate = parse_certificate(shown)
+        except ValueError as error:
+            if lines.authorities:
+                raise HostKeyError(f"The certificate of host {settings.label} cannot be used: {error}.") from error
+            return f" It showed a certificate that cannot be used: {error}."
+        authority = certificate.authority
+        if revoked := _find(authority, lines.revoked):
+            raise HostKeyError(
+                f"The certificate of host {settings.label} is signed by a revoked CA: {revoked.file} has {authority} "
+                f"as @revoked in line {revoked.number}. Sign the host's key by another CA."
+            )
+        listed = _find(authority, lines.authorities)
+        if listed is None:
+            there = f" ({', '.join(each.where for each in lines.authorities)} have others)" if lines.authorities else ""
+            return (
+                f" It showed certificate {certificate.identity!r} of the CA {authority}, which no @cert-authority line "
+                f"of this host has{there}."
+            )
+        if why := certificate.why_not_for(settings.host_key_name or settings.address):
+            raise self._refused(certificate, listed, why)
+        return None
+
+    def _refused(self, certificate: Certificate, listed: HostKey, why: str) -> HostKeyError:
+        return HostKeyError(
+            f"The certificate of host {self._settings.label} is refused: {why}. It is {certificate.identity!r}, signed "
+            f"by the CA {certificate.authority} of {listed.where}. Let that CA sign the host's key again "
+            "(ssh-keygen -s CA -h -I ID -n NAMES -V +52w KEY.pub), and restart or reload sshd there."
+        )
+
+    def _unknown(self, key: HostKey, others: Sequence[HostKey], note: str) -> HostKeyError:
+        settings = self._settings
+        where = ", ".join(str(file) for file in self._files)
+        if others:
+            kinds = ", ".join(f"{each.type} ({each.where})" for each in others)
+            note += f" Its known keys are of a type that this library does not support: {kinds}."
+        return HostKeyError(
+            f"The key of host {settings.label} is not known: {key} is not in {where}.{note} Compare this fingerprint "
+            "with the host's own (ssh-keygen -lf on the host). If they are the same, add this very key with:\n"
+            f"echo {shlex.quote(key.line(settings.key_name))} >> {shlex.quote(str(self._files[0]))}"
+        )
+
+    def _changed(self, got: HostKey, expected: HostKey, where: str, file: Path) -> HostKeyError:
+        settings = self._settings
+        name = settings.key_name.replace("'", "'\\''")
+        return HostKeyError(
+            f"The key of host {settings.label} has changed: it is {got}, but {where} has {expected}. Either the host "
+            "was installed again or another machine answers in its place. If it was installed again, forget the old "
+            f"key with:\nssh-keygen -f {shlex.quote(str(file))} -R '{name}'"
+        )
+
+
+def _type_of(shown: bytes) -> str:
+    try:
+        return Reader(shown).text()
+    except ValueError as error:
+        raise HostKeyError("The key that the host showed cannot be read. Does an SSH server run there?") from error
+
+
+def _find(key: HostKey, lines: Sequence[HostKey]) -> HostKey | None:
+    return next((each for each in lines if each == key), None)

@@ -1,0 +1,286 @@
+"""Private key files of every kind: each is read, or its kind is named with what to do."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from VpmemLibrary.transport.bounded_file import read_bounded
+from VpmemLibrary.transport.controller import shortage
+from VpmemLibrary.transport.ssh.public_keys import SUFFIX, PublicKey, decode_key
+from VpmemLibrary.transport.ssh.signing import SSH_CURVES, PrivateKey
+from VpmemLibrary.transport.ssh.wire import Reader
+
+_LARGEST = 1 << 20  # as in ssh
+_MOST_ROUNDS = 4000  # of bcrypt: a minute or so
+_MAGIC = b"openssh-key-v1\0"
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_PARAMETERS = b"EC PARAMETERS"  # openssl ecparam -genkey writes them before the key
+_DAMAGED = "it is an OpenSSH key, but it is damaged: its beginning cannot be read"
+_CIPHERS = ("aes256-ctr", "aes256-cbc", "aes256-gcm@openssh.com")
+_PUBLIC_TYPE = re.compile(r"(sk-)?(ssh|ecdsa|rsa)-[\w@.-]+")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """What a file has.
+
+    Args:
+        path: The file.
+        key: The private key, if it can be used.
+        public: Its public half, if it can be read; that of a locked key can.
+        problem: Why there is no private key: the kind of the file and what to do.
+    """
+
+    path: Path
+    key: PrivateKey | None
+    public: PublicKey | None
+    problem: str = ""
+
+
+class _UnusableError(Exception):
+    """The file has no private key that can be used; the text says what it is and what to do."""
+
+
+def read_key_file(path: Path, passphrase: str | None = None) -> KeyFile:
+    """Return what a file has. Nothing that is in the file raises.
+
+    Args:
+        path: The file.
+        passphrase: What the key is locked with. It does not matter for a key that is not locked.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ControllerError: This machine has no descriptor left.
+    """
+    try:
+        content = read_bounded(path, _LARGEST)
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError:
+        return KeyFile(path, None, None, f"it is a directory: name the key in it, e.g. {path / 'id_ed25519'}")
+    except OSError as error:
+        if short := shortage(f"read {path}", error):
+            raise short from error
+        return KeyFile(path, None, None, f"it cannot be read: {error.strerror}")
+    public: PublicKey | None = None
+    try:
+        public = _public_half(content)
+        key = _private_key(content, shlex.quote(str(path)), passphrase.encode() if passphrase else None)
+    except _UnusableError as error:
+        return KeyFile(path, None, public or _beside(path), str(error))
+    return KeyFile(path, key, key.public)
+
+
+def _private_key(content: bytes, name: str, passphrase: bytes | None) -> PrivateKey:
+    if not content.strip():
+        raise _UnusableError("it is empty")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _UnusableError(f"it is a text in UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {name} > NEW")
+    content = content.removeprefix(_BOM)
+    if content.startswith((b"\x30\x81", b"\x30\x82", b"\x30\x2e")):
+        return _loaded(load_der_private_key, content, "a binary (DER) key", name, passphrase)
+    blocks = [match for match in _BLOCK.finditer(content) if match[1] != _PARAMETERS]
+    if not blocks:
+        raise _UnusableError(_kind_of_text(content, name))
+    tag = blocks[0][1].decode()
+    block = b"\n".join(line.strip() for line in blocks[0][0].splitlines()) + b"\n"
+    if tag == "OPENSSH PRIVATE KEY":
+        _check_openssh(_header(blocks[0][2]), name, passphrase)
+        return _loaded(load_ssh_private_key, block, "an OpenSSH key", name, passphrase)
+    if tag == "DSA PRIVATE KEY":
+        raise _UnusableError(_UNUSABLE_TYPES["ssh-dss"])
+    if tag in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
+        return _loaded(load_pem_private_key, block, f"a PEM file ({tag})", name, passphrase)
+    raise _UnusableError(_kind_of_block(tag, name))
+
+
+def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes | None) -> PrivateKey:
+    for secret in (passphrase, None) if passphrase else (None,):
+        try:
+            return _usable(load(data, secret))  # type: ignore[operator]  # three functions of one shape
+        except _UnusableError:
+            raise
+        except TypeError:  # it is locked and no passphrase was given, or the other way round
+            continue
+        except UnsupportedAlgorithm as error:
+            raise _UnusableError(
+                f"it is {kind} of a sort that is not supported ({error}). If ssh can read it, write it again with "
+                f"ssh-keygen -p -f {name}, or load it into an agent with ssh-add {name}"
+            ) from error
+        except Exception as error:  # on garbage the loaders raise many kinds
+            if secret:
+                raise _UnusableError(f"it is {kind}, and key_passphrase is wrong, or it is damaged") from error
+            raise _UnusableError(f"it is {kind}, but it is damaged or not a private key") from error
+    raise _UnusableError(_locked(name))
+
+
+def _locked(name: str) -> str:
+    return f"it is locked: give key_passphrase, or start an agent and load it with ssh-add {name}"
+
+
+def _usable(key: object) -> PrivateKey:
+    if isinstance(key, dsa.DSAPrivateKey):
+        raise _UnusableError(_UNUSABLE_TYPES["ssh-dss"])
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name not in SSH_CURVES:
+        raise _UnusableError(
+            f"it is an EC key of the curve {key.curve.name}, which SSH does not have: make a key with ssh-keygen -t "
+            "ed25519"
+        )
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        kind = type(key).__name__.removesuffix("PrivateKey")
+        raise _UnusableError(
+            f"it is a {kind} key, which SSH servers do not accept: make one with ssh-keygen -t ed25519"
+        )
+    text = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return PrivateKey(PublicKey(text.split()[0], base64.b64decode(text.split()[1])), key)
+
+
+def _header(block: bytes) -> tuple[str, str, bytes, PublicKey]:
+    """Return the cipher, the key derivation, its options and the public key of a key in OpenSSH's own form."""
+    try:
+        data = base64.b64decode(block)
+        reader = Reader(data[len(_MAGIC) :])
+        cipher, derivation, options, _ = reader.text(), reader.text(), reader.string(), reader.number()
+        public = reader.string()
+        kind = Reader(public).text()
+    except ValueError as error:
+        raise _UnusableError(_DAMAGED) from error
+    if not data.startswith(_MAGIC):
+        raise _UnusableError(_DAMAGED)
+    return cipher, derivation, options, PublicKey(kind, public)
+
+
+def _check_openssh(header: tuple[str, str, bytes, PublicKey], name: str, passphrase: bytes | None) -> None:
+    cipher, derivation, options, public = header
+    if public.type.startswith("sk-"):
+        raise _UnusableError(
+            f"it is a FIDO key ({public.type}), which only its security key can sign with: plug that in, and load the "
+            f"key into an agent with ssh-add {name}; or give a key of another kind (ssh-keygen -t ed25519)"
+        )
+    if public.type in _UNUSABLE_TYPES:
+        raise _UnusableError(_UNUSABLE_TYPES[public.type])
+    if cipher == "none":
+        return
+    if cipher not in _CIPHERS:
+        raise _UnusableError(
+            f"it is locked with the cipher {cipher}, which is not supported: lock it with another one (ssh-keygen -p "
+            f"-Z aes256-ctr -f {name}), or load it into an agent with ssh-add {name}"
+        )
+    if not passphrase:
+        raise _UnusableError(_locked(name))
+    try:
+        reader = Reader(options)
+        reader.string()
+        rounds = reader.number()
+    except ValueError as error:
+        raise _UnusableError(_DAMAGED) from error
+    if derivation == "bcrypt" and rounds > _MOST_ROUNDS:
+        raise _UnusableError(
+            f"unlocking it takes {rounds} rounds of bcrypt, more than the {_MOST_ROUNDS} that are supported: lock it "
+            f"again with ssh-keygen -p -a 100 -f {name}"
+        )
+
+
+_UNUSABLE_TYPES = {
+    "ssh-dss": "it is a DSA key, which SSH servers no longer accept: make one with ssh-keygen -t ed25519",
+    "ssh-xmss@openssh.com": "it is an XMSS key, which is not supported: make one with ssh-keygen -t ed25519",
+}
+
+_BLOCKS = (
+    ("SSH2 ENCRYPTED PRIVATE", "a key of SSH.com's software: convert it with ssh-keygen -i -f {name} > NEW"),
+    ("PGP", "a PGP (GnuPG) file: for a key in GnuPG use gpg-agent as SSH agent (enable-ssh-support)"),
+    ("AGE ENCRYPTED", "a file that age encrypted: decrypt it with age -d {name} > NEW"),
+    ("CERTIFICATE", "an X.509 certificate: give the private key that belongs to it"),
+    ("TSS2 PRIVATE", "a key of a TPM: load it into an agent that can use the TPM, e.g. ssh-tpm-agent"),
+    ("SSH SIGNATURE", "a signature of ssh-keygen -Y: give a private key"),
+    ("PUBLIC KEY", "a public key: give the private key"),
+)
+
+
+def _kind_of_block(tag: str, name: str) -> str:
+    for part, kind in _BLOCKS:
+        if part in tag:
+            return "it is " + kind.format(name=name)
+    return f"it is a PEM file of another kind ({tag}): give a private key in OpenSSH or PEM form"
+
+
+_PGP_BYTES = (b"\x80", b"\x85", b"\x94", b"\x95", b"\x99", b"\xc5", b"\xc6")
+_BEGINNINGS = (
+    (
+        (b"PuTTY-User-Key-File-",),
+        "it is a key of PuTTY (.ppk): convert it with puttygen {name} -O private-openssh -o NEW (package putty-tools), "
+        "and give NEW",
+    ),
+    (
+        (b"SSH PRIVATE KEY FILE FORMAT 1",),
+        "it is a key of SSH protocol 1, which no server accepts: make one with ssh-keygen -t ed25519",
+    ),
+    ((b"age-encryption.org/",), "it is a file that age encrypted: decrypt it with age -d {name} > NEW"),
+    ((b"AGE-SECRET-KEY-", b"# created: "), "it is a key of age, which encrypts files: give a private key of SSH"),
+    (
+        (b"$ANSIBLE_VAULT;",),
+        "it is encrypted by Ansible: decrypt it with ansible-vault decrypt --output NEW {name}",
+    ),
+    (_PGP_BYTES, "it looks like a PGP (GnuPG) file: for a key in GnuPG use gpg-agent as SSH agent"),
+)
+
+
+def _kind_of_text(content: bytes, name: str) -> str:
+    for beginnings, kind in _BEGINNINGS:
+        if content.startswith(beginnings):
+            return kind.format(name=name)
+    if found := re.search(rb"---- ?BEGIN (SSH2 [A-Z ]+?) ?----", content):
+        return _kind_of_block(found[1].decode(), name)
+    if found := re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----", content):
+        return f"it is a PEM file ({found[1].decode()}), but its end is missing: copy the whole file"
+    return _kind_of_public(content, name)
+
+
+def _kind_of_public(content: bytes, name: str) -> str:
+    public = _public_line(content)
+    if public is None:
+        return "this is not a private key: give one in OpenSSH or PEM form, e.g. from ssh-keygen -t ed25519"
+    if public.type.endswith(SUFFIX):
+        return "it is a certificate: give the private key; NAME-cert.pub beside the key NAME is found"
+    private = f", {name.removesuffix('.pub')}" if name.endswith(".pub") else ""
+    return f"it is the public half of a key: give the private half{private}, or load that into an agent"
+
+
+def _public_line(content: bytes) -> PublicKey | None:
+    for line in content[:65536].decode("utf-8", "replace").splitlines():
+        words = line.split()
+        for kind, text in itertools.pairwise(words):
+            if _PUBLIC_TYPE.fullmatch(kind) and (data := decode_key(kind, text)):
+                return PublicKey(kind, data)
+    return None
+
+
+def _public_half(content: bytes) -> PublicKey | None:
+    """Return the public key that a public key file, or the beginning of a key in OpenSSH's own form, has."""
+    for match in _BLOCK.finditer(content):
+        if match[1] == b"OPENSSH PRIVATE KEY":
+            return _header(match[2])[3]
+    return _public_line(content)
+
+
+def _beside(path: Path) -> PublicKey | None:
+    try:
+        return _public_line(read_bounded(path.with_name(path.name + ".pub"), _LARGEST))
+    except OSError:
+        return None

@@ -1,0 +1,154 @@
+"""The known-hosts files of OpenSSH (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): which keys a host may have."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from VpmemLibrary.transport.bounded_file import read_bounded
+from VpmemLibrary.transport.ssh.public_keys import PublicKey, decode_key
+
+_AUTHORITY = "@cert-authority"
+_REVOKED = "@revoked"
+_HASHED = "|1|"
+_BOM = b"\xef\xbb\xbf"
+_LARGEST = 32 << 20
+_LONGEST_PATTERN = 1024  # as in ssh
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The public key of a host, or of a certificate authority (CA).
+
+    Args:
+        type: Its type, e.g. ``ssh-ed25519``.
+        data: The key as RFC 4253, section 6.6, encodes it.
+        file: The known-hosts file that has it, if it is from one. Equal keys may be from different files.
+        number: The number of its line there; the first line is 1.
+    """
+
+    type: str
+    data: bytes
+    file: Path = field(default=Path(), compare=False)
+    number: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        """Return type and fingerprint as ``ssh-keygen -l`` prints them."""
+        return str(PublicKey(self.type, self.data))
+
+    @property
+    def where(self) -> str:
+        """The file and line that have the key."""
+        return f"{self.file}, line {self.number}"
+
+    def line(self, name: str) -> str:
+        """Return the line of a known-hosts file that has this key for a host of that name."""
+        return f"{name} {self.type} {base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKeys:
+    """What known-hosts files say of one host.
+
+    Args:
+        keys: The keys that the host may have.
+        revoked: The keys that neither the host nor a CA may have any more.
+        authorities: The keys of the certificate authorities (CA) that may sign a certificate of the host.
+    """
+
+    keys: tuple[HostKey, ...] = ()
+    revoked: tuple[HostKey, ...] = ()
+    authorities: tuple[HostKey, ...] = ()
+
+    def __add__(self, other: KnownKeys) -> KnownKeys:
+        """Return what both say."""
+        return KnownKeys(self.keys + other.keys, self.revoked + other.revoked, self.authorities + other.authorities)
+
+
+def read_known_keys(path: Path, *names: str) -> KnownKeys:
+    """Return the keys of a host. Lines that cannot be read are skipped, as ssh skips them.
+
+    Args:
+        path: The file.
+        names: The host's names there, e.g. ``192.0.2.13`` or ``[192.0.2.13]:2222``. A line counts for any of them.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return parse_known_keys(read_bounded(path, _LARGEST), path, names)
+
+
+def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownKeys:
+    """Return the keys that the content of a file has for a host.
+
+    Args:
+        content: The content of the file.
+        path: The file, for messages.
+        names: The host's names there.
+    """
+    found: dict[str, list[HostKey]] = {"": [], _REVOKED: [], _AUTHORITY: []}
+    for number, line in enumerate(content.removeprefix(_BOM).split(b"\n"), 1):
+        words = [word.decode("utf-8", "surrogateescape") for word in line.split(maxsplit=4)[:4]]
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#") or marker not in found:
+            continue
+        if any(_is_for(words[0], name) for name in names) and (data := decode_key(words[1], words[2])):
+            found[marker].append(HostKey(words[1], data, path, number))
+    return KnownKeys(*(tuple(keys) for keys in found.values()))
+
+
+def _is_for(names: str, name: str) -> bool:
+    """Whether the first field of a line stands for a host: a hashed name, or patterns of which none excludes it."""
+    if names.startswith(_HASHED):
+        return _is_hash_of(names, name) or _is_hash_of(names, name.lower())
+    matched = False
+    for pattern in names.split(","):
+        if matches_pattern(pattern.removeprefix("!"), name):
+            if pattern.startswith("!"):
+                return False
+            matched = True
+    return matched
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in hashed.removeprefix(_HASHED).split("|"))
+    except (binascii.Error, ValueError):
+        return False
+    return hmac.compare_digest(hmac.digest(salt, name.encode("utf-8", "surrogateescape"), "sha1"), digest)
+
+
+def matches_pattern(pattern: str, name: str) -> bool:
+    """Whether a pattern of ``*`` and ``?`` stands for a name; the case of letters does not count.
+
+    The time is at most the product of both lengths: a regular expression would take for ever with many ``*``.
+
+    Args:
+        pattern: The pattern, e.g. ``*.example.com``.
+        name: The name.
+
+    Example: ``matches_pattern("rack?.example.com", "rack1.example.com")``.
+    """
+    pattern, name = pattern.lower(), name.lower()
+    if "*" not in pattern and "?" not in pattern:
+        return pattern == name
+    if len(pattern) > _LONGEST_PATTERN:
+        return False
+    position = start = resume = 0
+    star = -1
+    while position < len(name):
+        if start < len(pattern) and pattern[start] == "*":
+            star, resume = start, position
+            start += 1
+        elif start < len(pattern) and pattern[start] in ("?", name[position]):
+            position, start = position + 1, start + 1
+        elif star < 0:
+            return False
+        else:  # the last * stands for one more character
+            resume += 1
+            position, start = resume, star + 1
+    return not pattern[start:].strip("*")

@@ -1,0 +1,218 @@
+"""The way to a host that is not a TCP connection from this machine: ProxyCommand and ProxyJump."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from VpmemLibrary.errors import UnreachableError, VpmemError
+from VpmemLibrary.transport.base import Connection
+from VpmemLibrary.transport.controller import shortage, start_thread
+from VpmemLibrary.transport.ssh.address import host_and_port
+from VpmemLibrary.transport.ssh.settings import SshSettings
+from VpmemLibrary.transport.tcp import connect_tcp
+
+if TYPE_CHECKING:
+    import paramiko
+
+Way: TypeAlias = "Connection | CommandConnection | ThroughJump"
+"""What carries the bytes to a host."""
+
+Dial = Callable[[str, int, float], Way]
+"""What opens a connection to an address and port within so many seconds."""
+
+_STDERR = 4096
+_GRACE = 1.0
+_ORIGIN = ("127.0.0.1", 0)
+
+
+class Hop(Protocol):
+    """What connects to one jump host."""
+
+    def connect(self) -> paramiko.SSHClient:
+        """Return a connection that is logged in."""
+
+
+def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> Dial:
+    """Return what opens the connection to a host: directly, by its ProxyCommand, or through its jump hosts.
+
+    Args:
+        settings: How the host is reached.
+        connector: What makes the connector of a jump host.
+    """
+    if settings.jumps:
+        return _JumpDial(settings, connector)
+    if settings.proxy_command.strip():
+        return lambda _address, _port, _timeout: CommandConnection(settings.proxy_command, settings.label)
+    return connect_tcp
+
+
+class CommandConnection:
+    """The standard input and output of a command of this machine as a connection; closing it ends the command.
+
+    Args:
+        command: The command, which the user's shell runs, as ssh has it run.
+        host: The host that it leads to, for messages.
+
+    Raises:
+        UnreachableError: The shell cannot be run.
+        ControllerError: This machine has no process or descriptor left for it.
+    """
+
+    def __init__(self, command: str, host: str) -> None:
+        # Of the command only the program is shown: a password may be among its arguments.
+        self._called = f"the ProxyCommand ({command.split(maxsplit=1)[0]} ...) of host {host}"
+        self._errors = b""
+        self._ended = False
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        try:
+            self._socket, theirs = socket.socketpair()
+            try:
+                self._process = subprocess.Popen(
+                    [shell, "-c", f"exec {command}"],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+            except BaseException:
+                self._socket.close()
+                raise
+            finally:
+                theirs.close()
+        except (OSError, ValueError) as error:
+            if short := shortage(f"run {self._called}", error):
+                raise short from error
+            raise UnreachableError(f"The controller could not run {self._called} with {shell}: {error}.") from error
+        self._closing = threading.Lock()
+        self._reader = start_thread(self._read_errors, "standard error of a ProxyCommand")
+
+    def send(self, data: bytes) -> int:
+        """Send bytes to the command and return how many it took."""
+        return self._socket.send(data)
+
+    def recv(self, size: int) -> bytes:
+        """Return what the command printed, at most `size` bytes; none when it has ended."""
+        data = self._socket.recv(size)
+        self._ended = not data
+        return data
+
+    @property
+    def _closed(self) -> bool:
+        """Whether it is closed: paramiko asks a socket for this."""
+        return self._socket.fileno() < 0
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Set how many seconds `send` and `recv` may take."""
+        self._socket.settimeout(timeout)
+
+    def close(self) -> None:
+        """End the command and all that it started; closing it twice is harmless."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with self._closing:
+            if self._ended:  # it ends by itself, with an exit status that says more than a signal's
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_GRACE)
+            for number in (signal.SIGHUP, signal.SIGKILL):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_GRACE)
+                    break
+
+    def explanation(self) -> str:
+        """Return how the command ended and what it last printed on standard error."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        status = self._process.returncode
+        if status is not None:
+            self._reader.join(_GRACE)
+        text = self._errors.decode("utf-8", "replace").strip()
+        if status is None:
+            ended = "still ran"
+        elif status < 0:
+            ended = f"was ended by signal {-status}"
+        else:
+            ended = f"ended with exit status {status}"
+        printed = f": {text}" if text else " and printed nothing on standard error."
+        return f"{self._called[0].upper()}{self._called[1:]} {ended}{printed}"
+
+    def _read_errors(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None  # noqa: S101  it is a pipe
+        with stream, suppress(OSError, ValueError):
+            while data := os.read(stream.fileno(), _STDERR):
+                self._errors = (self._errors + data)[-_STDERR:]
+
+
+class _JumpDial:
+    """Opens connections through jump hosts. It remembers the keys that it accepted for as long as it lives."""
+
+    def __init__(self, settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> None:
+        *before, last = settings.jumps
+        self._hop = replace(last, jumps=tuple(before))
+        self._target = settings.label
+        self._connector = connector(self._hop)
+
+    def __call__(self, address: str, port: int, timeout: float) -> Way:
+        import paramiko  # noqa: PLC0415  slow to import
+
+        name = self._hop.label
+        try:
+            client = self._connector.connect()
+        except VpmemError as error:
+            error.add(f"{name} is a jump host on the way to {self._target} (ProxyJump).")
+            raise
+        where = host_and_port(address, port)
+        try:
+            transport = client.get_transport()
+            assert transport is not None  # noqa: S101  it is logged in
+            channel = transport.open_channel("direct-tcpip", (address, port), _ORIGIN, timeout=timeout)
+        except paramiko.ChannelException as error:
+            client.close()
+            if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
+                reason = "its sshd forwards nothing: set AllowTcpForwarding (yes or local) and PermitOpen there"
+            else:
+                reason = "nothing answers there, as seen from the jump host. Is the host up, and does sshd run there?"
+            raise UnreachableError(f"Host {where} cannot be reached through jump host {name}: {reason}") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            client.close()
+            raise UnreachableError(
+                f"Host {where} cannot be reached through jump host {name}: {str(error) or type(error).__name__}."
+            ) from error
+        except BaseException:
+            client.close()
+            raise
+        channel.settimeout(timeout)
+        return ThroughJump(channel, client)
+
+
+class ThroughJump:
+    """A connection through a jump host, whose own connection is closed with it."""
+
+    def __init__(self, channel: paramiko.Channel, client: paramiko.SSHClient) -> None:
+        self._channel = channel
+        self._client = client
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._channel, name)
+
+    def send(self, data: bytes) -> int:
+        return self._channel.send(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._channel.recv(size)
+
+    def close(self) -> None:
+        with suppress(Exception):  # whatever paramiko raises, the jump host's connection is closed next
+            self._channel.close()
+        self._client.close()

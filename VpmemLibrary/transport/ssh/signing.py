@@ -1,0 +1,77 @@
+"""Signatures of private keys as SSH has them (RFC 4253, 5656, 8332, 8709)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from VpmemLibrary.transport.ssh.public_keys import SUFFIX, PublicKey
+from VpmemLibrary.transport.ssh.wire import packed
+
+_CURVE_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+SSH_CURVES = tuple(_CURVE_HASHES)
+"""The elliptic curves that SSH has keys of."""
+_RSA_HASHES: dict[str, hashes.HashAlgorithm] = {"rsa-sha2-512": hashes.SHA512(), "rsa-sha2-256": hashes.SHA256()}
+RSA = "ssh-rsa"
+"""The type of RSA keys. The algorithm of that name signs with SHA-1 and is not used."""
+
+
+class Signer(Protocol):
+    """What signs with a private key."""
+
+    def sign(self, data: bytes, algorithm: str) -> bytes:
+        """Return a signature as SSH has it.
+
+        Args:
+            data: What to sign.
+            algorithm: The algorithm, e.g. ``rsa-sha2-512``, without the suffix of certificates.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A private key in memory.
+
+    Args:
+        public: Its public half.
+        key: The private half.
+    """
+
+    public: PublicKey
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = field(repr=False)
+
+    def sign(self, data: bytes, algorithm: str) -> bytes:
+        """Return a signature as SSH has it."""
+        key = self.key
+        if isinstance(key, rsa.RSAPrivateKey):
+            return packed(algorithm, key.sign(data, padding.PKCS1v15(), _RSA_HASHES[algorithm]))
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return packed(algorithm, key.sign(data))
+        numbers = decode_dss_signature(key.sign(data, ec.ECDSA(_CURVE_HASHES[key.curve.name])))
+        return packed(algorithm, packed(*(number.to_bytes(number.bit_length() // 8 + 1, "big") for number in numbers)))
+
+
+def algorithm_for(key_type: str, accepted: tuple[str, ...]) -> str | None:
+    """Return the algorithm to sign with, or None if the server accepts none that is safe.
+
+    Args:
+        key_type: The type of the key or certificate.
+        accepted: What the server said it accepts (``server-sig-algs``); empty if it said nothing.
+
+    Example: ``algorithm_for("ssh-rsa", ("ssh-ed25519", "rsa-sha2-256")) == "rsa-sha2-256"``.
+    """
+    plain = key_type.removesuffix(SUFFIX)
+    if plain != RSA:
+        return key_type
+    suffix = SUFFIX if plain != key_type else ""
+    usable = [algorithm for algorithm in _RSA_HASHES if not accepted or algorithm in accepted]
+    return usable[0] + suffix if usable else None

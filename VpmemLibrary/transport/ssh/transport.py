@@ -1,0 +1,459 @@
+"""A machine reached over SSH: one connection, one channel a command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+from VpmemLibrary.errors import LoginShellError, UnreachableError
+from VpmemLibrary.transport.base import (
+    DEFAULT_TIMEOUT,
+    CommandResult,
+    Stream,
+    checked_argv,
+    read_through,
+    shell_line,
+    write_command,
+)
+from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.ending import (
+    HASTE,
+    LIMIT,
+    OUTPUT_IS_HELD,
+    PATIENCE,
+    end_command,
+    failed,
+    remaining,
+    unknown,
+)
+from VpmemLibrary.transport.ssh.channel import NO_STATUS, Execution, SshStream, close_channel, request
+from VpmemLibrary.transport.ssh.connect import Connector
+from VpmemLibrary.transport.ssh.connections import SESSIONS, Connections
+from VpmemLibrary.transport.ssh.greeting import Greeter
+from VpmemLibrary.transport.ssh.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
+from VpmemLibrary.transport.ssh.proxy import Dial, dial_for
+from VpmemLibrary.transport.ssh.query_shell import Answer, ResidentShell, is_query
+from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
+
+if TYPE_CHECKING:
+    import paramiko
+
+__all__ = ["HostKeyPolicy", "SshSettings", "SshStream", "SshTransport"]
+
+_ORIGIN = "127.0.0.1"
+_SHOWN_NOISE = 200
+_LOGIN_TIMEOUT = 30.0
+_LOG = logging.getLogger(__name__)
+
+
+class SshTransport:
+    """Commands on a host over one persistent SSH connection, made with the first command.
+
+    Several threads may use it at once. After the connection broke, the next command makes a new one. No command is
+    started twice, except queries (see `resident`), which only read.
+
+    Args:
+        settings: How to reach the host.
+        dial: What opens the connection to it; by default this machine does, through jump hosts if `settings` has any.
+
+    Example::
+
+        host = SshTransport(SshSettings("192.0.2.13", user="qa", sudo=True))
+        host.run(["ndctl", "list", "-B"]).check()
+    """
+
+    def __init__(self, settings: SshSettings, *, dial: Dial | None = None) -> None:
+        self._settings = settings
+        self._greeter = Greeter(dial or dial_for(settings, Connector))
+        self._connector = Connector(settings, self._greeter.dial)
+        self._connections = Connections(self._connect, settings.label, settings.connect_timeout)
+        self._sessions = threading.BoundedSemaphore(SESSIONS)
+        self._trying = threading.Lock()
+        self._line = ""
+        self._resident: ResidentShell | None = None
+        self._asking = threading.Lock()
+        self._noted = False
+
+    @property
+    def name(self) -> str:
+        """The host in messages and logs: its address, and its port unless that is 22."""
+        return self._settings.label
+
+    @property
+    def settings(self) -> SshSettings:
+        """How the host is reached."""
+        return self._settings
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Run a command to its end and return what it left, whatever its exit status.
+
+        Args:
+            argv: The command, one item an argument.
+            timeout: Seconds after which the command and its process group are ended on the host.
+            stdin: What the command reads.
+
+        Raises:
+            InvalidValueError: `argv` is not a list of texts.
+            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
+                seen. What it printed so far is in its result.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
+            UnreachableError: The host cannot be reached, or the connection broke while the command ran.
+            LoginShellError: The user's login shell on the host runs no commands.
+            AccessDeniedError: The host refused the credentials, or its sudo or doas did not run the command as root.
+            ControllerError: This machine has no descriptor or thread left for the command.
+        """
+        command = checked_argv(argv)
+        if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
+            return result
+        with self._session(command, timeout) as (channel, start):
+            execution = Execution(channel, start, command, stdin)
+            try:
+                ended = execution.wait(timeout)
+            except UnreachableError:
+                raise
+            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                execution.wait_for_begin(LIMIT * HASTE)
+                self._end(channel, start, HASTE)
+                raise
+            self._note(start.noise)
+            if not ended:
+                too_large = execution.too_large
+                execution.wait_for_begin(LIMIT * PATIENCE)
+                remains = self._end(channel, start, PATIENCE)
+                if not remains and not execution.wait(PATIENCE, limited=False):
+                    remains = OUTPUT_IS_HELD
+                raise failed(plain(execution.result()), timeout, too_large=too_large, remains=remains)
+            result = execution.result()
+        return checked(result) if self._settings.sudo else result
+
+    def stream(self, argv: Sequence[str]) -> Stream:
+        """Start a command and return its standard input and output as one stream.
+
+        It holds one of the connection's sessions until it is closed.
+
+        Raises:
+            InvalidValueError: `argv` is not a list of texts.
+            UnreachableError: The host cannot be reached.
+            LoginShellError: The user's login shell on the host runs no commands.
+            ControllerError: This machine has no descriptor or thread left for the command.
+        """
+        command = checked_argv(argv)
+        stack = contextlib.ExitStack()
+        channel, start = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
+        try:
+            stream = SshStream(channel, start, stack.close)
+            if stream.wait(DEFAULT_TIMEOUT):
+                return ElevatedStream(stream) if self._settings.sudo else stream
+        except BaseException:
+            stack.close()
+            raise
+        failure = self._not_begun(channel, start, command)
+        stack.close()
+        raise failure
+
+    def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
+        """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
+
+        Raises:
+            UnreachableError: Nothing answers there, or the host's sshd forwards nothing.
+        """
+        import paramiko  # noqa: PLC0415
+
+        target = f"{address} port {port}"
+        try:
+            return self._connected().open_channel("direct-tcpip", (address, port), (_ORIGIN, 0), timeout=timeout)
+        except paramiko.ChannelException as error:
+            if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
+                raise UnreachableError(
+                    f"sshd on {self.name} makes no connection to {target}: set AllowTcpForwarding (local) there."
+                ) from error
+            raise UnreachableError(
+                f"{target} does not answer, as seen from {self.name}. Is it up, and does a server listen on that port?"
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise UnreachableError(
+                f"{target} cannot be reached from {self.name}: {str(error) or type(error).__name__}."
+            ) from error
+
+    def read_file(self, path: str) -> bytes:
+        """Return the bytes of a file on the host.
+
+        Raises:
+            CommandError: It cannot be read.
+            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
+            UnreachableError: The host cannot be reached.
+        """
+        return read_through(self.run, path)
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file on the host, whole or not at all: into a new file beside it, which then takes its name.
+
+        Raises:
+            CommandError: It cannot be written.
+            UnreachableError: The host cannot be reached.
+        """
+        self.run(write_command(path, mode), stdin=data).check()
+
+    def close(self) -> None:
+        """End the connection; ending it twice is harmless."""
+        self._connections.close()
+        with self._asking:
+            self._dismiss()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
+        """Run a query in the shell that stays. Return None when that is busy or gone: a session of its own must do."""
+        if not self._asking.acquire(blocking=False):
+            return None
+        try:
+            shell = self._resident or self._engage()
+            if shell is None:
+                return None
+            try:
+                answer = shell.ask(command, timeout)
+            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+                self._dismiss(HASTE)
+                raise
+            self._note(shell.start.noise)
+            if answer is None:
+                self._dismiss()
+                return None
+            result = plain(self._answered(command, answer))  # the shell itself was started as root
+            if answer.exit_status is None:
+                remains = self._dismiss(PATIENCE)
+                raise failed(result, timeout, too_large=answer.too_large, remains=remains)
+            return result
+        finally:
+            self._asking.release()
+
+    def _answered(self, command: tuple[str, ...], answer: Answer) -> CommandResult:
+        return CommandResult(
+            argv=command,
+            exit_status=NO_STATUS if answer.exit_status is None else answer.exit_status,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            seconds=answer.seconds,
+            host=self.name,
+        )
+
+    def _engage(self) -> ResidentShell | None:
+        """Start the shell that stays; None when no session is free for it."""
+        if not self._sessions.acquire(blocking=False):
+            return None
+        try:
+            channel, start = self._open(("/bin/sh",))
+            try:
+                self._resident = ResidentShell(channel, start, self._sessions.release)
+            except BaseException:
+                close_channel(channel)
+                raise
+        except BaseException:
+            self._sessions.release()
+            raise
+        return self._resident
+
+    def _dismiss(self, seconds: float = 0) -> str:
+        """End the shell that stays.
+
+        Args:
+            seconds: How long what the shell runs has to obey each signal; 0 if it runs nothing.
+
+        Returns:
+            What is known of a query that was not seen to end; nothing if it was.
+        """
+        shell, self._resident = self._resident, None
+        if shell is None:
+            return ""
+        try:
+            return self._end(shell.channel, shell.start, seconds) if seconds else ""
+        finally:
+            shell.close()
+
+    def _connect(self) -> paramiko.SSHClient:
+        where = f"{self._settings.address} port {self._settings.port}"
+        return self._greeter.connected(self._connector.connect, where, self._settings.connect_timeout)
+
+    def _connected(self) -> paramiko.Transport:
+        return self._connections.transport()
+
+    @contextlib.contextmanager
+    def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[tuple[paramiko.Channel, Start]]:
+        if not self._sessions.acquire(timeout=timeout):
+            raise UnreachableError(
+                f"All {SESSIONS} sessions to {self.name} were in use for {timeout:g} s; "
+                f"not started: {shell_line(command)}"
+            )
+        try:
+            channel, start = self._open(command)
+            try:
+                yield channel, start
+            finally:
+                close_channel(channel)
+        finally:
+            self._sessions.release()
+
+    def _open(self, command: tuple[str, ...]) -> tuple[paramiko.Channel, Start]:
+        """Start a command in a session of its own, over a new connection if need be."""
+        line = self._login_line()
+        channel = self._channel(command)
+        return channel, self._start(channel, line, command)
+
+    def _channel(self, command: tuple[str, ...]) -> paramiko.Channel:
+        import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
+
+        try:
+            return self._connections.open_session()
+        except UnreachableError:
+            raise
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise UnreachableError(
+                f"The connection to {self.name} has no session for a command ({str(error) or type(error).__name__}); "
+                f"not started: {shell_line(command)}"
+            ) from error
+
+    def _start(self, channel: paramiko.Channel, line: str, command: tuple[str, ...]) -> Start:
+        whole = shell_line(elevated(command) if self._settings.sudo else command)
+        start = Start(f"exec {whole}", self.name, self._settings.user)
+        self._request(channel, line, start, command)
+        return start
+
+    def _request(self, channel: paramiko.Channel, line: str, start: Start, command: tuple[str, ...]) -> None:
+        import paramiko  # noqa: PLC0415
+
+        channel.exit_status = NO_STATUS
+        try:
+            request(channel, line, start.script, self._settings.connect_timeout)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            close_channel(channel)
+            raise UnreachableError(
+                f"The connection to {self.name} broke as a command was started ({str(error) or type(error).__name__}); "
+                f"whether it ran, or still runs, is not known: {shell_line(command)}"
+            ) from error
+        except BaseException:
+            close_channel(channel)
+            raise
+
+    def _login_line(self) -> str:
+        """Return the command line by which the login shell becomes ``/bin/sh``; found with the first command.
+
+        Raises:
+            LoginShellError: There is none.
+        """
+        with self._trying:
+            if not self._line:
+                self._line = self._found_line()
+            return self._line
+
+    def _found_line(self) -> str:
+        try:
+            ignored = self._try(PLAIN)
+        except LoginShellError as error:
+            if error.exit_status is None:
+                raise
+            for line in OTHERS:
+                with contextlib.suppress(LoginShellError):
+                    self._try(line)
+                    return line
+            raise
+        if ignored:
+            with contextlib.suppress(LoginShellError):
+                if not self._try(WITH_SIGNALS):
+                    return WITH_SIGNALS
+        return PLAIN
+
+    def _try(self, line: str) -> int:
+        """Try a command line, and return a mask of the signals that a command ignores then.
+
+        Raises:
+            LoginShellError: The line starts no command.
+        """
+        command = ("true",)
+        channel = self._channel(command)
+        try:
+            start = Start(IGNORED_SIGNALS, self.name, self._settings.user)
+            self._request(channel, line, start, command)
+            execution = Execution(channel, start, command, b"")
+            ended = execution.wait(_LOGIN_TIMEOUT)
+            self._note(start.noise)
+            if not ended and not start.begun:
+                raise self._not_begun(channel, start, command)
+            mask = execution.result().text.strip()
+        finally:
+            close_channel(channel)
+        return int(mask, 16) if re.fullmatch("[0-9a-f]{1,16}", mask) else 0
+
+    def _not_begun(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...]) -> UnreachableError:
+        """Return why a command was not seen to begin."""
+        if channel.closed and channel.exit_status == NO_STATUS:
+            return UnreachableError(
+                f"The connection to {self.name} broke as a command was started; whether it ran is not known: "
+                f"{shell_line(command)}"
+            )
+        status = None if channel.exit_status == NO_STATUS else channel.exit_status
+        return start.failure(status)
+
+    def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
+        """End a command with all that it started.
+
+        It is ended over its own connection, or over another one if that has no session left. Another boot may have
+        given its process id to another process, so nothing is ended on another boot.
+
+        Args:
+            channel: The command's channel.
+            start: How the command was started.
+            seconds: How long the command has to obey each signal.
+
+        Returns:
+            What is known of a command that was not seen to end; nothing if it was.
+        """
+        import paramiko  # noqa: PLC0415
+
+        pid = start.stdout.pid or start.stderr.pid
+        if pid is None:
+            return unknown("the login shell did not report a process id", None)
+        command = end_command(pid, seconds, start.stdout.boot)
+
+        def end() -> CommandResult:
+            try:
+                beside = channel.get_transport().open_session(timeout=self._settings.connect_timeout)
+            except paramiko.ChannelException:
+                if not start.stdout.boot:
+                    raise
+                beside = self._connections.open_session()
+            try:
+                execution = Execution(beside, self._start(beside, self._line, command), command, b"")
+                execution.wait(LIMIT * seconds)
+                return execution.result()
+            finally:
+                close_channel(beside)
+
+        try:
+            return remaining(plain(within(LIMIT * seconds, end)), pid)
+        except Exception as error:  # whatever paramiko raises, this is what is known
+            return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
+
+    def _note(self, noise: bytes) -> None:
+        """Report once what the host's shell prints before each command."""
+        if noise and not self._noted:
+            self._noted = True
+            _LOG.info(
+                "On %s the login shell prints something before each command; it is left out: %r",
+                self.name,
+                noise[:_SHOWN_NOISE],
+            )

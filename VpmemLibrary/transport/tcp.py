@@ -1,0 +1,78 @@
+"""TCP connections from this machine, with an error of its own for each way to fail."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.transport.controller import shortage
+from VpmemLibrary.transport.deadline import within
+
+_DEAD_AFTER_MS = 60_000
+
+
+def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
+    """Return a connection that sends at once and notices a peer that is gone.
+
+    Args:
+        address: A name or IP address.
+        port: The port.
+        timeout: Seconds that it may take, the look-up of the name and all of its addresses together.
+
+    Raises:
+        UnreachableError: Nothing answers there.
+        ControllerError: This machine has no descriptor or thread left for it.
+    """
+    try:
+        connection = _connect(address, port, timeout)
+    except socket.gaierror as error:
+        raise UnreachableError(
+            f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
+        ) from error
+    except (UnicodeError, ValueError) as error:  # a label that is empty or too long, a NUL
+        raise UnreachableError(f"Host {address} cannot be found: this is no host's name. Check it.") from error
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"Host {address} did not answer on port {port} within "
+            f"{timeout:g} s. Is it up, and does a firewall let port {port} through?"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise UnreachableError(
+            f"Host {address} refuses connections on port {port}. Does sshd run there, and on that port?"
+        ) from error
+    except OSError as error:
+        if short := shortage(f"connect to {address} port {port}", error):
+            raise short from error
+        raise UnreachableError(
+            f"Host {address} cannot be reached on port {port}: {error.strerror or error}."
+        ) from error
+    connection.settimeout(timeout)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
+    return connection
+
+
+def _connect(address: str, port: int, timeout: float) -> socket.socket:
+    deadline = time.monotonic() + timeout
+    failure: OSError | None = None
+    found = within(timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+    for number, (family, kind, protocol, _, where) in enumerate(found):
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # this machine may have no IPv6
+            failure = error
+            continue
+        try:
+            # An address that is silent, as those of IPv6 often are, leaves its share of the time to the others.
+            connection.settimeout(max(0.001, (deadline - time.monotonic()) / (len(found) - number)))
+            connection.connect(where)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure or OSError(f"{address} has no address")
