@@ -10,6 +10,7 @@
 #   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
+#   make release                       the wheel and the source distribution, in dist/
 #   make scenarios                     README's table of scenarios, from the last run's results
 
 SHELL := /bin/bash
@@ -30,7 +31,7 @@ EXAMPLES ?= 10000
 export HOSTS CONFINED ROUGH PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test scenarios docs clean
+.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test scenarios docs release clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -85,6 +86,10 @@ scenarios: setup
 
 kill-test: setup
 	@SUITES=suites/killed_runs.robot ROBOT_OPTIONS='--variable POINTS:$(POINTS) --variable SEED:$(SEED) $(ROBOT_OPTIONS)' scripts/acceptance
+
+release: setup
+	rm -rf dist
+	$(BIN)/hatchling build
 
 docs: setup
 	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html
