@@ -22,9 +22,12 @@ from VpmemLibrary.lab.report import hosts_file
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# Under nohup, programs that tests start would ignore SIGHUP as well; what is handled is not inherited.
+# Under nohup, programs that tests start would ignore SIGHUP as well, and SIGINT in the background of a script; what is
+# handled is not inherited.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

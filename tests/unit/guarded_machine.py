@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-PROGRAM = Path(__file__).parents[2] / "VpmemLibrary" / "host" / "guard.sh"
+PROGRAM = Path(__file__).parents[2] / "VpmemLibrary" / "pmem" / "guard.sh"
 _TOOLS = ("stat", "awk", "grep", "sed", "xargs", "sort", "tr", "cat", "mkdir", "printf", "sh", "ls", "true")
 
 # The guard shows by its own mappings that it can see those of others; its process id is known to itself alone.

@@ -22,16 +22,16 @@ class LoginUser:
     """One user, removed when it is closed.
 
     Args:
-        name: Its name.
+        name: What its name begins with: two runs of the tests make users of their own.
         shell: Its login shell.
     """
 
     def __init__(self, name: str, shell: str) -> None:
-        self.name = name
-        self.home = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-        subprocess.run(["useradd", "-M", "-d", str(self.home), "-s", shell, "-p", "*", name], check=True)
+        self.name = f"{name}-{os.getpid()}"
+        self.home = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        subprocess.run(["useradd", "-M", "-d", str(self.home), "-s", shell, "-p", "*", self.name], check=True)
         self.home.chmod(0o755)
-        shutil.chown(self.home, name)
+        shutil.chown(self.home, self.name)
 
     def write(self, path: str, text: str) -> None:
         """Write a file into its home."""

@@ -169,7 +169,7 @@ def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
             rack.down.clear()
             workers[0].find("first").leases.release([HOST_KEY])
 
-    for module in ("keywords.holding", "inventory.holds"):
+    for module in ("keywords.host.holding", "leases.holds"):
         monkeypatch.setattr(f"VpmemLibrary.{module}.time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     assert take(workers[2], hosts, timeout=timedelta(minutes=5)) == "first"
     assert 5 + 15 < now[0] < 5 + 20

@@ -152,7 +152,7 @@ def shell_path(name: str) -> str:
     if path is None:
         pytest.skip(f"{SHELLS[name].program} is not installed")
     if name == "busybox":  # which is a shell under that name only
-        link = Path("/tmp/vpmem-busybox/ash")
+        link = Path(f"/tmp/vpmem-busybox-{os.getpid()}/ash")
         link.parent.mkdir(exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(path)
