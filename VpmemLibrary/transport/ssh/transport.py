@@ -373,7 +373,7 @@ class SshTransport:
             raise
         if ignored:
             with contextlib.suppress(LoginShellError):
-                if not self._try(WITH_SIGNALS):
+                if self._try(WITH_SIGNALS) < ignored:  # sshd itself may ignore one that no program can reset
                     return WITH_SIGNALS
         return PLAIN
 
