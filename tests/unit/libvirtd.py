@@ -56,6 +56,12 @@ exec sleep 600
 """
 
 
+_PING_POLKIT = (
+    *("dbus-send", "--system", "--print-reply", "--dest=org.freedesktop.PolicyKit1"),
+    *("/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.DBus.Peer.Ping"),
+)
+
+
 class Libvirtd:
     """A libvirtd that is root's, and has its sockets in /run/libvirt as others see them who enter its namespace.
 
@@ -85,14 +91,16 @@ class Libvirtd:
                 stderr=log,
             )
         try:
-            self._wait("/run/dbus" if stopped else "/run/libvirt/libvirt-sock", directory / "log")
+            self._wait(["test", "-e", "/run/dbus" if stopped else "/run/libvirt/libvirt-sock"], directory / "log")
+            if polkit:
+                self._wait(_PING_POLKIT, directory / "log")
         except BaseException:
             self.close()
             raise
 
-    def _wait(self, there: str, log: Path) -> None:
+    def _wait(self, ready: Sequence[str], log: Path) -> None:
         deadline = time.monotonic() + 60
-        while self.transport().run(["test", "-e", there]).exit_status != 0:
+        while self.transport().run(ready).exit_status != 0:
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
