@@ -53,9 +53,8 @@ from VpmemLibrary.visible import message
 class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not typed
     """Keywords that test virtual persistent memory, from the host's NVDIMM to the guest's last byte.
 
-    The library uses only real tools: `ndctl` on a host, libvirt and QEMU for guests, and the guest's own kernel. It
-    reaches a host over SSH or locally. It reaches a guest through the QEMU guest agent, over SSH, or on the serial
-    console ([Use Guest Channel]).
+    The library uses only real tools: `ndctl`, libvirt, QEMU and the guest's kernel. It reaches hosts over SSH or
+    locally, and guests through the QEMU guest agent, SSH or the serial console ([Use Guest Channel]).
 
     ### Table of contents
 
@@ -63,9 +62,9 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Hosts
 
-    [Open Host], [Open Local Host] or [Open Host From File] opens a host and gives it an alias. Keywords act on the
-    current host; [Switch Host] changes it. The SSH connection of a host stays open. An unknown or changed host key is
-    refused. [Open Guest As Host] opens a running guest as a host, so the same keywords work inside the guest.
+    [Open Host], [Open Local Host] or [Open Host From File] opens a host under an alias, over one lasting SSH
+    connection. An unknown or changed host key is refused. Keywords act on the current host; [Switch Host] changes it.
+    [Open Guest As Host] opens a running guest, for the same keywords.
 
     ```robotframework
     *** Settings ***
@@ -83,19 +82,19 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Naming a namespace, a region, a guest
 
-    A namespace argument takes a record from another keyword, a UUID, a name, or a device name such as `namespace0.0`.
-    A record or a UUID always means the same namespace; a device name may change when the host boots. A name that two
-    namespaces share is refused. Regions and guests are given by record or name in the same way.
+    A namespace argument takes a record from a keyword, a UUID, a name, or a device name such as `namespace0.0`. Only
+    device names may change at boot. A name that two namespaces share is refused. Regions and guests take a record or
+    a name.
 
     # Sizes
 
-    A size is a whole number of bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single
-    letters are refused. Sizes in records are integers of bytes. They print with the largest exact unit.
+    A size is whole bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single letters are
+    refused. Records have sizes as integers of bytes, which print with the largest exact unit.
 
     # Assertions
 
-    Getters can assert, as in the Browser library. Without an operator they only return the value. The operators come
-    from [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
+    Getters return a value. With an operator they also assert, as in the Browser library. Operators:
+    [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
 
     ```robotframework
     *** Test Cases ***
@@ -106,27 +105,25 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Ownership
 
-    Everything that a run creates carries the run's mark: a namespace in its UUID, a guest in its domain's metadata.
-    Keywords that destroy need exact targets. They refuse what this run did not create, unless `foreign=True` is given.
-    [Clean Up Host] removes only what this run created. All workers of one pabot run share one run id if the
-    environment variable `VPMEM_RUN_ID` is set. Otherwise every process is a separate run.
+    A run marks its namespaces in the UUID and its guests in the domain's metadata. Keywords that destroy need exact
+    targets, and refuse foreign targets unless `foreign=True` is given. [Clean Up Host] removes only what this run
+    created. Set the environment variable `VPMEM_RUN_ID` so that all pabot workers share one run id; otherwise every
+    process is its own run.
 
-    A live run holds a lease on every host where it created something. The host's kernel releases this lease when the
-    worker or its connection dies. So [Reclaim What Dead Runs Left] can find and remove
-    the leftovers of dead runs.
+    A live run holds a lease on every host where it created something. The host's kernel releases the lease when the
+    worker or its connection dies. Then [Reclaim What Dead Runs Left] can remove the leftovers.
 
     # Claims
 
-    Claims give existing namespaces to one tenant at a time. [Set Pmem Namespaces] lists these namespaces in the
+    A claim gives an existing namespace to one tenant at a time. [Set Pmem Namespaces] lists the namespaces, in the
     syntax of Nova's `pmem_namespaces`. [Claim Namespace] and [Claim Namespaces] take them; [Release Claims] wipes them
-    and gives them back. A claim is a lease that the host's kernel holds for this worker's SSH connection. It works
-    between workers and between machines, needs no server, and is free at once when the worker dies. The host needs
-    `bash` and `flock`.
+    and gives them back. A claim is a lease of this worker's SSH connection in the host's kernel: it works across
+    machines without a server, and ends with the worker. The host needs `bash` and `flock`.
 
     # Errors
 
-    A mistake is refused before anything is changed. The message says what was wrong, the value, and what is valid. If
-    a tool fails, the message has its command (ready to paste), its exit status and its standard error.
+    A mistake is refused before anything is changed. The message shows the value and what is valid. For a failed tool,
+    the message has the command (ready to paste), the exit status and standard error.
     """
 
     # PythonLibCore also lists the keywords of the components here. It would read each of these keywords a second time

@@ -149,7 +149,7 @@ class Reader:
             if line[end : end + 2] != b" .":
                 continue
             number, *words = line[at:end].decode("ascii", "replace").split(" ")
-            at = end  # answers do not nest: no answer is longer than its line
+            at = end  # answers do not nest: together they are at most one line
             if _NUMBER.fullmatch(number):
                 yield Answer(int(number), tuple(words))
 
