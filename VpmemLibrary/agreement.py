@@ -1,6 +1,6 @@
-"""Several independent readings of one thing, compared field by field.
+"""Compare several independent readings (views) of one thing, field by field.
 
-A view that cannot know a field leaves it out; a field agrees when all views that state it state the same value.
+A view leaves out a field that it does not know. A field agrees if all views that have the field have the same value.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One thing in several views.
+    """Several views of one thing.
 
     Args:
-        subject: What is looked at, e.g. ``namespace0.0``.
-        views: For each view its name and the fields that it states.
+        subject: The name of the thing, e.g. ``namespace0.0``.
+        views: The name of each view, with the fields that the view has.
 
     Example::
 
@@ -32,7 +32,7 @@ class Agreement:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that any view states, in the order of first mention."""
+        """The fields that any view has, in the order of their first appearance."""
         return tuple(dict.fromkeys(field for stated in self.views.values() for field in stated))
 
     @property
@@ -42,19 +42,19 @@ class Agreement:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """The head of the table: one column a view."""
+        """The header row of the table: one column for each view."""
         return (self.subject, *self.views)
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """The body of the table: one row a field."""
+        """The rows of the table: one row for each field."""
         return tuple(
             (field, *(str(stated.get(field, NOT_STATED)) for stated in self.views.values())) for field in self.fields
         )
 
     @property
     def marked(self) -> set[tuple[int, int]]:
-        """Row and column of the cells to mark: every stated cell of a field on which views differ."""
+        """The row and column of each cell to mark: every filled cell of a field on which views differ."""
         return {
             (i, j)
             for i, field in enumerate(self.fields)
@@ -64,7 +64,7 @@ class Agreement:
         }
 
     def table(self) -> str:
-        """Return the views as a text table, differing cells between ``>`` and ``<``."""
+        """Return the views as a text table. Differing cells are between ``>`` and ``<``."""
         marked = self.marked
         body = [
             [f">{cell}<" if (i, j) in marked else cell for j, cell in enumerate(row)] for i, row in enumerate(self.rows)
@@ -79,7 +79,7 @@ class Agreement:
         """Raise unless all views agree.
 
         Raises:
-            ViewsDisagreeError: The message is the table.
+            ViewsDisagreeError: The views differ in a field. The message is the table.
         """
         if self.disagreements:
             raise ViewsDisagreeError(

@@ -1,6 +1,7 @@
-"""The errors of this library: each says what was wrong, the value, and what would be valid or what to do next.
+"""The errors of this library.
 
-Robot Framework shows only the message of a `VpmemError` (`ROBOT_SUPPRESS_NAME`), so a message must stand alone.
+Each message says what was wrong, shows the value, and says what is valid or what to do next. Robot Framework shows only
+the message of a `VpmemError` (`ROBOT_SUPPRESS_NAME`), so the message must be complete without the name of the class.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _OPERATION_TIMEOUT = 68  # VIR_ERR_OPERATION_TIMEOUT
 class VpmemError(Exception):
     """Base of every error that this library raises on purpose.
 
-    Its message shows control characters as numbers and is never taken for HTML, wherever its parts are from.
+    The message shows control characters as numbers. Robot Framework never reads the message as HTML, even if parts of
+    the message come from a host or a guest.
 
     Args:
         text: The message.
@@ -31,16 +33,16 @@ class VpmemError(Exception):
         super().__init__(message(text))
 
     def add(self, more: str) -> None:
-        """Add a line to the message: what was found out after the failure."""
+        """Add a line to the message: a fact that was found after the failure."""
         self.args = (message(f"{self}\n{more}"), *self.args[1:])
 
 
 class InvalidValueError(VpmemError, ValueError):
-    """An argument that cannot be used; nothing was changed.
+    """An argument is invalid. Nothing was changed.
 
     Args:
         what: The name of the argument or setting, as the user knows it.
-        value: What was given.
+        value: The invalid value.
         valid: What would be valid, with an example.
 
     Example: ``InvalidValueError("size", "100M", "a multiple of 16MiB: 96MiB or 112MiB")``.
@@ -54,12 +56,13 @@ class InvalidValueError(VpmemError, ValueError):
 
 
 class NotFoundError(VpmemError, LookupError):
-    """A named thing (namespace, region, host alias, guest) is not there; says what is.
+    """A namespace, region, host alias or guest of this name does not exist. The message lists the names that exist.
 
     Args:
         what: The kind of thing, e.g. ``namespace``.
-        name: The name that was asked for.
+        name: The name that was searched for.
         there: The names that exist.
+        where: The host that was searched; empty if no host is involved.
     """
 
     def __init__(self, what: str, name: str, there: list[str], where: str = "") -> None:
@@ -74,7 +77,7 @@ class NotFoundError(VpmemError, LookupError):
 
 
 class GoneError(NotFoundError):
-    """A thing that was listed is no longer there; nothing was changed.
+    """A thing that was listed before no longer exists. Nothing was changed.
 
     Args:
         called: The thing, e.g. ``Namespace mine (namespace0.1)``.
@@ -87,7 +90,7 @@ class GoneError(NotFoundError):
 
 
 class AmbiguousError(VpmemError, LookupError):
-    """A name stands for more than one thing, and picking one would be a guess."""
+    """A name matches more than one thing. The library does not guess which thing is meant."""
 
 
 class UnreachableError(VpmemError, ConnectionError):
@@ -95,7 +98,7 @@ class UnreachableError(VpmemError, ConnectionError):
 
 
 class HostKeyError(UnreachableError):
-    """The host's key is unknown, revoked or has changed; the connection was refused."""
+    """The host's key is unknown, revoked or changed. The connection was refused."""
 
 
 class AccessDeniedError(UnreachableError):
@@ -103,11 +106,11 @@ class AccessDeniedError(UnreachableError):
 
 
 class LoginShellError(UnreachableError):
-    """The host lets the user in, but the user's login shell runs no commands, or loses their output.
+    """The host accepts the user, but the user's login shell runs no commands, or loses their output.
 
     Args:
         text: The message.
-        exit_status: The exit status of the login shell; None if it was not seen to end.
+        exit_status: The exit status of the login shell; None if the login shell was not seen to end.
     """
 
     def __init__(self, text: str, exit_status: int | None = None) -> None:
@@ -116,15 +119,15 @@ class LoginShellError(UnreachableError):
 
 
 class ControllerError(VpmemError):
-    """This machine, the controller, has no process, thread, descriptor or memory left; nothing was asked of a host."""
+    """The controller (this machine) has no process, thread, descriptor or memory left. Nothing was sent to a host."""
 
 
 class CommandError(VpmemError):
-    """A tool failed: the message carries the command, the exit status and stderr.
+    """A tool failed. The message has the command, the exit status and stderr.
 
     Args:
-        result: What the command left.
-        meaning: What the status means, and the mend, where known.
+        result: The result of the command.
+        meaning: What the exit status means and how to fix the cause, if known.
     """
 
     def __init__(self, result: CommandResult, meaning: str = "") -> None:
@@ -134,11 +137,11 @@ class CommandError(VpmemError):
 
 
 class CommandTimeoutError(CommandError):
-    """A command did not end within its timeout. The message says whether it was seen to end then."""
+    """A command did not end within its timeout. The message says whether the command was then seen to end."""
 
 
 class OutputTooLargeError(CommandError):
-    """A command printed more than is kept. The message says whether it was seen to end then."""
+    """A command printed more bytes than are kept. The message says whether the command was then seen to end."""
 
 
 class ToolMissingError(CommandError):
@@ -146,52 +149,52 @@ class ToolMissingError(CommandError):
 
 
 class UnreadableOutputError(CommandError):
-    """A tool exited 0 but printed what cannot be read as its documented output."""
+    """A tool exited 0, but its output does not have the documented format."""
 
 
 class OutOfSpaceError(VpmemError):
-    """There is no room for what was asked; the message says how much there is. Nothing was changed."""
+    """There is not enough space. The message says how much space there is. Nothing was changed."""
 
 
 class NoSpaceError(CommandError, OutOfSpaceError):
-    """A tool found no room for what was asked."""
+    """A tool reported that there is not enough space."""
 
 
 class BusyError(VpmemError):
-    """The device is in use; the message says by whom. Nothing was changed."""
+    """The device is in use. The message names its user. Nothing was changed."""
 
 
 class DeviceBusyError(CommandError, BusyError):
-    """A tool found the device in use."""
+    """A tool reported that the device is in use."""
 
 
 class ForeignError(VpmemError):
-    """This run did not make the thing that was to be changed or destroyed, and was not told to do so all the same."""
+    """This run did not create the thing that it should change or destroy, and `foreign=True` was not given."""
 
 
 class LeaseLostError(VpmemError):
-    """A worker lost a lease: its connection broke, and another worker may have had the lease since."""
+    """A worker lost a lease. Its connection broke, and another worker may have acquired the lease since then."""
 
 
 class UnsupportedError(VpmemError):
-    """The host, its tools or the device cannot do this."""
+    """The host, its tools or the device do not support this."""
 
 
 class GuestError(VpmemError):
-    """A guest did not do what it was asked to: did not start, answer, stop."""
+    """A guest failed to do what was requested: for example to start, to answer or to stop."""
 
 
 class AgentRefusedError(GuestError, UnsupportedError):
-    """A guest's agent answered and refused a command: it does not allow it, cannot do it, or has not got it."""
+    """A guest's agent answered and refused a command: the command is not allowed, not possible, or unknown."""
 
 
 class LibvirtError(VpmemError):
-    """Libvirt refused; carries libvirt's error code, domain and text.
+    """Libvirt refused a request. The error has libvirt's error code and text.
 
     Args:
         action: What was being done, e.g. ``define guest 'a'``.
-        code: The ``VIR_ERR_*`` number (texts vary by version: match on this).
-        text: What libvirt said.
+        code: The ``VIR_ERR_*`` number. Match on this number, because the texts differ between versions.
+        text: Libvirt's own text.
     """
 
     def __init__(self, action: str, code: int, text: str) -> None:
@@ -206,9 +209,9 @@ class LibvirtTimeoutError(LibvirtError):
 
     Args:
         action: What was being done, e.g. ``define guest 'a'``.
-        host: The host whose libvirt it is.
-        seconds: How long it was waited for.
-        aborted: Whether libvirt ended the job when it was asked to; else the connection was cut.
+        host: The host of this libvirt.
+        seconds: How many seconds the library waited.
+        aborted: Whether libvirt aborted the job on request. If not, the connection to libvirt was cut.
     """
 
     def __init__(self, action: str, host: str, seconds: float, *, aborted: bool = False) -> None:
@@ -225,16 +228,16 @@ class LibvirtTimeoutError(LibvirtError):
 
 
 class ViewsDisagreeError(VpmemError, AssertionError):
-    """The views of one device differ; the message is a table of them."""
+    """The views of one device differ. The message is a table of the views."""
 
 
 class ContentDiffersError(VpmemError, AssertionError):
-    """The bytes of a device or file are not the expected ones; the message says where and how many."""
+    """The bytes of a device or file are not the expected bytes. The message says where and how many bytes differ."""
 
 
 class DamagedError(VpmemError, AssertionError):
-    """Metadata on the media is broken; the message says what is wrong with it."""
+    """Metadata on the media is broken. The message says what is wrong with the metadata."""
 
 
 class LabError(VpmemError):
-    """The built-in lab could not do what it was asked."""
+    """The built-in lab failed to do what was requested."""

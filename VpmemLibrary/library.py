@@ -1,4 +1,4 @@
-"""The facade: the library's settings and the list of its keyword components."""
+"""The Robot Framework library: its settings and the list of its keyword components."""
 
 from __future__ import annotations
 
@@ -51,11 +51,10 @@ from VpmemLibrary.visible import message
 
 @library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
 class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not typed
-    """Keywords that prove virtual persistent memory, from the host's NVDIMM to the guest's last byte.
+    """Keywords that test virtual persistent memory, from the host's NVDIMM to the guest's last byte.
 
-    The library works on real tools only: `ndctl` on a host, libvirt and QEMU for the guests, the guest's own kernel
-    for what a guest sees. It reaches a host over SSH or locally, and a guest through its QEMU guest agent, over SSH or
-    on its serial console ([Use Guest Channel]).
+    The library uses only real tools: `ndctl`, libvirt, QEMU and the guest's kernel. It reaches hosts over SSH or
+    locally, and guests through the QEMU guest agent, SSH or the serial console ([Use Guest Channel]).
 
     ### Table of contents
 
@@ -63,10 +62,9 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Hosts
 
-    A host is opened once, by [Open Host], [Open Local Host] or [Open Host From File], and has an alias. Keywords act
-    on the current host, which [Switch Host] changes. There is one SSH connection a host and it is kept. Host keys are
-    checked: an unknown or changed key is refused. A guest is a host too: [Open Guest As Host] opens a running one, and
-    the same keywords then work on what its kernel has.
+    [Open Host], [Open Local Host] or [Open Host From File] opens a host under an alias, over one lasting SSH
+    connection. An unknown or changed host key is refused. Keywords act on the current host; [Switch Host] changes it.
+    [Open Guest As Host] opens a running guest, for the same keywords.
 
     ```robotframework
     *** Settings ***
@@ -84,20 +82,19 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Naming a namespace, a region, a guest
 
-    Wherever a keyword takes a namespace, it takes the record that another keyword returned, a UUID, a name, or a
-    device name such as `namespace0.0`. A record and a UUID always mean the same namespace: device names may change
-    when a host boots. A name that two namespaces share is refused rather than guessed. Regions and guests are given
-    by record or name in the same way.
+    A namespace argument takes a record from a keyword, a UUID, a name, or a device name such as `namespace0.0`. Only
+    device names may change at boot. A name that two namespaces share is refused. Regions and guests take a record or
+    a name.
 
     # Sizes
 
-    A size is a whole number of bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single
-    letters are refused. Sizes in records are integers of bytes that print with the largest exact unit.
+    A size is whole bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single letters are
+    refused. Records have sizes as integers of bytes, which print with the largest exact unit.
 
     # Assertions
 
-    Getters assert, as in the Browser library. Without an operator they only return the value. The operators are those
-    of [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
+    Getters return a value. With an operator they also assert, as in the Browser library. Operators:
+    [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
 
     ```robotframework
     *** Test Cases ***
@@ -108,41 +105,39 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Ownership
 
-    What a run makes carries its mark: a namespace in its UUID, a guest in its domain's metadata. Keywords that destroy
-    take exact targets, and refuse what this run did not make unless told so in words (`foreign=True`).
-    [Clean Up Host] removes what this run made and nothing else. All workers of one pabot run share one run id when
-    the environment variable `VPMEM_RUN_ID` is set; otherwise every process is a run of its own.
+    A run marks its namespaces in the UUID and its guests in the domain's metadata. Keywords that destroy need exact
+    targets, and refuse foreign targets unless `foreign=True` is given. [Clean Up Host] removes only what this run
+    created. Set the environment variable `VPMEM_RUN_ID` so that all pabot workers share one run id; otherwise every
+    process is its own run.
 
-    A run that lives holds a lease of its own on every host where it made something; the host's kernel frees it when
-    the worker or its connection dies. So [Reclaim What Dead Runs Left] can tell what a killed run left, and takes it
-    back.
+    A live run holds a lease on every host where it created something. The host's kernel releases the lease when the
+    worker or its connection dies. Then [Reclaim What Dead Runs Left] can remove the leftovers.
 
     # Claims
 
-    Namespaces that are there already can be handed out to one tenant at a time. [Set Pmem Namespaces] says which, in
-    the syntax of Nova's `pmem_namespaces`; [Claim Namespace] and [Claim Namespaces] take them, and [Release Claims]
-    wipes them and gives them back. A claim is a lease that the host's kernel holds for this worker's SSH connection:
-    it holds between workers and between machines, needs no server, and is free at once when the worker dies. It needs
-    `bash` and `flock` on the host.
+    A claim gives an existing namespace to one tenant at a time. [Set Pmem Namespaces] lists the namespaces, in the
+    syntax of Nova's `pmem_namespaces`. [Claim Namespace] and [Claim Namespaces] take them; [Release Claims] wipes them
+    and gives them back. A claim is a lease of this worker's SSH connection in the host's kernel: it works across
+    machines without a server, and ends with the worker. The host needs `bash` and `flock`.
 
     # Errors
 
-    A mistake is refused before anything is changed, with what was wrong, the value, and what would be valid. A tool
-    that fails gives its command as one can paste it, its exit status and what it wrote on standard error.
+    A mistake is refused before anything is changed. The message shows the value and what is valid. For a failed tool,
+    the message has the command (ready to paste), the exit status and standard error.
     """
 
-    # PythonLibCore lists the components' keywords here as well, and would read each of them a second time as the
-    # library's own.
+    # PythonLibCore also lists the keywords of the components here. It would read each of these keywords a second time
+    # as a keyword of the library itself.
     __dir__ = object.__dir__
 
     def __init__(self, timeout: timedelta = timedelta(seconds=60), run_id: str | None = None) -> None:
-        """Set the library up; nothing is opened, read or imported until a keyword needs it.
+        """Configure the library. Hosts are opened and modules are imported only when a keyword needs them.
 
         Args:
-            timeout: How long a command on a host or in a guest, or a call to libvirt, may take when its keyword says
-                nothing.
-            run_id: The run's id, 8 hexadecimal digits. By default the environment variable `VPMEM_RUN_ID`, or a
-                random one.
+            timeout: How long a command on a host or in a guest, or a call to libvirt, may take if the keyword has no
+                timeout of its own.
+            run_id: The run's id, 8 hexadecimal digits. The default is the environment variable `VPMEM_RUN_ID`, or a
+                random id.
 
         Example:
 
@@ -192,7 +187,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     def run_keyword(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run a keyword for Robot Framework.
 
-        Errors that are not this library's own, such as those of assertions, show text from outside as its own do.
+        Make the messages of other errors, such as assertion errors, safe to show. The library's own errors already are.
 
         Args:
             name: The keyword's name.
@@ -200,10 +195,10 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
             kwargs: Its named arguments.
 
         Returns:
-            What the keyword returns.
+            The keyword's return value.
 
         Raises:
-            Exception: What the keyword raises.
+            Exception: The keyword raised it.
         """
         try:
             return super().run_keyword(name, args, kwargs)

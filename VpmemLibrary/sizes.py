@@ -1,4 +1,4 @@
-"""Sizes: whole bytes inside, ``256MiB`` at the edge."""
+"""Sizes: whole bytes inside the library, ``256MiB`` in arguments and messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _VALID = "whole bytes or a binary unit: 268435456, 256MiB, 16GiB (KiB, MiB, GiB,
 
 
 class Size(int):
-    """A number of bytes that prints as ``256MiB`` and reads from it.
+    """A number of bytes that is read and printed as text such as ``256MiB``.
 
-    Decimal units (``16GB``) and bare ndctl letters (``16G``) are refused: they are where mistakes of seven per cent
-    come from.
+    Decimal units (``16GB``) and bare ndctl letters (``16G``) are refused, because they cause mistakes of seven percent.
 
     Example: ``Size.parse("256MiB") == 268435456``; ``str(Size(268435456)) == "256MiB"``.
     """
@@ -30,10 +29,10 @@ class Size(int):
 
     @classmethod
     def parse(cls, value: str | int) -> Self:
-        """Return the size that `value` stands for.
+        """Return the size of a number or a text.
 
         Raises:
-            InvalidValueError: It is not a whole number of bytes or of a binary unit, or is negative.
+            InvalidValueError: The value is negative, or is neither a whole number of bytes nor of a binary unit.
         """
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise InvalidValueError("size", value, _VALID)
@@ -47,7 +46,7 @@ class Size(int):
         return cls(int(match["number"]) * _UNITS[match["unit"] or ""])
 
     def __str__(self) -> str:
-        """Return the largest unit that is exact: ``254MiB``, ``270532608B`` never as ``258MiB`` rounded."""
+        """Return the size in the largest exact unit: ``254MiB``, or ``270532608B`` rather than a rounded ``258MiB``."""
         for unit in ("TiB", "GiB", "MiB", "KiB"):
             if self and int(self) % _UNITS[unit] == 0:
                 return f"{int(self) // _UNITS[unit]}{unit}"
@@ -75,9 +74,9 @@ class Size(int):
 
 
 class AtLeast(Size):
-    """The smallest size that a region allows and that is not smaller than this number of bytes.
+    """A minimum size. The real size is the smallest size that a region allows and that is not below this minimum.
 
-    Only the region says which size that is: see `VpmemLibrary.pmem.namespaces.plan.smallest_size`.
+    Only the region knows which sizes it allows: see `VpmemLibrary.pmem.namespaces.plan.smallest_size`.
 
     Example: ``str(AtLeast(64 * MiB)) == "at least 64MiB"``.
     """
@@ -89,7 +88,7 @@ class AtLeast(Size):
 
 
 class _All(Size):
-    """Stands for all that there is, where a size is expected."""
+    """A placeholder for all available capacity, where a size is expected."""
 
     __slots__ = ()
 
@@ -98,4 +97,4 @@ class _All(Size):
 
 
 ALL: Size = _All(0)
-"""All that there is. A value of its own rather than None, so that a wrong size is refused with the reason."""
+"""All available capacity. It is a separate value, not None, so that a wrong size is refused with the reason."""

@@ -1,7 +1,8 @@
-"""Text from outside, made safe to show: it cannot steer a terminal, forge a line, or run as HTML in log.html.
+"""Make text from outside safe to show: it cannot control a terminal, forge a line, or run as HTML in log.html.
 
 Names, comments, paths and output come from hosts, guests and local users. Every error, log message, table, drawing and
-report shows them through these functions. The errors of this library do so by themselves (`VpmemLibrary.errors`).
+report shows them through these functions. The errors of this library call these functions themselves
+(`VpmemLibrary.errors`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.+:/@-]+")
 def visible(text: str) -> str:
     r"""Return a text of several lines with its control characters written as ``\xNN`` or ``\uNNNN``.
 
-    Line feeds and tabs stay. Written out is what Python's ``repr`` writes out: control characters, characters that
-    change the direction of text, other line separators, lone surrogates, and characters that cannot be seen.
+    Line feeds and tabs stay. The function escapes the same characters as Python's ``repr``: control characters,
+    characters that change the direction of text, other line separators, lone surrogates, and invisible characters.
 
     Args:
         text: The text.
 
     Returns:
-        The text; it is the same text again when it is given to this function once more.
+        The escaped text. Escaping it a second time does not change it.
 
     Example: ``visible("a\x1b[2J\nb") == "a\\x1b[2J\nb"``.
     """
@@ -33,7 +34,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return a text as one line: line feeds and tabs are written as ``\x0a`` and ``\x09`` as well.
+    r"""Return a text as one line: line feeds and tabs are also escaped, as ``\x0a`` and ``\x09``.
 
     Args:
         text: The text.
@@ -43,21 +44,21 @@ def one_line(text: str) -> str:
 
     Example: ``one_line("a\nb") == "a\\x0ab"``.
     """
-    if text.isprintable():  # ten thousand names are looked at at once
+    if text.isprintable():  # a fast path: one call may check ten thousand names
         return text
     return visible(text).replace("\n", r"\x0a").replace("\t", r"\x09")
 
 
 def block(text: str) -> str:
-    r"""Return a text of several lines whose second and later lines are indented.
+    r"""Return a text of several lines with every line after the first indented.
 
-    So none of its lines can be taken for a line of the message that it stands in.
+    The indent shows that these lines are not lines of the surrounding message.
 
     Args:
         text: The text.
 
     Returns:
-        The text, to be put behind the first words of a line.
+        The text, to append to the first words of a line.
 
     Example: ``"stderr: " + block("a\nexit status: 0") == "stderr: a\n    exit status: 0"``.
     """
@@ -65,10 +66,10 @@ def block(text: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as messages show it: as it is, or in quotes when it has anything but ``A-Z a-z 0-9 _.+:/@-``.
+    """Return a name as messages show it. Quote a name that has other characters than ``A-Z a-z 0-9 _.+:/@-``.
 
     Args:
-        name: The name of a thing that was made by others.
+        name: The name of a thing that others created.
 
     Returns:
         The name on one line.
@@ -79,10 +80,10 @@ def quoted(name: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return a text as the message of an error or of the log: visible, bounded, and never taken for HTML.
+    """Return a text as the message of an error or of the log: visible, limited in length, and never read as HTML.
 
-    Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html. Of a text of more than 64 Ki
-    characters the beginning is returned, and how long the text is.
+    Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html. If the text has more than 64 Ki
+    characters, return its beginning and the length of the whole text.
 
     Args:
         text: The text.

@@ -1,4 +1,4 @@
-"""The command ``vpmem doctor``: what would break a run on a host, found before the run."""
+"""The command ``vpmem doctor``: find the problems of a host before a run."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def doctor(
     guest_image: str,
     as_json: bool,
 ) -> None:
-    """Find what would break a run on HOST, and print the command that fixes it. Nothing is changed on HOST.
+    """Find problems of HOST that would break a run, and print the command that fixes each. Nothing is changed on HOST.
 
-    HOST is a name or an address, this machine by default, or with --hosts a section of that file. Exits 0 if there is
-    no problem, 1 if there is one, and 2 if the command line is wrong.
+    HOST is a name or an address; the default is this machine. With --hosts, HOST is a section of that file. The exit
+    status is 0 if there is no problem, 1 if there is a problem, and 2 if the command line is wrong.
     """
     if hosts_file is not None:
         entry = find_host(read_hosts(hosts_file), "" if host == LOCAL else host)
@@ -63,7 +63,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(soft_wrap=True)  # so that a command can be pasted
+    console = Console(soft_wrap=True)  # no hard line breaks, so that a command can be copied and pasted
     for finding in diagnosis.findings:
         line = Text(str(finding))
         line.stylize(_COLOURS[finding.verdict], 0, len(finding.verdict))
@@ -76,7 +76,7 @@ def _diagnose(entry: HostEntry, guest_image: str) -> Diagnosis:
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from VpmemLibrary.doctor.diagnosis import diagnose  # noqa: PLC0415  the command line answers --help without it
+    from VpmemLibrary.doctor.diagnosis import diagnose  # noqa: PLC0415  --help does not need it
 
-    with Console(stderr=True).status(Text(f"Looking at {one_line(entry.name)} ...")):  # nothing without a terminal
+    with Console(stderr=True).status(Text(f"Looking at {one_line(entry.name)} ...")):  # prints only to a terminal
         return diagnose(entry, guest_image=guest_image)

@@ -17,7 +17,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("hosts_file", type=_FILE)
 @click.option("--count", is_flag=True, help="Print only how many hosts the file has.")
 def hosts(hosts_file: Path, count: bool) -> None:
-    """Check a HOSTS_FILE and show the hosts that it describes; none of them is reached."""
+    """Check a HOSTS_FILE and show its hosts. No host is contacted."""
     entries = read_hosts(hosts_file)
     if count:
         click.echo(len(entries))
@@ -35,5 +35,5 @@ def hosts(hosts_file: Path, count: bool) -> None:
             "yes" if entry.sudo else "no",
             entry.guest_kernel or entry.guest_disk or "-",
         )
-        table.add_row(*(Text(one_line(cell)) for cell in cells))  # as text, not as rich's markup
+        table.add_row(*(Text(one_line(cell)) for cell in cells))  # Text prevents rich from reading the cell as markup
     Console().print(table)

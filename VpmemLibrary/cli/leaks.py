@@ -1,4 +1,4 @@
-"""The command ``vpmem leaks``: the report that closes a run over all its hosts."""
+"""The command ``vpmem leaks``: report what a run left on all its hosts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def leaks() -> None:
-    """Say what a run left on its hosts: look before it, and again after it."""
+    """Report what a run left on its hosts: remember the hosts' state before the run, compare it afterwards."""
 
 
 @leaks.command()
 @click.argument("hosts_file", type=_FILE)
 @click.argument("states", type=click.Path(dir_okay=False, path_type=Path))
 def remember(hosts_file: Path, states: Path) -> None:
-    """Write how every host of HOSTS_FILE is now to the file STATES."""
+    """Write the current state of every host of HOSTS_FILE to the file STATES."""
     write_states(states, dict(_states(read_hosts(hosts_file))))
 
 
@@ -33,10 +33,10 @@ def remember(hosts_file: Path, states: Path) -> None:
 @click.argument("hosts_file", type=_FILE)
 @click.argument("states", type=_FILE)
 def compare(hosts_file: Path, states: Path) -> None:
-    """Show what there is on every host of HOSTS_FILE before, from STATES, and now.
+    """Compare the current state of every host of HOSTS_FILE with its state in STATES.
 
-    Exits 1 if anything is more, less or other. Labels that a region got since are told and are no leak: where the
-    hosts file says host_may_initialize_labels, suites need them.
+    The exit status is 1 if anything was added, removed or changed. New labels of a region are reported but are no
+    leak: suites need them where the hosts file says host_may_initialize_labels.
     """
     before, entries = read_states(states), read_hosts(hosts_file)
     for entry in entries:
@@ -47,14 +47,14 @@ def compare(hosts_file: Path, states: Path) -> None:
 
 
 def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
-    """Look at all hosts at once, each over a connection of its own; their names and states come in the file's order."""
+    """Return the names and states of the hosts in the order of the file. Read all hosts in parallel."""
     with ThreadPoolExecutor(len(entries)) as pool:
         yield from zip((entry.name for entry in entries), pool.map(_state, entries), strict=True)
 
 
 def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink  # noqa: PLC0415
-    from VpmemLibrary.guest.domain.domains import guest_names  # noqa: PLC0415  --help needs none of it
+    from VpmemLibrary.guest.domain.domains import guest_names  # noqa: PLC0415  --help does not need it
     from VpmemLibrary.host.host import Host  # noqa: PLC0415
     from VpmemLibrary.host.libvirt_daemon import Daemon  # noqa: PLC0415
     from VpmemLibrary.leases.host_leases import HostLeases  # noqa: PLC0415
@@ -75,7 +75,7 @@ def _state(entry: HostEntry) -> HostState:
 
 
 def _report(name: str, before: HostState, after: HostState) -> bool:
-    """Print one host's lines; return whether nothing is left on it."""
+    """Print one host's lines. Return whether nothing is left on the host."""
     for region in before.labeled_in(after):
         click.echo(f"{name}: {region} has labels since")
     known = before.with_labels(after)

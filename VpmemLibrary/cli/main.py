@@ -1,4 +1,4 @@
-"""The command `vpmem`: each group of subcommands is loaded when it is asked for."""
+"""The command `vpmem`. A group of subcommands is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _COMMANDS = {
     "leaks": ("VpmemLibrary.cli.leaks:leaks", "What a run left on its hosts: a look before and after it."),
     "hosts": ("VpmemLibrary.cli.hosts:hosts", "Check a hosts file and show its hosts."),
 }
-"""For each subcommand where it is and what it is for, so that `vpmem --help` loads none of them."""
+"""The location and the purpose of each subcommand, so that `vpmem --help` imports none of them."""
 
 
 class _LazyGroup(click.Group):
-    """A group whose subcommands are imported when they are used."""
+    """A group that imports a subcommand when the subcommand is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """Return the names of all subcommands."""
@@ -39,7 +39,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run, and show an error of this project as its message alone."""
+        """Run a command. Show an error of this project as its message alone, without a traceback."""
         try:
             return super().invoke(ctx)
         except VpmemError as error:
@@ -49,4 +49,4 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vpmem")
 def main() -> None:
-    """Acceptance-test virtual persistent memory, from the host's NVDIMM to the guest's last byte."""
+    """Test virtual persistent memory, from the host's NVDIMM to the guest's last byte."""

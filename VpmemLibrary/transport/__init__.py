@@ -1,1 +1,1 @@
-"""Running a command somewhere: on this machine, over SSH, on a serial console."""
+"""Run commands on a machine: on this machine, over SSH, or on a serial console."""

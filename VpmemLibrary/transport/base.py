@@ -1,7 +1,7 @@
-"""The one face of every way to a machine: local, SSH, or the agent inside a guest.
+"""The common interface of all ways to reach a machine: local, SSH, or the agent inside a guest.
 
-A command is a list of arguments; it is quoted once, here, and never by a caller. There is no pty, so a tool always
-prints what it prints to a program (`ndctl create-namespace` prints human sizes to a terminal).
+A command is a list of arguments. Only this module quotes the list; a caller never quotes. There is no pty, so a tool
+prints what it prints to a program. (On a terminal, `ndctl create-namespace` prints human-readable sizes.)
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ if TYPE_CHECKING:
     import paramiko
 
 Connection: TypeAlias = "socket.socket | paramiko.Channel"
-"""A TCP connection that was made from a machine; a channel has the face of a socket."""
+"""A TCP connection from a machine. A channel has the same methods as a socket."""
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds that a command may take when its caller says nothing."""
+"""Default timeout of a command, in seconds."""
 
 OUTPUT_LIMIT = Size(64 * MiB)
-"""How many bytes of a command's standard output are kept, and of its standard error; beyond it the command is ended."""
+"""How many bytes of a command's standard output, and of its standard error, are kept.
+A command that prints more is ended."""
 
 ENVIRONMENT = {"LC_ALL": "C", "SHLVL": "2"}
-"""What every command finds in its environment: texts are the same everywhere, and bash, where it is a command, does not
-take itself for the first shell of a log-in over a network: it would read .bashrc, which may print."""
+"""Environment variables of every command. LC_ALL makes messages the same on every host. SHLVL stops a bash command from
+behaving as the first shell of a network log-in: such a shell reads .bashrc, and .bashrc may print text."""
 
 EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-"""Appended to the PATH of every command: ndctl and modprobe live there, and a user's PATH often lacks some of it."""
+"""Appended to the PATH of every command. ndctl and modprobe are there. A user's PATH often lacks some of these."""
 
 READS_ONLY = "# reads only\n"
-"""How a script begins that changes nothing and leaves nothing running: its command may be run once more, and costs no
-session of its own."""
+"""The first line of a script that changes nothing and leaves nothing running. Such a script may run a second time, and
+needs no session of its own."""
 
 _COMMAND_NOT_FOUND = 127
 _SHOWN_OUTPUT = 4000
@@ -48,15 +49,16 @@ _LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command left.
+    """The result of a command.
 
     Args:
-        argv: The command, one item an argument.
-        exit_status: The exit status; ``-N`` when signal N ended it.
-        stdout: What it printed, as bytes.
-        stderr: What it complained of, as bytes.
-        seconds: How long it took, measured here.
-        host: The name of the machine it ran on.
+        argv: The command, one item for each argument.
+        exit_status: The exit status; ``-N`` if signal N ended the command.
+        stdout: Standard output, as bytes.
+        stderr: Standard error, as bytes.
+        seconds: The duration, measured by this process.
+        host: The name of the machine on which the command ran.
+        stdin_bytes: The size of the command's standard input.
     """
 
     argv: tuple[str, ...]
@@ -74,9 +76,10 @@ class CommandResult:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of standard output. Only a line feed ends one: a name may hold what else `str.splitlines` cuts at.
+        """The lines of standard output, split only at line feeds.
 
-        A script that prints names, paths or other text from outside puts each in one line, or prints NUL after it.
+        `str.splitlines` also splits at other characters, which a name may contain. So a script that prints names, paths
+        or other text from outside puts each on one line, or prints NUL after each.
         """
         return self.text.removesuffix("\n").split("\n") if self.stdout else []
 
@@ -87,18 +90,18 @@ class CommandResult:
 
     @property
     def command(self) -> str:
-        """The command in a form that can be pasted into a shell."""
+        """The command, quoted so that it can be pasted into a shell."""
         return shell_line(self.argv)
 
     def check(self, meaning: str = "") -> Self:
         """Return this result, or raise if the command failed.
 
         Args:
-            meaning: What a failure means and how to fix its cause, added to the message.
+            meaning: What the failure means and how to fix its cause. The message ends with this text.
 
         Raises:
             ToolMissingError: The program is not installed (exit status 127).
-            CommandError: Any other exit status but 0.
+            CommandError: The exit status is neither 0 nor 127.
         """
         if self.exit_status == _COMMAND_NOT_FOUND:
             raise ToolMissingError(self, meaning or f"{self.argv[0]} is not installed there, or not on its PATH")
@@ -107,14 +110,14 @@ class CommandResult:
         return self
 
     def expect(self, exit_status: int | None) -> Self:
-        """Return this result, or raise unless it has an exit status.
+        """Return this result, or raise if the command has another exit status.
 
         Args:
-            exit_status: The status that it must have; None for any.
+            exit_status: The expected exit status; None accepts any.
 
         Raises:
             ToolMissingError: 0 is expected and the program is not installed.
-            CommandError: It has another status.
+            CommandError: The command has another exit status.
         """
         if exit_status == 0:
             return self.check()
@@ -123,9 +126,10 @@ class CommandResult:
         return self
 
     def describe(self, meaning: str = "") -> str:
-        """Return command, exit status, stderr and time as the lines of an error message.
+        """Return the command, exit status, stderr and time as the lines of an error message.
 
-        Further lines of the command and of its output are indented, so that none is taken for one of these lines.
+        The second and later lines of the command and of its output are indented, so that they do not look like lines of
+        the message.
         """
         place = f" on {self.host}" if self.host else ""
         lines = [meaning.rstrip(".") + "." if meaning else "The command failed."]
@@ -138,16 +142,16 @@ class CommandResult:
 
 
 class Stream(Protocol):
-    """Two-way bytes to a command that is running on the machine."""
+    """A two-way byte stream to a command that runs on the machine."""
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end."""
+        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end."""
 
     def close(self) -> None:
-        """End the command's standard input and forget it."""
+        """Close the command's standard input and stop using the command."""
 
 
 @runtime_checkable
@@ -165,18 +169,19 @@ class Transport(Protocol):
         timeout: float = DEFAULT_TIMEOUT,
         stdin: bytes = b"",
     ) -> CommandResult:
-        """Run a command to its end and return what it left, whatever its exit status.
+        """Run a command to its end and return the result, also if the exit status is not 0.
 
         Args:
-            argv: The command, one item an argument.
+            argv: The command, one item for each argument.
             timeout: Seconds after which the command is ended.
-            stdin: What the command reads.
+            stdin: The bytes for the command's standard input.
 
         Raises:
-            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
-                seen.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
-            UnreachableError: The connection is gone.
+            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
+                end was not seen.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
+                says that its end was not seen.
+            UnreachableError: The connection broke.
             ControllerError: This machine has no process, thread or descriptor left for the command.
         """
 
@@ -184,33 +189,33 @@ class Transport(Protocol):
         """Start a command and return its standard input and output as one stream."""
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
-        """Open a TCP connection from the machine: to what it reaches and this process may not.
+        """Open a TCP connection from the machine, to an address that this process may not be able to reach.
 
         Args:
             address: A name or IP address as the machine knows it, e.g. ``fe80::1%br0``.
             port: The port.
-            timeout: Seconds that it may take.
+            timeout: How many seconds the connection may take.
 
         Raises:
-            UnreachableError: Nothing answers there, or the machine cannot be reached.
-            UnsupportedError: The machine makes no connections for others.
+            UnreachableError: The address did not answer, or the machine cannot be reached.
+            UnsupportedError: The machine does not forward connections.
         """
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file on the machine, `OUTPUT_LIMIT` at most."""
+        """Return the content of a file on the machine, at most `OUTPUT_LIMIT` bytes."""
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the machine, whole or not at all."""
+        """Write a file on the machine atomically."""
 
     def close(self) -> None:
-        """End the connection; ending it twice is harmless."""
+        """Close the connection. A second call has no effect."""
 
 
 def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return `argv` as a tuple, or raise if no program could get it as it is.
+    """Return `argv` as a tuple. Raise if an argument cannot be passed to a program unchanged.
 
     Raises:
-        InvalidValueError: It is empty, is one string, or an argument holds a NUL byte or is not text.
+        InvalidValueError: `argv` is empty or a single string, or an argument has a NUL byte or is not text.
     """
     if isinstance(argv, str) or not argv:
         raise InvalidValueError("command", argv, "a list with one item for each argument, e.g. ['ndctl', 'list']")
@@ -227,10 +232,10 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_through(run: Callable[[Sequence[str]], CommandResult], path: str) -> bytes:
-    """Return the bytes of a file.
+    """Return the content of a file.
 
     Args:
-        run: What runs a command where the file is.
+        run: Runs a command on the machine that has the file.
         path: The file.
 
     Raises:
@@ -246,12 +251,12 @@ def read_through(run: Callable[[Sequence[str]], CommandResult], path: str) -> by
 
 
 def write_command(path: str, mode: int) -> tuple[str, ...]:
-    """Return the command that writes its standard input to a file, whole or not at all."""
+    """Return the command that writes its standard input to a file atomically."""
     return ("sh", "-c", _WRITE, "sh", path, f"{mode:o}")
 
 
-# The new file is created under a name that nobody knew before, and is written by its descriptor only: in a directory of
-# another user its name may be a link to elsewhere a moment later.
+# The new file has a random name, and the command writes it only through its descriptor. In a directory of another user,
+# that user could replace the name by a link to another place at any moment.
 _WRITE = """
 set -e
 [ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }
@@ -269,29 +274,29 @@ trap - EXIT
 
 
 def query(script: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command that runs a shell script which only reads; see `READS_ONLY`.
+    """Return the command that runs a read-only shell script; see `READS_ONLY`.
 
     Args:
         script: The script, for any POSIX shell.
-        arguments: Its arguments, ``$1`` and so on.
+        arguments: The script's arguments, ``$1`` and so on.
     """
     return ("sh", "-c", READS_ONLY + script, "sh", *arguments)
 
 
 def shell_line(argv: Sequence[str]) -> str:
-    """Return `argv` quoted for a POSIX shell: the only place where anything is quoted."""
+    """Return `argv` quoted for a POSIX shell. This is the only place where arguments are quoted."""
     return shlex.join(argv)
 
 
 def checked_name(what: str, value: str, *, longest: int = 63) -> str:
-    """Return a name that is safe as a label, a file name and an argument.
+    """Return a name that is safe as a label, a file name and an argument, or raise.
 
-    The rule is narrower than ndctl's or libvirt's own: a letter or digit first, so that no name looks like an option
-    or a hidden file. ndctl keeps 63 bytes of a namespace's name (NSLABEL_NAME_LEN 64 with its NUL, kernel
-    ``drivers/nvdimm/label.h``).
+    The rule is narrower than the rules of ndctl and libvirt. A name starts with a letter or digit, so that it does not
+    look like an option or a hidden file. ndctl keeps 63 bytes of a namespace's name (NSLABEL_NAME_LEN 64 with its NUL,
+    kernel ``drivers/nvdimm/label.h``).
 
     Raises:
-        InvalidValueError: It is anything else.
+        InvalidValueError: The name breaks this rule.
     """
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_.+:-]{{0,{longest - 1}}}", value, flags=re.ASCII):
         raise InvalidValueError(

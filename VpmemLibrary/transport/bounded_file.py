@@ -1,4 +1,4 @@
-"""Reading a local file that a user named: at once and in bounded memory, whatever the file is."""
+"""Read a local file that a user named, without waiting and in bounded memory, for any kind of file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def expanded(path: Path) -> Path:
-    """Return a path with the home directory for ``~``; as it is if there is no such user or no home directory."""
+    """Replace ``~`` in a path by the home directory. If the user or directory does not exist, return the path as is."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -30,7 +30,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (NotADirectoryError, ValueError) as error:  # no file can have such a name, e.g. one with a null byte
+    except (NotADirectoryError, ValueError) as error:  # an impossible file name, e.g. with a null byte
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path)) from error
     with os.fdopen(descriptor, "rb") as file:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""What this machine, the controller, may have too little of: processes, threads, descriptors, memory."""
+"""Errors for resources that run out on this machine (the controller): processes, threads, descriptors, memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NO_THREAD = "start new thread"
 
 
 def shortage(action: str, error: BaseException) -> ControllerError | None:
-    """Return the error of an action that this machine had too little for; None if the failure is another one.
+    """Return a ControllerError if the failure means that this machine lacks a resource. Otherwise return None.
 
     Args:
-        action: What could not be done, e.g. ``start a command``.
+        action: The action that failed, e.g. ``start a command``.
         error: The failure.
     """
     if isinstance(error, OSError):
@@ -27,11 +27,11 @@ def shortage(action: str, error: BaseException) -> ControllerError | None:
 
 
 def too_little(action: str, text: str) -> ControllerError:
-    """Return the error of an action that this machine itself could not do.
+    """Return the error for an action that failed because this machine lacks a resource.
 
     Args:
-        action: What could not be done, e.g. ``start a command``.
-        text: Why.
+        action: The action that failed, e.g. ``start a command``.
+        text: The reason.
     """
     return ControllerError(
         f"The controller could not {action}: {text}. See ulimit -n (open files), ulimit -u (processes and threads) and "

@@ -1,4 +1,4 @@
-"""Waiting for what has no deadline of its own."""
+"""Give a deadline to a call that has none."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Return what `work` returns, or raise what it raises. Another thread does the work.
+    """Run `work` in another thread. Return what it returns, or raise what it raises.
 
     Args:
-        seconds: How long to wait. The thread is left to itself then.
-        work: The work.
+        seconds: How long to wait. After that the thread continues unattended.
+        work: The function to run.
 
     Raises:
-        TimeoutError: The work did not end in time.
+        TimeoutError: `work` did not end in time.
         ControllerError: No thread can be started.
 
     Example: ``within(15, lambda: socket.getaddrinfo("rack1", 22))``.
@@ -29,7 +29,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             returned.append(work())
-        except BaseException as error:  # raised where the work is waited for
+        except BaseException as error:  # re-raised in the waiting thread
             raised.append(error)
 
     thread = start_thread(run, "within a deadline")

@@ -1,7 +1,8 @@
-"""Running commands as root through sudo, sudo-rs or doas, which must never ask for a password.
+"""Run commands as root through sudo, sudo-rs or doas. These must not ask for a password.
 
-A command is started by a shell that runs as root and first prints a line of this library's own on both outputs. The
-line proves that the command was started, whatever sudo prints before it, in any language. Without it sudo refused.
+A shell that runs as root starts the command. Before that, the shell prints a marker line on standard output and on
+standard error. The marker line proves that the command was started, even if sudo prints other text first, in any
+language. Without the marker line, sudo refused.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH, CommandResult, 
 from VpmemLibrary.visible import block, one_line
 
 _MARK = f"vpmem-{secrets.token_hex(8)}"
-"""How this library's own lines begin. No program on a host can know it before it has run a command."""
+"""The start of every marker line. It is random, so a program on a host cannot know it in advance."""
 
 _SHOWN = 1000
 _SHOWN_COMMAND = 200
 _LONGEST_NOISE = 1 << 16
 _CHUNK = 1 << 16
 
-# Run as root, with the mark as $0. sudo and doas may have reset the environment. It is one line, so that it is found in
-# a refusal that repeats it.
+# This script runs as root; $0 is the mark. sudo and doas may have reset the environment. The script is a single line,
+# so that `_refusal` can find and shorten it in a message of sudo that repeats the command.
 _AS_ROOT = (
     "PATH=${PATH:+$PATH:}"
     f"{EXTRA_PATH}:/usr/bin:/bin "
@@ -33,8 +34,8 @@ _AS_ROOT = (
     'exec "$@"'
 )
 
-# Run as the user: $1 is the mark, $2 the script for root; the command follows. Root needs no program. Of two programs
-# the one is used that lets a command run.
+# This script runs as the user: $1 is the mark, $2 the script for root, and the command follows. Root needs neither sudo
+# nor doas. If both are installed, the script uses the program that allows a command.
 _START = r"""
 mark=$1 script=$2 user=$(id -u) program=none
 shift 2
@@ -58,8 +59,8 @@ _PLAIN_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 def elevated(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the command that runs another command as root.
 
-    sudo is used if it is installed, else doas. If both are installed, doas is used when only doas allows a command.
-    A user who is root needs neither.
+    The command uses sudo if sudo is installed, else doas. If both are installed and only doas allows a command, it uses
+    doas. If the user is root, it uses neither.
 
     Args:
         argv: The command.
@@ -70,24 +71,25 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def plain(result: CommandResult) -> CommandResult:
-    """Return what the command itself left: without this library's own lines, and what sudo printed before them.
+    """Return the command's own output, without this library's marker lines and without earlier text from sudo.
 
     Args:
-        result: What the command of `elevated` left, or left so far. If it was not started yet, standard error says so.
+        result: The result of the command of `elevated`, complete or partial. If the command was not started yet,
+            standard error says so.
     """
     stderr = _ASKED.sub(_NOT_STARTED, _own(result.stderr), count=1)
     return replace(result, stdout=_own(result.stdout), stderr=stderr)
 
 
 def checked(result: CommandResult) -> CommandResult:
-    """Return what the command itself left, or raise if it was never started as root.
+    """Return the command's own result, or raise if the command was never started as root.
 
     Args:
-        result: What the command of `elevated` left.
+        result: The result of the command of `elevated`.
 
     Raises:
-        AccessDeniedError: The host has neither sudo nor doas, or its sudo or doas refused. The message has what sudo
-            said, and the line that allows it.
+        AccessDeniedError: The host has neither sudo nor doas, or its sudo or doas refused. The message has the
+            output of sudo, and the configuration line that allows the command.
     """
     if _STARTED.search(result.stderr) is None:
         raise AccessDeniedError(_refusal(result))
@@ -95,7 +97,7 @@ def checked(result: CommandResult) -> CommandResult:
 
 
 class ElevatedStream:
-    """The stream of an elevated command: what is received begins with what the command itself printed.
+    """The stream of an elevated command, without the text that was printed before the command itself.
 
     Args:
         inner: The stream of the command of `elevated`.
@@ -115,7 +117,9 @@ class ElevatedStream:
         self._inner.send(data)
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end, which is at once if sudo refused.
+        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end.
+
+        If sudo refused, the end comes at once.
 
         Raises:
             OSError: The stream was closed.
@@ -135,7 +139,7 @@ class ElevatedStream:
         return self._inner.recv(size)
 
     def close(self) -> None:
-        """End the command's standard input, then the command if it does not end by itself."""
+        """Close the command's standard input. If the command does not end then, end it."""
         self._inner.close()
 
 
@@ -145,7 +149,7 @@ def _own(output: bytes) -> bytes:
 
 
 def _refusal(result: CommandResult) -> str:
-    """Return why a command was not run as root, and what to do, as a message."""
+    """Return a message that says why a command was not run as root, and what to do."""
     place = f" on {result.host}" if result.host else ""
     asked = _ASKED.search(result.stderr)
     said = result.stderr if asked is None else result.stderr[asked.end() :]

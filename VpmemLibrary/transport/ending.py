@@ -1,4 +1,4 @@
-"""Ending a command with all that it started, and seeing whether it ended."""
+"""End a command and all processes that it started, and check that they ended."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from VpmemLibrary.errors import CommandError, CommandTimeoutError, OutputTooLarg
 from VpmemLibrary.transport.base import OUTPUT_LIMIT, CommandResult
 
 PATIENCE = 2.0
-"""Seconds that a command has to obey SIGTERM, and then to go when it is killed."""
+"""Seconds that a command has to end after SIGTERM, and again after SIGKILL."""
 
 HASTE = 0.5
-"""The same where a keyword is interrupted, which must end soon."""
+"""Shorter value of `PATIENCE` for an interrupted keyword, which must end soon."""
 
 LIMIT = 5
-"""How many times as long all of it may take."""
+"""The whole ending may take at most this many times the seconds above."""
 
 _TENTHS = 10
 
-# $1 is the command's first process, $2 how many tenths of a second to wait after each signal, $3 the boot that the
-# process is of, or nothing. A process is the
-# command's if it is in the group of the first one or descends from it, in whatever session: sshd and the local
-# transport make a group of a command, dropbear makes none. What was found once stays the command's when its parent
-# ends; its start time tells it from a later process of the same number. Zombies have ended. A line of
-# /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., the start time as its 22nd word.
+# $1 is the command's first process. $2 is how many tenths of a second to wait after each signal. $3 is the boot
+# identifier of the process, or empty.
+#
+# A process belongs to the command if it is in the group of the first process, or descends from that process in any
+# session. sshd and the local transport make a process group for a command; dropbear does not. A process that was found
+# once still belongs to the command when its parent ends. Its start time distinguishes it from a later process with the
+# same number. Zombies count as ended.
+#
+# A line of /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., with the start time as its 22nd word.
 _END = r"""
 case $1 in 0 | 1) echo "$1 is no process of a command" >&2; exit 1 ;; esac
 [ -z "$3" ] || {
@@ -78,23 +81,23 @@ await kill
 
 
 def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
-    """Return the command that ends another with all that it started, and prints the processes that do not end.
+    """Return a command that ends another command and all its processes. It prints the processes that do not end.
 
     Args:
-        pid: The first process of the command that is to be ended.
-        seconds: How long to wait after SIGTERM, and after SIGKILL.
-        boot: The identifier of the boot that the process is of; on any other boot nothing is ended. By default the
-            boot is not checked.
+        pid: The first process of the command to end.
+        seconds: How long to wait after SIGTERM, and again after SIGKILL.
+        boot: The boot identifier of the process. On any other boot nothing is ended. By default the boot is not
+            checked.
     """
     return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))), boot)
 
 
 def remaining(ended: CommandResult, pid: int) -> str:
-    """Return what is to be said of a command by what `end_command` left; nothing if the command was seen to end.
+    """Return a message about a command that did not end. Return an empty text if the command was seen to end.
 
     Args:
-        ended: What `end_command` left.
-        pid: The first process of the command that was to be ended.
+        ended: The result of `end_command`.
+        pid: The first process of the command to end.
     """
     pids = ended.text.split()
     if ended.exit_status != 0 or not all(each.isdigit() for each in pids):
@@ -106,11 +109,11 @@ def remaining(ended: CommandResult, pid: int) -> str:
 
 
 def unknown(reason: str, pid: int | None) -> str:
-    """Return what is to be said of a command that may or may not have ended.
+    """Return a message about a command that may still run.
 
     Args:
-        reason: Why that is not known.
-        pid: The command's first process; None if it is not known.
+        reason: Why its state is not known.
+        pid: The command's first process; None if the process is not known.
     """
     how = "" if pid is None else f". See: ps -o pid,stat,etime,args -s {pid}"
     return f"Whether it was ended is not known: {reason}. It may still run{how}"
@@ -123,13 +126,13 @@ OUTPUT_IS_HELD = (
 
 
 def failed(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
-    """Return the error of a command that was to be ended.
+    """Return the error for a command that had to be ended.
 
     Args:
-        result: What the command left so far.
-        timeout: Seconds that the command had.
-        too_large: Whether it printed too much, and not: took too long.
-        remains: What is known of a command that was not seen to end; see `remaining`.
+        result: The command's result so far.
+        timeout: The command's timeout in seconds.
+        too_large: True if the command printed too much, False if it took too long.
+        remains: The message about a command that was not seen to end; see `remaining`.
     """
     how = f". {remains}" if remains else " and was ended"
     if too_large:

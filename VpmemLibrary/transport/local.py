@@ -1,4 +1,4 @@
-"""The machine that this process runs on."""
+"""Run commands on the machine of this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from VpmemLibrary.transport.tcp import connect_tcp
 
 __all__ = ["LocalStream", "LocalTransport"]
 
-# What a shell makes of a program that it cannot run; any other error is this machine's own.
+# A shell returns these exit statuses for a program that it cannot run. Other errors are a fault of this machine.
 _STATUSES = {
     errno.ENOENT: 127,
     errno.ENOTDIR: 127,
@@ -55,12 +55,12 @@ _NO_STATUS = -signal.SIGKILL
 
 
 class LocalTransport:
-    """Commands on this machine, with the same behaviour as over SSH.
+    """Run commands on this machine, with the same behaviour as over SSH.
 
     Args:
         sudo: Run every command as root, through sudo or doas; see `elevation`.
         name: The machine's name in messages.
-        environment: What commands find in their environment beside what this process has there.
+        environment: More environment variables for the commands, besides those of this process.
 
     Example::
 
@@ -86,18 +86,19 @@ class LocalTransport:
         timeout: float = DEFAULT_TIMEOUT,
         stdin: bytes = b"",
     ) -> CommandResult:
-        """Run a command to its end and return what it left, whatever its exit status.
+        """Run a command to its end and return the result, also if the exit status is not 0.
 
         Args:
-            argv: The command, one item an argument.
-            timeout: Seconds after which the command and all that it started are ended.
-            stdin: What the command reads.
+            argv: The command, one item for each argument.
+            timeout: Seconds after which the command and all its processes are ended.
+            stdin: The bytes for the command's standard input.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
-                seen. What it printed so far is in its result.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
+            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
+                end was not seen. The result in the error has the output so far.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
+                says that its end was not seen.
             AccessDeniedError: sudo or doas did not run the command as root.
             ControllerError: This machine has no process or descriptor left for the command.
         """
@@ -117,7 +118,7 @@ class LocalTransport:
         with contextlib.closing(Execution(process, stdin)) as execution:
             try:
                 ended = execution.wait(timeout)
-            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+            except BaseException:  # a keyword timeout or Ctrl-C must leave no process behind
                 self._end(process.pid, HASTE, execution)
                 raise
             if not ended:
@@ -133,7 +134,7 @@ class LocalTransport:
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            FileNotFoundError: There is no such program.
+            FileNotFoundError: The program does not exist.
             ControllerError: This machine has no process or descriptor left for the command.
         """
         command = checked_argv(argv)
@@ -153,12 +154,12 @@ class LocalTransport:
         """Open a TCP connection; see `Transport.connect`.
 
         Raises:
-            UnreachableError: Nothing answers there.
+            UnreachableError: The address did not answer.
         """
         return connect_tcp(address, port, timeout)
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file.
+        """Return the content of a file.
 
         Raises:
             CommandError: The file cannot be read.
@@ -167,15 +168,15 @@ class LocalTransport:
         return read_through(self.run, path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file, whole or not at all: into a new file beside it, which then takes its name.
+        """Write a file atomically: write a new file next to it, then rename the new file.
 
         Raises:
-            CommandError: It cannot be written.
+            CommandError: The file cannot be written.
         """
         self.run(write_command(path, mode), stdin=data).check()
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing, because there is no connection."""
 
     def _start(self, command: tuple[str, ...], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -194,15 +195,15 @@ class LocalTransport:
         )
 
     def _end(self, pid: int, seconds: float, execution: Execution | None = None) -> str:
-        """End a command with all that it started.
+        """End a command and all its processes.
 
         Args:
-            pid: The command's first process, which leads a session and a group of its own.
+            pid: The command's first process, which leads its own session and process group.
             seconds: How long the command has to obey each signal.
-            execution: What reads the command's outputs meanwhile, and waits for its end.
+            execution: The execution that reads the command's outputs meanwhile, and waits for its end.
 
         Returns:
-            What is known of a command that was not seen to end; nothing if it was.
+            A message about a command that was not seen to end; empty if the command ended.
         """
         command = end_command(pid, seconds)
         try:
@@ -236,10 +237,10 @@ class LocalTransport:
 
 
 def _status_of(error: OSError, command: tuple[str, ...]) -> int:
-    """Return the status that a shell has for a program that cannot be run.
+    """Return the exit status of a shell for a program that cannot be run.
 
     Raises:
-        ControllerError: It is not the program's fault.
+        ControllerError: The cause is this machine, not the program.
     """
     status = _STATUSES.get(error.errno or 0)
     if status is None:
@@ -248,5 +249,5 @@ def _status_of(error: OSError, command: tuple[str, ...]) -> int:
 
 
 def _is_for_shells(name: str) -> bool:
-    """Whether a variable would change what a script does: a start-up file, a function, or an option of a shell."""
+    """Return whether a variable changes how a script runs: a start-up file, a function, or an option of a shell."""
     return name in {"ENV", "BASH_ENV", "CDPATH", "SHELLOPTS", "BASHOPTS"} or name.startswith("BASH_FUNC_")

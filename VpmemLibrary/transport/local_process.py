@@ -1,4 +1,4 @@
-"""A process of this machine that is under way: as a command with its outputs, or as a stream."""
+"""A running process of this machine: a command with its outputs, or a stream."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class Execution:
-    """A command under way: what it printed so far, and the wait for its end.
+    """A running command: collects its output and waits for its end.
 
     Args:
         process: The command, with a pipe for each of its standard input and outputs.
-        stdin: What the command reads.
+        stdin: The bytes for the command's standard input.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
@@ -35,7 +35,7 @@ class Execution:
         self.stderr = Output()
         self._started = time.monotonic()
         self._unsent = memoryview(stdin)
-        self._selector = selectors.PollSelector()  # it takes no descriptor of its own
+        self._selector = selectors.PollSelector()  # unlike epoll, poll needs no descriptor
         for pipe, output in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
             assert pipe is not None  # noqa: S101  it was asked for
             self._selector.register(pipe, selectors.EVENT_READ, self._reader(pipe, output))
@@ -47,7 +47,7 @@ class Execution:
 
     @property
     def seconds(self) -> float:
-        """How long the command has been under way."""
+        """The seconds since the command's start."""
         return time.monotonic() - self._started
 
     @property
@@ -60,7 +60,7 @@ class Execution:
 
         Args:
             timeout: Seconds to wait.
-            limited: Whether the wait ends as soon as the command printed too much.
+            limited: Stop waiting as soon as the command printed too much.
 
         Returns:
             Whether the command has ended.
@@ -79,9 +79,9 @@ class Execution:
         return True
 
     def close(self) -> None:
-        """Close the pipes, whether or not the command has ended."""
+        """Close the pipes, also if the command still runs."""
         for key in list(self._selector.get_map().values()):
-            self._finish(key.fileobj)  # type: ignore[arg-type]  # pipes were registered
+            self._finish(key.fileobj)  # type: ignore[arg-type]  # only pipes were registered
 
     def _reader(self, pipe: IO[bytes], output: Output) -> Callable[[], None]:
         def read() -> None:
@@ -97,7 +97,7 @@ class Execution:
         assert pipe is not None  # noqa: S101  it was asked for
         try:
             self._unsent = self._unsent[os.write(pipe.fileno(), self._unsent) :]
-        except BrokenPipeError:  # the command may end without reading all of it
+        except BrokenPipeError:  # the command may end before it reads all input
             self._unsent = memoryview(b"")
         if not self._unsent:
             self._finish(pipe)
@@ -111,9 +111,9 @@ class LocalStream:
     """A running command's standard input and output.
 
     Args:
-        process: The command, with a pipe for its standard input and output, in a process group of its own.
-        waker: An eventfd, which becomes the stream's: it wakes those who wait when the stream is closed.
-        end: What ends the command with all that it started, and returns what is known if it was not seen to end.
+        process: The command, with a pipe for its standard input and output, in its own process group.
+        waker: An eventfd, which the stream then owns. It wakes the waiting threads when the stream is closed.
+        end: Ends the command and all its processes. Returns a message if their end was not seen.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], waker: int, end: Callable[[], str]) -> None:
@@ -141,7 +141,7 @@ class LocalStream:
                 view = view[os.write(self._input.fileno(), view) :]
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end.
+        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end.
 
         Raises:
             OSError: The stream was closed.
@@ -151,9 +151,9 @@ class LocalStream:
             return os.read(self._output.fileno(), size)
 
     def close(self) -> None:
-        """End the command's standard input, then the command if it does not end by itself.
+        """Close the command's standard input. If the command does not end then, end it.
 
-        Closing twice is harmless.
+        A second call has no effect.
         """
         with self._ending:
             if self._closed:
@@ -173,7 +173,7 @@ class LocalStream:
                 self._process.wait(_GRACE)
 
     def _await(self, pipe: IO[bytes], event: int) -> None:
-        """Wait until a pipe is ready; raise as soon as the stream is closed."""
+        """Wait until a pipe is ready. Raise as soon as the stream is closed."""
         if not self._closed:
             poll = select.poll()
             poll.register(pipe, event)

@@ -1,4 +1,4 @@
-"""What a command prints, kept up to a limit."""
+"""The output of a command, kept up to a limit."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from VpmemLibrary.transport.base import OUTPUT_LIMIT
 
 
 class Output:
-    """The first `OUTPUT_LIMIT` bytes of an output. What comes after them is dropped."""
+    """The first `OUTPUT_LIMIT` bytes of an output. Later bytes are dropped."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.too_large = False
-        """Whether anything was dropped."""
+        """Whether bytes were dropped."""
 
     def add(self, data: bytes) -> None:
-        """Add what came."""
+        """Add received bytes."""
         room = OUTPUT_LIMIT - len(self.data)
         self.data += data[:room]
         self.too_large |= len(data) > room
 
     def take(self) -> bytes:
-        """Return what there is and forget it."""
+        """Return the kept bytes and remove them."""
         taken, self.data = bytes(self.data), bytearray()
         return taken

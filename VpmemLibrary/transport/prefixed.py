@@ -1,4 +1,4 @@
-"""Commands run through another program: ``nsenter`` out of a container, ``chroot``, ``unshare``."""
+"""Run commands through another program: ``nsenter`` out of a container, ``chroot``, ``unshare``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connecti
 
 
 class ThroughTransport:
-    """A transport that puts a program and its arguments before every command; in all else the one it wraps.
+    """A transport that puts a program and its arguments before every command of another transport.
 
-    Files are read and written directly, not through the program; so are TCP connections made.
+    Files and TCP connections do not use the program; they go directly to the other transport.
 
     Args:
-        inner: The transport.
-        prefix: The program and its arguments; it must end by running the arguments that follow.
+        inner: The other transport.
+        prefix: The program and its arguments. The program must run the arguments that follow.
 
     Raises:
-        InvalidValueError: The prefix is no list of arguments.
+        InvalidValueError: The prefix is not a list of arguments.
 
     Example: ``ThroughTransport(LocalTransport(), ["nsenter", "-t", "1", "-m", "--"])``.
     """
@@ -28,7 +28,7 @@ class ThroughTransport:
 
     @property
     def inner(self) -> Transport:
-        """The transport that it wraps."""
+        """The wrapped transport."""
         return self._inner
 
     @property
@@ -53,11 +53,11 @@ class ThroughTransport:
         return self._inner.read_file(path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the machine, whole or not at all."""
+        """Write a file on the machine atomically."""
         self._inner.write_file(path, data, mode=mode)
 
     def close(self) -> None:
-        """End the connection; ending it twice is harmless."""
+        """Close the connection. A second call has no effect."""
         self._inner.close()
 
     def _whole(self, argv: Sequence[str]) -> list[str]:

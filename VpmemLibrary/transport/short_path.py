@@ -1,4 +1,4 @@
-"""Private directories whose paths are short enough for unix sockets."""
+"""Private directories with paths that are short enough for unix sockets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from VpmemLibrary.errors import ControllerError
 
 LONGEST = 107
-"""Bytes that the path of a unix socket may have (sun_path of unix(7), without its final NUL)."""
+"""The longest path of a unix socket, in bytes (sun_path of unix(7), without its final NUL)."""
 
 
 def socket_directory(longest_name: str) -> Path:
     """Make a directory for unix sockets that only this user can enter, and return its path.
 
-    It is made below ``TMPDIR`` if a socket there has a path that the kernel allows, else below ``XDG_RUNTIME_DIR`` or
-    ``/tmp``. The caller removes the directory.
+    The directory is below ``TMPDIR`` if the kernel allows the path of a socket there. Otherwise it is below
+    ``XDG_RUNTIME_DIR`` or ``/tmp``. The caller removes the directory.
 
     Args:
-        longest_name: The longest name that a socket in the directory has.
+        longest_name: The longest name of a socket in the directory.
 
     Raises:
         ControllerError: No directory can be made, or every path would be too long.

@@ -1,4 +1,4 @@
-"""TCP connections from this machine, with an error of its own for each way to fail."""
+"""Open TCP connections from this machine, with a specific error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _DEAD_AFTER_MS = 60_000
 
 
 def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
-    """Return a connection that sends at once and notices a peer that is gone.
+    """Return a connection without send delay (TCP_NODELAY), which notices when the peer is gone.
 
     Args:
         address: A name or IP address.
         port: The port.
-        timeout: Seconds that it may take, the look-up of the name and all of its addresses together.
+        timeout: Seconds for the name look-up and all addresses together.
 
     Raises:
-        UnreachableError: Nothing answers there.
-        ControllerError: This machine has no descriptor or thread left for it.
+        UnreachableError: The address did not answer.
+        ControllerError: This machine has no descriptor or thread left for the connection.
     """
     try:
         connection = _connect(address, port, timeout)
@@ -30,7 +30,7 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
         raise UnreachableError(
             f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
         ) from error
-    except (UnicodeError, ValueError) as error:  # a label that is empty or too long, a NUL
+    except (UnicodeError, ValueError) as error:  # an invalid name: an empty or too long label, or a NUL
         raise UnreachableError(f"Host {address} cannot be found: this is no host's name. Check it.") from error
     except TimeoutError as error:
         raise UnreachableError(
@@ -60,11 +60,11 @@ def _connect(address: str, port: int, timeout: float) -> socket.socket:
     for number, (family, kind, protocol, _, where) in enumerate(found):
         try:
             connection = socket.socket(family, kind, protocol)
-        except OSError as error:  # this machine may have no IPv6
+        except OSError as error:  # e.g. this machine has no IPv6
             failure = error
             continue
         try:
-            # An address that is silent, as those of IPv6 often are, leaves its share of the time to the others.
+            # Divide the remaining time, because an address may not answer at all, as is common with IPv6.
             connection.settimeout(max(0.001, (deadline - time.monotonic()) / (len(found) - number)))
             connection.connect(where)
         except OSError as error:

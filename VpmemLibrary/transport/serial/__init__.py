@@ -1,1 +1,1 @@
-"""A guest reached over its serial console."""
+"""Reach a guest over its serial console."""

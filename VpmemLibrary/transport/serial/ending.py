@@ -1,4 +1,4 @@
-"""Ending a command inside a guest with all that it started, where nothing puts it into a process group of its own."""
+"""End a command inside a guest and all its processes, where the command has no process group of its own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ end() {
     kill -KILL "$1"
 }
 """
-"""A shell function: ends process $1 and its descendants. Each is stopped before its children are listed, so that none
-is born meanwhile."""
+"""A shell function that ends process $1 and its descendants. It stops each process before it lists the children, so
+that the process cannot start a new child meanwhile."""
 
 _KILLED = -9
 
 
 def overdue(timeout: float, exit_status: int | None, unseen: str = "") -> str:
-    """Return what is known of a command that did not end in time and was to be ended.
+    """Return a message about a command that did not end in time and had to be ended.
 
     Args:
-        timeout: Seconds that the command had.
+        timeout: The command's timeout in seconds.
         exit_status: The exit status that the guest reported afterwards; None if the guest reported no end.
-        unseen: Why no end is known.
+        unseen: Why no end was reported.
     """
     late = f"It did not end within {timeout:g} s"
     if exit_status is None:

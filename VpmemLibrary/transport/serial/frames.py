@@ -1,7 +1,7 @@
-"""The lines that go over a serial console, made so that what a kernel writes in between cannot pass for a part of them.
+"""The lines that are sent over a serial console, in a format that tolerates kernel messages between and inside lines.
 
-A console is everybody's: the kernel writes to it whenever it likes, in the middle of a line as well. So each line has
-a nonce in front, its length or its checksum, and an end; what is damaged is not there, and is asked for again.
+Many programs write to a console. The kernel may write at any time, even in the middle of a line. So each line begins
+with a nonce, has a length or a checksum, and has an end mark. A damaged line counts as missing and is requested again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from VpmemLibrary.transport.limits import MOST_OUTPUT
 from VpmemLibrary.transport.serial.script import FIRST, PART, SUM
 
 LINE = 512
-"""Characters of a file in one request: a terminal's line has 4095 at the most (kernel, drivers/tty/n_tty.c)."""
+"""Characters of a file in one request. A terminal's line has at most 4095 (kernel, drivers/tty/n_tty.c)."""
 
 MOST_PARTS = MOST_OUTPUT // PART + 1
-"""The most parts that the result of a command has."""
+"""The most parts of a command's result."""
 
 _LONGEST = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
@@ -33,11 +33,11 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the script said to a request.
+    """The script's answer to a request.
 
     Args:
         number: The request's number.
-        words: What it said.
+        words: The words of the answer.
     """
 
     number: int
@@ -50,8 +50,8 @@ class Part:
 
     Args:
         number: The number of the request that ran the command.
-        index: Which part it is, from 0.
-        data: Its bytes.
+        index: The part's index, from 0.
+        data: The part's bytes.
     """
 
     number: int
@@ -60,17 +60,17 @@ class Part:
 
 
 def new_nonce() -> str:
-    """Return what a session's lines begin with: letters and digits that nothing else on a console has."""
+    """Return the word that begins all lines of a session: letters and digits that appear nowhere else on a console."""
     return secrets.token_hex(4)
 
 
 def checksum(data: bytes) -> str:
-    """Return the first characters of what ``md5sum`` prints, which any busybox has, as ``cksum`` it may lack."""
+    """Return the first characters of the output of ``md5sum``. Every busybox has ``md5sum``; some lack ``cksum``."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()[:SUM]
 
 
 def file_sum(data: bytes) -> str:
-    """Return what a request tells of a file: its checksum, or ``-`` of an empty one."""
+    """Return how a request identifies a file: by its checksum, or by ``-`` if the file is empty."""
     return checksum(data) if data else "-"
 
 
@@ -81,24 +81,24 @@ def request_line(nonce: str, number: int, text: str) -> bytes:
 
 
 def packed(data: bytes, packing: str) -> bytes:
-    """Return bytes as they are sent.
+    """Return bytes in the form in which they are sent.
 
     Args:
         data: The bytes.
-        packing: What the script packs with: ``gzip ...``, or ``cat`` for nothing.
+        packing: The script's command for packing: ``gzip ...``, or ``cat`` for no packing.
     """
     return gzip.compress(data) if packing.startswith("gzip") else data
 
 
 def unpacked(data: bytes, packing: str) -> bytes:
-    """Return what was sent as `data`.
+    """Return the original bytes of received data.
 
     Args:
-        data: The bytes as they came.
-        packing: What the script packs with: ``gzip ...``, or ``cat`` for nothing.
+        data: The received bytes.
+        packing: The script's command for packing: ``gzip ...``, or ``cat`` for no packing.
 
     Raises:
-        GuestError: It is damaged, or larger than `MOST_OUTPUT`.
+        GuestError: The data is damaged, or larger than `MOST_OUTPUT`.
     """
     if packing.startswith("gzip"):
         unpacker = zlib.decompressobj(_GZIP)
@@ -117,13 +117,13 @@ def unpacked(data: bytes, packing: str) -> bytes:
 
 
 def file_lines(data: bytes) -> list[str]:
-    """Return a file as base64, a line each for a request of its own."""
+    """Return a file as base64 lines. Each line is sent in its own request."""
     text = base64.b64encode(data).decode()
     return [text[start : start + LINE] for start in range(0, len(text), LINE)]
 
 
 class Reader:
-    """Finds answers and parts among all that a console shows, and keeps the rest for messages.
+    """Find answers and parts in the output of a console. Keep the other text for messages.
 
     Args:
         nonce: The session's nonce.
@@ -135,7 +135,7 @@ class Reader:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Answer | Part]:
-        """Return what is whole in the lines that end with `data`."""
+        """Return the complete answers and parts in the lines that end with `data`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LONGEST:]
         for line in lines:
@@ -149,7 +149,7 @@ class Reader:
             if line[end : end + 2] != b" .":
                 continue
             number, *words = line[at:end].decode("ascii", "replace").split(" ")
-            at = end  # an answer is never inside another one: all answers together are no longer than the line
+            at = end  # answers do not nest: together they are at most one line
             if _NUMBER.fullmatch(number):
                 yield Answer(int(number), tuple(words))
 

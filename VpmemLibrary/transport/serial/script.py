@@ -1,6 +1,6 @@
-"""What runs on the other end of a serial console: a shell script that takes requests line by line.
+"""The shell script on the guest's side of a serial console. It reads requests line by line.
 
-The script needs a POSIX shell and what coreutils or busybox have. It is typed into a shell that is open there.
+The script needs a POSIX shell and the tools of coreutils or busybox. This library types the script into an open shell.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH
 from VpmemLibrary.transport.serial.ending import END_FUNCTION
 
 PART = 360
-"""Bytes of a result in one line: a multiple of three, so that no line but the last needs padding; and few, as a damaged
-line is sent again whole."""
+"""Bytes of a result in one line. A multiple of three, so that only the last line needs padding. Small, because a
+damaged line is sent again as a whole."""
 
 FIRST = 100_000
-"""The name of the first part: all names have as many digits, so that they are listed in their order."""
+"""The name of the first part. All names have the same number of digits, so that `ls` lists them in order."""
 
 UNASKED = 16
-"""A result of no more lines is sent at once, a longer one when it is asked for."""
+"""A result of at most this many lines is sent at once. A longer result is sent on request."""
 
 LEAVE = ": vpmem-quit"
-"""A line that ends the script whatever its nonce is; nothing to a shell."""
+"""A line that ends the script, with any nonce. A shell ignores this line."""
 
 SUM = 8
-"""Characters of a checksum that are sent: it is for accidents only, and each byte costs."""
+"""Characters of a checksum that are sent. A short checksum is enough against accidents, and each byte costs time."""
 
 _SETTING = "; ".join(
     (
@@ -32,23 +32,24 @@ _SETTING = "; ".join(
 )
 
 TOOLS = ("base64", "md5sum", "paste", "sed", "wc", "ls", "xargs", "tr", "mkdir", "rm", "cat")
-"""What the script runs besides what its shell has built in."""
+"""The programs that the script runs, besides the built-in commands of the shell."""
 
-# Requests are lines ": NONCE LENGTH NUMBER VERB ...", nothing to a shell that gets one by mistake; answers are lines
-# "@NONCE LENGTH NUMBER WORD ... ." and a result's lines "#NONCE NUMBER CHECKSUM NAME BASE64 .", see serial_frames.py.
-# Every request may be sent again: what was done for it is not done twice. Each byte costs: where a guest's processor is
-# emulated, one takes a millisecond. So what is large is packed by gzip, where there is one.
+# A request is a line ": NONCE LENGTH NUMBER VERB ...". A shell that receives it by mistake ignores it. An answer is a
+# line "@NONCE LENGTH NUMBER WORD ... .". A line of a result is "#NONCE NUMBER CHECKSUM NAME BASE64 ."; see frames.py.
+# Every request may be sent again; the script does its work only once. Each byte costs time: if a guest's processor is
+# emulated, one byte takes a millisecond. So large data is packed with gzip, if gzip is installed.
 #
-#   put FILE INDEX DATA     keep the next line of a file, answer the index that is wanted then
-#   run SCRIPT STDIN [DATA] run the file `script` with the file `stdin`, both told by their checksums
-#   poll                    tell whether it has ended
+#   put FILE INDEX DATA     keep the next line of a file, answer the index of the line that is expected next
+#   run SCRIPT STDIN [DATA] run the file `script` with the file `stdin`, both identified by their checksums
+#   poll                    report whether the command has ended
 #   show INDEX ...          send lines of the result again
-#   end                     kill it with all that it started
-#   quit                    give the shell back
+#   end                     kill the command with all its processes
+#   quit                    end the script and return to the shell
 #
-# The command runs beside the loop, so that it can be ended without a signal from the terminal, which only a shell with
-# a controlling terminal has. A shell tells the end by a signal as 128 more than its number, as a command may do; what
-# tells them apart is the shell's word on standard error ("Terminated"), which it has for all but SIGINT and SIGPIPE.
+# The command runs in the background. So it can be ended without a signal from the terminal, which only a shell with a
+# controlling terminal has. A shell reports the end by a signal as 128 plus the signal's number. A command may exit with
+# such a status, too. The difference is the shell's message on standard error ("Terminated"), which it prints for all
+# signals but SIGINT and SIGPIPE.
 SCRIPT = rf"""
 nonce=$1 dir=$2 next=0 started= job= pack=cat unpack=cat
 say() {{ printf '@%s %s %s .\n' "$nonce" "${{#1}}" "$1"; }}

@@ -1,8 +1,8 @@
-"""A shell on a serial console: finding it, logging in, and running commands by it.
+"""A shell on a serial console: find the shell, log in, and run commands in it.
 
-Nothing that comes over a console is taken for granted: a request is sent again until its answer is here, and a damaged
-line of a result is asked for again. A console that stays silent is a failure. So is one on which a command is not over,
-with its whole result, by the command's deadline.
+A console may lose or damage anything. So a request is sent again until its answer arrives, and a damaged line of a
+result is requested again. Two cases are failures: the console stays silent, or a command and its complete result are
+not finished by the command's deadline.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from VpmemLibrary.transport.serial.frames import (
 from VpmemLibrary.transport.serial.script import LEAVE, SCRIPT, UNASKED
 
 _QUIET = 0.5
-"""Seconds without a byte after which a console is taken to wait for something."""
+"""After this many seconds without a byte, the console is assumed to wait for input."""
 
 _PATIENCE = 3.0
-"""Seconds in which a shell that waits for a line answers."""
+"""Seconds in which a waiting shell answers a line."""
 
 _AGAIN = 5.0
 """Seconds of silence after which a request is sent again."""
 
 _SILENT = 60.0
-"""Seconds without an answer after which a shell is taken to be gone: an emulated guest may pause for long."""
+"""After this many seconds without an answer, the shell is assumed to be gone. An emulated guest may pause for long."""
 
 _SETTING_UP = 180.0
-"""Seconds in which a shell that was found takes the script: it is typed, which is slow in an emulated guest."""
+"""Seconds in which a shell must accept the script. The script is typed, which is slow in an emulated guest."""
 
 _ENDING = 30.0
-"""Seconds in which a command whose time is over must be seen to end, and its output so far must arrive."""
+"""Seconds in which an overdue command must end and its output so far must arrive."""
 
 _TAKES = 30.0
-"""Seconds in which a guest takes what is typed: one whose kernel does not read the line takes none of it."""
+"""Seconds in which a guest must accept typed input. A guest accepts nothing if its kernel does not read the line."""
 
 _LEAVING = 3.0
 _TRIES = 3
 _FRUITLESS = 10
 _AT_ONCE = 100
-"""Lines of a result that are asked for at once."""
+"""Lines of a result in one request."""
 
 _TYPED = 600
-"""Characters of a typed line: busybox's shell reads no more than 1024 (its FEATURE_EDITING_MAX_LEN)."""
+"""Characters in one typed line. busybox's shell reads at most 1024 (its FEATURE_EDITING_MAX_LEN)."""
 
 _TAIL = 1 << 13
 _TAIL_LINES = 20
@@ -73,36 +73,36 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Line(Protocol):
-    """The two-way bytes of a console."""
+    """A two-way byte connection to a console."""
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send all of `data`.
 
         Raises:
-            GuestError: The console is gone, or does not take all of it within `timeout` seconds.
+            GuestError: The console is gone, or does not accept all data within `timeout` seconds.
         """
 
     def receive(self, timeout: float) -> bytes:
-        """Return what came, or ``b""`` when nothing did within `timeout` seconds.
+        """Return the received bytes, or ``b""`` if nothing arrived within `timeout` seconds.
 
         Raises:
             GuestError: The console is gone.
         """
 
     def close(self) -> None:
-        """Let go of the console; closing twice is harmless."""
+        """Disconnect from the console. A second call has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a command left.
+    """The result of a command.
 
     Args:
-        status: Its exit status; ``-N`` when signal N ended it.
-        stdout: What it printed.
-        stderr: What it complained of.
-        overdue: What is known of it if its time was over; empty if it ended in time.
-        seen: Whether its end was seen.
+        status: The exit status; ``-N`` if signal N ended the command.
+        stdout: Standard output.
+        stderr: Standard error.
+        overdue: A message about a command that exceeded its timeout; empty if the command ended in time.
+        seen: Whether the command was seen to end.
     """
 
     status: int = _NOT_KNOWN
@@ -118,7 +118,7 @@ class _LateError(GuestError):
 
 @dataclass(slots=True)
 class _Run:
-    """A command under way."""
+    """A running command."""
 
     number: int
     count: int | None = None
@@ -127,8 +127,8 @@ class _Run:
     trouble: str = ""
 
     def take(self, item: Answer | Part) -> None:
-        """Keep what is this command's own."""
-        if item.number != self.number:  # a part is sent again under its command's number
+        """Keep an answer or a part that belongs to this command."""
+        if item.number != self.number:  # a part that is sent again has its command's number
             return
         if isinstance(item, Part):
             self.parts[item.index] = item.data
@@ -153,11 +153,11 @@ class _Run:
 
 
 class SerialShell:
-    """A session with the shell on a console; `start` it before use.
+    """A session with the shell on a console. Call `start` before any other method.
 
     Args:
         line: The console.
-        name: The guest in messages.
+        name: The guest's name in messages.
     """
 
     def __init__(self, line: Line, name: str) -> None:
@@ -173,32 +173,33 @@ class SerialShell:
         self._secret = ""
 
     def start(self, user: str, password: str | None, timeout: float) -> None:
-        """Find a shell on the console, log in where it asks for it, and have it take requests.
+        """Find a shell on the console, log in if the console asks for it, and start the script that reads requests.
 
         Args:
-            user: Who logs in, where the console asks for it.
-            password: The user's password; None where none is asked for.
-            timeout: Seconds within which a shell must show itself; what follows may take longer.
+            user: The user for the log-in.
+            password: The user's password; None if no password is needed.
+            timeout: Seconds in which a shell must answer. The later steps may take longer.
 
         Raises:
             AccessDeniedError: The log-in was refused, or needs a password that was not given.
-            GuestError: No shell answers, or it lacks a tool; the message has the last console lines.
+            GuestError: No shell answers, or the guest lacks a tool. The message has the last console lines.
         """
         self._secret = password or ""
         self._find_shell(user, password, time.monotonic() + timeout)
         self._type_script(time.monotonic() + _SETTING_UP)
 
     def run(self, script: str, stdin: bytes, timeout: float) -> Ended:
-        """Run a shell script to its end, or end it, and return what it left.
+        """Run a shell script and return its result. End the script if it takes too long.
 
         Args:
-            script: The script; its shell is what is ended.
-            stdin: What it reads.
-            timeout: Seconds for all of it: sending the script and its input, running it, and receiving its result. The
-                script is then ended with all that it started.
+            script: The script. To end it, this library ends its shell.
+            stdin: The script's standard input.
+            timeout: Seconds for all steps: sending the script and its input, running it, and receiving its result.
+                After that the script and all its processes are ended.
 
         Raises:
-            GuestError: The console is gone or silent, the result cannot be read, or the guest has no room for a result.
+            GuestError: The console is gone or silent, the result cannot be read, or the guest has no space for a
+                result.
         """
         deadline = time.monotonic() + timeout
         self._run = None
@@ -211,25 +212,25 @@ class SerialShell:
             except _LateError:
                 pass
             return self._give_up(timeout)
-        except BaseException:  # a keyword's own timeout: leave no process behind, if the shell still answers
+        except BaseException:  # a keyword timeout must leave no process behind, if the shell still answers
             if self._run is not None and not self._run.over:
                 with contextlib.suppress(GuestError):
                     self._ask("end", time.monotonic() + _LEAVING)
             raise
 
     def greet(self, timeout: float) -> None:
-        """Return if the shell answers.
+        """Return if the shell answers, else raise.
 
         Args:
-            timeout: Seconds without an answer after which it does not.
+            timeout: Seconds to wait for an answer.
 
         Raises:
-            GuestError: It does not.
+            GuestError: The shell did not answer within `timeout`.
         """
         self._ask("hello", time.monotonic() + timeout)
 
     def close(self) -> None:
-        """Give the shell back as it was found and let go of the console; closing twice is harmless."""
+        """Restore the shell to its earlier state and disconnect from the console. A second call has no effect."""
         with contextlib.suppress(GuestError):
             self._ask("quit", time.monotonic() + _LEAVING)
         self._line.close()
@@ -241,7 +242,7 @@ class SerialShell:
         shell = re.compile(f"vpmem-{self._nonce}-shell".encode())
         left_over = b""
         while True:
-            self._type(b"\x15\n")  # Ctrl-U: what somebody has begun to type is not completed
+            self._type(b"\x15\n")  # Ctrl-U deletes a line that somebody has begun to type
             if self._waits_for(_PASSWORD):
                 self._type(b"\n")
             if self._waits_for(_LOGIN):
@@ -252,7 +253,7 @@ class SerialShell:
                     return
             if time.monotonic() > deadline:
                 raise self._failure("No shell answers on the serial console")
-            left_over = LEAVE.encode() + b"\n"  # a script that an ended process of ours has left there
+            left_over = LEAVE.encode() + b"\n"  # an earlier process may have left its script running
 
     def _log_in(self, user: str, password: str | None) -> None:
         self._type(f"{user}\n".encode(), least=len(user) + 2)
@@ -264,21 +265,21 @@ class SerialShell:
                 self._told(f"The serial console asks for a password of user {user!r}; none was given")
             )
         self._type(f"{password}\n".encode(), least=3)
-        if not self._text.strip():  # the answer to a wrong password comes late on purpose
+        if not self._text.strip():  # a log-in answers a wrong password with a deliberate delay
             self._settle(_SILENT, least=3)
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
             raise AccessDeniedError(self._told(f"The serial console does not let user {user!r} in"))
 
     def _type_script(self, deadline: float) -> None:
-        script = "\n".join(line.strip() for line in SCRIPT.splitlines()).encode()  # each byte costs
+        script = "\n".join(line.strip() for line in SCRIPT.splitlines()).encode()  # each byte costs time
         text = base64.b64encode(script).decode()
         pieces = [text[start : start + _TYPED] for start in range(0, len(text), _TYPED)]
         names = [f"vpmem_{number}" for number in range(len(pieces))]
         whole = "".join(f"${name}" for name in names)
         self._line.send(f" vpmem_d=posix; printf 'vpmem-%s-%s\\n' {self._nonce} \"$vpmem_d\"\n".encode(), _TAKES)
         is_posix = self._shows(re.compile(f"vpmem-{self._nonce}-posix".encode()), _PATIENCE) is not None
-        if not is_posix:  # fish, tcsh or any other
-            self._type(b"\x15 /bin/sh\n")  # Ctrl-U: fish leaves a line that it refuses
+        if not is_posix:  # fish, tcsh or another shell
+            self._type(b"\x15 /bin/sh\n")  # Ctrl-U: fish keeps a line that it refuses
         for _ in range(_TRIES):
             self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
             for name, piece in zip(names, pieces, strict=True):
@@ -303,7 +304,7 @@ class SerialShell:
         self._packing = " ".join(words[1:])
 
     def _have_done(self, command: str, deadline: float, show: str = "") -> str:
-        """Type a command to the shell, again when it shows no sign of it, and return what it shows of `show`."""
+        """Type a command into the shell, again if there is no sign of it. Return the shell's output for `show`."""
         self._number += 1
         step = self._number
         sign = re.compile(f"vpmem-{self._nonce}-{step}-([0-9a-f]*)\\.".encode())
@@ -322,7 +323,7 @@ class SerialShell:
         self._settle(_PATIENCE, least)
 
     def _settle(self, timeout: float, least: int = 1) -> None:
-        """Wait until some bytes came and no more follow."""
+        """Wait until at least `least` bytes arrived and no more bytes follow."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             data = self._receive(min(left, _QUIET) if len(self._text) >= least else left)
@@ -362,7 +363,7 @@ class SerialShell:
         )
 
     def _wait(self, run: _Run, deadline: float) -> bool:
-        """Wait until the command ended; return False at the deadline."""
+        """Wait until the command has ended. Return False at the deadline."""
         poll = time.monotonic() + _AGAIN
         while not run.over:
             now = time.monotonic()
@@ -376,7 +377,7 @@ class SerialShell:
         return True
 
     def _give_up(self, timeout: float) -> Ended:
-        """End the command whose time is over, and return what is known of its end."""
+        """End an overdue command, and return its result with a message about its end."""
         run, deadline = self._run, time.monotonic() + _ENDING
         if run is None:
             return Ended(overdue=f"Its input was not sent within {timeout:g} s; it was not run")
@@ -412,7 +413,7 @@ class SerialShell:
                 raise self._failure("The serial console damages every line that the shell sends")
 
     def _result(self, run: _Run) -> Ended:
-        """Return what a command left. All parts of its result must be here."""
+        """Return the result of a command. All parts of the result must have arrived."""
         try:
             whole = unpacked(b"".join(run.parts[index] for index in range(run.count or 0)), self._packing)
         except GuestError as error:
@@ -425,16 +426,16 @@ class SerialShell:
         return Ended(int(found[1]), output[:size], output[size:])
 
     def _ask(self, text: str, deadline: float, *, number: int | None = None) -> Answer:
-        """Send a request until it is answered.
+        """Send a request until its answer arrives.
 
         Args:
             text: The request.
-            deadline: When the request is given up. Other lines of the shell do not move the deadline.
-            number: Its number; a new one by default.
+            deadline: The latest time for the answer. Other lines from the shell do not extend the deadline.
+            number: The request's number; a new number by default.
 
         Raises:
-            _LateError: It was not answered by the deadline.
-            GuestError: The shell says nothing any more, or the console is gone.
+            _LateError: The answer did not arrive by the deadline.
+            GuestError: The shell sends nothing any more, or the console is gone.
         """
         number = self._next() if number is None else number
         line = request_line(self._nonce, number, text)
@@ -458,7 +459,7 @@ class SerialShell:
         return self._number
 
     def _take(self, timeout: float) -> list[Answer | Part]:
-        """Return what the shell said next, after giving the command under way what is its own."""
+        """Return the next answers and parts from the shell. Give the running command its answers and parts first."""
         deadline = time.monotonic() + timeout
         while True:
             items = list(self._reader.feed(self._receive(max(0.0, deadline - time.monotonic()))))

@@ -1,4 +1,4 @@
-"""Commands inside a guest by a shell on its serial console, with the face of a transport: a guest is a host too."""
+"""Run commands inside a guest in a shell on its serial console, so that the guest can be used as a host."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from VpmemLibrary.transport.elevation import checked, elevated, plain
 from VpmemLibrary.transport.serial.shell import Line, SerialShell
 
 _START = 30.0
-"""Seconds in which a shell must show itself on a console."""
+"""Seconds in which a shell must answer on a console."""
 
 _GREETING = 5.0
-"""Seconds in which a shell that was found answers at least: an emulated guest may pause for some."""
+"""The shortest timeout for the answer of a shell that was found before. An emulated guest may pause for a while."""
 
 
 _FILE = 600.0
-"""Seconds in which a file is read: its size is not known before."""
+"""Timeout for reading a file, in seconds. The size of the file is not known in advance."""
 
 SLOWEST = 250
-"""Bytes a second that a console carries at the least: to a guest whose processor is emulated about a thousand."""
+"""The lowest speed of a console, in bytes a second. A guest with an emulated processor reaches about a thousand."""
 
 
 class SerialTransport:
-    """Commands inside a guest through its serial console, one at a time.
+    """Run commands inside a guest through its serial console, one command at a time.
 
-    The console is taken with the first command. A shell that is open there is used as it is; where the console asks for
-    a log-in, the user logs in. The shell is given back by `close`.
+    The first command connects to the console. If a shell is open there, it is used. If the console asks for a log-in,
+    the user logs in. `close` gives the shell back.
 
     Args:
         name: The guest's name in messages.
-        connect: What takes the console.
-        user: Who logs in.
+        connect: Connects to the console.
+        user: The user for the log-in.
         password: The user's password.
         sudo: Whether every command is run as root, through sudo or doas.
 
@@ -71,45 +71,45 @@ class SerialTransport:
 
     @property
     def name(self) -> str:
-        """The guest in messages and logs."""
+        """The guest's name in messages and logs."""
         return f"guest {self._name}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether a shell answers on the console.
+        """Return whether a shell answers on the console.
 
         Args:
-            timeout: Seconds within which a shell must show itself.
+            timeout: Seconds in which a shell must answer.
 
         Raises:
-            AccessDeniedError: The console does not let the user in.
-            BusyError: Somebody else holds the console.
+            AccessDeniedError: The console refuses the user's log-in.
+            BusyError: Another client uses the console.
         """
         with self._lock:
             try:
                 shell = self._shell or self._started(timeout)
                 shell.greet(max(timeout, _GREETING))
-            except (GuestError, LibvirtError):  # a guest that is off has no console
+            except (GuestError, LibvirtError):  # a guest that is shut off has no console
                 self._drop()
                 return False
             return True
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
-        """Run a command in the guest to its end and return what it left, whatever its exit status.
+        """Run a command in the guest to its end and return the result, also if the exit status is not 0.
 
         Args:
-            argv: The command, one item an argument.
-            timeout: Seconds for the command, its input and its output; what is over by then is ended with all that it
-                started. Finding a shell, with the first command, has its own time.
-            stdin: What the command reads.
+            argv: The command, one item for each argument.
+            timeout: Seconds for the command, its input and its output. After that, the command and all its
+                processes are ended. The first command also finds a shell, which has its own timeout.
+            stdin: The bytes for the command's standard input.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; the message says whether it was ended. What it printed so far
-                is in its result.
-            AccessDeniedError: The console does not let the user in.
-            BusyError: Somebody else holds the console.
-            GuestError: No shell answers on the console, or what it sends cannot be read; the message has the last
-                console lines.
+            CommandTimeoutError: The command did not end in time. The message says whether it was ended. The result
+                in the error has the output so far.
+            AccessDeniedError: The console refuses the user's log-in.
+            BusyError: Another client uses the console.
+            GuestError: No shell answers on the console, or its data cannot be read. The message has the last console
+                lines.
         """
         command = checked_argv(argv)
         script = "exec " + shell_line(elevated(command) if self._sudo else command)
@@ -120,7 +120,7 @@ class SerialTransport:
             except GuestError:
                 self._drop()
                 raise
-            if not ended.seen:  # the next command would wait for this one
+            if not ended.seen:  # the next command would have to wait for this command
                 self._drop()
             result = CommandResult(
                 argv=command,
@@ -136,7 +136,7 @@ class SerialTransport:
         return checked(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Raise: a console has no streams.
+        """Raise, because a console has no streams.
 
         Raises:
             UnsupportedError: Always.
@@ -144,7 +144,7 @@ class SerialTransport:
         raise UnsupportedError(f"The serial console of {self.name} cannot stream a command: {' '.join(argv)}")
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:  # noqa: ARG002
-        """Raise: nothing is reached through a console.
+        """Raise, because a console makes no connections.
 
         Raises:
             UnsupportedError: Always.
@@ -152,25 +152,25 @@ class SerialTransport:
         raise UnsupportedError(f"{address} port {port} cannot be reached through the serial console of {self.name}")
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file in the guest: at most 16 MiB, within ten minutes.
+        """Return the content of a file in the guest: at most 16 MiB, within ten minutes.
 
         Raises:
-            CommandError: It cannot be read, or takes longer.
+            CommandError: The file cannot be read, or reading takes longer.
             GuestError: No shell answers on the console, or the file is larger.
         """
         return self.run(["cat", "--", path], timeout=_FILE).check().stdout
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file in the guest, whole or not at all: into a new file beside it, which then takes its name.
+        """Write a file in the guest atomically: write a new file next to it, then rename the new file.
 
         Raises:
-            CommandError: It cannot be written.
+            CommandError: The file cannot be written.
             GuestError: No shell answers on the console.
         """
         self.run(write_command(path, mode), stdin=data, timeout=DEFAULT_TIMEOUT + len(data) / SLOWEST).check()
 
     def close(self) -> None:
-        """Give the shell back and let go of the console; closing twice is harmless."""
+        """Give the shell back and disconnect from the console. A second call has no effect."""
         with self._lock:
             shell, self._shell = self._shell, None
             if shell is not None:

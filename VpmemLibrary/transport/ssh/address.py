@@ -16,24 +16,24 @@ _VALID = "a host's name or IP address, e.g. 192.0.2.13, qa@rack1:2222, [2001:db8
 _HIDDEN = "***"
 
 _Refuse = Callable[[str], InvalidValueError]
-"""What makes the error of an address from what would be valid."""
+"""Returns the error for an invalid address. The argument says what would be valid."""
 
-# What OpenSSH refuses in a host's name and in a user's: a ProxyCommand would hand it to a shell.
+# OpenSSH refuses these characters in the name of a host or user, because a ProxyCommand would pass them to a shell.
 _UNSAFE_NAME = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 _UNSAFE_USER = re.compile(r"[\s'`\";&<>|(){}]|\\$")
-_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of an interface; a shell may see it
+_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of an interface, which may reach a shell
 _AMBIGUOUS = "ßς\u200c\u200d"
-"""What the two standards of international names encode differently."""
+"""The two standards of international names encode these characters differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a host is.
+    """The address of a host.
 
     Args:
-        host: Its name or IP address alone; an international name in its ASCII form.
-        user: The user that the text names; None where it names none.
-        port: The port that the text names; None where it names none.
+        host: The host's name or IP address alone. An international name is in its ASCII form.
+        user: The user in the text; None if the text has no user.
+        port: The port in the text; None if the text has no port.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Address:
 
 
 def parse_address(text: str, what: str = "address") -> Address:
-    """Return the parts of an address.
+    """Parse an address.
 
     Args:
         text: The address: ``host``, ``user@host``, ``host:port``, ``[IPv6]:port``, an IPv6 literal with or without a
@@ -84,20 +84,20 @@ def parse_address(text: str, what: str = "address") -> Address:
 
 
 def check_user(user: str, what: str = "user") -> None:
-    """Raise unless a text can be the name of a user, and is safe in a ProxyCommand.
+    """Raise unless a text can be the name of a user and is safe in a ProxyCommand.
 
     Raises:
-        InvalidValueError: It is empty, begins with ``-``, or has white space or a character of the shell.
+        InvalidValueError: The text is empty, begins with ``-``, or has white space or a character of the shell.
     """
     if not user or user.startswith("-") or not user.isprintable() or _UNSAFE_USER.search(user):
         raise InvalidValueError(what, user, "the name of the user who logs in, e.g. root, and nothing after the name")
 
 
 def checked_port(text: str, what: str) -> int:
-    """Return the port that a text gives.
+    """Parse a port.
 
     Raises:
-        InvalidValueError: It is not a whole number from 1 to 65535.
+        InvalidValueError: The text is not a whole number from 1 to 65535.
     """
     if text.isascii() and text.isdigit() and len(text) < 9 and 0 < int(text) < 65536:
         return int(text)
@@ -117,7 +117,7 @@ def is_ipv6(host: str) -> bool:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """Return a host in messages: its address, and its port unless that is 22."""
+    """Return a host as messages show it: its address, with the port unless the port is 22."""
     if port == SSH_PORT:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

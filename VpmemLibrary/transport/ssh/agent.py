@@ -1,4 +1,4 @@
-"""A client of the SSH agent (draft-ietf-sshm-ssh-agent) that waits no longer than it is given."""
+"""A client of the SSH agent (draft-ietf-sshm-ssh-agent) with a deadline for each answer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _IDENTITIES = 12
 _SIGN = 13
 _SIGNATURE = 14
 _FAILURE = 5
-_LONGEST = 256 << 10  # as in ssh
-_MOST_KEYS = 2048  # as in ssh
+_LONGEST = 256 << 10  # same limit as ssh
+_MOST_KEYS = 2048  # same limit as ssh
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 
 
 class AgentError(Exception):
-    """The agent did not do what it was asked for; the text says why."""
+    """The agent failed to do what was requested. The text says why."""
 
 
 class AgentSilentError(AgentError):
@@ -35,8 +35,8 @@ class AgentKey:
 
     Args:
         agent: The agent.
-        public: Its public half, or a certificate.
-        comment: What its owner called it.
+        public: The public key, or a certificate.
+        comment: The comment of the key's owner.
     """
 
     agent: Agent
@@ -44,7 +44,7 @@ class AgentKey:
     comment: str
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
-        """Return a signature as SSH has it.
+        """Return a signature in the format of SSH.
 
         Raises:
             AgentError: The agent did not sign.
@@ -56,8 +56,8 @@ class Agent:
     """An SSH agent.
 
     Args:
-        path: Its socket.
-        timeout: Seconds that each answer may take. Signing may need a touch or a confirmation by the user.
+        path: The agent's socket.
+        timeout: Seconds to wait for each answer. Signing may need a touch or a confirmation by the user.
     """
 
     def __init__(self, path: str, timeout: float) -> None:
@@ -66,15 +66,15 @@ class Agent:
 
     @classmethod
     def find(cls, path: str, timeout: float) -> Agent | None:
-        """Return the agent at a path, or the one that the environment names; None if it names none."""
+        """Return the agent at a path, or the agent that the environment names. Return None if there is neither."""
         path = path or os.environ.get("SSH_AUTH_SOCK", "")
         return cls(path, timeout) if path else None
 
     def keys(self) -> list[AgentKey]:
-        """Return the agent's keys in its order.
+        """Return the agent's keys in the agent's order.
 
         Raises:
-            AgentError: The agent cannot be asked.
+            AgentError: The agent does not answer, or its answer is invalid.
             ControllerError: This machine has no descriptor left.
         """
         kind, answer = self._ask(bytes([_REQUEST_IDENTITIES]))

@@ -1,4 +1,4 @@
-"""A command in a channel of an SSH connection: its start, its outputs, its end."""
+"""A command in a channel of an SSH connection: start the command, read its outputs, wait for its end."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 NO_STATUS = -1 << 16
-"""The exit status of a command that has none yet."""
+"""The exit status of a command that has not ended yet."""
 
 _CLOSING = 1.0
 
 
 def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float) -> None:
-    """Ask sshd to run a command line. `paramiko.Channel.exec_command` waits for the answer without a deadline.
+    """Ask sshd to run a command line. `paramiko.Channel.exec_command` would wait for the answer without a deadline.
 
     Args:
         channel: A new session.
         line: The command line.
-        script: What is sent to its standard input, without waiting for sshd's answer.
+        script: The first bytes of standard input. They are sent before sshd answers.
         timeout: Seconds to wait for the answer.
 
     Raises:
@@ -54,7 +54,7 @@ def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float)
     try:
         channel.sendall(script)
     except OSError as error:
-        if isinstance(error, TimeoutError) or not channel.closed:  # a login shell may end at once: its answer tells why
+        if isinstance(error, TimeoutError) or not channel.closed:  # a login shell may end at once: see sshd's answer
             raise
     finally:
         channel.settimeout(None)
@@ -65,26 +65,26 @@ def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float)
 
 
 def close_channel(channel: paramiko.Channel) -> None:
-    """Close a channel; over a connection that takes no bytes, in the background."""
+    """Close a channel. If the connection accepts no bytes, closing continues in the background."""
     if channel.closed:
         return
-    with contextlib.suppress(OSError, EOFError):  # over a connection that is gone there is nobody to tell
+    with contextlib.suppress(OSError, EOFError):  # the connection may be gone
         try:
             within(_CLOSING, channel.close)
-        except ControllerError:  # no thread is left for it
+        except ControllerError:  # no thread can be started
             channel.close()
 
 
 class ChannelOutput(Output):
-    """One output of a command, read as it comes by a thread of its own.
+    """One output of a command. A separate thread reads the output as it arrives.
 
-    A channel's one descriptor for both outputs can miss a wake-up, as paramiko sets and clears it for each output under
-    another lock.
+    A separate thread is needed because a channel's single descriptor for both outputs can miss a wake-up: paramiko sets
+    and clears the descriptor for each output under a different lock.
 
     Args:
-        receive: What returns the next bytes.
+        receive: Returns the next bytes.
         opening: Finds where the command's own output begins.
-        changed: Is notified of everything that comes, and guards this.
+        changed: Is notified when bytes arrive, and guards this object.
     """
 
     def __init__(self, receive: Callable[[int], bytes], opening: Opening, changed: threading.Condition) -> None:
@@ -100,7 +100,7 @@ class ChannelOutput(Output):
         while data:
             try:
                 data = self._receive(CHUNK)
-            except Exception:  # whatever paramiko raises, there is nothing more to read
+            except Exception:  # paramiko may raise anything; the output has ended
                 data = b""
             with self._changed:
                 self.add(self._opening.feed(data))
@@ -109,13 +109,13 @@ class ChannelOutput(Output):
 
 
 class Execution:
-    """One command under way: what it printed so far, and the wait for its end.
+    """A running command: collects its output and waits for its end.
 
     Args:
         channel: The command's channel.
         start: How the command was started.
         argv: The command.
-        stdin: What the command reads.
+        stdin: The bytes for the command's standard input.
 
     Raises:
         ControllerError: No thread can be started. The command runs.
@@ -142,18 +142,18 @@ class Execution:
         return self._stdout.too_large or self._stderr.too_large
 
     def wait(self, timeout: float, *, limited: bool = True) -> bool:
-        """Wait until the command has ended and all it printed is here.
+        """Wait until the command has ended and all of its output has arrived.
 
         Args:
             timeout: Seconds to wait.
-            limited: Whether the wait ends as soon as the command printed too much.
+            limited: Stop waiting as soon as the command printed too much.
 
         Returns:
             Whether the command has ended.
 
         Raises:
             UnreachableError: The connection broke.
-            LoginShellError: The login shell ended, or printed without end, and the command was not seen to begin.
+            LoginShellError: The login shell ended or printed without end, and the command was not seen to begin.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -165,7 +165,7 @@ class Execution:
             raise self._start.failure(None)
         ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
         self._seconds = time.monotonic() - self._started
-        # sshd reports the exit status as soon as the command ended, which can be before it has sent all of the output.
+        # sshd reports the exit status when the command ends. At this time sshd may not have sent all of the output.
         lost = self._channel.exit_status == NO_STATUS or not self._channel.eof_received
         if ended and lost:
             raise UnreachableError(
@@ -177,7 +177,7 @@ class Execution:
         return ended
 
     def wait_for_begin(self, timeout: float) -> None:
-        """Wait until the command begins: before that there is no process that could be ended.
+        """Wait until the command begins. Before that, there is no process to end.
 
         Args:
             timeout: Seconds to wait.
@@ -189,7 +189,7 @@ class Execution:
         return self._stdout.closed and self._stderr.closed
 
     def result(self) -> CommandResult:
-        """Return what the command left so far."""
+        """Return the command's result so far."""
         with self._changed:
             stdout, stderr = bytes(self._stdout.data), bytes(self._stderr.data)
         return CommandResult(
@@ -203,8 +203,11 @@ class Execution:
         )
 
     def _send(self) -> None:
-        """Send standard input once the command has begun; beside the reading, as it may print while it reads."""
-        with contextlib.suppress(OSError, EOFError):  # the command may end without reading all of it, as in a pipe
+        """Send standard input after the command has begun.
+
+        A separate thread does this, because a command may print while it reads.
+        """
+        with contextlib.suppress(OSError, EOFError):  # as in a pipe, the command may end before it reads all input
             if self._stdin:
                 with self._changed:
                     self._changed.wait_for(lambda: self._start.stdout.found or self._stdout.closed)
@@ -218,7 +221,7 @@ class SshStream:
     Args:
         channel: The command's channel.
         start: How the command was started.
-        finish: Closes the channel and gives its session back. Called twice, it does nothing.
+        finish: Closes the channel and releases its session. A second call has no effect.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
@@ -229,7 +232,7 @@ class SshStream:
         start_thread(self._drain, "standard error of a stream")
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the command begins, and return whether it has.
+        """Wait until the command begins. Return whether it has begun.
 
         Args:
             timeout: Seconds to wait.
@@ -257,18 +260,18 @@ class SshStream:
         self._channel.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; ``b""`` at the end."""
+        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end."""
         if self._first:
             taken, self._first = self._first[:size], self._first[size:]
             return taken
         return self._channel.recv(size)
 
     def close(self) -> None:
-        """End the command's standard input and give the session back; closing twice is harmless."""
+        """Close the command's standard input and release the session. A second call has no effect."""
         self._finish()
 
     def _drain(self) -> None:
-        """Read standard error, as sshd sends nothing more when 4 MiB of it are unread."""
-        with contextlib.suppress(Exception):  # whatever paramiko raises, there is nothing more to read
+        """Read standard error, because sshd stops sending when 4 MiB of it are unread."""
+        with contextlib.suppress(Exception):  # paramiko may raise anything; the output has ended
             while data := self._channel.recv_stderr(CHUNK):
                 self._start.stderr.feed(data)

@@ -1,8 +1,8 @@
-"""OpenSSH's client configuration, ssh_config(5): what ``~/.ssh/config`` and ``/etc/ssh/ssh_config`` say of one host.
+"""Read the options for one host from OpenSSH's client configuration: ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
 
-paramiko's reader knows no ``Include``, no quoting of several values, one certificate and few percent tokens, and it
-does not say in which line of which file a fault is. Here the lines are read in the order and by the rules of
-OpenSSH's ``readconf.c``; ``ssh -G`` is what the tests compare with.
+The format is ssh_config(5). paramiko's reader has no ``Include``, no quoted lists of values, only one certificate and
+few percent tokens. Its errors do not name the file and the line. This module follows the order and the rules of
+OpenSSH's ``readconf.c``. The tests compare the results with ``ssh -G``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from VpmemLibrary.transport.ssh.tokens import Tokens, expand, expand_environment
 USER_FILE = "~/.ssh/config"
 SYSTEM_FILE = "/etc/ssh/ssh_config"
 
-_DEPTH = 16  # of files that include files, as OpenSSH allows
+_DEPTH = 16  # nested Include files, same limit as OpenSSH
 _MOST_FILES = 256
 _LARGEST = 1 << 20
 _VALID = "a file in the form of ssh_config(5)"
 
 _SEVERAL = {"identityfile", "certificatefile"}
-"""Options of which every line counts; of the others the first line counts."""
+"""Options for which every line counts. For all other options only the first line counts."""
 _LISTS = {"userknownhostsfile", "globalknownhostsfile", "canonicaldomains"}
 _SINGLE = {
     "hostname",
@@ -50,12 +50,12 @@ _SINGLE = {
 _WITHOUT_VALUE = {"all", "canonical", "final"}
 _WITH_VALUE = {"host", "originalhost", "user", "localuser", "exec", "tagged"}
 _OTHER = {"localnetwork", "version", "sessiontype", "command"}
-"""Criteria of newer versions that are not looked at; a block that has one is passed over."""
+"""Criteria of newer versions of OpenSSH. They are not evaluated: a block with such a criterion is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One option as a line of a file gives it.
+    """One option in a line of a file.
 
     Args:
         option: The option's name in small letters.
@@ -71,7 +71,7 @@ class Line:
 
     @property
     def where(self) -> str:
-        """The line in messages, e.g. ``/home/qa/.ssh/config line 3``."""
+        """The place of the line in messages, e.g. ``/home/qa/.ssh/config line 3``."""
         return f"{self.file} line {self.number}"
 
     @property
@@ -80,29 +80,29 @@ class Line:
         return self.values[0]
 
     def wrong(self, valid: str) -> InvalidValueError:
-        """Return the error of this line."""
+        """Return the error for this line."""
         return InvalidValueError(f"{self.option} in {self.where}", " ".join(self.values), valid)
 
 
 @dataclass(slots=True)
 class HostOptions:
-    """What the configuration says of one host.
+    """The options of one host.
 
     Args:
-        lines: For each option, in small letters, the lines that count.
-        passed_over: What was not understood and therefore left out, for the log.
+        lines: The lines that count for each option. The option's name is in small letters.
+        passed_over: The lines that were skipped because this module does not understand them, for the log.
     """
 
     lines: dict[str, list[Line]] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
 
     def first(self, option: str) -> Line | None:
-        """Return the line that gives an option; None if no line does."""
+        """Return the line of an option; None if no line has the option."""
         found = self.lines.get(option)
         return found[0] if found else None
 
     def add(self, line: Line) -> None:
-        """Take an option unless an earlier line has it."""
+        """Add a line, unless an earlier line already sets the option."""
         if line.option == "proxyjump" and "proxycommand" in self.lines:
             return
         if line.option == "proxycommand" and (jump := self.first("proxyjump")) and jump.value.lower() != "none":
@@ -114,11 +114,11 @@ class HostOptions:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFiles:
-    """Which configuration is read.
+    """The choice of the configuration files.
 
     Args:
-        file: A file that is read in place of the user's and the system's; None for these two.
-        off: Whether none is read.
+        file: A file to read instead of the user's file and the system's file; None reads these two files.
+        off: Whether no file is read.
 
     Example: ``ConfigFiles.named("no")``.
     """
@@ -128,7 +128,7 @@ class ConfigFiles:
 
     @classmethod
     def named(cls, text: str) -> ConfigFiles:
-        """Return what a setting means: ``no`` or ``none``, a path, or the default for an empty text and ``yes``."""
+        """Parse a setting: ``no`` or ``none``, a path, or an empty text or ``yes`` for the default files."""
         word = text.strip().lower()
         if word in ("no", "none", "false", "off", "0"):
             return cls(off=True)
@@ -143,17 +143,17 @@ DEFAULT_FILES = ConfigFiles()
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The host that is asked for, while the files are read.
+    """The host to look up in the files.
 
     Args:
-        original: The host's name as it was given.
-        host: The name that Host patterns are for: at the second reading the one after HostName.
+        original: The host's name as the user gave it.
+        host: The name to match with Host patterns. At the second reading this is the name after HostName.
         local_user: The user of this process.
-        run: What runs the command of ``Match exec`` and returns whether it succeeded.
-        default_user: The user who logs in if nothing else names one.
-        user: The user who was given beside the host.
-        port: The port that was given beside the host.
-        final: Whether this is the second reading, which ``Match final`` and ``canonical`` wait for.
+        run: Runs the command of ``Match exec`` and returns whether the command succeeded.
+        default_user: The user for the log-in if no other user is given.
+        user: The user that was given with the host.
+        port: The port that was given with the host.
+        final: Whether this is the second reading, for ``Match final`` and ``canonical``.
     """
 
     original: str
@@ -166,7 +166,7 @@ class Query:
     final: bool = False
 
     def tokens(self, options: HostOptions) -> Tokens:
-        """Return what tokens stand for, with what the configuration has said until now.
+        """Return the values of the tokens, based on the options that were read so far.
 
         Raises:
             InvalidValueError: HostName or Port is wrong.
@@ -193,13 +193,13 @@ class Reader:
     """Reads the files once, for one host.
 
     Args:
-        options: What was found so far, and what is added to.
+        options: The options found so far. The reader adds options to them.
         query: The host.
     """
 
     def __init__(self, options: HostOptions, query: Query) -> None:
         self.wants_final = False
-        """Whether a ``Match final`` is there, so that the files are to be read again."""
+        """Whether the files have a ``Match final``, so that they must be read a second time."""
         self._options = options
         self._query = query
         self._files = 0
@@ -208,7 +208,7 @@ class Reader:
         """Read the configuration.
 
         Raises:
-            InvalidValueError: A file cannot be read or has a line that is wrong.
+            InvalidValueError: A file cannot be read or has an invalid line.
         """
         if files.off:
             return
@@ -241,7 +241,7 @@ class Reader:
                 self._options.add(line)
 
     def _match(self, line: Line, *, active: bool) -> bool:
-        """Return whether a Match line is for the host."""
+        """Return whether a Match line applies to the host."""
         matched = active
         words = _criteria(line)
         for position, (criterion, negated, value) in enumerate(words):
@@ -255,7 +255,7 @@ class Reader:
                 continue
             if criterion == "final":
                 self.wants_final = True
-            # The command of `exec` runs only if all before it matched, as ssh does it.
+            # As in ssh, the command of `exec` runs only if all criteria before it matched.
             if matched and self._holds(criterion, value, line) == negated:
                 matched = False
         return matched
@@ -307,7 +307,7 @@ def _text_of(file: str, *, private: bool) -> str:
 
 
 def _line(text: str, file: str, number: int) -> Line | None:
-    """Return what a line says; None for a comment and for an option that is not used here."""
+    """Parse a line. Return None for a comment and for an option that is not used here."""
     stripped = text.strip(" \t\r\f")
     if not stripped or stripped.startswith("#"):
         return None
@@ -322,7 +322,7 @@ def _line(text: str, file: str, number: int) -> Line | None:
     if option == "proxycommand":
         values: tuple[str, ...] = (rest,) if rest else ()
     elif option == "proxyjump":
-        values = tuple(rest.split()[:1])  # as ssh does it
+        values = tuple(rest.split()[:1])  # as ssh does
     else:
         values = tuple(_words(rest, where))
     if not values or not (values[0] or option == "match"):
@@ -336,7 +336,7 @@ _KNOWN = {"proxycommand", "proxyjump"} | _SEVERAL | _LISTS | _SINGLE | {"host", 
 
 
 def _words(text: str, where: str) -> Iterator[str]:
-    """Give the words of a line as OpenSSH splits it: quotes, backslashes, and a comment at its end."""
+    """Split a line into words as OpenSSH does, with quotes, backslashes, and a comment at the end of the line."""
     position = 0
     while position < len(text):
         if text[position] in " \t":
@@ -371,7 +371,7 @@ def _port(line: Line) -> int:
 
 
 def _criteria(line: Line) -> list[tuple[str, bool, str]]:
-    """Return what a Match line asks for: criterion, whether it is negated, and its value."""
+    """Return the criteria of a Match line: the criterion, whether it is negated, and its value."""
     criteria: list[tuple[str, bool, str]] = []
     words = list(line.values)
     while words:
@@ -400,7 +400,7 @@ def _included(line: Line, *, system: bool) -> Iterator[str]:
 
 
 def _matches_any(patterns: Sequence[str], name: str) -> bool:
-    """Return whether a name matches one of the patterns and none that is negated."""
+    """Return whether a name matches at least one pattern and no negated pattern."""
     matched = False
     for pattern in patterns:
         if _matches(pattern.removeprefix("!"), name):
@@ -411,7 +411,7 @@ def _matches_any(patterns: Sequence[str], name: str) -> bool:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern with ``*`` and ``?`` stands for a name, in linear steps for each star."""
+    """Return whether a name matches a pattern with ``*`` and ``?``. The time is linear for each star."""
     at = star = mark = 0
     starred = False
     position = 0

@@ -1,4 +1,4 @@
-"""Opening an SSH connection: host keys, log-in, and an error of its own for each way to fail."""
+"""Open an SSH connection: check the host key, log in, and raise a specific error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from VpmemLibrary.transport.ssh.login import Login
 
 _KEEPALIVE = 10
-_SLACK = 8  # times the timeout: each step of a log-in has a deadline of its own
+_SLACK = 8  # times the timeout, because each step of a log-in has its own deadline
 _SILENT = logging.NullHandler()
 
 
 class Connector:
-    """Opens connections to one host, and remembers the key it accepted for as long as it lives.
+    """Opens connections to one host. It remembers the accepted host key as long as the object exists.
 
     Args:
         settings: How to reach the host.
-        dial: What opens the connection; by default this machine, through jump hosts or a ProxyCommand if there are any.
+        dial: Opens the TCP connection. By default this machine connects, through the jump hosts or the ProxyCommand of
+            `settings`, if there are any.
     """
 
     def __init__(self, settings: SshSettings, dial: Dial | None = None) -> None:
@@ -36,20 +37,21 @@ class Connector:
         self._identity: HostIdentity | None = None
 
     def connect(self) -> paramiko.SSHClient:
-        """Return a connection that is logged in.
+        """Connect and log in.
 
         Raises:
-            InvalidValueError: The key file or a known-hosts file cannot be used.
-            UnreachableError: Nothing answers there.
+            InvalidValueError: The key file or a known-hosts file is invalid or cannot be read.
+            UnreachableError: The host did not answer.
             HostKeyError: The host's key is unknown, revoked or has changed, or its certificate is invalid.
-            AccessDeniedError: The host refused the credentials. The message lists what was tried.
+            AccessDeniedError: The host refused the credentials. The message lists all attempts.
         """
-        # These load paramiko, which is slow to import and needed only with a first command.
+        # These modules load paramiko. Its import is slow, and only the first command needs it.
         from VpmemLibrary.transport.ssh.host_identity import HostIdentity  # noqa: PLC0415
         from VpmemLibrary.transport.ssh.identities import find_identities  # noqa: PLC0415
         from VpmemLibrary.transport.ssh.login import Login, MoreToTryError  # noqa: PLC0415
 
-        # paramiko tells its log what it then raises; without a log set up, Python would print that on stderr.
+        # paramiko also logs the errors that it raises. Without a log handler, Python would print these records on
+        # stderr.
         logging.getLogger("paramiko").addHandler(_SILENT)
         self._identity = self._identity or HostIdentity(self._settings)
         login = Login(self._settings, find_identities(self._settings))
@@ -85,18 +87,18 @@ class Connector:
                 identity.check(HostKey(key.get_name(), key.asbytes()), transports[0].shown, known)
 
         client = paramiko.SSHClient()
-        client.set_missing_host_key_policy(Policy())  # which sees every key: the client itself knows none
+        client.set_missing_host_key_policy(Policy())  # the client knows no keys, so the policy sees every key
 
         def log_in() -> None:
             client.connect(
                 settings.address,
                 port=settings.port,
                 username=settings.user,
-                sock=link,  # type: ignore[arg-type]  # it has the methods of a socket that are used
+                sock=link,  # type: ignore[arg-type]  # it has all methods of a socket that paramiko uses
                 timeout=settings.connect_timeout,
                 banner_timeout=settings.connect_timeout,
                 transport_factory=transport,
-                auth_strategy=login,  # type: ignore[arg-type]  # it has the one method that is called
+                auth_strategy=login,  # type: ignore[arg-type]  # it has the only method that paramiko calls
             )
 
         connection: Way | None = None
@@ -106,12 +108,12 @@ class Connector:
             within(_SLACK * settings.connect_timeout, log_in)
         except BaseException as error:
             client.close()
-            if connection is not None:  # paramiko closes it only if it got as far as the handshake
+            if connection is not None:  # paramiko closes it only after it has started the handshake
                 connection.close()
             if not isinstance(error, Exception) or isinstance(error, (VpmemError, MoreToTryError)):
                 raise
             translated = self._translate(error)
-            explanation = getattr(connection, "explanation", None)  # of a ProxyCommand
+            explanation = getattr(connection, "explanation", None)  # only a ProxyCommand has it
             if explanation is not None and type(translated) is UnreachableError:
                 translated = UnreachableError(f"{translated}\n{explanation()}")
             raise translated from error
@@ -119,7 +121,7 @@ class Connector:
         return client
 
     def _translate(self, error: Exception) -> VpmemError:
-        """Return the error of a connection whose handshake failed: what a host sends can raise anything in paramiko."""
+        """Return the error for a failed handshake. The data from a host can make paramiko raise any exception."""
         settings = self._settings
         if short := shortage(f"connect to {settings.label}", error):
             return short

@@ -1,4 +1,4 @@
-"""The connections to one host: one, or more if sshd allows only few sessions a connection (MaxSessions)."""
+"""The connections to one host: one, or more if sshd allows only few sessions per connection (MaxSessions)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import paramiko
 
 SESSIONS = 8
-"""How many commands run at once on a host. sshd allows ten sessions a connection; two are kept for ending commands."""
+"""How many commands can run at once on a host. sshd allows ten sessions per connection; two are for ending commands."""
 
 _WINDOW = 1 << 22
 _RETRY = 0.005
@@ -27,7 +27,7 @@ class _Line:
 
     Args:
         client: The connection.
-        transport: The same, as paramiko's transport.
+        transport: The paramiko transport of the connection.
     """
 
     def __init__(self, client: paramiko.SSHClient, transport: paramiko.Transport) -> None:
@@ -35,7 +35,7 @@ class _Line:
         self.transport = transport
         self.opening = 0
         self.silent = False
-        """Whether it did not answer the request for a session."""
+        """Whether the connection did not answer the request for a session."""
         self._channels: list[paramiko.Channel] = []
 
     @property
@@ -45,25 +45,26 @@ class _Line:
         return len(self._channels)
 
     def add(self, channel: paramiko.Channel) -> None:
-        """Add a session that was opened."""
+        """Add an open session."""
         self._channels.append(channel)
 
 
 class Connections:
-    """Opens sessions on a host, over as few connections as sshd's limit of sessions allows.
+    """Opens sessions on a host, with as few connections as sshd's session limit allows.
 
     Args:
-        connect: What makes a connection.
+        connect: Makes a connection.
         name: The host's name.
-        timeout: Seconds that the opening of a session may take.
+        timeout: Seconds that opening a session may take.
     """
 
     settled_after = 1.0
-    """Seconds after which a refused session is over the limit: sshd counts one that was closed a moment longer."""
+    """A refusal that lasts longer than these seconds means that the limit is reached. sshd counts a closed session for
+    a short time."""
 
     def __init__(self, connect: Callable[[], paramiko.SSHClient], name: str, timeout: float) -> None:
         self.limit = SESSIONS
-        """How many sessions a connection may have."""
+        """The most sessions per connection."""
         self._connect = connect
         self._name = name
         self._timeout = timeout
@@ -71,7 +72,7 @@ class Connections:
         self._lines: list[_Line] = []
 
     def transport(self) -> paramiko.Transport:
-        """Return a connection that is up; a new one if there is none."""
+        """Return an active connection. Make a new connection if there is none."""
         with self._lock:
             return self._line(need_room=False).transport
 
@@ -79,11 +80,11 @@ class Connections:
         """Open a session.
 
         Raises:
-            UnreachableError: There is no connection, or sshd allows no session on a new one.
+            UnreachableError: No connection is possible, or sshd allows no session on a new connection.
             ControllerError: This machine has no descriptor or thread left for a connection.
-            SSHException, OSError, EOFError: The connection broke again and again.
+            SSHException, OSError, EOFError: The connection broke repeatedly.
         """
-        import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
+        import paramiko  # noqa: PLC0415  slow to import, only the first command needs it
 
         deadline = time.monotonic() + self._timeout
         refused_since: dict[tuple[int, int], float] = {}
@@ -107,11 +108,11 @@ class Connections:
                         "10 in its sshd_config."
                     ) from error
                 time.sleep(_RETRY)
-            except (paramiko.SSHException, OSError, EOFError) as error:  # it broke before anything was started
+            except (paramiko.SSHException, OSError, EOFError) as error:  # no command was started yet
                 if isinstance(error, paramiko.SSHException) and line.transport.is_active():
                     if asked_silent:
                         raise
-                    # A router may have forgotten the connection: a new one will tell.
+                    # A router may have dropped the connection. A new connection shows whether the host still answers.
                     asked_silent = line.silent = True
                 elif time.monotonic() > deadline:
                     raise
@@ -126,7 +127,7 @@ class Connections:
                     line.opening -= 1
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         with self._lock:
             lines, self._lines = self._lines, []
         for line in lines:

@@ -1,7 +1,7 @@
-"""What a server sends before SSH begins: lines that are passed over, a refusal, or the words of another server.
+"""Read what a server sends before SSH begins: lines to skip, a refusal, or the answer of a different kind of server.
 
-RFC 4253, section 4.2, lets a server send other lines before its version. paramiko stops after a hundred of them, as
-OpenSSH does after 1,024.
+RFC 4253, section 4.2, lets a server send other lines before its version. paramiko accepts a hundred of these lines,
+OpenSSH accepts 1,024.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ T = TypeVar("T")
 
 
 class Greeting:
-    """What a server sent before its version."""
+    """The data that a server sent before its version."""
 
     def __init__(self) -> None:
         self.before = bytearray()
         """The lines before the version."""
         self.begun = False
-        """Whether the version has come."""
+        """Whether the version has arrived."""
         self.ended = False
-        """Whether the server closed the connection, or sent too much, before its version."""
+        """Whether the server closed the connection, or sent too much data, before its version."""
         self._lines = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the part of `data` that is SSH's own; ``b""`` while there is none."""
+        """Return the part of `data` that belongs to SSH; ``b""`` before SSH has begun."""
         if self.begun or self.ended:
             return data if self.begun else b""
         line_start = self.before.rfind(b"\n") + 1
@@ -67,12 +67,14 @@ class Greeting:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether sshd refused the connection for its load, or nothing at all was said before the end."""
+        """Whether sshd refused the connection because of its load, or closed it without sending anything."""
         text = bytes(self.before).lower()
         return self.ended and not self.begun and (not text.strip() or any(each in text for each in _BUSY))
 
     def describe(self, where: str) -> str:
-        """Return what is wrong at an address and what to do; empty if SSH has begun or nothing was sent in time.
+        """Return what is wrong at an address and what to do.
+
+        The text is empty if SSH has begun, or if the server sent nothing in time.
 
         Args:
             where: The address and the port.
@@ -97,11 +99,11 @@ class Greeting:
 
 
 class GreetedConnection:
-    """A connection from which what comes before SSH's version is taken.
+    """A connection without the data that comes before SSH's version.
 
     Args:
         connection: The connection.
-        greeting: Takes it.
+        greeting: Removes and keeps that data.
     """
 
     def __init__(self, connection: Way, greeting: Greeting) -> None:
@@ -112,7 +114,7 @@ class GreetedConnection:
         return getattr(self._connection, name)
 
     def send(self, data: bytes) -> int:
-        """Send some of `data`, and return how many bytes.
+        """Send some of `data`. Return how many bytes were sent.
 
         Raises:
             OSError: The server closed the connection.
@@ -122,17 +124,17 @@ class GreetedConnection:
         except TimeoutError:
             raise
         except OSError:
-            with contextlib.suppress(OSError):  # it may have said why
+            with contextlib.suppress(OSError):  # the server may have sent the reason
                 if not self._greeting.begun:
                     self._greeting.feed(self._connection.recv(LONGEST))
             self._greeting.ended = True
             raise
 
     def recv(self, size: int) -> bytes:
-        """Return what comes, from the version on.
+        """Return received bytes, beginning with the version.
 
         Raises:
-            TimeoutError: Nothing of it has come.
+            TimeoutError: No such bytes arrived.
         """
         greeting = self._greeting
         if greeting.begun:
@@ -153,10 +155,10 @@ class GreetedConnection:
 
 
 class Greeter:
-    """Makes connections, again if a server that is busy drops them before SSH begins.
+    """Makes connections. Retries if a busy server drops the connection before SSH begins.
 
     Args:
-        dial: What opens the connection.
+        dial: Opens the TCP connection.
     """
 
     def __init__(self, dial: Callable[[str, int, float], Way]) -> None:
@@ -167,20 +169,21 @@ class Greeter:
         """Open the connection."""
         self._greeting = Greeting()
         connection = self._dial(address, port, timeout)
-        if isinstance(connection, CommandConnection):  # it knows best why it ended
+        if isinstance(connection, CommandConnection):  # this connection has a better explanation of its end
             return connection
-        return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same face
+        return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same methods
 
     def connected(self, connect: Callable[[], T], where: str, seconds: float) -> T:
         """Return the connection that `connect` makes with `dial`.
 
         Args:
-            connect: What makes the connection.
+            connect: Makes the connection.
             where: The address and the port.
-            seconds: How long a server that drops connections is tried again.
+            seconds: How long to retry if the server drops connections.
 
         Raises:
-            UnreachableError: It was not made; if the server said something else than SSH, the message has it.
+            UnreachableError: No connection was made. If the server sent something other than SSH, the message has
+                that text.
         """
         deadline = time.monotonic() + seconds
         pause = _FIRST_PAUSE
@@ -193,7 +196,7 @@ class Greeter:
             except UnreachableError as error:
                 if self._greeting.is_refusal and time.monotonic() + pause < deadline:
                     _LOG.info("The server at %s drops a connection before SSH begins; it is tried again", where)
-                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  many controllers must not try together
+                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  spread the retries of many controllers
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
                 if reason := self._greeting.describe(where):

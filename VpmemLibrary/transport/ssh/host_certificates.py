@@ -1,4 +1,7 @@
-"""The certificates that hosts show in place of a plain key (OpenSSH's PROTOCOL.certkeys), checked as ssh does it."""
+"""Parse and check host certificates (OpenSSH's PROTOCOL.certkeys) by the rules of ssh.
+
+A host may show a certificate instead of a plain key.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ _SHA1 = "ssh-rsa"
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate as it was parsed; nothing about it is checked yet.
+    """A parsed certificate. Nothing about it is checked yet.
 
     Args:
-        key: The key that it certifies.
+        key: The certified key.
         blob: The certificate itself.
-        authority: The key of the certificate authority (CA) that signed it.
+        authority: The key of the certificate authority (CA) that signed the certificate.
         signature: The algorithm of the CA's signature.
-        parsed: The rest.
+        parsed: The other fields.
     """
 
     key: PublicKey
@@ -43,21 +46,21 @@ class Certificate:
 
     @property
     def of_host(self) -> bool:
-        """Whether it is a certificate of a host; else it is one of a user."""
+        """Whether this is a host certificate. Otherwise it is a user certificate."""
         return self.parsed.type is SSHCertificateType.HOST
 
     @property
     def identity(self) -> str:
-        """The key id that the CA gave it."""
+        """The key id that the CA gave to the certificate."""
         return self.parsed.key_id.decode("utf-8", "replace")
 
     @property
     def principals(self) -> tuple[str, ...]:
-        """The names of the hosts or users that it is for."""
+        """The names of the certified hosts or users."""
         return tuple(name.decode("utf-8", "replace") for name in self.parsed.valid_principals)
 
     def invalid_now(self) -> str:
-        """Return why the certificate is not valid at this time, or an empty text."""
+        """Return why the certificate is not valid now; an empty text if it is valid."""
         now = time.time()
         if now < self.parsed.valid_after:
             return f"it is not valid before {_date(self.parsed.valid_after)}"
@@ -66,7 +69,7 @@ class Certificate:
         return ""
 
     def why_not_signed(self) -> str:
-        """Return why the CA's signature does not count, or an empty text."""
+        """Return why the CA's signature is not accepted; an empty text if it is accepted."""
         if self.signature == _SHA1:
             return "its CA signed it with SHA-1, which is not safe: sign it again with ssh-keygen -t rsa-sha2-512"
         try:
@@ -76,7 +79,7 @@ class Certificate:
         return ""
 
     def why_not_for(self, name: str) -> str:
-        """Return why a host may not use the certificate, or an empty text.
+        """Return why a host may not use the certificate; an empty text if it may.
 
         Args:
             name: The host's name, without a port.
@@ -96,13 +99,13 @@ class Certificate:
 
 
 def parse_certificate(data: bytes) -> Certificate:
-    """Return a certificate.
+    """Parse a certificate.
 
     Args:
-        data: The certificate as it is sent.
+        data: The certificate in its wire format.
 
     Raises:
-        ValueError: It is no certificate, or of a kind that is not supported. The text says why.
+        ValueError: The data is not a certificate, or its kind is not supported. The text says why.
     """
     reader = Reader(data)
     kind = reader.text()
@@ -114,10 +117,10 @@ def parse_certificate(data: bytes) -> Certificate:
         reader.string()
     plain = kind.removesuffix(SUFFIX)
     key = PublicKey(plain, packed(plain) + data[start : reader.position])
-    reader.take(8 + 4)  # serial number, user or host
+    reader.take(8 + 4)  # serial number; user or host
     reader.string()  # key id
     reader.string()  # principals
-    reader.take(8 + 8)  # the times
+    reader.take(8 + 8)  # start and end of validity
     for _ in range(3):  # options, extensions, a reserved field
         reader.string()
     authority, signature = reader.string(), reader.string()
@@ -125,7 +128,7 @@ def parse_certificate(data: bytes) -> Certificate:
         raise ValueError("its CA is a FIDO key, whose signatures are not supported: use a CA of another kind")
     try:
         line = kind.encode() + b" " + base64.b64encode(data)
-        parsed = cast("SSHCertificate", load_ssh_public_identity(line))  # as its type has the suffix
+        parsed = cast("SSHCertificate", load_ssh_public_identity(line))  # its type implies the suffix
     except (UnsupportedAlgorithm, NotImplementedError, TypeError) as error:
         raise ValueError(f"certificates of type {kind} are not supported ({error})") from error
     return Certificate(

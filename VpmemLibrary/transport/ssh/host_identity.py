@@ -1,4 +1,4 @@
-"""Whether the key or the certificate that a host shows is the host's: known-hosts files, host certificates, policy."""
+"""Check that a key or certificate belongs to a host, by known-hosts files, host certificates and the policy."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one host.
+    """The known keys of one host.
 
     Args:
-        host: What the lines of the host's own name say.
-        all: The same with the lines of its name without the port. As in ssh, they can let the host in, and their keys
-            need not be those of the SSH server on this port.
+        host: The keys under the host's own name.
+        all: The same keys, and the keys under the host's name without the port. As in ssh, these keys can also let the
+            host in, but they may belong to an SSH server on another port.
     """
 
     host: KnownKeys
@@ -40,15 +40,15 @@ class Known:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types of the keys that the host may have."""
+        """The types of the host's known keys."""
         return tuple(key.type for key in self.all.keys)
 
 
 def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
-    """Return the files that a host's key is looked up in.
+    """Return the files to search for a host's key.
 
-    `known_hosts` of the settings stands alone. Without it the files are the user's own and `more_known_hosts`; without
-    those, the other files that ssh reads.
+    If the settings have `known_hosts`, only this file is searched. Otherwise the files are the user's own file and
+    `more_known_hosts`. If the settings have no `more_known_hosts`, the other default files of ssh are searched.
     """
     if settings.known_hosts is not None:
         return (expanded(settings.known_hosts),)
@@ -57,10 +57,10 @@ def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
 
 
 class HostIdentity:
-    """Decides whether a host is the one that is meant. Remembers the key that it accepted for as long as it lives.
+    """Decides whether a host is the intended host. It remembers the accepted key as long as the object exists.
 
     Args:
-        settings: How the host is reached.
+        settings: How to reach the host.
     """
 
     def __init__(self, settings: SshSettings) -> None:
@@ -69,7 +69,7 @@ class HostIdentity:
         self._accepted: HostKey | None = None
 
     def known(self) -> Known:
-        """Return what the known-hosts files say of the host.
+        """Return the host's keys in the known-hosts files.
 
         Raises:
             InvalidValueError: A file cannot be read, or `known_hosts` names a file that does not exist.
@@ -91,17 +91,17 @@ class HostIdentity:
                 if short := shortage(f"read {path}", error):
                     raise short from error
                 if self._settings.known_hosts is None and path.is_relative_to("/etc"):
-                    continue  # ssh, too, ignores a system-wide file that this user may not read
+                    continue  # like ssh, ignore a system-wide file that this user may not read
                 raise InvalidValueError("known_hosts", str(path), f"a readable file ({error.strerror})") from error
         return known
 
     def check(self, key: HostKey, shown: bytes, known: Known) -> None:
-        """Raise unless the host may have a key.
+        """Raise unless the host may have this key.
 
         Args:
             key: The key that the host proved to have.
-            shown: What the host showed: the key, or a certificate of it.
-            known: What is known of the host.
+            shown: What the host showed: the key, or a certificate of the key.
+            known: The known keys of the host.
 
         Raises:
             HostKeyError: The key or certificate is unknown, revoked, changed or invalid.
@@ -138,7 +138,7 @@ class HostIdentity:
         self._accepted = key
 
     def _certificate(self, shown: bytes, lines: KnownKeys) -> str | None:
-        """Return None if a certificate lets the host in, or why its plain key decides. Raise if it is refused."""
+        """Return None if the certificate is accepted, or why the plain key decides. Raise if it is refused."""
         settings = self._settings
         try:
             certificate = parse_certificate(shown)

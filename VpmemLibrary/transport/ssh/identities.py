@@ -1,4 +1,4 @@
-"""The keys and certificates that a user can log in with, in the order in which ssh tries them."""
+"""Find the keys and certificates for a user's log-in, in the order of ssh."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A key that can be offered.
+    """A key for the log-in.
 
     Args:
-        label: What messages call it.
-        public: The key or certificate that is offered.
-        signer: What signs with it.
-        named: Whether the settings name it; else it was merely found.
-        in_agent: Whether an agent signs, which may ask its user.
+        label: The key's name in messages.
+        public: The key or certificate to offer.
+        signer: Signs with the key.
+        named: Whether the settings name the key. Otherwise the key was found in a default place.
+        in_agent: Whether an agent signs. The agent may ask its user.
     """
 
     label: str
@@ -44,11 +44,11 @@ class Identity:
 
 @dataclass(slots=True)
 class Identities:
-    """What a user can log in with.
+    """The keys and certificates for a user's log-in.
 
     Args:
-        offers: The keys, in the order to offer them.
-        problems: What was found and cannot be used, a line each.
+        offers: The keys, in the order in which they are offered.
+        problems: The keys that were found but are not usable, one line for each.
     """
 
     offers: list[Identity] = field(default_factory=list)
@@ -56,15 +56,15 @@ class Identities:
 
 
 def find_identities(settings: SshSettings) -> Identities:
-    """Return what a user can log in with: `key_file`, then the agent's keys, then those of other files.
+    """Return the keys for a log-in: first `key_file`, then the agent's keys, then the keys of other files.
 
-    The agent's keys that a file names come before its others. A certificate comes before its key.
+    The agent's keys that also have a file come before the agent's other keys. A certificate comes before its key.
 
     Args:
-        settings: How the host is reached.
+        settings: How to reach the host.
 
     Raises:
-        InvalidValueError: `key_file` cannot be used, and the agent does not have its key.
+        InvalidValueError: `key_file` is not usable, and the agent does not have its key.
         ControllerError: This machine has no descriptor left.
     """
     found = Identities()
@@ -116,7 +116,7 @@ def find_identities(settings: SshSettings) -> Identities:
 
 
 def _read(path: Path, settings: SshSettings, found: Identities | None) -> KeyFile | None:
-    """Return what a file has, or None if it is passed over. `found` gets a note if a file does not exist."""
+    """Read a key file. Return None for a file to skip. If a file does not exist, add a note to `found`."""
     full = expanded(path)
     try:
         return read_key_file(full, settings.key_passphrase)
@@ -164,7 +164,7 @@ def _user_certificate(content: bytes) -> Certificate:
 
 
 def _plain(key: AgentKey, publics: list[PublicKey | None]) -> PublicKey:
-    """Return the plain key that an agent's key or certificate is of, if it is one of some."""
+    """Return the plain key of an agent's key. Return a certificate unchanged if it is in `publics` or invalid."""
     if key.public in publics or key.public.type == plain_type(key.public.type):
         return key.public
     try:

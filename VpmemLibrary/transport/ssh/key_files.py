@@ -1,4 +1,4 @@
-"""Private key files of every kind: each is read, or its kind is named with what to do."""
+"""Read private key files of every kind. If a kind is not supported, say which kind it is and what to do."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from VpmemLibrary.transport.ssh.public_keys import SUFFIX, PublicKey, decode_key
 from VpmemLibrary.transport.ssh.signing import SSH_CURVES, PrivateKey
 from VpmemLibrary.transport.ssh.wire import Reader
 
-_LARGEST = 1 << 20  # as in ssh
-_MOST_ROUNDS = 4000  # of bcrypt: a minute or so
+_LARGEST = 1 << 20  # same limit as ssh
+_MOST_ROUNDS = 4000  # of bcrypt: about a minute
 _MAGIC = b"openssh-key-v1\0"
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _PARAMETERS = b"EC PARAMETERS"  # openssl ecparam -genkey writes them before the key
@@ -38,12 +38,12 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What a file has.
+    """The content of a key file.
 
     Args:
         path: The file.
-        key: The private key, if it can be used.
-        public: Its public half, if it can be read; that of a locked key can.
+        key: The private key, if it is usable.
+        public: The public key, if it is readable. The public key of a locked private key is readable.
         problem: Why there is no private key: the kind of the file and what to do.
     """
 
@@ -54,18 +54,18 @@ class KeyFile:
 
 
 class _UnusableError(Exception):
-    """The file has no private key that can be used; the text says what it is and what to do."""
+    """The file has no usable private key. The text says what kind of file it is and what to do."""
 
 
 def read_key_file(path: Path, passphrase: str | None = None) -> KeyFile:
-    """Return what a file has. Nothing that is in the file raises.
+    """Read a key file. The content of the file never causes an exception.
 
     Args:
         path: The file.
-        passphrase: What the key is locked with. It does not matter for a key that is not locked.
+        passphrase: The passphrase of the key. It is ignored if the key is not locked.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ControllerError: This machine has no descriptor left.
     """
     try:
@@ -113,17 +113,17 @@ def _private_key(content: bytes, name: str, passphrase: bytes | None) -> Private
 def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes | None) -> PrivateKey:
     for secret in (passphrase, None) if passphrase else (None,):
         try:
-            return _usable(load(data, secret))  # type: ignore[operator]  # three functions of one shape
+            return _usable(load(data, secret))  # type: ignore[operator]  # three functions with the same signature
         except _UnusableError:
             raise
-        except TypeError:  # it is locked and no passphrase was given, or the other way round
+        except TypeError:  # a locked key without a passphrase, or a passphrase without a locked key
             continue
         except UnsupportedAlgorithm as error:
             raise _UnusableError(
                 f"it is {kind} of a sort that is not supported ({error}). If ssh can read it, write it again with "
                 f"ssh-keygen -p -f {name}, or load it into an agent with ssh-add {name}"
             ) from error
-        except Exception as error:  # on garbage the loaders raise many kinds
+        except Exception as error:  # the loaders raise many kinds of errors for invalid data
             if secret:
                 raise _UnusableError(f"it is {kind}, and key_passphrase is wrong, or it is damaged") from error
             raise _UnusableError(f"it is {kind}, but it is damaged or not a private key") from error
@@ -152,7 +152,7 @@ def _usable(key: object) -> PrivateKey:
 
 
 def _header(block: bytes) -> tuple[str, str, bytes, PublicKey]:
-    """Return the cipher, the key derivation, its options and the public key of a key in OpenSSH's own form."""
+    """Return the cipher, the key derivation, its options and the public key of a key in OpenSSH's own format."""
     try:
         data = base64.b64decode(block)
         reader = Reader(data[len(_MAGIC) :])
@@ -272,7 +272,7 @@ def _public_line(content: bytes) -> PublicKey | None:
 
 
 def _public_half(content: bytes) -> PublicKey | None:
-    """Return the public key that a public key file, or the beginning of a key in OpenSSH's own form, has."""
+    """Return the public key in a public key file, or at the beginning of a private key in OpenSSH's own format."""
     for match in _BLOCK.finditer(content):
         if match[1] == b"OPENSSH PRIVATE KEY":
             return _header(match[2])[3]

@@ -1,4 +1,4 @@
-"""The known-hosts files of OpenSSH (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): which keys a host may have."""
+"""Read the known keys of a host from OpenSSH's known-hosts files (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT")."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REVOKED = "@revoked"
 _HASHED = "|1|"
 _BOM = b"\xef\xbb\xbf"
 _LARGEST = 32 << 20
-_LONGEST_PATTERN = 1024  # as in ssh
+_LONGEST_PATTERN = 1024  # same limit as ssh
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class HostKey:
     Args:
         type: Its type, e.g. ``ssh-ed25519``.
         data: The key as RFC 4253, section 6.6, encodes it.
-        file: The known-hosts file that has it, if it is from one. Equal keys may be from different files.
-        number: The number of its line there; the first line is 1.
+        file: The known-hosts file of the key, if the key is from a file. Equal keys may be from different files.
+        number: The line number in the file; the first line is 1.
     """
 
     type: str
@@ -37,26 +37,26 @@ class HostKey:
     number: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        """Return type and fingerprint as ``ssh-keygen -l`` prints them."""
+        """Return the type and the fingerprint in the format of ``ssh-keygen -l``."""
         return str(PublicKey(self.type, self.data))
 
     @property
     def where(self) -> str:
-        """The file and line that have the key."""
+        """The file and line of the key."""
         return f"{self.file}, line {self.number}"
 
     def line(self, name: str) -> str:
-        """Return the line of a known-hosts file that has this key for a host of that name."""
+        """Return a known-hosts line with this key, for a host of that name."""
         return f"{name} {self.type} {base64.b64encode(self.data).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """What known-hosts files say of one host.
+    """The keys of one host in known-hosts files.
 
     Args:
         keys: The keys that the host may have.
-        revoked: The keys that neither the host nor a CA may have any more.
+        revoked: The keys that neither the host nor a CA may use any more.
         authorities: The keys of the certificate authorities (CA) that may sign a certificate of the host.
     """
 
@@ -65,16 +65,17 @@ class KnownKeys:
     authorities: tuple[HostKey, ...] = ()
 
     def __add__(self, other: KnownKeys) -> KnownKeys:
-        """Return what both say."""
+        """Return the keys of both."""
         return KnownKeys(self.keys + other.keys, self.revoked + other.revoked, self.authorities + other.authorities)
 
 
 def read_known_keys(path: Path, *names: str) -> KnownKeys:
-    """Return the keys of a host. Lines that cannot be read are skipped, as ssh skips them.
+    """Return the keys of a host. Unreadable lines are skipped, as in ssh.
 
     Args:
         path: The file.
-        names: The host's names there, e.g. ``192.0.2.13`` or ``[192.0.2.13]:2222``. A line counts for any of them.
+        names: The host's names in the file, e.g. ``192.0.2.13`` or ``[192.0.2.13]:2222``. A line needs only one of
+            them.
 
     Raises:
         OSError: The file cannot be read.
@@ -83,12 +84,12 @@ def read_known_keys(path: Path, *names: str) -> KnownKeys:
 
 
 def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownKeys:
-    """Return the keys that the content of a file has for a host.
+    """Return the keys of a host in the content of a file.
 
     Args:
         content: The content of the file.
         path: The file, for messages.
-        names: The host's names there.
+        names: The host's names in the file.
     """
     found: dict[str, list[HostKey]] = {"": [], _REVOKED: [], _AUTHORITY: []}
     for number, line in enumerate(content.removeprefix(_BOM).split(b"\n"), 1):
@@ -102,7 +103,10 @@ def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownK
 
 
 def _is_for(names: str, name: str) -> bool:
-    """Whether the first field of a line stands for a host: a hashed name, or patterns of which none excludes it."""
+    """Return whether the first field of a line matches a host. The field is a hashed name or a list of patterns.
+
+    A negated pattern that matches excludes the host.
+    """
     if names.startswith(_HASHED):
         return _is_hash_of(names, name) or _is_hash_of(names, name.lower())
     matched = False
@@ -123,9 +127,9 @@ def _is_hash_of(hashed: str, name: str) -> bool:
 
 
 def matches_pattern(pattern: str, name: str) -> bool:
-    """Whether a pattern of ``*`` and ``?`` stands for a name; the case of letters does not count.
+    """Return whether a name matches a pattern of ``*`` and ``?``. The case of letters is ignored.
 
-    The time is at most the product of both lengths: a regular expression would take for ever with many ``*``.
+    The time is at most the product of both lengths. A regular expression with many ``*`` could take very long.
 
     Args:
         pattern: The pattern, e.g. ``*.example.com``.
@@ -148,7 +152,7 @@ def matches_pattern(pattern: str, name: str) -> bool:
             position, start = position + 1, start + 1
         elif star < 0:
             return False
-        else:  # the last * stands for one more character
+        else:  # let the last * match one more character
             resume += 1
             position, start = resume, star + 1
     return not pattern[start:].strip("*")

@@ -1,4 +1,4 @@
-"""Logging in: which keys and methods are tried, in which order, and what became of each."""
+"""Log a user in over SSH: choose the keys and methods and their order, and record the outcome of each attempt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from VpmemLibrary.transport.ssh.wire import Reader
 from VpmemLibrary.visible import one_line
 
 _KEYS_BEFORE_PASSWORD = 4
-"""sshd ends the connection at the sixth refusal (MaxAuthTries): the password is tried two ways before that."""
+"""How many keys are tried before the password. sshd ends the connection at the sixth refusal (MaxAuthTries), and the
+password takes two attempts."""
 _CONNECTIONS = 2
 _MOST_QUESTIONS = 10  # rounds of keyboard-interactive
 _SECOND_FACTOR = re.compile(r"code|otp|token|one.?time|factor|verif|duo|\bpin\b|challenge|new password", re.IGNORECASE)
@@ -27,11 +28,11 @@ _LONGEST_PROMPT = 200
 
 
 class MoreToTryError(Exception):
-    """The host ended the connection after several tries; another connection can go on with the rest."""
+    """The host ended the connection after several attempts. A new connection can make the remaining attempts."""
 
 
 class _NotOfferedError(Exception):
-    """An attempt cannot be made; the text says why."""
+    """An attempt is not possible. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ class _Attempt:
 
 
 class Login:
-    """Logs a user in over one connection, or over another one with what was not tried yet.
+    """Logs a user in over one connection. A second connection continues with the remaining attempts.
 
     Args:
-        settings: How the host is reached.
+        settings: How to reach the host.
         identities: The keys to offer.
     """
 
@@ -62,12 +63,12 @@ class Login:
         self._pending = [*named, *others[:room], *self._passwords(), *others[room:]]
 
     def authenticate(self, transport: HostTransport) -> None:
-        """Log in. Paramiko calls this when the keys are exchanged.
+        """Log in. paramiko calls this method after the key exchange.
 
         Raises:
-            AccessDeniedError: The host lets the user in with none of the methods.
+            AccessDeniedError: The host refused all methods.
             UnreachableError: The host did not answer in time.
-            MoreToTryError: The host ended the connection, and there is more to try.
+            MoreToTryError: The host ended the connection, and some attempts were not made yet.
         """
         self._connections += 1
         settings = self._settings
@@ -85,7 +86,7 @@ class Login:
                 current = attempt.label
                 started = time.monotonic()
                 answer = self._made(attempt, auth, answer)
-                if attempt.agent:  # a user may have been asked
+                if attempt.agent:  # the time that a user needs to confirm does not count
                     deadline += time.monotonic() - started
             transport.logged_in_by, transport.outcomes = current, tuple(self._outcomes)
         except EndedError as error:
@@ -105,17 +106,17 @@ class Login:
         return attempt
 
     def failed_again(self, error: Exception) -> AccessDeniedError:
-        """Return the error of a log-in whose second connection failed."""
+        """Return the error for a log-in if its second connection failed."""
         self._outcomes.append(f"a second connection for the rest: {error}")
         return self._denied(())
 
     def _made(self, attempt: _Attempt, auth: UserAuth, before: Answer) -> Answer:
-        """Make an attempt, and return what can go on then."""
+        """Make an attempt. Return the answer, which lists the methods that can follow."""
         try:
             answer = attempt.act(auth)
         except AgentError as error:
             self._note(attempt, str(error))
-            if isinstance(error, AgentSilentError):  # it would not answer for its other keys either
+            if isinstance(error, AgentSilentError):  # the agent would not answer for its other keys, either
                 self._pending = [each for each in self._pending if not each.agent]
             return before
         except _NotOfferedError as error:
@@ -146,7 +147,7 @@ class Login:
             )
         self._outcomes.append(f"{current}: the host ended the connection{why}")
         if self._pending and self._connections < _CONNECTIONS:
-            # The password was given on purpose; the rest of the keys were merely found.
+            # Try the password first: the user gave it on purpose, while the remaining keys were only found.
             self._pending.sort(key=lambda attempt: attempt.method == "publickey")
             return MoreToTryError(why)
         if self._pending:
@@ -184,7 +185,7 @@ class Login:
                     "not offered, the host accepts RSA keys with SHA-1 signatures only, which are not safe: use an "
                     "ed25519 key (ssh-keygen -t ed25519)"
                 )
-            if identity.in_agent:  # which may ask its user to confirm
+            if identity.in_agent:  # which may ask its user to confirm: first ask whether the host accepts the key
                 answer = auth.takes_key(algorithm, public.data)
                 if answer.more is None:
                     return answer
@@ -208,8 +209,8 @@ class Login:
 
 
 def _answered(auth: UserAuth, password: str) -> Answer:
-    """Answer the questions of a host that hide what is typed with the password."""
-    answer = auth.request("keyboard-interactive", bytes(8))  # no language, no methods of its own
+    """Answer a host's hidden questions with the password."""
+    answer = auth.request("keyboard-interactive", bytes(8))  # no language, no submethods
     for _ in range(_MOST_QUESTIONS):
         if answer.more is None:
             return answer

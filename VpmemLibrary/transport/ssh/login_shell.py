@@ -1,12 +1,13 @@
-"""Starting a command through a login shell of any kind, and finding where the command's own output begins.
+"""Start a command through any login shell, and find the beginning of the command's own output.
 
-sshd passes a command line to the user's login shell, which may be fish, tcsh, nushell or any other, and whose start-up
-files may print, change the directory or start another shell. So the command line has no argument that a shell could
-change: it only becomes ``/bin/sh``. That shell reads one line from standard input, which holds the command. It prints a
-line with a random word on both outputs and becomes the command. What was printed before these lines is noise.
+sshd passes a command line to the user's login shell. This shell may be fish, tcsh, nushell or another shell. Its
+start-up files may print text, change the directory or start a different shell. So the command line has no argument that
+a shell could change: it only starts ``/bin/sh``. ``/bin/sh`` reads one line from standard input, which has the command.
+It prints a line with a random word on both outputs, and then executes the command. All output before these lines is
+noise.
 
-``/bin/sh`` may read more from standard input than its line. So the command's own standard input is sent only after
-the line with the random word has come.
+``/bin/sh`` may read more than one line from standard input. So the command's own standard input is sent only after
+the line with the random word has arrived.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH
 from VpmemLibrary.visible import one_line
 
 PLAIN = "exec /bin/sh"
-"""The command line that every login shell runs; ``exec`` leaves no login shell that could print at its end."""
+"""The command line for all normal login shells. ``exec`` replaces the login shell, so it prints nothing at its end."""
 
 OTHERS = ("/bin/sh", "sh")
-"""The same for a shell in which ``exec`` is something else, and for one that refuses paths as well, as rbash does."""
+"""The command lines for a shell with another ``exec``, and for a shell that also refuses paths, such as rbash."""
 
 WITH_SIGNALS = "exec /usr/bin/env --default-signal /bin/sh"
-"""The same for a shell that ignores signals, as one written in Python does: a command would ignore them as well."""
+"""The command line for a shell that ignores signals, such as a shell written in Python. Otherwise the command would
+inherit the ignored signals."""
 
 NOISE_LIMIT = 1 << 20
 """How many bytes may be printed before a command begins."""
 
 IGNORED_SIGNALS = "exec sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status"
-"""The command that tries a command line: it prints a mask of the signals that are ignored, in hexadecimal."""
+"""The command that tests a command line. It prints the mask of the ignored signals in hexadecimal."""
 
 _SHOWN = 400
 _LONGEST_LINE = 128
 _NOT_FOUND = 127
 
-# Bash imports functions and options from the environment; they must not take the place of programs. The directory and
-# the creation mask are those of a fresh log-in, wherever a start-up file went.
+# Bash imports functions and options from the environment. They must not replace programs. The directory and the
+# creation mask are set to those of a new log-in, because a start-up file may have changed them.
 _PRELUDE = (
     "set +euxvfC; "
     'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; esac 2>/dev/null; '
@@ -51,26 +53,26 @@ _PRELUDE = (
 
 
 class Opening:
-    """The part of one output up to the line after which the output is the command's own.
+    """Skips the noise in one output, up to the line after which the command's own output begins.
 
     Args:
-        word: The random word that the line begins with.
+        word: The random word at the beginning of the line.
     """
 
     def __init__(self, word: str) -> None:
         self.noise = bytearray()
-        """What was printed before that line."""
+        """The output before that line."""
         self.found = False
-        """Whether the line has come."""
+        """Whether the line has arrived."""
         self.pid: int | None = None
-        """The command's process id; None before the line has come."""
+        """The command's process id; None before the line has arrived."""
         self.boot = ""
-        """The identifier of the host's boot; empty if the line does not have it."""
+        """The boot identifier of the host; empty if the line does not have it."""
         self._line = re.compile(rb"%s ([0-9]{1,10}) ?([0-9a-f-]{0,36})\n" % word.encode())
 
     @property
     def too_noisy(self) -> bool:
-        """Whether more than `NOISE_LIMIT` was printed, and not that line."""
+        """Whether the output has more than `NOISE_LIMIT` bytes without that line."""
         return not self.found and len(self.noise) > NOISE_LIMIT
 
     def feed(self, data: bytes) -> bytes:
@@ -91,12 +93,12 @@ class Opening:
 
 
 class Start:
-    """What is needed to start one command: the line for ``/bin/sh``, and the openings of both outputs.
+    """The start of one command: the line for ``/bin/sh``, and the openings of both outputs.
 
     Args:
-        command: The command for a POSIX shell, all of it quoted: the end of the line.
+        command: The command for a POSIX shell, fully quoted. The line ends with it.
         host: The host's name.
-        user: Who is logged in there.
+        user: The user who is logged in on the host.
     """
 
     def __init__(self, command: str, host: str, user: str) -> None:
@@ -114,24 +116,24 @@ class Start:
 
     @property
     def begun(self) -> bool:
-        """Whether the command has begun, as seen on both outputs."""
+        """Whether the command has begun: the lines of both outputs have arrived."""
         return self.stdout.found and self.stderr.found
 
     @property
     def too_noisy(self) -> bool:
-        """Whether so much was printed that the command is not waited for."""
+        """Whether an output has too much noise to keep waiting for the command."""
         return self.stdout.too_noisy or self.stderr.too_noisy
 
     @property
     def noise(self) -> bytes:
-        """What was printed before the command began, on both outputs."""
+        """The output before the command began, from both outputs."""
         return bytes(self.stdout.noise + self.stderr.noise)
 
     def failure(self, exit_status: int | None) -> LoginShellError:
-        """Return why the command has not begun.
+        """Return the error for a command that has not begun.
 
         Args:
-            exit_status: The exit status of the login shell; None if it did not end.
+            exit_status: The exit status of the login shell; None if the login shell did not end.
         """
         return LoginShellError(self._describe(exit_status), exit_status)
 

@@ -1,4 +1,4 @@
-"""Paramiko's transport with what it lacks, and the connection below it."""
+"""Extensions of paramiko's transport, and the connection below the transport."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SUPPORTED: tuple[str, ...] = tuple(
     for algorithm in paramiko.Transport._preferred_keys  # type: ignore[attr-defined]  # not in the stubs
     if algorithm not in ("ssh-rsa", "ssh-dss")
 )
-"""The algorithms of host keys that are accepted. ssh-rsa and ssh-dss sign with SHA-1."""
+"""The accepted algorithms of host keys. ssh-rsa and ssh-dss are not accepted, because they sign with SHA-1."""
 
 
 def supports(key_type: str) -> bool:
-    """Whether a host can prove that it has a key of a type, e.g. ``ssh-rsa``."""
+    """Return whether a host can prove that it has a key of a type, e.g. ``ssh-rsa``."""
     return key_type == "ssh-rsa" or key_type in SUPPORTED
 
 
 class Link:
-    """A connection that fails when the other side takes no bytes for long; paramiko alone would go on trying.
+    """A connection that fails if the other side accepts no bytes for a long time. paramiko alone would retry for ever.
 
     Args:
-        connection: A socket, or what has the face of one.
+        connection: A socket, or an object with the methods of a socket.
     """
 
     def __init__(self, connection: Way) -> None:
@@ -69,18 +69,21 @@ def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> Non
 
 
 def _handle_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
-    # A host that closes a channel has sent all of it. paramiko closes the channels of a lost connection as well.
+    # When a host closes a channel, it has sent all data. paramiko also closes the channels of a lost connection, so
+    # `eof_received` distinguishes the two cases.
     channel.eof_received = True
     channel._handle_close(message)  # type: ignore[attr-defined]  # not in the stubs
 
 
 class HostTransport(paramiko.Transport):
-    """Paramiko's transport with what it lacks.
+    """A paramiko transport with extensions.
 
-    It asks for a certificate first when a CA is known for the host, then for a key of the types that are known. It
-    keeps what the host showed, and why the host ended the connection. It reports which signal ended a command
-    (RFC 4254, section 6.10): paramiko ignores ``exit-signal``, and a channel's exit status is then -1, as for a lost
-    connection. It closes a session that sshd opens after it was no longer waited for, as sshd would count it for ever.
+    - If a CA is known for the host, request a certificate first, then a key of a known type.
+    - Keep the key that the host showed, and the reason why the host ended the connection.
+    - Report the signal that ended a command (RFC 4254, section 6.10). paramiko ignores ``exit-signal`` and sets the
+      channel's exit status to -1, as for a lost connection.
+    - Close a session that sshd opens too late, when nobody waits for the session. Otherwise sshd would count it for
+    ever.
 
     Args:
         connection: The connection.
@@ -88,14 +91,14 @@ class HostTransport(paramiko.Transport):
         certified: Whether a CA is known for the host.
     """
 
-    _channel_handler_table = {  # noqa: RUF012  as the base class has it
+    _channel_handler_table = {  # noqa: RUF012  same as in the base class
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # not in the stubs
         MSG_CHANNEL_REQUEST: _handle_request,
         MSG_CHANNEL_CLOSE: _handle_close,
     }
 
     def __init__(self, connection: Link, key_types: Iterable[str] = (), *, certified: bool = False) -> None:
-        super().__init__(connection)  # type: ignore[arg-type]  # it has the methods of a socket that are used
+        super().__init__(connection)  # type: ignore[arg-type]  # it has all methods of a socket that paramiko uses
         wanted = {algorithm for kind in key_types for algorithm in (_RSA if kind == "ssh-rsa" else (kind,))}
         plain = tuple(sorted(SUPPORTED, key=lambda algorithm: algorithm not in wanted))
         certificates = tuple(algorithm + SUFFIX for algorithm in SUPPORTED)
@@ -103,11 +106,11 @@ class HostTransport(paramiko.Transport):
         self.shown = b""
         """The key or certificate that the host showed."""
         self.ended = ""
-        """The reason that the host gave for ending the connection."""
+        """The host's reason for ending the connection."""
         self.logged_in_by = ""
-        """What let the user in."""
+        """The label of the successful log-in attempt."""
         self.outcomes: tuple[str, ...] = ()
-        """What was tried before, with its outcome."""
+        """The earlier attempts and their outcomes."""
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The way to a host that is not a TCP connection from this machine: ProxyCommand and ProxyJump."""
+"""Connections to a host that are not a TCP connection from this machine: ProxyCommand and ProxyJump."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import paramiko
 
 Way: TypeAlias = "Connection | CommandConnection | ThroughJump"
-"""What carries the bytes to a host."""
+"""A connection that carries the bytes to a host."""
 
 Dial = Callable[[str, int, float], Way]
-"""What opens a connection to an address and port within so many seconds."""
+"""Opens a connection to an address and port within a number of seconds."""
 
 _STDERR = 4096
 _GRACE = 1.0
@@ -34,18 +34,18 @@ _ORIGIN = ("127.0.0.1", 0)
 
 
 class Hop(Protocol):
-    """What connects to one jump host."""
+    """Connects to one jump host."""
 
     def connect(self) -> paramiko.SSHClient:
-        """Return a connection that is logged in."""
+        """Connect and log in."""
 
 
 def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> Dial:
-    """Return what opens the connection to a host: directly, by its ProxyCommand, or through its jump hosts.
+    """Return a function that connects to a host: directly, by its ProxyCommand, or through its jump hosts.
 
     Args:
-        settings: How the host is reached.
-        connector: What makes the connector of a jump host.
+        settings: How to reach the host.
+        connector: Makes the connector of a jump host.
     """
     if settings.jumps:
         return _JumpDial(settings, connector)
@@ -55,19 +55,19 @@ def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> 
 
 
 class CommandConnection:
-    """The standard input and output of a command of this machine as a connection; closing it ends the command.
+    """A connection over the standard input and output of a command of this machine. Closing it ends the command.
 
     Args:
-        command: The command, which the user's shell runs, as ssh has it run.
-        host: The host that it leads to, for messages.
+        command: The command. As in ssh, the user's shell runs it.
+        host: The host that the command connects to, for messages.
 
     Raises:
         UnreachableError: The shell cannot be run.
-        ControllerError: This machine has no process or descriptor left for it.
+        ControllerError: This machine has no process or descriptor left for the command.
     """
 
     def __init__(self, command: str, host: str) -> None:
-        # Of the command only the program is shown: a password may be among its arguments.
+        # Messages show only the program of the command, because its arguments may contain a password.
         self._called = f"the ProxyCommand ({command.split(maxsplit=1)[0]} ...) of host {host}"
         self._errors = b""
         self._ended = False
@@ -95,31 +95,31 @@ class CommandConnection:
         self._reader = start_thread(self._read_errors, "standard error of a ProxyCommand")
 
     def send(self, data: bytes) -> int:
-        """Send bytes to the command and return how many it took."""
+        """Send bytes to the command. Return how many bytes the command accepted."""
         return self._socket.send(data)
 
     def recv(self, size: int) -> bytes:
-        """Return what the command printed, at most `size` bytes; none when it has ended."""
+        """Return at most `size` bytes of the command's output; no bytes if the command has ended."""
         data = self._socket.recv(size)
         self._ended = not data
         return data
 
     @property
     def _closed(self) -> bool:
-        """Whether it is closed: paramiko asks a socket for this."""
+        """Whether the connection is closed. paramiko reads this attribute of a socket."""
         return self._socket.fileno() < 0
 
     def settimeout(self, timeout: float | None) -> None:
-        """Set how many seconds `send` and `recv` may take."""
+        """Set the timeout of `send` and `recv` in seconds."""
         self._socket.settimeout(timeout)
 
     def close(self) -> None:
-        """End the command and all that it started; closing it twice is harmless."""
+        """End the command and all its processes. A second call has no effect."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with self._closing:
-            if self._ended:  # it ends by itself, with an exit status that says more than a signal's
+            if self._ended:  # its own exit status says more than that of a signal
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(_GRACE)
             for number in (signal.SIGHUP, signal.SIGKILL):
@@ -130,7 +130,7 @@ class CommandConnection:
                     break
 
     def explanation(self) -> str:
-        """Return how the command ended and what it last printed on standard error."""
+        """Return how the command ended, and its last output on standard error."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         status = self._process.returncode
@@ -155,7 +155,7 @@ class CommandConnection:
 
 
 class _JumpDial:
-    """Opens connections through jump hosts. It remembers the keys that it accepted for as long as it lives."""
+    """Opens connections through jump hosts. It remembers the accepted host keys as long as the object exists."""
 
     def __init__(self, settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> None:
         *before, last = settings.jumps
@@ -175,7 +175,7 @@ class _JumpDial:
         where = host_and_port(address, port)
         try:
             transport = client.get_transport()
-            assert transport is not None  # noqa: S101  it is logged in
+            assert transport is not None  # noqa: S101  the client is logged in
             channel = transport.open_channel("direct-tcpip", (address, port), _ORIGIN, timeout=timeout)
         except paramiko.ChannelException as error:
             client.close()
@@ -197,7 +197,7 @@ class _JumpDial:
 
 
 class ThroughJump:
-    """A connection through a jump host, whose own connection is closed with it."""
+    """A connection through a jump host. Closing it also closes the connection to the jump host."""
 
     def __init__(self, channel: paramiko.Channel, client: paramiko.SSHClient) -> None:
         self._channel = channel
@@ -213,6 +213,6 @@ class ThroughJump:
         return self._channel.recv(size)
 
     def close(self) -> None:
-        with suppress(Exception):  # whatever paramiko raises, the jump host's connection is closed next
+        with suppress(Exception):  # paramiko may raise anything; close the client anyway
             self._channel.close()
         self._client.close()

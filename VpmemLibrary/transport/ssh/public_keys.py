@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from VpmemLibrary.transport.ssh.wire import Reader
 
 SUFFIX = "-cert-v01@openssh.com"
-"""The end of the name of each type of certificate, and of its algorithms."""
-_LONGEST = 64 << 10  # characters; the key of RSA with 16384 bits has 2.8 Ki
+"""The end of the names of all certificate types and of their algorithms."""
+_LONGEST = 64 << 10  # characters; an RSA key with 16384 bits has 2.8 Ki
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class PublicKey:
     data: bytes
 
     def __str__(self) -> str:
-        """Return type and fingerprint as ``ssh-keygen -l`` prints them."""
+        """Return the type and the fingerprint in the format of ``ssh-keygen -l``."""
         digest = base64.b64encode(hashlib.sha256(self.data).digest()).decode().rstrip("=")
         return f"{self.type} SHA256:{digest}"
 
 
 def decode_key(kind: str, text: str) -> bytes | None:
-    """Return the bytes of a key that a file has as type and base64; None if they are not those of a key of that type.
+    """Decode a key from its type and base64 text. Return None if the bytes are not a key of this type.
 
     Args:
         kind: The type.
@@ -50,7 +50,7 @@ def decode_key(kind: str, text: str) -> bytes | None:
 
 
 def plain_type(kind: str) -> str:
-    """Return the type of the key in a certificate of a type; that of a plain key is returned as it is.
+    """Return the key type of a certificate type. Return the type of a plain key unchanged.
 
     Example: ``plain_type("ssh-rsa-cert-v01@openssh.com") == "ssh-rsa"``.
     """

@@ -1,7 +1,7 @@
-"""A shell that stays on a host and runs queries, one after the other.
+"""A shell that keeps running on a host and runs queries one after the other.
 
-A session of its own for each command costs sshd a process, a log-in's bookkeeping and a shell: more than a query takes.
-Only commands that read, and leave nothing running, are run here. One whose shell breaks is simply asked once more.
+A separate session for each command costs sshd a process, log-in records and a shell. This takes longer than a query.
+Only commands that read and leave nothing running use this shell. If the shell breaks, the query simply runs again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import paramiko
 
 QUERIES = (("ndctl", "list"), ("ndctl", "read-labels"), ("daxctl", "list"))
-"""How the commands begin that are run by a shell that stays, beside scripts that say themselves that they only read."""
+"""The beginnings of commands that the shell may run. It also runs scripts that begin with `READS_ONLY`."""
 
 _LONGEST_STATUS = 5  # a blank, three digits and a newline
 
 
 def is_query(argv: Sequence[str]) -> bool:
-    """Whether a command only reads and leaves nothing running."""
+    """Return whether a command only reads and leaves nothing running."""
     if tuple(argv[:2]) == ("sh", "-c"):
         return len(argv) > 2 and argv[2].startswith(READS_ONLY)
     return tuple(argv[:2]) in QUERIES
@@ -36,14 +36,14 @@ def is_query(argv: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query left; without an exit status it had not ended.
+    """The result of a query.
 
     Args:
-        exit_status: Its exit status; None when it has not ended in time.
-        stdout: What it wrote on standard output.
-        stderr: What it wrote on standard error.
-        seconds: How long it took.
-        too_large: Whether it had not ended because it printed more than is kept.
+        exit_status: The exit status; None if the query did not end in time.
+        stdout: Standard output.
+        stderr: Standard error.
+        seconds: The duration.
+        too_large: Whether the query was given up because it printed more than is kept.
     """
 
     exit_status: int | None
@@ -54,12 +54,12 @@ class Answer:
 
 
 class ResidentShell:
-    """A POSIX shell at the other end of a channel, which reads its commands from standard input.
+    """A POSIX shell at the other end of a channel. It reads its commands from standard input.
 
     Args:
-        channel: Its channel.
+        channel: The shell's channel.
         start: How the shell was started.
-        finish: Gives back what the channel was opened with; it is called once.
+        finish: Releases the session of the channel. It is called once.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
@@ -75,11 +75,11 @@ class ResidentShell:
         self._asked = 0
 
     def ask(self, argv: Sequence[str], timeout: float) -> Answer | None:
-        """Run a query and return what it left; None when the shell is gone.
+        """Run a query and return its result; None if the shell is gone.
 
         Args:
             argv: The command.
-            timeout: Seconds to wait for its end; a shell that was not done by then must not be asked again.
+            timeout: Seconds to wait for the query's end. After a timeout, do not use the shell again.
         """
         self._asked += 1
         end = f"{self._nonce}-{self._asked}"
@@ -87,7 +87,7 @@ class ResidentShell:
         started = time.monotonic()
         marker = end.encode()
         outputs = (self._stdout, self._stderr)
-        with self._changed:  # the shell reads what follows once it has begun
+        with self._changed:  # input that is sent before the shell begins could be lost
             self._changed.wait_for(
                 lambda: self.start.begun or self.start.too_noisy or any(output.closed for output in outputs), timeout
             )
@@ -113,14 +113,14 @@ class ResidentShell:
         return Answer(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)
 
     def close(self) -> None:
-        """End the shell and its channel; closing twice is harmless."""
+        """End the shell and its channel. A second call has no effect."""
         close_channel(self.channel)
         finish, self._finish = self._finish, None
         if finish is not None:
             finish()
 
     def _ended(self, marker: bytes) -> re.Match[bytes] | None:
-        """Return the end of standard output with the exit status, if both outputs end with the marker's line."""
+        """Return the exit status line at the end of standard output; None unless both outputs end with the marker."""
         if not self._stderr.data.endswith(marker + b"\n"):
             return None
         return re.search(re.escape(marker) + rb" ([0-9]+)\n\Z", self._stdout.data[-len(marker) - _LONGEST_STATUS :])

@@ -1,4 +1,4 @@
-"""How a host is reached: what a user gave, and for the rest what the user's SSH configuration says."""
+"""Combine the values that a user gives with the user's SSH configuration into the settings for a host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from VpmemLibrary.transport.ssh.tokens import Tokens, expand, home
 
 DEFAULT_USER = "root"
 CONNECT_TIMEOUT = 15.0
-"""Stands for ``IdentityFile none``: a key file that does not exist, so that no default key is tried either."""
+"""Default timeout of each step of connecting, in seconds."""
 
 _MOST_JUMPS = 16
 _EXEC_SECONDS = 15.0
@@ -33,9 +33,9 @@ _NO = ("no", "false")
 _POLICIES = {
     "yes": HostKeyPolicy.strict,
     "true": HostKeyPolicy.strict,
-    "ask": HostKeyPolicy.strict,  # nobody is there to be asked
+    "ask": HostKeyPolicy.strict,  # there is no user to ask
     "accept-new": HostKeyPolicy.accept_new,
-    # ssh would take a key that has changed as well: that is never done here.
+    # ssh would also accept a changed key. This library never does.
     "no": HostKeyPolicy.accept_new,
     "off": HostKeyPolicy.accept_new,
     "false": HostKeyPolicy.accept_new,
@@ -45,21 +45,21 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, slots=True)
 class SshRequest:
-    """What a user gives to reach a host; None and empty values are left to the configuration.
+    """The values that a user gives to reach a host. None and empty values come from the configuration.
 
     Args:
-        address: A name, an IP address, ``user@host:port`` or ``ssh://user@host:port``, or an alias
-            of the configuration.
-        port: The SSH port; 22 if nothing else says one.
-        user: Who logs in; ``root`` if nothing else says who.
+        address: A name, an IP address, ``user@host:port`` or ``ssh://user@host:port``, or an alias of the
+            configuration.
+        port: The SSH port; the default is 22.
+        user: The user for the log-in; the default is ``root``.
         password: The user's password.
         key_file: A private key.
-        key_passphrase: What the private key is locked with.
-        known_hosts: The file that holds the host's key.
-        host_key: What to do with an unknown host key; ``strict`` if nothing else says it.
-        sudo: Whether every command is run through ``sudo -n``.
-        connect_timeout: Seconds for each step of connecting; 15 if nothing else says it.
-        config: Which configuration is read.
+        key_passphrase: The passphrase of the private key.
+        known_hosts: The file with the host's key.
+        host_key: How to treat an unknown host key; the default is ``strict``.
+        sudo: Whether every command is run as root, through sudo or doas.
+        connect_timeout: Timeout of each step of connecting, in seconds; the default is 15.
+        config: The configuration files to read.
 
     Example: ``resolve(SshRequest("rack1", user="qa"))``.
     """
@@ -78,10 +78,10 @@ class SshRequest:
 
 
 def resolve(request: SshRequest) -> SshSettings:
-    """Return how a host is reached. What was given wins over the configuration, as options of ``ssh`` do.
+    """Return the settings for a host. As with options of ``ssh``, given values override the configuration.
 
     Raises:
-        InvalidValueError: A value or a line of the configuration is wrong, or the jump hosts form a loop.
+        InvalidValueError: A value or a line of the configuration is invalid, or the jump hosts form a loop.
         UnreachableError: CanonicalizeHostname is set, and the name was not found.
     """
     target = _Target.of(request.address, request.user, request.port)
@@ -104,7 +104,7 @@ def resolve(request: SshRequest) -> SshSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A host as it was named, with the user and the port that were named beside it."""
+    """A host's name as given, with the user and the port that were given together with the name."""
 
     host: str
     user: str | None
@@ -127,14 +127,14 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the configuration says of a target."""
+    """The configuration of a target."""
 
     target: _Target
     options: HostOptions
     tokens: Tokens
 
     def path(self, line: Line) -> str:
-        """Return the path in an option, with ``~``, tokens and environment variables replaced."""
+        """Return the path in an option. Replace ``~``, tokens and environment variables."""
         return self.expanded(line.value, line)
 
     def expanded(self, value: str, line: Line) -> str:
@@ -216,7 +216,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
 
 
 def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSettings, ...]:
-    """Return the jump hosts before a host, the first one first. Each is looked up in the configuration itself."""
+    """Return the jump hosts of a host, in order from this machine. Each is also looked up in the configuration."""
     line = found.options.first("proxyjump")
     if line is None or line.value.lower() == "none":
         return ()
@@ -231,7 +231,7 @@ def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSetti
         settings = _settings(hop, SshRequest(text, connect_timeout=request.connect_timeout, config=request.config))
         if position == 0:
             hops.extend(_route(hop, request, depth + len(texts)))
-        else:  # it is reached through the one before, whatever its own ProxyJump or ProxyCommand says
+        else:  # the jump host before it leads here, so its own ProxyJump and ProxyCommand are ignored
             settings = replace(settings, proxy_command="")
         hops.append(settings)
     return tuple(hops)
@@ -245,7 +245,7 @@ def _identities(found: _Found, option: str) -> list[Path]:
 
 
 def _agent(found: _Found) -> tuple[bool, str]:
-    """Return whether an agent is used, and its socket; an empty text stands for ``SSH_AUTH_SOCK``."""
+    """Return whether an agent is used, and the agent's socket. An empty text means ``SSH_AUTH_SOCK``."""
     line = found.options.first("identityagent")
     if line is None or line.value == "SSH_AUTH_SOCK":
         return True, ""
@@ -272,7 +272,7 @@ def _known_hosts(found: _Found, request: SshRequest) -> tuple[Path | None, tuple
     line = found.options.first("globalknownhostsfile")
     system = list(_GLOBAL_KNOWN_HOSTS) if line is None else [value for value in line.values if value.lower() != "none"]
     first, *more = [*(user or [os.devnull]), *system]
-    return Path(first), tuple(Path(path) for path in more or [os.devnull])  # no more: those that ssh reads by itself
+    return Path(first), tuple(Path(path) for path in more or [os.devnull])  # os.devnull: do not read the default files
 
 
 def _policy(found: _Found, request: SshRequest) -> HostKeyPolicy:
@@ -308,7 +308,7 @@ def _proxy_command(found: _Found) -> str:
 
 
 def _canonical(name: str, options: HostOptions) -> tuple[bool, str]:
-    """Return whether CanonicalizeHostname is set, and the name with the first of its domains that is found."""
+    """Return whether CanonicalizeHostname is set, and the host's full name in the first domain that has the name."""
     line = options.first("canonicalizehostname")
     setting = line.value.lower() if line else "no"
     if line is None or setting in (*_NO, "none"):
@@ -351,7 +351,7 @@ def _exists(name: str) -> bool:
 
 
 def _succeeds(command: str) -> bool:
-    """Return whether the command of a ``Match exec`` exits with 0: the user's shell runs it, as ssh has it run."""
+    """Return whether the command of a ``Match exec`` exits with 0. As in ssh, the user's shell runs the command."""
     shell = os.environ.get("SHELL") or "/bin/sh"
     try:
         process = subprocess.Popen(
@@ -379,7 +379,7 @@ def _succeeds(command: str) -> bool:
 def _local_user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run as a user who has no name
+    except KeyError:  # in a container, the user may have no name
         return os.environ.get("USER") or str(os.getuid())
 
 
@@ -406,7 +406,7 @@ _SHOWN = {
 
 
 def _described(found: _Found, request: SshRequest) -> str:
-    """Return in one line what is from the configuration; empty if nothing is."""
+    """Return a one-line summary of the values from the configuration; empty if there are none."""
     given = {
         "user": found.target.user,
         "port": found.target.port,
@@ -420,7 +420,7 @@ def _described(found: _Found, request: SshRequest) -> str:
         for line in found.options.lines.get(option, []):
             if given.get(option) is not None or not line.file:
                 continue
-            # Of a ProxyCommand the program alone is shown: a password may be among its arguments.
+            # Show only the program of a ProxyCommand, because its arguments may contain a password.
             value = line.value.split()[0] + " ..." if option == "proxycommand" else " ".join(line.values)
             parts.append(f"{name} {value} ({line.where})")
     skipped = [f"not understood and passed over: {each}" for each in dict.fromkeys(found.options.passed_over)]

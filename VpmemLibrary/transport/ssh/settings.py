@@ -1,4 +1,4 @@
-"""How a host is reached over SSH: what was given, with what the user's SSH configuration adds."""
+"""The complete settings to reach a host over SSH: given values plus values from the user's SSH configuration."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, host_and_port, parse_address
 
 NO_IDENTITY = Path("/nonexistent/none")
-"""The identity file of a user who has none, as OpenSSH's ``IdentityFile none``."""
+"""The identity file of a user who has none, as OpenSSH's ``IdentityFile none``. The file does not exist, so no default
+key is tried, either."""
 
 
 class HostKeyPolicy(StrEnum):
-    """What to do with a host whose key is not known. A key that has changed is always refused."""
+    """How to treat a host with an unknown key. A changed key is always refused."""
 
     strict = "strict"
-    """Refuse it."""
+    """Refuse the host."""
     accept_new = "accept-new"
-    """Take it for as long as this process lives; nothing is written."""
+    """Accept the key until this process ends. Nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +29,33 @@ class SshSettings:
     """How to reach a host over SSH.
 
     Args:
-        address: Its name or IP address.
-        port: Its SSH port.
-        user: Who logs in.
+        address: The host's name or IP address.
+        port: The SSH port.
+        user: The user for the log-in.
         password: The user's password.
-        key_file: A private key; without one, and without a password, the agent's and the user's own keys are tried.
-        key_passphrase: What the private key is locked with.
-        known_hosts: The file that holds the host's key, read and never written; ``~/.ssh/known_hosts`` by default.
-        host_key: What to do with an unknown host key.
-        host_key_name: The name that `known_hosts` has the host's key under, as OpenSSH's HostKeyAlias; by default the
-            address, with the port unless that is 22.
+        key_file: A private key. Without a key file and a password, the agent's keys and the user's own keys are tried.
+        key_passphrase: The passphrase of the private key.
+        known_hosts: The file with the host's key; the default is ``~/.ssh/known_hosts``. It is read and never written.
+        host_key: How to treat an unknown host key.
+        host_key_name: The host's name in `known_hosts`, as OpenSSH's HostKeyAlias. The default is the address, with the
+            port unless the port is 22.
         use_agent: Whether the keys of a running SSH agent are tried.
-        identity_files: More private keys to try, in this order, as OpenSSH's IdentityFile; one that does not exist is
-            passed over.
+        identity_files: More private keys to try, in this order, as OpenSSH's IdentityFile. Files that do not exist are
+            skipped.
         certificate_files: Certificates of private keys, as OpenSSH's CertificateFile.
         identities_only: Whether only `key_file` and `identity_files` are tried, as OpenSSH's IdentitiesOnly.
-        identity_agent: The socket of the SSH agent, as OpenSSH's IdentityAgent; by default ``SSH_AUTH_SOCK`` has it.
-        user_known_hosts: The file in the place of ``~/.ssh/known_hosts``, as the first of OpenSSH's UserKnownHostsFile;
-            passed over if it does not exist.
-        more_known_hosts: More files that may hold the host's key, as OpenSSH's UserKnownHostsFile and
-            GlobalKnownHostsFile; one that does not exist is passed over.
-        jumps: The hosts that the connection goes through, the first one first, as OpenSSH's ProxyJump.
+        identity_agent: The socket of the SSH agent, as OpenSSH's IdentityAgent. The default is ``SSH_AUTH_SOCK``.
+        user_known_hosts: A file that replaces ``~/.ssh/known_hosts``, as the first file of OpenSSH's
+            UserKnownHostsFile. It is skipped if it does not exist.
+        more_known_hosts: More files that may have the host's key, as OpenSSH's UserKnownHostsFile and
+            GlobalKnownHostsFile. Files that do not exist are skipped.
+        jumps: The jump hosts on the way to the host, in order from this machine, as OpenSSH's ProxyJump.
         proxy_command: A command of this machine whose standard input and output are the connection, as OpenSSH's
             ProxyCommand, with its percent tokens replaced.
-        configured: What of all this is from the user's SSH configuration, in one line for the log; no secret is in it.
-        sudo: Whether every command is run through ``sudo -n``.
-        connect_timeout: Seconds that each of these may take: the TCP connection, the handshake, the log-in, and sshd's
-            answer to the request to start a command.
+        configured: A one-line summary of the values from the user's SSH configuration, for the log. It has no secrets.
+        sudo: Whether every command is run as root, through sudo or doas.
+        connect_timeout: Timeout, in seconds, of each of these steps: the TCP connection, the handshake, the log-in, and
+            sshd's answer to the request to start a command.
 
     Example: ``SshSettings("192.0.2.13", user="qa", key_file=Path("~/.ssh/id_ed25519"), sudo=True)``.
 
@@ -97,16 +98,16 @@ class SshSettings:
 
     @property
     def label(self) -> str:
-        """The host in messages: its address, and its port unless that is 22."""
+        """The host in messages: its address, with the port unless the port is 22."""
         return host_and_port(self.address, self.port)
 
     @property
     def key_name(self) -> str:
-        """The name that `known_hosts` has the host's key under."""
+        """The host's name in `known_hosts`."""
         default = self.address if self.port == SSH_PORT else f"[{self.address}]:{self.port}"
         return self.host_key_name or default
 
     @property
     def known_hosts_file(self) -> Path:
-        """The file that the host's key is looked up in."""
+        """The file to search for the host's key."""
         return expanded(self.known_hosts or self.user_known_hosts or Path("~/.ssh/known_hosts"))

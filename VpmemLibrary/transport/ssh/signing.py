@@ -1,4 +1,4 @@
-"""Signatures of private keys as SSH has them (RFC 4253, 5656, 8332, 8709)."""
+"""Signatures by private keys in the formats of SSH (RFC 4253, 5656, 8332, 8709)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _CURVE_HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp521r1": hashes.SHA512(),
 }
 SSH_CURVES = tuple(_CURVE_HASHES)
-"""The elliptic curves that SSH has keys of."""
+"""The elliptic curves of SSH keys."""
 _RSA_HASHES: dict[str, hashes.HashAlgorithm] = {"rsa-sha2-512": hashes.SHA512(), "rsa-sha2-256": hashes.SHA256()}
 RSA = "ssh-rsa"
-"""The type of RSA keys. The algorithm of that name signs with SHA-1 and is not used."""
+"""The type of RSA keys. The signature algorithm of the same name uses SHA-1, so it is never used."""
 
 
 class Signer(Protocol):
-    """What signs with a private key."""
+    """Signs with a private key."""
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
-        """Return a signature as SSH has it.
+        """Return a signature in the format of SSH.
 
         Args:
-            data: What to sign.
+            data: The bytes to sign.
             algorithm: The algorithm, e.g. ``rsa-sha2-512``, without the suffix of certificates.
         """
         ...
@@ -42,15 +42,15 @@ class PrivateKey:
     """A private key in memory.
 
     Args:
-        public: Its public half.
-        key: The private half.
+        public: The public key.
+        key: The private key.
     """
 
     public: PublicKey
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = field(repr=False)
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
-        """Return a signature as SSH has it."""
+        """Return a signature in the format of SSH."""
         key = self.key
         if isinstance(key, rsa.RSAPrivateKey):
             return packed(algorithm, key.sign(data, padding.PKCS1v15(), _RSA_HASHES[algorithm]))
@@ -61,11 +61,11 @@ class PrivateKey:
 
 
 def algorithm_for(key_type: str, accepted: tuple[str, ...]) -> str | None:
-    """Return the algorithm to sign with, or None if the server accepts none that is safe.
+    """Return the signature algorithm to use; None if the server accepts no safe algorithm.
 
     Args:
         key_type: The type of the key or certificate.
-        accepted: What the server said it accepts (``server-sig-algs``); empty if it said nothing.
+        accepted: The algorithms that the server accepts (``server-sig-algs``); empty if the server sent no list.
 
     Example: ``algorithm_for("ssh-rsa", ("ssh-ed25519", "rsa-sha2-256")) == "rsa-sha2-256"``.
     """

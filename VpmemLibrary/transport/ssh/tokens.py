@@ -1,4 +1,4 @@
-"""The percent tokens and environment variables in the values of an SSH configuration: ssh_config(5), "TOKENS"."""
+"""Percent tokens and environment variables in the values of an SSH configuration: ssh_config(5), "TOKENS"."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from VpmemLibrary.errors import InvalidValueError
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What the tokens stand for.
+    """The values of the tokens.
 
     Args:
         hostname: ``%h``: the host's name after HostName.
-        original: ``%n``: the host's name as it was given.
+        original: ``%n``: the host's name as the user gave it.
         port: ``%p``: the port.
-        user: ``%r``: the user who logs in.
+        user: ``%r``: the user for the log-in.
         local_user: ``%u``: the user of this process.
-        key_name: ``%k``: the HostKeyAlias, or the name as it was given.
+        key_name: ``%k``: the HostKeyAlias, or the name as the user gave it.
         jump: ``%j``: the ProxyJump.
     """
 
@@ -37,14 +37,14 @@ class Tokens:
 
 
 def expand(text: str, tokens: Tokens, where: str, *, allowed: str = "CLdhijklnpru", environment: bool = False) -> str:
-    """Return a value with its tokens replaced.
+    """Replace the tokens in a value.
 
     Args:
         text: The value.
-        tokens: What they stand for.
+        tokens: The values of the tokens.
         where: The option and its line, for messages.
-        allowed: The letters of the tokens that the option takes, beside ``%%``.
-        environment: Whether ``${NAME}`` stands for an environment variable.
+        allowed: The letters of the tokens that the option allows, besides ``%%``.
+        environment: Whether ``${NAME}`` is replaced by an environment variable.
 
     Raises:
         InvalidValueError: A token is unknown, or a variable is not set.
@@ -64,12 +64,12 @@ def expand(text: str, tokens: Tokens, where: str, *, allowed: str = "CLdhijklnpr
 
 
 def expand_environment(text: str, where: str, *, escape: Callable[[str], str] = str) -> str:
-    """Return a value with each ``${NAME}`` replaced by the environment variable of that name.
+    """Replace each ``${NAME}`` in a value by the environment variable of that name.
 
     Args:
         text: The value.
         where: The option and its line, for messages.
-        escape: What is done to the variable's value.
+        escape: Escapes the variable's value.
 
     Raises:
         InvalidValueError: A variable is not set.
@@ -85,10 +85,10 @@ def expand_environment(text: str, where: str, *, escape: Callable[[str], str] = 
 
 
 def home(path: str, where: str) -> str:
-    """Return a path with its ``~`` or ``~user`` replaced.
+    """Replace ``~`` or ``~user`` in a path.
 
     Raises:
-        InvalidValueError: There is no such user.
+        InvalidValueError: The user does not exist.
     """
     try:
         return str(Path(path).expanduser())

@@ -1,4 +1,4 @@
-"""A machine reached over SSH: one connection, one channel a command."""
+"""A machine that is reached over SSH: one connection, and one channel for each command."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class SshTransport:
-    """Commands on a host over one persistent SSH connection, made with the first command.
+    """Run commands on a host over one persistent SSH connection. The first command makes the connection.
 
-    Several threads may use it at once. After the connection broke, the next command makes a new one. No command is
-    started twice, except queries (see `resident`), which only read.
+    Several threads may use the object at once. If the connection breaks, the next command reconnects. No command is
+    started twice, except read-only queries (see `query_shell`).
 
     Args:
         settings: How to reach the host.
-        dial: What opens the connection to it; by default this machine does, through jump hosts if `settings` has any.
+        dial: Opens the TCP connection. By default this machine connects, through the jump hosts of `settings` if there
+            are any.
 
     Example::
 
@@ -81,12 +82,12 @@ class SshTransport:
 
     @property
     def name(self) -> str:
-        """The host in messages and logs: its address, and its port unless that is 22."""
+        """The host in messages and logs: its address, with the port unless the port is 22."""
         return self._settings.label
 
     @property
     def settings(self) -> SshSettings:
-        """How the host is reached."""
+        """The settings that reach the host."""
         return self._settings
 
     def run(
@@ -96,18 +97,19 @@ class SshTransport:
         timeout: float = DEFAULT_TIMEOUT,
         stdin: bytes = b"",
     ) -> CommandResult:
-        """Run a command to its end and return what it left, whatever its exit status.
+        """Run a command to its end and return the result, also if the exit status is not 0.
 
         Args:
-            argv: The command, one item an argument.
-            timeout: Seconds after which the command and its process group are ended on the host.
-            stdin: What the command reads.
+            argv: The command, one item for each argument.
+            timeout: Seconds after which the command and all its processes are ended on the host.
+            stdin: The bytes for the command's standard input.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. It was ended, or the message says that this was not
-                seen. What it printed so far is in its result.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was ended, as above.
+            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
+                end was not seen. The result in the error has the output so far.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
+                says that its end was not seen.
             UnreachableError: The host cannot be reached, or the connection broke while the command ran.
             LoginShellError: The user's login shell on the host runs no commands.
             AccessDeniedError: The host refused the credentials, or its sudo or doas did not run the command as root.
@@ -122,7 +124,7 @@ class SshTransport:
                 ended = execution.wait(timeout)
             except UnreachableError:
                 raise
-            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+            except BaseException:  # a keyword timeout or Ctrl-C must leave no process behind
                 execution.wait_for_begin(LIMIT * HASTE)
                 self._end(channel, start, HASTE)
                 raise
@@ -140,7 +142,7 @@ class SshTransport:
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
 
-        It holds one of the connection's sessions until it is closed.
+        The stream uses one of the connection's sessions until the stream is closed.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
@@ -166,7 +168,7 @@ class SshTransport:
         """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
 
         Raises:
-            UnreachableError: Nothing answers there, or the host's sshd forwards nothing.
+            UnreachableError: The address did not answer, or the host's sshd does not forward connections.
         """
         import paramiko  # noqa: PLC0415
 
@@ -187,26 +189,26 @@ class SshTransport:
             ) from error
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file on the host.
+        """Return the content of a file on the host.
 
         Raises:
-            CommandError: It cannot be read.
+            CommandError: The file cannot be read.
             OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
             UnreachableError: The host cannot be reached.
         """
         return read_through(self.run, path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the host, whole or not at all: into a new file beside it, which then takes its name.
+        """Write a file on the host atomically: write a new file next to it, then rename the new file.
 
         Raises:
-            CommandError: It cannot be written.
+            CommandError: The file cannot be written.
             UnreachableError: The host cannot be reached.
         """
         self.run(write_command(path, mode), stdin=data).check()
 
     def close(self) -> None:
-        """End the connection; ending it twice is harmless."""
+        """Close the connection. A second call has no effect."""
         self._connections.close()
         with self._asking:
             self._dismiss()
@@ -218,7 +220,10 @@ class SshTransport:
         self.close()
 
     def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
-        """Run a query in the shell that stays. Return None when that is busy or gone: a session of its own must do."""
+        """Run a query in the resident shell. Return None if that shell is busy or gone.
+
+        In this case the query needs its own session.
+        """
         if not self._asking.acquire(blocking=False):
             return None
         try:
@@ -227,14 +232,14 @@ class SshTransport:
                 return None
             try:
                 answer = shell.ask(command, timeout)
-            except BaseException:  # a keyword's own timeout or Ctrl-C: leave no process behind
+            except BaseException:  # a keyword timeout or Ctrl-C must leave no process behind
                 self._dismiss(HASTE)
                 raise
             self._note(shell.start.noise)
             if answer is None:
                 self._dismiss()
                 return None
-            result = plain(self._answered(command, answer))  # the shell itself was started as root
+            result = plain(self._answered(command, answer))  # the resident shell itself runs as root
             if answer.exit_status is None:
                 remains = self._dismiss(PATIENCE)
                 raise failed(result, timeout, too_large=answer.too_large, remains=remains)
@@ -253,7 +258,7 @@ class SshTransport:
         )
 
     def _engage(self) -> ResidentShell | None:
-        """Start the shell that stays; None when no session is free for it."""
+        """Start the resident shell. Return None if no session is free."""
         if not self._sessions.acquire(blocking=False):
             return None
         try:
@@ -269,13 +274,13 @@ class SshTransport:
         return self._resident
 
     def _dismiss(self, seconds: float = 0) -> str:
-        """End the shell that stays.
+        """End the resident shell.
 
         Args:
-            seconds: How long what the shell runs has to obey each signal; 0 if it runs nothing.
+            seconds: How long the shell's query has to obey each signal; 0 if no query runs.
 
         Returns:
-            What is known of a query that was not seen to end; nothing if it was.
+            A message about a query that was not seen to end; empty if the query ended.
         """
         shell, self._resident = self._resident, None
         if shell is None:
@@ -309,13 +314,13 @@ class SshTransport:
             self._sessions.release()
 
     def _open(self, command: tuple[str, ...]) -> tuple[paramiko.Channel, Start]:
-        """Start a command in a session of its own, over a new connection if need be."""
+        """Start a command in its own session. Reconnect if necessary."""
         line = self._login_line()
         channel = self._channel(command)
         return channel, self._start(channel, line, command)
 
     def _channel(self, command: tuple[str, ...]) -> paramiko.Channel:
-        import paramiko  # noqa: PLC0415  slow to import, needed only with a first command
+        import paramiko  # noqa: PLC0415  slow to import, only the first command needs it
 
         try:
             return self._connections.open_session()
@@ -350,10 +355,10 @@ class SshTransport:
             raise
 
     def _login_line(self) -> str:
-        """Return the command line by which the login shell becomes ``/bin/sh``; found with the first command.
+        """Return the command line that turns the login shell into ``/bin/sh``. The first command finds it.
 
         Raises:
-            LoginShellError: There is none.
+            LoginShellError: No such command line works.
         """
         with self._trying:
             if not self._line:
@@ -378,7 +383,7 @@ class SshTransport:
         return PLAIN
 
     def _try(self, line: str) -> int:
-        """Try a command line, and return a mask of the signals that a command ignores then.
+        """Try a command line. Return the mask of the signals that a command then ignores.
 
         Raises:
             LoginShellError: The line starts no command.
@@ -399,7 +404,7 @@ class SshTransport:
         return int(mask, 16) if re.fullmatch("[0-9a-f]{1,16}", mask) else 0
 
     def _not_begun(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...]) -> UnreachableError:
-        """Return why a command was not seen to begin."""
+        """Return the error for a command that was not seen to begin."""
         if channel.closed and channel.exit_status == NO_STATUS:
             return UnreachableError(
                 f"The connection to {self.name} broke as a command was started; whether it ran is not known: "
@@ -409,10 +414,10 @@ class SshTransport:
         return start.failure(status)
 
     def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
-        """End a command with all that it started.
+        """End a command and all its processes.
 
-        It is ended over its own connection, or over another one if that has no session left. Another boot may have
-        given its process id to another process, so nothing is ended on another boot.
+        A new session of the same connection ends the command. If that connection has no free session, another
+        connection is used. If the host has rebooted, nothing is ended: the process id may belong to another process.
 
         Args:
             channel: The command's channel.
@@ -420,7 +425,7 @@ class SshTransport:
             seconds: How long the command has to obey each signal.
 
         Returns:
-            What is known of a command that was not seen to end; nothing if it was.
+            A message about a command that was not seen to end; empty if the command ended.
         """
         import paramiko  # noqa: PLC0415
 
@@ -445,11 +450,11 @@ class SshTransport:
 
         try:
             return remaining(plain(within(LIMIT * seconds, end)), pid)
-        except Exception as error:  # whatever paramiko raises, this is what is known
+        except Exception as error:  # paramiko may raise anything
             return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
 
     def _note(self, noise: bytes) -> None:
-        """Report once what the host's shell prints before each command."""
+        """Log once that the host's shell prints text before each command."""
         if noise and not self._noted:
             self._noted = True
             _LOG.info(

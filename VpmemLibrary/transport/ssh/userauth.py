@@ -1,7 +1,7 @@
-"""The log-in protocol of SSH (RFC 4252, 4256): one request after the other, each with a deadline.
+"""The SSH log-in protocol (RFC 4252, 4256): send one request after the other, each with a deadline.
 
-Paramiko's own handler signs in the thread that reads from the connection, so that a key that does not sign ends the
-connection; and it does not say what a host answered to a request that it refused.
+paramiko's own handler signs in the thread that reads from the connection. So if a key does not sign, the connection
+ends. That handler also hides the host's answer to a refused request.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class EndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a host answered to a request.
+    """A host's answer to a request.
 
     Args:
         success: Whether the user is logged in.
-        partial: Whether the request was accepted and the host wants another method as well.
-        methods: The methods that can go on.
-        more: What the host asks, for a request that it neither refused nor accepted.
+        partial: Whether the request was accepted and the host requires another method as well.
+        methods: The methods that can follow.
+        more: The host's question, if the request was neither refused nor accepted.
     """
 
     success: bool = False
@@ -45,12 +45,12 @@ class Answer:
 
 
 class UserAuth:
-    """Sends requests to log in, and takes paramiko's place as the handler of their answers.
+    """Sends requests to log in. It replaces paramiko's handler for the answers.
 
     Args:
-        transport: The connection, with its keys exchanged.
-        user: Who logs in.
-        answer_timeout: Seconds that each answer may take.
+        transport: The connection, after the key exchange.
+        user: The user for the log-in.
+        answer_timeout: Seconds to wait for each answer.
     """
 
     def __init__(self, transport: paramiko.Transport, user: str, answer_timeout: float) -> None:
@@ -67,28 +67,28 @@ class UserAuth:
             _BANNER: self._on_banner,
             _MORE: lambda message: self._answers.put(Answer(more=message.asbytes())),
         }
-        transport.auth_handler = self  # type: ignore[assignment]  # it has what paramiko asks of its own handler
+        transport.auth_handler = self  # type: ignore[assignment]  # it has all methods of a handler that paramiko calls
 
     def is_authenticated(self) -> bool:
-        """Whether the user is logged in; paramiko asks."""
+        """Whether the user is logged in. paramiko calls this method."""
         return self._accepted
 
     def get_username(self) -> str:
-        """Who logs in; paramiko asks."""
+        """Return the user's name. paramiko calls this method."""
         return self._user
 
     def abort(self) -> None:
-        """Note that the connection is gone; paramiko calls this."""
+        """Record that the connection is gone. paramiko calls this method."""
         self._answers.put(None)
 
     def accepted_algorithms(self) -> tuple[str, ...]:
-        """Return the algorithms of signatures that the host said it accepts; none if it said nothing."""
+        """Return the signature algorithms that the host accepts; empty if the host sent no list."""
         said = self._transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
         return tuple(algorithm for algorithm in text.split(",") if algorithm)
 
     def begin(self) -> None:
-        """Ask for the log-in service.
+        """Request the log-in service.
 
         Raises:
             EndedError: The host ended the connection.
@@ -98,7 +98,7 @@ class UserAuth:
         self._wait()
 
     def request(self, method: str, fields: bytes = b"") -> Answer:
-        """Return the answer to a request to log in.
+        """Send a log-in request and return the answer.
 
         Args:
             method: The method, e.g. ``password``.
@@ -112,20 +112,20 @@ class UserAuth:
         return self._wait()
 
     def password(self, password: str) -> Answer:
-        """Return the answer to a password."""
+        """Send a password and return the answer."""
         return self.request("password", _NO + packed(password.encode("utf-8", "surrogateescape")))
 
     def takes_key(self, algorithm: str, blob: bytes) -> Answer:
-        """Return the answer to the question whether a key would be accepted; it asks for `more` if so."""
+        """Ask whether the host would accept a key. If so, the answer has `more`."""
         return self.request("publickey", _NO + packed(algorithm, blob))
 
     def signed(self, algorithm: str, blob: bytes, sign: Callable[[bytes], bytes]) -> Answer:
-        """Return the answer to a key with a signature.
+        """Send a key with a signature and return the answer.
 
         Args:
             algorithm: The algorithm of the key or certificate.
             blob: The key or certificate.
-            sign: Returns the signature of bytes. What it raises is raised.
+            sign: Returns the signature of bytes. Its exceptions are raised.
         """
         fields = _YES + packed(algorithm, blob)
         head = packed(self._transport.session_id or b"") + bytes([_REQUEST])
@@ -133,7 +133,7 @@ class UserAuth:
         return self.request("publickey", fields + packed(signature))
 
     def reply(self, answers: list[str]) -> Answer:
-        """Return what follows the answers to a host's questions (keyboard-interactive)."""
+        """Send the answers to a host's questions (keyboard-interactive). Return the host's next answer."""
         texts = [answer.encode("utf-8", "surrogateescape") for answer in answers]
         self._send(_REPLY, len(texts).to_bytes(4, "big") + packed(*texts))
         return self._wait()
@@ -144,7 +144,7 @@ class UserAuth:
         if not self._transport.is_active():
             raise EndedError
         try:
-            self._transport._send_message(message)  # type: ignore[attr-defined]  # as paramiko's own handler
+            self._transport._send_message(message)  # type: ignore[attr-defined]  # as in paramiko's own handler
         except (OSError, EOFError) as error:
             raise EndedError from error
 
@@ -164,7 +164,7 @@ class UserAuth:
 
     def _on_success(self, _: paramiko.Message) -> None:
         self._accepted = True
-        self._transport._auth_trigger()  # type: ignore[attr-defined]  # delayed compression starts
+        self._transport._auth_trigger()  # type: ignore[attr-defined]  # start delayed compression
         self._answers.put(Answer(success=True))
 
     def _on_failure(self, message: paramiko.Message) -> None:

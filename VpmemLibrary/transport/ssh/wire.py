@@ -1,4 +1,4 @@
-"""The data types of the SSH protocol (RFC 4251, section 5), read from bytes that others sent."""
+"""Read the data types of the SSH protocol (RFC 4251, section 5) from untrusted bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Reader:
         self.position = 0
 
     def take(self, size: int) -> bytes:
-        """Return so many bytes.
+        """Return `size` bytes.
 
         Raises:
-            ValueError: There are fewer.
+            ValueError: Fewer bytes are left.
         """
         taken = self._data[self.position : self.position + size]
         if len(taken) < size:
@@ -39,12 +39,12 @@ class Reader:
         return self.take(self.number())
 
     def text(self) -> str:
-        """Return a string of bytes as text; bytes that are not UTF-8 become replacement characters."""
+        """Return a string of bytes as text. Bytes that are not UTF-8 become replacement characters."""
         return self.string().decode("utf-8", "replace")
 
 
 def packed(*values: bytes | str) -> bytes:
-    """Return strings as the protocol has them.
+    """Return strings in the format of the protocol.
 
     Example: ``packed("ssh-ed25519", public_key)``.
     """
