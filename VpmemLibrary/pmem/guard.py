@@ -140,7 +140,7 @@ def target_of(where: Namespace | str) -> Target:
 
 
 class Guard:
-    """Runs changes on one host under its guard.
+    """Run changes on one host under its guard.
 
     Args:
         transport: The connection to the host.

@@ -175,7 +175,7 @@ class Ndctl:
         return {name for name, (nstype, _) in self._kinds(regions).items() if nstype == _LABELED}
 
     def read_only(self, regions: Iterable[Region]) -> set[str]:
-        """Return the names of the read-only regions among `regions`. The kernel reports this property, ndctl does not."""
+        """Return the names of the read-only regions among `regions`. ndctl does not list this property."""
         return {name for name, (_, read_only) in self._kinds(regions).items() if read_only == "1"}
 
     def refuse_unlabeled(self, region: Region) -> None:

@@ -239,9 +239,9 @@ class Health:
     def bad_blocks(self, where: Namespace | Region | Dimm | str) -> tuple[BadBlock, ...]:
         """Return the bad blocks of a namespace, a region or a DIMM.
 
-        ndctl lists the bad blocks of regions. The bad blocks of a namespace are computed from its place in the region,
-        because ndctl's list for a namespace is not usable. For a raw namespace, ndctl lists all bad blocks of the
-        region (``util_namespace_to_json``, ndctl 81). For a sector namespace, ndctl lists none.
+        ndctl lists the bad blocks of regions. The bad blocks of a namespace are computed from its place in the region.
+        ndctl's own list for a namespace is not usable. For a raw namespace, ndctl lists all bad blocks of the region
+        (``util_namespace_to_json``, ndctl 81). For a sector namespace, ndctl lists none.
 
         Args:
             where: A record, or a name: ``region0``, ``nmem0``, or a namespace's name. The offsets of a namespace count

@@ -34,8 +34,8 @@ def confirmed() -> None:
 class LabelState(StrEnum):
     """The kernel's state of the labels of a region's DIMMs.
 
-    Once the kernel has seen labels on a DIMM, it treats the DIMM as labeled until the next boot, even without labels
-    (``NDD_LABELING``, kernel ``drivers/nvdimm/dimm_devs.c``).
+    A DIMM that had labels since the last boot stays labeled for the kernel until the next boot. This is also true if
+    the labels are gone (``NDD_LABELING``, kernel ``drivers/nvdimm/dimm_devs.c``).
     """
 
     labeled = "labeled"
