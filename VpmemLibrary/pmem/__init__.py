@@ -1,1 +1,1 @@
-"""What ndctl and daxctl know, on one host."""
+"""Manage one host's persistent memory with ndctl and daxctl."""

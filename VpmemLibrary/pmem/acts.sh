@@ -1,29 +1,30 @@
 # shellcheck shell=sh
-# The changes that are more than one command. The guard (guard.sh) runs each of them as one act, under its lock.
+# The changes that need more than one command. The guard (guard.sh) runs each of them as one act, under its lock.
 #
 #   sh acts destroy NAMESPACE                  Disable a namespace and destroy it.
-#   sh acts rename NAMESPACE NAME              Give it another name; an active one is disabled meanwhile.
-#   sh acts reconfigure NAMESPACE [OPTION]...  Give it another mode, by the options of ndctl create-namespace.
-#   sh acts read NAMESPACE OFFSET LENGTH       Print bytes of a disabled namespace, its info blocks included.
-#   sh acts write NAMESPACE OFFSET             Write bytes from standard input there.
-#   sh acts close NAMESPACE                    Undo what a "read" or "write" that was killed has left.
-#   sh acts resize DEVICE BYTES                Give a device-DAX instance of a dynamic region another size.
-#   sh acts remove DEVICE                      Destroy it.
-#   sh acts take_apart REGION UUID             Destroy a CXL region, if it has that UUID and no active namespace.
+#   sh acts rename NAMESPACE NAME              Rename a namespace. Disable an active namespace meanwhile.
+#   sh acts reconfigure NAMESPACE [OPTION]...  Change the namespace's mode, with options of ndctl create-namespace.
+#   sh acts read NAMESPACE OFFSET LENGTH       Print bytes of a disabled namespace, including its info blocks.
+#   sh acts write NAMESPACE OFFSET             Write bytes from standard input to a disabled namespace.
+#   sh acts close NAMESPACE                    Clean up after a "read" or "write" that was killed.
+#   sh acts resize DEVICE BYTES                Change the size of a device-DAX instance of a dynamic region.
+#   sh acts remove DEVICE                      Destroy a device-DAX instance of a dynamic region.
+#   sh acts take_apart REGION UUID             Destroy a CXL region if it has this UUID and no active namespace.
 #   sh acts on_memdevs COUNT [MEMDEV SERIAL]... COMMAND [ARGUMENT]...
 #                                              Run a command if CXL memory devices have these serial numbers.
-#   sh acts poison inject|clear MEMDEV OFFSET  Poison a cache line of a CXL memory device, or clear it.
+#   sh acts poison inject|clear MEMDEV OFFSET  Poison a cache line of a CXL memory device, or clear its poison.
 #   sh acts make_file_system NODE OVERWRITE COMMAND [ARGUMENT]...
-#                                              Run mkfs, unless the device holds something and OVERWRITE is empty.
+#                                              Run mkfs. Refuse if OVERWRITE is empty and the device has content.
 #   sh acts mount_at MAKE POINT NODE [OPTION]...
-#                                              Mount a block device, at a directory that is made if MAKE is not empty;
-#                                              print the device's number, or what is wrong with the directory.
+#                                              Mount a block device on a directory. Create the directory if MAKE is not
+#                                              empty. Print the device's number, or the problem with the directory.
 #   sh acts unmount_from NUMBER POINT LISTED REMOVE
-#                                              Unmount a directory, if the device mounted there (LISTED is how the
-#                                              kernel's table writes the directory) has that number; remove it too.
+#                                              Unmount a directory if the device mounted there has this number. LISTED
+#                                              is the directory as the kernel's table writes it. Remove the directory
+#                                              if REMOVE is not empty.
 #
-# A refusal is made as the guard makes it: a line "vpmem-guard: ..." on stderr, and exit status 113. Like the guard it is
-# POSIX sh, and VPMEM_SYS and VPMEM_PROC are set by tests alone.
+# A refusal has the guard's format: a line "vpmem-guard: ..." on stderr, and the exit status 113. Like the guard, this
+# program is POSIX sh. Only tests set VPMEM_SYS and VPMEM_PROC.
 
 set -u
 sys=${VPMEM_SYS:-/sys}
@@ -37,13 +38,14 @@ refuse() {
     exit 113
 }
 
-# Set `text` to the first line of a file, empty if it has none.
+# Set `text` to the first line of a file. Set it to an empty text if there is none.
 first_line() {
     text=''
     [ ! -r "$1" ] || IFS= read -r text <"$1" || :
 }
 
-# A namespace with an info block is not bound to a driver itself: the device that the info block makes of it is.
+# A namespace with an info block is not bound to a driver itself. The driver is bound to the device that the kernel
+# creates from the info block.
 is_active() {
     first_line "$bus/$1/holder"
     [ -e "$bus/${text:-$1}/driver" ]
@@ -53,7 +55,7 @@ destroy() {
     ndctl disable-namespace "$1" >&2 && ndctl destroy-namespace "$1"
 }
 
-# The kernel takes a name while the namespace is disabled (drivers/nvdimm/namespace_devs.c, alt_name_store).
+# The kernel accepts a new name while the namespace is disabled (drivers/nvdimm/namespace_devs.c, alt_name_store).
 rename() {
     if is_active "$1"; then
         ndctl disable-namespace "$1" >&2 || return
@@ -83,8 +85,8 @@ reconfigure() {
     return "$failed"
 }
 
-# force_raw keeps the kernel from looking for an info block (drivers/nvdimm/claim.c), as ndctl's own check does it. It
-# is undone at any end of this program but SIGKILL.
+# With force_raw, the kernel does not search for an info block (drivers/nvdimm/claim.c). ndctl's own check uses it too.
+# This program resets force_raw whenever it ends, except after SIGKILL.
 open_raw() {
     is_active "$1" && refuse "used it is active"
     opened=$1
@@ -127,7 +129,7 @@ remove() {
     idle "$1" daxctl destroy-device "$1"
 }
 
-# Disable a device-DAX instance and run a command on it; enable it again if that fails.
+# Disable a device-DAX instance and run a command on it. Enable the instance again if the command fails.
 idle() {
     instance=$1
     shift
@@ -166,7 +168,8 @@ poison() {
     printf '%s' "$3" >"$sys/kernel/debug/cxl/$2/$1_poison"
 }
 
-# blkid reads the device itself (-p); it exits 2 where it knows nothing on it, 8 where it knows several things.
+# With -p, blkid reads the device itself. It exits 2 if it recognizes no content, and 8 if it recognizes several
+# contents.
 make_file_system() {
     [ -b "$1" ] || refuse "absent block device $1"
     if [ -z "$2" ]; then
@@ -202,7 +205,7 @@ mount_at() {
     return "$failed"
 }
 
-# The last mount at a directory is the one that is seen there.
+# Only the last mount on a directory is visible there.
 unmount_from() {
     there=nothing
     while read -r _ _ number _ at _; do

@@ -1,10 +1,10 @@
-"""The output of ``ndctl list`` and ``daxctl list`` as typed records.
+"""Decode the output of ``ndctl list`` and ``daxctl list`` into typed records.
 
-ndctl prints nothing, and exits 0, when nothing matches; with ``-B`` it otherwise prints an array of buses, whatever
-was found (without it one object, or an array of another kind). Fields that are not known here are kept in `extra`.
+ndctl prints nothing and exits 0 if nothing matches. With ``-B``, ndctl otherwise always prints an array of buses.
+Without ``-B``, ndctl prints one object or an array of another kind. Unknown fields are kept in `extra`.
 
-The machine may be a guest that lies. A device's name and a number are only taken in the kernel's own form. The name in
-a label may be any text. All other texts are made visible.
+The machine may be a guest that sends false data. Device names and numbers are accepted only in the kernel's own form.
+The name in a label may be any text. Control characters in all other texts are made visible.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.visible import one_line
 
 LIST_COMMAND = ("ndctl", "list", "-BDRNi", "-X", "-vvv")
-"""Lists all there is: idle things too, device-DAX nodes, label UUIDs, NUMA nodes and what a region is capable of."""
+"""List everything: idle devices, device-DAX nodes, label UUIDs, NUMA nodes and the capabilities of each region."""
 
 DAX_LIST_COMMAND = ("daxctl", "list", "-Di")
-"""Lists every device-DAX instance, disabled ones too."""
+"""List every device-DAX instance, including disabled instances."""
 
 DAX_REGIONS_COMMAND = ("daxctl", "list", "-RDi")
-"""Lists every device-DAX region with its instances, disabled ones too."""
+"""List every device-DAX region with its instances, including disabled instances."""
 
 _JSON = json.JSONDecoder(strict=False)
 _VALUE = re.compile(r"^[\[{]", re.MULTILINE)
@@ -56,59 +56,61 @@ _MAPS = {str(where): where for where in MapLocation}
 
 
 def decode_inventory(result: CommandResult) -> Inventory:
-    """Return what ``ndctl list -B...`` printed; nothing printed is an empty inventory.
+    """Decode the output of ``ndctl list -B...``. Return an empty inventory if ndctl printed nothing.
 
-    Every level is ordered by device number, as ndctl's own order is the kernel's order of discovery.
+    Every level is sorted by device number. ndctl's own order is the order in which the kernel found the devices.
 
     Args:
-        result: A command that exited 0.
+        result: The result of a command that exited 0.
 
     Raises:
-        UnreadableOutputError: It is not what ndctl prints.
+        UnreadableOutputError: The output is not in ndctl's format.
     """
     buses = [_bus(Fields(result, "bus", item)) for item in printed_items(result)]
     return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
 
 
 def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:
-    """Return what ``daxctl list -D`` printed; nothing printed is an empty tuple.
+    """Decode the output of ``daxctl list -D``. Return an empty tuple if daxctl printed nothing.
 
     Raises:
-        UnreadableOutputError: It is not what daxctl prints.
+        UnreadableOutputError: The output is not in daxctl's format.
     """
     devices = [_dax_device(Fields(result, "device", item)) for item in printed_items(result)]
     return tuple(sorted(devices, key=lambda device: _by_number(device.chardev)))
 
 
 def decode_dax_regions(result: CommandResult) -> tuple[DaxRegion, ...]:
-    """Return what ``daxctl list -RD`` printed; nothing printed is an empty tuple.
+    """Decode the output of ``daxctl list -RD``. Return an empty tuple if daxctl printed nothing.
 
-    daxctl does not tell static regions from dynamic ones, so all of them read as static.
+    daxctl does not distinguish static from dynamic regions. Therefore all returned regions are static.
 
     Raises:
-        UnreadableOutputError: It is not what daxctl prints.
+        UnreadableOutputError: The output is not in daxctl's format.
     """
     return tuple(_dax_region(Fields(result, "region", item)) for item in printed_items(result))
 
 
 def whole_number(text: str) -> int | None:
-    """Return a whole number of 64 bits that the kernel wrote, decimal or as ``0x1f``; None when it is none.
+    """Parse a 64-bit whole number that the kernel wrote, in decimal or as ``0x1f``. Return None for any other text.
 
     Args:
-        text: What the kernel wrote.
+        text: The text that the kernel wrote.
     """
     match = re.fullmatch(r"0x[0-9a-fA-F]{1,16}|[0-9]{1,20}", text, re.ASCII)
     return int(text, 16 if "x" in text else 10) if match else None
 
 
 def printed_items(result: CommandResult) -> list[Any]:
-    """Return the items of the list that a tool printed; nothing for no output, and one for a single object.
+    """Return the items of the list that a tool printed.
+
+    Return an empty list for no output. Return a list of one item for a single object.
 
     Args:
-        result: A command that exited 0.
+        result: The result of a command that exited 0.
 
     Raises:
-        UnreadableOutputError: It printed no whole JSON value.
+        UnreadableOutputError: The tool printed no complete JSON value.
     """
     if not result.stdout.strip():
         return []
@@ -119,18 +121,18 @@ def printed_items(result: CommandResult) -> list[Any]:
 
 
 def printed_json(result: CommandResult) -> Any:
-    """Return the JSON value that a tool printed, with lines of text before or after it left out.
+    """Return the JSON value that a tool printed. Ignore lines of text before and after the value.
 
-    Wrappers and libraries warn on standard output as well. The value begins with the first line that begins with a
-    bracket and is no line of text.
+    Wrappers and libraries also print warnings on standard output. The JSON value begins at the first line that begins
+    with a bracket and is not a line of text.
 
     Args:
-        result: A command that exited 0.
+        result: The result of a command that exited 0.
 
     Raises:
-        UnreadableOutputError: It printed no whole JSON value.
+        UnreadableOutputError: The tool printed no complete JSON value.
     """
-    text = result.text.removeprefix("\ufeff")  # a name in a label may be no UTF-8, which is no reason to read nothing
+    text = result.text.removeprefix("\ufeff")  # a name in a label may be invalid UTF-8
     begins = [0, *(match.start() for match in islice(_VALUE.finditer(text), _CANDIDATES))]
     reason: Exception | None = None
     for begin in begins:
@@ -138,7 +140,7 @@ def printed_json(result: CommandResult) -> Any:
             value, end = _JSON.raw_decode(text, _skip_blanks(text, begin))
         except (ValueError, RecursionError) as error:
             reason = reason or error
-            # A value that breaks off later than in its first line is a listing that was cut short.
+            # If the value breaks off after its first line, the listing is incomplete.
             if isinstance(error, json.JSONDecodeError) and _is_text(text, begin, error.pos):
                 continue
             reason = error
@@ -157,7 +159,7 @@ def _skip_blanks(text: str, begin: int) -> int:
 
 
 def _is_text(text: str, begin: int, position: int) -> bool:
-    """Whether what begins there is a line of text rather than JSON: it is no JSON in that line, and lines follow."""
+    """Return whether a line of text begins at `begin`: the line is not valid JSON, and more lines follow."""
     first_line_ends = text.find("\n", _skip_blanks(text, begin))
     return first_line_ends > -1 and position < first_line_ends
 
@@ -212,7 +214,7 @@ def _region(fields: Fields, bus: str, provider: str) -> Region:
 
 def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
     namespace = object.__new__(Namespace)
-    # A frozen dataclass sets field by field, which takes longer than reading them all; this sets every one of them.
+    # A frozen dataclass sets its fields one by one, which takes longer than reading them. This call sets all fields.
     vars(namespace).update(
         dev=fields.device("dev"),
         mode=fields.member("mode", _MODES),
@@ -235,7 +237,7 @@ def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
 
 
 def _is_seed(namespace: Namespace) -> bool:
-    """Whether it is the empty one that the kernel keeps in each region for the next create."""
+    """Return whether this is the empty namespace that the kernel keeps in each region for the next create."""
     return not namespace.uuid and namespace.size == 0 and not namespace.active
 
 
@@ -268,7 +270,7 @@ Member = TypeVar("Member", bound=StrEnum)
 
 
 class Fields:
-    """One JSON object; what is taken from it is not in its rest."""
+    """Read the fields of one JSON object. `rest` returns the fields that were not read."""
 
     __slots__ = ("_left", "_result", "_what")
 
@@ -277,27 +279,27 @@ class Fields:
         self._what = what
         if not isinstance(item, dict):
             raise self._unreadable(f"a {what} should be an object, not {_shown(item)}")
-        self._left: dict[str, Any] = item  # parsed for this alone, so it may be taken apart
+        self._left: dict[str, Any] = item  # the caller parsed this object only for decoding, so it may be changed
 
     def text(self, key: str) -> str:
-        """A text, made visible."""
+        """Return a text with its control characters made visible."""
         value = self._left.pop(key, "")
-        if type(value) is str and value.isprintable():  # ten thousand namespaces have many of them
+        if type(value) is str and value.isprintable():  # a fast path, because ten thousand namespaces have many texts
             return value
         return one_line(self._as_text(key, value))
 
     def name(self, key: str) -> str:
-        """A text as it is, whatever it holds."""
+        """Return a text unchanged, with any characters that it contains."""
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", self._as_text(key, self._left.pop(key, "")))
 
     def device(self, key: str) -> str:
-        """The name of a device, which must be there."""
+        """Return the name of a device. The field is required."""
         if name := self.node(key):
             return name
         raise self._unreadable(f"a {self._what} has no {key}")
 
     def node(self, key: str) -> str:
-        """The name of a device, or nothing."""
+        """Return the name of a device, or an empty text."""
         value = self._left.pop(key, "")
         if type(value) is str and (not value or _is_device(value)):
             return value
@@ -310,7 +312,7 @@ class Fields:
         return "" if text == _NO_UUID else text.lower()
 
     def number(self, key: str) -> int | None:
-        """A whole number of 64 bits, also when it is written as a text, decimal or hexadecimal."""
+        """Return a 64-bit whole number. The value may also be a text in decimal or hexadecimal."""
         value = self._left.pop(key, None)
         number = value
         if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
@@ -321,12 +323,12 @@ class Fields:
         raise self._unreadable(f"{key} of a {self._what} should be a whole number of 64 bits, not {_shown(value)}")
 
     def bits(self, key: str, width: int) -> int | None:
-        """An identifier of some bits, which older versions print as a negative number where its first bit is set."""
+        """Return an identifier of `width` bits. Older versions print a negative number if the first bit is set."""
         value = self.number(key)
         return None if value is None else value % (1 << width)
 
     def node_number(self, key: str) -> int | None:
-        """The number of a NUMA node; -1 stands for none."""
+        """Return the number of a NUMA node. Return None for -1."""
         value = self.number(key)
         return None if value is None or value < 0 else value
 
@@ -345,7 +347,7 @@ class Fields:
         return Size(value)
 
     def member(self, key: str, members: Mapping[str, Member]) -> Member | None:
-        """A member of an enumeration; a value that it does not have stays in the rest."""
+        """Return a member of an enumeration. An unknown value stays in `rest`."""
         value = self._left.get(key)
         if type(value) is not str or value not in members:
             return None
@@ -353,11 +355,11 @@ class Fields:
         return members[value]
 
     def flag(self, key: str) -> bool:
-        """Whether it is set."""
+        """Return whether a flag is set."""
         return self._left.pop(key, None) is True
 
     def dax_device(self) -> str:
-        """The node of a devdax namespace, which is told beside its DAX region; that stays in the rest."""
+        """Return the node of a devdax namespace from its DAX region. The DAX region stays in `rest`."""
         try:
             node = self._left["daxregion"]["devices"][0]["chardev"]
         except (KeyError, IndexError, TypeError):
@@ -365,7 +367,7 @@ class Fields:
         return node if isinstance(node, str) and _is_device(node) else ""
 
     def flags(self) -> tuple[str, ...]:
-        """The names of the flags that are set: ``flag_failed_arm`` is ``failed_arm``."""
+        """Return the names of the set flags without their prefix: ``flag_failed_arm`` becomes ``failed_arm``."""
         names = [key for key, value in self._left.items() if key.startswith(_FLAG) and value is True]
         for name in names:
             del self._left[name]
@@ -393,7 +395,7 @@ class Fields:
 
 
 def _shown(value: object) -> str:
-    """Return a value as messages show it: of nested ones the type alone, as they may be nested too deep to be shown."""
+    """Return a value for a message. Show only the type of objects and lists, because they may be nested too deep."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     return repr(value)[:200]
@@ -404,5 +406,5 @@ def _by_number(dev: str) -> tuple[list[int], str]:
 
 
 def _by_last_number(namespace: Namespace) -> tuple[int, str]:
-    """The order of one region's namespaces: their names differ in the last number alone, and a longer one is larger."""
+    """Return a sort key for the namespaces of one region. Their names differ only in the last number."""
     return len(namespace.dev), namespace.dev

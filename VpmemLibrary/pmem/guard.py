@@ -1,12 +1,12 @@
-"""Acts on a host that check and act as one command: on the right device, unused, under a lock and a valid lease.
+"""Run checks and changes on a host as one command: on the right device, unused, under a lock and a valid lease.
 
-A device name such as ``namespace0.1`` may mean another device a moment later: another worker destroys one and creates
-the next, or the host reboots. So no name crosses two commands. A change names its target by what stays (the UUID of a
-label, the cookie of an interleave set, the id of a DIMM), and the program ``guard.sh`` finds the device, checks it and
-runs the change, all in one process on the host.
+A device name such as ``namespace0.1`` may mean a different device a moment later. Another worker may destroy one
+namespace and create the next, or the host may reboot. Therefore no device name is passed from one command to the next.
+A change identifies its target by a permanent property: the UUID of a label, the cookie of an interleave set, or the id
+of a DIMM. The program ``guard.sh`` finds the device, checks it and runs the change, all in one process on the host.
 
-The program is sent to the host once and kept in memory there (``/run``), so that each act is one short command. So is
-``acts.sh``: the changes that are more than one command of ndctl's.
+The program is sent to the host once and kept in memory there (``/run``), so that each act is one short command.
+``acts.sh`` is sent in the same way. It contains the changes that need more than one ndctl command.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from VpmemLibrary.pmem.records import Dimm, Namespace, Region
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Transport
 
 NAMESPACE = "@namespace@"
-"""Stands in a command for the name that the namespace has when the command runs."""
+"""Placeholder in a command for the namespace's name at the time of the run."""
 
 NODE = "@node@"
-"""Stands in a command for the path of the device, e.g. ``/dev/dax0.1``."""
+"""Placeholder in a command for the path of the device, e.g. ``/dev/dax0.1``."""
 
 REGION = "@region@"
-"""Stands in a command for the name that the region has when the command runs."""
+"""Placeholder in a command for the region's name at the time of the run."""
 
 DIMM = "@dimm@"
-"""Stands in a command for the name that the DIMM has when the command runs."""
+"""Placeholder in a command for the DIMM's name at the time of the run."""
 
 _DIRECTORY = "/run/vpmem"
 LOCKS = f"{_DIRECTORY}/locks"
-"""Where the locks are that changes hold, each in a file of the name of its region or DIMM."""
+"""The directory of the lock files that changes lock. Each file has the name of its region or DIMM."""
 
 _REFUSED = 113
 _WAITS = "waits for the lock of "
@@ -52,10 +52,10 @@ _ACTS = "acts on "
 _MARK = re.compile("|".join((REGION, NAMESPACE, DIMM, NODE)))
 _LINE = re.compile(rb"^vpmem-guard: (.*)\n?", re.MULTILINE)
 _BEGINS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
-_NO_SUCH_FILE = (2, 126, 127)  # how dash, bash and busybox end when they cannot open their script
+_NO_SUCH_FILE = (2, 126, 127)  # exit statuses of dash, bash and busybox if they cannot open their script
 
-# The file takes its name whole, so that a program that is half sent is never run: a connection that breaks ends the
-# input as its end does, hence the size.
+# The program is first written to a temporary file, so that an incomplete program never runs. A broken connection looks
+# like the normal end of the input. Therefore the script also compares the size.
 _INSTALL = r"""
 umask 077
 [ -d "$1" ] || mkdir -p -- "$1" || exit
@@ -72,12 +72,12 @@ exit 1
 
 @dataclass(frozen=True, slots=True)
 class LeaseProof:
-    """What shows that a lease is still the caller's: a record file on the host and the text that it must contain.
+    """Proof that a lease still belongs to the caller: a record file on the host and a text in this file.
 
     Args:
-        key: What the lease is for.
-        path: The record's file on the host.
-        text: What the record contains as long as the lease is the caller's.
+        key: The name of the leased resource.
+        path: The record file on the host.
+        text: The text that the record contains while the lease belongs to the caller.
     """
 
     key: str
@@ -87,12 +87,12 @@ class LeaseProof:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a guarded command acts on.
+    """The target of a guarded command.
 
     Args:
-        option: The guard's option for its kind.
-        identity: What it is known by.
-        called: How messages name it; empty for a target that only tells which other one is meant.
+        option: The guard's option for this kind of target.
+        identity: The permanent property that identifies the target.
+        called: The target's name in messages. Empty for a target that only helps to identify another target.
     """
 
     option: str
@@ -101,31 +101,31 @@ class Target:
 
 
 def namespace_target(namespace: Namespace) -> Target:
-    """Return a namespace as a target: by the UUID of its label, or by its name where it has no label."""
+    """Return a namespace as a target. Identify it by its label's UUID, or by its name if it has no label."""
     return Target("-n", namespace.label_uuid or namespace.dev, f"Namespace {namespace.called}")
 
 
 def region_target(region: Region) -> Target:
-    """Return a region as a target: by the cookie of its interleave set, or by its name where it has none."""
+    """Return a region as a target. Identify it by its interleave set's cookie, or by its name if it has no cookie."""
     cookie = f"{region.iset_id % (1 << 64):#x}" if region.iset_id else region.dev
     return Target("-r", cookie, f"Region {region.dev}")
 
 
 def dimm_target(dimm: Dimm) -> Target:
-    """Return a DIMM as a target: by its unique id, or by its name where it has none."""
+    """Return a DIMM as a target. Identify it by its unique id, or by its name if it has no id."""
     return Target("-d", dimm.id or dimm.dev, f"DIMM {dimm.dev}")
 
 
 def region_on_dimm(region: Region, dimm: Dimm) -> tuple[Target, Target]:
-    """Return a region as targets that a change of its labels leaves valid: its name, and the id of a DIMM of it.
+    """Return targets for a region that stay valid when its labels change: its name and the id of one of its DIMMs.
 
-    The cookie depends on the version of the labels, and on whether the DIMM is enabled.
+    The cookie is unsuitable here. It depends on the label version, and on whether the DIMM is enabled.
     """
     return Target("-r", region.dev, f"Region {region.dev}"), Target("-d", dimm.id or dimm.dev, "")
 
 
 def lock_target(lock: str, called: str) -> Target:
-    """Return what has no region or DIMM as a target, by the lock that all who change it take."""
+    """Return a target for something without a region or DIMM. All workers that change it take the lock `lock`."""
     return Target("-k", lock, called)
 
 
@@ -135,16 +135,16 @@ def path_target(path: str) -> Target:
 
 
 def target_of(where: Namespace | str) -> Target:
-    """Return a namespace, or what has a path, as a target."""
+    """Return a namespace or a path as a target."""
     return path_target(where) if isinstance(where, str) else namespace_target(where)
 
 
 class Guard:
-    """Runs changes on one host under its guard.
+    """Run changes on one host under its guard.
 
     Args:
-        transport: The way to the host.
-        fence: Returns what shows that the caller's leases on the host are still its own; nothing by default.
+        transport: The connection to the host.
+        fence: A function that returns the proofs of the caller's leases on the host. By default, it returns none.
 
     Example::
 
@@ -159,7 +159,7 @@ class Guard:
 
     @property
     def transport(self) -> Transport:
-        """The way to the host."""
+        """The connection to the host."""
         return self._transport
 
     def run(
@@ -170,22 +170,24 @@ class Guard:
         timeout: float = DEFAULT_TIMEOUT,
         stdin: bytes = b"",
     ) -> CommandResult:
-        """Run a command on a target, under the lock of its region, and return what it left, whatever its exit status.
+        """Run a command on its targets, under the locks of their regions. Return the result even if the command fails.
 
         Args:
-            command: The command, one item an argument; `NAMESPACE`, `NODE`, `REGION` and `DIMM` in it become names.
-            targets: What it acts on.
-            unused: Whether nobody may use the target.
-            timeout: Seconds for all of it, the wait for the lock included.
-            stdin: What the command reads.
+            command: The command, one item per argument. The placeholders `NAMESPACE`, `NODE`, `REGION` and `DIMM` are
+                replaced by the current names.
+            targets: The targets of the command.
+            unused: Refuse the command if a target is in use.
+            timeout: Seconds for the whole call, including the wait for the lock.
+            stdin: The bytes that the command reads from standard input.
 
         Raises:
-            NotFoundError: The target is not there any more; nothing was changed.
-            BusyError: It is in use, or its region stayed locked; nothing was changed.
-            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
-            CommandTimeoutError: The command did not end in time.
-            ToolMissingError: The host lacks a program that the guard needs.
-            UnsupportedError: The caller may not see what others use, or the guard's directory is not safe.
+            NotFoundError: A target no longer exists. Nothing was changed.
+            BusyError: A target is in use, or its region stayed locked. Nothing was changed.
+            LeaseLostError: The caller has lost one of its leases. Nothing was changed.
+            CommandTimeoutError: The command did not end within `timeout`.
+            ToolMissingError: A program that the guard needs is not installed on the host.
+            UnsupportedError: The caller may not see which processes use the target, or the guard's directory is not
+                safe.
         """
         proofs = list(self.fence())
         options = [word for proof in proofs for word in ("-l", proof.path, proof.text)]
@@ -211,11 +213,11 @@ class Guard:
         return clean
 
     def require_unused(self, *targets: Target, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Raise if anybody uses a target.
+        """Raise if a target is in use.
 
         Raises:
-            NotFoundError: The target is not there any more.
-            BusyError: It is in use.
+            NotFoundError: A target no longer exists.
+            BusyError: A target is in use.
         """
         self.run(["true"], *targets, unused=True, timeout=timeout).check()
 
@@ -228,12 +230,12 @@ class Guard:
             and guard_path().encode() in result.stderr
             and not _LINE.search(result.stderr)
         ):
-            self._install()  # the host booted since, and nothing was begun
+            self._install()  # the host rebooted since, and the command has not started
             result = self._transport.run(argv, timeout=timeout, stdin=stdin)
         return result
 
     def _install(self) -> None:
-        for name in ("acts", "guard"):  # the guard last: where it is, both are
+        for name in ("acts", "guard"):  # install the guard last: if it exists, both programs exist
             program = _program(name)
             command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, str(len(program)), _path(name)]
             self._transport.run(command, stdin=program).check(
@@ -268,17 +270,17 @@ class Guard:
 
 
 def act(name: str, *arguments: str) -> list[str]:
-    """Return the command for one of the changes in ``acts.sh``."""
+    """Return the command line for one of the acts in ``acts.sh``."""
     return ["sh", _path("acts"), name, *arguments]
 
 
 def guard_program() -> bytes:
-    """Return the program that is sent to hosts."""
+    """Return the guard program that is sent to hosts."""
     return _program("guard")
 
 
 def guard_path() -> str:
-    """Return where the program is on a host; its name says which version it is."""
+    """Return the path of the guard program on a host. The file name contains the program's version."""
     return _path("guard")
 
 
@@ -293,25 +295,28 @@ def _path(name: str) -> str:
 
 
 def _reports(result: CommandResult, command: Sequence[str]) -> list[str]:
-    """Return what the guard reported, and what one of the changes in ``acts.sh`` did."""
+    """Return the report lines of the guard, and of the act if the command is an act in ``acts.sh``."""
     own, _ = _parts(result, command)
     return [line.decode("utf-8", "replace") for line in _LINE.findall(own)]
 
 
 def _parts(result: CommandResult, command: Sequence[str]) -> tuple[bytes, bytes]:
-    """Return what the guard printed, and what the command did: any command may print a line as the guard's are."""
+    """Split stderr into the guard's output and the command's output.
+
+    The command may print lines that look like the guard's lines.
+    """
     begins = _BEGINS.search(result.stderr)
     end = begins.end() if begins and list(command[:2]) != act("")[:2] else len(result.stderr)
     return result.stderr[:end], result.stderr[end:]
 
 
 def _waits_for(reports: Sequence[str]) -> str:
-    """Return whose lock a command still waits for; empty when it waits for none."""
+    """Return the name of the lock that a command still waits for. Return an empty text if it does not wait."""
     return reports[-1].removeprefix(_WAITS) if reports and reports[-1].startswith(_WAITS) else ""
 
 
 def _as_run(result: CommandResult, command: Sequence[str]) -> CommandResult:
-    """Return a result as the command alone would have left it, with the names that it was given."""
+    """Return a result without the guard's output, with the placeholders of the command replaced by names."""
     acts = (line.removeprefix(_ACTS) for line in _reports(result, command) if line.startswith(_ACTS))
     given = dict(zip((REGION, NAMESPACE, DIMM, NODE), next(acts, "").split(" ", 3), strict=False))
     argv = tuple(_MARK.sub(lambda mark: given.get(mark[0], mark[0]), argument) for argument in command)

@@ -1,23 +1,25 @@
 # shellcheck shell=sh
-# Run one command that changes something, only if its target is still the one that the caller means.
+# Run one command that makes a change. Run it only if its target is still the device that the caller means.
 #
 #   sh guard [-l FILE TEXT]... [-r REGION] [-n NAMESPACE] [-d DIMM] [-p PATH] [-k LOCK] [-u] -- COMMAND [ARGUMENT]...
 #
-# -l  A lease of the caller: the record FILE must contain TEXT, else somebody else has the lease.
-# -r  A region: the cookie of its interleave set, or its name. -d  A DIMM: its unique id, or its name.
-#     With both, the region must lie on the DIMM: its cookie changes with its labels, its name with a boot.
-# -n  A namespace: the UUID of its label, or its name where it has no label.
+# -l  A lease of the caller. The record FILE must contain TEXT, otherwise another worker has the lease.
+# -r  A region: the cookie of its interleave set, or its name.
+# -d  A DIMM: its unique id, or its name.
+#     If -r and -d are given, the region must be on the DIMM. The region's cookie changes with its labels, and its
+#     name changes with a boot.
+# -n  A namespace: the UUID of its label, or its name if it has no label.
 # -p  A block device, device-DAX node or file.
-# -k  The lock to take where there is no region or DIMM, by its name.
-# -u  Nobody may use the target: no process, mount, swap space, other block device or system RAM.
+# -k  The name of the lock to take if there is no region or DIMM.
+# -u  The target must be unused: no process, mount, swap space, other block device or system RAM uses it.
 #
-# All of it happens in this one process, under the lock of the region: the checks and the command cannot be separated
-# by a reboot, a lost connection or another worker. The command inherits the lock, so the lock lasts as long as the
-# command does, even if the connection breaks. @region@, @namespace@, @dimm@ and @node@ in the command become the names
-# of this moment. A refusal is a line "vpmem-guard: ..." on stderr and exit status 113, which no tool of ndctl's has.
+# Everything happens in this one process, under the lock of the region. No reboot, lost connection or other worker can
+# come between the checks and the command. The command inherits the lock, so the lock lasts as long as the command,
+# even if the connection breaks. @region@, @namespace@, @dimm@ and @node@ in the command are replaced by the current
+# names. A refusal is a line "vpmem-guard: ..." on stderr and the exit status 113, which no ndctl tool uses.
 #
-# It is POSIX sh (dash, bash, busybox), because Python is missing in many guests and on minimal hosts. The tests set
-# VPMEM_SYS, VPMEM_PROC and VPMEM_RUN; everybody else leaves them unset.
+# The program is POSIX sh (dash, bash, busybox), because Python is missing in many guests and on minimal hosts. The
+# tests set VPMEM_SYS, VPMEM_PROC and VPMEM_RUN. Other callers leave these variables unset.
 
 set -u
 export LC_ALL=C
@@ -39,10 +41,10 @@ refuse() {
     exit 113
 }
 
-# Set `text` to the first line of a file; fail if it cannot be read.
+# Set `text` to the first line of a file. Fail if the file is unreadable.
 first_line() { text='' && [ -r "$1" ] && { IFS= read -r text <"$1" || [ -n "$text" ]; }; }
 
-# Set `found` to the one device of a kind whose attribute has a value.
+# Set `found` to the only device of a kind whose attribute has a value.
 find_by() { # glob, attribute, value, what
     found=''
     for each in "$bus"/$1; do
@@ -103,7 +105,7 @@ needs() {
     done
 }
 
-# Set `regions` to those that are on a DIMM.
+# Set `regions` to the regions on a DIMM.
 find_regions_on() { # dimm
     regions=''
     for each in "$bus"/region*/mapping[0-9]*; do
@@ -113,8 +115,8 @@ find_regions_on() { # dimm
     done
 }
 
-# Find what is meant, and set `locks` to the regions that it belongs to: the one that was asked for, and those on the
-# DIMM. All commands take several locks in the same order.
+# Find the targets. Set `locks` to their regions: the region that was given, and the regions on the DIMM. All commands
+# take several locks in the same order.
 find_all() {
     [ -z "$want_dimm" ] || find_dimm
     [ -z "$want_region" ] || find_region
@@ -126,9 +128,9 @@ find_all() {
     locks=${locks:-${dimm:-$want_lock}}
 }
 
-# Take a lock, and keep it for as long as the command runs.
+# Take a lock. Keep it while the command runs.
 lock() { # name, file descriptor
-    # A failed redirection of exec alone would end the shell, with the status of a program that is not there.
+    # Without "command", a failed redirection of exec ends the shell with the status of a missing program.
     eval "command exec $2>\"\$run/locks/\$1\"" || refuse "unsafe $run/locks/$1: it cannot be written"
     flock -n "$2" && return
     report "waits for the lock of $1"
@@ -152,8 +154,9 @@ lock_all() {
     done
 }
 
-# Set `key` to what stat printed in `format`: a block device is b and a character device c, with its number in
-# hexadecimal, because both kinds have numbers of their own; a file is f with its file system and inode.
+# Set `key` to the output of stat in `format`. The key of a block device is b and its number in hexadecimal. The key of
+# a character device is c and its number, because both kinds have their own numbers. The key of a file is f with its
+# file system and inode.
 set_key() { # path
     key=$(stat -L -c "$format" -- "$1" 2>/dev/null)
     case $key in
@@ -162,7 +165,7 @@ set_key() { # path
     esac
 }
 
-# Add a device, by its directory in sysfs, and all that the kernel has on it.
+# Add a device by its directory in sysfs. Add everything in the kernel that uses the device.
 look_at_device() { # directory, b or c
     first_line "$1/dev" || return 0
     numbers="$numbers $2$(printf '%x:%x' "${text%:*}" "${text#*:}")"
@@ -180,7 +183,7 @@ look_at_device() { # directory, b or c
     fi
 }
 
-# Add a namespace's device; set `node` to the device's path.
+# Add a namespace's device. Set `node` to the device's path.
 look_at_namespace() {
     first_line "$bus/$1/holder" || text=''
     inside=$bus/${text:-$1}
@@ -200,9 +203,9 @@ look_at_region() {
     done
 }
 
-# Print the key and path of every device or file that a process has open or mapped. Mappings are looked up by the
-# kernel's own link to what is mapped, because a process may see the device by any name: libvirt gives QEMU a /dev of
-# its own. A private mapping counts if its file is in memory (major number 0), as all of /dev is; libraries are not.
+# Print the key and path of every device or file that a process has open or mapped. Mappings are read from the kernel's
+# link to the mapped file, because a process may see the device under any name: libvirt gives QEMU its own /dev. A
+# private mapping counts only if its file is in memory (major number 0), like all of /dev. This leaves out libraries.
 used_files() {
     printf '%s\0' "$proc"/[0-9]*/fd/* | xargs -0 stat -L -c "$format %n" 2>/dev/null
     grep -sE '^[0-9a-f]+-[0-9a-f]+ (...s|.... [0-9a-f]+ 00:[0-9a-f]+ [1-9])|/(dax|pmem)[0-9.]+s?( \(deleted\))?$' \
@@ -218,13 +221,13 @@ add_processes() {
         { key = $1; sub(/^6...:/, "b", key); sub(/^2...:/, "c", key) }
         index(wanted, " " key " ") { pid = substr($2, length(skip) + 1); sub("/.*", "", pid); print pid }' | sort -un)
     for pid in $pids; do
-        [ -d "$proc/$pid" ] || continue  # it has ended
+        [ -d "$proc/$pid" ] || continue  # the process has ended
         first_line "$proc/$pid/comm" || text='?'
         users="${users}process $pid ($text)$newline"
     done
 }
 
-# Add the mounts in all mount namespaces that have a process: a container's are not among the host's own.
+# Add the mounts of all mount namespaces that have a process. The host's own table does not list a container's mounts.
 add_mounts() {
     wanted=''
     for number in $numbers; do
@@ -240,7 +243,7 @@ add_mounts() {
     users=$users${found:+$found$newline}
 }
 
-# Add swap spaces and loop devices: no process has them open, and the kernel knows what they are on by its path.
+# Add swap spaces and loop devices. No process has their backing open, and the kernel lists the backing by its path.
 add_swaps_and_loops() {
     while read -r path _; do
         is_on "$path" && users="${users}swap space $path$newline"
@@ -277,7 +280,7 @@ refuse_used() {
         add_swaps_and_loops
     fi
     [ -n "$users" ] || return 0
-    # Names come from others: they must not steer a terminal.
+    # The names come from other users and may contain control characters for the terminal.
     printf '%s' "$users" | tr '\001-\011\013-\037\177' '?' | while IFS= read -r user; do report "used $user"; done
     exit 113
 }
@@ -291,7 +294,7 @@ look_at_path() {
         b*) look_at_device "$sys/dev/block/$number" b ;;
         *) look_at_device "$sys/dev/char/$number" c ;;
         esac
-        numbers="$numbers $key"  # sysfs has no directory of some
+        numbers="$numbers $key"  # sysfs has no directory for some devices
     elif [ -f "$want_path" ]; then
         format='f%d:%i'
         set_key "$want_path"
@@ -328,7 +331,7 @@ find_all
 if [ -n "$locks" ]; then
     locked=$locks
     lock_all
-    # What was found before the lock was taken may be another device by now.
+    # Another device may have this name since the search before the lock. Therefore search again.
     find_all
     [ "$locks" = "$locked" ] || refuse "gone from $locked: it belongs to $locks now"
 fi
@@ -346,7 +349,7 @@ LEASES
 [ -z "$unused" ] || refuse_used
 node=$want_path
 [ -z "$namespace" ] || look_at_namespace "$namespace"
-# Put the names of this moment in place of the marks: each argument goes to the end of the list once it is done.
+# Replace the placeholders by the current names. Each finished argument moves to the end of the argument list.
 count=$#
 while [ "$count" -gt 0 ]; do
     argument=$1

@@ -1,7 +1,6 @@
-"""ndctl on one machine: what it lists, and how its commands are run.
+"""ndctl on one machine: list the devices and run ndctl commands.
 
-What is read is always a fresh listing. The changes themselves are in the modules of what they change: `namespaces`,
-`regions`.
+Every reading is a fresh listing. The modules `namespaces` and `regions` contain the changes.
 """
 
 from __future__ import annotations
@@ -54,28 +53,30 @@ class Ndctl:
         self.timeout = timeout
         self.guard = Guard(transport)
 
-    # What there is
+    # Listings
 
     def inventory(self) -> Inventory:
-        """Return all buses, DIMMs, regions and namespaces, disabled ones too; empty when there are none.
+        """Return all buses, DIMMs, regions and namespaces, including disabled ones.
+
+        The inventory is empty if the machine has none of them.
 
         Raises:
             ToolMissingError: ndctl is not installed.
-            UnreadableOutputError: ndctl printed what is not its JSON.
+            UnreadableOutputError: ndctl printed something other than its JSON.
             CommandError: ndctl failed.
         """
         return decode_inventory(checked(self.run(LIST_COMMAND), "list what there is"))
 
     def namespace(self, which: Namespace | str) -> Namespace:
-        """Return one namespace as a fresh listing has it.
+        """Return one namespace from a fresh listing.
 
         Args:
-            which: Its record, UUID, device name or name. A record means the namespace with the same label UUID (device
-                names change between boots), or the same device where there are no labels.
+            which: The namespace's record, UUID, device name or name. A record is matched by its label UUID, because
+                device names change between boots. A record without a label is matched by its device name.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
-            AmbiguousError: Several have that name.
+            NotFoundError: The namespace does not exist. The message lists the existing namespaces.
+            AmbiguousError: Several namespaces have that name.
         """
         namespaces = self.inventory().namespaces
         found = [namespace for namespace in namespaces if is_namespace(namespace, which)]
@@ -91,25 +92,25 @@ class Ndctl:
         return found[0]
 
     def region(self, which: Region | str) -> Region:
-        """Return one region as a fresh listing has it.
+        """Return one region from a fresh listing.
 
         Args:
-            which: Its record or its name, e.g. ``region0``.
+            which: The region's record or name, e.g. ``region0``.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The region does not exist. The message lists the existing regions.
         """
         return self._one("region", _asked(which), self.inventory().regions)
 
     def regions_beside(self, which: Region | str, listed: Inventory | None = None) -> tuple[Region, ...]:
-        """Return one region and every other one that lies on a DIMM of it, that one first.
+        """Return one region, followed by every other region that shares a DIMM with it.
 
         Args:
-            which: Its record or its name.
-            listed: What was listed just now; a fresh listing by default.
+            which: The region's record or name.
+            listed: A recent listing to use. By default, the method lists again.
 
         Raises:
-            NotFoundError: It is not there.
+            NotFoundError: The region does not exist.
         """
         regions = (listed or self.inventory()).regions
         found = self._one("region", _asked(which), regions)
@@ -117,30 +118,30 @@ class Ndctl:
         return (found, *(each for each in regions if each.dev != found.dev and dimms & set(each.dimms)))
 
     def dimm(self, which: Dimm | str, listed: Inventory | None = None) -> Dimm:
-        """Return one DIMM as a fresh listing has it.
+        """Return one DIMM from a fresh listing.
 
         Args:
-            which: Its record or its name, e.g. ``nmem0``.
-            listed: What was listed just now; a fresh listing by default.
+            which: The DIMM's record or name, e.g. ``nmem0``.
+            listed: A recent listing to use. By default, the method lists again.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The DIMM does not exist. The message lists the existing DIMMs.
         """
         return self._one("DIMM", _asked(which), (listed or self.inventory()).dimms)
 
     def dax_devices(self) -> tuple[DaxDevice, ...]:
-        """Return every device-DAX instance, as daxctl has it.
+        """Return every device-DAX instance that daxctl lists.
 
         Raises:
             ToolMissingError: daxctl is not installed.
-            UnreadableOutputError: daxctl printed what is not its JSON.
+            UnreadableOutputError: daxctl printed something other than its JSON.
         """
         return decode_dax_devices(self.run(DAX_LIST_COMMAND).check())
 
-    # The machinery of every change
+    # Running commands
 
     def run(self, command: Iterable[str], *, stdin: bytes = b"") -> CommandResult:
-        """Run a command on the machine within this object's timeout, whatever its exit status."""
+        """Run a command on the machine within this object's timeout. Return the result even if the command fails."""
         return self.transport.run(list(command), timeout=self.timeout, stdin=stdin)
 
     def change(
@@ -151,38 +152,38 @@ class Ndctl:
         timeout: float | None = None,
         stdin: bytes = b"",
     ) -> CommandResult:
-        """Run a command that changes something, under its guard; see `Guard.run`.
+        """Run a command that makes a change, under the guard. See `Guard.run`.
 
         Args:
-            command: The command, one item an argument.
-            targets: What it changes.
-            unused: Whether nobody may use it.
-            timeout: Seconds for all of it; this object's own by default.
-            stdin: What the command reads.
+            command: The command, one item per argument.
+            targets: The targets that the command changes.
+            unused: Refuse the change if a target is in use.
+            timeout: Seconds for the whole call. The default is this object's timeout.
+            stdin: The bytes that the command reads from standard input.
 
         Raises:
-            NotFoundError: The target is not there any more; nothing was changed.
-            BusyError: It is in use, or its region stayed locked; nothing was changed.
-            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
-            CommandTimeoutError: The command did not end in time.
+            NotFoundError: A target no longer exists. Nothing was changed.
+            BusyError: A target is in use, or its region stayed locked. Nothing was changed.
+            LeaseLostError: The caller has lost one of its leases. Nothing was changed.
+            CommandTimeoutError: The command did not end within `timeout`.
         """
         seconds = self.timeout if timeout is None else timeout
         return self.guard.run(command, *targets, unused=unused, timeout=seconds, stdin=stdin)
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
-        """Return the names of those regions whose namespaces come from labels."""
+        """Return the names of the regions among `regions` that take their namespaces from labels."""
         return {name for name, (nstype, _) in self._kinds(regions).items() if nstype == _LABELED}
 
     def read_only(self, regions: Iterable[Region]) -> set[str]:
-        """Return the names of those regions that the kernel does not let be changed: ndctl lists no such field."""
+        """Return the names of the read-only regions among `regions`. ndctl does not list this property."""
         return {name for name, (_, read_only) in self._kinds(regions).items() if read_only == "1"}
 
     def refuse_unlabeled(self, region: Region) -> None:
-        """Raise unless namespaces can be cut from a region.
+        """Raise if no namespace can be created in a region.
 
         Raises:
-            UnsupportedError: It is disabled, read-only, no persistent memory, or has no labels; the message says how to
-                mend it.
+            UnsupportedError: The region is disabled, is read-only, is not persistent memory, or has no labels. The
+                message says how to fix it.
         """
         where = f"{region.dev} on {self.transport.name}"
         if not region.holds_namespaces:
@@ -207,7 +208,7 @@ class Ndctl:
         raise UnsupportedError(f"{where} has no labels, so no namespace can be cut from it. {mend}")
 
     def _kinds(self, regions: Iterable[Region]) -> dict[str, tuple[str, str]]:
-        """Return for each region what the kernel says of its namespaces and of its being read-only."""
+        """Return the kernel's `nstype` and `read_only` values for each region."""
         names = [region.dev for region in regions]
         if not names:
             return {}
@@ -231,7 +232,7 @@ def _asked(which: Namespace | Region | Dimm | str) -> str:
 
 
 def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
-    """Whether a listed namespace is the one that is meant; see `Ndctl.namespace`."""
+    """Return whether a listed namespace matches `which`. See `Ndctl.namespace`."""
     if isinstance(which, Namespace):
         if which.label_uuid:
             return namespace.label_uuid == which.label_uuid
@@ -244,5 +245,5 @@ def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether a text is a UUID as ndctl takes it."""
+    """Return whether ndctl accepts a text as a UUID."""
     return re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text) is not None

@@ -1,6 +1,7 @@
-"""What ndctl's exit statuses mean.
+"""Interpret ndctl's exit statuses.
 
-ndctl exits with its negative errno cut to eight bits: 240 is -EBUSY. Its texts differ by version; the statuses do not.
+ndctl exits with its negative errno, cut to eight bits: 240 is -EBUSY. The error texts of ndctl differ between versions.
+The exit statuses do not differ.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ def status_of(number: int) -> int:
 
 
 NO_DEVICE = status_of(errno.ENODEV)
-"""ndctl's word for a device that is not there, and as well for a region without room."""
+"""ndctl's exit status for a device that does not exist. ndctl also uses this status for a region without room."""
 
 NO_ROOM = tuple(map(status_of, (errno.EAGAIN, errno.ENOSPC)))
-"""What ``ndctl create-namespace`` exits with where a region is full or in pieces: EAGAIN in the versions 62 to 70."""
+"""ndctl's exit statuses for a create in a full or fragmented region. Versions 62 to 70 exit with EAGAIN."""
 
 _ERRNO_OF = {
     "Device or resource busy": errno.EBUSY,
@@ -59,10 +60,10 @@ _MEANINGS = {
 
 
 def meant_status(result: CommandResult) -> int:
-    """Return the exit status of an ndctl command, or the one that it should have had where it is only 1.
+    """Return the exit status of an ndctl command. Derive the status from stderr if the command exited with 1.
 
-    Some commands of some versions exit with 1 for every failure; stderr then ends with the C library's words for the
-    errno. Commands run with ``LC_ALL=C``, so the words are English.
+    Some commands of some versions exit with 1 for every failure. Their stderr then ends with the C library's text for
+    the errno. Commands run with ``LC_ALL=C``, so this text is English.
     """
     if result.exit_status != 1:
         return result.exit_status
@@ -74,23 +75,23 @@ def meant_status(result: CommandResult) -> int:
 
 
 def checked(result: CommandResult, action: str) -> CommandResult:
-    """Return the result of an ndctl command that worked, or raise what its exit status means.
+    """Return the result of a successful ndctl command. Raise the error that matches the exit status otherwise.
 
     Args:
-        result: What ndctl left.
-        action: What was being done, e.g. ``create a namespace in region0``.
+        result: The result of the ndctl command.
+        action: The action for the message, e.g. ``create a namespace in region0``.
 
     Raises:
         ToolMissingError: ndctl is not installed.
         DeviceBusyError: The device is in use.
         NoSpaceError: There is no room.
-        CommandError: It failed in another way.
+        CommandError: The command failed for another reason.
     """
     status = meant_status(result)
     if status == 0:
         return result
     if status == TOOL_MISSING:
-        tool = "ndctl" if result.argv[0] == "sh" else result.argv[0]  # an act of acts.sh
+        tool = "ndctl" if result.argv[0] == "sh" else result.argv[0]  # the command is an act of acts.sh
         raise ToolMissingError(result, f"Could not {action}: {tool} is not installed, or not on the PATH")
     if status == status_of(errno.EBUSY):
         raise DeviceBusyError(result, f"Could not {action}: it is in use (EBUSY)")

@@ -1,8 +1,9 @@
-"""How large a namespace will be, and which sizes can be, computed without touching a host.
+"""Predict the usable size of a namespace and the valid sizes, without access to a host.
 
 The figures follow the kernel's own arithmetic: ``drivers/nvdimm/pfn_devs.c`` (``nd_pfn_init``) for fsdax and devdax,
-``drivers/nvdimm/btt.c`` (``alloc_arena``, ``create_arenas``) for sector, ``namespace_devs.c`` (``__size_store``) and
-ndctl's ``validate_namespace_options`` for which sizes are taken. The integration tests compare them with real tools.
+``drivers/nvdimm/btt.c`` (``alloc_arena``, ``create_arenas``) for sector. The valid sizes follow ``namespace_devs.c``
+(``__size_store``) and ndctl's ``validate_namespace_options``. The integration tests compare the figures with real
+tools.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from VpmemLibrary.pmem.records import MapLocation, NamespaceMode, Region
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 SMALLEST_NAMESPACE = Size(16 * MiB)
-"""What the kernel and ndctl take at least for any mode but raw; a region's alignment makes it so for raw as well."""
+"""The minimum size in the kernel and ndctl for every mode except raw. A region's alignment enforces it for raw too."""
 
 _REGION_ALIGN = Size(16 * MiB)  # MEMREMAP_COMPAT_ALIGN_MAX
 
@@ -24,7 +25,7 @@ DEFAULT_SECTOR_SIZE = 4096
 ALIGNMENTS = (Size(4 * KiB), Size(2 * MiB), Size(GiB))
 """The mapping alignments of x86 and of arm64 with 4 KiB pages."""
 SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
-"""The sector sizes of a sector namespace; those between hold metadata beside the data."""
+"""The sector sizes of a sector namespace. Sizes other than 512 and 4096 contain metadata beside the data."""
 BLOCK_SECTOR_SIZES = (512, 4096)
 """The sector sizes of an fsdax or raw namespace, under labels 1.2 (``namespace_devs.c``, pmem_lbasize_supported)."""
 LABEL_VERSIONS = ("1.1", "1.2")
@@ -56,20 +57,20 @@ def predict_usable_size(
     start: int = 0,
     alignments: Iterable[Size] = ALIGNMENTS,
 ) -> Size:
-    """Return how many bytes of a new namespace can be used.
+    """Return the usable bytes of a new namespace.
 
     Args:
-        size: What it takes from its region.
-        mode: Its mode.
-        map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
-        align: Its mapping alignment, for fsdax and devdax; 2 MiB by default, where there is such.
-        sector_size: For sector; 4096 by default.
-        label_version: For sector: under 1.1 the block translation table leaves its first 4 KiB free.
-        start: Where it begins in physical memory; matters for an alignment larger than the region's.
-        alignments: The mapping alignments that the machine has; the smallest one is a page of its kernel.
+        size: The bytes that the namespace takes from its region.
+        mode: The namespace's mode.
+        map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
+        align: The mapping alignment, for fsdax and devdax. The default is 2 MiB if `alignments` contains it.
+        sector_size: The sector size, for sector. The default is 4096.
+        label_version: The label version, for sector. Under 1.1, the first 4 KiB stay unused.
+        start: The namespace's start in physical memory. Needed only if `align` is larger than the region's alignment.
+        alignments: The mapping alignments of the machine. The smallest one is the page size of its kernel.
 
     Raises:
-        InvalidValueError: A namespace of that size, or with that option, cannot be.
+        InvalidValueError: No namespace can have this size or option.
 
     Example: ``predict_usable_size(Size.parse("64MiB"), mode=NamespaceMode.devdax) == Size.parse("62MiB")``.
     """
@@ -87,27 +88,27 @@ def predict_usable_size(
 
 
 def predict_memory_growth(ranges: Iterable[tuple[int, int]], block: Size, *, map_inside: bool = False) -> Size:
-    """Return by how much a machine's MemTotal grows when a device-DAX instance becomes system RAM.
+    """Return the growth of a machine's MemTotal when a device-DAX instance becomes system RAM.
 
-    Only whole memory blocks are taken (``drivers/dax/kmem.c``, ``dax_kmem_range``): what lies before the first
-    boundary and after the last one stays unused.
+    The kernel takes only whole memory blocks (``drivers/dax/kmem.c``, ``dax_kmem_range``). The bytes before the first
+    block boundary and after the last one stay unused.
 
     Args:
         ranges: The first and the last physical byte of each piece of the instance.
-        block: The size of a memory block, as ``/sys/devices/system/memory/block_size_bytes`` has it.
-        map_inside: Whether the memory's own page map is kept in it (``memmap_on_memory``, mm/memory_hotplug.c).
+        block: The size of a memory block, from ``/sys/devices/system/memory/block_size_bytes``.
+        map_inside: Whether the new memory contains its own page map (``memmap_on_memory``, mm/memory_hotplug.c).
 
-    Example: 254 MiB from 2 MiB before a boundary on, in blocks of 128 MiB, are one block: 128 MiB.
+    Example: An instance of 254 MiB begins 2 MiB before a boundary. It contains one whole block of 128 MiB.
     """
     whole = sum(max(0, Size(last + 1).down_to(block) - Size(first).up_to(block)) for first, last in ranges)
     return Size(whole - (whole // _PAGE * _PAGE_STRUCT if map_inside else 0))
 
 
 def default_region_align(ways: int = 1) -> Size:
-    """Return the alignment of a region where the kernel does not list one.
+    """Return the alignment of a region if the kernel does not list it.
 
-    It is what the kernel computes (``drivers/nvdimm/region_devs.c``, ``default_align``): 16 MiB, or 16 MiB on each of
-    its DIMMs where 16 MiB cannot be divided by their number.
+    The kernel computes the same value (``drivers/nvdimm/region_devs.c``, ``default_align``). The alignment is 16 MiB.
+    If the number of DIMMs does not divide 16 MiB, the alignment is 16 MiB for each DIMM.
 
     Example: ``default_region_align(6) == Size.parse("96MiB")``; ``default_region_align(4) == Size.parse("16MiB")``.
     """
@@ -115,41 +116,42 @@ def default_region_align(ways: int = 1) -> Size:
 
 
 def region_align(region: Region) -> Size:
-    """Return the alignment of a region: the kernel gives out whole multiples of it."""
+    """Return the alignment of a region. The kernel allocates whole multiples of it."""
     return region.align or default_region_align(region.ways)
 
 
 def default_align(alignments: Iterable[Size] = ALIGNMENTS) -> Size:
-    """Return the mapping alignment that a namespace gets without another wish: 2 MiB, or the first above a page."""
+    """Return the default mapping alignment of a namespace: 2 MiB, or the first alignment above a page."""
     there = sorted(alignments)
     return DEFAULT_ALIGN if DEFAULT_ALIGN in there else there[min(1, len(there) - 1)]
 
 
 def size_step(*, region_align: Size | None = None, ways: int = 1, align: Size | None = None) -> Size:
-    """Return what the size of a namespace must be a multiple of.
+    """Return the step between valid sizes of a namespace. A valid size is a multiple of this step.
 
     Args:
-        region_align: The region's alignment, as ndctl lists it; what the kernel would compute by default.
-        ways: Over how many DIMMs the region is interleaved.
-        align: The namespace's mapping alignment; None for the sector and raw modes.
+        region_align: The region's alignment from ndctl's listing. The default is the alignment that the kernel would
+            compute.
+        ways: The number of interleaved DIMMs in the region.
+        align: The namespace's mapping alignment. None for the modes sector and raw.
 
-    Example: for six DIMMs 96 MiB.
+    Example: The step is 96 MiB for six DIMMs.
     """
     return Size(math.lcm(region_align or default_region_align(ways), (align or _PAGE) * ways))
 
 
 def smallest_valid_size(at_least: Size, step: Size) -> Size:
-    """Return the smallest size of a namespace that is a multiple of `step` and not smaller than `at_least`.
+    """Return the smallest valid namespace size: a multiple of `step` that is not smaller than `at_least`.
 
-    Example: with a step of 96 MiB, 96 MiB for 64 MiB and 192 MiB for 128 MiB.
+    Example: With a step of 96 MiB, the result is 96 MiB for 64 MiB, and 192 MiB for 128 MiB.
     """
     return max(Size(at_least), SMALLEST_NAMESPACE).up_to(step)
 
 
 def valid_sizes_around(size: Size, step: Size) -> tuple[Size, ...]:
-    """Return the nearest sizes that can be, below and above one that cannot (only above, when it is too small).
+    """Return the nearest valid sizes below and above an invalid size. For a too small size, return only the size above.
 
-    Example: around 100000000 bytes with a step of 16 MiB: 80 MiB and 96 MiB.
+    Example: Around 100000000 bytes with a step of 16 MiB, the sizes are 80 MiB and 96 MiB.
     """
     smallest = smallest_valid_size(Size(0), step)
     below, above = size.down_to(step), size.up_to(step)
@@ -159,10 +161,11 @@ def valid_sizes_around(size: Size, step: Size) -> tuple[Size, ...]:
 
 
 def checked_size(size: Size, step: Size) -> Size:
-    """Return `size`, or raise if no namespace can have it.
+    """Return `size` if it is a valid namespace size.
 
     Raises:
-        InvalidValueError: It is too small or no multiple of `step`; names the nearest sizes that can be.
+        InvalidValueError: The size is too small or is not a multiple of `step`. The message names the nearest valid
+            sizes.
     """
     if size < SMALLEST_NAMESPACE or size % step:
         around = " or ".join(str(valid) for valid in valid_sizes_around(size, step))
@@ -172,28 +175,31 @@ def checked_size(size: Size, step: Size) -> Size:
 
 
 def checked_align(align: Size, there: tuple[Size, ...] = ALIGNMENTS) -> Size:
-    """Return a mapping alignment, or raise if it is none that there is."""
+    """Return a mapping alignment if it is valid. Raise InvalidValueError otherwise."""
     if align not in there:
         raise InvalidValueError("align", str(align), " or ".join(str(Size(each)) for each in there))
     return align
 
 
 def checked_sector_size(sector_size: int, there: tuple[int, ...] = SECTOR_SIZES) -> int:
-    """Return a sector size in bytes, or raise if it is none that there is."""
+    """Return a sector size in bytes if it is valid. Raise InvalidValueError otherwise."""
     if sector_size not in there:
         raise InvalidValueError("sector_size", sector_size, " or ".join(str(each) for each in there))
     return sector_size
 
 
 def checked_label_version(version: str) -> str:
-    """Return a label version, or raise if it is none that there is."""
+    """Return a label version if it is valid. Raise InvalidValueError otherwise."""
     if version not in LABEL_VERSIONS:
         raise InvalidValueError("label version", version, " or ".join(LABEL_VERSIONS))
     return version
 
 
 def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: Size, start: int, *, page: int) -> Size:
-    """Follow ``nd_pfn_init``: an info block, then the page map if it lies here, then the data, aligned."""
+    """Compute the usable size as ``nd_pfn_init`` does.
+
+    The info block comes first. The page map follows if its location is `dev`. Then the aligned data follow.
+    """
     align = max(align, Size(_SUBSECTION))
     reserved = _INFO_BLOCK
     if where is MapLocation.dev:
@@ -210,7 +216,10 @@ def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: S
 
 
 def _sector_usable(size: Size, sector_size: int, label_version: str) -> Size:
-    """Follow ``create_arenas``: arenas of 512 GiB at most; a rest of less than 16 MiB is not used."""
+    """Compute the usable size as ``create_arenas`` does.
+
+    An arena has at most 512 GiB. A rest of less than 16 MiB is not used.
+    """
     left = size - (_BTT_PAGE if label_version == "1.1" else 0)
     if left < _ARENA_SMALLEST:
         raise InvalidValueError("size", str(size), f"more than {SMALLEST_NAMESPACE} for sector under labels 1.1")
@@ -223,7 +232,10 @@ def _sector_usable(size: Size, sector_size: int, label_version: str) -> Size:
 
 
 def _arena_blocks(arena: Size, sector_size: int) -> int:
-    """Follow ``alloc_arena``: two info blocks, the log, then blocks and their map, 256 of the blocks kept free."""
+    """Compute the number of blocks as ``alloc_arena`` does.
+
+    An arena contains two info blocks, the log, the blocks and their map. 256 of the blocks stay free.
+    """
     available = arena.down_to(_BTT_PAGE) - 2 * _BTT_PAGE - _BTT_LOG
     block = Size(sector_size).up_to(_BTT_BLOCK_STEP)
     return (available - _BTT_PAGE) // (block + _BTT_MAP_ENTRY) - _BTT_FREE_BLOCKS

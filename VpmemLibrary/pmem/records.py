@@ -1,7 +1,7 @@
-"""What ndctl and the kernel say of a machine's persistent memory, as typed records.
+"""Typed records of a machine's persistent memory, as ndctl and the kernel list it.
 
-A record keeps the fields that it does not know in `extra`, so that a newer tool loses nothing. Sizes are whole bytes.
-The field names are ndctl's own (``ndctl list --human`` is never read: it turns numbers into text).
+A record keeps unknown fields in `extra`, so that no output of a newer tool is lost. Sizes are whole bytes. The field
+names are ndctl's own names. ``ndctl list --human`` is never used, because it turns numbers into text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DaxMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dimm:
-    """One NVDIMM (``nmemN``); `handle` is its NFIT handle, the stable key of a device in a guest."""
+    """One NVDIMM (``nmemN``). `handle` is its NFIT handle, which identifies a device in a guest permanently."""
 
     dev: str
     id: str = ""
@@ -50,12 +50,12 @@ class Dimm:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)  # without slots, so that decoding ten thousand of them can fill each at once
+@dataclass(frozen=True)  # no slots: decoding fills all fields of thousands of records at once
 class Namespace:
-    """One namespace; `size` is usable bytes, `uuid` its identity (device names change between boots).
+    """One namespace. `size` is its usable bytes. `uuid` is its identity, because device names change between boots.
 
-    `uuid` is the info block's while the namespace is active and the label's otherwise; `state` is ``disabled`` or
-    empty (active), as ndctl has it.
+    `uuid` is the info block's UUID while the namespace is active. Otherwise `uuid` is the label's UUID. `state` is
+    ``disabled``, or empty for an active namespace, as in ndctl's output.
     """
 
     dev: str
@@ -77,32 +77,33 @@ class Namespace:
 
     @property
     def active(self) -> bool:
-        """Whether the kernel has it enabled."""
+        """Whether the namespace is enabled in the kernel."""
         return self.state != "disabled"
 
     @property
     def label_uuid(self) -> str:
-        """The UUID in its label, which stays through disabling and enabling; empty for one without a label.
+        """The UUID in the namespace's label. Empty for a namespace without a label.
 
-        `raw_uuid` is listed only beside an info block; where there is none (raw, disabled), `uuid` is the label's.
+        Disabling and enabling do not change this UUID. ndctl lists `raw_uuid` only if the namespace has an info block.
+        Without an info block (raw or disabled namespaces), `uuid` is the label's UUID.
         """
         return self.raw_uuid or (self.uuid if self.mode in (None, NamespaceMode.raw) else "")
 
     @property
     def called(self) -> str:
-        """How messages name it: its name (in quotes if it is unusual) and device, or its device alone."""
+        """The namespace's name in messages: its name and device, or only its device. An unusual name is quoted."""
         return f"{quoted(self.name)} ({self.dev})" if self.name else self.dev
 
     @property
     def device(self) -> str:
-        """The path of its device node (``/dev/dax0.0``, ``/dev/pmem0``); empty when it has none."""
+        """The path of the device node (``/dev/dax0.0``, ``/dev/pmem0``). Empty if there is no node."""
         node = self.chardev or self.blockdev
         return f"/dev/{node}" if node else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region: the capacity that namespaces are cut from."""
+    """One region: the capacity in which namespaces are created."""
 
     dev: str
     size: Size = Size(0)
@@ -122,23 +123,23 @@ class Region:
 
     @property
     def holds_namespaces(self) -> bool:
-        """Whether it is persistent memory: not volatile, and no block window (``blk``) of an old NVDIMM."""
+        """Whether the region is persistent memory: not volatile, and not a block window (``blk``) of an old NVDIMM."""
         return self.type in ("", "pmem")
 
     @property
     def ways(self) -> int:
-        """Over how many DIMMs it is interleaved; 1 for a region without DIMMs."""
+        """The number of interleaved DIMMs. The value is 1 for a region without DIMMs."""
         return max(1, len(self.dimms))
 
     @property
     def free_extent(self) -> Size:
-        """The largest namespace that fits; a kernel before 4.20 tells only the sum of what is free."""
+        """The size of the largest namespace that fits. Kernels before 4.20 list only the sum of the free bytes."""
         return self.available_size if self.max_available_extent is None else self.max_available_extent
 
 
 @dataclass(frozen=True, slots=True)
 class DaxDevice:
-    """One device-DAX instance (``daxX.Y``) as daxctl has it; `mode` is ``devdax`` or ``system-ram``."""
+    """One device-DAX instance (``daxX.Y``) from daxctl's listing. `mode` is ``devdax`` or ``system-ram``."""
 
     chardev: str
     size: Size = Size(0)
@@ -151,10 +152,10 @@ class DaxDevice:
 
 @dataclass(frozen=True, slots=True)
 class DaxRegion:
-    """One device-DAX region as daxctl has it: the capacity of one or more device-DAX instances.
+    """One device-DAX region from daxctl's listing: the capacity of one or more device-DAX instances.
 
-    A static one is a devdax namespace and has one instance of a fixed size; from a dynamic one (special-purpose memory,
-    CXL) instances are cut. `path` is in sysfs.
+    A static region is a devdax namespace. It has one instance of a fixed size. A dynamic region (special-purpose
+    memory, CXL) can be divided into several instances. `path` is the region's directory in sysfs.
     """
 
     id: int
@@ -180,7 +181,7 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """One reading of a machine: all its buses, and the ways to walk them."""
+    """One reading of a machine's buses, with properties that list all regions, DIMMs and namespaces."""
 
     buses: tuple[Bus, ...] = ()
 

@@ -1,1 +1,1 @@
-"""Device DAX."""
+"""Manage device-DAX instances: their modes, their memory and dynamic regions."""

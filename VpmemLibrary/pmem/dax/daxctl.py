@@ -1,7 +1,7 @@
-"""Device-DAX instances of one machine: switched between devdax and system RAM, and cut from regions that allow it.
+"""Switch device-DAX instances between devdax and system RAM, and divide dynamic regions into instances.
 
-daxctl changes them; that it did is proven by what the kernel says afterwards. A change that fails is undone as far as
-the kernel allows, and its error tells what the instance is then.
+daxctl makes the changes, and a reading of the kernel's state proves them. A failed change is undone as far as the
+kernel allows. The error then describes the instance's new state.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ done
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A device-DAX instance and, where it lies in one, its namespace."""
+    """A device-DAX instance, and its namespace if it has one."""
 
     chardev: str
     namespace: Namespace | None
@@ -52,7 +52,7 @@ class _Found:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What a change of it acts on: its namespace, or its node under the lock of its device-DAX region."""
+        """The targets of a change: the namespace, or the device node under the lock of its device-DAX region."""
         if self.namespace is not None:
             return (replace(namespace_target(self.namespace), called=self.called),)
         region = self.chardev.partition(".")[0]
@@ -62,7 +62,7 @@ class _Found:
 class DaxDevices:
     """The device-DAX instances of one machine.
 
-    An instance is given by its record, by its name (``dax0.0``), or by the namespace that it lies in.
+    An instance is given by its record, by its name (``dax0.0``), or by its namespace.
 
     Args:
         ndctl: The machine's ndctl.
@@ -77,19 +77,19 @@ class DaxDevices:
     def __init__(self, ndctl: Ndctl) -> None:
         self._ndctl = ndctl
 
-    # What there is
+    # Listings
 
     def list(self) -> tuple[DaxDevice, ...]:
-        """Return every instance, as daxctl has it; disabled ones too.
+        """Return every instance that daxctl lists, including disabled instances.
 
         Raises:
             ToolMissingError: daxctl is not installed.
-            UnreadableOutputError: daxctl printed what is not its JSON.
+            UnreadableOutputError: daxctl printed something other than its JSON.
         """
         return self._ndctl.dax_devices()
 
     def regions(self) -> tuple[DaxRegion, ...]:
-        """Return every device-DAX region with its instances; whether it is dynamic is the kernel's word."""
+        """Return every device-DAX region with its instances. The kernel reports which regions are dynamic."""
         regions = decode_dax_regions(checked(self._ndctl.run(DAX_REGIONS_COMMAND), "list the device-DAX regions"))
         if not regions:
             return ()
@@ -98,29 +98,29 @@ class DaxDevices:
         return tuple(replace(region, dynamic=region.path in dynamic) for region in regions)
 
     def device(self, which: DaxDevice | Namespace | str) -> DaxDevice:
-        """Return one instance as a fresh listing has it.
+        """Return one instance from a fresh listing.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
-            InvalidValueError: The namespace has none.
+            NotFoundError: The instance does not exist. The message lists the existing instances.
+            InvalidValueError: The namespace has no instance.
         """
         return self._listed(self._find(which).chardev)
 
     def namespace(self, which: DaxDevice | Namespace | str) -> Namespace | None:
-        """Return the namespace that an instance is of; None for one of a dynamic region.
+        """Return the namespace of an instance. Return None for an instance of a dynamic region.
 
         Raises:
-            NotFoundError: There is no such namespace.
+            NotFoundError: The namespace does not exist.
             InvalidValueError: The namespace has no instance.
         """
         return self._find(which).namespace
 
     def memory(self, which: DaxDevice | Namespace | str) -> DaxMemory:
-        """Return an instance and its memory blocks as the kernel has them.
+        """Return an instance and its memory blocks from a reading of the kernel's state.
 
         Raises:
-            NotFoundError: It is not there.
-            InvalidValueError: The namespace has none.
+            NotFoundError: The instance does not exist.
+            InvalidValueError: The namespace has no instance.
         """
         return self._memory(self._find(which))
 
@@ -138,19 +138,19 @@ class DaxDevices:
         movable: bool = True,
         timeout: float | None = None,
     ) -> DaxMemory:
-        """Make an instance RAM of the machine. What it holds is lost.
+        """Make an instance system RAM. Its content is lost.
 
         Args:
             which: The instance.
-            online: Put its memory online, so that it is used.
-            movable: Put it into the movable zone: only from there can it be counted on to be given back.
-            timeout: Seconds that daxctl may take; the ndctl object's own by default.
+            online: Put the memory online, so that the machine uses it.
+            movable: Put the memory into the movable zone. Only memory in this zone can reliably be put offline again.
+            timeout: Seconds for daxctl. The default is the ndctl object's timeout.
 
         Raises:
-            InvalidValueError: It holds no whole memory block; nothing was changed.
-            UnsupportedError: The kernel cannot; nothing was changed.
-            BusyError: It is in use; nothing was changed.
-            CommandError: daxctl failed, or did not do what it reports.
+            InvalidValueError: The instance contains no whole memory block. Nothing was changed.
+            UnsupportedError: The kernel does not support it. Nothing was changed.
+            BusyError: The instance is in use. Nothing was changed.
+            CommandError: daxctl failed, or daxctl reported success without effect.
         """
         found = self._find(which)
         before = self._memory(found)
@@ -160,8 +160,8 @@ class DaxDevices:
         options = ["--mode=system-ram"]
         options += [] if online else ["--no-online"]
         options += [] if movable else ["--no-movable"]
-        # Where the kernel puts new memory online by itself, daxctl refuses unless forced; what is not as asked for
-        # afterwards is then put offline and online again.
+        # If the kernel puts new memory online automatically, daxctl refuses without --force. Memory in the wrong state
+        # or zone is then put offline and online again.
         options += ["--force"] if before.auto_online.startswith("online") and (movable or not online) else []
         action = f"make {found.called} system RAM"
         try:
@@ -179,16 +179,16 @@ class DaxDevices:
     def to_devdax(
         self, which: DaxDevice | Namespace | str, *, force: bool = True, timeout: float | None = None
     ) -> DaxMemory:
-        """Make an instance a device again. What it held as RAM, and before, is lost.
+        """Make an instance a device again. Its content from before and from its time as RAM is lost.
 
         Args:
             which: The instance.
-            force: Put its memory offline first. daxctl refuses memory that is online.
-            timeout: Seconds that each of daxctl's commands may take; the ndctl object's own by default.
+            force: Put the memory offline first. daxctl refuses online memory.
+            timeout: Seconds for each daxctl command. The default is the ndctl object's timeout.
 
         Raises:
-            DeviceBusyError: Its memory is online, or cannot be put offline; it is RAM as before.
-            CommandError: daxctl failed, or did not do what it reports.
+            DeviceBusyError: The memory is online, or it cannot be put offline. The instance stays RAM.
+            CommandError: daxctl failed, or daxctl reported success without effect.
         """
         found = self._find(which)
         before = self._memory(found)
@@ -207,44 +207,46 @@ class DaxDevices:
     def online(
         self, which: DaxDevice | Namespace | str, *, movable: bool = True, timeout: float | None = None
     ) -> DaxMemory:
-        """Put all memory of an instance online. Doing it twice is harmless.
+        """Put all memory of an instance online. Do nothing if it is already online.
 
         Args:
             which: The instance, which must be system RAM.
-            movable: Into the movable zone.
-            timeout: Seconds that daxctl may take; the ndctl object's own by default.
+            movable: Put the memory into the movable zone.
+            timeout: Seconds for daxctl. The default is the ndctl object's timeout.
 
         Raises:
-            UnsupportedError: It is not system RAM, or is online in another zone.
-            CommandError: daxctl failed, or did not do what it reports.
+            UnsupportedError: The instance is not system RAM, or is online in another zone.
+            CommandError: daxctl failed, or daxctl reported success without effect.
         """
         found = self._find(which)
         return self._online(found, self._ram(found), movable, timeout)
 
     def offline(self, which: DaxDevice | Namespace | str, *, timeout: float | None = None) -> DaxMemory:
-        """Put all memory of an instance offline: what uses it is moved to other memory. Twice is harmless.
+        """Put all memory of an instance offline. The kernel moves the used pages to other memory.
+
+        Do nothing if the memory is already offline.
 
         Args:
             which: The instance, which must be system RAM.
-            timeout: Seconds that daxctl may take; the ndctl object's own by default. The kernel itself tries for ever
-                to move what cannot be moved.
+            timeout: Seconds for daxctl. The default is the ndctl object's timeout. The kernel itself never stops trying
+                to move pages that cannot be moved.
 
         Raises:
-            UnsupportedError: It is not system RAM.
-            DeviceBusyError: Some of it cannot be moved; all of it is online again.
+            UnsupportedError: The instance is not system RAM.
+            DeviceBusyError: Some memory cannot be moved. All memory is online again.
         """
         found = self._find(which)
         return self._offline(found, self._ram(found), timeout)
 
     def release(self, namespace: Namespace) -> bool:
-        """Make a namespace's instance a device again if it is system RAM; return whether it was.
+        """Make a namespace's instance a device again if it is system RAM. Return whether it was system RAM.
 
         Args:
-            namespace: Its record.
+            namespace: The namespace's record.
 
         Raises:
-            NotFoundError: It is not there any more; nothing was changed.
-            DeviceBusyError: Its memory cannot be put offline.
+            NotFoundError: The namespace no longer exists. Nothing was changed.
+            DeviceBusyError: The memory cannot be put offline.
         """
         if not namespace.chardev or not namespace.active or _listed_as_device(namespace):
             return False
@@ -257,18 +259,18 @@ class DaxDevices:
     # Instances of dynamic regions
 
     def create(self, region: DaxRegion | str, *, size: Size | None = None) -> DaxDevice:
-        """Cut an instance from a dynamic device-DAX region, and return it as a fresh listing has it.
+        """Create an instance in a dynamic device-DAX region. Return the instance from a fresh listing.
 
         Args:
             region: The region's record or number.
-            size: Its bytes; all that is available by default.
+            size: The instance's bytes. The default is all available bytes.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: The region is static, as that of a devdax namespace; nothing was changed.
-            InvalidValueError: The size is no multiple of the region's alignment; nothing was changed.
-            OutOfSpaceError: The region has not so much; nothing was changed.
-            CommandError: daxctl failed, or did not do what it reports.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region is static, like the region of a devdax namespace. Nothing was changed.
+            InvalidValueError: The size is no multiple of the region's alignment. Nothing was changed.
+            OutOfSpaceError: The region has less free space. Nothing was changed.
+            CommandError: daxctl failed, or daxctl reported success without effect.
         """
         target = self._region(region)
         self._refuse_static(target, "an instance cannot be cut from it")
@@ -291,13 +293,16 @@ class DaxDevices:
         return made[0]
 
     def destroy(self, which: DaxDevice | str) -> None:
-        """Destroy one instance of a dynamic region, and prove that it is gone. The last one stays, with no bytes.
+        """Destroy one instance of a dynamic region, and prove that it is gone.
+
+        The last instance of a region is not removed. It stays with a size of 0 bytes.
 
         Raises:
-            NotFoundError: It is not there.
-            UnsupportedError: Its region is static: destroy its namespace. daxctl would disable it and then fail.
-            BusyError: It is in use, or is system RAM; nothing was changed.
-            CommandError: daxctl failed; it was enabled again.
+            NotFoundError: The instance does not exist.
+            UnsupportedError: The instance's region is static. Destroy its namespace instead. daxctl would disable the
+                instance and then fail.
+            BusyError: The instance is in use, or is system RAM. Nothing was changed.
+            CommandError: daxctl failed. The instance was enabled again.
         """
         found = self._dynamic(which, "it goes with its namespace")
         result = self._ndctl.change(act("remove", NODE), *found.targets, unused=True)
@@ -307,15 +312,15 @@ class DaxDevices:
             raise CommandError(result, f"{found.called} is still there, of {left[0].size}, though daxctl exited 0")
 
     def resize(self, which: DaxDevice | str, size: Size) -> DaxDevice:
-        """Give an instance of a dynamic region another size; what both sizes have in common stays.
+        """Change the size of an instance of a dynamic region. The bytes within both sizes keep their content.
 
         Raises:
-            NotFoundError: It is not there.
-            UnsupportedError: Its region is static: its size is its namespace's; nothing was changed.
-            InvalidValueError: The size is no multiple of its alignment; nothing was changed.
-            OutOfSpaceError: Its region has not so much; nothing was changed.
-            BusyError: It is in use, or is system RAM; nothing was changed.
-            CommandError: daxctl failed; it was enabled again.
+            NotFoundError: The instance does not exist.
+            UnsupportedError: The instance's region is static, so the namespace defines the size. Nothing was changed.
+            InvalidValueError: The size is no multiple of the instance's alignment. Nothing was changed.
+            OutOfSpaceError: The region has less free space. Nothing was changed.
+            BusyError: The instance is in use, or is system RAM. Nothing was changed.
+            CommandError: daxctl failed. The instance was enabled again.
         """
         found = self._dynamic(which, "its size is its namespace's")
         before = self._listed(found.chardev)
@@ -332,7 +337,7 @@ class DaxDevices:
             raise CommandError(result, f"{found.called} is of {after.size} though daxctl exited 0")
         return after
 
-    # How
+    # Helpers
 
     @property
     def _name(self) -> str:
@@ -394,7 +399,7 @@ class DaxDevices:
             )
 
     def _back_to_devdax(self, found: _Found) -> str:
-        """Make what a failed change left a device again, if it can be, and tell what it is then."""
+        """Try to make an instance a device again after a failed change. Return a description of its state."""
         memory = self._memory(found)
         if memory.mode is not DaxMode.devdax and not memory.online:
             self._change(found, ["reconfigure-device", "--mode=devdax", NODE], None)
@@ -427,7 +432,7 @@ class DaxDevices:
         after = self._memory(found)
         if after.all_offline:
             return after
-        # The lock is only free once daxctl has ended, so the kernel tries no longer to put it offline.
+        # The lock is free only after daxctl has ended. Therefore the kernel no longer tries to put the memory offline.
         options = [] if before.movable else ["--no-movable"]
         self._change(found, ["online-memory", *options, NODE], None)
         again = self._memory(found)
@@ -470,7 +475,7 @@ class DaxDevices:
 
 
 def _listed_as_device(namespace: Namespace) -> bool:
-    """Whether ndctl's listing says of each instance of a namespace that it is a device (``ndctl list -X``)."""
+    """Return whether ndctl's listing (``ndctl list -X``) shows every instance of a namespace as a device."""
     region = namespace.extra.get("daxregion")
     devices = region.get("devices") if isinstance(region, Mapping) else None
     if not isinstance(devices, list) or not devices:

@@ -1,6 +1,6 @@
-"""One device-DAX instance as the kernel has it: its driver, where it lies, and its memory blocks when it is RAM.
+"""Read one device-DAX instance from the kernel: its driver, its physical ranges, and its memory blocks as system RAM.
 
-daxctl's own word is not used here, so that what daxctl did is proven by another reading.
+This module does not use daxctl, so that a second source proves the result of a daxctl command.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import Transport, query
 
 MOVABLE = "Movable"
-"""The kernel's name of the zone whose memory can be given back (ZONE_MOVABLE)."""
+"""The kernel's name of the zone with removable memory (ZONE_MOVABLE)."""
 
 _DRIVERS = {"device_dax": DaxMode.devdax, "kmem": DaxMode.system_ram}
 _ABSENT = 3
 
-# Only root may read where an instance lies; a question mark stands for a value that is not there.
-# Memory block N lies at N times the block size (Documentation/admin-guide/mm/memory-hotplug.rst). Before mappings
-# (5.10) an instance was one range.
+# Only root can read an instance's physical address. A question mark stands for a missing value.
+# Memory block N begins at N times the block size (Documentation/admin-guide/mm/memory-hotplug.rst). Before "mappings"
+# (5.10), an instance had one range.
 READ_SCRIPT = r"""
 sys=/sys/bus/dax/devices/$1
 memory=/sys/devices/system/memory
@@ -76,12 +76,12 @@ exit 0
 
 @dataclass(frozen=True, slots=True)
 class MemoryBlock:
-    """One memory block of the machine: what it puts online and offline as one.
+    """One memory block: the unit that the kernel puts online and offline.
 
     Args:
-        number: Its number: it lies at this many times the block size.
+        number: The block's number. The block begins at this number times the block size.
         state: ``online``, ``offline`` or ``going-offline``.
-        zones: The zone that it is in while online; the ones that it could be put in otherwise.
+        zones: The block's zone while it is online. Otherwise the possible zones.
     """
 
     number: int
@@ -90,24 +90,24 @@ class MemoryBlock:
 
     @property
     def online(self) -> bool:
-        """Whether its memory is in use as RAM."""
+        """Whether the block is in use as RAM."""
         return self.state == "online"
 
 
 @dataclass(frozen=True, slots=True)
 class DaxMemory:
-    """One device-DAX instance and its memory, read at one moment.
+    """One device-DAX instance and its memory, from one reading.
 
     Args:
-        chardev: Its name, e.g. ``dax0.0``.
-        driver: The driver that holds it: ``device_dax``, ``kmem``, or empty when none does.
-        size: Its bytes.
-        ranges: The first and the last physical byte of each of its pieces.
-        block_size: What the machine puts online and offline as one; 0 where memory cannot be added at run time.
-        blocks: Its memory blocks; none unless it is system RAM.
-        auto_online: What the kernel does with new memory: ``offline``, ``online``, ``online_kernel``,
+        chardev: The instance's name, e.g. ``dax0.0``.
+        driver: The instance's driver: ``device_dax`` or ``kmem``. Empty if it has no driver.
+        size: The instance's bytes.
+        ranges: The first and the last physical byte of each piece of the instance.
+        block_size: The size of a memory block. The value is 0 if the machine does not support memory hot-plug.
+        blocks: The instance's memory blocks. Empty unless it is system RAM.
+        auto_online: The kernel's policy for new memory: ``offline``, ``online``, ``online_kernel`` or
             ``online_movable``.
-        map_inside: Whether the page map of the new memory is kept in it.
+        map_inside: Whether the new memory contains its own page map.
         total: The machine's MemTotal.
     """
 
@@ -123,49 +123,49 @@ class DaxMemory:
 
     @property
     def mode(self) -> DaxMode | None:
-        """How it is used; None when no driver holds it."""
+        """The instance's mode. None for an instance without one of the known drivers."""
         return _DRIVERS.get(self.driver)
 
     @property
     def growth(self) -> Size:
-        """By how much MemTotal is larger with all of it online than without it, as predicted."""
+        """The predicted growth of MemTotal if all memory of the instance is online."""
         if not self.block_size:
             return Size(0)
         return predict_memory_growth(self.ranges, self.block_size, map_inside=self.map_inside)
 
     @property
     def online(self) -> int:
-        """How many of its memory blocks are online."""
+        """The number of online memory blocks."""
         return sum(block.online for block in self.blocks)
 
     @property
     def all_offline(self) -> bool:
-        """Whether none of it is in use as RAM, nor about to be taken out of use."""
+        """Whether all memory blocks are offline. A block that is still going offline counts as not offline."""
         return all(block.state == "offline" for block in self.blocks)
 
     @property
     def movable(self) -> bool:
-        """Whether all that is online can be given back: is in the movable zone."""
+        """Whether all online memory is in the movable zone, so that it can be put offline again."""
         return all(block.zones == (MOVABLE,) for block in self.blocks if block.online)
 
     @property
     def state(self) -> str:
-        """What it is, in words, e.g. ``system-ram, 1 of 2 memory blocks online``."""
+        """A description of the state, e.g. ``system-ram, 1 of 2 memory blocks online``."""
         if self.mode is DaxMode.system_ram:
             return f"{self.mode}, {self.online} of {len(self.blocks)} memory blocks of {self.block_size} online"
         return str(self.mode) if self.mode else f"held by driver {self.driver}" if self.driver else "disabled"
 
 
 def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
-    """Return what the kernel says of a device-DAX instance, in one round trip.
+    """Return a device-DAX instance as the kernel reports it, read in one round trip.
 
     Args:
-        transport: The way to the machine.
-        chardev: Its name, e.g. ``dax0.0``.
+        transport: The connection to the machine.
+        chardev: The instance's name, e.g. ``dax0.0``.
 
     Raises:
         NotFoundError: The kernel has no such instance.
-        UnreadableOutputError: sysfs did not say where it lies; only root may read that.
+        UnreadableOutputError: sysfs did not report the instance's physical address. Only root can read this address.
     """
     result = transport.run(query(READ_SCRIPT, chardev))
     if result.exit_status == _ABSENT:
@@ -195,10 +195,10 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
 
 
 def total_memory(transport: Transport) -> Size:
-    """Return a machine's MemTotal: the RAM that it has to give out.
+    """Return a machine's MemTotal, its usable RAM.
 
     Raises:
-        UnreadableOutputError: ``/proc/meminfo`` has none.
+        UnreadableOutputError: ``/proc/meminfo`` has no MemTotal.
     """
     result = transport.run(["awk", "/^MemTotal:/ { print $2 }", "/proc/meminfo"]).check()
     total = whole_number(result.text.strip())

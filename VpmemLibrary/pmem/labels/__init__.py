@@ -1,1 +1,1 @@
-"""Label areas and the labels in them."""
+"""Read, check, write and save label areas and their labels."""

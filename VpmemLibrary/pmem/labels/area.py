@@ -1,9 +1,9 @@
-"""The bytes of a DIMM's label area as typed records: two index blocks, then the slots with the labels.
+"""Decode the bytes of a DIMM's label area into typed records: two index blocks, then the slots with the labels.
 
-Nothing in a label area is changed in place: a label is written to a free slot, then the older of the two index blocks
-is written anew with the next sequence number. The newer index block says which slots hold labels that count. The layout
-is that of the kernel's ``drivers/nvdimm/label.h``, what is valid that of ``label.c`` (UEFI 2.7, "NVDIMM Label
-Protocol"). The field names are the kernel's, which ``ndctl read-labels --json`` has too.
+Nothing in a label area is changed in place. A new label is written to a free slot. Then the older of the two index
+blocks is rewritten with the next sequence number. The newer index block defines which slots contain valid labels. The
+layout follows the kernel's ``drivers/nvdimm/label.h``. The validity rules follow ``label.c`` (UEFI 2.7, "NVDIMM Label
+Protocol"). The field names are the kernel's names, which ``ndctl read-labels --json`` also uses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from VpmemLibrary.sizes import Size
 SIGNATURE = b"NAMESPACE_INDEX\0"
 
 LABEL_SIZES = {"1.1": 128, "1.2": 256}
-"""Bytes of one label, by the version of the area."""
+"""The bytes of one label, by label version."""
 
 ABSTRACTIONS = {
     "8aed63a2-29a2-4c66-8b12-f05d15d3922a": "btt",
@@ -31,7 +31,10 @@ ABSTRACTIONS = {
     "266400ba-fb9f-4677-bcb0-968f11d0d225": "pfn",
     "97a86d9c-3cdd-4eda-986f-5068b4f80088": "dax",
 }
-"""What claims a namespace, by its abstraction GUID: ``pfn`` is fsdax, ``dax`` is devdax, the others are sector."""
+"""The kind of device that claims a namespace, by abstraction GUID.
+
+``pfn`` is fsdax, ``dax`` is devdax, and the others are sector.
+"""
 
 _INDEX_ALIGN = 256
 _INDEX = struct.Struct("<16s3sBIQQQQIHHQ")
@@ -46,7 +49,7 @@ _NO_UUID = str(uuids.UUID(int=0))
 
 
 class LabelFlag(IntFlag):
-    """The flags of a label; bits that are not named here are kept."""
+    """The flags of a label. Unknown bits are kept."""
 
     read_only = 0x1
     local = 0x2
@@ -60,15 +63,17 @@ class IndexBlock:
 
     Args:
         number: 0 or 1.
-        seq: Its sequence number, 1 to 3 in a circle; the next of the two is the current one.
+        seq: The sequence number. The numbers run from 1 to 3 and start again at 1. The block with the later number is
+            the current one.
         major, minor: The version of the label area.
         labelsize: Bytes of one label.
-        nslot: How many slots there are.
-        myoff, mysize, otheroff, labeloff: Where this block, the other one and the first slot lie, in bytes.
-        free: The numbers of the slots that hold no label that counts.
-        checksum: Its Fletcher64 sum as written.
-        problems: Why the kernel would not take it, a line each; nothing for a valid one.
-        data: All its bytes.
+        nslot: The number of slots.
+        myoff, mysize, otheroff, labeloff: This block's offset and size, the other block's offset, and the first slot's
+            offset, in bytes.
+        free: The numbers of the slots without a valid label.
+        checksum: The stored Fletcher64 checksum.
+        problems: The reasons why the kernel would reject this block, one per line. Empty for a valid block.
+        data: All bytes of the block.
     """
 
     number: int
@@ -88,36 +93,37 @@ class IndexBlock:
 
     @property
     def valid(self) -> bool:
-        """Whether the kernel takes it."""
+        """Whether the kernel accepts this block."""
         return not self.problems
 
     @property
     def version(self) -> str:
-        """The version that it states: ``1.1`` or ``1.2``."""
+        """The version in the block: ``1.1`` or ``1.2``."""
         return f"{self.major}.{self.minor}"
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label: what one DIMM gives to one namespace.
+    """One label: the part of one DIMM that belongs to one namespace.
 
     Args:
-        at: The slot that it lies in.
-        slot: The slot that it says it lies in.
+        at: The slot that contains the label.
+        slot: The slot number in the label itself.
         uuid: The namespace's label UUID.
         name: The namespace's name.
         flags: See `LabelFlag`.
-        nlabel: Over how many DIMMs the namespace's labels are spread.
-        position: The place of this one among them.
-        isetcookie: What the interleave set must be for the namespace to be put together.
-        lbasize: The sector size of a namespace that has one; 0 for others, 512 by default.
-        dpa: Where it begins on the DIMM.
-        rawsize: How much of the DIMM it takes.
-        align: The alignment as a power of two, under 1.2; 0 where it is not used.
-        type_guid, abstraction_guid: What kind of range it is and what claims it, under 1.2; empty under 1.1.
-        checksum: Its Fletcher64 sum as written, under 1.2.
-        problems: What is wrong with it, a line each.
-        data: All its bytes.
+        nlabel: The number of DIMMs over which the namespace's labels are spread.
+        position: This label's position among them.
+        isetcookie: The cookie of the interleave set that the namespace needs.
+        lbasize: The sector size, 512 by default. The value is 0 for a namespace without a sector size.
+        dpa: The namespace's start address on the DIMM.
+        rawsize: The bytes that the namespace takes from the DIMM.
+        align: The alignment as a power of two, under 1.2. The value is 0 if the alignment is not used.
+        type_guid, abstraction_guid: The kind of range, and the kind of device that claims it, under 1.2. Empty under
+            1.1.
+        checksum: The stored Fletcher64 checksum, under 1.2.
+        problems: The problems of the label, one per line.
+        data: All bytes of the label.
     """
 
     at: int
@@ -140,12 +146,12 @@ class Label:
 
     @property
     def valid(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether the label has no problems."""
         return not self.problems
 
     @property
     def abstraction(self) -> str:
-        """What claims the namespace: ``btt``, ``btt2``, ``pfn``, ``dax``; the GUID itself when it is another."""
+        """The kind of device that claims the namespace: ``btt``, ``btt2``, ``pfn`` or ``dax``. Otherwise the GUID."""
         if self.abstraction_guid in ("", _NO_UUID):
             return ""
         return ABSTRACTIONS.get(self.abstraction_guid, self.abstraction_guid)
@@ -157,12 +163,13 @@ class LabelArea:
 
     Args:
         dimm: The DIMM, e.g. ``nmem0``.
-        version: ``1.1`` or ``1.2``; empty when neither index block is valid, which to the kernel means no labels.
-        current: The number of the index block that counts; None when neither is valid.
-        index_blocks: Both of them, read with the layout that is valid, or with that of 1.2.
-        labels: What lies in the slots that are in use.
-        former: What still lies in slots that are free again: labels that were replaced or destroyed.
-        data: All its bytes.
+        version: ``1.1`` or ``1.2``. Empty if neither index block is valid. The kernel then finds no labels.
+        current: The number of the current index block. None if neither index block is valid.
+        index_blocks: Both index blocks, decoded with the valid layout. If neither is valid, decoded with the layout of
+            1.2.
+        labels: The labels in the used slots.
+        former: The labels that remain in free slots. They were replaced or destroyed.
+        data: All bytes of the label area.
     """
 
     dimm: str
@@ -175,27 +182,27 @@ class LabelArea:
 
     @property
     def size(self) -> Size:
-        """Its bytes."""
+        """The size of the label area in bytes."""
         return Size(len(self.data))
 
     @property
     def blank(self) -> bool:
-        """Whether it is all zeros."""
+        """Whether the label area is all zeros."""
         return not any(self.data)
 
     @property
     def nslot(self) -> int:
-        """How many slots it has; 0 without a valid index block."""
+        """The number of slots. The value is 0 without a valid index block."""
         return 0 if self.current is None else self.index_blocks[self.current].nslot
 
     @property
     def free(self) -> int:
-        """How many of the slots are free."""
+        """The number of free slots."""
         return 0 if self.current is None else len(self.index_blocks[self.current].free)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Every inconsistency, a line each, beginning with where it is."""
+        """Every inconsistency, one per line. Each line begins with its place."""
         return tuple(f"{self.dimm}: {line}" for line in self._problems())
 
     def _problems(self) -> list[str]:
@@ -211,7 +218,7 @@ class LabelArea:
 
 
 def index_size(area_size: int, version: str) -> Size:
-    """Return how many bytes one index block takes.
+    """Return the size of one index block in bytes.
 
     Args:
         area_size: The bytes of the label area.
@@ -224,9 +231,9 @@ def index_size(area_size: int, version: str) -> Size:
 
 
 def slot_count(area_size: int, version: str) -> int:
-    """Return how many labels a label area has room for: ``nvdimm_num_label_slots`` of ``drivers/nvdimm/label.c``.
+    """Return the number of slots in a label area, as ``nvdimm_num_label_slots`` in ``drivers/nvdimm/label.c`` does.
 
-    The kernel keeps one of them free, as no label is changed in place.
+    The kernel keeps one of the slots free, because no label is changed in place.
 
     Args:
         area_size: The bytes of the label area.
@@ -241,14 +248,14 @@ def slot_count(area_size: int, version: str) -> int:
 
 
 def decode_label_area(data: bytes, dimm: str = "label area") -> LabelArea:
-    """Return what the bytes of a label area mean, whatever is wrong with them.
+    """Decode the bytes of a label area. Damaged content is decoded too.
 
     Args:
         data: All bytes of the area.
-        dimm: The DIMM that has it, for messages.
+        dimm: The DIMM's name for messages.
 
     Raises:
-        InvalidValueError: It is too small for two index blocks and two labels.
+        InvalidValueError: The data are too small for two index blocks and two labels.
     """
     for version in LABEL_SIZES:
         index_blocks = _index_blocks(data, version)
@@ -261,11 +268,12 @@ def decode_label_area(data: bytes, dimm: str = "label area") -> LabelArea:
 
 
 def set_problems(areas: Sequence[LabelArea], skip: Callable[[Label], bool] = lambda _: False) -> tuple[str, ...]:
-    """Return every inconsistency in and between the label areas of one region's DIMMs, a line each.
+    """Return every inconsistency within and between the label areas of one region's DIMMs, one per line.
 
     Args:
         areas: The label area of each DIMM.
-        skip: Says of a label that it belongs to another region on the DIMMs, so that its other labels lie elsewhere.
+        skip: A function that returns True for a label of another region on the same DIMMs. Such a region may have
+            labels on other DIMMs.
     """
     lines = [line for area in areas for line in area.problems]
     if len({area.version for area in areas if area.version}) > 1:
@@ -281,7 +289,7 @@ def set_problems(areas: Sequence[LabelArea], skip: Callable[[Label], bool] = lam
 
 
 def _apart(parts: list[tuple[str, Label]]) -> list[str]:
-    """Tell how the labels of one namespace differ that must not, and which are missing."""
+    """Return the differences between the labels of one namespace, and the missing labels."""
     lines = []
     for what in ("nlabel", "rawsize", "isetcookie", "name", "lbasize", "type_guid", "abstraction_guid"):
         if len({getattr(label, what) for _, label in parts}) > 1:
@@ -294,7 +302,7 @@ def _apart(parts: list[tuple[str, Label]]) -> list[str]:
 
 
 def fletcher64(data: bytes) -> int:
-    """Return the checksum of index blocks and labels: ``nd_fletcher64`` over little-endian words of 32 bits."""
+    """Return the checksum of an index block or label: ``nd_fletcher64`` over little-endian 32-bit words."""
     low = high = 0
     for (word,) in struct.iter_unpack("<I", data):
         low = (low + word) & 0xFFFFFFFF
@@ -343,7 +351,7 @@ def _index_block(data: bytes, number: int, size: int, version: str) -> IndexBloc
 
 
 def _index_problems(index: IndexBlock, signature: bytes, size: int, area_size: int, version: str) -> list[str]:
-    """Follow ``__nd_label_validate``, which stops at the first; here every one is told."""
+    """Return all problems of an index block. ``__nd_label_validate`` in the kernel stops at the first problem."""
     if not any(index.data):
         return ["is blank"]
     if signature != SIGNATURE:
@@ -369,7 +377,7 @@ def _index_problems(index: IndexBlock, signature: bytes, size: int, area_size: i
 
 
 def _current(index_blocks: tuple[IndexBlock, ...]) -> int | None:
-    """Follow ``best_seq``: the one whose sequence number is next to the other's."""
+    """Return the number of the current index block, as ``best_seq`` does: the block with the later sequence number."""
     valid = [index for index in index_blocks if index.valid]
     if len(valid) < 2:
         return valid[0].number if valid else None
@@ -388,7 +396,7 @@ def _between(first: IndexBlock, second: IndexBlock) -> list[str]:
 
 
 def _among(labels: list[Label]) -> list[str]:
-    """Tell what is wrong between the labels of one DIMM."""
+    """Return the conflicts between the labels of one DIMM."""
     lines = []
     for uuid, count in Counter(label.uuid for label in labels).items():
         if count > 1:
@@ -401,13 +409,13 @@ def _among(labels: list[Label]) -> list[str]:
                 f"at {end:#x}"
             )
     unfinished = [label for label in labels if label.flags & LabelFlag.updating]
-    if len(unfinished) < len(labels):  # kernels before 5.0 leave the flag set in every label
+    if len(unfinished) < len(labels):  # kernels before 5.0 never clear the flag in any label
         lines += [f"label in slot {label.at}: its update was begun and not finished" for label in unfinished]
     return lines
 
 
 def _labels(data: bytes, version: str, index: IndexBlock) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
-    """Return what lies in the slots that are in use, and what is left in those that are free."""
+    """Return the labels in the used slots, and the labels that remain in the free slots."""
     size = LABEL_SIZES[version]
     base = 2 * index_size(len(data), version)
     used, former = [], []
@@ -449,7 +457,7 @@ def _label(data: bytes, at: int, version: str) -> Label:
 
 
 def _label_problems(label: Label) -> list[str]:
-    """Follow ``slot_valid``, which leaves out a label with any of this; and look at its position besides."""
+    """Return the problems for which ``slot_valid`` in the kernel ignores a label, and a wrong position."""
     if not any(label.data):
         return ["is blank, though its slot is in use"]
     lines = []

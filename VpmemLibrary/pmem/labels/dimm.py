@@ -1,8 +1,8 @@
-"""The label area of one DIMM: read, initialised, zeroed and written by the machine's own ndctl.
+"""Read, initialize, zero and write the label area of one DIMM, with the machine's own ndctl.
 
-Each change is proven by the bytes that are read back: ``write-labels`` that fails says "wrote 1 nmem" and exits 0, and
-every one of these commands exits 0 for a DIMM that is not there (ndctl 81). A DIMM's regions must be disabled for a
-change; ndctl then has the kernel read the labels anew.
+The bytes that are read back prove each change, because ndctl's exit status does not (ndctl 81). A failed
+``write-labels`` prints "wrote 1 nmem" and exits 0. Every one of these commands exits 0 for a DIMM that does not exist.
+A DIMM's regions must be disabled for a change. After the change, ndctl lets the kernel read the labels again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from VpmemLibrary.transport.base import CommandResult
 
 
 def read_area(ndctl: Ndctl, dimm: str) -> LabelArea:
-    """Return what is in the label area of a DIMM.
+    """Return the content of a DIMM's label area.
 
     Raises:
-        UnsupportedError: The DIMM has no label area, or it cannot be read.
+        UnsupportedError: The DIMM has no label area, or the label area is unreadable.
     """
     result = ndctl.run(["ndctl", "read-labels", dimm])
     if result.exit_status == 0 and result.stdout:
@@ -33,19 +33,19 @@ def read_area(ndctl: Ndctl, dimm: str) -> LabelArea:
 
 
 def read_areas(ndctl: Ndctl, region: Region) -> tuple[LabelArea, ...]:
-    """Return the label area of each DIMM that a record of a region names.
+    """Return the label area of each DIMM in a region's record.
 
     Raises:
-        UnsupportedError: It names none, or a DIMM has no label area.
+        UnsupportedError: The record has no DIMMs, or a DIMM has no label area.
     """
     return tuple(read_area(ndctl, dimm) for dimm in require_dimms(ndctl, region))
 
 
 def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
-    """Return the DIMMs that a record of a region names.
+    """Return the DIMMs in a region's record.
 
     Raises:
-        UnsupportedError: It names none, so there is no label area.
+        UnsupportedError: The record has no DIMMs, so the region has no label area.
     """
     if not region.dimms:
         raise UnsupportedError(
@@ -56,17 +56,17 @@ def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
 
 
 def init_area(ndctl: Ndctl, region: Region, dimm: Dimm, version: str, *, force: bool) -> LabelArea:
-    """Give a DIMM an empty label area of a version.
+    """Write an empty label area of a label version to a DIMM.
 
     Args:
         ndctl: The machine's ndctl.
-        region: The DIMM's region, which is disabled.
+        region: The DIMM's region, which must be disabled.
         dimm: The DIMM.
         version: ``1.1`` or ``1.2``.
-        force: Do it even where there are labels.
+        force: Overwrite existing labels.
 
     Raises:
-        CommandError: It has not such an area afterwards, whatever ndctl's exit status.
+        CommandError: The DIMM does not have the new label area afterwards. ndctl's exit status may still be 0.
     """
     forced = ["--force"] if force else []
     command = ["init-labels", "--label-version", version, *forced]
@@ -86,11 +86,11 @@ def zero_area(ndctl: Ndctl, region: Region, dimm: Dimm) -> LabelArea:
 
     Args:
         ndctl: The machine's ndctl.
-        region: The DIMM's region, which is disabled.
+        region: The DIMM's region, which must be disabled.
         dimm: The DIMM.
 
     Raises:
-        CommandError: It is not all zeros afterwards, whatever ndctl's exit status.
+        CommandError: The label area is not all zeros afterwards. ndctl's exit status may still be 0.
     """
     result = _change(ndctl, ["zero-labels"], dimm, *region_on_dimm(region, dimm))
     after = read_area(ndctl, dimm.dev)
@@ -104,12 +104,12 @@ def write_area(ndctl: Ndctl, region: Region, dimm: Dimm, data: bytes) -> LabelAr
 
     Args:
         ndctl: The machine's ndctl.
-        region: The DIMM's region, which is disabled.
+        region: The DIMM's region, which must be disabled.
         dimm: The DIMM.
-        data: As many bytes as the area has.
+        data: The new bytes, exactly as many as the label area has.
 
     Raises:
-        CommandError: It has other bytes afterwards, whatever ndctl's exit status.
+        CommandError: The label area has different bytes afterwards. ndctl's exit status may still be 0.
     """
     result = _change(ndctl, ["write-labels"], dimm, *region_on_dimm(region, dimm), stdin=data)
     after = read_area(ndctl, dimm.dev)
@@ -124,16 +124,17 @@ def write_area(ndctl: Ndctl, region: Region, dimm: Dimm, data: bytes) -> LabelAr
 
 
 def switch_dimm(ndctl: Ndctl, dimm: Dimm, *, enabled: bool, region: Region | None = None) -> Dimm:
-    """Enable or disable a DIMM, and return it as a fresh listing has it.
+    """Enable or disable a DIMM. Return the DIMM from a fresh listing.
 
     Args:
         ndctl: The machine's ndctl.
         dimm: The DIMM.
-        enabled: What it is to be.
-        region: A region that lies on it, whose lock is taken; the DIMM's own lock without one.
+        enabled: Whether to enable or disable the DIMM.
+        region: A region on the DIMM, whose lock is taken. Without a region, the DIMM's own lock is taken.
 
     Raises:
-        CommandError: It is not so afterwards, whatever ndctl's exit status; a DIMM whose region is enabled stays so.
+        CommandError: The DIMM is not in the wanted state afterwards. ndctl's exit status may still be 0. A DIMM with an
+            enabled region stays enabled.
     """
     verb = "enable" if enabled else "disable"
     targets = (dimm_target(dimm),) if region is None else region_on_dimm(region, dimm)
@@ -145,6 +146,6 @@ def switch_dimm(ndctl: Ndctl, dimm: Dimm, *, enabled: bool, region: Region | Non
 
 
 def _change(ndctl: Ndctl, command: Sequence[str], dimm: Dimm, *targets: Target, stdin: bytes = b"") -> CommandResult:
-    """Run a command of ndctl's on a DIMM."""
+    """Run an ndctl command on a DIMM."""
     result = ndctl.change(["ndctl", *command, DIMM], *targets, stdin=stdin)
     return checked(result, f"run {command[0]} on {dimm.dev}")

@@ -1,7 +1,7 @@
-"""Label areas in a file: the bytes of every DIMM of a region, and which DIMMs they came from.
+"""Save label areas in a file: the bytes of every DIMM of a region, and the DIMMs' names and ids.
 
-The file begins with one line of its own and one of JSON; after that come the bytes of each label area, as
-``ndctl read-labels`` gives them, in the order of the JSON.
+The file begins with a format line and a line of JSON. The bytes of each label area follow in the order of the JSON, as
+``ndctl read-labels`` prints them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _FORM = "a file that Save Labels wrote"
 
 @dataclass(frozen=True, slots=True)
 class SavedArea:
-    """The label area of one DIMM.
+    """The saved label area of one DIMM.
 
     Args:
-        dimm: The DIMM's device name when it was saved.
-        id: The DIMM's id, which does not change.
-        data: All bytes of the area.
+        dimm: The DIMM's device name at the time of saving.
+        id: The DIMM's permanent id.
+        data: All bytes of the label area.
     """
 
     dimm: str
@@ -36,18 +36,18 @@ class SavedArea:
 
     @property
     def size(self) -> Size:
-        """Its bytes."""
+        """The size of the label area in bytes."""
         return Size(len(self.data))
 
 
 @dataclass(frozen=True, slots=True)
 class SavedLabels:
-    """The label areas of one region.
+    """The saved label areas of one region.
 
     Args:
-        host: The host that they came from.
-        region: The region's name when they were saved.
-        areas: One for each DIMM.
+        host: The host of the region.
+        region: The region's name at the time of saving.
+        areas: The saved label area of each DIMM.
     """
 
     host: str
@@ -55,10 +55,10 @@ class SavedLabels:
     areas: tuple[SavedArea, ...]
 
     def write(self, path: Path) -> None:
-        """Write a file, whole or not at all.
+        """Write the label areas to a file. The file is written completely or not at all.
 
         Raises:
-            InvalidValueError: It cannot be written there.
+            InvalidValueError: The path is not writable.
         """
         head = {
             "host": self.host,
@@ -83,10 +83,10 @@ class SavedLabels:
 
     @classmethod
     def read(cls, path: Path) -> SavedLabels:
-        """Return what a file holds.
+        """Read saved label areas from a file.
 
         Raises:
-            InvalidValueError: It is absent, is no such file, or was cut off or changed.
+            InvalidValueError: The file does not exist, has another format, is incomplete, or was changed.
         """
         try:
             content = path.read_bytes()
@@ -108,15 +108,16 @@ class SavedLabels:
             raise InvalidValueError("label file", str(path), f"{_FORM} ({error!r})") from error
 
     def matched(self, dimms: Sequence[Dimm], sizes: Sequence[Size], *, elsewhere: bool = False) -> dict[str, bytes]:
-        """Return the bytes for each DIMM of a region.
+        """Return the saved bytes for each DIMM of a region.
 
         Args:
             dimms: The region's DIMMs.
-            sizes: The bytes of each one's label area.
-            elsewhere: Take DIMMs in their order instead of the ones with the same ids.
+            sizes: The size of each DIMM's label area.
+            elsewhere: Match the DIMMs by their order. By default, match them by their ids.
 
         Raises:
-            InvalidValueError: They are other DIMMs, and `elsewhere` is not set; or their number or a size differs.
+            InvalidValueError: The DIMMs are different ones and `elsewhere` is not set, or their number or a size
+                differs.
         """
         ids = [dimm.id for dimm in dimms]
         came = f"{self.region} of {self.host}"

@@ -1,7 +1,7 @@
-"""The labels of a region: those of all its DIMMs together, as a namespace's labels are spread over them.
+"""Manage the labels of a region across all its DIMMs, because a namespace's labels are spread over the DIMMs.
 
-They change while the region is disabled; it is enabled again whatever happens. Whoever calls says whose namespaces may
-be ended: nothing here knows who made them.
+The region is disabled during a change and enabled afterwards in any case. This module does not know which run made a
+namespace. Therefore the caller decides which namespaces may be destroyed.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ class Labels:
         self._regions = regions
 
     def read(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label area of each DIMM of a region, whatever is in it.
+        """Return the label area of each DIMM of a region, with any content.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region has no DIMMs, or one of its DIMMs has no label area.
         """
         return read_areas(self._ndctl, self._ndctl.region(region))
 
     def labeled(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label area of each DIMM of a region that has labels of one version and size on all of them.
+        """Return the label area of each DIMM of a region. All label areas must have one version and one size.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: A DIMM has no labels, or they are of several kinds.
+            NotFoundError: The region does not exist.
+            UnsupportedError: A DIMM has no labels, or the label areas differ in version or size.
         """
         found = self._ndctl.region(region)
         areas = read_areas(self._ndctl, found)
@@ -75,12 +75,12 @@ class Labels:
         return areas
 
     def available_slots(self, region: Region | str) -> int:
-        """Return how many labels more the kernel would write for a region; it keeps one slot of each DIMM for itself.
+        """Return the number of labels that the kernel can still write for a region. It reserves one slot per DIMM.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It lies on no DIMM.
-            UnreadableOutputError: The kernel does not tell, as of a disabled DIMM.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region has no DIMMs.
+            UnreadableOutputError: The kernel does not report the number, for example for a disabled DIMM.
         """
         dimms = require_dimms(self._ndctl, self._ndctl.region(region))
         result = self._ndctl.run(query(_SLOTS, *dimms)).check()
@@ -90,18 +90,19 @@ class Labels:
         return min(int(count) for count in counts)
 
     def problems(self, region: Region | str) -> tuple[str, ...]:
-        """Return every inconsistency of a region's labels, a line each; nothing when they are consistent.
+        """Return every inconsistency of a region's labels, one per line. Return an empty tuple for consistent labels.
 
-        Looked at are the bytes of each label area, what the DIMMs say of each namespace, whether the kernel has the
-        namespaces that the labels describe and no others, and what ``ndctl check-labels`` says.
+        The method checks the bytes of each label area, and compares the labels of each namespace between the DIMMs. It
+        checks that the kernel has exactly the namespaces that the labels describe. It also runs ``ndctl check-labels``.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It lies on no DIMM, or a DIMM of it has no label area.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region has no DIMMs, or one of its DIMMs has no label area.
         """
         found, *beside = self._ndctl.regions_beside(region)
         areas = read_areas(self._ndctl, found)
-        # A region that shares DIMMs with this one has its labels in the same areas, and more of them on other DIMMs.
+        # A region that shares DIMMs with this region has labels in the same label areas, and further labels on other
+        # DIMMs.
         uuids = {namespace.label_uuid for each in beside for namespace in each.namespaces}
         cookies = {each.iset_id for each in beside} - {found.iset_id, None}
 
@@ -134,20 +135,20 @@ class Labels:
         return tuple(lines)
 
     def zero(self, region: Region | str, *, confirm: Confirm = confirmed) -> Region:
-        """Fill the label areas of a region's DIMMs with zeros: its namespaces are gone, their bytes stay.
+        """Fill the label areas of a region's DIMMs with zeros. Its namespaces disappear, and their bytes stay.
 
-        The kernel goes on to treat the region as one with labels until the machine boots again, so all of it is free
-        and the next create writes labels 1.2.
+        Until the next boot, the kernel still treats the region as a region with labels. Therefore all of the region is
+        free, and the next create writes labels 1.2.
 
         Args:
             region: The region's record or name.
             confirm: See `Regions.out_of_use`.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It has no label area, or there is nothing in it.
-            BusyError: A namespace is in use; nothing was changed.
-            CommandError: They are not all zeros afterwards, or the region could not be enabled again.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region has no label area, or the label areas are already all zeros.
+            BusyError: A namespace is in use. Nothing was changed.
+            CommandError: The label areas are not all zeros afterwards, or the region could not be enabled again.
         """
         found = self._ndctl.region(region)
         if all(area.blank for area in read_areas(self._ndctl, found)):
@@ -158,28 +159,28 @@ class Labels:
         return self._change(found, lambda dimm: zero_area(self._ndctl, found, dimm), confirm)
 
     def write(self, region: Region | str, data: Mapping[str, bytes], *, confirm: Confirm = confirmed) -> Region:
-        """Write the label areas of a region's DIMMs as they are given, right or wrong.
+        """Write the label areas of a region's DIMMs. The bytes may be valid or invalid labels.
 
         Args:
             region: The region's record or name.
-            data: For each DIMM of it, all bytes of its label area.
+            data: For each DIMM of the region, all bytes of its label area.
             confirm: See `Regions.out_of_use`.
 
         Raises:
-            NotFoundError: There is no such region.
-            InvalidValueError: It is not for those DIMMs, or has another size; nothing was changed.
-            BusyError: A namespace is in use; nothing was changed.
-            CommandError: Other bytes are there afterwards, or the region could not be enabled again.
+            NotFoundError: The region does not exist.
+            InvalidValueError: The data are for other DIMMs or have the wrong size. Nothing was changed.
+            BusyError: A namespace is in use. Nothing was changed.
+            CommandError: A label area has different bytes afterwards, or the region could not be enabled again.
         """
         found = self._ndctl.region(region)
         return self._write(found, read_areas(self._ndctl, found), data, confirm)
 
     def saved(self, region: Region | str) -> SavedLabels:
-        """Return the label areas of a region with what they came from, for a file.
+        """Return the label areas of a region with the names of their host, region and DIMMs, ready for a file.
 
         Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: It has no label area.
+            NotFoundError: The region does not exist.
+            UnsupportedError: The region has no label area.
         """
         found = self._ndctl.region(region)
         areas = read_areas(self._ndctl, found)
@@ -194,19 +195,19 @@ class Labels:
     def restore(
         self, region: Region | str, saved: SavedLabels, *, elsewhere: bool = False, confirm: Confirm = confirmed
     ) -> Region:
-        """Write label areas back to the DIMMs that they came from.
+        """Write saved label areas back to their DIMMs.
 
         Args:
             region: The region's record or name.
-            saved: What was saved of it.
-            elsewhere: Write them even if they came from other DIMMs; the sizes must be the same all the same.
+            saved: The saved label areas.
+            elsewhere: Accept label areas of other DIMMs. Their sizes must still be equal.
             confirm: See `Regions.out_of_use`.
 
         Raises:
-            NotFoundError: There is no such region.
-            InvalidValueError: They came from other DIMMs, or have another size; nothing was changed.
-            BusyError: A namespace is in use; nothing was changed.
-            CommandError: Other bytes are there afterwards, or the region could not be enabled again.
+            NotFoundError: The region does not exist.
+            InvalidValueError: The label areas are from other DIMMs, or have another size. Nothing was changed.
+            BusyError: A namespace is in use. Nothing was changed.
+            CommandError: A label area has different bytes afterwards, or the region could not be enabled again.
         """
         found = self._ndctl.region(region)
         areas = read_areas(self._ndctl, found)

@@ -1,1 +1,1 @@
-"""What lies on the media: info blocks, BTT, health, scrubs, injected errors."""
+"""Inspect and change the media: info blocks, BTT, health, scrubs and injected errors."""

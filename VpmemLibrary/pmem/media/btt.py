@@ -1,8 +1,8 @@
-"""The block translation table of a sector namespace: checked, repaired, and torn on purpose.
+"""Check, repair and deliberately tear the block translation table (BTT) of a sector namespace.
 
-What makes its sectors atomic is a map from sectors to blocks, a log of the writes under way, and an info block with a
-second copy (``drivers/nvdimm/btt.c``). ``ndctl check-namespace`` checks them, but exits 0 when the second copy of the
-info block is broken: what it complains of on stderr counts, not the exit status alone.
+Three parts make sectors atomic (``drivers/nvdimm/btt.c``): a map from sectors to blocks, a log of the current writes,
+and an info block with a backup copy. ``ndctl check-namespace`` checks these parts, but exits 0 if the backup copy of
+the info block is broken. Therefore this module reads ndctl's complaints on stderr in addition to the exit status.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 
 _COMPLAINT = re.compile(r"^[^\s:]+: [a-z0-9_]+: (.+)$", re.MULTILINE)
 _DAMAGED = {status_of(number) for number in (errno.ENXIO, errno.EIO, errno.EFAULT, errno.EINVAL)}
-_LINE = 64  # bytes that a processor writes back at once: what tears
+_LINE = 64  # bytes of a cache line, the unit in which writes tear
 _LOG_ENTRY = struct.Struct("<4I")  # struct log_entry: sector, old block, new block, sequence number
 _MAP_ENTRY = struct.Struct("<I")
 _NORMAL = 0xC0000000  # MAP_ENT_NORMAL: neither an error nor trimmed
 
 
 class SectorPart(StrEnum):
-    """A part of the metadata of a sector namespace that can be torn.
+    """A part of a sector namespace's metadata that can be torn.
 
-    `write` is a sector write that was cut off after the log, before the map: what a power failure leaves.
+    `write` means a sector write that a power failure interrupts after the log is written and before the map is written.
     """
 
     info = "info"
@@ -46,11 +46,11 @@ class SectorPart(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SectorCheck:
-    """What a check of a sector namespace found.
+    """The result of a check of a sector namespace.
 
     Args:
         namespace: The namespace.
-        complaints: What ndctl complained of, a sentence each; nothing when it is healthy.
+        complaints: ndctl's complaints, one sentence each. Empty for a healthy namespace.
     """
 
     namespace: Namespace
@@ -58,14 +58,14 @@ class SectorCheck:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether ndctl found no damage."""
         return not self.complaints
 
     def require(self) -> None:
-        """Raise unless it is healthy.
+        """Raise if the namespace is damaged.
 
         Raises:
-            DamagedError: The message has ndctl's complaints.
+            DamagedError: The namespace is damaged. The message contains ndctl's complaints.
         """
         if self.complaints:
             raise DamagedError(
@@ -76,12 +76,12 @@ class SectorCheck:
 class Btt:
     """The metadata of sector namespaces.
 
-    A namespace is disabled for the time of a check, and enabled again if it was active: one in use is refused.
+    A check disables the namespace, and enables it again if it was active. A namespace in use is refused.
 
     Args:
         ndctl: The machine's ndctl.
         namespaces: The machine's namespaces.
-        info_blocks: Their info blocks.
+        info_blocks: The info blocks of these namespaces.
     """
 
     def __init__(self, ndctl: Ndctl, namespaces: Namespaces, info_blocks: InfoBlocks) -> None:
@@ -90,37 +90,37 @@ class Btt:
         self._info_blocks = info_blocks
 
     def check(self, namespace: Namespace | str) -> SectorCheck:
-        """Return what is wrong with a sector namespace; nothing is changed.
+        """Check a sector namespace and return the damage. Change nothing.
 
         Args:
-            namespace: Its record, UUID, device name or name.
+            namespace: The namespace's record, UUID, device name or name.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            UnsupportedError: It has another mode.
-            BusyError: It is in use.
-            CommandError: ndctl could not check it.
+            NotFoundError: The namespace does not exist.
+            UnsupportedError: The namespace has another mode.
+            BusyError: The namespace is in use.
+            CommandError: ndctl could not check the namespace.
         """
         before = self._sector(namespace)
         with self._namespaces.disabled(before) as idle:
             return self._check(idle)
 
     def repair(self, namespace: Namespace | str, *, rewrite_log: bool = False) -> SectorCheck:
-        """Repair a sector namespace as far as ndctl can, prove it by another check, and return what was wrong.
+        """Repair a sector namespace and prove the repair by another check. Return the damage from before the repair.
 
-        ndctl restores either copy of the info block from the other, and finishes a write that its log knows. It cannot
-        restore the map or the log.
+        ndctl restores each copy of the info block from the other copy. It also finishes a write that is in the log.
+        ndctl cannot restore the map or the log.
 
         Args:
-            namespace: Its record, UUID, device name or name.
-            rewrite_log: Write the log afresh as well, to the layout of kernels from 4.15 on.
+            namespace: The namespace's record, UUID, device name or name.
+            rewrite_log: Also rewrite the log in the layout of kernels from 4.15 on.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            UnsupportedError: It has another mode.
-            BusyError: It is in use.
-            DamagedError: It is still damaged; the message has ndctl's complaints.
-            CommandError: ndctl could not check it.
+            NotFoundError: The namespace does not exist.
+            UnsupportedError: The namespace has another mode.
+            BusyError: The namespace is in use.
+            DamagedError: The namespace is still damaged. The message contains ndctl's complaints.
+            CommandError: ndctl could not check the namespace.
         """
         before = self._sector(namespace)
         with self._namespaces.disabled(before) as idle:
@@ -131,19 +131,20 @@ class Btt:
         return found
 
     def tear(self, namespace: Namespace | str, part: SectorPart) -> Namespace:
-        """Damage a part of the metadata of a sector namespace as a torn write does; it is disabled afterwards.
+        """Damage a part of a sector namespace's metadata like a torn write. The namespace is disabled afterwards.
 
-        It stays disabled so that what is torn is checked before the kernel, which mends some of it, enables it.
+        The kernel repairs some damage when it enables a namespace. The namespace stays disabled so that the damage can
+        be checked first.
 
         Args:
-            namespace: Its record, UUID, device name or name.
-            part: Which part of its first arena.
+            namespace: The namespace's record, UUID, device name or name.
+            part: The part of the namespace's first arena.
 
         Raises:
-            InvalidValueError: There is no such part, or no write to be cut off: nothing was written yet.
-            NotFoundError: There is no such namespace, or it has no info block.
-            UnsupportedError: It has another mode.
-            BusyError: It is in use; nothing was changed.
+            InvalidValueError: The part is invalid, or `part` is `write` and the namespace was never written to.
+            NotFoundError: The namespace does not exist, or it has no info block.
+            UnsupportedError: The namespace has another mode.
+            BusyError: The namespace is in use. Nothing was changed.
         """
         part = SectorPart(part)
         idle = self._namespaces.disable(self._sector(namespace))
@@ -182,11 +183,11 @@ class Btt:
 
 
 def _torn(raw: RawBytes, block: SectorInfoBlock, part: SectorPart) -> tuple[int, bytes]:
-    """Return what to write where, so that a part is torn."""
+    """Return the offset and the bytes that damage a part."""
     line = b"\xff" * _LINE
     match part:
         case SectorPart.info:
-            return block.at + _LINE, line  # behind the signature, so that only the checksum tells
+            return block.at + _LINE, line  # after the signature, so that only the checksum is wrong
         case SectorPart.backup:
             return block.at + block.backup_offset + _LINE, line
         case SectorPart.map:
@@ -198,13 +199,13 @@ def _torn(raw: RawBytes, block: SectorInfoBlock, part: SectorPart) -> tuple[int,
 
 
 def _unfinished(raw: RawBytes, block: SectorInfoBlock) -> tuple[int, bytes]:
-    """Return how the map was before the last write of a lane that its log knows."""
+    """Return the offset and the bytes of a map entry from before the last write of a lane in the log."""
     lanes = raw.read(block.at + block.log_offset, block.free_blocks * 4 * _LOG_ENTRY.size)
     for lane in range(block.free_blocks):
         entries = [_LOG_ENTRY.unpack_from(lanes, (4 * lane + index) * _LOG_ENTRY.size) for index in range(4)]
         used = [entry for entry in entries if entry[3]]
         if len(used) != 2:
-            continue  # never written through, or a layout that is not known
+            continue  # the lane was never used, or its layout is unknown
         first, second = used
         sector, old, new, _ = second if second[3] == first[3] % 3 + 1 else first
         if old != new:

@@ -1,7 +1,7 @@
-"""How the DIMMs of one machine are: flags, health, dirty shutdowns, bad blocks.
+"""Read the state of one machine's DIMMs: flags, health, dirty shutdowns and bad blocks.
 
-What a DIMM or the kernel does not tell is None, never 0: a DIMM without SMART has no health rather than a good one.
-QEMU's NVDIMMs have none, and ndctl then lists no health and exits 0.
+A value that neither the DIMM nor the kernel reports is None, never 0. A DIMM without SMART has no health value, rather
+than good health. QEMU's NVDIMMs have no SMART. For such NVDIMMs, ndctl lists no health and exits 0.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.visible import one_line
 
 HEALTH_COMMAND = ("ndctl", "list", "-BDRNi", "-H", "-M", "-v")
-"""Lists all there is with the health of each DIMM and the bad blocks of each region and namespace."""
+"""List everything, with the health of each DIMM and the bad blocks of each region and namespace."""
 
 ABSENT = "absent"
-"""How what is not told is shown."""
+"""The text for a value that is not reported."""
 
 SECTOR = 512
-"""The unit of bad blocks, in ndctl as in the kernel, whatever a namespace's sector size is."""
+"""The unit of bad blocks in ndctl and in the kernel, for every sector size of a namespace."""
 
-_ABSURD = 1 << 64  # no number that the kernel or a DIMM has is that large
+_ABSURD = 1 << 64  # no value from the kernel or a DIMM is that large
 
 _DIMM = re.compile(r"nmem[0-9]+", re.ASCII)
 _REGION = re.compile(r"region[0-9]+", re.ASCII)
 
-# The kernel's words (drivers/acpi/nfit/core.c, flags_show) and ndctl's (ndctl/json.c) for the same bits.
+# The kernel's names (drivers/acpi/nfit/core.c, flags_show) and ndctl's names (ndctl/json.c) for the same flags.
 _FLAGS = {
     "save_fail": "failed_save",
     "restore_fail": "failed_restore",
@@ -49,7 +49,7 @@ _ALARMS = {
     "alarm_spares": "spares",
 }
 
-# What cannot be read is not printed: dirty_shutdown is only there where the DIMM counts.
+# An unreadable value is not printed. dirty_shutdown exists only if the DIMM counts dirty shutdowns.
 KERNEL_SCRIPT = r"""
 while [ "$1" != -- ]; do
     sys=/sys/bus/nd/devices/$1
@@ -73,7 +73,8 @@ done
 exit 0
 """
 
-# What is claimed lies where its holder (pfn or dax device) says; else the namespace's own range counts.
+# The range of a claimed namespace is the range of its holder (a pfn or dax device). Otherwise it is the namespace's own
+# range.
 PLACE_SCRIPT = r"""
 cd /sys/bus/nd/devices || exit 1
 holder=
@@ -86,12 +87,12 @@ printf '%s %s %s\n' "$((region))" "$((resource))" "$size"
 
 @dataclass(frozen=True, slots=True)
 class BadBlock:
-    """A piece that cannot be read.
+    """A bad block: a range of bytes that cannot be read.
 
     Args:
-        offset: Where it begins, in bytes from the beginning of what was asked about.
-        length: How many bytes.
-        dimms: The DIMMs that it lies on, where ndctl knows.
+        offset: The first bad byte, counted from the start of the namespace, region or DIMM in the request.
+        length: The number of bad bytes.
+        dimms: The DIMMs with the bad bytes, if ndctl lists them.
     """
 
     offset: Size
@@ -100,11 +101,14 @@ class BadBlock:
 
     @property
     def end(self) -> Size:
-        """Where it ends: the first byte after it."""
+        """The offset of the first byte after the bad block."""
         return self.offset + self.length
 
     def within(self, begin: int, length: int) -> BadBlock:
-        """Return the part of it that lies in a range, its offset counted from there; of no bytes when none does."""
+        """Return the part of the bad block within a range, with its offset counted from `begin`.
+
+        The length is 0 if no part is within the range.
+        """
         first, end = max(int(self.offset), begin), min(int(self.end), begin + length)
         return BadBlock(Size(max(0, first - begin)), Size(max(0, end - first)), self.dimms)
 
@@ -114,23 +118,23 @@ class BadBlock:
 
 @dataclass(frozen=True, slots=True)
 class DimmHealth:
-    """One DIMM as ndctl and the kernel tell it; what neither tells is None.
+    """The health of one DIMM from ndctl and the kernel. A value is None if neither of them reports it.
 
     Args:
-        dev: Its name.
+        dev: The DIMM's name.
         state: ``active`` or ``disabled``.
-        flags: What is wrong with it in ndctl's words, e.g. ``failed_arm``; empty when nothing is.
-        kernel_flags: The kernel's own words for it, e.g. ``not_armed``.
-        health_state: ``ok``, ``non-critical``, ``critical``, ``fatal``, or ``unknown`` when the DIMM did not answer.
-        temperature: Of the media, in degrees Celsius.
-        controller_temperature: Of the controller, in degrees Celsius.
-        spares: The spare capacity that is left, in per cent.
-        life_used: In per cent.
-        alarms: What is beyond its threshold.
-        shutdown_state: ``clean`` or ``dirty``: how the last shutdown was.
-        shutdown_count: How many shutdowns were dirty, as SMART has it.
-        dirty_shutdown: How many shutdowns were dirty, as the kernel read it at boot.
-        values: All that ndctl lists of its health.
+        flags: The DIMM's problems under ndctl's names, e.g. ``failed_arm``. Empty if there are none.
+        kernel_flags: The DIMM's problems under the kernel's names, e.g. ``not_armed``.
+        health_state: ``ok``, ``non-critical``, ``critical``, ``fatal``, or ``unknown`` if the DIMM did not answer.
+        temperature: The temperature of the media, in degrees Celsius.
+        controller_temperature: The temperature of the controller, in degrees Celsius.
+        spares: The remaining spare capacity, in per cent.
+        life_used: The used part of the DIMM's lifetime, in per cent.
+        alarms: The values beyond their thresholds.
+        shutdown_state: ``clean`` or ``dirty``: the state of the last shutdown.
+        shutdown_count: The number of dirty shutdowns, from SMART.
+        dirty_shutdown: The number of dirty shutdowns, from the kernel at boot.
+        values: All health values that ndctl lists.
     """
 
     dev: str
@@ -150,11 +154,11 @@ class DimmHealth:
 
     @property
     def dirty_shutdown_count(self) -> int | None:
-        """How many shutdowns were dirty: the kernel's number, or SMART's where the kernel has none."""
+        """The number of dirty shutdowns from the kernel. If the kernel has no number, SMART's number."""
         return self.shutdown_count if self.dirty_shutdown is None else self.dirty_shutdown
 
     def as_rows(self) -> tuple[tuple[str, str], ...]:
-        """Return it as rows of a table; what is not told is shown as absent, no flags as none."""
+        """Return the rows of a table. A value that is not reported is `absent`. An empty list of flags is `none`."""
         return tuple(
             (name, ABSENT if value is None else _shown(value))
             for name, value in (
@@ -176,7 +180,7 @@ class DimmHealth:
 
 @dataclass(frozen=True, slots=True)
 class _Kernel:
-    """What sysfs has: for each DIMM what it tells, for each region its bad blocks."""
+    """The values of each DIMM and the bad blocks of each region, from sysfs."""
 
     dimms: Mapping[str, Mapping[str, str]]
     regions: Mapping[str, tuple[BadBlock, ...]]
@@ -199,16 +203,16 @@ class Health:
         self._ndctl = ndctl
 
     def dimms(self) -> tuple[DimmHealth, ...]:
-        """Return every DIMM, read afresh by ndctl and from sysfs."""
+        """Return the health of every DIMM from a fresh reading of ndctl and sysfs."""
         inventory = self._inventory()
         kernel = self._kernel((dimm.dev for dimm in inventory.dimms), ())
         return tuple(_health(dimm, kernel.dimms.get(dimm.dev, {})) for dimm in inventory.dimms)
 
     def dimm(self, which: Dimm | str) -> DimmHealth:
-        """Return one DIMM.
+        """Return the health of one DIMM.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The DIMM does not exist. The message lists the existing DIMMs.
         """
         asked = which if isinstance(which, str) else which.dev
         healths = self.dimms()
@@ -218,11 +222,11 @@ class Health:
         raise NotFoundError("DIMM", asked, [each.dev for each in healths], where=self._ndctl.transport.name)
 
     def dirty_shutdown_count(self, which: Dimm | str) -> int:
-        """Return how many shutdowns of a DIMM were dirty: lost what was on its way to the media.
+        """Return the number of a DIMM's dirty shutdowns. A dirty shutdown loses data on the way to the media.
 
         Raises:
-            NotFoundError: There is no such DIMM.
-            UnsupportedError: Neither SMART nor the kernel tells.
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: Neither SMART nor the kernel reports the number.
         """
         health = self.dimm(which)
         if health.dirty_shutdown_count is None:
@@ -235,17 +239,18 @@ class Health:
     def bad_blocks(self, where: Namespace | Region | Dimm | str) -> tuple[BadBlock, ...]:
         """Return the bad blocks of a namespace, a region or a DIMM.
 
-        ndctl lists them for regions. Those of a namespace are computed from where it lies, as ndctl lists for a raw
-        namespace all of its region's (``util_namespace_to_json``, ndctl 81), and for a sector namespace none.
+        ndctl lists the bad blocks of regions. The bad blocks of a namespace are computed from its place in the region.
+        ndctl's own list for a namespace is not usable. For a raw namespace, ndctl lists all bad blocks of the region
+        (``util_namespace_to_json``, ndctl 81). For a sector namespace, ndctl lists none.
 
         Args:
-            where: A record, or a name: ``region0``, ``nmem0``, or a namespace's. Offsets count from its first usable
-                byte; those of a DIMM from the beginning of its region; those of a sector namespace, whose table moves
-                blocks, from where it begins in its region.
+            where: A record, or a name: ``region0``, ``nmem0``, or a namespace's name. The offsets of a namespace count
+                from its first usable byte. The offsets of a DIMM count from the start of its region. The offsets of a
+                sector namespace count from its start in the region, because its table moves blocks.
 
         Raises:
-            NotFoundError: It is not there.
-            UnsupportedError: The kernel keeps no list of bad blocks for its region.
+            NotFoundError: The namespace, region or DIMM does not exist.
+            UnsupportedError: The kernel keeps no list of bad blocks for the region.
         """
         if isinstance(where, Dimm) or (isinstance(where, str) and _DIMM.fullmatch(where)):
             dimm = self._ndctl.dimm(where)
@@ -262,10 +267,10 @@ class Health:
         return tuple(piece for piece in pieces if piece.length)
 
     def views(self, which: Dimm | str) -> Agreement:
-        """Return one DIMM as ndctl and sysfs each have it, with the bad blocks of its regions.
+        """Return two views of one DIMM, from ndctl and from sysfs, with the bad blocks of its regions.
 
         Raises:
-            NotFoundError: There is no such DIMM.
+            NotFoundError: The DIMM does not exist.
         """
         dev = self._ndctl.dimm(which).dev
         inventory = self._inventory()
@@ -288,7 +293,8 @@ class Health:
         sysfs["id"] = told.get("id", "")
         counts = ((ndctl, health.shutdown_count), (sysfs, health.dirty_shutdown))
         for view, count in counts:
-            # The kernel counted the dirty shutdowns when it found the DIMM, even if the DIMM does not answer ndctl now.
+            # The kernel read the number of dirty shutdowns when it found the DIMM. The number stays available even if
+            # the DIMM no longer answers ndctl.
             if count is not None or health.dirty_shutdown_count is None:
                 view["dirty shutdowns"] = ABSENT if count is None else count
         for region in regions:
@@ -310,7 +316,7 @@ class Health:
         return _parsed(result)
 
     def _listed(self, wanted: Callable[[Region], bool]) -> tuple[Region, ...]:
-        """Return regions with their bad blocks, or raise if the kernel keeps no list of one."""
+        """Return regions with their bad blocks. Raise if the kernel keeps no list of bad blocks for a region."""
         regions = tuple(region for region in self._inventory().regions if wanted(region))
         kept = self._kernel((), (region.dev for region in regions)).regions
         for region in regions:
@@ -322,7 +328,7 @@ class Health:
         return regions
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
-        """Return where the bytes of a namespace begin in its region, and how many they are."""
+        """Return the offset of a namespace's bytes in its region, and their number."""
         result = self._ndctl.run(query(PLACE_SCRIPT, namespace.dev, namespace.region)).check()
         numbers = [whole_number(word) for word in result.text.split()]
         match numbers:
@@ -332,10 +338,10 @@ class Health:
 
 
 def sectors_of(what: str, value: Size) -> int:
-    """Return an offset or a length as a number of sectors, the unit of bad blocks.
+    """Convert an offset or a length to a number of sectors, the unit of bad blocks.
 
     Raises:
-        InvalidValueError: It is no whole number of sectors.
+        InvalidValueError: The value is not a multiple of 512.
     """
     if value % SECTOR:
         raise InvalidValueError(what, str(value), f"a multiple of {SECTOR} bytes")
@@ -393,7 +399,7 @@ def _listed_blocks(region: Region) -> tuple[BadBlock | None, ...]:
 
 
 def _bad_block(listed: object) -> BadBlock | None:
-    """Return a bad block that ndctl listed; None when it is not listed as ndctl lists one."""
+    """Decode a bad block from ndctl's listing. Return None if the entry has another format."""
     match listed:
         case {"offset": int(offset), "length": int(length), **rest} if all(
             0 <= number < _ABSURD for number in (offset, length)

@@ -1,9 +1,9 @@
-"""Info blocks: what at the head of a namespace gives it its mode, decoded from bytes.
+"""Decode info blocks. An info block at the start of a namespace defines the namespace's mode.
 
-The layouts are ``struct nd_pfn_sb`` (kernel ``drivers/nvdimm/pfn.h``) for fsdax and devdax and ``struct btt_sb``
-(``btt.h``) for sector; the checksum is ``nd_fletcher64`` (``label.c``) over the block with zeros in its place. A raw
-namespace has none. ``ndctl read-infoblock --verify`` is not relied on: ndctl 81 compares one byte of the parent's UUID,
-and exits 0 when a block is broken.
+The layout for fsdax and devdax is ``struct nd_pfn_sb`` (kernel ``drivers/nvdimm/pfn.h``). The layout for sector is
+``struct btt_sb`` (``btt.h``). The checksum is ``nd_fletcher64`` (``label.c``) over the block, with zeros in place of
+the checksum. A raw namespace has no info block. This module does not use ``ndctl read-infoblock --verify``: ndctl 81
+compares only one byte of the parent's UUID, and exits 0 for a broken block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.records import MapLocation, NamespaceMode
 from VpmemLibrary.sizes import KiB, Size
 
 HEAD = 8 * KiB
-"""How much of a namespace's beginning may hold info blocks."""
+"""The bytes at the start of a namespace that may contain info blocks."""
 BLOCK = 4 * KiB
 """The size of an info block."""
 
@@ -37,17 +37,18 @@ _NO_UUID = str(uuids.UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class InfoBlock:
-    """What every info block says.
+    """The fields of every info block.
 
     Args:
-        mode: The mode that it gives its namespace.
-        at: Where it lies in the namespace.
-        uuid: Its own UUID: the one that ndctl lists while the namespace is active.
-        parent_uuid: The UUID of the namespace's label when it was written; empty when it names none.
-        version: Its layout, e.g. ``1.4``.
-        flags: Bit 0 in a sector namespace's: the kernel found an error.
-        data_offset: Where the usable bytes begin, from the block's own arena (sector) or the namespace's start.
-        intact: Whether its checksum is right.
+        mode: The mode of a namespace with this info block.
+        at: The block's offset in the namespace.
+        uuid: The block's own UUID, which ndctl lists while the namespace is active.
+        parent_uuid: The UUID of the namespace's label at the time of writing. Empty if the block contains none.
+        version: The version of the layout, e.g. ``1.4``.
+        flags: The flags. Bit 0 of a sector namespace's block means that the kernel found an error.
+        data_offset: The start of the usable bytes, counted from the block's own arena (sector) or from the namespace's
+            start.
+        intact: Whether the checksum is correct.
     """
 
     mode: NamespaceMode
@@ -60,10 +61,10 @@ class InfoBlock:
     intact: bool
 
     def faults(self, label_uuid: str = "") -> tuple[str, ...]:
-        """Return what is wrong with it, a sentence each; nothing when the kernel would take it.
+        """Return the problems of the block, one sentence each. The tuple is empty if the kernel would accept the block.
 
         Args:
-            label_uuid: The UUID in the label of its namespace; empty for one without a label.
+            label_uuid: The UUID in the namespace's label. Empty for a namespace without a label.
         """
         found = []
         if not self.intact:
@@ -80,13 +81,13 @@ class MappedInfoBlock(InfoBlock):
     """The info block of an fsdax or devdax namespace.
 
     Args:
-        map: Where its page map lives; None for a location that is not known here.
-        pages: How many pages of 4 KiB it has.
-        start_pad: Bytes left out at the beginning.
-        end_trunc: Bytes left out at the end.
-        align: Its mapping alignment; 0 in a layout before 1.2.
-        page_size: The page size of the machine that wrote it; 0 in a layout before 1.4.
-        page_struct_size: What a page takes in the page map; 0 in a layout before 1.4.
+        map: The location of the page map. None for an unknown location.
+        pages: The number of 4 KiB pages.
+        start_pad: The unused bytes at the start.
+        end_trunc: The unused bytes at the end.
+        align: The mapping alignment. The value is 0 in a layout before 1.2.
+        page_size: The page size of the machine that wrote the block. The value is 0 in a layout before 1.4.
+        page_struct_size: The bytes of one page's entry in the page map. The value is 0 in a layout before 1.4.
     """
 
     map: MapLocation | None
@@ -100,18 +101,18 @@ class MappedInfoBlock(InfoBlock):
 
 @dataclass(frozen=True, slots=True)
 class SectorInfoBlock(InfoBlock):
-    """The info block of an arena of a sector namespace: its block translation table (BTT).
+    """The info block of one arena of a sector namespace: its block translation table (BTT).
 
     Args:
-        sector_size: The bytes of a sector, metadata included.
-        sectors: How many sectors the arena offers.
-        block_size: The bytes of one of its blocks.
-        blocks: How many blocks it has; more than sectors by the free ones that writes go to.
-        free_blocks: How many are always free.
-        map_offset: Where the table from sectors to blocks begins.
-        log_offset: Where the log of the writes under way begins.
-        backup_offset: Where the second copy of this block lies.
-        next_offset: Where the next arena begins; 0 in the last.
+        sector_size: The bytes of a sector, including metadata.
+        sectors: The number of usable sectors in the arena.
+        block_size: The bytes of a block.
+        blocks: The number of blocks: the sectors and the free blocks that new writes use.
+        free_blocks: The number of blocks that are always free.
+        map_offset: The offset of the table from sectors to blocks.
+        log_offset: The offset of the log of current writes.
+        backup_offset: The offset of this block's backup copy.
+        next_offset: The offset of the next arena. The value is 0 in the last arena.
     """
 
     sector_size: int
@@ -126,20 +127,20 @@ class SectorInfoBlock(InfoBlock):
 
 
 def decode_info_blocks(head: bytes) -> tuple[InfoBlock, ...]:
-    """Return the info blocks in the first 8 KiB of a namespace, in the order in which the kernel looks for them.
+    """Return the info blocks in the first 8 KiB of a namespace, in the order of the kernel's search.
 
-    A block is found by its signature alone, so that a broken one is seen as well: see `InfoBlock.faults`.
+    A block is found by its signature alone. Therefore broken blocks are returned too. See `InfoBlock.faults`.
 
     Args:
         head: The first 8 KiB, as ``ndctl read-infoblock`` prints them.
 
     Raises:
-        InvalidValueError: It is less.
+        InvalidValueError: `head` has fewer bytes.
     """
     if len(head) < HEAD:
         raise InvalidValueError("head of a namespace", f"{len(head)} bytes", f"{Size(HEAD)} at least")
     found: list[InfoBlock] = []
-    for at in (_AT_4K, 0):  # BTT 1.1 leaves the first page free, BTT 2.0 (under labels 1.2) does not
+    for at in (_AT_4K, 0):  # BTT 1.1 leaves the first page free. BTT 2.0 (under labels 1.2) uses it
         if head.startswith(_BTT_SIGNATURE, at):
             found.append(decode_sector_block(head[at : at + BLOCK], at=at))
     if (mode := _MAPPED_SIGNATURES.get(head[_AT_4K : _AT_4K + 16])) is not None:
@@ -148,14 +149,14 @@ def decode_info_blocks(head: bytes) -> tuple[InfoBlock, ...]:
 
 
 def decode_sector_block(block: bytes, *, at: int) -> SectorInfoBlock:
-    """Return one info block of a sector namespace, whatever its signature.
+    """Decode one info block of a sector namespace. Ignore its signature.
 
     Args:
-        block: Its 4 KiB.
-        at: Where it lies in the namespace.
+        block: The block's 4 KiB.
+        at: The block's offset in the namespace.
 
     Raises:
-        InvalidValueError: It is less.
+        InvalidValueError: `block` has fewer bytes.
     """
     if len(block) < BLOCK:
         raise InvalidValueError("info block", f"{len(block)} bytes", f"{Size(BLOCK)} at least")

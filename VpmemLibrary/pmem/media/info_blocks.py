@@ -1,4 +1,4 @@
-"""The info blocks of namespaces of one machine: read and written by its own ndctl."""
+"""Read and write the info blocks of one machine's namespaces, with the machine's own ndctl."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from VpmemLibrary.pmem.prediction import predict_usable_size
 from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 
-# What a label of version 1.2 says of its namespace (holder_class), in a kernel's words; the kernel then looks for an
-# info block of that kind alone (drivers/nvdimm/pfn_devs.c and dax_devs.c, nd_pfn_probe and nd_dax_probe).
+# The kernel's names for the mode in a label of version 1.2 (holder_class). For such a namespace, the kernel looks only
+# for an info block of this kind (drivers/nvdimm/pfn_devs.c and dax_devs.c, nd_pfn_probe and nd_dax_probe).
 _CLASSES = {NamespaceMode.fsdax: "pfn", NamespaceMode.devdax: "dax"}
 _SCRIPT = r"""
 sys=/sys/bus/nd/devices/$1
@@ -28,8 +28,8 @@ printf '%s:%s\n' "$resource" "$class"
 class InfoBlocks:
     """The info blocks of namespaces.
 
-    A namespace hides its info block while it is active, so it is disabled for the time of reading or writing, and
-    enabled again if it was: one that is in use is refused.
+    An active namespace hides its info block. Therefore a namespace is disabled for reading or writing, and enabled
+    again if it was active. A namespace in use is refused.
 
     Args:
         ndctl: The machine's ndctl.
@@ -45,14 +45,14 @@ class InfoBlocks:
         self._namespaces = namespaces
 
     def read(self, namespace: Namespace | str) -> InfoBlock:
-        """Return the info block that gives a namespace its mode; a broken one as well: see `InfoBlock.faults`.
+        """Return the info block of a namespace. A broken block is returned too. See `InfoBlock.faults`.
 
         Args:
-            namespace: Its record, UUID, device name or name.
+            namespace: The namespace's record, UUID, device name or name.
 
         Raises:
-            NotFoundError: There is no such namespace, or it has no info block: it is raw.
-            BusyError: It is in use.
+            NotFoundError: The namespace does not exist, or it is raw and has no info block.
+            BusyError: The namespace is in use.
             CommandError: ndctl failed.
         """
         with self._namespaces.disabled(namespace) as idle:
@@ -66,23 +66,24 @@ class InfoBlocks:
         map_location: MapLocation | None = None,
         align: Size | None = None,
     ) -> InfoBlock:
-        """Write a fresh info block, and so give a namespace a mode without a change of its label; return what it says.
+        """Write a new info block to a namespace and return it. The namespace gets the block's mode. Its label stays.
 
-        Only the first 8 KiB are written here; with the map ``dev`` the kernel then writes the page map over what
-        follows. For tests: `Namespaces.reconfigure` changes a mode for good.
+        This method writes only the first 8 KiB. With the map ``dev``, the kernel then writes the page map over the
+        bytes that follow. Use this method only in tests. `Namespaces.reconfigure` changes a mode permanently.
 
         Args:
-            namespace: Its record, UUID, device name or name.
+            namespace: The namespace's record, UUID, device name or name.
             mode: fsdax or devdax.
-            map_location: Where its page map lives; ``dev`` by default.
-            align: Its mapping alignment; 2 MiB by default.
+            map_location: The location of the page map. The default is ``dev``.
+            align: The mapping alignment. The default is 2 MiB.
 
         Raises:
-            InvalidValueError: Another mode, or a value that cannot be; nothing was changed.
-            UnsupportedError: Its label binds it to another mode; nothing was changed.
-            NotFoundError: There is no such namespace.
-            BusyError: It is in use; nothing was changed.
-            CommandError: ndctl failed, or wrote something else, whatever its exit status.
+            InvalidValueError: The mode is neither fsdax nor devdax, or a value is invalid. Nothing was changed.
+            UnsupportedError: The namespace's label requires another mode. Nothing was changed.
+            NotFoundError: The namespace does not exist.
+            BusyError: The namespace is in use. Nothing was changed.
+            CommandError: ndctl failed, or the new block is different from the request. ndctl's exit status may still be
+                0.
         """
         if mode not in _CLASSES:
             raise InvalidValueError("mode", str(mode), "fsdax or devdax: ndctl writes no other info block")
@@ -112,12 +113,15 @@ class InfoBlocks:
         blocks = decode_info_blocks(result.stdout)
         if not blocks:
             raise NotFoundError("info block of", idle.called, [], where=self._ndctl.transport.name)
-        # An older namespace in this place may have left one as well: its parent is another.
+        # An older namespace in this place may have left an info block too. That block has another parent UUID.
         own = [block for block in blocks if block.parent_uuid == idle.label_uuid] or blocks
         return next((block for block in own if not block.faults(idle.label_uuid)), own[0])
 
     def _refuse_bound(self, idle: Namespace, mode: NamespaceMode) -> int:
-        """Raise if the kernel would not look for such a block, or return where the namespace begins in memory."""
+        """Return the namespace's start address in memory.
+
+        Raise UnsupportedError if the kernel would not look for an info block of this mode.
+        """
         result = self._ndctl.change(["sh", "-c", _SCRIPT, "sh", NAMESPACE], namespace_target(idle)).check()
         start, _, bound = result.text.strip().partition(":")
         if bound and bound != _CLASSES[mode]:

@@ -1,6 +1,6 @@
-"""Errors and health values put into DIMMs on purpose, where the bus can do it, and the reason where it cannot.
+"""Inject errors and SMART values into DIMMs. Raise an error with the reason if the bus does not support injections.
 
-Only firmware that offers it, and the kernel's nfit_test module, take an injection. QEMU's NVDIMMs do not.
+Only the kernel's nfit_test module and firmware with this function support injections. QEMU's NVDIMMs do not.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
 
 TEST_BUS = "nfit_test"
-"""What the provider of a bus of the kernel's nfit_test module begins with."""
+"""The prefix of the provider of every test bus (a bus of the kernel's nfit_test module)."""
 
-# What ndctl exits with when firmware, kernel or ndctl itself knows no injection (ndctl/inject-smart.c,
+# ndctl's exit statuses if the firmware, the kernel or ndctl itself does not support an injection (ndctl/inject-smart.c,
 # dimm_inject_smart; ndctl/inject-error.c, do_inject).
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EIO))
 _MEND = "Only firmware that offers it and the kernel's nfit_test module take an injection: run this on such a bus."
@@ -31,7 +31,7 @@ class Injection:
 
     Args:
         ndctl: The machine's ndctl.
-        timeout: Seconds that one injection may take: ndctl waits for a scrub of the bus afterwards.
+        timeout: Seconds for one injection. ndctl waits for a scrub of the bus after the injection.
 
     Example::
 
@@ -44,28 +44,30 @@ class Injection:
         self._timeout = timeout
 
     def inject_error(self, namespace: Namespace | str, offset: Size, length: Size) -> tuple[BadBlock, ...]:
-        """Make a piece of a namespace unreadable, and return the bad blocks that it then has.
+        """Make a range of a namespace unreadable. Return the namespace's bad blocks afterwards.
 
         Args:
-            namespace: Its record, UUID, device name or name.
-            offset: Where, in bytes from its first usable one; a multiple of 512.
-            length: How many bytes; a multiple of 512.
+            namespace: The namespace's record, UUID, device name or name.
+            offset: The start of the range, counted from the first usable byte; a multiple of 512.
+            length: The number of bytes; a multiple of 512.
 
         Raises:
-            InvalidValueError: The range is not so, or reaches past the end; nothing was changed.
-            UnsupportedError: The bus has no error injection; nothing was changed.
-            CommandError: ndctl failed, or the kernel lists no bad block there afterwards.
+            InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
+                Nothing was changed.
+            UnsupportedError: The bus does not support error injection. Nothing was changed.
+            CommandError: ndctl failed, or the kernel lists no bad block in the range afterwards.
         """
         return self._inject(namespace, offset, length, "inject", [])
 
     def uninject_error(self, namespace: Namespace | str, offset: Size, length: Size) -> tuple[BadBlock, ...]:
-        """Take an injected error back, and return the bad blocks that the kernel still has.
+        """Remove an injected error. Return the namespace's bad blocks afterwards.
 
-        The kernel forgets a bad block only when it is written to.
+        The kernel removes a bad block from its list only after a write to this block.
 
         Raises:
-            InvalidValueError: The range is not in sectors, or reaches past the end; nothing was changed.
-            UnsupportedError: The bus has no error injection; nothing was changed.
+            InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
+                Nothing was changed.
+            UnsupportedError: The bus does not support error injection. Nothing was changed.
             CommandError: ndctl failed.
         """
         return self._inject(namespace, offset, length, "uninject", ["--uninject"])
@@ -80,21 +82,21 @@ class Injection:
         fatal: bool = False,
         unsafe_shutdown: bool = False,
     ) -> DimmHealth:
-        """Give a DIMM SMART values that it has not, and return its health afterwards.
+        """Inject SMART values into a DIMM. Return the DIMM's health afterwards.
 
         Args:
-            dimm: Its record or name.
-            temperature: Of the media, in degrees Celsius.
-            controller_temperature: Of the controller, in degrees Celsius.
-            spares: The spare capacity that is left, in per cent.
-            fatal: Make its health fatal.
-            unsafe_shutdown: Make its last shutdown dirty.
+            dimm: The DIMM's record or name.
+            temperature: The temperature of the media, in degrees Celsius.
+            controller_temperature: The temperature of the controller, in degrees Celsius.
+            spares: The remaining spare capacity, in per cent.
+            fatal: Make the health state fatal.
+            unsafe_shutdown: Make the last shutdown dirty.
 
         Raises:
-            NotFoundError: There is no such DIMM.
-            InvalidValueError: Nothing is to be injected.
-            UnsupportedError: The DIMM takes no injection; nothing was changed.
-            CommandError: ndctl failed, or a value is not read back afterwards.
+            NotFoundError: The DIMM does not exist.
+            InvalidValueError: No value was given.
+            UnsupportedError: The DIMM does not support injections. Nothing was changed.
+            CommandError: ndctl failed, or a value is different when it is read back.
         """
         numbers = {"media-temperature": temperature, "ctrl-temperature": controller_temperature, "spares": spares}
         options = [f"--{name}={value}" for name, value in numbers.items() if value is not None]
@@ -118,11 +120,11 @@ class Injection:
         return after
 
     def uninject_smart(self, dimm: Dimm | str) -> None:
-        """Give a DIMM its own SMART values back.
+        """Remove the injected SMART values of a DIMM, so that it reports its own values again.
 
         Raises:
-            NotFoundError: There is no such DIMM.
-            UnsupportedError: The DIMM takes no injection.
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: The DIMM does not support injections.
             CommandError: ndctl failed.
         """
         self._smart(dimm, ["--uninject-all"], "take back the SMART values of")
@@ -160,5 +162,5 @@ class Injection:
 
 
 def _same_temperature(found: object, value: object) -> bool:
-    """Return whether a temperature is the given one in sixteenths of a degree, which is what DIMMs keep."""
+    """Return whether two temperatures differ by less than 1/16 of a degree, the precision of DIMMs."""
     return isinstance(found, float) and isinstance(value, int | float) and abs(found - value) < 1 / 16

@@ -1,7 +1,7 @@
-"""Address range scrubs of one machine's buses, and clearing the bad blocks that they find.
+"""Run address range scrubs of one machine's buses, and clear the bad blocks that the scrubs find.
 
-Only firmware that offers scrubbing (ACPI "ARS"), and the kernel's nfit_test module, can do either. QEMU's NVDIMMs
-cannot: ``ndctl start-scrub`` and ``wait-scrub`` end with ENOENT there, ``clear-errors`` with EOPNOTSUPP (ndctl 81).
+Only the kernel's nfit_test module and firmware with this function (ACPI "ARS") support both. QEMU's NVDIMMs do not:
+``ndctl start-scrub`` and ``wait-scrub`` fail with ENOENT, and ``clear-errors`` fails with EOPNOTSUPP (ndctl 81).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MEND = "Only firmware that offers it and the kernel's nfit_test module can: run
 
 
 class ScrubState(StrEnum):
-    """What a bus says of its scrubbing, as ``ndctl list --buses`` has it."""
+    """The scrub state of a bus in ``ndctl list --buses``."""
 
     idle = "idle"
     active = "active"
@@ -45,13 +45,13 @@ class Scrub:
         self._ndctl = ndctl
 
     def bus(self, which: Bus | str) -> Bus:
-        """Return one bus as a fresh listing has it.
+        """Return one bus from a fresh listing.
 
         Args:
-            which: Its record, its name (``ndbus0``) or its provider (``ACPI.NFIT``).
+            which: The bus's record, name (``ndbus0``) or provider (``ACPI.NFIT``).
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The bus does not exist. The message lists the existing buses.
         """
         asked = which if isinstance(which, str) else which.dev
         buses = self._ndctl.inventory().buses
@@ -63,11 +63,11 @@ class Scrub:
         )
 
     def state(self, bus: Bus | str) -> ScrubState:
-        """Return whether a bus scrubs, is idle, or cannot scrub.
+        """Return the scrub state of a bus: active, idle or unsupported.
 
         Raises:
-            NotFoundError: There is no such bus.
-            UnreadableOutputError: ndctl says something else.
+            NotFoundError: The bus does not exist.
+            UnreadableOutputError: ndctl reports an unknown state.
         """
         found = self.bus(bus)
         told = found.extra.get("scrub_state")
@@ -80,11 +80,11 @@ class Scrub:
             raise UnreadableOutputError(result, f"ndctl gives {found.dev} the scrub state {told!r}") from None
 
     def start(self, bus: Bus | str) -> None:
-        """Start a scrub of all that is on a bus; one that runs already goes on.
+        """Start a scrub of a whole bus. Do nothing if a scrub is already active.
 
         Raises:
-            NotFoundError: There is no such bus.
-            UnsupportedError: The bus cannot scrub.
+            NotFoundError: The bus does not exist.
+            UnsupportedError: The bus does not support scrubs.
             CommandError: ndctl failed.
         """
         found = self.bus(bus)
@@ -94,17 +94,17 @@ class Scrub:
         self._supported(result, f"start a scrub of {found.dev}", found.provider)
 
     def wait(self, bus: Bus | str, *, timeout: float) -> None:
-        """Return when a bus scrubs no more.
+        """Wait until the scrub of a bus ends.
 
         Args:
-            bus: Its record, name or provider.
-            timeout: Seconds that it may take: a scrub of real modules takes up to hours.
+            bus: The bus's record, name or provider.
+            timeout: Seconds to wait. A scrub of real modules may take hours.
 
         Raises:
-            NotFoundError: There is no such bus.
-            UnsupportedError: The bus cannot scrub.
-            CommandTimeoutError: It still scrubs.
-            CommandError: ndctl failed, or it still scrubs whatever ndctl's exit status.
+            NotFoundError: The bus does not exist.
+            UnsupportedError: The bus does not support scrubs.
+            CommandTimeoutError: The scrub did not end within `timeout`.
+            CommandError: ndctl failed, or the scrub is still active although ndctl exited 0.
         """
         found = self.bus(bus)
         result = self._ndctl.transport.run(["ndctl", "wait-scrub", found.dev], timeout=timeout)
@@ -113,18 +113,19 @@ class Scrub:
             raise CommandError(result, f"{found.dev} still scrubs though ndctl reports that it is done")
 
     def clear_errors(self, namespace: Namespace | str, *, scrub: bool = False, timeout: float) -> None:
-        """Clear the bad blocks in the usable bytes of a namespace: what they held is lost, and undefined afterwards.
+        """Clear the bad blocks in the usable bytes of a namespace. Their content is lost and undefined afterwards.
 
         Args:
-            namespace: Its record, UUID, device name or name. It must be active: ndctl would clear the metadata of a
-                disabled one as well.
-            scrub: Look for bad blocks that the kernel does not know yet, with a scrub of the whole bus.
-            timeout: Seconds that it may take.
+            namespace: The namespace's record, UUID, device name or name. The namespace must be active, because ndctl
+                would also clear the metadata of a disabled namespace.
+            scrub: First find unknown bad blocks, with a scrub of the whole bus.
+            timeout: Seconds for the whole call.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            UnsupportedError: It is a sector namespace, which ndctl skips; it is disabled; or the bus cannot do it.
-            BusyError: It is in use; nothing was changed.
+            NotFoundError: The namespace does not exist.
+            UnsupportedError: The namespace is disabled, or is a sector namespace (ndctl skips it), or the bus does not
+                support the command.
+            BusyError: The namespace is in use. Nothing was changed.
             CommandError: ndctl failed.
         """
         found = self._ndctl.namespace(namespace)

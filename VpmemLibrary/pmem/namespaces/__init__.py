@@ -1,1 +1,1 @@
-"""Namespaces."""
+"""Plan, create, change and destroy namespaces."""

@@ -1,7 +1,7 @@
-"""Namespaces of one machine: created, changed and destroyed by its own ndctl.
+"""Create, change and destroy namespaces of one machine with its own ndctl.
 
-A mistake is refused before anything is changed, what was changed is proven by a fresh listing, and a create that fails
-leaves nothing behind.
+Invalid requests are refused before anything is changed. A fresh listing proves each change. A failed create leaves
+nothing behind.
 """
 
 from __future__ import annotations
@@ -66,25 +66,26 @@ class Namespaces:
         sector_size: int | None = None,
         uuid: str | None = None,
     ) -> Namespace:
-        """Create a namespace in one region, and return it as an independent listing has it.
+        """Create a namespace in one region. Return the namespace from a fresh listing.
 
         Args:
-            region: The region's record or name. Always named: a create without one picks any, and two such ones race.
-            mode: Its mode.
-            size: What it takes from the region; all of its largest free extent by default. `AtLeast` is the
-                smallest size that the region allows and that is not smaller.
-            name: Its name; none by default.
-            map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
-            align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
-            sector_size: In bytes; 4096 by default for sector, 512 for fsdax and raw.
-            uuid: The UUID of its label; a random one by default.
+            region: The region's record or name. Required, because without it ndctl picks any region, and two such
+                creates race.
+            mode: The namespace's mode.
+            size: The bytes that the namespace takes from the region. The default is the whole largest free extent.
+                `AtLeast` means the smallest valid size in the region that is not smaller.
+            name: The namespace's name. By default, it has no name.
+            map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
+            align: The mapping alignment, for fsdax and devdax. The default is 2 MiB.
+            sector_size: The sector size in bytes. The default is 4096 for sector, 512 for fsdax and raw.
+            uuid: The UUID of the namespace's label. The default is a random UUID.
 
         Raises:
-            InvalidValueError: A value that cannot be; nothing was changed.
-            OutOfSpaceError: The region has no extent so large; nothing was changed.
-            UnsupportedError: The region is disabled, read-only, volatile or has no labels.
-            NotFoundError: There is no such region.
-            CommandError: ndctl failed; what it left of the attempt was removed.
+            InvalidValueError: A value is invalid. Nothing was changed.
+            OutOfSpaceError: The region has no free extent of this size. Nothing was changed.
+            UnsupportedError: The region is disabled, read-only or volatile, or has no labels.
+            NotFoundError: The region does not exist.
+            CommandError: ndctl failed. Its leftovers were removed.
         """
         identity = _checked_uuid(uuid)
         plan = plan_namespace(
@@ -113,23 +114,23 @@ class Namespaces:
         sector_size: int | None = None,
         uuid: str | None = None,
     ) -> Namespace:
-        """Give a namespace another mode in place: its place and name stay, its content is lost.
+        """Change the mode of a namespace in place. Its place and name stay, and its content is lost.
 
-        Its label gets a new UUID: the kernel refuses the one that it has.
+        The namespace's label gets a new UUID, because the kernel refuses the current UUID.
 
         Args:
-            namespace: Its record, UUID, device name or name.
-            mode: Its new mode.
-            map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
-            align: Its mapping alignment, for fsdax and devdax; 2 MiB by default.
-            sector_size: In bytes; 4096 by default for sector, 512 for fsdax and raw.
-            uuid: The new UUID of its label; a random one by default.
+            namespace: The namespace's record, UUID, device name or name.
+            mode: The new mode.
+            map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
+            align: The mapping alignment, for fsdax and devdax. The default is 2 MiB.
+            sector_size: The sector size in bytes. The default is 4096 for sector, 512 for fsdax and raw.
+            uuid: The new UUID of the namespace's label. The default is a random UUID.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            InvalidValueError: A value that cannot be; nothing was changed.
-            BusyError: It is in use; nothing was changed.
-            CommandError: ndctl failed; what the namespace held may be lost.
+            NotFoundError: The namespace does not exist.
+            InvalidValueError: A value is invalid. Nothing was changed.
+            BusyError: The namespace is in use. Nothing was changed.
+            CommandError: ndctl failed. The namespace's content may be lost.
         """
         before = self._ndctl.namespace(namespace)
         region = self._ndctl.region(before.region)
@@ -154,21 +155,22 @@ class Namespaces:
         return after
 
     def rename(self, namespace: Namespace | str, name: str) -> Namespace:
-        """Give a namespace another name; its UUID, place, mode and every byte stay.
+        """Rename a namespace. Its UUID, place, mode and content do not change.
 
-        ndctl cannot. The kernel takes a name while the namespace is disabled (``drivers/nvdimm/namespace_devs.c``,
-        ``alt_name_store``) and writes it to the labels: an active one is disabled for the time of it.
+        ndctl cannot rename a namespace. The kernel accepts a new name while the namespace is disabled
+        (``drivers/nvdimm/namespace_devs.c``, ``alt_name_store``) and writes it to the labels. Therefore an active
+        namespace is disabled meanwhile.
 
         Args:
-            namespace: Its record, UUID, device name or name.
-            name: Its new name.
+            namespace: The namespace's record, UUID, device name or name.
+            name: The new name.
 
         Raises:
-            InvalidValueError: It cannot be a name; nothing was changed.
-            NotFoundError: There is no such namespace.
-            UnsupportedError: It has no label, so it has no name.
-            BusyError: It is in use; nothing was changed.
-            CommandError: The kernel did not take the name, or it has another one afterwards.
+            InvalidValueError: The name is invalid. Nothing was changed.
+            NotFoundError: The namespace does not exist.
+            UnsupportedError: The namespace has no label, and only a label can store a name.
+            BusyError: The namespace is in use. Nothing was changed.
+            CommandError: The kernel refused the name, or the namespace has a different name or is disabled afterwards.
         """
         checked_name("name", name)
         before = self._ndctl.namespace(namespace)
@@ -190,12 +192,12 @@ class Namespaces:
 
     @contextmanager
     def disabled(self, namespace: Namespace | str) -> Iterator[Namespace]:
-        """Have a namespace disabled for a while; one that was active is enabled again, whatever happens meanwhile.
+        """Disable a namespace inside the ``with`` block. If the namespace was active, enable it afterwards in any case.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            BusyError: It is in use; nothing was changed.
-            CommandError: It could not be disabled, or not be enabled again.
+            NotFoundError: The namespace does not exist.
+            BusyError: The namespace is in use. Nothing was changed.
+            CommandError: The namespace could not be disabled, or could not be enabled again.
         """
         before = self._ndctl.namespace(namespace)
         idle = self._disabled(before)
@@ -208,78 +210,80 @@ class Namespaces:
             self._enabled(idle)
 
     def disable(self, namespace: Namespace | str) -> Namespace:
-        """Disable a namespace: its node goes, its label and bytes stay. Doing it twice is harmless.
+        """Disable a namespace. Its node disappears, its label and content stay. Do nothing if it is already disabled.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            BusyError: It is in use: mounted, or open or mapped by a process.
+            NotFoundError: The namespace does not exist.
+            BusyError: The namespace is mounted, or a process has it open or mapped.
         """
         return self._disabled(self._ndctl.namespace(namespace))
 
     def enable(self, namespace: Namespace | str) -> Namespace:
-        """Enable a namespace. Doing it twice is harmless.
+        """Enable a namespace. Do nothing if it is already enabled.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            CommandError: It could not be enabled, whatever ndctl's exit status.
+            NotFoundError: The namespace does not exist.
+            CommandError: The namespace is not enabled afterwards. ndctl's exit status may still be 0.
         """
         return self._enabled(self._ndctl.namespace(namespace))
 
     def destroy(self, namespace: Namespace | str) -> None:
-        """Destroy one namespace and prove by a fresh listing that it is gone.
+        """Destroy one namespace. Prove by a fresh listing that the namespace no longer exists.
 
-        The same act disables it first instead of forcing ndctl, so that one in use is refused. Without labels there is
-        nothing to be removed: its info block is zeroed, and it is left as the disabled raw namespace that fills the
-        region.
+        The act disables the namespace first and does not use ndctl's ``--force``. Therefore a namespace in use is
+        refused. A namespace without a label cannot be removed. In this case its info block is zeroed, and a disabled
+        raw namespace remains that fills the region.
 
         Args:
-            namespace: Its record, UUID, device name or name; always exactly one.
+            namespace: The record, UUID, device name or name of exactly one namespace.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            AmbiguousError: Several have that name.
-            BusyError: It is in use.
-            CommandError: It could not be destroyed.
+            NotFoundError: The namespace does not exist.
+            AmbiguousError: Several namespaces have that name.
+            BusyError: The namespace is in use.
+            CommandError: The namespace could not be destroyed.
         """
         self.destroy_listed(self._ndctl.namespace(namespace))
 
     def destroy_listed(self, namespace: Namespace) -> None:
-        """Destroy a namespace as `destroy` does, by its record.
+        """Destroy a namespace by its record. See `destroy`.
 
         Args:
-            namespace: Its record. It is found by the UUID of its label, whatever device it is by now.
+            namespace: The namespace's record. The namespace is found by its label's UUID, even if its device name has
+                changed.
 
         Raises:
-            NotFoundError: It is not there any more; nothing was changed.
-            BusyError: It is in use.
-            CommandError: It could not be destroyed.
+            NotFoundError: The namespace no longer exists. Nothing was changed.
+            BusyError: The namespace is in use.
+            CommandError: The namespace could not be destroyed.
         """
         for failure in self.still_there([(namespace, self.remove(namespace))]):
             raise failure
 
     def remove(self, namespace: Namespace) -> CommandResult:
-        """Destroy a namespace as `destroy` does, by its record; `still_there` proves it.
+        """Destroy a namespace by its record, without the proof by a fresh listing. Use `still_there` for the proof.
 
         Args:
-            namespace: Its record. It is found by the UUID of its label, whatever device it is by now.
+            namespace: The namespace's record. The namespace is found by its label's UUID, even if its device name has
+                changed.
 
         Returns:
-            What ndctl said.
+            ndctl's result, for `still_there`.
 
         Raises:
-            NotFoundError: It is not there any more; nothing was changed.
-            BusyError: It is in use.
-            CommandError: It could not be destroyed.
+            NotFoundError: The namespace no longer exists. Nothing was changed.
+            BusyError: The namespace is in use.
+            CommandError: The namespace could not be destroyed.
         """
         command = act("destroy", NAMESPACE)
         result = self._ndctl.change(command, namespace_target(namespace), unused=True)
         return checked(result, f"destroy {namespace.called}")
 
     def still_there(self, removed: Iterable[tuple[Namespace, CommandResult]]) -> tuple[CommandError, ...]:
-        """Return a failure for each removed namespace that one fresh listing still has.
+        """Return an error for each removed namespace that a fresh listing still contains.
 
         Args:
-            removed: The records, and what ndctl said of each.
+            removed: The records of the removed namespaces, each with ndctl's result.
         """
         there = [left for left in self._ndctl.inventory().namespaces if left.label_uuid or left.active]
         return tuple(
@@ -300,13 +304,14 @@ class Namespaces:
             raise CommandError(result, f"No namespace is new in {plan.region.dev} though ndctl exited 0") from error
 
     def _refuse_without_room(self, plan: Plan, identity: str, result: CommandResult) -> None:
-        """Raise if a create failed for want of room: another took it, or the kernel did not list that it is in pieces.
+        """Raise NoSpaceError if a create failed because the region has no room.
 
-        Kernels before 4.20 list the sum of what is free alone, so the pieces themselves are looked at.
+        Another worker may have taken the room. Kernels before 4.20 list only the sum of the free bytes, so the free
+        extents are read from sysfs.
         """
         now = self._ndctl.region(plan.region)
         if any(namespace.label_uuid == identity for namespace in now.namespaces):
-            return  # there was room: it was made in part
+            return  # there was room: ndctl created a part of the namespace
         wanted = plan.size or Size(1)
         if wanted > now.free_extent:
             raise NoSpaceError(result, no_room(now, plan.size))
@@ -318,7 +323,10 @@ class Namespaces:
             raise NoSpaceError(result, f"ndctl found no room in {now.dev}, though {now.free_extent} of it are free")
 
     def _reclaim(self, identity: str, error: BaseException) -> None:
-        """Remove what a failed create left, only what carries the UUID that was made for it, and tell what it was."""
+        """Remove the leftovers of a failed create, and add the outcome to the error.
+
+        Only a namespace with the UUID of this create is removed.
+        """
         try:
             self.destroy(identity)
         except NotFoundError:
@@ -340,7 +348,7 @@ class Namespaces:
         map_location: MapLocation | None,
         align: Size | None,
     ) -> None:
-        """Raise where an alignment leaves nothing usable: the kernel says so only when the old mode is gone."""
+        """Raise if the new alignment leaves no usable bytes. The kernel reports it only after the old mode is lost."""
         chosen = mapping_align(region, mode, align)
         if chosen is None or region_align(region) % chosen == 0:
             return
@@ -358,7 +366,7 @@ class Namespaces:
                 )
 
     def _restore(self, before: Namespace) -> None:
-        """Enable again what a failed change left disabled; the caller tells why that failed."""
+        """Enable a namespace that a failed change left disabled. The caller reports why the change failed."""
         if before.active:
             with suppress(VpmemError):
                 self.enable(before)
@@ -389,7 +397,7 @@ class Namespaces:
 
 
 def _checked_uuid(text: str | None) -> str:
-    """Return a UUID as ndctl lists it; a random one for none."""
+    """Return a UUID as ndctl lists it. Return a random UUID if none is given."""
     if text is None:
         return str(uuids.uuid4())
     if not is_uuid(text):

@@ -1,6 +1,6 @@
-"""A namespace before it is made: what is passed to ndctl, what will be usable, and why it cannot be.
+"""Plan a namespace before it is created: ndctl's options, the usable size, and the reasons why it is invalid.
 
-Every mistake that can be foreseen is refused here, before anything is changed.
+Every foreseeable mistake is refused here, before anything is changed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _MAPPED = (NamespaceMode.fsdax, NamespaceMode.devdax)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A namespace that can be created.
+    """A valid plan for a new namespace.
 
     Args:
-        region: The region that it is cut from.
-        size: What it takes from the region; None for all of the largest free extent.
-        usable: What can be used of it, foreseen.
-        options: What ndctl is told, without region and UUID.
+        region: The region for the namespace.
+        size: The bytes that the namespace takes from the region. None for the whole largest free extent.
+        usable: The predicted usable bytes of the namespace.
+        options: ndctl's options, without the region and the UUID.
     """
 
     region: Region
@@ -62,25 +62,25 @@ def plan_namespace(
     align: Size | None = None,
     sector_size: int | None = None,
 ) -> Plan:
-    """Return what creating a namespace takes and gives, or raise if it cannot be; nothing is changed.
+    """Plan a namespace: its ndctl options and usable size. Raise if it cannot be created. Change nothing.
 
     Args:
         ndctl: The machine's ndctl.
         region: The region's record or name.
-        mode: Its mode.
-        size: What it takes from the region; all of its largest free extent by default. `AtLeast` is the smallest size
-            that the region allows and that is not smaller.
-        name: Its name; none by default.
-        map_location: Where its page map lives, for fsdax and devdax; ``dev`` by default.
-        align: Its mapping alignment, for fsdax and devdax; 2 MiB by default, where the machine has it.
-        sector_size: In bytes; 4096 by default for sector, 512 for fsdax and raw.
+        mode: The namespace's mode.
+        size: The bytes that the namespace takes from the region. The default is the whole largest free extent.
+            `AtLeast` means the smallest valid size in the region that is not smaller.
+        name: The namespace's name. By default, it has no name.
+        map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
+        align: The mapping alignment, for fsdax and devdax. The default is 2 MiB if the machine supports it.
+        sector_size: The sector size in bytes. The default is 4096 for sector, 512 for fsdax and raw.
 
     Raises:
-        InvalidValueError: A value that cannot be.
-        OutOfSpaceError: The region has no extent so large; the message tells its free extents.
-        UnsupportedError: The region is disabled, read-only, volatile or has no labels, so no namespace can be cut from
-            it.
-        NotFoundError: There is no such region.
+        InvalidValueError: A value is invalid.
+        OutOfSpaceError: The region has no free extent of this size. The message lists its free extents.
+        UnsupportedError: No namespace can be created in the region: it is disabled, read-only or volatile, or has no
+            labels.
+        NotFoundError: The region does not exist.
     """
     target = ndctl.region(region)
     options = mode_options(target, mode, map_location, align, sector_size)
@@ -98,7 +98,7 @@ def plan_namespace(
     if taken < SMALLEST_NAMESPACE or taken > target.free_extent:
         apart = target.available_size > target.free_extent
         raise OutOfSpaceError(no_room(target, size, read_room(ndctl.transport, target).free if apart else ()))
-    if size is not None or taken != target.free_extent:  # ndctl itself takes all of an extent, or fails if it may not
+    if size is not None or taken != target.free_extent:  # without --size, ndctl takes a whole extent or fails
         size = taken
         options += ["--size", str(int(taken))]
     chosen = mapping_align(target, mode, align)
@@ -118,16 +118,17 @@ def plan_namespace(
 def mode_options(
     region: Region, mode: NamespaceMode, map_location: MapLocation | None, align: Size | None, sector_size: int | None
 ) -> list[str]:
-    """Return ndctl's options for a mode, each checked against what the mode takes and the region is capable of.
+    """Return ndctl's options for a mode. Check each option against the mode and the region's capabilities.
 
     Raises:
-        InvalidValueError: The mode has no such option, or the region no such value of it.
+        InvalidValueError: The mode does not have an option, or the region does not support its value.
     """
     options = ["--mode", NamespaceMode(mode).value]
     if mode in _MAPPED:
         options += ["--map", MapLocation(map_location or MapLocation.dev).value]
         there = alignments_of(region, mode)
-        # Always given: ndctl's own default is what the last create of the region asked for, even one that failed.
+        # The alignment is always given. ndctl's default is the alignment of the region's last create, even of a failed
+        # create.
         options += ["--align", str(int(checked_align(align or default_align(there), there)))]
     elif map_location is not None or align is not None:
         what, value = ("map", map_location) if map_location is not None else ("align", align)
@@ -149,47 +150,47 @@ def smallest_size(
     mode: NamespaceMode = NamespaceMode.devdax,
     align: Size | None = None,
 ) -> Size:
-    """Return the smallest size of a namespace that a region allows and that is not smaller than a number of bytes.
+    """Return the smallest valid size of a namespace in a region that is not smaller than `at_least`.
 
     Args:
         region: The region's record.
-        at_least: The number of bytes.
+        at_least: The minimum number of bytes.
         mode: The namespace's mode.
-        align: Its mapping alignment, for fsdax and devdax.
+        align: The namespace's mapping alignment, for fsdax and devdax.
 
-    Example: 96 MiB for 64 MiB in a region of six interleaved DIMMs.
+    Example: In a region of six interleaved DIMMs, the result for 64 MiB is 96 MiB.
     """
     return smallest_valid_size(at_least, step_of(region, mode, align))
 
 
 def step_of(region: Region, mode: NamespaceMode, align: Size | None = None) -> Size:
-    """Return what the size of a namespace in a region must be a multiple of.
+    """Return the step between valid sizes of a namespace in a region. A valid size is a multiple of this step.
 
     Args:
         region: The region's record.
         mode: The namespace's mode.
-        align: Its mapping alignment, for fsdax and devdax.
+        align: The namespace's mapping alignment, for fsdax and devdax.
     """
     return size_step(region_align=region_align(region), ways=region.ways, align=mapping_align(region, mode, align))
 
 
 def alignments_of(region: Region, mode: NamespaceMode) -> tuple[Size, ...]:
-    """Return the mapping alignments that namespaces of a mode may have in a region."""
+    """Return the valid mapping alignments for namespaces of a mode in a region."""
     return tuple(Size(each) for each in _capabilities(region, mode, "alignments")) or ALIGNMENTS
 
 
 def mapping_align(region: Region, mode: NamespaceMode, align: Size | None) -> Size | None:
-    """Return the mapping alignment that a namespace gets; None for a mode that has none."""
+    """Return the mapping alignment of a namespace. Return None for a mode without a mapping alignment."""
     return (align or default_align(alignments_of(region, mode))) if mode in _MAPPED else None
 
 
 def no_room(region: Region, size: Size | None, pieces: Iterable[Extent] = ()) -> str:
-    """Return how a region has no room for a namespace.
+    """Return the message that a region has no room for a namespace.
 
     Args:
         region: The region.
-        size: What was asked for; None for anything at all.
-        pieces: Its free extents, to be told when they lie apart.
+        size: The requested size. None if no size was requested.
+        pieces: The free extents, for the message. Give them if the free bytes are fragmented.
     """
     wanted = "a namespace" if size is None else f"a namespace of {size}"
     told = tuple(pieces)
@@ -201,16 +202,16 @@ def no_room(region: Region, size: Size | None, pieces: Iterable[Extent] = ()) ->
 
 
 def _start(ndctl: Ndctl, region: Region, size: Size) -> int:
-    """Return where in physical memory the kernel will put a new namespace."""
+    """Return the physical address at which the kernel will place a new namespace."""
     room = read_room(ndctl.transport, region)
     place = room.place(size)
-    if place is None:  # another took it since the region was listed
+    if place is None:  # another worker took the extent since the region was listed
         raise OutOfSpaceError(no_room(ndctl.region(region), size, room.free))
     return room.start + place.offset
 
 
 def _capabilities(region: Region, mode: NamespaceMode, key: str) -> list[int]:
-    """Return what ndctl lists as possible in a region for a mode; nothing when this ndctl does not list it."""
+    """Return a list of a mode's capabilities in a region. Return an empty list if this ndctl does not list them."""
     capabilities = region.extra.get("capabilities")
     if isinstance(capabilities, list):
         for capability in capabilities:
@@ -222,12 +223,18 @@ def _capabilities(region: Region, mode: NamespaceMode, key: str) -> list[int]:
 
 
 def _too_small_for_old_labels(size: Size, mode: NamespaceMode) -> bool:
-    """Whether a namespace can have a size only under labels 1.2: under 1.1 its table leaves the first 4 KiB free."""
+    """Return whether a sector namespace of this size is too small under labels 1.1.
+
+    Under labels 1.1, the block translation table leaves the first 4 KiB free.
+    """
     return mode is NamespaceMode.sector and size == SMALLEST_NAMESPACE
 
 
 def _label_version(ndctl: Ndctl, region: Region) -> str:
-    """Return the version of a region's labels; the newest one where they cannot be read or are of another kind."""
+    """Return the version of a region's labels.
+
+    Return the newest version if the labels are unreadable or of another kind.
+    """
     try:
         versions = {area.version for area in read_areas(ndctl, region)}
     except UnsupportedError:

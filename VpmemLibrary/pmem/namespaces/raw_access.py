@@ -1,4 +1,4 @@
-"""All bytes of a namespace, its info blocks and tables included: what its mode hides."""
+"""Access all bytes of a namespace, including the info blocks and tables that its mode hides."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LARGEST = MiB
 
 
 class RawBytes:
-    """The bytes of a disabled namespace from its first to its last.
+    """Read and write all bytes of a disabled namespace.
 
-    The namespace is enabled without its info block for the time of one act, and disabled again by the same act.
+    Each act enables the namespace without its info block and disables it again.
 
     Args:
         ndctl: The machine's ndctl.
-        namespace: The namespace, as a fresh listing has it.
+        namespace: The namespace's record from a fresh listing.
 
     Raises:
-        InvalidValueError: It is active.
+        InvalidValueError: The namespace is active.
     """
 
     def __init__(self, ndctl: Ndctl, namespace: Namespace) -> None:
@@ -40,12 +40,12 @@ class RawBytes:
         self._namespace = namespace
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return a few bytes.
+        """Return up to 1 MiB of the namespace.
 
         Raises:
-            InvalidValueError: The range lies outside, or is more than 1 MiB.
-            NotFoundError: The namespace is not there any more.
-            BusyError: It is active by now.
+            InvalidValueError: The range is outside the namespace, or is more than 1 MiB.
+            NotFoundError: The namespace no longer exists.
+            BusyError: The namespace has become active.
             CommandError: A tool failed.
         """
         self._check_range(offset, length)
@@ -55,12 +55,12 @@ class RawBytes:
         return result.stdout
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write a few bytes and flush them.
+        """Write up to 1 MiB to the namespace and flush the bytes.
 
         Raises:
-            InvalidValueError: The range lies outside, or is more than 1 MiB.
-            NotFoundError: The namespace is not there any more; nothing was changed.
-            BusyError: It is active by now; nothing was changed.
+            InvalidValueError: The range is outside the namespace, or is more than 1 MiB.
+            NotFoundError: The namespace no longer exists. Nothing was changed.
+            BusyError: The namespace has become active. Nothing was changed.
             CommandError: A tool failed.
         """
         self._check_range(offset, len(data))
@@ -71,7 +71,7 @@ class RawBytes:
         command = act(verb, NAMESPACE, *(str(int(number)) for number in numbers))
         try:
             result = self._ndctl.change(command, target, unused=True, stdin=stdin)
-        except (BusyError, LeaseLostError, NotFoundError):  # nothing was begun
+        except (BusyError, LeaseLostError, NotFoundError):  # the act did not start
             raise
         except BaseException as error:
             self._close(error)
@@ -79,7 +79,7 @@ class RawBytes:
         return checked(result, f"{verb} bytes of {self._namespace.called} behind its mode")
 
     def _close(self, error: BaseException) -> None:
-        """Undo what an act may have left that could not undo it itself: it was killed, or nobody knows of its end."""
+        """Clean up after an act that could not clean up itself: the act was killed, or its end is unknown."""
         try:
             closed = self._ndctl.change(act("close", NAMESPACE), namespace_target(self._namespace))
             checked(closed, f"disable {self._namespace.called} again")

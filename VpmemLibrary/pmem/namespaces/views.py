@@ -1,4 +1,4 @@
-"""One namespace as ndctl, sysfs and its device node each have it."""
+"""Compare one namespace in ndctl, in sysfs and at its device node."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, Transport, query
 
-# The kernel's words for a namespace's mode (drivers/nvdimm/namespace_devs.c, mode_show).
+# The kernel's names of the modes of a namespace (drivers/nvdimm/namespace_devs.c, mode_show).
 _KERNEL_MODES = {"raw": "raw", "memory": "fsdax", "dax": "devdax", "safe": "sector"}
 
-# Where its pfn or dax device keeps the page map (drivers/nvdimm/pfn_devs.c, mode_show).
+# The kernel's names of the page map's locations (drivers/nvdimm/pfn_devs.c, mode_show).
 _KERNEL_MAPS = {"ram": "mem", "pmem": "dev"}
 
-# The size of a claimed namespace is its holder's (pfn, dax or btt device); a raw one is its block device.
+# The size of a claimed namespace is the size of its holder (a pfn, dax or btt device). The size of a raw namespace is
+# the size of its block device.
 _SCRIPT = r"""
 sys=/sys/bus/nd/devices/$1
 [ -d "$sys" ] || exit 3
@@ -48,11 +49,11 @@ fi
 
 
 def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
-    """Return the namespace as three independent views, read in one round trip.
+    """Return three independent views of the namespace, read in one round trip.
 
     Args:
-        transport: The way to the machine that has it.
-        namespace: What ndctl said of it.
+        transport: The connection to the namespace's machine.
+        namespace: The namespace's record from ndctl.
 
     Raises:
         NotFoundError: The kernel has no such namespace.

@@ -1,1 +1,1 @@
-"""Regions, the room in them, and CXL regions."""
+"""Manage regions, their free room, and CXL regions."""

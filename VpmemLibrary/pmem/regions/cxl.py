@@ -1,8 +1,8 @@
-"""CXL memory devices on one machine: the regions of their persistent memory, and their poison.
+"""Manage the CXL memory devices of one machine: the regions of their persistent memory, and their poison.
 
-A CXL memory device (memdev) has no region until one is assembled from it; then the kernel makes a region of libnvdimm
-of it, with the same name, on the bus whose provider is ``CXL``, and namespaces are cut from that as from any other
-(kernel, Documentation/driver-api/cxl; cxl-create-region(1)).
+A CXL memory device (memdev) has no region until a CXL region is assembled from it. Then the kernel creates a libnvdimm
+region with the same name, on the bus with the provider ``CXL``. Namespaces can be created in this region as in every
+other region (kernel, Documentation/driver-api/cxl; cxl-create-region(1)).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, query
 
 REGION_ALIGN = 256 * MiB
-"""What the size of a CXL region is a multiple of, for each device of it (drivers/cxl/core/region.c, alloc_hpa)."""
+"""The size step of a CXL region, for each of its devices (drivers/cxl/core/region.c, alloc_hpa)."""
 
 POISON_UNIT = 64
-"""What poison is set and cleared by, in bytes: a cache line (kernel, Documentation/ABI/testing/debugfs-cxl)."""
+"""The unit of poison in bytes: a cache line (kernel, Documentation/ABI/testing/debugfs-cxl)."""
 
 UUIDS_SCRIPT = r"""
 for region in /sys/bus/cxl/devices/region*; do
@@ -32,7 +32,7 @@ for region in /sys/bus/cxl/devices/region*; do
 done
 exit 0
 """
-"""Prints each region that has a UUID, and that."""
+"""Print the name and the UUID of each region that has a UUID."""
 
 _READY_SECONDS = 30.0
 _POLL = 0.1
@@ -43,12 +43,12 @@ class CxlMemdev:
     """One CXL memory device.
 
     Args:
-        dev: Its name, e.g. ``mem0``.
-        pmem_size: Its persistent memory.
-        ram_size: Its volatile memory.
-        serial: Its serial number.
-        host: The PCI device that it is.
-        extra: What else cxl lists of it.
+        dev: The device's name, e.g. ``mem0``.
+        pmem_size: The size of its persistent memory.
+        ram_size: The size of its volatile memory.
+        serial: The serial number.
+        host: The name of its PCI device.
+        extra: All other fields that cxl lists.
     """
 
     dev: str
@@ -61,16 +61,16 @@ class CxlMemdev:
 
 @dataclass(frozen=True, slots=True)
 class CxlRegion:
-    """One region of CXL memory, as cxl and sysfs have it.
+    """One CXL region, from cxl and sysfs.
 
     Args:
-        dev: Its name, e.g. ``region4``; the region of libnvdimm that it becomes has the same.
-        size: Its size.
+        dev: The region's name, e.g. ``region4``. The libnvdimm region has the same name.
+        size: The region's size.
         memory: ``pmem`` or ``ram``.
-        memdevs: The devices that it lies on, in the order of interleaving.
-        state: ``commit`` while its decoders are set up, ``reset`` otherwise.
-        uuid: The UUID that it was made with; empty for a volatile one.
-        extra: What else cxl lists of it.
+        memdevs: The region's memory devices, in the order of interleaving.
+        state: ``commit`` while the region's decoders are configured, ``reset`` otherwise.
+        uuid: The UUID that was given at creation. Empty for a volatile region.
+        extra: All other fields that cxl lists.
     """
 
     dev: str
@@ -84,12 +84,12 @@ class CxlRegion:
 
 @dataclass(frozen=True, slots=True)
 class MediaError:
-    """A piece of a CXL memory device that is poisoned.
+    """A poisoned range of a CXL memory device.
 
     Args:
-        offset: Where, in bytes from the beginning of the device (its DPA).
-        length: How many bytes.
-        source: Where the poison came from: ``Injected``, ``Internal``, ``External``.
+        offset: The start of the range in bytes from the start of the device (its DPA).
+        length: The number of bytes.
+        source: The source of the poison: ``Injected``, ``Internal`` or ``External``.
     """
 
     offset: Size
@@ -117,11 +117,11 @@ class Cxl:
         self._ndctl = ndctl
 
     def memdevs(self) -> tuple[CxlMemdev, ...]:
-        """Return every CXL memory device; empty when there are none.
+        """Return every CXL memory device. Return an empty tuple if there are none.
 
         Raises:
             ToolMissingError: cxl is not installed.
-            UnreadableOutputError: cxl printed what is not its JSON.
+            UnreadableOutputError: cxl printed something other than its JSON.
         """
         return tuple(
             CxlMemdev(
@@ -136,15 +136,15 @@ class Cxl:
         )
 
     def memdev(self, which: CxlMemdev | str) -> CxlMemdev:
-        """Return one CXL memory device as a fresh listing has it.
+        """Return one CXL memory device from a fresh listing.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The device does not exist. The message lists the existing devices.
         """
         return self._one("CXL memory device", which, self.memdevs())
 
     def regions(self) -> tuple[CxlRegion, ...]:
-        """Return every region that was assembled; empty when there are none."""
+        """Return every assembled region. Return an empty tuple if there are none."""
         uuids = self.region_uuids()
         found = []
         for each in self._list("region", "--regions", "--targets"):
@@ -166,15 +166,15 @@ class Cxl:
         return tuple(found)
 
     def region_uuids(self) -> dict[str, str]:
-        """Return the UUID of each persistent region, from sysfs: of the program cxl nothing is needed."""
+        """Return the UUID of each persistent region from sysfs. This works without the program cxl."""
         words = [line.split() for line in self._ndctl.run(query(UUIDS_SCRIPT)).check().lines]
         return {pair[0]: pair[1] for pair in words if len(pair) == 2}
 
     def region(self, which: CxlRegion | Region | str) -> CxlRegion:
-        """Return one region as a fresh listing has it.
+        """Return one CXL region from a fresh listing.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: The region does not exist. The message lists the existing regions.
         """
         regions = self.regions()
         if isinstance(which, CxlRegion) and which.uuid:
@@ -183,16 +183,16 @@ class Cxl:
         return self._one("CXL region", which, regions)
 
     def create_region(self, memdevs: Sequence[CxlMemdev | str], *, uuid: str, size: Size | None = None) -> Region:
-        """Assemble a persistent region from memory devices, and return it as ndctl lists it.
+        """Assemble a persistent region from memory devices. Return the region from ndctl's listing.
 
         Args:
             memdevs: The devices, in the order of interleaving.
-            uuid: The UUID that it gets.
-            size: Its size; all the persistent memory that there is without it.
+            uuid: The UUID of the new region.
+            size: The size of the new region. The default is all available persistent memory.
 
         Raises:
-            NotFoundError: There is no such device.
-            InvalidValueError: A device is given twice, has no persistent memory, or the size cannot be; nothing was
+            NotFoundError: A device does not exist.
+            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
                 changed.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
         """
@@ -211,15 +211,15 @@ class Cxl:
         return self._as_ndctl_has_it(made, result)
 
     def destroy_region(self, which: CxlRegion | Region | str) -> None:
-        """Take a region apart; the labels of the device keep what namespaces it had.
+        """Destroy a region. The labels on its devices keep their namespaces.
 
         Args:
-            which: Its record or name; by a record that has a UUID, only the region with that UUID is meant.
+            which: The region's record or name. If a record has a UUID, only the region with this UUID matches.
 
         Raises:
-            NotFoundError: It is not there.
-            BusyError: It has an active namespace, which would go with it, in use or not; nothing was changed.
-            CommandError: cxl failed, or the region is still there.
+            NotFoundError: The region does not exist.
+            BusyError: The region has an active namespace, used or unused, that would be lost. Nothing was changed.
+            CommandError: cxl failed, or the region still exists.
         """
         found = self.region(which)
         called = f"CXL region {found.dev}"
@@ -229,10 +229,10 @@ class Cxl:
             raise CommandError(result, f"cxl exited 0, but {found.dev} is still there")
 
     def media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
-        """Return the pieces of a device that are poisoned, as the device itself lists them.
+        """Return the poisoned ranges that a device lists.
 
         Raises:
-            NotFoundError: There is no such device.
+            NotFoundError: The device does not exist.
         """
         name = self.memdev(memdev).dev
         return tuple(
@@ -242,30 +242,30 @@ class Cxl:
         )
 
     def inject_poison(self, memdev: CxlMemdev | str, offset: Size) -> tuple[MediaError, ...]:
-        """Poison one cache line of a device, and return all that is poisoned.
+        """Poison one cache line of a device. Return all poisoned ranges of the device.
 
         Args:
-            memdev: Its record or name.
-            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+            memdev: The device's record or name.
+            offset: The cache line's offset in bytes from the start of the device; a multiple of 64.
 
         Raises:
-            NotFoundError: There is no such device.
-            InvalidValueError: The offset is not so, or lies past the end; nothing was changed.
-            CommandError: The kernel or the device refused, or the line is not listed afterwards.
+            NotFoundError: The device does not exist.
+            InvalidValueError: The offset is no multiple of 64, or is after the end of the device. Nothing was changed.
+            CommandError: The kernel or the device refused, or the device does not list the cache line afterwards.
         """
         return self._poison(memdev, offset, inject=True)
 
     def clear_poison(self, memdev: CxlMemdev | str, offset: Size) -> tuple[MediaError, ...]:
-        """Clear one cache line of its poison, which writes zeros there, and return what is still poisoned.
+        """Clear the poison of one cache line, which writes zeros to it. Return the device's remaining poisoned ranges.
 
         Args:
-            memdev: Its record or name.
-            offset: Where, in bytes from the beginning of the device; a multiple of 64.
+            memdev: The device's record or name.
+            offset: The cache line's offset in bytes from the start of the device; a multiple of 64.
 
         Raises:
-            NotFoundError: There is no such device.
-            InvalidValueError: The offset is not so, or lies past the end; nothing was changed.
-            CommandError: The kernel or the device refused, or the line is still listed.
+            NotFoundError: The device does not exist.
+            InvalidValueError: The offset is no multiple of 64, or is after the end of the device. Nothing was changed.
+            CommandError: The kernel or the device refused, or the device still lists the cache line.
         """
         return self._poison(memdev, offset, inject=False)
 
@@ -289,7 +289,7 @@ class Cxl:
         return after
 
     def _root_decoder(self, memdevs: Sequence[CxlMemdev]) -> str:
-        """Return the window of the host that takes persistent memory of all these devices and has most room."""
+        """Return the CXL window (root decoder) with the most room that takes persistent memory of all these devices."""
         fitting: dict[str, int] = {}
         for place, memdev in enumerate(memdevs):
             listed = self._list("decoder", "--decoders", "--decoder=root", f"--memdev={memdev.dev}")
@@ -348,6 +348,6 @@ def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
 
 
 def _on_memdevs(memdevs: Sequence[CxlMemdev], command: Sequence[str]) -> list[str]:
-    """Return a command that runs only while memory devices have the serial numbers that they were listed with."""
+    """Return a command that runs only if the memory devices still have their listed serial numbers."""
     known = [(each.dev, f"{each.serial:#x}" if each.serial else "0") for each in memdevs if each.serial is not None]
     return act("on_memdevs", str(len(known)), *(word for pair in known for word in pair), *command)

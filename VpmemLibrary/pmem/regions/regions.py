@@ -1,6 +1,6 @@
-"""Regions of one machine: enabled, disabled and given labels by its own ndctl.
+"""Enable and disable the regions of one machine, and initialize their labels, with the machine's own ndctl.
 
-ndctl may fail at a region and exit 0, so each change is proven by a fresh listing.
+ndctl may fail for a region and exit 0. Therefore a fresh listing proves each change.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ _DISABLED = "disabled"
 _CXL = "CXL"
 
 Confirm: TypeAlias = Callable[[], None]
-"""Says once more whether a change may be made, when nothing can come between any more: it raises if not."""
+"""A function that confirms a change, or raises to refuse it. No other worker can interfere after its call."""
 
 
 def confirmed() -> None:
-    """Confirm a change that needs no confirmation."""
+    """Accept a change without a check."""
 
 
 class LabelState(StrEnum):
-    """What the kernel makes of the labels of a region's DIMMs.
+    """The kernel's state of the labels of a region's DIMMs.
 
-    A DIMM that the kernel has seen labels on goes on as one with labels until the machine boots again, also when the
-    labels are gone (``NDD_LABELING``, kernel ``drivers/nvdimm/dimm_devs.c``).
+    A DIMM that had labels since the last boot stays labeled for the kernel until the next boot. This is also true if
+    the labels are gone (``NDD_LABELING``, kernel ``drivers/nvdimm/dimm_devs.c``).
     """
 
     labeled = "labeled"
-    """Namespaces come from labels; of CXL memory also before there are any."""
+    """Namespaces come from labels. CXL memory has this state even before there are labels."""
     lost = "lost"
-    """Namespaces come from labels, and a DIMM has none any more: the next create writes labels 1.2 there."""
+    """Namespaces come from labels, but a DIMM has lost its labels. The next create writes labels 1.2 to this DIMM."""
     unlabeled = "unlabeled"
-    """There are label areas without labels: one raw namespace fills the region."""
+    """The label areas contain no labels. One raw namespace fills the region."""
     ignored = "ignored"
-    """There are labels, and the kernel does not go by them: one raw namespace fills the region."""
+    """The label areas contain labels, but the kernel ignores them. One raw namespace fills the region."""
     none = "none"
-    """There is no label area: one namespace fills the region."""
+    """The region has no label area. One namespace fills the region."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfUse:
-    """A region that is disabled for a while, and those that lie on a DIMM of it.
+    """A region that is temporarily disabled, together with the regions that share a DIMM with it.
 
     Args:
-        dimms: The DIMMs of the region, in its order.
-        again: Filled afterwards: each region that is enabled again, by name, as it is listed then.
+        dimms: The DIMMs of the region, in the region's order.
+        again: Each region that was enabled again, by name, from a fresh listing. Empty until the block ends.
     """
 
     dimms: tuple[Dimm, ...]
@@ -79,10 +79,10 @@ class Regions:
         self._ndctl = ndctl
 
     def unlabeled(self, inventory: Inventory | None = None) -> tuple[Region, ...]:
-        """Return the regions that lie on DIMMs and have no labels: one raw namespace fills each of them.
+        """Return the regions on DIMMs without labels. One raw namespace fills each of these regions.
 
         Args:
-            inventory: What was listed just now; a fresh listing by default.
+            inventory: A recent listing to use. By default, the method lists again.
         """
         listed = self._ndctl.inventory() if inventory is None else inventory
         regions = [region for region in listed.regions if region.dimms and region.holds_namespaces]
@@ -90,10 +90,10 @@ class Regions:
         return tuple(region for region in regions if region.dev not in labeled)
 
     def label_state(self, region: Region | str) -> LabelState:
-        """Return what the kernel makes of a region's labels.
+        """Return the kernel's state of a region's labels.
 
         Raises:
-            NotFoundError: There is no such region.
+            NotFoundError: The region does not exist.
         """
         found = self._ndctl.region(region)
         try:
@@ -102,16 +102,16 @@ class Regions:
             return LabelState.none
         there = all(area.version for area in areas)
         if self._ndctl.labeled([found]):
-            # The kernel takes labels of CXL memory before there are any.
+            # The kernel uses labels of CXL memory even before there are labels.
             return LabelState.labeled if there or found.provider == _CXL else LabelState.lost
         return LabelState.ignored if there else LabelState.unlabeled
 
     def enable(self, region: Region | str) -> Region:
-        """Enable a region, and prove it: ``ndctl enable-region`` can fail and exit 0.
+        """Enable a region. Prove it by a fresh listing, because ``ndctl enable-region`` can fail and exit 0.
 
         Raises:
-            NotFoundError: There is no such region.
-            CommandError: It is not enabled afterwards.
+            NotFoundError: The region does not exist.
+            CommandError: The region is not enabled afterwards.
         """
         listed = self._ndctl.inventory()
         before = self._ndctl.regions_beside(region, listed)[0]
@@ -120,12 +120,12 @@ class Regions:
         return self._switch_region(before, listed.dimms, "enable", wanted="")
 
     def disable(self, region: Region | str) -> Region:
-        """Disable a region and so its namespaces, and prove it.
+        """Disable a region and its namespaces. Prove it by a fresh listing.
 
         Raises:
-            NotFoundError: There is no such region.
-            BusyError: One of its namespaces is in use.
-            CommandError: It is not disabled afterwards.
+            NotFoundError: The region does not exist.
+            BusyError: A namespace of the region is in use.
+            CommandError: The region is not disabled afterwards.
         """
         listed = self._ndctl.inventory()
         before = self._ndctl.regions_beside(region, listed)[0]
@@ -134,40 +134,44 @@ class Regions:
         return self._switch_region(before, listed.dimms, "disable", wanted=_DISABLED)
 
     def enable_dimm(self, dimm: Dimm | str) -> Dimm:
-        """Enable a DIMM, and prove it.
+        """Enable a DIMM. Prove it by a fresh listing.
 
         Raises:
-            NotFoundError: There is no such DIMM.
-            CommandError: It is not enabled afterwards.
+            NotFoundError: The DIMM does not exist.
+            CommandError: The DIMM is not enabled afterwards.
         """
         return self._switch_dimm(dimm, enabled=True)
 
     def disable_dimm(self, dimm: Dimm | str) -> Dimm:
-        """Disable a DIMM, and prove it. Its regions must be disabled; those with labels cannot be enabled without it.
+        """Disable a DIMM. Prove it by a fresh listing.
+
+        The DIMM's regions must be disabled. A region with labels cannot be enabled while the DIMM is disabled.
 
         Raises:
-            NotFoundError: There is no such DIMM.
-            CommandError: It is not disabled afterwards, as when a region of it is enabled.
+            NotFoundError: The DIMM does not exist.
+            CommandError: The DIMM is not disabled afterwards, for example because one of its regions is enabled.
         """
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
     def out_of_use(self, region: Region | str, confirm: Confirm = confirmed) -> Iterator[OutOfUse]:
-        """Have a region disabled for a while, and every other one that lies on a DIMM of it, so that labels can change.
+        """Disable a region, and the regions that share a DIMM with it, inside the ``with`` block.
 
-        Afterwards those that were enabled are enabled again, whatever happened, and that is proven.
+        The labels can change inside the block. Afterwards, the regions that were enabled before are enabled again in
+        any case. A fresh listing proves it.
 
         Args:
             region: The region's record or name.
-            confirm: Called once nobody can create a namespace there any more; it raises to leave all as it is.
+            confirm: A function that is called when no worker can create a namespace in the region any more. It raises
+                to refuse the change.
 
         Yields:
-            The region's DIMMs, and a table that is filled afterwards.
+            The region's DIMMs, and a table that is filled after the block.
 
         Raises:
-            NotFoundError: There is no such region.
-            BusyError: A namespace is in use; what was disabled before it is enabled again.
-            CommandError: A region could not be disabled or, afterwards, not be enabled.
+            NotFoundError: The region does not exist.
+            BusyError: A namespace is in use. The regions that were already disabled are enabled again.
+            CommandError: A region could not be disabled, or could not be enabled again.
         """
         listed = self._ndctl.inventory()
         beside = self._ndctl.regions_beside(region, listed)
@@ -186,19 +190,19 @@ class Regions:
     def initialize_labels(
         self, region: Region | str, *, version: str = "1.2", overwrite: bool = False, confirm: Confirm = confirmed
     ) -> Region:
-        """Give every DIMM of a region a fresh label area, so that namespaces can be cut from the region.
+        """Write a new label area to every DIMM of a region, so that namespaces can be created in the region.
 
         Args:
-            region: The region's record or name; always exactly one.
-            version: The label version: 1.1, or 1.2 (UEFI 2.7), under which small sector namespaces work.
-            overwrite: End the labels, and so the namespaces, that there are.
+            region: The record or name of exactly one region.
+            version: The label version: 1.1, or 1.2 (UEFI 2.7). Small sector namespaces work only under 1.2.
+            overwrite: Destroy the existing labels and their namespaces.
             confirm: See `out_of_use`.
 
         Raises:
-            InvalidValueError: The version is unknown; or there are namespaces, and `overwrite` is not set.
-            UnsupportedError: The region lies on no DIMM, so there is no label area.
-            BusyError: One of its namespaces is in use.
-            CommandError: ndctl failed; the region was enabled again.
+            InvalidValueError: The version is unknown, or there are namespaces and `overwrite` is not set.
+            UnsupportedError: The region has no DIMMs, so it has no label area.
+            BusyError: A namespace of the region is in use.
+            CommandError: ndctl failed. The region was enabled again.
         """
         checked_label_version(version)
         before = self._ndctl.region(region)
@@ -242,7 +246,7 @@ class Regions:
     def _enable_again(
         self, regions: list[Region], again: dict[str, Region], error: BaseException | None = None
     ) -> None:
-        """Enable what was enabled before; what cannot be is told, beside the failure that came first."""
+        """Enable the regions that were enabled before. Report each failure in addition to the first error."""
         failures: list[VpmemError] = []
         for region in regions:
             try:
@@ -270,7 +274,7 @@ class Regions:
         return self._switch_region(region, listed.dimms, "enable", wanted="")
 
     def _losses(self, region: Region) -> str:
-        """Tell what initialising labels would end; the raw namespace that fills a region without labels is nothing."""
+        """Describe the namespaces that new labels would destroy. Ignore the raw namespace of an unlabeled region."""
         labeled = bool(self._ndctl.labeled([region]))
         ended = [ns.called for ns in region.namespaces if labeled or ns.mode is not NamespaceMode.raw]
         areas = read_areas(self._ndctl, region)

@@ -1,7 +1,7 @@
-"""The room of a region: which pieces of it are free, and where the kernel will put the next namespace.
+"""Find the free extents of a region, and the place where the kernel will put the next namespace.
 
-Read from sysfs, where each namespace tells its place, so that it can be held against ndctl's own figures (the sum and
-the largest extent).
+The extents are computed from the place of each namespace in sysfs. Therefore they can be compared with ndctl's own
+figures (the sum and the largest extent).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, Transport, query
 
-# A namespace without capacity, such as the empty one of each region, has no place and tells none.
+# A namespace without capacity has no place and prints none. The kernel keeps one such namespace in each region.
 _SCRIPT = r"""
 region=/sys/bus/nd/devices/$1
 show() {
@@ -31,17 +31,17 @@ done
 """
 
 ROOM_COMMAND = query(_SCRIPT)
-"""Reads how a region is divided; the region's name follows."""
+"""Read the division of a region. Append the region's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A piece of a region.
+    """An extent of a region.
 
     Args:
-        offset: Where it begins, in bytes from the region's first.
-        size: Its bytes.
-        holder: The namespace that has it; empty for a free one.
+        offset: The extent's start in bytes, counted from the start of the region.
+        size: The extent's bytes.
+        holder: The namespace in the extent. Empty for a free extent.
     """
 
     offset: Size
@@ -54,12 +54,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How a region is divided.
+    """The division of a region into extents.
 
     Args:
         region: The region's name.
-        start: Where it begins in physical memory.
-        extents: Its pieces, free and taken, in the order in which they lie.
+        start: The region's start in physical memory.
+        extents: The free and used extents, ordered by offset.
     """
 
     region: str
@@ -68,43 +68,43 @@ class Room:
 
     @property
     def free(self) -> tuple[Extent, ...]:
-        """The free pieces."""
+        """The free extents."""
         return tuple(extent for extent in self.extents if not extent.holder)
 
     @property
     def available(self) -> Size:
-        """The sum of the free pieces."""
+        """The sum of the free extents."""
         return Size(sum(extent.size for extent in self.free))
 
     @property
     def largest(self) -> Size:
-        """The largest free piece; 0 when nothing is free."""
+        """The size of the largest free extent. The value is 0 if nothing is free."""
         return max((extent.size for extent in self.free), default=Size(0))
 
     @property
     def fragmentation(self) -> int:
-        """How many per cent of the free bytes lie outside the largest free piece; 0 when nothing is free."""
+        """The part of the free bytes outside the largest free extent, in per cent. It is 0 if nothing is free."""
         return 100 * (self.available - self.largest) // self.available if self.available else 0
 
     def place(self, size: int) -> Extent | None:
-        """Return the free piece that the kernel takes a new namespace from; None when none is large enough.
+        """Return the free extent that the kernel will use for a new namespace. Return None if no extent fits.
 
-        It is the first that is large enough, wherever a closer fit lies (``drivers/nvdimm/namespace_devs.c``,
-        ``scan_allocate``).
+        The kernel uses the first extent that is large enough, even if a later one fits better
+        (``drivers/nvdimm/namespace_devs.c``, ``scan_allocate``).
         """
         return next((extent for extent in self.free if extent.size >= size), None)
 
 
 def read_room(transport: Transport, region: Region) -> Room:
-    """Return how a region is divided, read in one round trip.
+    """Return the division of a region, read in one round trip.
 
     Args:
-        transport: The way to the machine that has it.
+        transport: The connection to the region's machine.
         region: The region.
 
     Raises:
-        UnsupportedError: The region is disabled, or the kernel does not tell where it lies.
-        UnreadableOutputError: What sysfs has cannot be read.
+        UnsupportedError: The region is disabled, or the kernel does not report the region's start.
+        UnreadableOutputError: The values in sysfs are invalid.
     """
     if region.state == "disabled":
         raise UnsupportedError(f"{region.dev} on {transport.name} is disabled: enable it first.")
@@ -113,14 +113,15 @@ def read_room(transport: Transport, region: Region) -> Room:
 
 
 def decode_room(result: CommandResult, *, align: int) -> Room:
-    """Return what the script read.
+    """Decode the output of `ROOM_COMMAND`.
 
     Args:
-        result: What it printed: a line each for the region and its namespaces, with name, address and size.
-        align: The region's alignment: the kernel gives out whole multiples of it.
+        result: The result of the command. It prints the name, address and size of the region and of each namespace, one
+            per line.
+        align: The region's alignment. The kernel allocates whole multiples of it.
 
     Raises:
-        UnreadableOutputError: It is something else.
+        UnreadableOutputError: The output has another format.
     """
     try:
         (region, start, size), *taken = (_line(line) for line in result.lines)
