@@ -22,8 +22,7 @@ HIDDEN = "***"
 
 _TELLING = r"[\w-]*(?:pass|pwd|secret|token|key|credential)[\w-]*"
 
-# The secret is the next word. ipmitool has -P, -k and -y for secrets, fence agents and redfishtool have -p, curl has
-# -u.
+# The secret is the next word: after -P, -k and -y of ipmitool, -p of fence agents and redfishtool, -u of curl.
 _BEFORE = re.compile(rf"-[Pkpuy]|--user|(?i:--?{_TELLING})", re.ASCII)
 
 # The secret is the rest of the word: -Psecret, --password=secret, IPMI_PASSWORD=secret.

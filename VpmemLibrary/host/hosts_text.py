@@ -102,8 +102,8 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
         secret: Whether the value may contain a password. Then no message shows the value.
 
     Raises:
-        InvalidValueError: The value has a comment after it, quotes around it, a single percent sign, a control
-            character, or a continuation line that looks like a field.
+        InvalidValueError: The value is quoted, has a comment after it, or has a single percent sign or a control
+            character. Or its next line looks like a field.
     """
 
     def refuse(valid: str) -> InvalidValueError:

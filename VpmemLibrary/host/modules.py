@@ -30,7 +30,7 @@ exit 0
 
 
 def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the given modules that the kernel has, loaded or built in.
+    """Return the given modules that the kernel has, loaded or built in.
 
     A built-in module without parameters and without a version looks like a missing module: the kernel has no directory
     for it (kernel, Documentation/ABI/stable/sysfs-module).

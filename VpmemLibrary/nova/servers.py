@@ -74,7 +74,7 @@ class Servers:
 
     @property
     def all(self) -> tuple[Server, ...]:
-        """Every server in the order of creation, deleted servers too. If a name was used again, only its last server."""
+        """Every server in the order of creation, deleted servers too. If a name was used again, its last server."""
         return tuple(self._servers.values())
 
     def status(self, server: Server) -> ServerStatus:
@@ -95,8 +95,8 @@ class Servers:
             timeout: The most seconds until the guest is ready.
 
         Raises:
-            InvalidValueError: The name is in use or invalid, the host has no image to boot from, or the flavor has a
-                label that the host's setting does not have. Labels are case-sensitive.
+            InvalidValueError: The name is in use or invalid, or the host has no image to boot from. Or the host's
+                setting does not have a label of the flavor. Labels are case-sensitive.
         """
         self._made += 1
         name = checked_name("server name", name) if name else f"server-{self._made}"
@@ -120,7 +120,7 @@ class Servers:
         return server
 
     def delete(self, server: Server) -> None:
-        """Delete a server. Wipe its namespaces and give them back, those of an open resize too.
+        """Delete a server. Wipe its namespaces and give them back. Do the same with the namespaces of an open resize.
 
         Raises:
             VpmemError: A namespace could not be wiped. The namespace is unfit, the server is in ERROR and its domain
