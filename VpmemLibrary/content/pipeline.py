@@ -71,7 +71,7 @@ def run_pipeline(
         runner: The transport to the machine, or a `Guarded`.
         stages: The commands, as one sequence of arguments each.
         action: What the pipeline does, for the message.
-        timeout: The most seconds that the pipeline may take.
+        timeout: Maximum seconds that the pipeline may take.
         allowed: The statuses of the last stage, other than 0, that are no failure.
         beside: A command that runs beside the first stage. The later stages read its output at `SECOND_INPUT`.
         subject: The path that replaces `SUBJECT`.

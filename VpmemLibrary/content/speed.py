@@ -113,7 +113,7 @@ def measure(
         path: A block device or a file. A file is not made longer.
         workload: The workload. A write overwrites the content.
         rounds: How many rounds are measured.
-        timeout: The most seconds for all rounds.
+        timeout: Maximum seconds for all rounds.
         guarded: The guard that runs a write, if the target has a guard.
 
     Raises:

@@ -543,7 +543,7 @@ class ContentStore:
 
 
 def deadline(length: int) -> float:
-    """Return the most seconds that a command may take to write or read `length` bytes."""
+    """Return the maximum seconds that a command may take to write or read `length` bytes."""
     return _STARTING + length / _SLOWEST
 
 

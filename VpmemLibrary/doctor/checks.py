@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 CLOCK_TOLERANCE = 5.0
-"""The most seconds by which the clock of a host may differ."""
+"""Maximum seconds by which the clock of a host may differ."""
 
 _BASH_FLOOR = (4, 3)
 _NUMBER = re.compile("[0-9]{1,18}")

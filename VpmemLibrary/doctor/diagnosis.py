@@ -24,7 +24,7 @@ from VpmemLibrary.transport.controller import start_thread
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 _DEADLINE = 20.0
-"""The most seconds for each check. On a healthy host a check takes much less."""
+"""Maximum seconds for each check. On a healthy host a check takes much less."""
 
 _ECHO = "vpmem"
 

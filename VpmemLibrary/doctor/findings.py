@@ -101,7 +101,7 @@ def checked(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -
     Args:
         check: The name of the check.
         work: Makes the check. It runs in its own thread.
-        seconds: The most seconds that the check may take.
+        seconds: Maximum seconds that the check may take.
 
     Returns:
         The findings. If the check was not possible, a finding with the reason.

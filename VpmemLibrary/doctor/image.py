@@ -34,7 +34,7 @@ FILES = (
 """The files in which distributions store the rules of the agent."""
 
 IMAGE_TIMEOUT = 120.0
-"""The most seconds to read an image. libguestfs boots its appliance slowly if there is no hardware acceleration."""
+"""Maximum seconds to read an image. libguestfs boots its appliance slowly if there is no hardware acceleration."""
 
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("image.sh").read_text("ascii")
 # A rule is a setting of a configuration file, or an option in a setting that has the agent's command line.

@@ -73,7 +73,7 @@ def run_control(argv: Sequence[str], variables: Mapping[str, str], *, timeout: f
         argv: The command.
         variables: The environment variables of the command. Each name maps to the variable of this process that has the
             value.
-        timeout: The most seconds that the command may take.
+        timeout: Maximum seconds that the command may take.
         failure: What a failure of the command means, for the message.
 
     Returns:

@@ -29,7 +29,7 @@ class CxlControl:
 
         Args:
             add: True adds the device, False removes it.
-            timeout: The most seconds that the command may take.
+            timeout: Maximum seconds that the command may take.
 
         Raises:
             InvalidValueError: An environment variable of the command is not set. Nothing was done.

@@ -28,7 +28,7 @@ class Host:
     Args:
         alias: The host's name in suites.
         transport: The transport to the host.
-        timeout: The most seconds that one ndctl command may take.
+        timeout: Maximum seconds that one ndctl command may take.
 
     Example::
 

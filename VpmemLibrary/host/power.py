@@ -36,7 +36,7 @@ def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
     Args:
         host: The transport to the host. Its connection is closed.
         control: The commands that switch the host.
-        timeout: The most seconds until the host stops answering.
+        timeout: Maximum seconds until the host stops answering.
 
     Returns:
         The id of the boot that ended.
@@ -69,7 +69,7 @@ def restore_power(host: Transport, control: PowerControl, before: str, *, timeou
         host: The transport to the host. It reconnects by itself.
         control: The commands that switch the host.
         before: The id of the boot that ended.
-        timeout: The most seconds until the host answers.
+        timeout: Maximum seconds until the host answers.
 
     Returns:
         The seconds that it took.

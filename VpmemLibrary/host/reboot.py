@@ -44,7 +44,7 @@ def reboot(transport: Transport, *, timeout: float) -> float:
 
     Args:
         transport: The transport to the machine. It reconnects by itself.
-        timeout: The most seconds until the machine answers again.
+        timeout: Maximum seconds until the machine answers again.
 
     Returns:
         The seconds that it took.
@@ -70,7 +70,7 @@ def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, 
     Args:
         transport: The transport to the machine. It reconnects by itself.
         before: The id of the previous boot.
-        timeout: The most seconds until the machine answers.
+        timeout: Maximum seconds until the machine answers.
         after: The event that made the machine boot, for the message.
 
     Raises:

@@ -92,7 +92,7 @@ class Servers:
             flavor: The flavor of the server.
             host: The alias of the host.
             name: The name of the server. The default is a new name.
-            timeout: The most seconds until the guest is ready.
+            timeout: Maximum seconds until the guest is ready.
 
         Raises:
             InvalidValueError: The name is in use or invalid, or the host has no image to boot from. Or the host's
@@ -198,7 +198,7 @@ class Servers:
             server: The server. It must be ACTIVE.
             flavor: The new flavor.
             host: The alias of the new host. It may be the same host.
-            timeout: The most seconds until the guest is off, and again until it is ready.
+            timeout: Maximum seconds until the guest is off, and again until it is ready.
 
         Raises:
             ExhaustedError: The host does not have the namespaces of the flavor now. The server still runs as before.
