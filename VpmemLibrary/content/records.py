@@ -20,7 +20,7 @@ RECORD = 512
 """The bytes of a record: a block device's smallest sector, so that each record can be written past the page cache."""
 
 MOST_RECORDS = 16384
-"""The most records of a stream: 8 MiB. The serial console reports some hundred records a second."""
+"""The maximum number of records in a stream: 8 MiB. The serial console reports some hundred records a second."""
 
 _MAGIC = b"vpmemrec"
 _DIGEST = 8

@@ -34,7 +34,7 @@ _SLOWEST = 5_000_000  # bytes a second; a slower device counts as hung
 _STARTING = 300.0  # seconds to wait and start, on a machine that is loaded or emulated
 
 COUNTED = MiB
-"""The most differing bytes of two devices that are counted. cmp prints a line for each differing byte."""
+"""The maximum number of differing bytes that are counted. cmp prints a line for each differing byte."""
 
 # cmp prints a line for each differing byte. Its exit status 1 (the bytes differ) is no failure here.
 _LIST = ("sh", "-c", 'cmp -l "$1" -; [ $? -le 1 ]', "sh", SECOND_INPUT)
