@@ -1,1 +1,1 @@
-"""Bytes: patterns, where they lie, and their proof."""
+"""The bytes of devices and files: patterns, where to write the patterns, and how to verify them."""

@@ -1,7 +1,7 @@
-"""Bytes made from a seed: the same on every machine, different at every offset.
+"""Patterns: bytes made from a seed. They are the same on every machine and different at every offset.
 
-A pattern is the keystream of AES-128 in counter mode, the key being made from the seed. Any piece of it can be made by
-itself, and what was moved, swapped or left over from another seed is found out.
+A pattern is the keystream of AES-128 in counter mode. The key is made from the seed. Any piece of a pattern can be made
+without the rest. A comparison therefore detects bytes that were moved, swapped or left over from another seed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
 
 BLOCK = 4 * KiB
-"""What offsets and lengths are multiples of, so that they can be written past the page cache."""
+"""Offsets and lengths are multiples of this block, so that they can be written past the page cache."""
 
 _CIPHER_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A piece of the endless pattern that a seed stands for.
+    """A piece of the endless pattern of a seed.
 
     Args:
-        seed: Any text but the empty one.
-        length: How many bytes; a multiple of 4 KiB.
-        offset: Where the piece begins in the pattern; a multiple of 4 KiB.
+        seed: Any non-empty text.
+        length: How many bytes, a multiple of 4 KiB.
+        offset: Where the piece begins in the pattern, a multiple of 4 KiB.
 
     Raises:
-        InvalidValueError: One of them is not so.
+        InvalidValueError: The seed is empty, or a number is not a valid multiple of 4 KiB.
 
     Example: ``Pattern("first tenant", length=Size.parse("62MiB"))``.
     """

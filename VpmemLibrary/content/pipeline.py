@@ -1,4 +1,4 @@
-"""Pipelines on a machine, the exit status of every stage checked."""
+"""Run pipelines on a machine and check the exit status of every stage."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from VpmemLibrary.errors import CommandError, ToolMissingError, UnreadableOutput
 from VpmemLibrary.pmem.guard import Guard, Target
 from VpmemLibrary.transport.base import CommandResult
 
-# A line of its own that begins with its own line break: another command may be in the middle of a line.
+# The report is on a line of its own. It starts with a line break, because another command may be in the middle of a
+# line.
 _STAGE = re.compile(rb"\nstage ([0-9]+) ([0-9]+)\n")
 _MISSING = 127
 
 SECOND_INPUT = "/dev/fd/3"
-"""Where the later stages of a pipeline find what its command `beside` prints."""
+"""Where the later stages of a pipeline read the output of the command `beside`."""
 
 SUBJECT = "\0"
-"""Stands in a stage for the path that the pipeline is about; no path contains it."""
+"""Placeholder in a stage for the path of the pipeline's target. No path contains this character."""
 _PACKAGES = {"openssl": "openssl", "daxio": "pmdk-tools on Debian, Ubuntu and SUSE, otherwise daxio"}
 
 
@@ -28,7 +29,7 @@ class Runner(Protocol):
     """Runs commands on a machine: a transport, or `Guarded`."""
 
     def run(self, argv: Sequence[str], *, timeout: float) -> CommandResult:
-        """Run a command to its end; see `Transport.run`."""
+        """Run a command to its end. See `Transport.run`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Guarded:
 
     Args:
         guard: The guard of the machine.
-        target: What the commands change.
-        unused: Whether nobody may use it.
+        target: The target that the commands change.
+        unused: Whether the target must not be in use.
     """
 
     guard: Guard
@@ -46,7 +47,7 @@ class Guarded:
     unused: bool
 
     def run(self, argv: Sequence[str], *, timeout: float) -> CommandResult:
-        """Run a command; see `Guard.run`."""
+        """Run a command under the guard. See `Guard.run`."""
         return self.guard.run(argv, self.target, unused=self.unused, timeout=timeout)
 
 
@@ -61,32 +62,33 @@ def run_pipeline(
     subject: str = "",
     condition: str = "",
 ) -> CommandResult:
-    """Run commands joined by pipes and return what the last one printed.
+    """Run commands joined by pipes and return the output of the last command.
 
-    A POSIX shell tells only the last command's status; here each stage tells its own on stderr. The rightmost one that
-    failed is the cause: the ones before it then fail for want of a reader.
+    A POSIX shell returns only the last command's status. Therefore each stage reports its own status on stderr. The
+    rightmost failed stage is the cause: the stages before it fail because nobody reads their output.
 
     Args:
-        runner: The way to the machine.
-        stages: The commands, one item an argument.
-        action: What is being done, for the message.
-        timeout: Seconds that all of it may take.
-        allowed: The statuses that the last stage may have and that are no failure.
-        beside: A command that runs beside the first one; the later stages read what it prints at `SECOND_INPUT`.
-        subject: The path that `SUBJECT` stands for.
-        condition: Shell text that runs first; it ends the shell if nothing may be done. The subject is ``$1``.
+        runner: The transport to the machine, or a `Guarded`.
+        stages: The commands, as one sequence of arguments each.
+        action: What the pipeline does, for the message.
+        timeout: Maximum seconds that the pipeline may take.
+        allowed: The statuses of the last stage, other than 0, that are no failure.
+        beside: A command that runs beside the first stage. The later stages read its output at `SECOND_INPUT`.
+        subject: The path that replaces `SUBJECT`.
+        condition: Shell text that runs first. It ends the shell if nothing may be done. The subject is ``$1``.
 
     Raises:
-        ToolMissingError: A program is not installed; the message says which package has it.
+        ToolMissingError: A program is not installed. The message names its package.
         CommandError: A stage failed.
-        UnreadableOutputError: The shell did not tell the status of every stage.
+        UnreadableOutputError: The shell did not report the status of every stage.
     """
     if beside:
         stages = [beside, *stages]
     told = r"printf '\nstage %s %s\n'"
     parts = [f"{{ {' '.join(map(_quoted, stage))}; {told} {number} $? >&2; }}" for number, stage in enumerate(stages)]
     if beside:
-        # The first reader must not hold the second one's pipe, or that would not end when its reader does.
+        # The first reader must not keep the second reader's pipe open. Otherwise the second writer would not end when
+        # its own reader ends.
         other, first, *rest = parts
         script = f"{other} | {{ exec 3<&0; {' | '.join([first + ' </dev/null 3<&-', *rest])}; }}"
     else:
@@ -104,7 +106,7 @@ def run_pipeline(
         if status == 0:
             continue
         if number == last and status in allowed:
-            break  # it may have ended before it had read all, which fails the stages before it
+            break  # the last stage may end before it has read all, and then the stages before it fail
         failed = replace(clean, exit_status=status)
         program = stages[number][0]
         if status == _MISSING:
@@ -115,7 +117,7 @@ def run_pipeline(
 
 
 def _quoted(argument: str) -> str:
-    """Return an argument for a shell; marks of the guard in it, such as ``@node@``, are not whole for the guard."""
+    """Quote an argument for a shell. Split markers such as ``@node@``, so that the guard does not replace them."""
     return (
         '"$1"'.join(shlex.quote(part).replace("@", "@''") if part else "" for part in argument.split(SUBJECT)) or "''"
     )

@@ -1,8 +1,8 @@
-"""Numbered records that a writer flushes one by one, and what of them must be there after a crash.
+"""Numbered records that a writer flushes one by one, and the check of the records after a crash.
 
-A record names its stream and its number and ends with a checksum, so that one that was written in part is told from a
-whole one without knowing what should be there. The writer begins with a record when the one before is flushed: what is
-there afterwards is therefore every record up to some number, and then perhaps a torn one.
+A record contains its stream and its number, and ends with a checksum. The checksum separates torn records from whole
+records, without knowledge of the expected bytes. The writer begins a record only when the record before is flushed. So
+after a crash, all records up to some number are there. After them there may be one torn record.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
 
 RECORD = 512
-"""The bytes of a record: a block device's smallest sector, so that each can be written past the page cache."""
+"""The bytes of a record: a block device's smallest sector, so that each record can be written past the page cache."""
 
 MOST_RECORDS = 16384
-"""As many as 8 MiB hold; the serial console tells of some hundred a second."""
+"""The maximum number of records in a stream: 8 MiB. The serial console reports some hundred records a second."""
 
 _MAGIC = b"vpmemrec"
 _DIGEST = 8
@@ -33,11 +33,11 @@ class RecordStream:
     """The records of one writer.
 
     Args:
-        seed: Any text but the empty one; writers that share a device have seeds of their own.
-        count: How many records there are, a multiple of 8 so that they fill whole blocks of 4 KiB.
+        seed: Any non-empty text. Writers that share a device have different seeds.
+        count: How many records there are, a multiple of 8. So the records fill whole blocks of 4 KiB.
 
     Raises:
-        InvalidValueError: One of them is not so.
+        InvalidValueError: The seed is empty, or the count is not such a multiple.
 
     Example: ``RecordStream("first crash", 4096).record(17)``.
     """
@@ -54,12 +54,12 @@ class RecordStream:
 
     @property
     def key(self) -> bytes:
-        """The 16 bytes by which a record names its stream."""
+        """The 16 bytes that identify the stream in each record."""
         return hashlib.sha256(self.seed.encode()).digest()[:16]
 
     @property
     def length(self) -> Size:
-        """How many bytes all records have."""
+        """How many bytes all records have together."""
         return Size(self.count * RECORD)
 
     def record(self, number: int) -> bytes:
@@ -69,15 +69,15 @@ class RecordStream:
         return body + _checksum(body)
 
     def packed(self) -> bytes:
-        """Return all records, one after the other, packed by gzip: what is repeated in them costs next to nothing."""
+        """Return all records in order, compressed by gzip. Repeated bytes in the records cost almost nothing."""
         return gzip.compress(b"".join(map(self.record, range(self.count))), mtime=0)
 
     def state(self, number: int, found: bytes) -> RecordState:
-        """Return what lies where a record belongs.
+        """Return the state of the place of a record.
 
         Args:
             number: The record's number.
-            found: The bytes there.
+            found: The bytes that were read at the place.
         """
         if not any(found):
             return RecordState.absent
@@ -88,32 +88,32 @@ class RecordStream:
         return RecordState.whole if found == self.record(number) else RecordState.misplaced
 
     def states(self, found: bytes) -> tuple[RecordState, ...]:
-        """Return what lies in each place of an area that begins with record 0."""
+        """Return the state of each place of an area that begins with record 0."""
         return tuple(self.state(at // RECORD, found[at : at + RECORD]) for at in range(0, len(found), RECORD))
 
 
 class RecordState(StrEnum):
-    """What lies where a record belongs."""
+    """What was found at the place of a record."""
 
     whole = "whole"
     """The record itself."""
     absent = "absent"
     """Zeros, as before the writer began."""
     torn = "torn"
-    """Something whose checksum is wrong."""
+    """Bytes with a wrong checksum."""
     misplaced = "misplaced"
-    """A whole record of the stream, of another number."""
+    """A whole record of the same stream with another number."""
     other = "of another stream"
-    """A whole record that another writer left."""
+    """A whole record of another writer."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordVerdict:
-    """What a crash left of a stream of records.
+    """The records of a stream after a crash.
 
     Args:
-        states: What lies in each place, from record 0 on.
-        acknowledged: The numbers that the writer acknowledged, in the order in which it did.
+        states: The state of each place, from record 0 on.
+        acknowledged: The numbers of the acknowledged records, in the order of the acknowledgements.
     """
 
     states: tuple[RecordState, ...]
@@ -121,17 +121,17 @@ class RecordVerdict:
 
     @property
     def whole(self) -> int:
-        """How many records are there."""
+        """How many records are whole."""
         return self.states.count(RecordState.whole)
 
     @property
     def unbroken(self) -> int:
-        """How many records are there from the first one on without a gap."""
+        """How many records are whole before the first gap."""
         return next((i for i, state in enumerate(self.states) if state is not RecordState.whole), len(self.states))
 
     @property
     def unacknowledged(self) -> int:
-        """How many records are there of which the writer had not told yet."""
+        """How many whole records the writer had not acknowledged."""
         known = set(self.acknowledged)
         return sum(state is RecordState.whole and i not in known for i, state in enumerate(self.states))
 
@@ -142,9 +142,9 @@ class RecordVerdict:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What should not be, a line each; nothing after a crash that lost nothing which was acknowledged.
+        """The errors in the records, one line for each. Empty if the crash lost no acknowledged record.
 
-        The one record after the last whole one may be absent or torn: the writer was at it.
+        The one record after the last whole record may be absent or torn, because the writer was writing it.
         """
         lost = [i for i in self.acknowledged if self._state(i) is not RecordState.whole]
         broken = [i for i in range(self.unbroken, len(self.states)) if self.states[i] is not RecordState.absent]
@@ -163,13 +163,13 @@ class RecordVerdict:
         return tuple(found)
 
     def require(self, where: str) -> None:
-        """Raise unless every acknowledged record is there and all are in order.
+        """Raise unless every acknowledged record is there and all records are in order.
 
         Args:
-            where: What was read, for the message.
+            where: The place that was read, for the message.
 
         Raises:
-            ContentDiffersError: Says which records are not as they should be.
+            ContentDiffersError: A record is wrong. The message names the wrong records.
         """
         if self.problems:
             raise ContentDiffersError(f"{where} does not hold the records that were flushed: {self}.")
@@ -193,7 +193,7 @@ def _checksum(body: bytes) -> bytes:
 
 
 def _listed(numbers: Iterable[int], shown: Iterable[str] | None = None) -> str:
-    """Return numbers for a message: the first few, and how many there are."""
+    """Format numbers for a message: the first few numbers, and how many more there are."""
     listed = list(numbers)
     texts = list(shown) if shown is not None else [str(number) for number in listed[:_SHOWN]]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""

@@ -1,6 +1,6 @@
-"""How fast bytes are read and written: bandwidth and latency by xfs_io, compared as ratios.
+"""Measure how fast bytes are read and written. xfs_io measures bandwidth and latency. Tests compare the ratios.
 
-A number by itself says as much about the machine as about the memory; what holds anywhere is how two of them compare.
+A single number depends on the machine as much as on the memory. The ratio of two numbers is valid on every machine.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 ROUNDS = 3
-"""How often is measured: the median counts, so that one disturbance does not."""
+"""How many rounds are measured. The result is the median, so one disturbed round does not change the result."""
 
 _SEED = "7"
-# xfs_io -C (xfsprogs, io/pread.c): bytes, operations, time, bytes a second, operations a second.
+# The output of xfs_io -C (xfsprogs, io/pread.c): bytes, operations, time, bytes a second, operations a second.
 _LINE = re.compile(r"^([0-9]+),([0-9]+),[0-9:.]+,([0-9.]+),([0-9.]+)$", re.MULTILINE)
 
 
 class Operation(StrEnum):
-    """What is done."""
+    """The operation to measure."""
 
     read = "read"
     write = "write"
 
 
 class Order(StrEnum):
-    """Where each piece lies."""
+    """The order of the pieces on the device."""
 
     sequential = "sequential"
     random = "random"
@@ -41,16 +41,16 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is measured.
+    """A workload to measure.
 
     Args:
-        operation: Whether it is read or written.
-        order: Whether one piece after the other, or in places drawn from a fixed seed.
+        operation: Read or write.
+        order: One piece after the other, or at places that are drawn from a fixed seed.
         block: The bytes of a piece, a multiple of 4 KiB.
         length: The bytes of all pieces, a multiple of `block`.
 
     Raises:
-        InvalidValueError: A size is not so.
+        InvalidValueError: A size is not such a multiple.
     """
 
     operation: Operation
@@ -70,11 +70,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What was measured.
+    """The result of a measurement.
 
     Args:
         where: The machine and the path.
-        workload: What was done.
+        workload: The workload that was measured.
         bandwidth: Bytes a second, the median of the rounds.
         operations: Pieces a second, the median of the rounds.
     """
@@ -86,7 +86,7 @@ class Speed:
 
     @property
     def latency(self) -> float:
-        """Microseconds that a piece took, one after the other."""
+        """Microseconds for each piece. The pieces run one after the other."""
         return 1e6 / self.operations
 
     def __str__(self) -> str:
@@ -102,23 +102,23 @@ def measure(
     timeout: float = 600.0,
     guarded: Guarded | None = None,
 ) -> Speed:
-    """Measure how fast a block device or a file is on a machine; a block device past the page cache.
+    """Measure how fast a block device or a file is on a machine. A block device is measured past the page cache.
 
-    A file is read and written as its file system does: without the page cache where the file is DAX, through it where
-    not. It is read once before it counts, so that what a cache can hold is in it. What is written is flushed at the
-    end of each round, within the time.
+    A file is read and written as its file system does it: without the page cache if the file is DAX, otherwise through
+    the page cache. A file is read once before the measurement to fill the cache. Written bytes are flushed at the end
+    of each round, within the measured time.
 
     Args:
-        transport: The way to the machine.
-        path: A block device or a file, which is not made longer.
-        workload: What to do; writing overwrites what is there.
-        rounds: How often.
-        timeout: Seconds for all rounds.
-        guarded: How what writes is run, if what it writes to has a guard.
+        transport: The transport to the machine.
+        path: A block device or a file. A file is not made longer.
+        workload: The workload. A write overwrites the content.
+        rounds: How many rounds are measured.
+        timeout: Maximum seconds for all rounds.
+        guarded: The guard that runs a write, if the target has a guard.
 
     Raises:
-        InvalidValueError: The path is absent, or too short.
-        UnsupportedError: It is a device-DAX node, which knows neither read nor write.
+        InvalidValueError: The path is absent, or its target is too short.
+        UnsupportedError: The path is a device-DAX node, which supports neither read nor write.
         ToolMissingError: xfs_io is not installed.
         CommandError: xfs_io failed.
     """
@@ -135,12 +135,12 @@ def measure(
 
 
 def command(target: Target, workload: Workload, rounds: int) -> tuple[str, ...]:
-    """Return the one xfs_io that does all rounds."""
+    """Return the xfs_io command that does all rounds."""
     random = ["-R", "-Z", _SEED] if workload.order is Order.random else []
     reading = workload.operation is Operation.read
     step = ["pread" if reading else "pwrite", "-C", "-b", str(int(workload.block)), *random]
     if not reading:
-        step.append("-w")  # fdatasync within the time
+        step.append("-w")  # fdatasync within the measured time
     line = " ".join([*step, "0", str(int(workload.length))])
     warm_up = ["-c", f"pread -q -b {int(MiB)} 0 {int(workload.length)}"] if reading else []
     flags = (["-r"] if reading else []) + (["-d"] if target.kind is TargetKind.block else [])
@@ -148,10 +148,10 @@ def command(target: Target, workload: Workload, rounds: int) -> tuple[str, ...]:
 
 
 def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple[float, float]:
-    """Return the medians of bytes and of pieces a second that xfs_io printed.
+    """Return the medians of bytes a second and pieces a second from the output of xfs_io.
 
     Raises:
-        UnreadableOutputError: It printed something else, or did not do all that was asked.
+        UnreadableOutputError: xfs_io printed something else, or did not do all rounds.
     """
     found = _LINE.findall(result.text)
     done = [(int(length), int(pieces)) for length, pieces, *_ in found]

@@ -1,8 +1,8 @@
-"""Writing patterns and proving them where they lie: no byte of them travels over a transport.
+"""Write patterns to devices and files and verify them on the machine itself. No byte travels over a transport.
 
-What is long goes in pieces. Each piece is a command with a deadline that follows from its length, so a terabyte may
-take hours and a device that hangs is noticed within minutes. Each piece that is written is a guarded act: the device is
-looked for again, and that nobody uses it, and that the leases are still the caller's.
+A long range is processed in pieces. Each piece is one command with a deadline that depends on its length. So a terabyte
+may take hours, and a hung device is noticed within minutes. Each write of a piece is a guarded act: the guard finds the
+device again, and checks that nobody uses it and that the caller still has the leases.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 PIECE = GiB
-"""How much one command writes or reads: the region is locked for other workers only as long as that takes."""
+"""How many bytes one command writes or reads. The region is locked for other workers only during one command."""
 
 _LARGEST_READ = MiB
-_SLOWEST = 5_000_000  # bytes a second; what is slower hangs
-_STARTING = 300.0  # seconds for the waiting and the starting, on a machine that is loaded or emulated
+_SLOWEST = 5_000_000  # bytes a second; a slower device counts as hung
+_STARTING = 300.0  # seconds to wait and start, on a machine that is loaded or emulated
 
 COUNTED = MiB
-"""How many differing bytes of two devices are counted at most: each of them is a line that cmp prints."""
+"""The maximum number of differing bytes that are counted. cmp prints a line for each differing byte."""
 
-# Each differing byte is a line; that there are some is no failure.
+# cmp prints a line for each differing byte. Its exit status 1 (the bytes differ) is no failure here.
 _LIST = ("sh", "-c", 'cmp -l "$1" -; [ $? -le 1 ]', "sh", SECOND_INPUT)
-_OVER = 3  # the status by which the counting stage says that there are more
+_OVER = 3  # the exit status of the counting stage if there are more
 _COUNT = f"NR > {COUNTED} {{ over = 1; exit {_OVER} }} END {{ print over ? NR - 1 : NR }}"
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What was written or read.
+    """A range that was written or read.
 
     Args:
-        path: Where.
-        offset: From which byte on.
+        path: The path of the target.
+        offset: The offset of the first byte.
         length: How many bytes.
-        seconds: How long it took, making or comparing the bytes included.
+        seconds: How long the transfer took. This includes the time to make or compare the bytes.
     """
 
     path: str
@@ -69,13 +69,13 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How bytes compare with what they should be.
+    """The result of a comparison of bytes with the expected bytes.
 
     Args:
-        transfer: What was read.
-        expected: What the bytes should be, in words.
+        transfer: The range that was read.
+        expected: A description of the expected bytes.
         differing: How many bytes differ.
-        first: The offset in the target of the first byte that differs; None when none does.
+        first: The offset in the target of the first differing byte. None if no byte differs.
         more: Whether more bytes differ than were counted.
     """
 
@@ -87,14 +87,15 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether every byte is as it should be."""
+        """Whether every byte is as expected."""
         return self.differing == 0
 
     def require(self) -> None:
-        """Raise unless every byte is as it should be.
+        """Raise unless every byte is as expected.
 
         Raises:
-            ContentDiffersError: Names the first differing offset and how many bytes differ.
+            ContentDiffersError: A byte differs. The message names the first differing offset and the number of
+                differing bytes.
         """
         if not self.intact:
             counted = f"more than {self.differing}" if self.more else str(self.differing)
@@ -106,7 +107,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What a command changes, and how it gets at it."""
+    """The target of a command, how to run the command, and the path in the command."""
 
     target: Target
     runner: Runner
@@ -116,16 +117,16 @@ class _Subject:
 class ContentStore:
     """The bytes of devices and files on one machine.
 
-    It needs a POSIX shell, ``dd``, ``tr``, ``cmp`` and ``wc`` (coreutils or busybox), ``openssl``, and ``daxio`` for
-    device-DAX nodes, which know neither read nor write.
+    The machine needs a POSIX shell, ``dd``, ``tr``, ``cmp`` and ``wc`` (coreutils or busybox), and ``openssl``.
+    Device-DAX nodes support neither read nor write, so they need ``daxio``.
 
     Args:
-        transport: The way to the machine: a host or a guest.
-        guard: Its guard, by which namespaces are found, and what is in use is not written to.
+        transport: The transport to the machine: a host or a guest.
+        guard: The machine's guard. It finds namespaces and refuses to write to a device in use.
         piece: How many bytes one command writes or reads, a multiple of 4 KiB.
 
     Attributes:
-        progress: Is called with a line of text after each piece of what is longer than one piece.
+        progress: If a range is longer than one piece, this function is called with a line of text after each piece.
 
     Example::
 
@@ -147,17 +148,17 @@ class ContentStore:
         """Write a pattern and flush it.
 
         Args:
-            where: A namespace; or the path of a block device, a device-DAX node or a file, which is not made longer.
-            pattern: What to write.
-            at: Where on the target, a multiple of 4 KiB; at the pattern's own offset by default.
-            force: Leave it to the tool to refuse a range that reaches past the end of a device. daxio writes what fits
-                and exits 0; that is a failure here.
+            where: A namespace, or the path of a block device, a device-DAX node or a file. A file is not made longer.
+            pattern: The pattern.
+            at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset.
+            force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
+                daxio writes the part that fits and exits 0. This counts as a failure here.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside; nothing was written.
-            UnsupportedError: The path is something else.
-            NotFoundError: The namespace is gone; nothing was written.
-            LeaseLostError: A lease of the caller is not its own any more.
+            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
+            UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
+            NotFoundError: The namespace no longer exists. Nothing was written.
+            LeaseLostError: The caller has lost a lease.
             ToolMissingError: openssl or daxio is not installed.
             CommandError: A tool failed.
         """
@@ -170,16 +171,16 @@ class ContentStore:
         """Overwrite a range with zeros and flush it.
 
         Args:
-            where: A namespace; or the path of a block device, a device-DAX node or a file.
-            offset: Where to begin, a multiple of 4 KiB.
-            length: How many bytes, a multiple of 4 KiB; to the end by default.
-            unused: Whether nobody may use it.
+            where: A namespace, or the path of a block device, a device-DAX node or a file.
+            offset: The offset of the first byte, a multiple of 4 KiB.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end.
+            unused: Whether the target must not be in use.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside; nothing was written.
-            NotFoundError: The namespace is gone; nothing was written.
-            BusyError: It is in use.
-            LeaseLostError: A lease of the caller is not its own any more.
+            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
+            NotFoundError: The namespace no longer exists. Nothing was written.
+            BusyError: The target is in use.
+            LeaseLostError: The caller has lost a lease.
             CommandError: A tool failed.
         """
         subject, offset = self._subject(where, length, offset, unused=unused)
@@ -191,13 +192,13 @@ class ContentStore:
 
         Args:
             path: A block device, a device-DAX node or a file.
-            pattern: What should be there.
-            at: Where on the target, a multiple of 4 KiB; at the pattern's own offset by default. A guest's pattern
-                lies elsewhere on the host's device than on the guest's.
-            force: Leave it to the tool to refuse a range that reaches past the end of a device.
+            pattern: The expected pattern.
+            at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset. A guest's
+                pattern has another offset on the host's device than on the guest's device.
+            force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside.
+            InvalidValueError: The path is absent or the range is outside the target.
             ToolMissingError: openssl or daxio is not installed.
             CommandError: A tool failed.
         """
@@ -205,15 +206,15 @@ class ContentStore:
         return self._compare(self._readable(target), offset, pattern.length, pattern)
 
     def verify_zero(self, path: str, offset: int = 0, length: int | None = None) -> Verification:
-        """Prove that a range holds zeros and nothing else.
+        """Compare a range with zeros, byte for byte.
 
         Args:
             path: A block device, a device-DAX node or a file.
-            offset: Where to begin, a multiple of 4 KiB.
-            length: How many bytes, a multiple of 4 KiB; to the end by default.
+            offset: The offset of the first byte, a multiple of 4 KiB.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside.
+            InvalidValueError: The path is absent or the range is outside the target.
             CommandError: A tool failed.
         """
         target, offset = self._target(path, length, offset)
@@ -223,24 +224,24 @@ class ContentStore:
     def wipe(
         self, where: Namespace | str, offset: int = 0, length: int | None = None, *, unused: bool = False
     ) -> Transfer:
-        """Overwrite a range with zeros, flush it, and prove by reading it again that it holds nothing else.
+        """Overwrite a range with zeros, flush it, and read the range again to prove that it contains only zeros.
 
         Args:
-            where: A namespace; or the path of a block device, a device-DAX node or a file.
-            offset: Where to begin, a multiple of 4 KiB.
-            length: How many bytes, a multiple of 4 KiB; to the end by default.
-            unused: Whether nobody may use it.
+            where: A namespace, or the path of a block device, a device-DAX node or a file.
+            offset: The offset of the first byte, a multiple of 4 KiB.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end.
+            unused: Whether the target must not be in use.
 
         Returns:
-            The writing, without the proof.
+            The transfer of the write, without the time of the proof.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside; nothing was written.
-            NotFoundError: The namespace is gone; nothing was written, or a part as the message says.
-            BusyError: It is in use; nothing was written, or a part as the message says.
-            LeaseLostError: A lease of the caller is not its own any more; likewise.
-            CommandError: A tool failed: some of the range may hold what it held.
-            ContentDiffersError: Something is left though the tools reported success.
+            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
+            NotFoundError: The namespace no longer exists. Nothing was written, or the part that the message names.
+            BusyError: The target is in use. Nothing was written, or the part that the message names.
+            LeaseLostError: The caller has lost a lease. Nothing was written, or the part that the message names.
+            CommandError: A tool failed. Part of the range may still have its old content.
+            ContentDiffersError: The range contains other bytes than zeros although the tools reported success.
         """
         subject, offset = self._subject(where, length, offset, unused=unused)
         length = subject.target.size - offset if length is None else length
@@ -263,21 +264,21 @@ class ContentStore:
         length: int | None = None,
         unused: bool = False,
     ) -> Transfer:
-        """Write to one target what another holds, and flush it.
+        """Copy a range of one target to another target, and flush it.
 
         Args:
             source: The path to read: a block device, a device-DAX node or a file.
-            where: Where to write: a namespace, or a path.
-            offset: Where to begin reading, a multiple of 4 KiB.
-            at: Where to begin writing, a multiple of 4 KiB; at `offset` by default.
-            length: How many bytes, a multiple of 4 KiB; to the end of the source by default.
-            unused: Whether nobody may use what is written to.
+            where: The target to write: a namespace, or a path.
+            offset: The offset of the first byte to read, a multiple of 4 KiB.
+            at: The offset of the first byte to write, a multiple of 4 KiB. The default is `offset`.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end of the source.
+            unused: Whether the written target must not be in use.
 
         Raises:
-            InvalidValueError: A path is absent or a range lies outside; nothing was written.
-            NotFoundError: The namespace is gone; nothing was written.
-            BusyError: What is written to is in use.
-            LeaseLostError: A lease of the caller is not its own any more.
+            InvalidValueError: A path is absent or a range is outside its target. Nothing was written.
+            NotFoundError: The namespace no longer exists. Nothing was written.
+            BusyError: The written target is in use.
+            LeaseLostError: The caller has lost a lease.
             CommandError: A tool failed.
         """
         read, start = self._target(source, length, offset)
@@ -301,17 +302,19 @@ class ContentStore:
         """Compare two targets byte for byte.
 
         Args:
-            path: A block device, a device-DAX node or a file: the one whose offsets are told.
-            other: Another one.
-            offset: Where to begin, a multiple of 4 KiB.
-            at: Where to begin on the other one; at `offset` by default.
-            length: How many bytes, a multiple of 4 KiB. By default to their ends, which must be equally far.
+            path: A block device, a device-DAX node or a file. The result has the offsets of this target.
+            other: The other block device, device-DAX node or file.
+            offset: The offset of the first byte, a multiple of 4 KiB.
+            at: The offset of the first byte in the other target. The default is `offset`.
+            length: How many bytes, a multiple of 4 KiB. The default is to the ends, and then both ranges must be
+                equally long.
 
         Returns:
-            How they compare; differing bytes are counted up to 1 MiB of them.
+            The result of the comparison. At most 1 MiB of differing bytes are counted.
 
         Raises:
-            InvalidValueError: A path is absent, a range lies outside, or the ends are not equally far.
+            InvalidValueError: A path is absent, a range is outside its target, or the ranges to the ends differ in
+                length.
             CommandError: A tool failed.
         """
         target, start = self._target(path, length, offset)
@@ -349,11 +352,11 @@ class ContentStore:
 
         Args:
             path: A block device, a device-DAX node or a file.
-            offset: Where to begin, a multiple of 4 KiB.
-            length: How many bytes, a multiple of 4 KiB; to the end by default.
+            offset: The offset of the first byte, a multiple of 4 KiB.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end.
 
         Raises:
-            InvalidValueError: The path is absent or the range lies outside.
+            InvalidValueError: The path is absent or the range is outside the target.
             CommandError: A tool failed.
         """
         target, offset = self._target(path, length, offset)
@@ -365,15 +368,15 @@ class ContentStore:
         return digest
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Return a few bytes, such as a label or an info block: these do travel.
+        """Read a few bytes, such as a label or an info block. Only these bytes travel over the transport.
 
         Args:
             path: A block device, a device-DAX node or a file.
-            offset: Where to begin, any byte.
-            length: How many bytes, 1 MiB at most.
+            offset: The offset of the first byte. It may be any byte.
+            length: How many bytes, at most 1 MiB.
 
         Raises:
-            InvalidValueError: The path is absent, the range lies outside, or it is too much.
+            InvalidValueError: The path is absent, the range is outside the target, or the length is too large.
             CommandError: A tool failed.
         """
         if length > _LARGEST_READ:
@@ -390,7 +393,7 @@ class ContentStore:
 
         Raises:
             InvalidValueError: The path is absent.
-            UnsupportedError: It is something else.
+            UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
         """
         return look_at(self._transport, path).size
 
@@ -413,7 +416,7 @@ class ContentStore:
         force: bool = False,
         unused: bool = False,
     ) -> tuple[_Subject, Size]:
-        """Return what is to be changed, and where in it, after a look at the path that it has now."""
+        """Return the target to change and the offset in it. Inspect the current path first."""
         path = where if isinstance(where, str) else where.device
         target, start = self._target(path, length, offset, force=force)
         if self._guard is None:
@@ -428,16 +431,16 @@ class ContentStore:
     def _in_pieces(
         self, length: int, action: str, run: Callable[[int, int], CommandResult]
     ) -> Iterator[tuple[int, CommandResult]]:
-        """Run a command on each piece, and give how much was done before it and what it left.
+        """Run a command on each piece. Yield how many bytes were done before the piece, and the result of the command.
 
         Args:
             length: How many bytes there are.
-            action: What is being done, for the messages that say how far it came.
-            run: Runs the command, by how much was done before and how long the piece is.
+            action: What is being done, for messages about the progress.
+            run: Runs the command. The arguments are the bytes that were done before and the length of the piece.
         """
         done = 0
         while done < length:
-            part = int(min(self._piece, length - done))  # a Size prints as 2MiB
+            part = int(min(self._piece, length - done))  # a Size would print as 2MiB
             try:
                 result = run(done, part)
             except VpmemError as error:
@@ -458,7 +461,7 @@ class ContentStore:
         *,
         allowed: tuple[int, ...] = (),
     ) -> CommandResult:
-        """Run a pipeline on a target, if it is still what it was."""
+        """Run a pipeline on a target, if the target still has its kind and size."""
         return run_pipeline(
             subject.runner,
             stages,
@@ -470,7 +473,7 @@ class ContentStore:
         )
 
     def _store(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Transfer:
-        """Store zeros, or a pattern."""
+        """Write zeros or a pattern to a range."""
         path = subject.target.path
         action = f"write {pattern or 'zeros'} to {path}"
 
@@ -503,13 +506,13 @@ class ContentStore:
         *,
         allowed: int,
     ) -> CommandResult:
-        """Run a pipeline that reads one target at `SECOND_INPUT` and the other as its first input."""
+        """Run a pipeline that reads one target at `SECOND_INPUT` and the other target as its first input."""
         return run_pipeline(
             self._transport, [other, *stages], action=action, timeout=deadline(length), allowed=(allowed,), beside=one
         )
 
     def _compare(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Verification:
-        """Turn what should be there into zeros, and count what is not zero."""
+        """Turn the expected bytes into zeros, and count the bytes that are not zero."""
         path, expected = subject.target.path, str(pattern or "zeros")
         action = f"compare {path} with {expected}"
 
@@ -530,7 +533,7 @@ class ContentStore:
         return Verification(Transfer(path, offset, Size(length), seconds), expected, differing, first)
 
     def _first(self, subject: _Subject, offset: int, length: int, filters: list[tuple[str, ...]], action: str) -> Size:
-        """Return how far into the range the first byte lies that does not become zero."""
+        """Return the offset within the range of the first byte that does not become zero."""
         stages = [_place(subject).reader(offset, length), *filters, ("cmp", "-", "/dev/zero")]
         found = self._act(subject, stages, length, action, allowed=(1,))
         match = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
@@ -540,23 +543,23 @@ class ContentStore:
 
 
 def deadline(length: int) -> float:
-    """Return how many seconds a command may take that writes or reads so many bytes."""
+    """Return the maximum seconds that a command may take to write or read `length` bytes."""
     return _STARTING + length / _SLOWEST
 
 
 def _place(subject: _Subject) -> Target:
-    """Return a target whose commands take the path of the moment."""
+    """Return the target with the placeholder `SUBJECT` as its path. The command then uses the current path."""
     return replace(subject.target, path=SUBJECT)
 
 
 def _filters(pattern: Pattern | None, done: int, length: int) -> list[tuple[str, ...]]:
-    """Return what turns zeros into a piece of a pattern, and that piece into zeros."""
+    """Return the commands that turn zeros into a piece of a pattern, and that piece into zeros."""
     return [replace(pattern, offset=pattern.offset + done, length=length).cipher] if pattern else []
 
 
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:
-    """Raise unless dd or daxio says that it copied every byte, and each of several that it did."""
-    # Two of them may write at once, so a line need not begin with what one of them says; busybox tells records only.
+    """Raise unless dd or daxio reports that every byte was copied. If several of them ran, each must report this."""
+    # Two programs may write at once, so a report need not begin on a new line. busybox reports only records.
     told = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
     records = re.findall(r"([0-9]+)\+0 records out", result.error_text)
     copied = told + [int(each) * chunk_of(length) for each in records[: times - len(told)]]

@@ -1,4 +1,4 @@
-"""What a path on a machine is, and how its bytes are read and written past every cache."""
+"""Find out what kind of target a path on a machine is. Read and write its bytes past every cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from VpmemLibrary.transport.base import Transport, query
 
 _LARGEST_CHUNK = 1 << 20
 
-# daxio makes a regular file of a path that is not there, so what a path is comes first.
+# The kind is checked first, because daxio creates a regular file if the path does not exist.
 _SCRIPT = r"""
 if [ -b "$1" ]; then
     echo "block $(blockdev --getsize64 "$1")"
@@ -37,14 +37,14 @@ fi
 
 
 class TargetKind(StrEnum):
-    """What a path that holds bytes is."""
+    """The kind of a path that holds bytes."""
 
     block = "block"
     devdax = "devdax"
     file = "file"
 
 
-# How the shell tests for a kind, and what prints the size of one.
+# The shell's test for each kind, and the command that prints the size of such a target.
 _NOW = {
     TargetKind.block: ("-b", 'blockdev --getsize64 "$1"'),
     TargetKind.devdax: ("-c", """cat "/sys/dev/char/$(printf '%d:%d' $(stat -L -c '0x%t 0x%T' "$1"))/size\""""),
@@ -57,9 +57,9 @@ class Target:
     """A block device, a device-DAX node or a file on a machine.
 
     Args:
-        path: Its path.
-        kind: What it is.
-        size: Its bytes.
+        path: The path of the target.
+        kind: The kind of the target.
+        size: The size in bytes.
     """
 
     path: str
@@ -67,10 +67,10 @@ class Target:
     size: Size
 
     def check_range(self, offset: int, length: int) -> None:
-        """Raise unless the range lies within.
+        """Raise unless the range is within the target.
 
         Raises:
-            InvalidValueError: It does not.
+            InvalidValueError: The range is empty or reaches outside the target.
         """
         if offset < 0:
             raise InvalidValueError("offset", offset, "0 or more")
@@ -83,7 +83,7 @@ class Target:
 
     @property
     def condition(self) -> str:
-        """Shell text that ends the shell unless ``$1`` is of this kind and size now."""
+        """Shell text that ends the shell unless ``$1`` still has this kind and size."""
         test, size = _NOW[self.kind]
         seen = f"{self.kind} of {int(self.size)} bytes"
         return (
@@ -92,7 +92,7 @@ class Target:
         )
 
     def reader(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that prints a range and tells on stderr how many bytes it copied."""
+        """Return the command that prints a range. The command reports on stderr how many bytes it copied."""
         if self.kind is TargetKind.devdax:
             return ("daxio", "-i", self.path, "-k", str(int(offset)), "-l", str(int(length)))
         flags = "skip_bytes,count_bytes,fullblock" + (",direct" if self.kind is TargetKind.block else "")
@@ -106,7 +106,10 @@ class Target:
         )
 
     def writer(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that stores its standard input in a range, flushed, and tells how many bytes it copied."""
+        """Return the command that writes its standard input to a range and flushes it.
+
+        The command reports on stderr how many bytes it copied.
+        """
         if self.kind is TargetKind.devdax:
             return ("daxio", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
         flags = "seek_bytes" + (",direct" if self.kind is TargetKind.block else "")
@@ -121,9 +124,10 @@ class Target:
         )
 
     def zeroer(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that stores zeros in a range, flushed, and tells how many bytes it copied.
+        """Return the command that writes zeros to a range and flushes them.
 
-        No byte comes through a pipe, which costs more than the storing.
+        The command reports on stderr how many bytes it copied. No byte goes through a pipe, because a pipe takes more
+        time than the write.
         """
         if self.kind is TargetKind.devdax:
             return ("daxio", "-z", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
@@ -142,23 +146,23 @@ class Target:
 
 
 def chunk_of(length: int) -> int:
-    """Return the largest record, 1 MiB at most, that a length is a whole number of.
+    """Return the largest record size that divides a length, at most 1 MiB.
 
-    So dd copies whole records only, and their number alone tells how much it copied (busybox may print nothing else).
+    So dd copies whole records only. Their number alone says how much dd copied: busybox may print nothing else.
     """
     return math.gcd(int(length), _LARGEST_CHUNK)
 
 
 def look_at(transport: Transport, path: str) -> Target:
-    """Return what a path on a machine is.
+    """Return the target at a path on a machine.
 
     Args:
-        transport: The way to the machine.
+        transport: The transport to the machine.
         path: An absolute path.
 
     Raises:
         InvalidValueError: The path is not absolute, or nothing is there.
-        UnsupportedError: It is neither a block device, a device-DAX node nor a file.
+        UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
     """
     if not path.startswith("/"):
         raise InvalidValueError("path", path, "an absolute path, e.g. /dev/pmem0")

@@ -1,1 +1,1 @@
-"""What would break a run on one host, found before the run: the checks of ``vpmem doctor``."""
+"""The checks of ``vpmem doctor``: find the problems of one host before a run fails because of them."""

@@ -1,4 +1,4 @@
-"""The account that logs in: its login shell, what that prints, and how it becomes root."""
+"""Check the account that logs in: its login shell, the output of the login shell, and how commands become root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from VpmemLibrary.doctor.reach import Account
 
 _SHOWN = 120
 
-# How the rc file of a shell ends early when nobody types there, as its first line. Each goes in by `sed -i 1i`.
+# For each shell: its rc file, and the first line that ends the file early in a non-interactive shell. `sed -i 1i`
+# inserts the line.
 _QUIET = {
     "bash": ("~/.bashrc", "case $- in *i*) ;; *) return ;; esac"),
     "zsh": ("~/.zshenv", "[[ -o interactive ]] || return"),
@@ -25,7 +26,7 @@ _WORDS |= {"nu": "nushell", "xonsh": "xonsh"}
 
 
 def check_shell(account: Account) -> Iterator[Finding]:
-    """Check the login shell, and what it prints before and after a command."""
+    """Check the login shell, and what the login shell prints before and after a command."""
     if not account.ran:
         printed = _shown(account.before + account.complaints)
         yield problem(
@@ -62,14 +63,14 @@ def check_shell(account: Account) -> Iterator[Finding]:
 
 
 def rc_files(account: Account) -> list[str]:
-    """Return the files of the account that its login shell or sshd runs before each command."""
+    """Return the account's files that the login shell or sshd runs before each command."""
     word = _WORDS.get(PurePosixPath(account.shell).name, "")
     files = account.facts.get("rc", "").split("\n")
     return [each for each in files if each.endswith(("ssh/rc", "sshrc")) or (word and word in each)]
 
 
 def quiet(shell: str) -> str:
-    """Return the command that makes the rc file of a login shell silent when it runs one command."""
+    """Return the command that makes the rc file of a login shell silent when the shell runs one command."""
     name = PurePosixPath(shell).name
     if name not in _QUIET:
         return "Put what the rc file prints behind a test for a terminal"
@@ -92,7 +93,7 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
     state, _, said = account.facts.get("sudo", "").partition("\n")
     kind = account.facts.get("sudo_kind", "") or "sudo"
     doas, _, doas_said = account.facts.get("doas", "").partition("\n")
-    if "works" in (state, doas):  # of two programs the library uses the one that lets commands run
+    if "works" in (state, doas):  # if both programs exist, the library uses the program that works
         program = kind if state == "works" else "doas"
         if sudo:
             yield ok("root", f"{program} runs commands as root without a password")
@@ -117,14 +118,14 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
 
 
 def permit(user: str, program: str, said: str = "") -> str:
-    """Return the command, for root, that lets a user run commands as root without a password.
+    """Return the command that lets a user run commands as root without a password. Root must run this command.
 
     Args:
         user: The user.
         program: ``sudo`` or ``doas``.
-        said: What the program said when it refused.
+        said: The text that the program printed when it refused.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # a name from outside, which would have to be escaped
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # such a name comes from the host and would need escapes
         return "Let the user run every command as root without a password (NOPASSWD: ALL in a file of /etc/sudoers.d)"
     if program == "doas":
         return f"As root: echo 'permit nopass {user}' >>/etc/doas.conf"
@@ -136,6 +137,6 @@ def permit(user: str, program: str, said: str = "") -> str:
 
 
 def _shown(text: str) -> str:
-    """Return the first words of what was printed, as one line; nothing if that is only white space."""
+    """Return the first words of a text as one line. Return an empty text if there is only white space."""
     words = " ".join(text.split())
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]} ..."

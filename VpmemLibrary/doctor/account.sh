@@ -1,6 +1,7 @@
 # shellcheck shell=sh
-# What the doctor asks the account that logs in. The text goes to /bin/sh on its standard input, with the word VPMEM_MARK
-# replaced, because a command line would have to be quoted for a login shell that is not known yet.
+# The doctor's questions about the account that logs in. /bin/sh reads this text on its standard input, with the word
+# VPMEM_MARK replaced. The text is not a command line, because that would need the quoting rules of a login shell that
+# is not known yet.
 vpmem_mark=VPMEM_MARK
 echo "$vpmem_mark"
 echo "$vpmem_mark" >&2
@@ -18,7 +19,8 @@ rc_files() {
         [ -s "$file" ] && echo "$file"
     done
 }
-# The command's own word tells whether the program ran it: exit statuses and texts differ by program, version, language.
+# The command's own output proves that the program ran the command. Exit statuses and messages are no proof: they differ
+# by program, version and language.
 elevated() { # program
     command -v "$1" >/dev/null || { echo absent; return; }
     # shellcheck disable=SC2016  # root's shell expands it

@@ -1,4 +1,4 @@
-"""The checks of what the doctor read on a host. None of them asks the host anything."""
+"""Check the facts that the doctor read on a host. No check runs a command on the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 CLOCK_TOLERANCE = 5.0
-"""Seconds by which the clock of a host may differ."""
+"""Maximum seconds by which the clock of a host may differ."""
 
 _BASH_FLOOR = (4, 3)
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -26,7 +26,7 @@ _LEAST_SPACE = Size(16 * MiB)
 _NVDIMM_MACHINE = re.compile(r"(pc|q35|virt|pseries)(-.*)?")
 _APPARMOR = "/sys/module/apparmor/parameters/enabled Y"
 _SELINUX = "/sys/fs/selinux/enforce"
-_REGION_TYPES = ("pmem", "")  # a test bus and old tools leave the type out
+_REGION_TYPES = ("pmem", "")  # a test bus and old tools report no type
 _DAMAGE = "disabled"
 
 
@@ -41,7 +41,7 @@ def check_preflight(preflight: Preflight) -> Iterator[Finding]:
 
 
 def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
-    """Check the programs that the guard of changes and the lease holder need."""
+    """Check the programs that the guard and the lease holder need."""
     missing = [tool for tool in GUARD_TOOLS if not facts[f"tool {tool}"]]
     if missing:
         yield problem("guard", f"the host has no {', '.join(missing)}", install(host, *missing))
@@ -53,7 +53,7 @@ def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
 
 
 def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check that locks and leases can be written: their directories, and the space of the file systems."""
+    """Check that locks and leases can be written: their directories, and the free space of the file systems."""
     for check, path, fact in (("locks", RUN_DIRECTORY, "run"), ("leases' directory", DIRECTORY, "lease_directory")):
         lines = facts.lines(fact)
         if len(lines) < 5:
@@ -78,12 +78,12 @@ def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_clock(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check that the clock of the host is that of this machine."""
+    """Check that the clock of the host and the clock of this machine agree."""
     if not _NUMBER.fullmatch(facts["now"]):
         yield problem("clock", "could not be checked: the host did not print its time")
         return
     now = int(facts["now"])
-    # The host printed whole seconds, at some moment between the question and the answer.
+    # The host printed whole seconds, at an unknown moment between the question and the answer.
     ahead = max(0.0, now - facts.answered) - max(0.0, facts.asked - (now + 1))
     if abs(ahead) <= CLOCK_TOLERANCE:
         yield ok("clock", "the same time as on this machine")
@@ -93,7 +93,7 @@ def check_clock(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_leases(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check whether another run has leases of the host."""
+    """Check whether another run has leases on the host."""
     locked = set(facts.lines("locks"))
     held: list[str] = []
     left: list[str] = []
@@ -121,7 +121,7 @@ def check_leases(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
-    """Check what carries libvirt's bytes to its socket on the host."""
+    """Check which program connects to libvirt's socket on the host."""
     relays = facts.lines("relays")
     working = [each for each in relays if each != "nc without -U"]
     if working:
@@ -132,7 +132,7 @@ def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
 
 
 def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check which of libvirt's sockets there are, and whether the user may use them."""
+    """Check which of libvirt's sockets exist, and whether the user may use them."""
     sockets = dict(line.rpartition(" ")[::2] for line in facts.lines("sockets"))
     system = {path: state for path, state in sockets.items() if path.startswith("/run/libvirt/")}
     writing = {path: state for path, state in system.items() if not path.endswith("-ro")}
@@ -164,9 +164,9 @@ def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check that QEMU has the property pmem."""
+    """Check that QEMU's memory backend has the property pmem."""
     if not facts["qemu"]:
-        return  # the preflight says so
+        return  # the preflight reports a missing QEMU
     options = facts["pmem"]
     if not options:
         yield problem(
@@ -185,7 +185,7 @@ def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
-    """Check that libvirt has a machine type with NVDIMMs."""
+    """Check that libvirt has a machine type that supports NVDIMMs."""
     capable = [name for name in facts.machines if _NVDIMM_MACHINE.fullmatch(name)]
     if not facts.machines:
         found = "libvirt knows no machine type of the host's architecture: it found no QEMU, or could not start it"
@@ -211,12 +211,12 @@ def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
 
 
 def check_confinement(facts: DoctorFacts, models: Sequence[str], *, confined: bool) -> Iterator[Finding]:
-    """Check whether guests are confined as the host's entry says.
+    """Check whether guests are confined as the host's entry requires.
 
     Args:
-        facts: What was read.
-        models: The security models of libvirt, e.g. ``apparmor``; none if libvirt was not asked.
-        confined: Whether the host's entry has guests confined.
+        facts: The facts that the doctor read.
+        models: The security models of libvirt, e.g. ``apparmor``. Empty if libvirt did not answer.
+        confined: Whether the host's entry requires confined guests.
     """
     lines = facts.lines("security")
     kernel = "AppArmor" if _APPARMOR in lines else ""
@@ -237,7 +237,7 @@ def check_confinement(facts: DoctorFacts, models: Sequence[str], *, confined: bo
 
 
 def check_regions(regions: Sequence[Region], unlabeled: Sequence[str], *, may_label: bool) -> Iterator[Finding]:
-    """Check what could be created in each region.
+    """Check whether namespaces can be created in each region.
 
     Args:
         regions: All regions.

@@ -1,4 +1,4 @@
-"""All checks of one host, in the order in which a run needs what they check."""
+"""Run all checks of one host, in the order in which a run needs their results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from VpmemLibrary.transport.controller import start_thread
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 _DEADLINE = 20.0
-"""Seconds that each check may take: far more than it takes on a host that is well."""
+"""Maximum seconds for each check. On a healthy host a check takes much less."""
 
 _ECHO = "vpmem"
 
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 
 def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
-    """Find what would break a run on a host. Nothing is changed there.
+    """Find the problems that would break a run on a host. Change nothing there.
 
     Args:
         entry: How to reach the host.
-        guest_image: A disk image on the host whose guest agent is looked at as well; empty for none.
+        guest_image: A disk image on the host. Its guest agent is checked too. Empty for none.
 
     Returns:
-        The findings. What goes wrong is a finding, too.
+        The findings. A check that fails is a finding too.
 
     Example: ``diagnose(HostEntry("rack1", "192.0.2.13", user="qa", sudo=True)).passed``.
     """
@@ -55,7 +55,7 @@ def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
             found, reached, elevated = _log_in(plain, entry)
             findings += found
             if reached:
-                # A host whose sudo refuses is looked at as the user that logs in: other problems show as well.
+                # If sudo refuses, the host is inspected as the user that logs in, so that other problems are found too.
                 transport = transport_to(entry) if elevated else plain
                 stack.callback(transport.close)
                 findings += _look(transport, entry, guest_image)
@@ -63,10 +63,10 @@ def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
 
 
 def _log_in(plain: Transport, entry: HostEntry) -> tuple[list[Finding], bool, bool]:
-    """Check the way to the host.
+    """Check the connection and the log-in.
 
     Returns:
-        The findings; whether a user is logged in; whether commands run as root as the entry says.
+        The findings, whether a user is logged in, and whether commands run as root as the entry requires.
     """
     accounts: list[reach.Account] = []
 
@@ -93,7 +93,7 @@ def _log_in(plain: Transport, entry: HostEntry) -> tuple[list[Finding], bool, bo
 
 
 class _Question(Generic[T]):
-    """A question to the host that is under way in a thread of its own, and is asked once for all its checks.
+    """A question to the host that runs in its own thread. It is asked once, and all its checks share the answer.
 
     Args:
         ask: Asks the host and returns the answer.
@@ -106,13 +106,13 @@ class _Question(Generic[T]):
         def run() -> None:
             try:
                 self._answer.set_result(ask())
-            except BaseException as error:  # raised where the answer is waited for
+            except BaseException as error:  # `answer` raises the error
                 self._answer.set_exception(error)
 
         start_thread(run, "a question of the doctor")
 
     def answer(self) -> T:
-        """Return the answer, or raise what asking raised.
+        """Wait for the answer and return it. Raise the error of the question if it failed.
 
         Raises:
             TimeoutError: There is no answer within the deadline.
@@ -126,7 +126,7 @@ def _read_regions(host: Host) -> tuple[tuple[Region, ...], tuple[str, ...]]:
 
 
 def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Finding]:
-    """Ask the host all that is left, and return what is found."""
+    """Ask the host all other questions, and return the findings."""
     machine = Host(entry.name, transport)
     host = _Question(machine.facts)
     facts = _Question(lambda: read_doctor_facts(transport))
@@ -136,7 +136,7 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
     def confinement() -> Iterable[Finding]:
         try:
             models = libvirt.answer().models
-        except (VpmemError, TimeoutError):  # the line of libvirt says so
+        except (VpmemError, TimeoutError):  # the check of libvirt reports this error
             models = ()
         return checks.check_confinement(facts.answer(), models, confined=entry.guest_confined)
 
@@ -167,7 +167,7 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
 
 
 def _check_commands(transport: Transport) -> Iterator[Finding]:
-    """Check that a command prints what it prints, and nothing else, over the way that a run takes."""
+    """Check that the output of a command arrives unchanged over the transport of a run."""
     result = transport.run(["printf", "%s", _ECHO], timeout=_DEADLINE).check()
     if result.text == _ECHO:
         yield ok("commands", "their output arrives as it is")

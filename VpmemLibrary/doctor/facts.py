@@ -1,4 +1,4 @@
-"""What the doctor reads on a host beside the facts of every host, in one command that only reads."""
+"""Read the doctor's own facts of a host with one command. The command changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from VpmemLibrary.pmem.guard import LOCKS
 from VpmemLibrary.transport.base import CommandResult, Transport, query
 
 GUARD_TOOLS = ("flock", "stat", "awk", "readlink", "grep", "sed", "xargs", "sort", "tr", "cut", "mktemp", "sync", "mv")
-"""The programs that the guard of changes and the lease holder run on a host, beside bash."""
+"""The programs that the guard and the lease holder run on a host, besides bash."""
 
 RUN_DIRECTORY = LOCKS.rpartition("/")[0]
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("facts.sh").read_text("ascii")
@@ -22,12 +22,12 @@ _TIMEOUT = 18.0
 
 @dataclass(frozen=True, slots=True)
 class DoctorFacts:
-    """What the doctor read.
+    """The facts that the doctor read on a host.
 
     Args:
-        values: The text of each fact by its name.
-        asked: The time of this machine when the host was asked, in seconds since 1970.
-        answered: The time of this machine when the answer was there.
+        values: The text of each fact, by the fact's name.
+        asked: The time of this machine before the question, in seconds since 1970.
+        answered: The time of this machine after the answer, in seconds since 1970.
     """
 
     values: Mapping[str, str]
@@ -35,7 +35,7 @@ class DoctorFacts:
     answered: float
 
     def __getitem__(self, name: str) -> str:
-        """Return the text of a fact; empty if the host has nothing of the kind."""
+        """Return the text of a fact. It is empty if the host does not have the fact."""
         return self.values.get(name, "")
 
     def lines(self, name: str) -> list[str]:
@@ -44,15 +44,15 @@ class DoctorFacts:
 
     @property
     def root(self) -> bool:
-        """Whether the host was asked as root."""
+        """Whether root read the facts."""
         return self["uid"] == "0"
 
 
 def read_doctor_facts(transport: Transport) -> DoctorFacts:
-    """Read what the doctor wants to know of a host.
+    """Read the doctor's facts of a host.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
 
     Raises:
         CommandError: The host could not run the script.
@@ -65,7 +65,7 @@ def read_doctor_facts(transport: Transport) -> DoctorFacts:
 
 
 def decode_doctor_facts(result: CommandResult, asked: float, answered: float) -> DoctorFacts:
-    """Return what the script printed.
+    """Return the facts that the script printed.
 
     Args:
         result: The script's result.

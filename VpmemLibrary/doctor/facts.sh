@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# What the doctor asks a host, in one command that only reads. Each fact is its name and its value, NUL after each.
+# The doctor's questions to a host, in one command that changes nothing. Each fact is its name and its value, with a NUL
+# after each.
 #
 #   sh -c PROGRAM sh RUN_DIRECTORY LEASE_DIRECTORY TOOL...
 
@@ -12,7 +13,7 @@ fact() { printf '%s\0' "$1"; shift; "$@" 2>/dev/null; printf '\0'; }
 limited() { if command -v timeout >/dev/null; then timeout 8 "$@"; else "$@"; fi; }
 first() { for program; do command -v "$program" && return; done; }
 
-# The directory itself, or the nearest one above it that exists.
+# Print the directory, or its nearest parent that exists.
 nearest() {
     path=$1
     while [ ! -e "$path" ] && [ "$path" != / ]; do path=$(dirname -- "$path"); done

@@ -1,4 +1,4 @@
-"""What the doctor found: one line for each check."""
+"""The findings of the doctor: one line for each check."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from VpmemLibrary.visible import one_line
 
 
 class Verdict(StrEnum):
-    """What a finding means for a run."""
+    """The consequence of a finding for a run."""
 
     ok = "ok"
     """A run works."""
     warning = "warning"
-    """A run works, but less of it, or slower."""
+    """A run works, but with fewer features, or slower."""
     problem = "problem"
-    """A run fails, or the check could not be made."""
+    """A run fails, or the check was not possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,11 @@ class Finding:
     """The result of one check.
 
     Args:
-        check: What was checked.
-        verdict: What it means for a run.
+        check: The name of the check.
+        verdict: The consequence for a run.
         found: What was found.
-        fix: The command that fixes it, or what to do where no command can; empty if nothing is to be done.
+        fix: The command that fixes the problem, or what to do if no command can fix it. Empty if there is nothing to
+            do.
     """
 
     check: str
@@ -49,7 +50,7 @@ class Diagnosis:
 
     Args:
         host: The host's name.
-        findings: One for each check, in the order in which a run needs them.
+        findings: The findings of all checks, in the order in which a run needs the checks.
         seconds: How long the checks took.
     """
 
@@ -67,7 +68,7 @@ class Diagnosis:
         return sum(finding.verdict is verdict for finding in self.findings)
 
     def as_json(self) -> dict[str, object]:
-        """Return the diagnosis as what ``vpmem doctor --json`` prints."""
+        """Return the diagnosis in the form that ``vpmem doctor --json`` prints."""
         return {
             "host": self.host,
             "passed": self.passed,
@@ -85,7 +86,7 @@ def ok(check: str, found: str) -> Finding:
 
 
 def warning(check: str, found: str, fix: str = "") -> Finding:
-    """Return the finding that a run works, but less of it."""
+    """Return the finding that a run works with fewer features, or slower."""
     return Finding(check, Verdict.warning, found, fix)
 
 
@@ -95,21 +96,21 @@ def problem(check: str, found: str, fix: str = "") -> Finding:
 
 
 def checked(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -> list[Finding]:
-    """Return the findings of a check. A check that fails or takes too long hides no other check.
+    """Return the findings of a check. A check that fails or takes too long does not stop the other checks.
 
     Args:
-        check: What is checked.
-        work: Makes the check, in a thread of its own.
-        seconds: How long the check may take.
+        check: The name of the check.
+        work: Makes the check. It runs in its own thread.
+        seconds: Maximum seconds that the check may take.
 
     Returns:
-        The findings, or one that says why the check could not be made.
+        The findings. If the check was not possible, a finding with the reason.
     """
     try:
         return within(seconds, lambda: list(work()))
     except TimeoutError:
         return [problem(check, f"could not be checked: no answer within {seconds:g} s")]
-    except Exception as error:  # whatever a host makes a check raise, the other checks go on
+    except Exception as error:  # any error that a host causes must not stop the other checks
         return [problem(check, f"could not be checked: {reason(error)}")]
 
 

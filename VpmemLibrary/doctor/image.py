@@ -1,4 +1,4 @@
-"""What the guest agent in a disk image refuses to do, read without changing the image."""
+"""Find out which commands the guest agent in a disk image refuses. The image is not changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGENT_COMMANDS = (
     "guest-file-flush",
     "guest-file-close",
 )
-"""The commands of the QEMU guest agent that the agent's channel uses."""
+"""The commands of the QEMU guest agent that the channel ``agent`` uses."""
 
 FILES = (
     "/etc/qemu-ga/qemu-ga.conf",
@@ -31,13 +31,13 @@ FILES = (
     "/etc/sysconfig/qemu-ga",
     "/etc/default/qemu-guest-agent",
 )
-"""Where distributions keep the rules of the agent."""
+"""The files in which distributions store the rules of the agent."""
 
 IMAGE_TIMEOUT = 120.0
-"""Seconds that reading an image may take: without hardware acceleration libguestfs boots its appliance slowly."""
+"""Maximum seconds to read an image. libguestfs boots its appliance slowly if there is no hardware acceleration."""
 
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("image.sh").read_text("ascii")
-# A rule is a setting of a configuration file, or an option of the agent's command line in such a setting.
+# A rule is a setting of a configuration file, or an option in a setting that has the agent's command line.
 _LIST = r"[ \t]*[\"']?([A-Za-z0-9_,; -]*)"
 _BLOCKS = re.compile(rf"^\s*(?:block-?rpcs|blacklist|BLACKLIST_RPC|BLOCK_RPCS)[ \t]*={_LIST}", re.MULTILINE)
 _BLOCK_OPTIONS = re.compile(r"^[^#\n]*?(?:--block-rpcs|--blacklist|(?<![\w-])-b)[ =]*([A-Za-z0-9_,-]+)", re.MULTILINE)
@@ -50,9 +50,9 @@ def check_image(transport: Transport, image: str, host: HostFacts) -> Iterator[F
     """Check the rules of the guest agent in a disk image of the host.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
         image: The image's path on the host.
-        host: What the host is.
+        host: The facts of the host.
 
     Raises:
         CommandError: The host could not run the script.
@@ -63,11 +63,11 @@ def check_image(transport: Transport, image: str, host: HostFacts) -> Iterator[F
 
 
 def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator[Finding]:
-    """Return what the script found.
+    """Return the findings from the output of the script.
 
     Args:
-        result: What the script printed.
-        host: What the host is.
+        result: The script's result.
+        host: The facts of the host.
         image: The image's path on the host.
 
     Raises:
@@ -105,10 +105,10 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
 
 
 def refused_commands(text: str) -> tuple[str, ...]:
-    """Return the commands that an agent with such a configuration refuses, of those in `AGENT_COMMANDS`.
+    """Return the commands of `AGENT_COMMANDS` that an agent with this configuration refuses.
 
     Args:
-        text: The text of its configuration files.
+        text: The text of the agent's configuration files.
     """
     blocked = _listed(text, _BLOCKS, _BLOCK_OPTIONS)
     allowed = _listed(text, _ALLOWS, _ALLOW_OPTIONS)

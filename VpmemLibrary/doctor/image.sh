@@ -1,9 +1,10 @@
 # shellcheck shell=sh
-# Print the configuration of the QEMU guest agent in a disk image, which is opened read-only.
+# Print the configuration of the QEMU guest agent in a disk image. The image is opened read-only.
 #
 #   sh -c PROGRAM sh IMAGE FILE...
 #
-# NUL ends each item: first what read the image, or why nothing could; then all files, each after a line "== NAME".
+# A NUL ends each item. The first item is the program that read the image, or the reason why no program could. The
+# second item is all files, each after a line "== NAME".
 
 export LC_ALL=C
 image=$1
@@ -12,7 +13,7 @@ shift
 say() { printf '%s\0' "$1"; }
 by_guestfish() {
     command -v guestfish >/dev/null || return
-    # One appliance reads all files; a minus lets it go on after a file that is absent.
+    # One appliance reads all files. The minus sign makes guestfish continue after an absent file.
     text=$(
         { for file; do printf 'echo "== %s"\n-cat %s\n' "$file" "$file"; done; } |
             LIBGUESTFS_BACKEND=direct guestfish --ro --inspector --add "$image" 2>/dev/null
@@ -20,7 +21,7 @@ by_guestfish() {
     say guestfish
     say "$text"
 }
-# The bytes at which a file system of a raw image may begin: the first one, and those of its partitions.
+# Print the bytes at which a file system of a raw image may begin: byte 0, and the start of each partition.
 offsets() {
     echo 0
     sfdisk --dump -- "$image" 2>/dev/null | sed -n 's/.*start= *\([0-9][0-9]*\),.*/\1/p' |

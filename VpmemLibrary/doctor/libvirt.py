@@ -1,4 +1,4 @@
-"""The libvirt of a host, asked as a run asks it."""
+"""Ask a host's libvirt in the same way as a run does."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PATH = re.compile(r"<path>([^<]*)</path>")
 
 @dataclass(frozen=True, slots=True)
 class LibvirtFacts:
-    """What a host's libvirt answered.
+    """The answers of a host's libvirt.
 
     Args:
-        version: Its version, e.g. ``11.3.0``.
-        models: Its security models, e.g. ``("apparmor", "dac")``.
-        emulator: The QEMU that it starts by default; empty if it has none for this host.
+        version: The version of libvirt, e.g. ``11.3.0``.
+        models: The security models of libvirt, e.g. ``("apparmor", "dac")``.
+        emulator: The QEMU that libvirt starts by default. Empty if libvirt has no QEMU for this host.
         machine: The machine type that a domain gets by default, e.g. ``pc-i440fx-10.0``.
         machines: The names of all machine types of the host's architecture, with their aliases.
     """
@@ -40,10 +40,10 @@ class LibvirtFacts:
 
 
 def ask_libvirt(transport: Transport) -> LibvirtFacts:
-    """Connect to a host's libvirt as a run does, and return what it answers.
+    """Connect to a host's libvirt in the same way as a run does, and return its answers.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
 
     Raises:
         LibvirtError: libvirt does not answer, or refuses.
@@ -70,12 +70,12 @@ def _read(connection: libvirt.virConnect) -> LibvirtFacts:
 
 
 def decode_capabilities(version: str, capabilities: str, domain: str) -> LibvirtFacts:
-    """Return what libvirt's documents say.
+    """Return the facts in libvirt's XML documents.
 
     Args:
         version: libvirt's version.
         capabilities: The capabilities of the host.
-        domain: The capabilities of the domain that libvirt makes by default.
+        domain: The capabilities of libvirt's default domain.
     """
     architecture = _first(_ARCHITECTURE, domain)
     guest = next((each for each in _GUEST.findall(capabilities) if f"<arch name='{architecture}'>" in each), "")

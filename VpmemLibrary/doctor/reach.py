@@ -1,4 +1,4 @@
-"""Reaching a host: its address and key, the log-in, the sessions of a connection, and what the login shell prints."""
+"""Check how a host is reached: its address and key, the log-in, the sessions of a connection, and the login shell."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import paramiko
 
 SESSIONS = 10
-"""How many sessions a connection should have: eight for commands, one to end a command, one for a file."""
+"""The sessions that a connection should have: eight for commands, one to end a command, one for a file."""
 
 CONNECT_TIMEOUT = 10.0
 
 LINES = ("exec /bin/sh", "sh")
-"""The command lines by which a login shell becomes a POSIX shell; the second one is for shells that are restricted."""
+"""The command lines that turn a login shell into a POSIX shell. The second one is for restricted shells."""
 
 _TIMEOUT = 15.0
 _CHUNK = 1 << 16
@@ -42,13 +42,13 @@ _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("account.sh").read_tex
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the account that logs in is.
+    """The account that logs in, and the output of its login shell.
 
     Args:
-        facts: The facts of ``account.sh`` by name; without ``end`` the script did not run to its end.
-        before: What was printed on standard output before the script ran.
-        complaints: What was printed on standard error before the script ran.
-        after: What was printed on standard output after the script.
+        facts: The facts of ``account.sh`` by name. If ``end`` is missing, the script did not run to its end.
+        before: The text on standard output before the script ran.
+        complaints: The text on standard error before the script ran.
+        after: The text on standard output after the script.
     """
 
     facts: dict[str, str]
@@ -73,20 +73,20 @@ class Account:
 
     @property
     def shell(self) -> str:
-        """The login shell's path, from the account's entry in the user database; empty if there is no entry."""
+        """The login shell's path, from the account's entry in the user database. Empty if there is no entry."""
         return self.facts.get("passwd", "").split("\n")[0].rpartition(":")[2]
 
 
 def plain_transport_to(entry: HostEntry) -> Transport:
-    """Return the way to a host as the user that logs in, without sudo and without another program in front."""
+    """Return the transport to a host as the user that logs in, without sudo and without a program in front."""
     return transport_to(replace(entry, sudo=False, through=()))
 
 
 class Link:
-    """An SSH connection of the doctor's own to one host.
+    """The doctor's own SSH connection to one host.
 
     Args:
-        settings: How the host is reached.
+        settings: The SSH settings of the host.
     """
 
     def __init__(self, settings: SshSettings) -> None:
@@ -100,7 +100,7 @@ class Link:
         return self._client is not None
 
     def log_in(self) -> list[Finding]:
-        """Connect, and return what is found about address, key and log-in."""
+        """Connect, and return the findings about address, host key and log-in."""
         settings = self._settings
         quick = replace(settings, connect_timeout=min(settings.connect_timeout, CONNECT_TIMEOUT))
         try:
@@ -119,7 +119,7 @@ class Link:
         ]
 
     def count_sessions(self) -> list[Finding]:
-        """Open as many sessions as a run needs, at most. The first one stays open."""
+        """Open sessions until there are as many as a run needs. Keep the first session open."""
         import paramiko  # noqa: PLC0415
 
         sessions: list[paramiko.Channel] = []
@@ -133,7 +133,7 @@ class Link:
         return [judge_sessions(len(sessions))]
 
     def ask_account(self) -> Account:
-        """Return what the account that logs in is.
+        """Return the account that logs in.
 
         Raises:
             UnreachableError: sshd gave no session.
@@ -148,18 +148,18 @@ class Link:
         return _ask_account(_transport(self._client).open_session(timeout=CONNECT_TIMEOUT), LINES[1])
 
     def close(self) -> None:
-        """End the connection; ending it twice is harmless."""
+        """Close the connection. Do nothing if it is already closed."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
 
 def refused(settings: SshSettings, error: VpmemError) -> list[Finding]:
-    """Return what a failed connection says of a host: the step that failed, and the steps before it.
+    """Return the findings of a failed connection: the failed step, and the steps before it.
 
     Args:
-        settings: How the host is reached.
-        error: How the connection failed.
+        settings: The SSH settings of the host.
+        error: The error of the connection.
     """
     found, newline, fix = str(error).rpartition("\n")
     if not newline:
@@ -182,10 +182,10 @@ def refused(settings: SshSettings, error: VpmemError) -> list[Finding]:
 
 
 def judge_sessions(count: int) -> Finding:
-    """Return what a number of sessions means for a run.
+    """Return the finding for a number of sessions.
 
     Args:
-        count: How many could be opened; no more than `SESSIONS` are tried.
+        count: How many sessions could be opened, at most `SESSIONS`.
     """
     if count >= SESSIONS:
         return ok("sessions", f"sshd gives a connection {SESSIONS} or more")
@@ -200,10 +200,10 @@ def judge_sessions(count: int) -> Finding:
 
 
 def _ask_account(session: paramiko.Channel, line: str) -> Account:
-    """Return what the account that logs in is.
+    """Return the account that logs in.
 
     Args:
-        session: An SSH session in which nothing was started yet. It is closed.
+        session: A new SSH session in which nothing was started. It is closed afterwards.
         line: The command line for the login shell.
 
     Raises:
@@ -214,7 +214,7 @@ def _ask_account(session: paramiko.Channel, line: str) -> Account:
     try:
         within(CONNECT_TIMEOUT, lambda: session.exec_command(line))
         session.settimeout(_TIMEOUT)
-        with suppress(OSError, EOFError):  # a login shell may end without reading
+        with suppress(OSError, EOFError):  # a login shell may end without reading its input
             session.sendall(_SCRIPT.replace(_MARK, mark).encode())
             session.shutdown_write()
         stdout, stderr = _read(session, session.recv, deadline), _read(session, session.recv_stderr, deadline)
@@ -224,7 +224,7 @@ def _ask_account(session: paramiko.Channel, line: str) -> Account:
 
 
 def _read(session: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> bytes:
-    """Return what comes until the end, the deadline, or the most that is looked at: each says more than an error."""
+    """Return the output until its end, the deadline or the size limit. Partial output helps more than an error."""
     data = b""
     while len(data) < _LONGEST:
         session.settimeout(max(0.01, deadline - time.monotonic()))
@@ -239,14 +239,14 @@ def _read(session: paramiko.Channel, receive: Callable[[int], bytes], deadline: 
 
 
 def ask_local_account() -> Account:
-    """Return what the account of this process is."""
+    """Return the account of this process."""
     mark = f"vpmem-{secrets.token_hex(8)}"
     result = LocalTransport().run(["/bin/sh"], stdin=_SCRIPT.replace(_MARK, mark).encode(), timeout=_TIMEOUT)
     return read_account(result.stdout, result.stderr, mark)
 
 
 def read_account(stdout: bytes, stderr: bytes, mark: str) -> Account:
-    """Return what the script printed, apart from what other programs printed before and after it.
+    """Return the output of the script, separated from the output of other programs before and after the script.
 
     Args:
         stdout: All of standard output.
@@ -275,7 +275,7 @@ def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
 
 
 def _method(link: paramiko.Transport) -> str:
-    """Return the method that let the user in, and those that did not."""
+    """Return the log-in method that succeeded, and the methods that failed before."""
     handler = getattr(link, "auth_handler", None)
     method = getattr(link, "logged_in_by", "") or getattr(handler, "auth_method", "") or "a method that is not known"
     refused = "; ".join(getattr(link, "outcomes", ()))

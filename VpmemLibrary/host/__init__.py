@@ -1,1 +1,1 @@
-"""A host: the ways to reach it, and what is on it."""
+"""Hosts: how to reach a host, and what is on the host."""

@@ -1,7 +1,8 @@
-"""Commands of the hosts file that run on the machine that the tests run on: they switch hosts, and their CXL devices.
+"""Commands of the hosts file that run on the controller. They switch hosts on and off, and add and remove CXL devices.
 
-Such a command may need a password. It gets one from an environment variable, and no password is shown: what follows an
-option such as ``-P`` or ``--password`` and the values of those variables are hidden in the command and in its output.
+The controller is the machine that runs the tests. A command may need a password. The command gets the password from an
+environment variable. No password is shown: the command and its output hide the values of those variables, and the word
+after an option such as ``-P`` or ``--password``.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
 
 HIDDEN = "***"
-"""What is shown in the place of a secret."""
+"""The text that is shown instead of a secret."""
 
 _TELLING = r"[\w-]*(?:pass|pwd|secret|token|key|credential)[\w-]*"
 
-# The value is the next word: ipmitool has -P, -k and -y for secrets, fence agents and redfishtool -p, curl -u.
+# The secret is the next word: after -P, -k and -y of ipmitool, -p of fence agents and redfishtool, -u of curl.
 _BEFORE = re.compile(rf"-[Pkpuy]|--user|(?i:--?{_TELLING})", re.ASCII)
 
-# The value is the rest of the word: -Psecret, --password=secret, IPMI_PASSWORD=secret.
+# The secret is the rest of the word: -Psecret, --password=secret, IPMI_PASSWORD=secret.
 _BEGINNING = re.compile(rf"-P|--user=|(?i:{_TELLING}=)", re.ASCII)
 _IN_URL = re.compile(r"://[^/\s@:]*:([^/\s@]+)@")
 
 
 def passed_on(where: str, field: str, words: Iterable[str]) -> dict[str, str]:
-    """Return which environment variables a command gets: for each of its variables the one that has the value.
+    """Return the environment variables of a command. Each name maps to the variable of this process that has the value.
 
     Args:
         where: The section of the hosts file, for messages.
         field: The field of the section, for messages.
-        words: For each variable its name, e.g. ``IPMI_PASSWORD``, or ``IPMI_PASSWORD=RACK1_PASSWORD`` where the value
-            is in another variable.
+        words: The names of the command's variables, e.g. ``IPMI_PASSWORD``. If another variable has the value, write
+            ``IPMI_PASSWORD=RACK1_PASSWORD``.
 
     Raises:
-        InvalidValueError: A word is none of that.
+        InvalidValueError: A word has neither of these two forms.
     """
     variables = {}
     for word in words:
         name, _, source = word.partition("=")
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # a value by mistake is no such name
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # refuses a value that was given by mistake
             valid = "names of environment variables, e.g. IPMI_PASSWORD or IPMI_PASSWORD=RACK1_PASSWORD, and no value"
             raise InvalidValueError(f"{field} of {where}", HIDDEN, valid)
         variables[name] = source or name
@@ -52,10 +53,10 @@ def passed_on(where: str, field: str, words: Iterable[str]) -> dict[str, str]:
 
 
 def require_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of the environment variables that a command gets.
+    """Return the values of the environment variables of a command.
 
     Raises:
-        InvalidValueError: One is not set, or is empty.
+        InvalidValueError: A variable is not set, or is empty.
     """
     for source in variables.values():
         if not os.environ.get(source):
@@ -66,21 +67,22 @@ def require_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_control(argv: Sequence[str], variables: Mapping[str, str], *, timeout: float, failure: str) -> CommandResult:
-    """Run a command of the hosts file on this machine, and show no secret of it.
+    """Run a command of the hosts file on this machine. Hide its secrets.
 
     Args:
         argv: The command.
-        variables: For each environment variable that it gets the variable of this process that has the value.
-        timeout: Seconds that it may take.
-        failure: What its failure means.
+        variables: The environment variables of the command. Each name maps to the variable of this process that has the
+            value.
+        timeout: Maximum seconds that the command may take.
+        failure: What a failure of the command means, for the message.
 
     Returns:
         The result, with secrets hidden.
 
     Raises:
-        InvalidValueError: A variable is not set; nothing was run.
-        CommandTimeoutError: It did not end in time.
-        CommandError: It failed.
+        InvalidValueError: A variable is not set. Nothing was run.
+        CommandTimeoutError: The command did not end within `timeout`.
+        CommandError: The command failed.
     """
     values = require_variables(variables)
     secrets = {*values.values(), *_secrets_in(argv)}
@@ -92,7 +94,7 @@ def run_control(argv: Sequence[str], variables: Mapping[str, str], *, timeout: f
 
 
 def _secrets_in(argv: Sequence[str]) -> Iterator[str]:
-    """Give what are secrets in a command, also in a script that is one of its arguments."""
+    """Return the secrets in a command. A script among the arguments is searched too."""
     for words in (argv, *(word.split() for word in argv if re.search(r"\s", word))):
         for before, word in pairwise(words):
             if _BEFORE.fullmatch(before):

@@ -1,4 +1,4 @@
-"""Adding a CXL device to a host that runs, and removing it, by commands of the machine that the tests run on."""
+"""Add a CXL device to a running host and remove the device, by commands that run on the controller."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from VpmemLibrary.host.control import run_control
 
 @dataclass(frozen=True, slots=True)
 class CxlControl:
-    """What hot-adds a CXL device to a host and hot-removes it, e.g. the command line of a switch's fabric manager.
+    """The commands that hot-add a CXL device to a host and hot-remove it.
+
+    Such a command is, for example, the command line of a switch's fabric manager.
 
     Args:
         add: A command that returns when the host has the device.
-        remove: A command that returns when the host has let go of it.
-        variables: For each environment variable that the commands get the variable that has the value.
+        remove: A command that returns when the host has released the device.
+        variables: The environment variables of the commands. Each name maps to the variable that has the value.
     """
 
-    add: tuple[str, ...] = field(repr=False)  # a password may be among the arguments
+    add: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
     remove: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -26,11 +28,11 @@ class CxlControl:
         """Add the device, or remove it.
 
         Args:
-            add: Whether it is added.
-            timeout: Seconds that it may take.
+            add: True adds the device, False removes it.
+            timeout: Maximum seconds that the command may take.
 
         Raises:
-            InvalidValueError: An environment variable that the command gets is not set; nothing was done.
+            InvalidValueError: An environment variable of the command is not set. Nothing was done.
             CommandError: The command failed.
         """
         command, done = (self.add, "added") if add else (self.remove, "removed")

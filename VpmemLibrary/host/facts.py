@@ -1,4 +1,4 @@
-"""What a host is, in one round trip."""
+"""Read the facts of a host in one round trip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import Transport, query
 
 PROVIDER_MODULES = ("nfit", "nd_e820", "cxl_pmem", "virtio_pmem", "papr_scm", "of_pmem")
-"""The kernel modules that find persistent memory; a host needs the one that its regions come from."""
+"""The kernel modules that find persistent memory. A host needs the module that its regions come from."""
 
 MODULES = (
     *("libnvdimm", *PROVIDER_MODULES, "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem"),
@@ -45,7 +45,8 @@ _FACTS = (
 )
 _VALUE = re.compile(r"([a-z_]+)=(.*?)(?= [a-z_]+=|$)")
 
-# Each fact is its name and its value, NUL after each, as a value may hold any other byte. What is absent is empty.
+# The script prints each fact as its name and its value, with a NUL after each. A value may contain any other byte. An
+# absent fact has an empty value.
 _SCRIPT = r"""
 fact() { printf '%s\0' "$1"; shift; "$@" 2>/dev/null; printf '\0'; }
 first() { for program; do command -v "$program" && return; done; }
@@ -106,10 +107,10 @@ for tool; do fact "tool $tool" first "$tool"; done
 
 @dataclass(frozen=True, slots=True)
 class RegionFact:
-    """One region as sysfs has it; what the kernel does not tell is None or empty.
+    """One region, as sysfs describes it. A number that the kernel does not report is None, a text is empty.
 
     Args:
-        provider: What its bus comes from: ``ACPI.NFIT``, ``e820``, ``CXL``, ``virtio-pmem``, or on IBM Power
+        provider: The provider of its bus: ``ACPI.NFIT``, ``e820``, ``CXL``, ``virtio-pmem``, or on IBM Power
             ``ibm,persistent-memory:...``.
         type: ``pmem``, ``volatile`` or ``blk``.
     """
@@ -125,7 +126,7 @@ class RegionFact:
 
     @property
     def holds_namespaces(self) -> bool:
-        """Whether namespaces can be cut from it: it is persistent memory and can be written."""
+        """Whether namespaces can be created in this region: it is persistent memory and is writable."""
         return self.type in ("", "pmem") and not self.read_only
 
     def __str__(self) -> str:
@@ -136,29 +137,30 @@ class RegionFact:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a host is. A version or a text that is not there is empty, a number None.
+    """The facts of a host. An absent version or text is empty, an absent number is None.
 
     Args:
-        hostname: Its own name.
+        hostname: The name that the host gives itself.
         distribution: The ID of ``/etc/os-release``, e.g. ``debian``.
-        distribution_family: The IDs that it is like, itself first, e.g. ``("ubuntu", "debian")``.
-        distribution_name: Its name with the version, e.g. ``Debian GNU/Linux 13 (trixie)``.
+        distribution_family: The ID and the IDs of similar distributions, e.g. ``("ubuntu", "debian")``. The own ID is
+            first.
+        distribution_name: The distribution's name with the version, e.g. ``Debian GNU/Linux 13 (trixie)``.
         kernel: The kernel's release.
         architecture: E.g. ``x86_64``.
         cpus: How many processors are online.
-        memory: All of its RAM, in bytes.
+        memory: All RAM of the host, in bytes.
         modules: The kernel modules that are loaded.
         module_states: For each of `MODULES`: ``loaded`` (or built in), ``available``, or empty.
         ndctl: The version of ndctl.
         daxctl: The version of daxctl.
         libvirt: The version of libvirt.
-        libvirt_running: Whether libvirt's socket is there.
+        libvirt_running: Whether libvirt's socket exists.
         qemu: The version of QEMU for the host's own architecture.
-        tools: For each of `TOOLS` that was looked for the path, or empty.
+        tools: The path of each of `TOOLS` that was searched for. A missing program has an empty path.
         regions: The regions.
         numa_nodes: The numbers of the NUMA nodes.
-        kvm_present: Whether ``/dev/kvm`` is there.
-        kvm_usable: Whether it can be opened and its module is loaded. A guest may still not run: only a boot tells.
+        kvm_present: Whether ``/dev/kvm`` exists.
+        kvm_usable: Whether ``/dev/kvm`` can be opened and its module is loaded. Only a boot shows whether a guest runs.
         root: Whether commands run as root.
     """
 
@@ -185,7 +187,7 @@ class HostFacts:
     root: bool = False
 
     def as_rows(self) -> tuple[tuple[str, str], ...]:
-        """Return the facts as rows of a table; what is absent says so."""
+        """Return the facts as rows of a table. An absent fact has the value ``absent``."""
         memory_modules = " ".join(f"{name}:{state or 'absent'}" for name, state in self.module_states.items())
         regions = ", ".join(map(str, self.regions))
         return tuple(
@@ -213,21 +215,21 @@ class HostFacts:
 
 
 def kvm_modules(architecture: str) -> tuple[str, ...]:
-    """Return the kernel modules of KVM on an architecture, any of which is enough."""
+    """Return the kernel modules of KVM on an architecture. Any one of them is enough."""
     if architecture.startswith("ppc64"):
         return ("kvm_hv", "kvm_pr")
     return ("kvm_intel", "kvm_amd") if architecture in ("x86_64", "i686", "i386") else ("kvm",)
 
 
 def read_facts(transport: Transport) -> HostFacts:
-    """Return what a host is, read by one command.
+    """Read the facts of a host with one command.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
 
     Raises:
         CommandError: The host has no POSIX shell.
-        UnreadableOutputError: It printed something else.
+        UnreadableOutputError: The host printed something else.
     """
     result = transport.run(query(_SCRIPT, "--", *MODULES, "--", *TOOLS)).check()
     parts = result.stdout.decode("utf-8", "replace").split("\0")
@@ -236,7 +238,7 @@ def read_facts(transport: Transport) -> HostFacts:
         raise UnreadableOutputError(result, "The facts are not whole")
     release = dict(_assignments(found["os_release"]))
     states = {name: found.get(f"module {name}", "") for name in MODULES}
-    # On arm64 and s390x KVM is often part of the kernel itself, which sysfs need not show.
+    # On arm64 and s390x KVM is often built into the kernel. sysfs need not show a built-in module.
     names = kvm_modules(found["architecture"])
     kvm_module = names == ("kvm",) or any(states[name] == "loaded" for name in names)
     return HostFacts(

@@ -1,7 +1,7 @@
-"""How the kernel reaches the bytes of a file: by DAX or through the page cache; and whether it grants MAP_SYNC.
+"""Find out whether the kernel reaches a file's bytes by DAX or through the page cache, and whether it grants MAP_SYNC.
 
-Nothing of it follows from a mount option. The kernel itself is asked of a file: by statx, by what is in the page cache
-after a write, and by mmap. ``xfs_io`` (xfsprogs) asks it, on every file system.
+A mount option proves none of this. The kernel itself is asked about a file: by statx, by the pages in the page cache
+after a write, and by mmap. ``xfs_io`` (xfsprogs) does this on every file system.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 GRANTED = "granted"
-"""What `map_sync` returns where the kernel maps a file with MAP_SYNC."""
+"""The result of `map_sync` if the kernel maps a file with MAP_SYNC."""
 
 _ATTR_DAX = 0x00200000  # STATX_ATTR_DAX, include/uapi/linux/stat.h
 _PROBE_SIZE = 4 * MiB
 _ATTRIBUTES = ("attributes", "attributes_mask")
 _MISSING = 127
 
-# new_file DIRECTORY SIZE COUNT makes $file a new file with so many blocks. The file is created under a name that nobody
-# knew before and then used by its descriptor only: in a directory of another user, a name may be a link to elsewhere a
-# moment later. The file has no name any more when it is used, so nothing is left of it, however the script ends.
+# new_file DIRECTORY SIZE COUNT sets $file to a new file of COUNT blocks. In a directory of another user, a name may
+# become a link to another place at any moment. Therefore the file gets a random name, its name is removed at once, and
+# the script uses only its descriptor. So the file is gone after the script, however the script ends.
 _NEW_FILE = r"""
 new_file() {
     umask 077
@@ -45,7 +45,7 @@ new_file() {
 }
 """
 
-# mincore tells of a mapping that was not touched what the page cache holds of it; a DAX file has nothing there.
+# For a mapping that was not touched, mincore reports the pages in the page cache. A DAX file has no pages there.
 _STATE = r"""
 file=$1 kind=file
 if [ -d "$1" ]; then
@@ -62,7 +62,7 @@ set -- -c 'statx -r'
 xfs_io -r "$@" "$file"
 """
 
-# A device-DAX node is mapped in steps of its alignment only.
+# A device-DAX node can be mapped only in multiples of its alignment.
 _SYNC = r"""
 file=$1 length=4096
 if [ -d "$1" ]; then
@@ -82,14 +82,14 @@ xfs_io -r -c "mmap -rS 0 $length" "$file"
 
 @dataclass(frozen=True, slots=True)
 class FileDax:
-    """What the kernel says of one file.
+    """What the kernel reports about one file.
 
     Args:
-        path: The file, or the directory that a new file was written in.
-        attribute: Whether statx says that the file is DAX.
+        path: The file, or the directory in which a new file was written.
+        attribute: Whether statx reports that the file is DAX.
         size: The file's bytes.
-        cached: How many of them are in the page cache.
-        new: Whether the file was written just now, so that a file that is not DAX must be in the page cache.
+        cached: How many of the file's bytes are in the page cache.
+        new: Whether the file was written just now. A new file that is not DAX must be in the page cache.
     """
 
     path: str
@@ -100,7 +100,7 @@ class FileDax:
 
     @property
     def dax(self) -> bool:
-        """Whether the file is reached by DAX.
+        """Whether the kernel reaches the file by DAX.
 
         Raises:
             ViewsDisagreeError: statx and the page cache contradict each other.
@@ -121,15 +121,15 @@ class FileDax:
 
 
 def read_file_dax(transport: Transport, path: str) -> FileDax:
-    """Return what the kernel says of a file, by statx and by its page cache.
+    """Return what the kernel reports about a file, by statx and by its page cache.
 
     Args:
-        transport: The way to the machine.
-        path: A file, of which nothing is changed; or a directory, in which a new file is written, and removed again.
+        transport: The transport to the machine.
+        path: A file, which is not changed. Or a directory: a new file is written there and removed again.
 
     Raises:
-        InvalidValueError: It is neither.
-        UnsupportedError: The kernel does not tell (before 5.8).
+        InvalidValueError: The path is neither a file nor a directory.
+        UnsupportedError: The kernel does not report DAX (before 5.8).
         ToolMissingError: xfs_io is not installed.
         CommandError: The file could not be written or read.
     """
@@ -154,22 +154,23 @@ def read_file_dax(transport: Transport, path: str) -> FileDax:
 
 
 def map_sync(transport: Transport, path: str) -> str:
-    """Return whether the kernel maps a file with MAP_SYNC, so that its own writes need no fsync to be found again.
+    """Return whether the kernel maps a file with MAP_SYNC.
 
-    It does for a DAX file on synchronous persistent memory, and for device DAX; anything else it must refuse with
-    EOPNOTSUPP (mmap(2), MAP_SHARED_VALIDATE). The file is mapped for reading: nothing of it is changed.
+    With MAP_SYNC, a program finds its own writes again after a crash without fsync. The kernel grants MAP_SYNC for a
+    DAX file on synchronous persistent memory, and for device DAX. For any other file it must refuse with EOPNOTSUPP
+    (mmap(2), MAP_SHARED_VALIDATE). The file is mapped for reading and is not changed.
 
     Args:
-        transport: The way to the machine.
-        path: A file or a device-DAX node; or a directory, in which a new file is mapped, and removed again.
+        transport: The transport to the machine.
+        path: A file or a device-DAX node. Or a directory: a new file is mapped there and removed again.
 
     Returns:
         `GRANTED`, or the name of the error, e.g. ``EOPNOTSUPP``.
 
     Raises:
-        InvalidValueError: It is none of them.
+        InvalidValueError: The path is neither a file, a device-DAX node nor a directory.
         ToolMissingError: xfs_io is not installed.
-        CommandError: It failed otherwise.
+        CommandError: The mapping failed for another reason.
     """
     result = transport.run(["sh", "-c", _NEW_FILE + _SYNC, "sh", path])
     refused = re.fullmatch(r"mmap: (.+)\n?", result.error_text)
@@ -189,7 +190,7 @@ def _checked(result: CommandResult, path: str, action: str) -> CommandResult:
 
 
 def _error_name(text: str) -> str:
-    """Return the name of an error by its text in the C locale, the same on every Linux with glibc."""
+    """Return the name of an error from its text in the C locale. The text is the same on every Linux with glibc."""
     names = {os.strerror(number): name for number, name in errno.errorcode.items()}
-    names[os.strerror(errno.EOPNOTSUPP)] = "EOPNOTSUPP"  # Linux has ENOTSUP as another name of it
+    names[os.strerror(errno.EOPNOTSUPP)] = "EOPNOTSUPP"  # on Linux ENOTSUP is another name of this error
     return names.get(text, text)

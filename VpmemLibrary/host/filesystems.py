@@ -1,4 +1,4 @@
-"""File systems on block devices of one machine: found and made by its own tools."""
+"""Detect and make file systems on block devices of one machine, with the machine's own tools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from VpmemLibrary.transport.base import CommandResult, Transport, query
 
 _TIMEOUT = 300.0
 
-# blkid reads the device itself (-p) and not its cache; it exits 2 where it knows nothing on it, 8 where it knows
-# several things (blkid(8)).
+# blkid reads the device itself (-p), not its cache. It exits 2 if it recognises nothing on the device, and 8 if it
+# recognises several things (blkid(8)).
 _LOOK = r"""
 if ! [ -b "$1" ]; then
     if [ -e "$1" ]; then echo other; else echo absent; fi
@@ -30,14 +30,14 @@ exit "$status"
 
 
 class FileSystemType(StrEnum):
-    """The file systems that know DAX."""
+    """The file systems that support DAX."""
 
     ext4 = "ext4"
     xfs = "xfs"
 
 
-# DAX needs blocks of the size of a page. XFS is told to share no blocks between files: kernels before 6.0 refused DAX
-# where it may (kernel, fs/xfs/xfs_super.c).
+# DAX needs blocks of the size of a page. reflink=0 keeps XFS from sharing blocks between files: kernels before 6.0
+# refused DAX on a file system that may share blocks (kernel, fs/xfs/xfs_super.c).
 _MAKE = {
     FileSystemType.ext4: ("mkfs.ext4", "-q", "-F", "-b", "4096"),
     FileSystemType.xfs: ("mkfs.xfs", "-q", "-f", "-b", "size=4096", "-m", "reflink=0"),
@@ -47,11 +47,11 @@ _PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs"}
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """What a block device holds, read from the device itself.
+    """What a block device contains, read from the device itself.
 
     Args:
         path: The block device.
-        type: The file system's type, or that of a partition table; empty when nothing is known on it.
+        type: The type of the file system or of the partition table. Empty if blkid recognises nothing.
         uuid: The file system's UUID.
     """
 
@@ -63,7 +63,7 @@ class FileSystem:
         """Return the type of the file system.
 
         Raises:
-            InvalidValueError: There is none.
+            InvalidValueError: The device has no file system.
         """
         if not self.type:
             raise InvalidValueError("path", self.path, "a device that holds a file system: see Make File System")
@@ -71,16 +71,16 @@ class FileSystem:
 
 
 def read_file_system(transport: Transport, path: str) -> FileSystem:
-    """Return what a block device holds.
+    """Return what a block device contains.
 
     Args:
-        transport: The way to the machine.
+        transport: The transport to the machine.
         path: The block device.
 
     Raises:
-        InvalidValueError: It is no block device.
+        InvalidValueError: The path is not a block device.
         ToolMissingError: blkid is not installed.
-        CommandError: It cannot be read.
+        CommandError: The device cannot be read.
     """
     result = transport.run(query(_LOOK, path))
     if result.exit_status == 127:
@@ -99,20 +99,20 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
 def make_file_system(
     guard: Guard, where: Namespace | str, file_system: FileSystemType, *, overwrite: bool = False
 ) -> FileSystem:
-    """Make a file system that can be DAX on a block device, and return it as read from the device.
+    """Make a file system that supports DAX on a block device. Return the file system as read back from the device.
 
     Args:
         guard: The machine's guard.
         where: The namespace, or the path of a block device.
-        file_system: Its type.
-        overwrite: Make it though the device holds a file system, or anything else that is known, already.
+        file_system: The type of the file system.
+        overwrite: Make the file system even if the device already contains a file system, or other known content.
 
     Raises:
-        InvalidValueError: It is no block device, or holds something; nothing was changed.
-        NotFoundError: The namespace is gone; nothing was changed.
-        BusyError: It is in use, or holds something by now; nothing was changed.
-        LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
-        CommandError: It could not be made.
+        InvalidValueError: The path is not a block device, or the device contains something. Nothing was changed.
+        NotFoundError: The namespace no longer exists. Nothing was changed.
+        BusyError: The device is in use, or something was written to it meanwhile. Nothing was changed.
+        LeaseLostError: The caller has lost a lease. Nothing was changed.
+        CommandError: The file system could not be made.
     """
     path = where if isinstance(where, str) else where.device
     there = read_file_system(guard.transport, path)

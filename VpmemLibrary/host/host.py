@@ -1,4 +1,4 @@
-"""One host: an alias, the way to it, and what can be asked of it."""
+"""One host: its alias, its transport, and the operations on it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Host:
     """A machine whose NVDIMMs, ndctl and libvirt are used.
 
     Args:
-        alias: The name by which suites know it.
-        transport: The way to it.
-        timeout: Seconds that one command of ndctl's may take.
+        alias: The host's name in suites.
+        transport: The transport to the host.
+        timeout: Maximum seconds that one ndctl command may take.
 
     Example::
 
@@ -58,13 +58,13 @@ class Host:
         return self.transport.run(argv, timeout=timeout, stdin=stdin)
 
     def facts(self) -> HostFacts:
-        """Return what the host is, read afresh in one round trip."""
+        """Return the facts of the host, freshly read in one round trip."""
         return read_facts(self.transport)
 
     def preflight(self) -> Preflight:
-        """Return what the host has and lacks for virtual persistent memory."""
+        """Return what the host has and what it lacks for persistent memory of guests."""
         return check_facts(self.facts(), self.alias)
 
     def close(self) -> None:
-        """End the connection; what runs on the host goes on running."""
+        """Close the connection. Programs on the host continue to run."""
         self.transport.close()

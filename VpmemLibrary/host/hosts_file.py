@@ -1,7 +1,7 @@
-"""The hosts file: how to reach each host, one section a host.
+"""The hosts file: how to reach each host. The file has one section a host.
 
-It is the file that pabot reads as ``--resourcefile``, so that one file serves plain ``robot``, pabot and this library.
-pabot takes two sections with the same fields for one resource, so no two sections may be equal.
+pabot reads the same file as ``--resourcefile``, so one file serves plain ``robot``, pabot and this library. pabot takes
+two sections with the same fields for one resource. Therefore no two sections may be equal.
 
 Example::
 
@@ -42,7 +42,7 @@ from VpmemLibrary.transport.ssh.tokens import home
 from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
 LOCAL = "local"
-"""The address of the machine that this process runs on."""
+"""The address of the machine on which this process runs."""
 
 _FIELDS = {
     "tags",
@@ -85,9 +85,9 @@ _FIELDS = {
 
 _COMMANDS = {"host_power_off", "host_power_on", "host_cxl_add", "host_cxl_remove"}
 _WORDS = _COMMANDS | {"tags", "host_through", "host_power_env", "host_cxl_env", "guest_cmdline"}
-"""Fields of several words, which may stand on several lines."""
+"""Fields of several words. They may have several lines."""
 _SECRET = _COMMANDS | {"host_power_env", "host_cxl_env", "host_password_env", "guest_password_env"}
-"""Fields that may have a password, by mistake or not."""
+"""Fields that may contain a password, also by mistake."""
 
 _CHANNELS = ("agent", "ssh", "serial")
 
@@ -98,36 +98,38 @@ class HostEntry:
 
     Args:
         name: The section's name, which becomes the host's alias.
-        address: Name or IP address, or an alias of the SSH configuration; ``local`` means this machine, without SSH.
-        port: The SSH port; None leaves it to the SSH configuration, and is 22 without one.
-        user: Who logs in; None leaves it to the SSH configuration, and is ``root`` without one.
-        key_file: The private key; without one the agent and the user's own keys are tried.
-        known_hosts: The file that holds the host's key; without one the user's own.
-        ssh_config: ``no`` if the user's SSH configuration is not read, or the file that is read in its place.
-        password_env: The environment variable that holds the password, so that none stands in a file.
-        sudo: Whether commands are run as root, through sudo or doas.
-        through: A program and its arguments that every command is run through, e.g. ``nsenter -t 1 -m --``.
-        libvirt_uri: Which libvirt daemon of the host is used, e.g. ``qemu:///session``; see `libvirt_daemon.Daemon`.
-        may_initialize_labels: Whether a region without labels may be given them, which ends what it held.
-        migration_address: The address by which other hosts' QEMU reaches it; without one, libvirt takes its name.
-        may_reboot: Whether tests may reboot it, and cut its power where they can.
-        power: What cuts its power and gives it back; None where nothing does. Its commands get passwords by the
-            environment variables that ``host_power_env`` names, so that none stands in the file.
-        cxl: What gives it a CXL device and takes it away; None where nothing does.
-        guest_kernel: A kernel on the host that guests boot from.
-        guest_initrd: Its initramfs.
-        guest_nfit_test_initrd: An initramfs for that kernel with the kernel's nfit_test module loaded, for injections.
-        guest_cmdline: Its command line.
-        guest_disk: Or a disk image on the host that guests boot from.
-        guest_machine: QEMU's machine type for guests; without one ``pc``, or ``q35`` where QEMU has no ``pc``.
-        guest_channel: How guests are looked into: ``agent``, ``ssh`` or ``serial``.
-        guest_user: Who logs in to guests, over SSH or on the serial console.
-        guest_key_file: The private key for it, on this machine.
-        guest_known_hosts: The file that holds the guests' SSH key.
-        guest_host_key_name: The name that it has the key under; without one each guest's address.
-        guest_password_env: The environment variable that holds the password.
-        guest_sudo: Whether commands in guests are run through sudo.
-        guest_bridge: A bridge of the host that guests with a network are put on.
+        address: A name, an IP address, or an alias of the SSH configuration. ``local`` means this machine, without SSH.
+        port: The SSH port. None means the port of the SSH configuration, or 22.
+        user: The user that logs in. None means the user of the SSH configuration, or ``root``.
+        key_file: The private key. None means the SSH agent and the user's own keys.
+        known_hosts: The file with the host's key. None means the user's own file.
+        ssh_config: ``no`` ignores the user's SSH configuration. A path is read instead of the user's file.
+        password_env: The environment variable with the password, so that no file contains the password.
+        sudo: Whether commands run as root, through sudo or doas.
+        through: A program and its arguments that run every command, e.g. ``nsenter -t 1 -m --``.
+        libvirt_uri: The libvirt daemon of the host to use, e.g. ``qemu:///session``. See `libvirt_daemon.Daemon`.
+        may_initialize_labels: Whether labels may be written to a region without labels. This destroys the region's
+            content.
+        migration_address: The address at which QEMU of other hosts reaches this host. If empty, libvirt uses the host's
+            name.
+        may_reboot: Whether tests may reboot the host, and cut its power if they can.
+        power: The commands that cut the host's power and restore it. None if there are none. They get passwords from
+            the environment variables that ``host_power_env`` names, so that no file contains a password.
+        cxl: The commands that add a CXL device to the host and remove it. None if there are none.
+        guest_kernel: A kernel on the host from which guests boot.
+        guest_initrd: The initramfs of `guest_kernel`.
+        guest_nfit_test_initrd: An initramfs of `guest_kernel` that loads the kernel's nfit_test module, for injections.
+        guest_cmdline: The command line of `guest_kernel`.
+        guest_disk: A disk image on the host from which guests boot, instead of `guest_kernel`.
+        guest_machine: QEMU's machine type of guests. If empty, ``pc``, or ``q35`` if QEMU has no ``pc``.
+        guest_channel: How commands run in guests: ``agent``, ``ssh`` or ``serial``.
+        guest_user: The user that logs in to guests, over SSH or on the serial console.
+        guest_key_file: The private key of `guest_user`, on this machine.
+        guest_known_hosts: The file with the guests' SSH key.
+        guest_host_key_name: The name of the guests' SSH key in that file. If empty, each guest's address.
+        guest_password_env: The environment variable with the password of `guest_user`.
+        guest_sudo: Whether commands in guests run through sudo.
+        guest_bridge: A bridge of the host to which guests with a network are connected.
         guest_confined: Whether the host's security driver (AppArmor, SELinux) confines guests that are defined here.
     """
 
@@ -164,27 +166,27 @@ class HostEntry:
     guest_confined: bool = True
 
     def guest_password(self) -> str | None:
-        """Return the password of who logs in to guests; None when there is none.
+        """Return the password of the user that logs in to guests. Return None if there is no password.
 
         Raises:
-            InvalidValueError: The environment variable that should hold it is not set.
+            InvalidValueError: The environment variable with the password is not set.
         """
         return _password(self, "guest_password_env", self.guest_password_env)
 
 
 def read_hosts(path: Path) -> tuple[HostEntry, ...]:
-    """Return the hosts of a file, in its order.
+    """Return the hosts of a file, in the order of the file.
 
     Args:
         path: The hosts file.
 
     Raises:
-        InvalidValueError: The file is absent, is not of this form, has an unknown field, or names one host twice.
+        InvalidValueError: The file is absent, has another form, has an unknown field, or names one host twice.
     """
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
-    except (OSError, ValueError):  # the latter for what no path can hold
+    except (OSError, ValueError):  # ValueError: the text contains a character that no path may have
         raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host") from None
     return parse_hosts(decode(data, str(path)), str(path))
 
@@ -194,10 +196,10 @@ def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
 
     Args:
         text: The text.
-        where: Where it is from, for messages.
+        where: The origin of the text, for messages.
 
     Raises:
-        InvalidValueError: It is not of this form, has an unknown field, or names one host twice.
+        InvalidValueError: The text has another form, has an unknown field, or names one host twice.
     """
     entries = tuple(_entry(where, name, fields) for name, fields in sections(text, where).items())
     _refuse_equal(where, entries)
@@ -205,7 +207,7 @@ def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
 
 
 def find_host(entries: tuple[HostEntry, ...], name: str = "") -> HostEntry:
-    """Return the host called `name`, or the first one when `name` is empty.
+    """Return the host called `name`, or the first host if `name` is empty.
 
     Raises:
         NotFoundError: No section has that name.
@@ -219,29 +221,28 @@ def find_host(entries: tuple[HostEntry, ...], name: str = "") -> HostEntry:
 
 
 def transport_to(entry: HostEntry) -> Transport:
-    """Return the way to a host; nothing is connected yet.
+    """Return the transport to a host. Do not connect yet.
 
     Raises:
-        InvalidValueError: The environment variable that should hold the password is not set, or the SSH configuration
-            is wrong.
-        UnreachableError: The SSH configuration asks for a canonical name, and there is none.
+        InvalidValueError: The environment variable with the password is not set, or the SSH configuration is wrong.
+        UnreachableError: The SSH configuration requires a canonical name, and the host has none.
     """
     direct = _direct_transport_to(entry)
     return ThroughTransport(direct, entry.through) if entry.through else direct
 
 
 def configured(transport: Transport) -> str:
-    """Return in one line what of the way to a host is from the SSH configuration; empty if nothing is."""
+    """Describe in one line which settings of a transport come from the SSH configuration. Empty if none do."""
     direct = transport.inner if isinstance(transport, ThroughTransport) else transport
     return direct.settings.configured if isinstance(direct, SshTransport) else ""
 
 
 def settings_of(entry: HostEntry) -> SshSettings:
-    """Return how a host is reached over SSH: as its section says, and for the rest as the SSH configuration says.
+    """Return the SSH settings of a host. The section of the host overrides the SSH configuration.
 
     Raises:
-        InvalidValueError: As `transport_to` raises it.
-        UnreachableError: As `transport_to` raises it.
+        InvalidValueError: For the same reasons as `transport_to`.
+        UnreachableError: For the same reason as `transport_to`.
     """
     return resolve(
         SshRequest(
@@ -315,7 +316,7 @@ def _entry(file: str, name: str, raw: dict[str, str]) -> HostEntry:
 
 
 def _target(where: str, fields: dict[str, str]) -> tuple[str, str | None, int | None]:
-    """Return address, user and port of a section; None for what it does not say."""
+    """Return the address, user and port of a section. A user or port that the section does not set is None."""
     what = f"host_address of {where}"
     text = fields.get("host_address", "")
     if not text:
@@ -381,7 +382,7 @@ def _cxl(where: str, fields: dict[str, str]) -> CxlControl | None:
 def _both(
     where: str, one: str, other: str, fields: dict[str, str], valid: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Return the commands of two fields that are given together, or None where neither is."""
+    """Return the commands of two fields that must be given together. Return None if neither is given."""
     commands = _words(where, one, fields, shown=False), _words(where, other, fields, shown=False)
     if bool(commands[0]) != bool(commands[1]):
         raise InvalidValueError(f"{other if commands[0] else one} of {where}", "", valid)
@@ -389,7 +390,7 @@ def _both(
 
 
 def _variables(where: str, field: str, fields: dict[str, str], used: bool) -> dict[str, str]:
-    """Return which environment variables the commands of a section get."""
+    """Return the environment variables that the commands of a section get."""
     variables = passed_on(where, field, fields.get(field, "").replace(",", " ").split())
     if variables and not used:
         raise InvalidValueError(f"{field} of {where}", ", ".join(variables), "a command that gets it in the section")

@@ -1,7 +1,7 @@
-"""The form of a hosts file: which texts are refused because this library and pabot would read them differently.
+"""The form of a hosts file. Refuse texts that this library and pabot would read differently.
 
-pabot reads the file with Python's ``configparser``, in UTF-8, with its interpolation. What it cannot read is refused
-here, and so is what it would read as something else than was meant: a comment behind a value, quotes around one.
+pabot reads the file with Python's ``configparser``, in UTF-8, with its interpolation. Text that pabot cannot read is
+refused here. Text that pabot would misread is refused too: a comment after a value, quotes around a value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.control import HIDDEN
 
 LARGEST = 1 << 20
-"""Bytes that a hosts file may have."""
+"""The largest size of a hosts file in bytes."""
 
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 _COMMENT = re.compile(r"(?:^|\s)[#;]")
@@ -30,7 +30,7 @@ def decode(data: bytes, where: str) -> str:
     """Return the text of a hosts file.
 
     Raises:
-        InvalidValueError: The file is too large, or is not UTF-8 without a byte order mark.
+        InvalidValueError: The file is too large, is not UTF-8, or starts with a byte order mark.
     """
     if len(data) > LARGEST:
         raise InvalidValueError("hosts file", where, f"a file of at most {LARGEST >> 10} KiB")
@@ -56,7 +56,7 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
     """Return the fields of each section.
 
     Raises:
-        InvalidValueError: The text is not of the form.
+        InvalidValueError: The text does not have the form of a hosts file.
     """
     if text.startswith("\ufeff"):
         raise InvalidValueError("hosts file", where, "a text without a byte order mark")
@@ -80,7 +80,7 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
 
 
 def refuse_unknown(where: str, fields: Iterable[str], known: Iterable[str]) -> None:
-    """Raise if a section has a field that is not known; name the known one that is like it."""
+    """Raise if a section has an unknown field. The message names the most similar known field."""
     names = sorted(known)
     unknown = sorted(set(fields) - set(names))
     if not unknown:
@@ -91,19 +91,19 @@ def refuse_unknown(where: str, fields: Iterable[str], known: Iterable[str]) -> N
 
 
 def checked_value(where: str, field: str, value: str, known: Iterable[str], *, words: bool, secret: bool) -> str:
-    """Return the value of a field as it is meant.
+    """Check the value of a field and return the value without line breaks and escapes.
 
     Args:
         where: The file and its section, for messages.
         field: The field.
-        value: Its value as the file has it.
+        value: The value as the file has it.
         known: The fields that a section may have.
-        words: Whether the value is several words, which may stand on several lines and have quotes.
-        secret: Whether the value may have a password, so that no message shows it.
+        words: Whether the value is a list of words. Such a value may have several lines and quotes.
+        secret: Whether the value may contain a password. Then no message shows the value.
 
     Raises:
-        InvalidValueError: The value has a comment behind it, quotes around it, a single percent sign, a control
-            character, or goes on in a line that looks like a field.
+        InvalidValueError: The value is quoted, has a comment after it, or has a single percent sign or a control
+            character. Or its next line looks like a field.
     """
 
     def refuse(valid: str) -> InvalidValueError:
@@ -129,9 +129,9 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
 
 
 def _without_values(error: configparser.Error) -> str:
-    """Return what is wrong with a file without the lines that are wrong: a secret may be among them."""
+    """Describe what is wrong with a file without showing its wrong lines. A wrong line may contain a secret."""
     if isinstance(error, configparser.MissingSectionHeaderError):
         return f"line {error.lineno} comes before the first [section]"
     if isinstance(error, configparser.ParsingError):
         return f"wrong: line {', '.join(str(number) for number, _ in error.errors)}"
-    return str(error)  # names a section or a field that is there twice
+    return str(error)  # names a section or a field that occurs twice

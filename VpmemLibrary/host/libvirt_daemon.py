@@ -1,7 +1,7 @@
-"""The libvirt daemon of a host: which of its sockets, the program on the host that connects to it, and what is wrong.
+"""The libvirt daemon of a host: find its socket, connect to the socket on the host, and give advice on failures.
 
-The programs are tried on the host in one command: virt-ssh-helper (libvirt 6.8 and newer), a netcat that takes Unix
-sockets, ncat, socat, Python, Perl. The first that works is used.
+One command on the host tries these programs in order: virt-ssh-helper (libvirt 6.8 and newer), a netcat that supports
+Unix sockets, ncat, socat, Python, Perl. The first program that works is used.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ READ_ONLY_ADVICE = (
     "libvirt gives this user read access only: log in as root, or use sudo (host_sudo = yes), or add the user to the "
     "group libvirt there (usermod -aG libvirt USER) and connect again"
 )
-"""What lets a user change guests who may only look at them."""
+"""The advice for a user that has read access only and wants to change guests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A libvirt daemon, as its host knows it.
+    """A libvirt daemon on a host.
 
     Args:
         kind: ``system`` or ``session``.
-        socket: The path of its socket on the host; empty for libvirt's own places.
+        socket: The path of the daemon's socket on the host. Empty means libvirt's default paths.
     """
 
     kind: str = "system"
@@ -53,7 +53,7 @@ class Daemon:
             what: The name of the setting, for the message.
 
         Raises:
-            InvalidValueError: It is no URI of a QEMU daemon of the host itself.
+            InvalidValueError: The URI does not name a QEMU daemon on the host itself.
 
         Example: ``Daemon.of("qemu:///system?socket=/srv/libvirt/libvirt-sock")``.
         """
@@ -76,28 +76,28 @@ class Daemon:
 
     @property
     def uri(self) -> str:
-        """Its URI, in messages."""
+        """The URI of the daemon, for messages."""
         return f"qemu:///{self.kind}" + (f"?socket={self.socket}" if self.socket else "")
 
     def connecting(self, *, read_only: bool = False) -> tuple[str, ...]:
         """Return the command that connects its standard input and output to the daemon.
 
         Args:
-            read_only: Use the socket of those who may only look. It is used as well if the user may open no other.
+            read_only: Use the read-only socket. This socket is also used if the user may open no other.
         """
         suffix = "-ro" if read_only else ""
         return ("sh", "-c", _FIND + _CONNECT, "sh", self.kind, self.socket, suffix, _PYTHON, _PERL)
 
     def inspecting(self) -> tuple[str, ...]:
-        """Return the command that shows what the host knows of the daemon; see `advice`."""
+        """Return the command that reports what the host knows about the daemon. See `advice`."""
         return query(_FIND + _INSPECT, self.kind, self.socket, "")
 
     def advice(self, inspected: CommandResult, *, refused: bool) -> str:
-        """Return what is to be done so that the daemon takes the connection; nothing if that is not known.
+        """Return what to do so that the daemon accepts the connection. Return an empty text if that is unknown.
 
         Args:
-            inspected: What the command of `inspecting` left.
-            refused: Whether the daemon answered, and refused the user.
+            inspected: The result of the command of `inspecting`.
+            refused: Whether the daemon answered and refused the user.
         """
         facts = [line.split(" ", 1) for line in inspected.lines if " " in line]
         user = next((value.strip() for key, value in facts if key == "user"), "") or "USER"
@@ -126,7 +126,7 @@ SYSTEM = Daemon()
 
 
 def _units(facts: list[list[str]]) -> dict[str, dict[str, str]]:
-    """Return the properties of systemd's units, by their names."""
+    """Return the properties of systemd's units, by the units' names."""
     units: dict[str, dict[str, str]] = {}
     properties: dict[str, str] = {}
     for key, value in facts:
@@ -162,19 +162,20 @@ def _advice_on_units(units: dict[str, dict[str, str]]) -> str:
 
 
 def _first(names: list[str] | dict[str, dict[str, str]]) -> str:
-    """Return the unit that is to be started: a socket, which starts its service."""
+    """Return the unit to start: a socket if there is one, because a socket starts its service."""
     return next((name for name in names if name.endswith(".socket")), next(iter(names)))
 
 
 def complaint(result: CommandResult) -> str:
-    """Return what the command of `Daemon.connecting` says of its failure, bounded."""
+    """Return the error output of the command of `Daemon.connecting`, shortened if it is long."""
     text = result.error_text.strip()
     return block(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ...")
 
 
-# $1 is the kind of the daemon, $2 its socket if that is known, $3 what the name of the socket ends with. Sets socket to
-# the one to use, denied to one that this user may not open. Of several, one that a daemon listens on is used: a daemon
-# that was stopped may leave its socket. /proc/net/unix shows that, though not from within another network namespace.
+# $1 is the kind of the daemon, $2 its socket if that is known, $3 the end of the socket's name. The script sets socket
+# to the socket to use, and denied to a socket that this user may not open. It prefers a socket on which a daemon
+# listens, because a stopped daemon may leave its socket file. /proc/net/unix shows the listening sockets, but not those
+# of another network namespace.
 _FIND = r"""
 kind=$1 given=$2 suffix=$3 python=$4 perl=$5 socket= listening= denied= other=
 login=${SUDO_USER:-$DOAS_USER}

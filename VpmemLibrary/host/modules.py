@@ -1,4 +1,4 @@
-"""Kernel modules of one machine: loaded when they are missing, and proven to be there."""
+"""Load missing kernel modules of one machine, and prove that the kernel has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from VpmemLibrary.transport.base import Transport, query
 
 _COMMON = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
 FINDERS = {"ACPI.NFIT": "nfit", "e820": "nd_e820", "CXL": "cxl_pmem", "virtio-pmem": "virtio_pmem", "ibm,": "papr_scm"}
-"""The module that finds a region, by the beginning of the provider of its bus."""
+"""The module that finds a region, by the first characters of the provider of the region's bus."""
 
 _PROVIDERS = r"""
 uname -m
@@ -21,7 +21,8 @@ done
 exit 0
 """
 
-# A module is there when /sys/module has it, built in or loaded. What modprobe says is kept apart from what is found.
+# A module that is built in or loaded has a directory in /sys/module. modprobe runs separately, so that its output is
+# not mistaken for a module name.
 _FIND = r"""
 for module; do [ -d "/sys/module/$module" ] && echo "$module"; done
 exit 0
@@ -29,31 +30,32 @@ exit 0
 
 
 def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of some modules that the kernel has, loaded or built in.
+    """Return the given modules that the kernel has, loaded or built in.
 
-    A module that is built in and has neither parameters nor a version is not told apart from a missing one: the kernel
-    has no directory for it (kernel, Documentation/ABI/stable/sysfs-module).
+    A built-in module without parameters and without a version looks like a missing module: the kernel has no directory
+    for it (kernel, Documentation/ABI/stable/sysfs-module).
 
     Args:
-        transport: The way to the machine.
+        transport: The transport to the machine.
         names: The modules' names, with ``-`` or ``_``.
 
     Raises:
-        InvalidValueError: A name is none of a module.
+        InvalidValueError: A name is not a module name.
     """
     wanted = [_checked(name) for name in names]
     return tuple(transport.run(query(_FIND, *wanted)).check().text.split())
 
 
 def vpmem_modules(transport: Transport) -> tuple[str, ...]:
-    """Return the modules that a host of persistent memory needs.
+    """Return the modules that a host with persistent memory needs.
 
-    They are those of every such host and those that find its memory: ``nfit`` where it comes from ACPI, others where it
-    comes from the kernel parameter memmap, CXL, virtio-pmem or IBM Power's hypervisor. A host without any memory yet
-    gets the usual one of its architecture. `nd_pmem` is not loaded by the NVDIMM's own alias.
+    Some modules are needed on every such host. The others find the host's persistent memory: ``nfit`` for memory from
+    ACPI, and other modules for memory from the kernel parameter memmap, CXL, virtio-pmem or IBM Power's hypervisor. For
+    a host without persistent memory, the usual module of its architecture is returned. `nd_pmem` is in the list because
+    the NVDIMM's own alias does not load it.
 
     Args:
-        transport: The way to the machine.
+        transport: The transport to the machine.
     """
     machine, *providers = transport.run(query(_PROVIDERS)).check().lines or [""]
     found = [module for begins, module in FINDERS.items() if any(provider.startswith(begins) for provider in providers)]
@@ -65,15 +67,15 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
     """Load the modules that are missing, and prove that the kernel has them.
 
     Args:
-        transport: The way to the machine.
-        names: The modules' names, with ``-`` or ``_``; by default those of `vpmem_modules`.
+        transport: The transport to the machine.
+        names: The modules' names, with ``-`` or ``_``. The default is `vpmem_modules`.
 
     Returns:
-        The names of those that were missing and are loaded now.
+        The names of the modules that were missing and are loaded now.
 
     Raises:
-        InvalidValueError: A name is none of a module.
-        CommandError: The kernel has no such module, may not load it, or does not have it though modprobe exited 0.
+        InvalidValueError: A name is not a module name.
+        CommandError: The kernel has no such module, may not load it, or does not have it although modprobe exited 0.
     """
     wanted = [_checked(name) for name in tuple(names) or vpmem_modules(transport)]
     there = loaded_modules(transport, wanted)
@@ -94,7 +96,7 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
 
 
 def _built_in(transport: Transport, name: str) -> bool:
-    """Whether a module is part of the kernel itself: modprobe then has nothing to load and says so."""
+    """Return whether a module is built into the kernel. modprobe then has nothing to load and prints ``builtin``."""
     return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).check().text
 
 

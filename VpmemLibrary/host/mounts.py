@@ -1,7 +1,7 @@
-"""What is mounted on one machine, as its kernel has it; mounting and unmounting, proven by the same.
+"""List the mounts of one machine from the kernel's table. Mount and unmount, and prove both by the same table.
 
-mount's exit status is no proof: XFS mounts with ``dax=always`` what cannot be DAX, and says so in the kernel's log only
-(kernel, ``fs/xfs/xfs_super.c``). What counts is ``/proc/self/mountinfo``.
+mount's exit status proves nothing: XFS mounts a device that does not support DAX with ``dax=always``, and reports this
+only in the kernel's log (kernel, ``fs/xfs/xfs_super.c``). Only ``/proc/self/mountinfo`` counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.visible import quoted
 
-# The block devices' numbers and names first: a mount's source is only what mount was told.
+# The block devices' numbers and names come first: the source of a mount is only the argument of mount.
 _LIST = r"""
 for block in /sys/class/block/*; do
     [ -r "$block/dev" ] && read -r number <"$block/dev" && printf 'block %s %s\n' "$number" "${block##*/}"
@@ -25,7 +25,7 @@ done
 cat /proc/self/mountinfo
 """
 
-# The programs that have something at or below a directory: open, as their own directory, or mapped.
+# Print the programs that use a path at or below a directory: open, as working or root directory, or mapped.
 USERS_SCRIPT = r"""
 for process in /proc/[0-9]*; do
     {
@@ -39,7 +39,7 @@ done
 exit 0
 """
 _FIELDS_BEFORE_TAGS = 6
-_UNFIT = ("absent", "full")  # what is wrong with a mount point
+_UNFIT = ("absent", "full")  # the reports of an unusable mount point
 
 
 class DaxOption(StrEnum):
@@ -48,7 +48,7 @@ class DaxOption(StrEnum):
     always = "always"
     """Every file is DAX."""
     inode = "inode"
-    """A file is DAX when its own flag says so, which it has from its directory."""
+    """A file is DAX if its own flag is set. A new file inherits the flag from its directory."""
     never = "never"
     """No file is DAX."""
 
@@ -58,13 +58,13 @@ class Mount:
     """One mount.
 
     Args:
-        mount_point: Where.
-        source: What mount was told to mount.
+        mount_point: The directory.
+        source: The source that was given to mount.
         type: The file system's type.
-        options: All options, the mount's own and the file system's.
-        device: The number of its device, ``major:minor``.
-        node: The name of the block device with that number, e.g. ``pmem0``; empty when it is none.
-        root: Which directory of the file system is mounted.
+        options: All options, of the mount and of the file system.
+        device: The number of the device, ``major:minor``.
+        node: The name of the block device with that number, e.g. ``pmem0``. Empty if it is not a block device.
+        root: The directory of the file system that is mounted.
     """
 
     mount_point: str
@@ -77,7 +77,7 @@ class Mount:
 
     @property
     def dax(self) -> str:
-        """What the kernel says that ``dax=`` is; empty when it says nothing."""
+        """The kernel's value of ``dax=``. Empty if the kernel reports none."""
         found = [option for option in self.options if option.partition("=")[0] == "dax"]
         return (found[-1].partition("=")[2] or DaxOption.always) if found else ""
 
@@ -106,12 +106,12 @@ class Mounts:
         """Return every mount that a program on the machine sees, in the order of mounting.
 
         Raises:
-            UnreadableOutputError: The kernel's table is not of the documented form.
+            UnreadableOutputError: The kernel's table does not have the documented form.
         """
         return decode_mounts(self._transport.run(query(_LIST)).check())
 
     def at(self, mount_point: str) -> Mount:
-        """Return what is mounted at a directory; the topmost one of several.
+        """Return the mount at a directory. If there are several, return the topmost mount.
 
         Raises:
             NotFoundError: Nothing is mounted there.
@@ -132,20 +132,20 @@ class Mounts:
         options: Sequence[str] = (),
         make: bool = False,
     ) -> Mount:
-        """Mount a block device and prove by the kernel's table that it is, with the options that were asked for.
+        """Mount a block device. Prove by the kernel's table that it is mounted with the requested options.
 
         Args:
             where: The namespace, or the path of a block device.
             file_system: The file system's type.
-            mount_point: An empty directory that nothing is mounted at.
+            mount_point: An empty directory at which nothing is mounted.
             options: The options, e.g. ``dax=always``.
-            make: Make the directory; it goes with the mount.
+            make: Make the directory. Unmounting removes it.
 
         Raises:
-            InvalidValueError: The mount point cannot be one; nothing was changed.
-            NotFoundError: The namespace is gone; nothing was changed.
-            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
-            CommandError: It could not be mounted, or not as asked for; then it was unmounted again.
+            InvalidValueError: The mount point is invalid. Nothing was changed.
+            NotFoundError: The namespace no longer exists. Nothing was changed.
+            LeaseLostError: The caller has lost a lease. Nothing was changed.
+            CommandError: The device could not be mounted as requested. A wrong mount was unmounted again.
         """
         _check_point(mount_point, self.all())
         chosen = ["-o", ",".join(options)] if options else []
@@ -161,14 +161,14 @@ class Mounts:
         """Unmount one mount, prove by the kernel's table that it is gone, and return it.
 
         Args:
-            mount: The mount. If another device is mounted there by now, nothing is unmounted.
-            remove: Remove the directory as well.
+            mount: The mount. If another device is mounted there now, nothing is unmounted.
+            remove: Remove the directory too.
 
         Raises:
-            NotFoundError: It is not mounted there any more.
-            BusyError: Something is open or mapped there; the message says by whom.
-            LeaseLostError: A lease of the caller is not its own any more; nothing was changed.
-            CommandError: It could not be unmounted.
+            NotFoundError: The mount is no longer there.
+            BusyError: A program has something open or mapped there. The message names the program.
+            LeaseLostError: The caller has lost a lease. Nothing was changed.
+            CommandError: The mount could not be unmounted.
         """
         listed = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", mount.mount_point)
         command = act("unmount_from", mount.device, mount.mount_point, listed, "remove" if remove else "")
@@ -210,10 +210,10 @@ class Mounts:
 
 
 def decode_mounts(result: CommandResult) -> tuple[Mount, ...]:
-    """Return the mounts that a listing tells of (``/proc/PID/mountinfo``, kernel, Documentation/filesystems/proc.rst).
+    """Return the mounts of a listing (``/proc/PID/mountinfo``, kernel, Documentation/filesystems/proc.rst).
 
     Raises:
-        UnreadableOutputError: It is not of that form.
+        UnreadableOutputError: The listing does not have that form.
     """
     nodes: dict[str, str] = {}
     mounts = []
@@ -244,5 +244,5 @@ def _check_point(mount_point: str, mounts: Sequence[Mount]) -> None:
 
 
 def _unescaped(text: str) -> str:
-    r"""Return a path of the kernel's table: it writes blanks and backslashes as ``\040``."""
+    r"""Return a path of the kernel's table without escapes. The table writes blanks and backslashes as ``\040``."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

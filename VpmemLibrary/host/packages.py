@@ -1,4 +1,4 @@
-"""The packages that have what a host lacks, for each family of distributions."""
+"""The packages with the programs that a host lacks, for each family of distributions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = {
     "sudo": ("sudo", "sudo", "sudo"),
     "xargs": ("findutils", "findutils", "findutils"),
 }
-"""For each program or thing its package in Debian and Ubuntu, in Fedora and its family, and in SUSE."""
+"""The package of each program: on Debian and Ubuntu, on Fedora and its family, and on SUSE."""
 
 QEMU_PACKAGES = {
     "x86_64": ("qemu-system-x86", "qemu-kvm", "qemu-x86"),
@@ -30,7 +30,7 @@ QEMU_PACKAGES = {
     "ppc64le": ("qemu-system-ppc", "qemu-kvm", "qemu-ppc"),
     "s390x": ("qemu-system", "qemu-kvm", "qemu-s390x"),
 }
-"""The packages of QEMU for each architecture. Where that of s390x is differs by the release of Debian."""
+"""The packages of QEMU for each architecture. On s390x the package differs between the releases of Debian."""
 
 _COREUTILS = {"cat", "chmod", "cut", "date", "ls", "mkdir", "mktemp", "mv", "readlink", "rm", "sort", "stat", "sync"}
 _COREUTILS |= {"tr", "uname", "wc"}
@@ -42,10 +42,10 @@ _FAMILIES = (
 
 
 def install(facts: HostFacts, *things: str) -> str:
-    """Return the command that installs things on a host's distribution, or a sentence if the distribution is unknown.
+    """Return the command that installs programs on a host. If the distribution is unknown, return a sentence instead.
 
     Args:
-        facts: What the host is.
+        facts: The facts of the host.
         things: Keys of `PACKAGES`, ``qemu``, or programs of coreutils.
 
     Example: ``install(facts, "flock", "awk")`` returns ``apt install util-linux mawk`` for Debian.

@@ -1,4 +1,4 @@
-"""Cutting a host's power and giving it back, by commands of the machine that the tests run on."""
+"""Cut a host's power and restore it, by commands that run on the controller."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ _ANSWER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PowerControl:
-    """What switches a host off and on, without asking the host.
+    """The commands that switch a host off and on from outside the host.
 
     Args:
-        off: A command that cuts its power and returns when it is cut, e.g. ``ipmitool -E ... chassis power off``.
-        on: A command that gives it power again.
-        variables: For each environment variable that the commands get the variable that has the value.
+        off: A command that cuts the power and returns when it is cut, e.g. ``ipmitool -E ... chassis power off``.
+        on: A command that restores the power.
+        variables: The environment variables of the commands. Each name maps to the variable that has the value.
     """
 
-    off: tuple[str, ...] = field(repr=False)  # a password may be among the arguments
+    off: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
     on: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
-    """Cut a host's power and wait until it does not answer any more.
+    """Cut a host's power and wait until the host does not answer any more.
 
     Args:
-        host: The way to the host; its connection is ended.
-        control: What cuts the power.
-        timeout: Seconds until the host must be gone.
+        host: The transport to the host. Its connection is closed.
+        control: The commands that switch the host.
+        timeout: Maximum seconds until the host stops answering.
 
     Returns:
         The id of the boot that ended.
 
     Raises:
-        UnsupportedError: It is the machine that this process runs on.
-        InvalidValueError: An environment variable that the command gets is not set; nothing was done.
-        CommandError: The command failed, or succeeded and the host answers all the same.
-        UnreachableError: The host did not answer before.
+        UnsupportedError: The host is the machine that this process runs on.
+        InvalidValueError: An environment variable of the command is not set. Nothing was done.
+        CommandError: The command failed, or it succeeded and the host still answers.
+        UnreachableError: The host did not answer before the power cut.
     """
     require_variables(control.variables)
     before = boot_id(host)
@@ -63,21 +63,21 @@ def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
 
 
 def restore_power(host: Transport, control: PowerControl, before: str, *, timeout: float) -> float:
-    """Give a host its power again and wait until it answers from another boot.
+    """Restore a host's power and wait until the host answers from a new boot.
 
     Args:
-        host: The way to the host; it connects anew by itself.
-        control: What gives it power.
+        host: The transport to the host. It reconnects by itself.
+        control: The commands that switch the host.
         before: The id of the boot that ended.
-        timeout: Seconds until it must answer.
+        timeout: Maximum seconds until the host answers.
 
     Returns:
-        How many seconds it took.
+        The seconds that it took.
 
     Raises:
-        InvalidValueError: An environment variable that the command gets is not set.
+        InvalidValueError: An environment variable of the command is not set.
         CommandError: The command failed.
-        UnreachableError: It did not answer from another boot in time.
+        UnreachableError: The host did not answer from a new boot within `timeout`.
     """
     started = time.monotonic()
     run_control(control.on, control.variables, timeout=timeout, failure="The host was not given power")
@@ -89,7 +89,7 @@ def _answers(host: Transport) -> bool:
     try:
         boot_id(host, timeout=_ANSWER)
     except CommandTimeoutError:
-        host.close()  # a machine that went without a word leaves a connection that never answers
+        host.close()  # a machine that lost its power leaves a connection that never answers
         return False
     except UnreachableError:
         return False

@@ -1,4 +1,4 @@
-"""What a host lacks for virtual persistent memory, item by item, each with its mend."""
+"""Check which items a host lacks for virtual persistent memory. Each missing item comes with its fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NDCTL_FLOOR = "62"
 
 
 class PreflightStatus(StrEnum):
-    """How an item of the preflight stands."""
+    """The status of an item of the preflight."""
 
     ok = "ok"
     missing = "missing"
@@ -27,14 +27,14 @@ class PreflightStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PreflightItem:
-    """One thing that virtual persistent memory needs of a host.
+    """One thing that virtual persistent memory needs on a host.
 
     Args:
-        name: What it is.
-        status: How it stands.
-        found: What was found; empty for nothing.
+        name: The name of the item.
+        status: The status of the item.
+        found: What was found on the host. Empty for nothing.
         needed: What is needed, and why.
-        mend: What to do; empty when nothing is to be done.
+        `mend`: What to do about a missing item. Empty if there is nothing to do.
     """
 
     name: str
@@ -45,24 +45,24 @@ class PreflightItem:
 
     @property
     def passed(self) -> bool:
-        """Whether the host has it."""
+        """Whether the host has the item."""
         return self.status is PreflightStatus.ok
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """All items for one host."""
+    """All items of one host."""
 
     host: str
     items: tuple[PreflightItem, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the host has all of them."""
+        """Whether the host has all items."""
         return all(item.passed for item in self.items)
 
     def describe(self) -> str:
-        """Return one line for each item that is not there, with its mend."""
+        """Return one line for each item that the host lacks, with its fix."""
         failed = [item for item in self.items if not item.passed]
         if not failed:
             return f"Host {self.host} has all that virtual persistent memory needs."
@@ -77,11 +77,11 @@ class Preflight:
 
 
 def check_facts(facts: HostFacts, host: str = "") -> Preflight:
-    """Return what a host with these facts has and lacks.
+    """Return which items a host with these facts has and lacks.
 
     Args:
-        facts: What the host is.
-        host: Its name in the text.
+        facts: The facts of the host.
+        host: The host's name in the text.
     """
     items = (
         _version(
@@ -159,10 +159,13 @@ def _tool(facts: HostFacts, name: str, needed: str, mend: str) -> PreflightItem:
 
 
 def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
-    """One that can be loaded is as good as loaded: the kernel does so with the first device that needs it."""
+    """Return the item of a kernel module.
+
+    A module that can be loaded is enough: the kernel loads it with the first device that needs it.
+    """
     state = facts.module_states.get(name, "")
     if not state and name in _FINDS and any(region.holds_namespaces for region in facts.regions):
-        state = "built in"  # without a directory in sysfs, and yet its region is there
+        state = "built in"  # sysfs has no directory of the module, but a region proves the module
     return _present(
         f"module {name}",
         state,
@@ -187,9 +190,9 @@ def _region(facts: HostFacts) -> PreflightItem:
 
 
 def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
-    """Return the modules that find the host's persistent memory; the usual one where nothing was found.
+    """Return the modules that find the host's persistent memory. Return the usual module if no memory was found.
 
-    A region that is there proves that what finds it is, so the module of another provider is not needed.
+    The module of another provider is not needed: an existing region proves that its own module is there.
     """
     if not any(region.holds_namespaces for region in facts.regions):
         finder = _finder(facts)
@@ -203,7 +206,7 @@ def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
 
 
 def _finder(facts: HostFacts) -> str:
-    """Return the module that finds persistent memory on machines of the host's kind."""
+    """Return the module that finds persistent memory on the host's architecture."""
     return "papr_scm" if facts.architecture.startswith("ppc64") else "nfit"
 
 

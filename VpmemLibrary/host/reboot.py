@@ -1,4 +1,4 @@
-"""Rebooting a host and finding it again."""
+"""Reboot a host and reconnect to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from VpmemLibrary.errors import (
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-"""Another one with every boot (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""
+"""The file with the boot id. Every boot has a new id (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""
 
 _ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _POLL = 0.5
@@ -28,9 +28,9 @@ def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
     """Return the id that the kernel gave this boot.
 
     Raises:
-        CommandError: It cannot be read.
+        CommandError: The id cannot be read.
         UnreachableError: The machine does not answer.
-        UnreadableOutputError: The machine's answer is not an id.
+        UnreadableOutputError: The machine's answer is not a boot id.
     """
     result = transport.run(["cat", BOOT_ID], timeout=timeout).check()
     found = result.text.strip()
@@ -40,41 +40,41 @@ def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
 
 
 def reboot(transport: Transport, *, timeout: float) -> float:
-    """Reboot a machine in good order and wait until it answers from another boot.
+    """Reboot a machine in an orderly way and wait until it answers from a new boot.
 
     Args:
-        transport: The way to the machine; it connects anew by itself.
-        timeout: Seconds until it must answer again.
+        transport: The transport to the machine. It reconnects by itself.
+        timeout: Maximum seconds until the machine answers again.
 
     Returns:
-        How many seconds it took.
+        The seconds that it took.
 
     Raises:
-        UnsupportedError: It is the machine that this process runs on.
+        UnsupportedError: The machine is the one that this process runs on.
         CommandError: The machine refused to reboot.
-        UnreachableError: It did not answer from another boot in time.
+        UnreachableError: The machine did not answer from a new boot within `timeout`.
     """
     before = boot_id(transport)
     if before == own_boot_id():
         raise UnsupportedError("The machine that the tests run on is not rebooted: the run would end with it.")
     started = time.monotonic()
-    with suppress(UnreachableError):  # the connection may end before the answer: another boot id is the proof
+    with suppress(UnreachableError):  # the connection may end before the answer: only a new boot id is proof
         _order(transport)
     wait_for_another_boot(transport, before, timeout=timeout, after="its reboot")
     return time.monotonic() - started
 
 
 def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, after: str) -> None:
-    """Wait until a machine answers from another boot.
+    """Wait until a machine answers from a new boot.
 
     Args:
-        transport: The way to the machine; it connects anew by itself.
-        before: The id of the boot before.
-        timeout: Seconds until it must answer.
-        after: What made it boot, for the message.
+        transport: The transport to the machine. It reconnects by itself.
+        before: The id of the previous boot.
+        timeout: Maximum seconds until the machine answers.
+        after: The event that made the machine boot, for the message.
 
     Raises:
-        UnreachableError: It did not answer from another boot in time.
+        UnreachableError: The machine did not answer from a new boot within `timeout`.
     """
     started = time.monotonic()
     last = "it still answered from the boot before"
@@ -83,16 +83,16 @@ def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, 
             if boot_id(transport) != before:
                 return
         except CommandTimeoutError:
-            transport.close()  # a machine that went without a word leaves a connection that never answers
+            transport.close()  # a machine that lost its power leaves a connection that never answers
             last = "it did not answer"
-        except (CommandError, UnreachableError) as error:  # a machine that goes down may fail to run a command
+        except (CommandError, UnreachableError) as error:  # a machine that shuts down may fail to run a command
             last = str(error)
         time.sleep(_POLL)
     raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s after {after}: {last}.")
 
 
 def own_boot_id() -> str:
-    """Return the id of this machine's own boot; empty where the kernel gives none."""
+    """Return the id of this machine's own boot. Return an empty text if the kernel has no boot id."""
     path = Path(BOOT_ID)
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""
 

@@ -1,1 +1,1 @@
-"""Servers and flavors with persistent memory, as OpenStack Nova has them, on real hosts."""
+"""Servers and flavors with persistent memory on real hosts, as in OpenStack Nova."""

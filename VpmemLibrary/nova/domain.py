@@ -1,8 +1,8 @@
-"""The domain XML of a server, in what concerns memory the same as Nova writes.
+"""The domain XML of a server. Its memory elements are the same as those that Nova writes.
 
-From nova/virt/libvirt/config.py and driver.py (read at 00a030403f67): all sizes in KiB without a unit; ``maxMemory``
-is RAM and devices with one slot a device and none to spare; ``memory`` is RAM alone; each device is an nvdimm with
-shared access, the namespace's alignment, ``pmem``, node 0 and a label area of 2 MiB.
+Source: nova/virt/libvirt/config.py and driver.py (read at 00a030403f67). All sizes are in KiB without a unit.
+``maxMemory`` is RAM and devices, with one slot a device and no spare slot. ``memory`` is RAM only. Each device is an
+nvdimm with shared access, the namespace's alignment, ``pmem``, node 0 and a label area of 2 MiB.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def server_devices(namespaces: Sequence[Namespace]) -> tuple[VpmemDevice, ...]:
-    """Return the devices that Nova makes of namespaces, in their order.
+    """Return the devices that Nova creates for namespaces, in the order of the namespaces.
 
     Raises:
-        InvalidValueError: A namespace has no device, or one that two devices would share.
+        InvalidValueError: A namespace has no device, or two namespaces have the same device.
     """
     for namespace in namespaces:
         if not namespace.device:
@@ -48,9 +48,9 @@ def server_domain(
     Args:
         name: The domain's name.
         flavor: The server's flavor.
-        namespaces: Its namespaces, in the order of the flavor's labels.
-        boot: What it boots from.
-        run_id: The run that makes it.
+        namespaces: The server's namespaces, in the order of the flavor's labels.
+        boot: The boot source of the server.
+        run_id: The id of the run that creates the server.
         hypervisor: ``kvm`` or ``qemu``.
 
     Raises:

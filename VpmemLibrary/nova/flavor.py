@@ -1,4 +1,4 @@
-"""Flavors: what a server is made of, with persistent memory by the extra spec ``hw:pmem``."""
+"""Flavors: the resources of a server. The extra spec ``hw:pmem`` requests persistent memory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import checked_name
 
 PMEM = "hw:pmem"
-"""The extra spec that asks for namespaces: labels of the setting, one for each, separated by commas."""
+"""The extra spec that requests namespaces: for each namespace a label of the setting, separated by commas."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """What a server is made of.
+    """The resources of a server.
 
     Args:
-        name: Its name.
-        ram: Its RAM, without persistent memory.
-        vcpus: Its virtual CPUs.
-        pmem: The labels of its namespaces, in the order of its devices; a label may come again.
+        name: The flavor's name.
+        ram: The RAM, without persistent memory.
+        vcpus: The number of virtual CPUs.
+        pmem: The labels of the namespaces, in the order of the server's devices. A label may occur several times.
 
     Raises:
-        InvalidValueError: A value that no server can have.
+        InvalidValueError: A value is invalid for a server.
 
     Example: ``flavor_of("with-vpmem", extra_specs={"hw:pmem": "4GB,SMALL"})``.
     """
@@ -46,18 +46,19 @@ class Flavor:
 
 
 def flavor_of(name: str, *, ram: Size, vcpus: int, extra_specs: Mapping[str, str]) -> Flavor:
-    """Return a flavor with its extra specs read.
+    """Return a flavor with the labels of its extra specs.
 
-    As in Nova, a label is not converted: ``128GB`` is not ``131072MB``. Blanks around a label are not part of it.
+    As in Nova, a label is not converted: ``128GB`` is not ``131072MB``. Blanks around a label are not part of the
+    label.
 
     Args:
-        name: Its name.
-        ram: Its RAM.
-        vcpus: Its virtual CPUs.
-        extra_specs: Its extra specs; only ``hw:pmem`` is known here.
+        name: The flavor's name.
+        ram: The RAM.
+        vcpus: The number of virtual CPUs.
+        extra_specs: The extra specs. Only ``hw:pmem`` is known here.
 
     Raises:
-        InvalidValueError: A value that no server can have, an unknown extra spec, or an empty label.
+        InvalidValueError: A value is invalid for a server, an extra spec is unknown, or a label is empty.
     """
     if unknown := sorted(set(extra_specs) - {PMEM}):
         raise InvalidValueError("extra spec", unknown[0], f"{PMEM}, e.g. {PMEM}=4GB,SMALL")

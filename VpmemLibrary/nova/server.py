@@ -1,4 +1,4 @@
-"""What a server is at a moment: its status, and what it has where."""
+"""The current state of a server: its status, and its allocations on hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from VpmemLibrary.nova.flavor import Flavor
 
 
 class ServerStatus(StrEnum):
-    """The statuses of a server that have to do with persistent memory, in Nova's words."""
+    """The statuses of a server that concern persistent memory, under Nova's names."""
 
     build = "BUILD"
     active = "ACTIVE"
@@ -24,12 +24,12 @@ class ServerStatus(StrEnum):
 
 @dataclass(slots=True)
 class Allocation:
-    """What a server has on a host.
+    """The flavor and the namespaces of a server on one host.
 
     Args:
         host: The host's alias.
-        flavor: The flavor that it is of.
-        claims: Its namespaces, in the order of the flavor's labels.
+        flavor: The flavor of the allocation.
+        claims: The claimed namespaces, in the order of the flavor's labels.
     """
 
     host: str
@@ -42,13 +42,13 @@ class Server:
     """One server.
 
     Args:
-        name: Its name.
-        domain: The name of its domain on the host.
-        here: What it has where it runs.
-        status: Its status.
-        fault: Why it is in ERROR, in words.
-        guest: Its guest; None when there is none.
-        before: What it had before a resize that is neither confirmed nor reverted.
+        name: The server's name.
+        domain: The name of the server's domain on the host.
+        here: The allocation on the host where the server runs.
+        status: The server's status.
+        fault: The reason of the status ERROR, as a text.
+        guest: The server's guest. None if there is no guest.
+        before: The allocation before a resize that is neither confirmed nor reverted.
     """
 
     name: str
@@ -64,24 +64,24 @@ class Server:
 
     @property
     def host(self) -> str:
-        """The alias of the host that it is on."""
+        """The alias of the server's host."""
         return self.here.host
 
     @property
     def flavor(self) -> Flavor:
-        """Its flavor."""
+        """The server's flavor."""
         return self.here.flavor
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """Its namespaces where it is, in the order of its devices."""
+        """The server's namespaces on its host, in the order of its devices."""
         return self.here.claims
 
     def require(self, action: str, *statuses: ServerStatus) -> None:
-        """Raise unless it has one of some statuses.
+        """Raise unless the server has one of the given statuses.
 
         Raises:
-            InvalidValueError: It has another one.
+            InvalidValueError: The server has another status.
         """
         if self.status not in statuses:
             raise InvalidValueError(
@@ -89,6 +89,6 @@ class Server:
             )
 
     def failed(self, error: Exception) -> None:
-        """Have it in ERROR, for a reason."""
+        """Set the status to ERROR and record the error as the reason."""
         self.status = ServerStatus.error
         self.fault = str(error)

@@ -1,4 +1,4 @@
-"""Servers on real hosts: made, resized, stopped, rebuilt and deleted with their namespaces claimed and wiped."""
+"""Servers on real hosts. Create, resize, stop, rebuild and delete them. Claim and wipe their namespaces."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _OFF = "shut off"
 
 
 class Compute(Protocol):
-    """A host on which servers can be."""
+    """A host that runs servers."""
 
     @property
     def boot(self) -> BootSource | None:
-        """What servers boot from."""
+        """The boot source of servers."""
 
     @property
     def link(self) -> LibvirtLink:
-        """Its libvirt connection."""
+        """The host's libvirt connection."""
 
     @property
     def claims(self) -> HostClaims:
-        """Its namespaces."""
+        """The claims on the host's namespaces."""
 
     def define_guest_from(self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "") -> Guest:
-        """Define a guest, with the run's mark."""
+        """Define a guest with the run's mark."""
 
     def guest(self, which: Guest | str) -> Guest:
         """Return a guest of the host."""
@@ -50,8 +50,8 @@ class Servers:
     """The servers of one worker.
 
     Args:
-        find: Returns an open host by its alias.
-        run_id: The run.
+        find: A function that returns an open host by its alias.
+        run_id: The run's id.
     """
 
     def __init__(self, find: Callable[[str], Compute], run_id: str) -> None:
@@ -64,7 +64,7 @@ class Servers:
         """Return a server.
 
         Raises:
-            NotFoundError: This worker made none of that name.
+            NotFoundError: This worker created no server of that name.
         """
         if isinstance(which, Server):
             return which
@@ -74,27 +74,29 @@ class Servers:
 
     @property
     def all(self) -> tuple[Server, ...]:
-        """Every server, deleted ones too, in the order of making; of those with one name the last."""
+        """Every server in the order of creation, deleted servers too. If a name was used again, its last server."""
         return tuple(self._servers.values())
 
     def status(self, server: Server) -> ServerStatus:
-        """Return a server's status; one whose guest no longer runs is in SHUTOFF, whoever ended it."""
+        """Return a server's status. If the guest no longer runs, for any reason, the status becomes SHUTOFF."""
         if server.status is ServerStatus.active and self._guest(server).state() == _OFF:
             server.status = ServerStatus.shutoff
         return server.status
 
     def create(self, flavor: Flavor, host: str, *, name: str = "", timeout: float) -> Server:
-        """Make a server: ACTIVE once its guest is ready, or ERROR with the reason; then nothing is held or left.
+        """Create a server. It becomes ACTIVE when its guest is ready, or ERROR with the reason.
+
+        A server in ERROR holds no namespace and leaves nothing on the host.
 
         Args:
-            flavor: Its flavor.
+            flavor: The flavor of the server.
             host: The alias of the host.
-            name: Its name; one of its own by default.
-            timeout: Seconds that its guest may take to be ready.
+            name: The name of the server. The default is a new name.
+            timeout: Maximum seconds until the guest is ready.
 
         Raises:
-            InvalidValueError: The name is taken or cannot be, the host has no image to boot from, or the flavor has a
-                label that the host's setting has not, or not in that case.
+            InvalidValueError: The name is in use or invalid, or the host has no image to boot from. Or the host's
+                setting does not have a label of the flavor. Labels are case-sensitive.
         """
         self._made += 1
         name = checked_name("server name", name) if name else f"server-{self._made}"
@@ -118,10 +120,11 @@ class Servers:
         return server
 
     def delete(self, server: Server) -> None:
-        """End a server and give its namespaces back wiped, those of a resize under way as well.
+        """Delete a server. Wipe its namespaces and give them back. Do the same with the namespaces of an open resize.
 
         Raises:
-            VpmemError: A namespace could not be wiped: it is unfit, the server is in ERROR and its domain stays.
+            VpmemError: A namespace could not be wiped. The namespace is unfit, the server is in ERROR and its domain
+                stays.
         """
         if server.status is ServerStatus.deleted:
             raise InvalidValueError("server", server.name, "one that was not deleted")
@@ -135,21 +138,21 @@ class Servers:
         server.status = ServerStatus.deleted
 
     def stop(self, server: Server, timeout: float) -> None:
-        """Shut a server down; its namespaces stay its own, with all that they hold.
+        """Shut a server down. The server keeps its namespaces and their content.
 
         Raises:
-            GuestError: It did not shut down in time.
+            GuestError: The server did not shut down within `timeout`.
         """
         server.require("stop", ServerStatus.active)
         self._guest(server).shutdown(timeout)
         server.status = ServerStatus.shutoff
 
     def start(self, server: Server, timeout: float) -> None:
-        """Start a server that is off; its devices are found by their UUIDs, whatever they are called now.
+        """Start a server that is off. Its devices are found by their UUIDs, even if they have new names.
 
         Raises:
-            LeaseLostError: It lost a namespace while it was off.
-            GuestError: It was not ready in time; it is in ERROR.
+            LeaseLostError: The server lost a namespace while it was off.
+            GuestError: The server was not ready within `timeout`. It is in ERROR.
         """
         server.require("start", ServerStatus.shutoff)
         with self._errors_of(server):
@@ -157,10 +160,12 @@ class Servers:
         server.status = ServerStatus.active
 
     def reboot(self, server: Server, timeout: float, *, hard: bool) -> None:
-        """Reboot a server: from inside, or hard, as pulling its plug and starting it again.
+        """Reboot a server.
+
+        A soft reboot is done inside the guest. A hard reboot cuts the guest's power and starts the guest again.
 
         Raises:
-            GuestError: It was not ready in time; it is in ERROR.
+            GuestError: The server was not ready within `timeout`. It is in ERROR.
         """
         server.require("reboot", ServerStatus.active)
         with self._errors_of(server):
@@ -171,10 +176,10 @@ class Servers:
                 self._guest(server).reboot(timeout)
 
     def rebuild(self, server: Server, timeout: float) -> None:
-        """Make a server anew on the same namespaces, which are wiped before.
+        """Create a server again on the same namespaces. The namespaces are wiped first.
 
         Raises:
-            VpmemError: A namespace could not be wiped, or the server was not ready in time; it is in ERROR.
+            VpmemError: A namespace could not be wiped, or the server was not ready within `timeout`. It is in ERROR.
         """
         server.require("rebuild", ServerStatus.active, ServerStatus.shutoff)
         self._power_off(server)
@@ -184,21 +189,21 @@ class Servers:
             self._spawn(server, timeout)
 
     def resize(self, server: Server, flavor: Flavor, host: str, timeout: float) -> None:
-        """Give a server another flavor, there or on another host; what it had is held until confirmed or reverted.
+        """Give a server another flavor, on the same host or on another host.
 
-        Content is not copied, as Nova does not: the new namespaces hold zeros. A resize that fails puts the server back
-        as it was.
+        The server keeps its old namespaces until the resize is confirmed or reverted. As in Nova, content is not
+        copied: the new namespaces contain zeros. If the resize fails, the server is restored to its old state.
 
         Args:
-            server: The server, ACTIVE.
-            flavor: Its new flavor.
-            host: The alias of the host that it goes to; it may be the same.
-            timeout: Seconds that its guest may take to be off, and again to be ready.
+            server: The server. It must be ACTIVE.
+            flavor: The new flavor.
+            host: The alias of the new host. It may be the same host.
+            timeout: Maximum seconds until the guest is off, and again until it is ready.
 
         Raises:
-            ExhaustedError: The host has not what the flavor needs; the server runs on as it was.
-            InvalidValueError: The host could never have it.
-            VpmemError: The server did not start there; it was put back.
+            ExhaustedError: The host does not have the namespaces of the flavor now. The server still runs as before.
+            InvalidValueError: The host can never have the namespaces of the flavor.
+            VpmemError: The server did not start with the new flavor. It was restored.
         """
         server.require("resize", ServerStatus.active)
         target = self._find(host)
@@ -224,10 +229,10 @@ class Servers:
         server.status = ServerStatus.verify_resize
 
     def confirm_resize(self, server: Server) -> None:
-        """Keep what a resize gave; what the server had before is wiped and given back.
+        """Keep the new namespaces of a resize. Wipe the old namespaces and give them back.
 
         Raises:
-            VpmemError: It could not be wiped: it is unfit, and the server in ERROR.
+            VpmemError: An old namespace could not be wiped. The namespace is unfit, and the server is in ERROR.
         """
         server.require("confirm a resize of", ServerStatus.verify_resize)
         before, server.before = server.before, None
@@ -237,10 +242,11 @@ class Servers:
         server.status = ServerStatus.active
 
     def revert_resize(self, server: Server, timeout: float) -> None:
-        """Go back to what a server had before a resize, with all that it held; what the resize gave is wiped.
+        """Return a server to its namespaces from before a resize, with their content. Wipe the new namespaces.
 
         Raises:
-            VpmemError: What the resize gave could not be wiped, or the server was not ready in time: it is in ERROR.
+            VpmemError: A new namespace could not be wiped, or the server was not ready within `timeout`. It is in
+                ERROR.
         """
         server.require("revert a resize of", ServerStatus.verify_resize)
         new, old = server.here, server.before
@@ -253,7 +259,7 @@ class Servers:
             self._find(new.host).claims.release(new.claims)
             self._spawn(server, timeout)
 
-    # How it is done
+    # Implementation
 
     def _check(self, compute: Compute, flavor: Flavor) -> None:
         for label in flavor.pmem:
@@ -267,7 +273,7 @@ class Servers:
         return compute.claims.claim([Wish(label) for label in flavor.pmem]) if flavor.pmem else ()
 
     def _spawn(self, server: Server, timeout: float) -> None:
-        """Define a server's guest where it has its namespaces, start it and wait until it is ready."""
+        """Define a server's guest on the host of its namespaces, start the guest and wait until it is ready."""
         self._define(server)
         guest = self._guest(server)
         guest.start()
@@ -292,7 +298,7 @@ class Servers:
         server.guest = compute.define_guest_from(xml, ())
 
     def _boot(self, server: Server, timeout: float) -> None:
-        """Start a server's guest that is off, defined anew if a device has another name now."""
+        """Start a server's guest that is off. Define the guest again if a device has a new name."""
         compute = self._find(server.host)
         compute.claims.require(server.claims)
         now = [compute.claims.now(claim).namespace for claim in server.claims]
@@ -318,7 +324,7 @@ class Servers:
             server.guest = None
 
     def _withdraw(self, server: Server, error: VpmemError) -> None:
-        """Leave nothing of a server that did not start; what cannot be wiped is told with the reason."""
+        """Clean up after a server that did not start. If a namespace cannot be wiped, add this to the error."""
         claims, server.here.claims = server.claims, ()
         try:
             self._power_off(server)
@@ -329,7 +335,7 @@ class Servers:
             server.failed(error)
 
     def _give_back(self, allocation: Allocation, error: VpmemError) -> None:
-        """Wipe and give back what a resize that failed was to give; what cannot be wiped is told with the reason."""
+        """Wipe and give back the new namespaces of a failed resize. If this fails, add the reason to the error."""
         try:
             self._find(allocation.host).claims.release(allocation.claims)
         except VpmemError as worse:
