@@ -80,8 +80,9 @@ for left in domain-*-"$1" ram/*-"$1"; do
 done
 """
 _AGENT_MARGIN = 35.0
-_SHOWN_ANSWER = 200
 """Seconds beyond the agent's own timeout, which libvirt reports. libvirt waits up to 30 s for its other calls first."""
+
+_SHOWN_ANSWER = 200
 
 _LAST_LOOK = 5.0
 """Seconds to read the state of a guest after a call that did not end."""
@@ -693,10 +694,8 @@ class Guest:
     def listening(self, event: int, tell: Callable[..., None]) -> Iterator[None]:
         """Call `tell` for each libvirt event of one kind about this guest while the ``with`` block runs.
 
-        Args:
-            event: A ``VIR_DOMAIN_EVENT_ID_*``.
-            `tell`: The callback. libvirt's event thread calls it with the arguments that libvirt documents for that
-                event.
+        `event` is a ``VIR_DOMAIN_EVENT_ID_*``. libvirt's event thread calls `tell` with the arguments that libvirt
+        documents for that event.
 
         Raises:
             LibvirtError: libvirt does not answer.
