@@ -192,7 +192,7 @@ class AgentTransport:
         return f"guest {self._name}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Return whether the agent answers and runs a command, which every reading of the guest needs.
+        """Return whether the agent answers and runs a command. The library needs both to use the guest.
 
         Args:
             timeout: Seconds to wait for an answer, rounded down to whole seconds, at least 1.

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from VpmemLibrary.errors import AgentRefusedError, GuestError
 
 USED_COMMANDS = ("guest-ping", "guest-exec", "guest-exec-status")
-"""The agent commands that every reading of a guest needs."""
+"""The agent commands that this library always needs."""
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-flush", "guest-file-close")
 """The agent commands that transfer files. If the agent refuses them, commands in the guest transfer files."""

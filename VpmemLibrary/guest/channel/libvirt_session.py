@@ -171,7 +171,7 @@ class LibvirtSession:
     def _refusal(
         self, error: libvirt.libvirtError, command: tuple[str, ...], *, answered: bool, was_cut: bool
     ) -> LibvirtError:
-        """Return the error for a failed connection with the reason, which the host knows and libvirt's client does not."""
+        """Return the error for a failed connection. Add the reason, which only the host knows."""
         code, text = error.get_error_code() or 0, error.get_error_message() or str(error)
         refused = answered and code in _REFUSED
         failure = (_RefusedError if refused else LibvirtError)(self._connecting, code, text)
