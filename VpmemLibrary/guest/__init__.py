@@ -1,1 +1,1 @@
-"""A guest: its domain, its life, and the ways into it."""
+"""Guests: their domains, their lifecycle, the channels into them, and the views of their devices."""

@@ -1,4 +1,4 @@
-"""What keeps a guest's QEMU on its host to its own devices: its user, its security label and its control group."""
+"""Read what confines a guest's QEMU on its host to its own devices: user, security label and control group."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ cat cgroup
 # A context is user:role:type:range (selinux(8), "SECURITY CONTEXT").
 _SELINUX = re.compile(r"[^:]+:[^:]+:[^:]+:s\d.*")
 
-# Each path is opened, and nothing is read, by a process of QEMU's control group, user, groups and, where it has one,
-# AppArmor profile. libvirt's profiles allow dd: QEMU saves through it (apparmor.d/abstractions/libvirt-qemu).
+# A process opens each path and reads nothing. The process has QEMU's control group, user, groups and AppArmor profile,
+# if QEMU has a profile. libvirt's profiles allow dd, because QEMU saves through it
+# (apparmor.d/abstractions/libvirt-qemu).
 #
-# libvirt gives QEMU a /dev of its own. The path is opened from QEMU's root directory, which is entered as the current
-# directory alone: no program, and no library of one, is looked up in QEMU's mount namespace, where a QEMU that was
-# taken over might have put its own. So a symbolic link is followed here: the kernel would look up an absolute one
-# in the host's own namespace.
+# libvirt gives QEMU its own /dev, so the path is opened from QEMU's root directory. The process enters this directory
+# only as its current directory. So no program and no library is loaded from QEMU's mount namespace, where a compromised
+# QEMU might have placed its own. The script follows symbolic links itself, because the kernel would resolve an absolute
+# link in the host's own namespace.
 _PROBE = r"""
 profile=$1 uid=$2 gid=$3
 shift 3
@@ -51,15 +52,15 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What a guest's QEMU runs as.
+    """The confinement of a guest's QEMU.
 
     Args:
-        process: Its process id.
-        profile: Its AppArmor profile, e.g. ``libvirt-34e321be-...``; empty where it has none.
-        enforced: Whether what the profile does not allow is denied.
-        user: Its user id.
-        group: Its group id.
-        cgroup: Its control group.
+        process: The process id of QEMU.
+        profile: The AppArmor profile, e.g. ``libvirt-34e321be-...``; empty if QEMU has no profile.
+        enforced: Whether the profile denies everything that it does not allow.
+        user: The user id.
+        group: The group id.
+        cgroup: The control group.
     """
 
     process: int
@@ -71,15 +72,15 @@ class Confinement:
 
 
 def read_confinement(host: Transport, qemu: QemuProcess) -> Confinement:
-    """Return what a guest's QEMU is confined to.
+    """Return the confinement of a guest's QEMU.
 
     Args:
-        host: The way to its host.
+        host: The transport to the guest's host.
         qemu: The guest's QEMU.
 
     Raises:
         GuestError: The guest is not running.
-        UnreadableOutputError: The kernel does not tell it in a known form.
+        UnreadableOutputError: The kernel's answer does not have the known form.
     """
     result = qemu.run(host, _READ, reads_only=True).check(f"Could not look at the QEMU of guest {qemu.name}")
     process, *lines = result.lines
@@ -94,17 +95,17 @@ def read_confinement(host: Transport, qemu: QemuProcess) -> Confinement:
 
 
 def refusals(host: Transport, qemu: QemuProcess, confinement: Confinement, paths: Sequence[str]) -> dict[str, str]:
-    """Return why a process as confined as a guest's QEMU may not open each path; empty for one that it may.
+    """Return for each path why a process with the confinement of a guest's QEMU cannot open it; empty if it can.
 
     Args:
-        host: The way to the host.
+        host: The transport to the host.
         qemu: The guest's QEMU.
-        confinement: What the guest's QEMU is confined to.
+        confinement: The confinement of the guest's QEMU.
         paths: Absolute paths on the host.
 
     Raises:
         GuestError: The guest is not running.
-        UnsupportedError: It is confined by SELinux.
+        UnsupportedError: SELinux confines the guest's QEMU.
     """
     if _SELINUX.fullmatch(confinement.profile):
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""A guest on a host: its domain, its life, and the ways into it."""
+"""A guest on a host: its domain, its power state, and the channels into the guest."""
 
 from __future__ import annotations
 
@@ -46,21 +46,22 @@ if TYPE_CHECKING:
     import libvirt
 
 _POLL = 1.0
-"""Seconds between two looks when no event of libvirt's says that there is something to see."""
+"""Seconds between two polls when no libvirt event reports a change."""
 
-# Robot cuts what is longer than 40 lines of 78 characters out of the middle of a message, and QEMU's log is in it too.
+# Robot Framework shortens a message that is longer than 40 lines of 78 characters. The message also contains QEMU's
+# log.
 _CONSOLE_LINES = 20
 _PANIC_LINES = 10
 _PANIC_WRITTEN = 3.0
-"""Seconds in which a kernel that panics has written why."""
+"""Seconds in which a kernel that panics writes the reason to the console."""
 
 _CONSOLE_EVERY = 5.0
-"""Seconds between two looks for a panic on the console: each costs a command on the host."""
+"""Seconds between two checks for a panic on the console. Each check costs a command on the host."""
 
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
 _TARGET = 'readlink -f -- "$1" || printf "%s\\n" "$1"'
 
-# libvirt's virDomainState and virDomainShutoffReason, in virsh's words.
+# libvirt's virDomainState and virDomainShutoffReason, named as virsh names them.
 _STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
 _OFF = "shut off"
 _OFF_REASONS = ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "daemon")
@@ -68,7 +69,7 @@ _GONE = "gone"
 _ALIVE = ("running", "idle", "paused", "in shutdown")
 
 _SHORT_NAME = 20
-# The directories are called by the domain's number and its name; another guest's name may end with this one.
+# The name of a directory is the number and the name of the domain. The name of another guest may end with this name.
 _CLEAR = r"""
 cd /var/lib/libvirt/qemu || exit
 for left in domain-*-"$1" ram/*-"$1"; do
@@ -79,28 +80,29 @@ for left in domain-*-"$1" ram/*-"$1"; do
 done
 """
 _AGENT_MARGIN = 35.0
+"""Seconds beyond the agent's own timeout, which libvirt reports. libvirt waits up to 30 s for its other calls first."""
+
 _SHOWN_ANSWER = 200
-"""Seconds beyond the agent's own timeout, which libvirt reports: before it asks, it waits 30 s for its other calls."""
 
 _LAST_LOOK = 5.0
-"""Seconds to look at a guest's state after a call that did not end."""
+"""Seconds to read the state of a guest after a call that did not end."""
 
 START_TIMEOUT = 180.0
-"""Seconds for what takes longer with the guest's memory: to start, save, restore, or go back to a snapshot."""
+"""Seconds for actions that take longer with more guest memory: start, save, restore, revert to a snapshot."""
 
 Result = TypeVar("Result")
 WrapTransport = Callable[[Transport], Transport]
 
 
 class Guest:
-    """One guest: a libvirt domain and what can be asked of it.
+    """One guest: a libvirt domain, its lifecycle, and its views.
 
     Args:
-        host: The way to its host.
+        host: The transport to the guest's host.
         link: The host's libvirt connection.
-        name: Its name.
-        devices: Its devices as asked for; read from its XML when it was not defined here.
-        wrap: What is put around the transport into the guest, e.g. to log its commands.
+        name: The guest's name.
+        devices: The devices as asked for. They are read from the domain XML if the guest was not defined here.
+        wrap: Wraps the transport into the guest, e.g. to log its commands.
     """
 
     def __init__(
@@ -123,24 +125,24 @@ class Guest:
     def __str__(self) -> str:
         return self.name
 
-    # The way into it
+    # The channel into the guest
 
     def use_channel(self, kind: GuestChannel, access: GuestAccess) -> None:
-        """Look into it another way from now on; nothing is connected yet.
+        """Use another channel into the guest from now on. Nothing is connected yet.
 
         Args:
-            kind: Its agent, SSH or its serial console.
-            access: Who logs in, and where.
+            kind: The guest's agent, SSH or its serial console.
+            access: The user and the address for the login.
 
         Raises:
-            InvalidValueError: SSH has no address, or a value cannot be.
+            InvalidValueError: SSH has no address, or a value is invalid.
         """
         before = self.transport
         self._use(kind, access)
         before.close()
 
     def close(self) -> None:
-        """End what was connected to look into it."""
+        """Close the connection into the guest."""
         self.transport.close()
 
     def _use(self, kind: GuestChannel, access: GuestAccess) -> None:
@@ -155,14 +157,14 @@ class Guest:
         )
         self.channel = kind
         self.transport: Transport = self._wrap(self._channel) if self._wrap else self._channel
-        for name in ("ndctl", "content"):  # they go through the transport that was
+        for name in ("ndctl", "content"):  # both use the previous transport
             self.__dict__.pop(name, None)
 
-    # What it is
+    # Properties of the guest
 
     @cached_property
     def ndctl(self) -> Ndctl:
-        """The guest's own ndctl: a guest is a host too."""
+        """The guest's own ndctl. A guest is a host too."""
         return Ndctl(self.transport)
 
     @cached_property
@@ -172,22 +174,22 @@ class Guest:
 
     @property
     def devices(self) -> tuple[VpmemDevice, ...]:
-        """Its devices as asked for, each nvdimm with its slot."""
+        """The devices of the guest as asked for, each nvdimm with its slot."""
         if self._devices is None:
             return in_slots(read_devices(self.xml()))
         return in_slots(self._devices)
 
     @property
     def live_devices(self) -> tuple[VpmemDevice, ...]:
-        """Its devices as libvirt has them now, with slots and aliases."""
+        """The devices of the guest as libvirt lists them now, with slots and aliases."""
         return read_devices(self.xml())
 
     def device(self, path: str | None = None) -> VpmemDevice:
-        """Return the device on a backing, or the only one.
+        """Return the device with a given backing. Without `path`, return the only device.
 
         Raises:
-            NotFoundError: There is none on that backing.
-            AmbiguousError: No backing is given and there are several.
+            NotFoundError: The guest has no device with that backing.
+            AmbiguousError: No backing is given and the guest has several devices.
         """
         devices = self.devices
         if path is None:
@@ -204,24 +206,24 @@ class Guest:
         raise NotFoundError("device on", path or "(any)", [each.path for each in devices], where=f"guest {self.name}")
 
     def asked_also_for(self, device: VpmemDevice) -> None:
-        """Have one more device among those that were asked for."""
+        """Add a device to the expected devices."""
         self._devices = None if self._devices is None else (*self._devices, device)
 
     def no_longer_asked_for(self, path: str) -> None:
-        """Have the device on a backing no longer among those that were asked for."""
+        """Remove the device with a given backing from the expected devices."""
         if self._devices is not None:
             self._devices = tuple(each for each in self._devices if each.path != path)
 
     def refuse_backings_in_use(self, devices: Iterable[VpmemDevice]) -> None:
-        """Raise if another running guest has a backing of these devices.
+        """Raise if another running guest uses a backing of these devices.
 
         Raises:
-            InvalidValueError: Names the guest that has it.
+            InvalidValueError: Another running guest uses the backing. The message names that guest.
         """
         refuse_shared(self.host, self._link, self.name, devices)
 
     def xml(self, *, inactive: bool = False) -> str:
-        """Return its XML: the live one while it runs, or the one of its next start."""
+        """Return the domain XML: the live XML of a running guest, or with `inactive` the XML of its next start."""
         import libvirt  # noqa: PLC0415
 
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
@@ -229,22 +231,22 @@ class Guest:
         return xml
 
     def libvirt_version(self) -> int:
-        """Return the version of its host's libvirt, as its getLibVersion has it: 9006000 for 9.6.0."""
+        """Return the version of the host's libvirt in the format of getLibVersion: 9006000 for 9.6.0."""
         return libvirt_version(self._link)
 
     def state(self) -> str:
-        """Return its state in virsh's words: ``running``, ``shut off`` ..."""
+        """Return the state of the guest as virsh names it: ``running``, ``shut off`` ..."""
         return _STATES[self.act("ask the state of", lambda domain: domain.state())[0]]
 
     def made_by(self) -> str:
-        """Return the id of the run that defined it; empty when none did."""
+        """Return the id of the run that defined the guest; empty if no run defined it."""
         return read_mark(self.xml())
 
     def require_made_by(self, run_id: str) -> None:
-        """Raise unless a run defined it.
+        """Raise unless a given run defined the guest.
 
         Raises:
-            ForeignError: Another run did, or none.
+            ForeignError: Another run defined the guest, or no run did.
         """
         maker = self.made_by()
         if maker != run_id:
@@ -254,20 +256,20 @@ class Guest:
                 "It was left as it is. Say foreign=True to end or undefine it all the same."
             )
 
-    # Its life
+    # The lifecycle
 
     def start(self, *, share_backing: bool = False, timeout: float = START_TIMEOUT) -> None:
-        """Start it; it is not ready yet.
+        """Start the guest. Do not wait until it is ready.
 
         Args:
-            share_backing: Another running guest may have a backing of its devices.
-            timeout: Seconds until libvirt must have started it.
+            share_backing: Allow another running guest to use a backing of these devices.
+            timeout: Seconds until libvirt must have started the guest.
 
         Raises:
-            InvalidValueError: A backing is absent or too small, or another running guest has it; QEMU would create the
-                one and share the other.
+            InvalidValueError: A backing is absent (QEMU would create it), is too small, or another running guest uses
+                it (QEMU would share it).
             LibvirtError: libvirt or QEMU refused.
-            LibvirtTimeoutError: It was not started in time; the message says in which state it is.
+            LibvirtTimeoutError: The guest was not started within `timeout`. The message gives its state.
         """
         with self._state_at_timeout(), within(timeout):
             check_backings(self.host, self.devices)
@@ -279,27 +281,28 @@ class Guest:
                 self.act("start", lambda domain: domain.create(), timeout=timeout)
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until it answers through its channel.
+        """Wait until the guest answers through its channel.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            GuestError: It ended, panicked, or did not answer in time; with its last console lines.
-            AgentRefusedError: Its agent refuses to run commands; the message says what to change.
-            AccessDeniedError: It does not let the user in.
+            GuestError: The guest ended, panicked, or did not answer within `timeout`. The message has the last console
+                lines.
+            AgentRefusedError: The guest's agent refuses to run commands. The message says what to change.
+            AccessDeniedError: The guest rejects the login.
         """
         self._wait(timeout, "ready", self._channel.ping)
         self._console_from = None
 
     def shutdown(self, timeout: float) -> None:
-        """Shut it down as its operating system does it and wait until it is off.
+        """Shut the guest down through its operating system and wait until it is off.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            GuestError: It is not off in time; it is left running.
+            GuestError: The guest is not off within `timeout`. It is left running.
         """
         with within(timeout) as deadline:
             self.act("shut down", lambda domain: domain.shutdown())
@@ -309,46 +312,47 @@ class Guest:
             raise GuestError(self._told(f"did not shut down within {timeout:g} s"))
 
     def reboot(self, timeout: float) -> None:
-        """Reboot it from inside and wait until another boot answers through its channel.
+        """Reboot the guest from inside and wait until the new boot answers through the channel.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            GuestError: It ended, panicked, or no other boot answered in time; with its last console lines.
+            GuestError: The guest ended, panicked, or no new boot answered within `timeout`. The message has the last
+                console lines.
         """
         import libvirt  # noqa: PLC0415
 
         def rebooted() -> bool:
-            with contextlib.suppress(VpmemError):  # the channel comes and goes while it reboots
+            with contextlib.suppress(VpmemError):  # the channel may fail during the reboot
                 return self._channel.ping(2) and self.boot_id() != before
             return False
 
         with within(timeout):
             before = self.boot_id()
             self._console_from = self._console.size()
-            by = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if self.channel is GuestChannel.agent else 0  # 0: any there is
+            by = libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT if self.channel is GuestChannel.agent else 0  # 0: any method
             self.act("reboot", lambda domain: domain.reboot(by))
             self._wait(timeout, "rebooted", rebooted)
         self._console_from = None
 
     def destroy(self) -> None:
-        """End its QEMU without asking it; its domain stays defined.
+        """End the guest's QEMU without a shutdown. The domain stays defined.
 
         Raises:
-            LibvirtError: libvirt could not.
+            LibvirtError: libvirt could not end QEMU.
         """
         self.act("destroy", lambda domain: domain.destroy())
 
     def kill(self, timeout: float, *, after: float = 0.0) -> None:
-        """End its QEMU by SIGKILL, which it cannot notice, and wait until libvirt has its domain off.
+        """Kill the guest's QEMU by SIGKILL, which QEMU cannot notice. Wait until libvirt lists the domain as off.
 
         Args:
-            timeout: Seconds until it must be off.
+            timeout: Seconds until the domain must be off.
             after: Seconds until the signal is sent, counted on the host.
 
         Raises:
-            GuestError: It is not running, or not off in time.
+            GuestError: The guest is not running, or is not off within `timeout`.
             CommandError: The signal could not be sent.
         """
         with within(timeout):
@@ -361,43 +365,44 @@ class Guest:
             raise GuestError(self._told(f"is not off {timeout:g} s after its QEMU was killed"))
 
     def clear_after_power_loss(self) -> None:
-        """Remove what libvirt keeps for a QEMU while it runs, once its host has lost its power with it.
+        """Remove libvirt's files for this guest's QEMU after the host lost power while the guest ran.
 
-        libvirt removes it when QEMU ends, and knows nothing of one that ended with the host. Its directories have the
-        first 20 letters of the name (libvirt, virDomainDefGetShortName), so that of a longer name nothing is removed.
+        libvirt removes these files when QEMU ends, but it does not notice a QEMU that ended together with the host. The
+        names of its directories contain only the first 20 letters of the guest's name (libvirt,
+        virDomainDefGetShortName). So nothing is removed for a guest with a longer name.
 
         Raises:
-            CommandError: It could not be removed.
+            CommandError: The files could not be removed.
         """
         if self.state() == _OFF and len(self.name) <= _SHORT_NAME:
             self.host.run(["sh", "-c", _CLEAR, "sh", self.name]).check()
 
     def save_to(self, path: str, *, timeout: float = START_TIMEOUT) -> None:
-        """Write its memory and its domain to a file on its host, and end its QEMU (libvirt's virDomainSave).
+        """Write the guest's memory and domain to a file on the host, and end its QEMU (libvirt's virDomainSave).
 
         Args:
-            path: The file, which must not be there.
-            timeout: Seconds until it must be saved.
+            path: The path of the file, which must not exist yet.
+            timeout: Seconds until the guest must be saved.
 
         Raises:
-            InvalidValueError: The path is relative or something is there.
-            LibvirtError: libvirt could not; the guest runs on.
-            LibvirtTimeoutError: It was not saved in time; the message says in which state it is.
+            InvalidValueError: The path is relative or exists already.
+            LibvirtError: libvirt could not save the guest. The guest is still running.
+            LibvirtTimeoutError: The guest was not saved within `timeout`. The message gives its state.
         """
         refuse_present(self.host, path)
         self.run_job("save", lambda domain: domain.save(path), timeout)
 
     def restore_from(self, path: str, *, timeout: float = START_TIMEOUT) -> None:
-        """Let it go on where `save_to` saved it; the file stays, so that it can be restored again.
+        """Restore the guest from a file of `save_to`. The file stays, so that it can be restored again.
 
         Args:
-            path: The file on its host.
-            timeout: Seconds until it must run.
+            path: The file on the host.
+            timeout: Seconds until the guest must run.
 
         Raises:
-            InvalidValueError: Another running guest has a backing of its devices.
-            LibvirtError: libvirt could not: it runs, or the file is no saved guest.
-            LibvirtTimeoutError: It was not restored in time; the message says in which state it is.
+            InvalidValueError: Another running guest uses a backing of these devices.
+            LibvirtError: libvirt could not restore: the guest is running, or the file is no saved guest.
+            LibvirtTimeoutError: The guest was not restored within `timeout`. The message gives its state.
         """
         with self._state_at_timeout(), within(timeout):
             self.refuse_backings_in_use(self.devices)
@@ -405,15 +410,15 @@ class Guest:
             self._link.call(action, lambda connection: connection.restore(path), timeout=timeout)
 
     def save(self, timeout: float) -> None:
-        """Write its memory to disk and end it; its next start goes on where it was (libvirt's managed save).
+        """Save the guest's memory to disk and end the guest (libvirt's managed save). The next start restores it.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            LibvirtError: libvirt could not; it runs on.
-            LibvirtTimeoutError: It was not saved in time; the message says in which state it is.
-            GuestError: libvirt saved it and does not have it off in time.
+            LibvirtError: libvirt could not save the guest. The guest is still running.
+            LibvirtTimeoutError: The guest was not saved within `timeout`. The message gives its state.
+            GuestError: libvirt saved the guest but did not list it as off within `timeout`.
         """
         with within(timeout) as deadline:
             self.run_job("save", lambda domain: domain.managedSave(0), timeout)
@@ -424,15 +429,15 @@ class Guest:
 
     @property
     def saved(self) -> bool:
-        """Whether its next start goes on where it was saved."""
+        """Whether the next start restores the saved memory."""
         return bool(self.act("ask for the saved memory of", lambda domain: domain.hasManagedSaveImage(0)))
 
     def undefine(self) -> None:
-        """Remove its domain, and what libvirt keeps for its QEMU if that ended with the host; it must be off.
+        """Remove the domain and libvirt's leftovers of a QEMU that ended with the host. The guest must be off.
 
         Raises:
-            LibvirtError: libvirt could not.
-            CommandError: What libvirt keeps could not be removed.
+            LibvirtError: libvirt could not remove the domain.
+            CommandError: libvirt's files could not be removed.
         """
         import libvirt  # noqa: PLC0415
 
@@ -441,52 +446,52 @@ class Guest:
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM  # without it a domain with UEFI variables is not undefined at all
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM  # required for a domain with UEFI variables
         )
         self.act("undefine", lambda domain: domain.undefineFlags(flags))
 
-    # Looking into it
+    # Views of the guest
 
     def boot_id(self) -> str:
-        """Return the id that its kernel gave this boot."""
+        """Return the id of the current boot, from the guest's kernel."""
         return boot_id(self.transport, timeout=DEFAULT_TIMEOUT)
 
     def process(self) -> int:
-        """Return the process id of its QEMU on the host.
+        """Return the process id of the guest's QEMU on the host.
 
         Raises:
-            GuestError: It is not running.
+            GuestError: The guest is not running.
         """
         return self.qemu().read(self.host)[0]
 
     def qemu(self) -> QemuProcess:
-        """Return what tells its QEMU from the other processes of its host.
+        """Return the attributes that identify the guest's QEMU among the processes of the host.
 
         Raises:
-            GuestError: It is not running.
+            GuestError: The guest is not running.
         """
         return QemuProcess.of(self.name, self.xml(), self.host.name)
 
     def mapping_flags(self, device: VpmemDevice) -> tuple[str, ...]:
-        """Return the kernel's flags of its QEMU's mapping of a device's backing.
+        """Return the kernel's flags of the mapping by which QEMU uses the backing of a device.
 
         Raises:
-            GuestError: It is not running.
-            NotFoundError: Its QEMU has no such mapping.
+            GuestError: The guest is not running.
+            NotFoundError: QEMU has not mapped the backing.
         """
         try:
             return mapping_flags(self.host, self.qemu(), device.path)
-        except NotFoundError:  # the kernel lists the file itself, and not a symbolic link to it (/dev/disk/by-id/...)
+        except NotFoundError:  # the kernel lists the link's target, not the link (/dev/disk/by-id/...)
             target = self.host.run(query(_TARGET, device.path)).check().text.rstrip("\n")
             if target == device.path:
                 raise
             return mapping_flags(self.host, self.qemu(), target)
 
     def region_of(self, device: VpmemDevice) -> Region:
-        """Return the region that its kernel has for a device.
+        """Return the region of a device in the guest's kernel.
 
         Raises:
-            NotFoundError: It has none.
+            NotFoundError: The guest's kernel has no region for the device.
         """
         found = self.regions_by_path().get(device.path)
         if found is None:
@@ -495,9 +500,9 @@ class Guest:
         return found
 
     def regions_by_path(self) -> dict[str, Region]:
-        """Return, for the backing of each device, the region that its kernel has for the device, in one reading.
+        """Return the region of each device in the guest's kernel, by the path of the device's backing.
 
-        A device without a region is left out.
+        All regions are read at once. A device without a region is left out.
         """
         regions = inside_regions(self.transport)
         aliases, addresses = self._aliases() if any(isinstance(region.key, str) for region in regions) else ({}, {})
@@ -510,11 +515,11 @@ class Guest:
         return {paths[key]: by_name[name] for key, name in names.items() if key in paths and name in by_name}
 
     def node_of(self, device: VpmemDevice) -> str:
-        """Return the node, inside the guest, of the one namespace in a device's region.
+        """Return the device node of the one namespace in a device's region, as a path in the guest.
 
         Raises:
             NotFoundError: The region has no namespace with a node.
-            AmbiguousError: It has several.
+            AmbiguousError: The region has several namespaces with a node.
         """
         region = self.region_of(device)
         nodes = [namespace.device for namespace in region.namespaces if namespace.device]
@@ -525,10 +530,10 @@ class Guest:
         return nodes[0]
 
     def views(self) -> tuple[Agreement, ...]:
-        """Return each device in its independent views, and a device that only some of them have as well.
+        """Return one comparison of the independent views for each device. Include devices that only some views have.
 
         Raises:
-            GuestError: It is not running, or its agent does not answer.
+            GuestError: The guest is not running, or its agent does not answer.
         """
         _, argv = self.qemu().read(self.host)
         return compare(
@@ -543,15 +548,15 @@ class Guest:
         )
 
     def ask_monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
-        """Return what QEMU's own monitor answers to a command that only asks; libvirt marks the domain as tainted.
+        """Send a command that only reads to QEMU's monitor and return the answer. libvirt marks the domain as tainted.
 
         Args:
             command: A QMP command, e.g. ``query-memory-devices``.
-            arguments: Its arguments.
+            arguments: The arguments of the command.
 
         Raises:
-            LibvirtError: It is not running.
-            GuestError: QEMU refused, or its answer cannot be read.
+            LibvirtError: The guest is not running.
+            GuestError: QEMU refused, or the answer cannot be read.
         """
         import libvirt_qemu  # noqa: PLC0415
 
@@ -566,32 +571,32 @@ class Guest:
         return decoded["return"]
 
     def console_tail(self, lines: int = _CONSOLE_LINES) -> str:
-        """Return the last lines of its serial console; empty when there is no log of it."""
+        """Return the last lines of the serial console; empty if the console has no log."""
         return self._console.tail(lines)
 
     @property
     def has_console_log(self) -> bool:
-        """Whether its host keeps what it writes on its serial console."""
+        """Whether the host keeps a log of the guest's serial console."""
         return bool(read_console_log(self.xml())[0])
 
     def console_size(self) -> int:
-        """Return how many bytes it wrote on its serial console, as far as the log has them."""
+        """Return the number of bytes in the log of the serial console."""
         return self._console.size()
 
     def console_since(self, start: int) -> bytes:
-        """Return what it wrote on its serial console from a byte on."""
+        """Return the bytes of the serial console's log from position `start` on."""
         return self._console.since(start)
 
-    # How it is done
+    # Internals
 
     @property
     def _console(self) -> Console:
         return Console(self.host, *read_console_log(self.xml()))
 
     def _aliases(self) -> tuple[dict[str, str], dict[int, str]]:
-        """Return the alias of each of its PCI devices by the PCI address, and the backing of each device without one.
+        """Return the aliases of PCI devices by their PCI address, and the backings of devices without an alias.
 
-        There is nothing where it has no virtio-pmem device.
+        Both are empty for a guest without a virtio-pmem device.
         """
         virtio = [device for device in self.live_devices if device.model is VpmemModel.virtio_pmem]
         nameless = any(not device.alias for device in virtio)
@@ -611,30 +616,30 @@ class Guest:
         return answer
 
     def act(self, action: str, work: Callable[[libvirt.virDomain], Result], *, timeout: float | None = None) -> Result:
-        """Return what `work` returns of its domain; libvirt's errors become this library's.
+        """Run `work` on the domain and return its result. Errors of libvirt become errors of this library.
 
         Args:
-            action: What is being done, for the message; the guest's name follows it.
-            work: What to do with the domain, in another thread.
+            action: The action for the message; the guest's name follows it.
+            work: The call on the domain, which another thread makes.
             timeout: Seconds that libvirt may take.
 
         Raises:
             LibvirtError: libvirt refused.
-            LibvirtTimeoutError: libvirt did not answer in time.
+            LibvirtTimeoutError: libvirt did not answer within `timeout`.
         """
         return self._link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout)
 
     def run_job(self, action: str, work: Callable[[libvirt.virDomain], Result], timeout: float) -> Result:
-        """Return what a job of libvirt's returns (a save, a snapshot, a migration); it is aborted at its deadline.
+        """Run a libvirt job (a save, a snapshot, a migration) and return its result. Abort the job at its deadline.
 
         Args:
-            action: What is being done, for the message; the guest's name follows it.
-            work: What to do with the domain, in another thread.
-            timeout: Seconds that it may take.
+            action: The action for the message; the guest's name follows it.
+            work: The call on the domain, which another thread makes.
+            timeout: Seconds that the job may take.
 
         Raises:
             LibvirtError: libvirt refused.
-            LibvirtTimeoutError: It did not end in time; the message says in which state the guest is.
+            LibvirtTimeoutError: The job did not end within `timeout`. The message gives the guest's state.
         """
         with self._state_at_timeout():
             return self._link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout, abort=True)
@@ -648,7 +653,7 @@ class Guest:
             raise
 
     def state_for_message(self) -> str:
-        """Return, for a message, in which state it is on its host, or that it cannot be known."""
+        """Return the state of the guest on its host for a message, or say that the state is unknown."""
         with within(_LAST_LOOK):
             try:
                 state, reason = self.condition()
@@ -657,7 +662,7 @@ class Guest:
         return f"it is {'not defined' if state == _GONE else state + reason} on {self._link.host}"
 
     def _wait(self, timeout: float, wanted: str, done: Callable[[], bool]) -> None:
-        """Wait until `done`, or raise as soon as it cannot be any more: the guest ended, or its kernel panicked."""
+        """Wait until `done` is true. Raise at once if the guest ends or its kernel panics."""
         with within(timeout) as deadline:
             next_console = time.monotonic() + _CONSOLE_EVERY
             console = self._console
@@ -677,7 +682,7 @@ class Guest:
             raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
 
     def _panic(self, console: Console, start: int) -> Panic | None:
-        """Return the panic on its console, if there is one, once what its kernel writes after it is there as well."""
+        """Return the panic on the console, if any. Wait until the kernel wrote the lines after the panic as well."""
         deadline = time.monotonic() + _PANIC_WRITTEN
         while True:
             panic = console.panic(start, _PANIC_LINES)
@@ -687,11 +692,10 @@ class Guest:
 
     @contextlib.contextmanager
     def listening(self, event: int, tell: Callable[..., None]) -> Iterator[None]:
-        """Have libvirt's events of one kind about it told, while in the ``with``.
+        """Call `tell` for each libvirt event of one kind about this guest while the ``with`` block runs.
 
-        Args:
-            event: A ``VIR_DOMAIN_EVENT_ID_*``.
-            tell: What is called, by libvirt's event thread, as libvirt calls back for that kind of event.
+        `event` is a ``VIR_DOMAIN_EVENT_ID_*``. libvirt's event thread calls `tell` with the arguments that libvirt
+        documents for that event.
 
         Raises:
             LibvirtError: libvirt does not answer.
@@ -700,7 +704,7 @@ class Guest:
             yield
 
     def _looks(self, deadline: float) -> Iterator[None]:
-        """Give a turn at once, whenever libvirt tells of a change, and from time to time, until the deadline."""
+        """Yield at once, after each libvirt event about this guest, and at each poll, until the deadline."""
         with self._link.changes(self.name) as changed:
             while True:
                 changed.clear()
@@ -711,7 +715,7 @@ class Guest:
                 changed.wait(min(left, _POLL))
 
     def condition(self) -> tuple[str, str]:
-        """Return its state and, where it is off, why; a transient domain is gone when it ends."""
+        """Return the guest's state and, if the guest is off, the reason. A transient domain is gone when it ends."""
         try:
             state, reason = self.act("ask the state of", lambda domain: domain.state())
         except LibvirtError as error:
@@ -723,7 +727,7 @@ class Guest:
         return name, f" ({_OFF_REASONS[reason]})" if known else ""
 
     def _told(self, what: str, panic: Panic | None = None) -> str:
-        with contextlib.suppress(LibvirtError):  # a domain that is gone has no XML that tells where its console is
+        with contextlib.suppress(LibvirtError):  # the console path is in the XML, which a domain that is gone lacks
             console = (
                 f"at the panic:\n{panic.around}"
                 if panic

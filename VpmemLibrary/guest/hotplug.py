@@ -1,4 +1,4 @@
-"""Devices that a guest gets or loses after it was defined: while it runs, for its next start, or both."""
+"""Attach devices to a guest and detach them: while the guest runs, for its next start, or both."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     import libvirt
 
 _LOOK_EVERY = 0.5
-"""Seconds between two looks at what the guest's kernel has: it enumerates a device some time after QEMU has it."""
+"""Seconds between two polls of the guest's kernel, which finds a new device some time after QEMU added it."""
 
 _EVENT_SECONDS = 60.0
-"""QEMU tells of a new device at once; under emulation a busy host needs seconds."""
+"""Seconds to wait for the event of a new device. QEMU sends it at once, but a busy host with emulation is slow."""
 
 _NO_UNPLUG = "QEMU takes no NVDIMM and no virtio-pmem device out of a running guest: detach it for the next start."
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What came of attaching a device.
+    """The result of attaching a device.
 
     Args:
-        device: The device as libvirt has it: with its slot or alias.
-        event: The alias that libvirt's event named; empty where the guest does not run. libvirt 11.3 names the memory
-            backend (``memnvdimm1``) for some devices and the device (``nvdimm1``) for others.
-        region: The region that the guest's kernel has for it; None where the guest does not run.
+        device: The device as libvirt lists it, with its slot or alias.
+        event: The alias in libvirt's event; empty if the guest is not running. libvirt 11.3 names the memory backend
+            (``memnvdimm1``) for some devices and the device (``nvdimm1``) for others.
+        region: The region of the device in the guest's kernel; None if the guest is not running.
     """
 
     device: VpmemDevice
@@ -57,23 +57,24 @@ class Attached:
 
 
 def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, timeout: float) -> Attached:
-    """Attach a device, wait for libvirt's event and until the guest's kernel has its region.
+    """Attach a device. In a running guest, wait for libvirt's event and for the region in the guest's kernel.
 
     Args:
         guest: The guest.
         device: The device.
-        live: Into the running guest.
-        persistent: Into the configuration of its next start.
-        timeout: Seconds until the guest's kernel must have it, over all.
+        live: Attach the device to the running guest.
+        persistent: Attach the device to the configuration of the next start.
+        timeout: Seconds for the whole action, until the guest's kernel must have the region.
 
     Returns:
-        The device with its slot or alias, the event's alias and the kernel's region.
+        The device with its slot or alias, the alias in the event, and the region in the guest's kernel.
 
     Raises:
-        InvalidValueError: The device cannot be, its backing is another device's, or nothing is to be done.
-        OutOfSpaceError: The guest has no slot or no room left.
+        InvalidValueError: The device is invalid, another device uses the backing, or neither `live` nor `persistent` is
+            true.
+        OutOfSpaceError: The guest has no free memory slot or not enough room.
         LibvirtError: libvirt or QEMU refused.
-        GuestError: There was no event, or the guest's kernel has no region for it in time.
+        GuestError: No event came, or the guest's kernel had no region for the device within `timeout`.
     """
     if not live and not persistent:
         raise InvalidValueError("live and persistent", "False and False", "at least one of them True")
@@ -86,7 +87,7 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
 
     there, device = set(), asked
     version = guest.libvirt_version()
-    xml = _element_text(asked)  # says no more than what was asked for: the domain decides the rest
+    xml = _element_text(asked)  # only what was asked for; the domain decides the rest
     for inactive in [each for each, wanted in ((True, persistent), (False, live)) if wanted]:
         domain = guest.xml(inactive=inactive)
         device = in_domain(domain, asked)
@@ -110,17 +111,17 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
 
 
 def detach(guest: Guest, path: str, *, live: bool) -> None:
-    """Detach a device from the configuration of a guest's next start, or from the running guest, which QEMU refuses.
+    """Detach a device from the configuration of the next start, or from the running guest, which QEMU always refuses.
 
     Args:
         guest: The guest.
-        path: The backing of one of its devices.
-        live: From the running guest.
+        path: The backing of one of the guest's devices.
+        live: Detach the device from the running guest.
 
     Raises:
-        NotFoundError: The guest has no such device there.
-        UnsupportedError: The device is of ``<qemu:commandline>``.
-        LibvirtError: libvirt refused; for a running guest always, with the mend.
+        NotFoundError: The guest has no device with that backing.
+        UnsupportedError: The device comes from ``<qemu:commandline>``.
+        LibvirtError: libvirt refused. For a running guest this always happens, and the message says what to do.
     """
     import libvirt  # noqa: PLC0415
 
@@ -137,26 +138,26 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
 
 
 def in_domain(xml: str, device: VpmemDevice) -> VpmemDevice:
-    """Return a device with the access that it has in a domain, whatever element of the domain says it.
+    """Return a device with its effective access in a domain, which the device, its NUMA cell or the domain sets.
 
     Raises:
-        InvalidValueError: It is no domain XML.
+        InvalidValueError: `xml` is no domain XML.
     """
     return replace(device, access=effective_access(parse_domain(xml), device.access, device.node))
 
 
 def check_room(name: str, xml: str, device: VpmemDevice, *, libvirt: int | None = None) -> None:
-    """Raise unless a domain has room for a device beside those that it has.
+    """Raise unless a domain has room for one more device.
 
     Args:
-        name: Its name.
-        xml: Its XML.
+        name: The guest's name.
+        xml: The domain XML.
         device: The device.
-        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
 
     Raises:
-        InvalidValueError: The device cannot be, or its backing is that of another one.
-        OutOfSpaceError: There is no memory slot, or no room below ``maxMemory``, left.
+        InvalidValueError: The device is invalid, or another device of the guest uses its backing.
+        OutOfSpaceError: The guest has no free memory slot, or no room below ``maxMemory``.
     """
     there = read_devices(xml)
     room = read_room(xml, libvirt=libvirt)
@@ -178,7 +179,7 @@ def check_room(name: str, xml: str, device: VpmemDevice, *, libvirt: int | None 
 
 
 def _refuse_own_backing(guest: Guest, device: VpmemDevice, paths: Sequence[str]) -> None:
-    """Raise if a device of the guest lies on the backing, whatever it is called there."""
+    """Raise if a device of the guest already uses the backing, also under another path."""
     identities = backing_identities(guest.host, [device.path, *paths])
     for path in paths:
         if identities[path] == identities[device.path]:
@@ -192,7 +193,7 @@ def _element_text(device: VpmemDevice) -> str:
 
 
 def _listed_text(name: str, xml: str, path: str) -> str:
-    """Return the element of the device on a backing as a domain's XML has it, address and all."""
+    """Return the XML element of the device with a given backing from a domain XML, with its address."""
     from lxml import etree  # noqa: PLC0415
 
     for element in parse_domain(xml).findall("./devices/memory"):
@@ -221,7 +222,7 @@ def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Regio
             try:
                 if (region := guest.regions_by_path().get(device.path)) is not None:
                     return region
-            except VpmemError as error:  # the agent may be slow while the kernel takes the device
+            except VpmemError as error:  # the agent may be slow while the kernel adds the device
                 failure = f" The last look failed: {error}"
             if time.monotonic() > deadline:
                 raise GuestError(
@@ -232,25 +233,25 @@ def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Regio
 
 
 class _Additions:
-    """The aliases of the devices that libvirt tells were added."""
+    """Collects the alias of an added device from libvirt's events."""
 
     def __init__(self) -> None:
         self._happened = threading.Event()
         self._alias = ""
 
     def tell(self, _connection: libvirt.virConnect, _domain: libvirt.virDomain, alias: str, _opaque: object) -> None:
-        """Take an event of libvirt's."""
+        """Record a libvirt event. libvirt calls this method."""
         self._alias = alias
         self._happened.set()
 
     def wait(self, timeout: float) -> str | None:
-        """Return the alias of the device that was added; None when none was in time."""
+        """Return the alias of the added device; None if no event came within `timeout`."""
         return self._alias if self._happened.wait(timeout) else None
 
 
 @contextlib.contextmanager
 def _additions(guest: Guest) -> Iterator[_Additions]:
-    """Listen for the devices that are added to a guest."""
+    """Listen for devices that are added to a guest."""
     import libvirt  # noqa: PLC0415
 
     additions = _Additions()

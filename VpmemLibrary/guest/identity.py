@@ -1,4 +1,4 @@
-"""What makes a guest's device itself, wherever its backing goes: the bytes of its label area, and what they mean."""
+"""Identify a guest's device by the bytes of its label area, which move with its backing, and compare its labels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ABSENT = "(no such namespace)"
 
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
-    """Who a device is, by its label area alone; nothing in it depends on a guest, a slot or a device node.
+    """The identity of a device, from its label area alone. It does not depend on a guest, a slot or a device node.
 
     Args:
-        checksum: The SHA-256 of its label area.
+        checksum: The SHA-256 of the label area.
         labels: The UUID and the name in each label, sorted.
     """
 
@@ -33,14 +33,14 @@ class DeviceIdentity:
 
 
 def read_label_area(host: ContentStore, device: VpmemDevice) -> tuple[DeviceIdentity, LabelArea]:
-    """Return who a device is and its label area, read by the host from the end of the backing; no guest is asked.
+    """Return the identity of a device and its label area. The host reads both at the end of the backing.
 
     Args:
-        host: The bytes of the host.
+        host: The content store of the host.
         device: The device.
 
     Raises:
-        InvalidValueError: It has no label area.
+        InvalidValueError: The device has no label area.
     """
     data = host.read(device.path, label_area_offset(device), device.label_size or 0)
     area = decode_label_area(data, f"label area of {device.path}")
@@ -49,7 +49,7 @@ def read_label_area(host: ContentStore, device: VpmemDevice) -> tuple[DeviceIden
 
 
 def compare_labels(area: LabelArea, region: Region) -> Agreement:
-    """Return what the host reads in a label area beside the namespaces that the guest's kernel makes of it.
+    """Compare the labels that the host reads in a label area with the namespaces that the guest's kernel lists.
 
     Args:
         area: The label area as the host reads it.
@@ -67,10 +67,11 @@ def compare_labels(area: LabelArea, region: Region) -> Agreement:
 
 
 def cookie_problem(area: LabelArea, region: Region) -> str:
-    """Return why a guest's kernel takes no label of an area, where that is the interleave set; empty where it is not.
+    """Return why a guest's kernel ignores all labels of an area if they are of another interleave set; empty if not.
 
-    A label names the interleave set that it was written in. QEMU makes a DIMM's serial number of its memory slot
-    (hw/acpi/nvdimm.c), and the set's cookie is made of it: in another slot the kernel passes the labels over.
+    A label contains the cookie of the interleave set in which it was written. QEMU derives a DIMM's serial number from
+    its memory slot (hw/acpi/nvdimm.c), and the cookie depends on the serial number. So the kernel ignores the labels of
+    a device that moved to another slot.
 
     Args:
         area: The label area as the host reads it.

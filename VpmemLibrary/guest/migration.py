@@ -1,8 +1,8 @@
-"""Moving a guest with persistent memory to another host, by libvirt.
+"""Migrate a guest with persistent memory to another host through libvirt.
 
-A live migration copies the guest's RAM and the bytes of its devices (QEMU treats an NVDIMM as memory); an offline one
-moves its definition alone. Both libvirt connections are this process's own, so that no host needs a way into the other
-but for QEMU's own stream.
+A live migration copies the guest's RAM and the bytes of its devices, because QEMU treats an NVDIMM as memory. An
+offline migration moves only the definition. This process holds the libvirt connections to both hosts. So the hosts need
+no access to each other, except for QEMU's own migration stream.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a guest is moved to.
+    """The host that a guest is migrated to.
 
     Args:
-        host: The way to the host.
-        link: Its libvirt connection.
-        address: The address by which the source's QEMU reaches it; empty leaves it to libvirt, which takes its name.
+        host: The transport to the target host.
+        link: The libvirt connection of the target host.
+        address: The address by which the source's QEMU reaches the target. Empty leaves it to libvirt, which uses the
+            host's name.
     """
 
     host: Transport
@@ -42,24 +43,26 @@ class Destination:
 def migrate(
     guest: Guest, target: Destination, backings: Sequence[str], *, live: bool, timeout: float = START_TIMEOUT
 ) -> tuple[VpmemDevice, ...]:
-    """Move a guest to another host, and return its devices as they are there.
+    """Migrate a guest to another host, and return its devices on that host.
 
-    Its domain is persistent on the target and gone from the source.
+    Afterwards the domain is persistent on the target and no longer defined on the source.
 
     Args:
         guest: The guest.
-        target: Where to.
-        backings: For each of its devices, in order, its backing on the target.
-        live: Whether it runs and goes on running; if not it is off, and no byte of its devices is copied.
-        timeout: Seconds until it must have moved. A guest that writes faster than its bytes can be sent never would.
+        target: The target host.
+        backings: The backing on the target for each device, in the order of the devices.
+        live: Whether the guest runs and keeps running. If false, the guest must be off, and no byte of its devices is
+            copied.
+        timeout: Seconds until the migration must end. A guest that writes faster than its bytes can be sent never
+            finishes.
 
     Raises:
-        InvalidValueError: A backing is absent, too small or in use there, or there are more or fewer than devices;
-            nothing was done.
-        GuestError: It runs and is to be moved offline, or the other way round.
-        LibvirtError: libvirt or QEMU refused; the guest is where it was.
-        LibvirtTimeoutError: It had not moved in time, and the migration was aborted; the message says in which state
-            it is on either host.
+        InvalidValueError: A backing is absent, too small or in use on the target, or the number of backings differs
+            from the number of devices. Nothing was changed.
+        GuestError: The guest runs and `live` is false, or the guest is off and `live` is true.
+        LibvirtError: libvirt or QEMU refused. The guest is still on the source.
+        LibvirtTimeoutError: The migration did not end within `timeout` and was aborted. The message gives the guest's
+            state on both hosts.
     """
     state = guest.state()
     if live is not (state == "running"):
@@ -107,15 +110,15 @@ def _migrate(guest: Guest, target: Destination, paths: Mapping[str, str], *, liv
 
 
 def with_backings(xml: str, paths: Mapping[str, str]) -> str:
-    """Return a domain's XML whose devices lie on other backings.
+    """Return a domain's XML with other backings for its devices.
 
     Args:
         xml: The XML.
-        paths: The new backing for each that there is; others stay.
+        paths: The new backing by the old backing. A backing that is not listed stays.
 
     Raises:
-        InvalidValueError: It is no domain XML.
-        UnsupportedError: A device to be given another backing is of ``<qemu:commandline>``.
+        InvalidValueError: `xml` is no domain XML.
+        UnsupportedError: A device that needs another backing comes from ``<qemu:commandline>``.
     """
     from lxml import etree  # noqa: PLC0415
 

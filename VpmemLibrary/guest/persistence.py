@@ -1,4 +1,4 @@
-"""What of a guest's writes is there afterwards: computed from the device and what it lies on, without starting it."""
+"""Predict whether a guest's writes persist, from the device and its backing, without starting the guest."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
 
 
 class BackingKind(StrEnum):
-    """What a device lies on."""
+    """The kind of a device's backing."""
 
     devdax = "devdax"
     """A device-DAX node."""
     dax_file = "dax file"
-    """A file in a DAX file system, reached without the page cache."""
+    """A file in a DAX file system, accessed without the page cache."""
     plain_file = "plain file"
-    """A file that is reached through the page cache."""
+    """A file that is accessed through the page cache."""
     memory_file = "memory file"
     """A file in memory: tmpfs, hugetlbfs."""
     memfd = "memfd"
-    """Memory that goes with QEMU."""
+    """Memory that QEMU frees when it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Persistence:
-    """What becomes of what a guest wrote and flushed.
+    """Whether the writes that a guest flushed persist.
 
     Args:
-        restart: Whether it is there after the guest was destroyed and started.
-        power_loss: Whether it is there after the host lost its power.
-        reason: Why, in words.
+        restart: Whether the writes are there after the guest was destroyed and started.
+        power_loss: Whether the writes are there after the host lost power.
+        reason: The reason, as text.
     """
 
     restart: bool
@@ -60,15 +60,16 @@ class Persistence:
 
 
 def persistence_of(device: VpmemDevice, kind: BackingKind) -> Persistence:
-    """Return what becomes of what a guest wrote to a device and flushed.
+    """Return whether the writes that a guest flushed to a device persist.
 
-    QEMU, docs/nvdimm.txt: without ``share=on`` writes stay in a private copy; persistence is guaranteed only for device
-    DAX, and for a file in a DAX file system that is mapped with MAP_SYNC, which QEMU does with ``share=on,pmem=on``
-    (util/mmap-alloc.c). What is in the page cache or in memory outlives QEMU and not the host.
+    QEMU, docs/nvdimm.txt: without ``share=on`` writes stay in a private copy. Persistence is guaranteed only for device
+    DAX, and for a file in a DAX file system that is mapped with MAP_SYNC. QEMU maps a file with MAP_SYNC if it has
+    ``share=on,pmem=on`` (util/mmap-alloc.c). Bytes in the host's page cache or memory survive the end of QEMU, but not
+    a power loss of the host.
 
     Args:
         device: The device.
-        kind: What it lies on.
+        kind: The kind of the device's backing.
 
     Example: ``persistence_of(VpmemDevice("/dev/dax0.0", size), BackingKind.devdax).power_loss`` is True.
     """
@@ -92,15 +93,15 @@ def persistence_of(device: VpmemDevice, kind: BackingKind) -> Persistence:
 
 
 def backing_kind(transport: Transport, path: str) -> BackingKind:
-    """Return what a backing is, as the host's kernel has it.
+    """Return the kind of a backing, as the host's kernel reports it.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
         path: A device-DAX node or a file.
 
     Raises:
-        InvalidValueError: Nothing is there.
-        UnsupportedError: It is something else, or the kernel does not tell.
+        InvalidValueError: The path does not exist.
+        UnsupportedError: The path is neither a device-DAX node nor a file, or the kernel does not report DAX.
     """
     result = transport.run(query(_LOOK, path)).check()
     match result.text.split():

@@ -1,4 +1,4 @@
-"""What a guest will see of a device, and where its bytes lie on the host, computed without starting it."""
+"""Predict the guest's view of a device, and the position of its bytes on the host, without starting the guest."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 SMALLEST_LABEL = Size(128 * KiB)
-"""The smallest label area that libvirt takes (libvirt, formatdomain, memory devices)."""
+"""The smallest label area that libvirt accepts (libvirt, formatdomain, memory devices)."""
 
 SIZE_STEP = Size(2 * MiB)
-"""libvirt rounds the size of a memory device on x86 up to this."""
+"""On x86 libvirt rounds the size of a memory device up to a multiple of this size."""
 
 POWER = ("ppc64", "ppc64le")
 POWER_STEP = Size(256 * MiB)
-"""On POWER a guest's part of an NVDIMM is a multiple of this."""
+"""On POWER the guest's part of an NVDIMM is a multiple of this size."""
 
 NAMESPACE_STEP = Size(16 * MiB)
-"""A guest's region must be a multiple of this for ndctl to make fsdax and devdax namespaces in it."""
+"""ndctl makes fsdax and devdax namespaces only in a guest's region that is a multiple of this size."""
 
 
 def guest_region_size(device: VpmemDevice) -> Size:
-    """Return how large the region of a device is in the guest: what the label area leaves, rounded down to the align.
+    """Return the size of a device's region in the guest: the size without the label area, rounded down to `align`.
 
     QEMU, hw/mem/nvdimm.c: the guest's part is ``QEMU_ALIGN_DOWN(size - label_size, align)``.
 
-    Example: 256 MiB - 2 MiB of a devdax namespace with a label of 2 MiB give 252 MiB.
+    Example: a devdax namespace of 256 MiB - 2 MiB with a label area of 2 MiB gives a region of 252 MiB.
     """
     align = device.align or Size(4 * KiB)
     return Size(device.size - (device.label_size or 0)).down_to(align)
 
 
 def label_area_offset(device: VpmemDevice) -> Size:
-    """Return where the label area begins in the backing: it is at the very end.
+    """Return the offset of the label area in the backing. The label area is at the very end.
 
     Raises:
         InvalidValueError: The device has no label area.
@@ -46,14 +46,14 @@ def label_area_offset(device: VpmemDevice) -> Size:
 
 
 def backing_offset(device: VpmemDevice, offset: int) -> Size:
-    """Return where a guest's byte lies in the backing: the guest's part begins with the backing itself.
+    """Return the offset of a guest's byte in the backing. The guest's region starts at the start of the backing.
 
     Args:
         device: The device.
-        offset: A byte of the guest's region.
+        offset: An offset in the guest's region.
 
     Raises:
-        InvalidValueError: The region has no such byte.
+        InvalidValueError: The offset is outside the region.
     """
     region = guest_region_size(device)
     if not 0 <= offset < region:
@@ -62,14 +62,14 @@ def backing_offset(device: VpmemDevice, offset: int) -> Size:
 
 
 def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 0) -> Size:
-    """Return the size that libvirt makes of one: rounded up to 2 MiB.
+    """Return the size that libvirt configures for a stated size. On x86 it is rounded up to 2 MiB.
 
-    On POWER it rounds what the label area leaves down to 256 MiB, as a pSeries guest has its NVDIMMs in such pieces
-    (qemu_domain.c, qemuDomainNVDimmAlignSizePseries).
+    On POWER libvirt rounds the size without the label area down to 256 MiB, because a pSeries guest has its NVDIMMs in
+    pieces of that size (qemu_domain.c, qemuDomainNVDimmAlignSizePseries).
 
     Args:
-        size: The size that a domain's XML states.
-        architecture: The guest's.
+        size: The size in the domain XML.
+        architecture: The guest's architecture.
         label_size: The size of the label area.
     """
     if architecture in POWER:
@@ -78,11 +78,11 @@ def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 
 
 
 def namespace_problem(device: VpmemDevice) -> str:
-    """Return why ndctl in the guest could make no fsdax or devdax namespace of a whole region; empty when it could.
+    """Return why ndctl in the guest cannot make an fsdax or devdax namespace of a whole region; empty if it can.
 
-    The region must be a multiple of 16 MiB; the next device's region then begins aligned as well.
+    The region must be a multiple of 16 MiB. Then the region of the next device is aligned as well.
 
-    Example: 1 GiB with a label of 2 MiB leave a region of 1022 MiB; 1010 MiB or 1026 MiB would fit.
+    Example: 1 GiB with a label area of 2 MiB gives a region of 1022 MiB. 1010 MiB or 1026 MiB would fit.
     """
     region = guest_region_size(device)
     if region and region % NAMESPACE_STEP == 0:
@@ -99,13 +99,13 @@ def namespace_problem(device: VpmemDevice) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NovaMemory:
-    """What Nova writes into the XML of a guest with vPMEM, all in KiB.
+    """The memory values, in KiB, that Nova writes into the XML of a guest with vPMEM.
 
     Args:
         memory: ``<memory>``: the flavor's RAM, without the devices.
         max_memory: ``<maxMemory>``: RAM and every device.
-        slots: Its slots: one a device, and none to spare.
-        targets: For each device ``target/size``: the namespace's bytes // 1024.
+        slots: The number of memory slots: one for each device, and no spare slot.
+        targets: The ``target/size`` of each device: the namespace's bytes // 1024.
     """
 
     memory: int
@@ -115,7 +115,7 @@ class NovaMemory:
 
 
 NOVA_LABEL = Size(2 * MiB)
-"""The label area that Nova gives every device, and the alignment (nova/virt/libvirt/config.py)."""
+"""The size of the label area, and the alignment, that Nova gives every device (nova/virt/libvirt/config.py)."""
 
 
 def nova_memory(ram: Size, namespaces: Iterable[Size]) -> NovaMemory:

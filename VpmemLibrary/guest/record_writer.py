@@ -1,7 +1,7 @@
-"""A writer inside a guest: it stores one record after the other, and tells of each once it is flushed.
+"""A writer inside a guest: it writes one record after another, and acknowledges each record after the flush.
 
-It tells on the guest's serial console, whose log on the host outlives the guest. A line there costs a guest under
-emulation more than a record does, so it is short.
+The writer acknowledges on the guest's serial console. The console's log is on the host and survives the end of the
+guest. In an emulated guest a line on the console takes longer than writing a record, so the line is short.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
 from VpmemLibrary.transport.serial.transport import SLOWEST
 
 SERIAL = "/dev/ttyS0"
-"""The guest's first serial line, whose log libvirt keeps on the host."""
+"""The guest's first serial port. libvirt keeps its log on the host."""
 
 _POLL = 0.1
 _READS = 16
 _BLOCK = 4 * KiB
 
-# Prints where in its region the node's bytes begin, as the kernel has both; then the writer goes on by itself.
+# Prints the offset of the node's bytes in their region, computed from the kernel's addresses of both. Then the writer
+# continues in the background.
 #
-# A block device's node is kept open, as the kernel writes its page cache back when its last user closes it; without
-# flushes its writing back after some seconds is put off as well. A device-DAX node is written through a mapping: daxio
-# flushes the processor's caches by itself (libpmem, pmem_persist).
+# The node of a block device is kept open, because the kernel writes its page cache back when the last user closes it.
+# Without flushes the kernel's periodic writeback is disabled as well. A device-DAX node is written through a mapping.
+# daxio flushes the processor's caches itself (libpmem, pmem_persist).
 _WRITER = r"""
 kind=$1 node=$2 records=$3 count=$4 size=$5 offset=$6 serial=$7 tag=$8 flush=$9
 case $kind in
@@ -69,16 +70,16 @@ done >"$serial" 2>&1 </dev/null &
 
 @dataclass(slots=True)
 class RecordWriter:
-    """A writer that was started in a guest, and what it has told.
+    """A writer that was started in a guest, and the records that it acknowledged.
 
     Args:
         guest: The guest.
-        device: The device that it writes to.
-        stream: Its records.
-        offset: Where in the device's region the first record lies.
-        start: Where in the log of the serial console the next bytes are read.
-        acknowledged: The numbers that it acknowledged, in its order, as far as they were read; of a guest that
-            acknowledges more numbers than there are records, one too many.
+        device: The device that the writer writes to.
+        stream: The records of the writer.
+        offset: The offset of the first record in the device's region.
+        start: The position in the serial console's log where the next read starts.
+        acknowledged: The record numbers read so far, in the order in which the guest acknowledged them. At most one
+            more than the stream has records, so that a guest that acknowledges too many is noticed.
     """
 
     guest: Guest
@@ -92,15 +93,16 @@ class RecordWriter:
         return f"the writer of {self.stream.seed!r} in guest {self.guest.name}"
 
     def listen(self) -> tuple[int, ...]:
-        """Return the numbers that it acknowledged so far, in its order; they stay known when the log goes.
+        """Return the record numbers acknowledged so far, in order. They stay known after the log is gone.
 
-        Only what was written since the last call is read, and at most 16 MiB of it: a guest may write without end.
+        Each call reads only what was written since the last call, and at most 16 MiB, because a guest may write without
+        end.
         """
         line = re.compile(rb"vpmem:%b:([0-9]{1,9})\r*" % _tag(self.stream).encode())
         for _ in range(_READS):
             data = self.guest.console_since(self.start)
             more = len(data) == READ_AT_ONCE
-            whole = data.rfind(b"\n") + 1  # a line that is cut off could be another number: it is read again
+            whole = data.rfind(b"\n") + 1  # an incomplete line may be a wrong number: read it again
             self.start += whole or (len(data) if more else 0)
             numbers = [int(found[1]) for found in map(line.fullmatch, data[:whole].split(b"\n")) if found]
             self.acknowledged = (*self.acknowledged, *numbers)[: self.stream.count + 1]
@@ -109,14 +111,15 @@ class RecordWriter:
         return self.acknowledged
 
     def wait(self, count: int, timeout: float) -> None:
-        """Wait until it has told of so many records.
+        """Wait until the writer has acknowledged `count` records.
 
         Args:
-            count: How many.
+            count: The number of records.
             timeout: Seconds.
 
         Raises:
-            GuestError: It did not in time; has the last lines of the console.
+            GuestError: The writer acknowledged fewer records within `timeout`. The message has the last lines of the
+                console.
         """
         deadline = time.monotonic() + timeout
         while len(self.listen()) < count:
@@ -128,13 +131,13 @@ class RecordWriter:
             time.sleep(_POLL)
 
     def verdict(self, host: ContentStore) -> RecordVerdict:
-        """Return what is there of its records, as the host reads them in the device's backing.
+        """Compare the records that the host reads in the device's backing with the acknowledged records.
 
         Args:
-            host: The content of the guest's host.
+            host: The content store of the guest's host.
 
         Raises:
-            CommandError: It cannot be read.
+            CommandError: The backing cannot be read.
         """
         where = backing_offset(self.device, self.offset)
         length = int(self.stream.length)
@@ -145,20 +148,22 @@ class RecordWriter:
 def start_writer(
     guest: Guest, device: VpmemDevice, stream: RecordStream, *, offset: int = 0, flush: bool = True
 ) -> RecordWriter:
-    """Have a guest write records to a device, from zeros on, until all are written or it ends.
+    """Start a writer in a guest. It fills its range with zeros, then writes records until all are written or it ends.
 
     Args:
         guest: The guest.
-        device: The device; its namespace in the guest is a block device, or device DAX.
+        device: The device. Its namespace in the guest is a block device or device DAX.
         stream: The records.
-        offset: Where in that the first one lies, a multiple of 4 KiB.
-        flush: Whether each is flushed before it is told of; if not, the guest's page cache has it.
+        offset: The offset of the first record in the namespace, a multiple of 4 KiB.
+        flush: Whether each record is flushed before it is acknowledged. If false, the record may only be in the guest's
+            page cache.
 
     Raises:
-        InvalidValueError: The range lies outside the device, or does not begin with a block; or there is no page cache.
-        UnsupportedError: The namespace has no bytes of its own to write to, or the serial console has no log.
+        InvalidValueError: The range is outside the device, the offset is not a multiple of 4 KiB, or `flush` is false
+            for device DAX, which has no page cache.
+        UnsupportedError: The device's node in the guest is a file, or the serial console has no log.
         CommandError: The guest has no POSIX shell, or cannot open the device.
-        GuestError: Its agent does not answer.
+        GuestError: The guest's agent does not answer.
     """
     if not guest.has_console_log:
         raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
@@ -178,13 +183,13 @@ def start_writer(
     what = (target.kind, node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
     command = ["sh", "-c", _WRITER, "sh", *what, "flush" if flush else ""]
     packed = stream.packed()
-    timeout = DEFAULT_TIMEOUT + len(packed) / SLOWEST  # the guest may get them over its serial console
-    result = guest.transport.run(command, stdin=packed, timeout=timeout).check()  # one command: each costs a lot
+    timeout = DEFAULT_TIMEOUT + len(packed) / SLOWEST  # the transport may be the serial console
+    result = guest.transport.run(command, stdin=packed, timeout=timeout).check()  # one command, because each is slow
     if not re.fullmatch("[0-9]{1,18}", begins := result.text.strip()):
         raise UnreadableOutputError(result, f"Where {node} begins in its region is not known")
     return RecordWriter(guest, device, stream, int(begins) + offset, start)
 
 
 def _tag(stream: RecordStream) -> str:
-    """Return what tells the words of this stream's writer from those of another."""
+    """Return the tag that marks the lines of this stream's writer."""
     return stream.key.hex()[:6]

@@ -1,7 +1,7 @@
-"""Snapshots of a running guest's memory, by libvirt.
+"""Take snapshots of a running guest's memory through libvirt, and revert to them.
 
-What is in a snapshot of a guest with persistent memory is decided by QEMU: its migration stream has every block of
-guest RAM, and a device's backing is one of them.
+QEMU decides what a snapshot of a guest with persistent memory contains. QEMU's migration stream has every block of
+guest RAM, and the backing of a device is one of these blocks.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def take_snapshot(guest: Guest, name: str, memory_file: str = "", *, timeout: float = START_TIMEOUT) -> None:
-    """Take a snapshot of a running guest's memory; it runs on.
+    """Take a snapshot of a running guest's memory. The guest keeps running.
 
     Args:
         guest: The guest.
         name: The snapshot's name.
-        memory_file: Where on the host the memory goes; without one into the guest's first disk image (an internal
-            snapshot), which must be qcow2.
-        timeout: Seconds that it may take.
+        memory_file: The path on the host for the memory. Without a path the memory goes into the guest's first disk
+            image (an internal snapshot), which must be qcow2.
+        timeout: Seconds that the snapshot may take.
 
     Raises:
-        InvalidValueError: The name is invalid, `memory_file` is relative, or something is there.
-        LibvirtError: libvirt refused; its code is in the message.
-        LibvirtTimeoutError: It was not taken in time; the message says in which state the guest is.
+        InvalidValueError: The name is invalid, or `memory_file` is relative or exists already.
+        LibvirtError: libvirt refused. The message has its error code.
+        LibvirtTimeoutError: The snapshot was not taken within `timeout`. The message gives the guest's state.
     """
     xml = snapshot_xml(checked_name("snapshot name", name), memory_file)
     if memory_file:
@@ -39,16 +39,16 @@ def take_snapshot(guest: Guest, name: str, memory_file: str = "", *, timeout: fl
 
 
 def revert_to_snapshot(guest: Guest, name: str, *, timeout: float = START_TIMEOUT) -> None:
-    """Let a guest go on where a snapshot was taken.
+    """Revert a guest to a snapshot. The guest continues from the moment of the snapshot.
 
     Args:
         guest: The guest.
         name: The snapshot's name.
-        timeout: Seconds that it may take.
+        timeout: Seconds that the revert may take.
 
     Raises:
         LibvirtError: There is no such snapshot, or libvirt refused.
-        LibvirtTimeoutError: The guest did not go back in time; the message says in which state it is.
+        LibvirtTimeoutError: The revert did not end within `timeout`. The message gives the guest's state.
     """
 
     def revert(domain: libvirt.virDomain) -> None:
@@ -58,11 +58,11 @@ def revert_to_snapshot(guest: Guest, name: str, *, timeout: float = START_TIMEOU
 
 
 def snapshot_xml(name: str, memory_file: str = "") -> str:
-    """Return what libvirt's virDomainSnapshotCreateXML takes for a snapshot with memory (its formatsnapshot document).
+    """Return the XML for libvirt's virDomainSnapshotCreateXML for a snapshot with memory (document formatsnapshot).
 
     Args:
         name: The snapshot's name.
-        memory_file: Where the memory goes; empty for an internal snapshot.
+        memory_file: The path for the memory; empty for an internal snapshot.
 
     Raises:
         InvalidValueError: The path has a control character.

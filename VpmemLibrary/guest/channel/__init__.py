@@ -1,1 +1,1 @@
-"""The ways to libvirt and into a guest."""
+"""The connections to libvirt, and the channels into a guest."""

@@ -1,7 +1,7 @@
-"""Commands inside a guest through its QEMU guest agent, with the face of a transport: a guest is a host too.
+"""Run commands in a guest through its QEMU guest agent, with the interface of a transport. A guest is a host too.
 
-An answer of an agent may be missing, late, endless, or of any shape. A guest-exec is sent once and never repeated.
-Requests that only read are repeated until the deadline of the command.
+An agent's answer may be missing, late, endless, or of any form. A guest-exec is sent once and never repeated. Requests
+that only read are repeated until the deadline of the command.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from VpmemLibrary.transport.limits import MOST_OUTPUT
 from VpmemLibrary.transport.serial.ending import END_FUNCTION, overdue
 
 AgentCall = Callable[[str, int], str]
-"""What sends one agent command as JSON with a timeout in seconds and returns the answer as JSON."""
+"""Sends one agent command as JSON, with a timeout in seconds, and returns the answer as JSON."""
 
 _ANSWER_TIMEOUT = 30
 _STATUS_TIMEOUT = 120
-"""Seconds to wait for the status of a command: an answer that comes later is lost, and the exit status with it."""
+"""Seconds to wait for the status of a command. A later answer is lost, and the exit status with it."""
 
 _ENDING = 30.0
-"""Seconds in which a command whose time is over must be seen to end."""
+"""Seconds in which a command that timed out must end after it was killed."""
 
 _LEAVING = 3.0
-"""Seconds for ending a command after an interruption, e.g. by a keyword's own timeout."""
+"""Seconds to kill a command after an interruption, e.g. by a keyword's own timeout."""
 
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.25
@@ -59,26 +59,27 @@ _NOT_FOUND = 127
 _NOT_KNOWN = -9
 _SHOWN = 200
 _ABSENT = ("No such file", "cannot find the file")
-"""What glib says of a program that is not there, on Linux and on Windows."""
+"""Parts of glib's error for a program that does not exist, on Linux and on Windows."""
 
 _PROBE = ("sh", "-c", ":")
 _PROBING = 30.0
-"""Seconds in which an agent that answers runs a command that does nothing: an emulated guest may pause for some."""
+"""Seconds in which an agent that answers must run an empty command. An emulated guest may pause for some seconds."""
 
 _WINDOWS = "mswindows"
-_ANSWERED = 1  # VIR_ERR_INTERNAL_ERROR: libvirt has it for what the agent itself answered (qemu_agent.c)
+_ANSWERED = 1  # VIR_ERR_INTERNAL_ERROR: libvirt's code for an error that the agent answered (qemu_agent.c)
 _NEEDED = (
     " The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0. Its domain's XML must have: "
     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>."
 )
-_TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, which other failures of a connection are as well
+_TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, a code that other connection failures have as well
 _NOT_CONNECTED = "is not connected"
 
-# VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED, VIR_ERR_AGENT_COMMAND_TIMEOUT: no answer came. libvirt drops the
-# answer if it comes later, and synchronises with the agent before the next command (qemu_agent.c, qemuAgentGuestSync).
+# VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED, VIR_ERR_AGENT_COMMAND_TIMEOUT: no answer came. libvirt drops a
+# late answer, and synchronises with the agent before the next command (qemu_agent.c, qemuAgentGuestSync).
 _SILENT = (86, 97, 112)
 
-# The agent is the parent of its commands and of this script. A process with another parent is not the agent's command.
+# The agent is the parent of its commands and of this script. So a process with another parent is not a command of the
+# agent.
 _END = f'{END_FUNCTION}grep -q "^PPid:[[:blank:]]*$PPID$" "/proc/$1/status" && end "$1"'
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -86,18 +87,18 @@ Kind = TypeVar("Kind")
 
 
 class _SilentAgentError(GuestError):
-    """No answer came within the time."""
+    """The agent did not answer within the timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What an agent returned. Its shape is checked when a field is read.
+    """An agent's answer. Its form is checked when a field is read.
 
     Args:
-        name: The guest in messages.
+        name: The guest's name in messages.
         execute: The agent command.
         text: The whole answer, for messages.
-        value: What the command returned.
+        value: The value that the command returned.
     """
 
     name: str
@@ -118,7 +119,7 @@ class _Reply:
         return self._checked(self._field(field), bool, f"{field!r} true or false")
 
     def octets(self, field: str) -> bytes:
-        """Return the bytes of a field in base64; none if the field is absent."""
+        """Return the bytes of a base64 field; empty if the field is absent."""
         text = self._checked(self._field(field, ""), str, f"{field!r} in base64")
         try:
             return base64.b64decode(text, validate=True)
@@ -126,11 +127,11 @@ class _Reply:
             raise self.unreadable(f"{field!r} in base64") from error
 
     def has(self, field: str) -> bool:
-        """Whether a field is there."""
+        """Return whether a field exists."""
         return isinstance(self.value, dict) and field in self.value
 
     def unreadable(self, expected: str) -> GuestError:
-        """Return the error for an answer of another shape."""
+        """Return the error for an answer of an unexpected form."""
         shown = self.text[:_SHOWN]
         return GuestError(f"The agent of {self.name} answered {self.execute} with {shown!r}: expected {expected}.")
 
@@ -144,21 +145,21 @@ class _Reply:
         return number
 
     def _checked(self, found: object, kind: type[Kind], expected: str) -> Kind:
-        if isinstance(found, kind) and (kind is bool or not isinstance(found, bool)):  # to Python True is a number
+        if isinstance(found, kind) and (kind is bool or not isinstance(found, bool)):  # in Python True is an int
             return found
         raise self.unreadable(expected)
 
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """What an agent knows of a command.
+    """The agent's status of a command.
 
     Args:
         exited: Whether the command ended.
-        exit_status: Its exit status; ``-N`` when signal N ended it, -9 as long as none is known.
-        stdout: What it printed.
-        stderr: What it complained of.
-        truncated: Whether the agent did not keep all of that.
+        exit_status: The exit status; ``-N`` if signal N ended the command, -9 while the status is unknown.
+        stdout: The standard output.
+        stderr: The standard error output.
+        truncated: Whether the agent dropped a part of the output.
     """
 
     exited: bool
@@ -169,11 +170,11 @@ class _Status:
 
 
 class AgentTransport:
-    """Commands inside a guest.
+    """A transport into a guest through its agent.
 
     Args:
         name: The guest's name in messages.
-        call: What sends an agent command and returns its answer.
+        call: Sends an agent command and returns its answer.
 
     Example::
 
@@ -187,18 +188,18 @@ class AgentTransport:
 
     @property
     def name(self) -> str:
-        """The guest in messages and logs."""
+        """The guest's name in messages and logs."""
         return f"guest {self._name}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether the agent answers and runs a command, which is what every look into the guest needs.
+        """Return whether the agent answers and runs a command. The library needs both to use the guest.
 
         Args:
-            timeout: Seconds to wait for an answer; whole ones count.
+            timeout: Seconds to wait for an answer, rounded down to whole seconds, at least 1.
 
         Raises:
-            AgentRefusedError: It answers and refuses to run commands; the message says what to change.
-            UnsupportedError: The guest has no POSIX shell: it runs Windows.
+            AgentRefusedError: The agent answers but refuses to run commands. The message says what to change.
+            UnsupportedError: The guest runs Windows and has no POSIX shell.
         """
         try:
             self._ask("guest-ping", timeout=max(1, int(timeout)))
@@ -217,19 +218,19 @@ class AgentTransport:
         return False
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
-        """Run a command in the guest to its end and return what it left, whatever its exit status.
+        """Run a command in the guest until it ends, and return its result, for any exit status.
 
-        The command is sent to the agent once. An agent that does not answer is asked for the command's status again
-        until `timeout`: a guest under load may be slow.
+        The command is sent to the agent once. If the agent does not answer, the request for the status is repeated
+        until `timeout`, because a guest under load may be slow.
 
         Args:
-            argv: The command, one item an argument.
-            timeout: Seconds after which the command is ended in the guest.
-            stdin: What the command reads.
+            argv: The command, one item for each argument.
+            timeout: Seconds after which the command is killed in the guest.
+            stdin: The standard input of the command.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: It did not end in time; the message says whether it was ended.
+            CommandTimeoutError: The command did not end within `timeout`. The message says whether it was killed.
             GuestError: The agent does not answer, or its answer cannot be read.
         """
         command = checked_argv(argv)
@@ -254,7 +255,7 @@ class AgentTransport:
             return self._result(command, absent, started, len(stdin))
         try:
             status = self._wait(pid, deadline)
-        except BaseException:  # a keyword's own timeout: leave no process behind, if the agent still answers
+        except BaseException:  # e.g. a keyword's own timeout: end the process, if the agent still answers
             with contextlib.suppress(VpmemError), within(_LEAVING):
                 self._end(pid, time.monotonic() + _LEAVING)
             raise
@@ -266,7 +267,7 @@ class AgentTransport:
         return result
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Raise: the agent has no streams.
+        """Raise, because the agent has no streams.
 
         Raises:
             UnsupportedError: Always.
@@ -274,7 +275,7 @@ class AgentTransport:
         raise UnsupportedError(f"The agent of {self.name} cannot stream a command: {' '.join(argv)}")
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:  # noqa: ARG002
-        """Raise: the agent makes no connections.
+        """Raise, because the agent cannot open connections.
 
         Raises:
             UnsupportedError: Always.
@@ -284,16 +285,16 @@ class AgentTransport:
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file in the guest: at most 16 MiB, within a minute.
 
-        An agent that refuses to open files may run commands all the same: then a command reads the file.
+        An agent that refuses to open files may still run commands. Then a command reads the file.
 
         Raises:
-            GuestError: It cannot be read, is larger, or takes longer.
-            CommandError: A command could not read it.
+            GuestError: The file cannot be read, is larger, or the read takes longer.
+            CommandError: The command could not read the file.
         """
         deadline = time.monotonic() + DEFAULT_TIMEOUT
         try:
             handle = self._open(path, "r")
-        except AgentRefusedError:  # not of the file: the agent has no way to files but by a command
+        except AgentRefusedError:  # the agent refuses file commands: read it by a command
             return self.run(["cat", "--", path]).check().stdout
         try:
             data = bytearray()
@@ -319,13 +320,13 @@ class AgentTransport:
             self._ask("guest-file-close", {"handle": handle})
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file in the guest, whole or not at all.
+        """Write a file in the guest atomically: the whole file or nothing.
 
         Raises:
-            GuestError: It cannot be written.
-            CommandError: It could not take its place.
+            GuestError: The file cannot be written.
+            CommandError: The new file could not replace the old file.
         """
-        new = self.run(["mktemp", f"{path}.XXXXXX"]).check().text.strip()  # with mode 0600, whatever `mode` is
+        new = self.run(["mktemp", f"{path}.XXXXXX"]).check().text.strip()  # mktemp always sets mode 0600
         try:
             self._fill(new, data)
             self.run(["chmod", f"{mode:o}", new]).check()
@@ -336,7 +337,7 @@ class AgentTransport:
             raise
 
     def _fill(self, path: str, data: bytes) -> None:
-        """Write the bytes of a file that is there and empty."""
+        """Write data into an existing, empty file."""
         chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
         try:
             handle = self._open(path, "w")
@@ -354,17 +355,17 @@ class AgentTransport:
             self._ask("guest-file-close", {"handle": handle})
 
     def close(self) -> None:
-        """Do nothing: the channel is the guest's."""
+        """Do nothing, because the agent's channel belongs to the guest."""
 
-    # What the agent is asked
+    # Requests to the agent
 
     def _ask(
         self, execute: str, arguments: Mapping[str, object] | None = None, *, timeout: int = _ANSWER_TIMEOUT
     ) -> _Reply:
-        """Send one agent command, once, and return what it returned.
+        """Send one agent command, once, and return its answer.
 
         Raises:
-            _SilentAgentError: No answer came in time.
+            _SilentAgentError: No answer came within `timeout`.
             GuestError: The agent refused, or its answer cannot be read.
         """
         request = {"execute": execute, **({"arguments": arguments} if arguments else {})}
@@ -375,7 +376,7 @@ class AgentTransport:
                 self._silent = False
                 raise refused from error
             if _TOO_LONG in error.text:
-                # VIR_NET_MESSAGE_STRING_MAX of libvirt's src/rpc/virnetprotocol.x, and the agent's answer is in base64.
+                # VIR_NET_MESSAGE_STRING_MAX in libvirt's src/rpc/virnetprotocol.x. The agent's answer is in base64.
                 raise GuestError(
                     f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
                     "3 MiB of a command's output. Write it to a file in the guest."
@@ -388,7 +389,7 @@ class AgentTransport:
         self._silent = False
         try:
             decoded = json.loads(answer)
-        except (ValueError, RecursionError):  # a number of too many digits is a ValueError as well
+        except (ValueError, RecursionError):  # a number with too many digits raises ValueError too
             decoded = None
         reply = _Reply(self.name, execute, answer, decoded)
         if isinstance(decoded, dict) and isinstance(wrong := decoded.get("error"), dict):
@@ -401,7 +402,7 @@ class AgentTransport:
         return _Reply(self.name, execute, answer, decoded["return"])
 
     def _ask_again(self, execute: str, arguments: Mapping[str, object], deadline: float) -> _Reply:
-        """Send an agent command that only reads, and send it again while no answer comes, until the deadline."""
+        """Send an agent command that only reads. Repeat it while no answer comes, until the deadline."""
         lost = False
         while True:
             try:
@@ -418,10 +419,10 @@ class AgentTransport:
             time.sleep(min(left, _LONGEST_WAIT))
 
     def _details(self) -> str:
-        """Return the agent's version and which of the commands used here it has disabled, as it tells by itself."""
+        """Return the agent's version, and which commands that this library uses are disabled in the agent."""
         try:
             told = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
-        except VpmemError:  # it may be refused as well
+        except VpmemError:  # the agent may refuse guest-info as well
             return "The agent does not tell which commands it allows (guest-info)."
         listed = told.get("supported_commands") if isinstance(told, dict) else None
         commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
@@ -432,7 +433,7 @@ class AgentTransport:
         return f"The agent is qemu-guest-agent {version}; it says that it refuses: {', '.join(refused) or 'nothing'}."
 
     def _system(self) -> str:
-        """Return the id of the guest's operating system, e.g. ``debian``; empty where the agent does not tell."""
+        """Return the id of the guest's operating system, e.g. ``debian``; empty if the agent does not report it."""
         try:
             told = self._ask("guest-get-osinfo").value
         except VpmemError:
@@ -441,7 +442,7 @@ class AgentTransport:
 
     def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
         """Start a command in the guest, and return its process id."""
-        if self._silent:  # synchronise first: a guest-exec without an answer leaves its outcome unknown
+        if self._silent:  # synchronise first: without an answer the result of guest-exec is unknown
             self._ask_again("guest-ping", {}, deadline)
         try:
             reply = self._ask("guest-exec", arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
@@ -466,7 +467,7 @@ class AgentTransport:
         return _Status(True, exit_status, reply.octets("out-data"), reply.octets("err-data"), truncated)
 
     def _wait(self, pid: int, deadline: float) -> _Status | None:
-        """Return a command's status once it ended, or the last one at the deadline: None if the agent is silent."""
+        """Return a command's status when it ends, or its last status at the deadline; None if the agent is silent."""
         pause = _FIRST_WAIT
         while True:
             try:
@@ -480,10 +481,10 @@ class AgentTransport:
             pause = min(pause * 1.5, _LONGEST_WAIT)
 
     def _end(self, pid: int, deadline: float) -> _Status | None:
-        """End a command and all that it started: the agent puts it into no process group of its own.
+        """Kill a command and all its descendants, because the agent does not start it in its own process group.
 
         Returns:
-            Its status afterwards; None if the agent is silent.
+            The status afterwards; None if the agent does not answer.
         """
         end = {"path": "sh", "arg": ["-c", _END, "sh", str(pid)], "env": [f"PATH={_PATH}"], "capture-output": True}
         self._wait(self._start(end, deadline), deadline)
@@ -492,7 +493,7 @@ class AgentTransport:
     def _give_up(
         self, command: tuple[str, ...], pid: int, timeout: float, started: float, stdin_bytes: int
     ) -> NoReturn:
-        """End a command whose time is over, and raise with what is known of its end."""
+        """Kill a command that timed out, and raise. The error says whether the command ended."""
         try:
             status, unseen = self._end(pid, time.monotonic() + _ENDING), "the agent does not answer"
         except GuestError as error:
@@ -516,5 +517,5 @@ class AgentTransport:
 
 
 def _seconds(deadline: float, most: int = _ANSWER_TIMEOUT) -> int:
-    """Return how long an answer may take, in whole seconds as libvirt wants them: 1 at the least."""
+    """Return the timeout of an answer in whole seconds, as libvirt requires; at least 1."""
     return max(1, min(most, math.ceil(deadline - time.monotonic())))

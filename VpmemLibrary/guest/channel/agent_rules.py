@@ -1,7 +1,8 @@
-"""Which commands a guest agent carries out, and what to change where it refuses those that this library uses.
+"""Find out which commands a guest agent refuses, and what to change if it refuses commands that this library uses.
 
-qemu-ga takes its rules from options and from a configuration file; lists add up, and what both lists have is refused
-(QEMU, docs/interop/qemu-ga.rst). RHEL 9.4 and newer allow a list without guest-exec; older ones block it.
+qemu-ga reads its rules from options and from a configuration file. The lists of both are combined, and a command that
+is in both an allow list and a block list is refused (QEMU, docs/interop/qemu-ga.rst). RHEL 9.4 and newer have an allow
+list without guest-exec; older RHEL has a block list with it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Iterable
 from VpmemLibrary.errors import AgentRefusedError, GuestError
 
 USED_COMMANDS = ("guest-ping", "guest-exec", "guest-exec-status")
-"""The agent commands that every look into a guest needs."""
+"""The agent commands that this library always needs."""
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-flush", "guest-file-close")
-"""The agent commands that files are moved by; where the agent refuses them, commands in the guest do it."""
+"""The agent commands that transfer files. If the agent refuses them, commands in the guest transfer files."""
 
 OTHER_CHANNEL = "Or use another channel: guest_channel = ssh or serial in the hosts file, or Use Guest Channel."
 
@@ -28,7 +29,7 @@ _OPTION = re.compile(
 _VARIABLE = re.compile(r"^\s*(?:export\s+)?(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
 _KEYS = {"allow-rpcs": True, "block-rpcs": False, "blacklist": False, "a": True, "b": False}
 _LISTS = {"ALLOW_RPCS": True, "BLOCK_RPCS": False, "BLACKLIST_RPC": False}
-"""The variables of /etc/sysconfig/qemu-ga that are a list by themselves; any other one has options."""
+"""The variables of /etc/sysconfig/qemu-ga that contain a list. Any other variable contains options."""
 
 _DISABLED = re.compile(r"has been disabled|is disabled|not allowed")
 _FROZEN = re.compile(r"frozen state|is frozen")
@@ -37,7 +38,7 @@ _DENIED = re.compile(r"Permission denied|Operation not permitted")
 
 
 def refused_commands(*texts: str) -> tuple[str, ...]:
-    """Return which of the agent commands that this library uses an agent with these rules refuses.
+    """Return the agent commands used by this library that an agent with this configuration refuses.
 
     Args:
         texts: The configuration of a guest's agent, in any order: /etc/qemu/qemu-ga.conf (or
@@ -54,23 +55,20 @@ def refused_commands(*texts: str) -> tuple[str, ...]:
 
 
 def rules_problem(*texts: str) -> str:
-    """Return what is wrong with a guest agent's rules for this library, and what to change; empty for nothing.
+    """Return which commands a guest agent's configuration refuses, and what to change; empty if it refuses none.
 
     Args:
-        texts: The configuration of a guest's agent; see `refused_commands`.
+        texts: The configuration of a guest's agent. See `refused_commands`.
     """
     refused = refused_commands(*texts)
     return f"The guest agent refuses {', '.join(refused)}. {_advice(refused)}" if refused else ""
 
 
 def refusal(name: str, execute: str, told: str, details: str = "") -> GuestError | None:
-    """Return the error for an agent's own refusal of a command; None for an answer that is no refusal.
+    """Return the error for an agent's refusal of a command; None if its answer is not a refusal.
 
-    Args:
-        name: The guest.
-        execute: The agent command.
-        told: What the agent answered.
-        details: What else is known of the agent.
+    `name` is the guest, `execute` the agent command, and `told` the agent's answer. `details` are further facts about
+    the agent.
     """
     what = f"The agent of {name} answers, and refuses {execute}: {told}.{f' {details}' if details else ''}"
     if _FROZEN.search(told):
@@ -104,7 +102,7 @@ def _advice(commands: Iterable[str]) -> str:
 
 
 def _rules(text: str) -> list[tuple[bool, set[str]]]:
-    """Return each list of a text, and whether it allows or blocks."""
+    """Return each list in a text, and whether it allows or blocks."""
     found: list[tuple[bool, set[str]]] = []
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
     for match in _VARIABLE.finditer("\n".join(lines)):
@@ -116,7 +114,7 @@ def _rules(text: str) -> list[tuple[bool, set[str]]]:
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#", ";"))
     try:
         parser.read_string("\n".join(lines))
-    except configparser.Error:  # it is no file of that form
+    except configparser.Error:  # the text has another format
         return found
     for section in parser.sections():
         for key, value in parser[section].items():

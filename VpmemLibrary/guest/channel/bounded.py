@@ -1,8 +1,8 @@
-"""Calls that may block in C without end, and the deadline that a keyword sets for its calls.
+"""Run calls that may block in C without end, under the deadline that a keyword sets for its calls.
 
-Python handles a signal (Ctrl-C, Robot Framework's ``[Timeout]``) only between two steps of Python. So the thread that
-handles signals must not be blocked in C: another thread makes the call, and the caller waits on a lock, which a signal
-interrupts. A call that does not return is abandoned with its thread.
+Python handles a signal (Ctrl-C, Robot Framework's ``[Timeout]``) only between two Python instructions. So the thread
+that handles signals must not block in C. Another thread makes the call, and the caller waits on a lock, which a signal
+interrupts. A call that does not return is abandoned together with its thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from VpmemLibrary.transport.controller import start_thread
 Result = TypeVar("Result")
 
 _SLICE = 1.0
-"""Seconds after which a wait lets Python handle a signal that the kernel gave to another thread."""
+"""Seconds after which a wait lets Python handle a signal that the kernel delivered to another thread."""
 
 _LEAST = 5.0
-"""Seconds that a call gets after its keyword's deadline: what is reported then has to be read as well."""
+"""Seconds that a call gets after the keyword's deadline, because the error report needs further calls."""
 
 
 class Call(Generic[Result]):
-    """A call that a thread of its own makes.
+    """A call in a separate thread.
 
     Args:
         work: The call.
@@ -37,7 +37,7 @@ class Call(Generic[Result]):
 
         call = Call(connection.getLibVersion)
         if not call.wait(60):
-            ...  # it is abandoned
+            ...  # the call is abandoned
     """
 
     def __init__(self, work: Callable[[], Result]) -> None:
@@ -58,7 +58,7 @@ class Call(Generic[Result]):
         return self.ended and self._error is None
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the call ends, and return whether it did within `seconds`; a signal interrupts the wait."""
+        """Wait until the call ends, and return whether it ended within `seconds`. A signal interrupts the wait."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > _SLICE:
             if self._ended.wait(_SLICE):
@@ -66,7 +66,7 @@ class Call(Generic[Result]):
         return self._ended.wait(max(left, 0))
 
     def result(self) -> Result:
-        """Return what the call returned, or raise what it raised; it must have ended."""
+        """Return the result of the call, or raise its exception. The call must have ended."""
         if self._error is not None:
             raise self._error
         return self._outcome[0]
@@ -75,7 +75,7 @@ class Call(Generic[Result]):
         """Make the call, in this thread.
 
         Args:
-            before_end: What is done before anybody learns that the call ended.
+            before_end: Runs before other threads see that the call ended.
         """
         work, self._work = self._work, None
         try:
@@ -89,15 +89,15 @@ class Call(Generic[Result]):
 
 
 class _Worker:
-    """A thread that makes one call after the other. It is idle again once an abandoned call returns after all."""
+    """A thread that makes one call after another. It becomes idle again when an abandoned call returns later."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call[Any]] = SimpleQueue()
-        # A daemon thread: the interpreter does not wait for a call that was abandoned.
+        # A daemon thread, so that the interpreter does not wait for an abandoned call when it exits.
         start_thread(self._serve, "bounded call")
 
     def make(self, call: Call[Any]) -> None:
-        """Make a call."""
+        """Queue a call for this thread."""
         self._calls.put(call)
 
     def _serve(self) -> None:
@@ -109,7 +109,7 @@ _idle: deque[_Worker] = deque()
 
 
 def _worker() -> _Worker:
-    """Return an idle worker: a new thread for each call would cost more than most calls do."""
+    """Return an idle worker, because a new thread for each call would cost more than most calls."""
     try:
         return _idle.pop()
     except IndexError:
@@ -127,7 +127,7 @@ _scopes = threading.local()
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[float]:
-    """Let every libvirt call in the ``with`` end `seconds` from now, or at the deadline of an outer ``with``.
+    """Set a deadline for every libvirt call in the ``with`` block. An earlier deadline of an outer block still applies.
 
     Args:
         seconds: Seconds from now.
@@ -152,7 +152,7 @@ def within(seconds: float) -> Iterator[float]:
 
 
 def limited(seconds: float) -> float:
-    """Return how many of `seconds` a call may take here: what is left in the ``with`` of `within`."""
+    """Return how many of `seconds` a call may take here: at most the time until the deadline of `within`."""
     scope: _Scope | None = getattr(_scopes, "current", None)
     if scope is None:
         return seconds

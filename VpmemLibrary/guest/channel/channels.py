@@ -1,6 +1,6 @@
-"""The ways into a guest, of which one is chosen: its QEMU guest agent, SSH, or a shell on its serial console.
+"""Choose a channel into a guest: its QEMU guest agent, SSH, or a shell on its serial console.
 
-Each has the face of a transport, so that whatever looks into a guest works through any of them.
+Each channel has the interface of a transport. So all code that reads or changes a guest works with any channel.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, Ssh
 
 
 class GuestChannel(StrEnum):
-    """How a guest is looked into."""
+    """The kinds of channel into a guest."""
 
     agent = "agent"
-    """Its QEMU guest agent: needs no network, no user and no password."""
+    """The guest's QEMU guest agent. It needs no network, no user and no password."""
     ssh = "ssh"
-    """An SSH server in it, reached from its host."""
+    """An SSH server in the guest, reached from its host."""
     serial = "serial"
-    """A shell on its serial console."""
+    """A shell on the guest's serial console."""
 
 
 class Channel(Transport, Protocol):
     """A transport into a guest."""
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether it answers within so many seconds."""
+        """Return whether the guest answers within `timeout` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestAccess:
-    """Who logs in to a guest, and where.
+    """The login to a guest, and its address.
 
     Args:
-        user: Who logs in; the agent needs nobody.
+        user: The user who logs in. The agent needs no user.
         password: The user's password.
         key_file: A private key on this machine, for SSH.
-        key_passphrase: What the private key is locked with.
-        known_hosts: The file on this machine that holds the guest's SSH key, read and never written.
-        host_key_name: The name that `known_hosts` has the key under; by default the guest's address.
+        key_passphrase: The passphrase of the private key.
+        known_hosts: The file on this machine with the guest's SSH key. It is read and never written.
+        host_key_name: The name of the guest's key in `known_hosts`; by default the guest's address.
         host_key: What to do with an unknown SSH key.
-        address: The guest's address as its host knows it; by default its IPv6 link-local one on the host's bridge.
-        port: Its SSH port.
+        address: The guest's address on its host; by default its IPv6 link-local address on the host's bridge.
+        port: The SSH port of the guest.
         sudo: Whether every command is run through ``sudo -n``, over SSH or the serial console.
 
     Example: ``GuestAccess(user="qa", password="...", address="192.168.122.7", sudo=True)``.
@@ -72,12 +72,12 @@ class GuestAccess:
 
 
 class SshChannel(SshTransport):
-    """An SSH connection to a guest through its host, so that only the host needs a way to the guest's address.
+    """An SSH connection to a guest through its host, so that only the host needs a route to the guest.
 
     Args:
         name: The guest's name in messages.
-        settings: How it is reached from its host.
-        host: The way to its host.
+        settings: The SSH settings of the guest, with its address on the host.
+        host: The transport to the guest's host.
     """
 
     def __init__(self, name: str, settings: SshSettings, host: Transport) -> None:
@@ -86,22 +86,22 @@ class SshChannel(SshTransport):
 
     @property
     def name(self) -> str:
-        """The guest in messages and logs."""
+        """The guest's name in messages and logs."""
         return f"guest {self._guest}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether the guest's SSH server lets us in and runs a command within so many seconds.
+        """Return whether the guest's SSH server accepts the login and runs a command within `timeout` seconds.
 
         Raises:
-            HostKeyError: Its key is unknown or has changed.
-            AccessDeniedError: It refuses the credentials.
+            HostKeyError: The guest's SSH key is unknown or has changed.
+            AccessDeniedError: The guest rejects the login.
         """
         try:
             return self.run(["true"], timeout=timeout).exit_status == 0
         except (AccessDeniedError, HostKeyError):
             raise
         except (UnreachableError, CommandError):
-            self.close()  # a connection to a boot that is over would answer no better
+            self.close()  # reconnect next time: this connection may be to an earlier boot
             return False
 
 
@@ -115,19 +115,19 @@ def open_channel(
     agent: AgentCall,
     xml: Callable[[], str],
 ) -> Channel:
-    """Return a way into a guest; nothing is connected yet.
+    """Return a channel into a guest. Nothing is connected yet.
 
     Args:
-        kind: Which.
-        access: Who logs in, and where.
+        kind: The kind of channel.
+        access: The login and the address.
         name: The guest's name.
-        host: The way to its host.
+        host: The transport to the guest's host.
         link: The host's libvirt connection.
-        agent: What sends an agent command.
-        xml: What returns the guest's XML.
+        agent: Sends an agent command.
+        xml: Returns the guest's XML.
 
     Raises:
-        InvalidValueError: SSH has no address, or a value cannot be.
+        InvalidValueError: SSH has no address, or a value is invalid.
     """
     if kind is GuestChannel.agent:
         return AgentTransport(name, agent)
@@ -151,10 +151,10 @@ def open_channel(
 
 
 def address_of(access: GuestAccess, name: str, xml: str) -> str:
-    """Return where a guest's SSH server is, as its host knows it.
+    """Return the address of a guest's SSH server on its host.
 
     Args:
-        access: Who logs in, and where.
+        access: The login and the address.
         name: The guest's name.
         xml: The guest's XML.
 

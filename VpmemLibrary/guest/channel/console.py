@@ -1,4 +1,4 @@
-"""What a guest wrote on its serial console, as libvirt's log of it on the host keeps it."""
+"""Read the log of a guest's serial console, which libvirt writes on the host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from VpmemLibrary.transport.base import Transport, query
 
 _PANICKED = "Kernel panic - not syncing"
 
-# A guest may write a line of any length: a longer one becomes several lines.
+# A guest may write a line of any length. A line of more than 1000 bytes is split into several lines.
 _LINES = "tr -d '\\r' | fold -b -w 1000"
 
 # The first panic at or after byte $2 of file $1 (counted from 0), with the $3 lines before and after it.
@@ -21,7 +21,8 @@ tail -c +$(($2 + 1)) -- "$1" | {_LINES} | grep -a -m 1 -B "$3" -A "$3" '{_PANICK
 exit 0
 """
 
-# The last $2 lines of file $1, without what the serial channel typed there in search of a shell: a console echoes it.
+# The last $2 lines of file $1. Commands that the serial channel typed to find a shell are removed, because a console
+# echoes them.
 _TAIL = rf"""
 [ -r "$1" ] || exit 0
 tail -c 65536 -- "$1" | {_LINES} | grep -a -v -e '^: vpmem-' -e "^ printf 'vpmem-" | cat -s | tail -n "$2"
@@ -40,17 +41,17 @@ dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K status=none
 """
 
 READ_AT_ONCE = 1 * MiB
-"""Bytes of a log that are returned at once: a guest may write without end."""
+"""The most bytes of a log that one call returns, because a guest may write without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """A kernel's panic.
+    """A kernel panic.
 
     Args:
-        line: Its line, without the kernel's time stamp.
-        around: That line with those before and after it.
-        whole: Whether as many lines came after it as were asked for.
+        line: The line of the panic, without the kernel's time stamp.
+        around: The line of the panic with the lines before and after it.
+        whole: Whether the requested number of lines came after the panic.
     """
 
     line: str
@@ -62,9 +63,9 @@ class Console:
     """The log of a guest's serial console.
 
     Args:
-        host: The way to the guest's host.
-        path: The log's path on the host; empty when the guest has none.
-        appended: Whether a new start leaves in it what was there.
+        host: The transport to the guest's host.
+        path: The log's path on the host; empty if the guest has no log.
+        appended: Whether a new start appends to the log instead of truncating it.
     """
 
     def __init__(self, host: Transport, path: str, appended: bool = False) -> None:
@@ -73,10 +74,10 @@ class Console:
         self.appended = appended
 
     def size(self) -> int:
-        """Return how many bytes there are now.
+        """Return the current size of the log in bytes.
 
         Raises:
-            CommandError: The log is there and cannot be looked at.
+            CommandError: The log exists but cannot be read.
         """
         if not self._path:
             return 0
@@ -86,32 +87,33 @@ class Console:
         return int(size)
 
     def tail(self, lines: int) -> str:
-        """Return the last lines; empty when there are none."""
+        """Return the last lines of the log; empty without a log."""
         if not self._path:
             return ""
         return self._host.run(query(_TAIL, self._path, str(lines))).check().text
 
     def since(self, start: int) -> bytes:
-        """Return what was written from a byte on, at most `READ_AT_ONCE` bytes; nothing when there is no log.
+        """Return the bytes from a position on, at most `READ_AT_ONCE` bytes; empty without a log.
 
         Args:
-            start: Where to begin, in bytes.
+            start: The position of the first byte.
 
         Raises:
-            CommandError: The log is there and cannot be read.
+            CommandError: The log exists but cannot be read.
         """
         if not self._path:
             return b""
         return self._host.run(query(_SINCE, self._path, str(start), str(READ_AT_ONCE))).check().stdout
 
     def panic(self, start: int, lines: int) -> Panic | None:
-        """Return the first panic that a kernel wrote of; none when no kernel did.
+        """Return the first kernel panic in the log; None if there is none.
 
-        A kernel that reboots after a panic (``panic=-1``) goes on writing, so the panic may be far from the end.
+        A kernel that reboots after a panic (``panic=-1``) writes more lines, so the panic may be far from the end of
+        the log.
 
         Args:
-            start: Where to begin, in bytes.
-            lines: How many lines before it and after it come with it.
+            start: The position where the search starts, in bytes.
+            lines: The number of lines before and after the panic to return.
         """
         if not self._path:
             return None

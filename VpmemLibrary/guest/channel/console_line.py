@@ -1,4 +1,4 @@
-"""A guest's serial console as two-way bytes, over the host's libvirt connection."""
+"""A guest's serial console as a two-way byte channel, over the host's libvirt connection."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _SENT_AT_ONCE = 1 << 10
-_WOULD_BLOCK = -2  # what libvirt-python's streams return when there is nothing to read, or no room to write
+_WOULD_BLOCK = -2  # libvirt-python's streams return it if there is nothing to read, or no room to write
 _POLL = 0.02
 _AT_ONCE = 256
-"""Chunks that one event takes: a guest may print without end, and all guests share libvirt's event loop."""
+"""The most chunks to read per event. A guest may print without end, and all guests share libvirt's event loop."""
 
 _KEPT = 1 << 20
-"""The last bytes that are kept for a reader: a guest may print without end while nobody reads."""
+"""The number of last bytes to keep for a reader, because a guest may print without end while nobody reads."""
 
 _LETS_GO = 3.0
-"""Seconds in which libvirt takes the console back: it may have gone with its connection, or not answer any more."""
+"""Seconds in which libvirt must release the console. Its connection may be gone, or libvirt may not answer."""
 
 _OPERATION_FAILED = 9  # VIR_ERR_OPERATION_FAILED
 _HELD = "Active console session exists"
 
 
 class ConsoleLine:
-    """The serial console of a running guest; nobody else has it until `close`.
+    """The serial console of a running guest. Nobody else can open it until `close`.
 
     Args:
         link: The host's libvirt connection.
         name: The guest's name.
 
     Raises:
-        BusyError: Somebody else holds the console.
+        BusyError: Another session has the console open.
         LibvirtError: There is no such guest, or it is not running.
     """
 
@@ -52,14 +52,14 @@ class ConsoleLine:
         self._stream = self._open(link)
 
     def send(self, data: bytes, timeout: float) -> None:
-        """Type on the console.
+        """Send data to the console.
 
         Args:
-            data: What to type, all of it.
-            timeout: Seconds in which the guest must take all of it.
+            data: The data. All of it is sent.
+            timeout: Seconds in which the guest must accept all data.
 
         Raises:
-            GuestError: The console is gone, or does not take all of it in time.
+            GuestError: The console is gone, or did not accept all data within `timeout`.
         """
         import libvirt  # noqa: PLC0415
 
@@ -78,13 +78,13 @@ class ConsoleLine:
             data = data[sent:]
 
     def receive(self, timeout: float) -> bytes:
-        """Return what the console shows.
+        """Return the bytes that the guest wrote to the console.
 
         Args:
-            timeout: Seconds to wait for something.
+            timeout: Seconds to wait for data.
 
         Returns:
-            What came, at most its last 1 MiB; empty when nothing came.
+            The bytes, at most the last 1 MiB; empty if none came.
 
         Raises:
             GuestError: The console is gone.
@@ -99,13 +99,13 @@ class ConsoleLine:
         return data
 
     def close(self) -> None:
-        """Let go of the console; closing twice is harmless."""
+        """Release the console. Closing twice is harmless."""
         import libvirt  # noqa: PLC0415
 
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(libvirt.libvirtError):  # it ended by itself, or with its connection
+        with contextlib.suppress(libvirt.libvirtError):  # the stream may have ended already
             self._stream.eventRemoveCallback()
         Call(self._stream.abort).wait(_LETS_GO)
 
@@ -131,7 +131,7 @@ class ConsoleLine:
         return stream
 
     def _event(self, stream: libvirt.virStream, events: int, _: Any) -> None:
-        """Take what came; libvirt's event loop calls this."""
+        """Store the received bytes. libvirt's event loop calls this method."""
         import libvirt  # noqa: PLC0415
 
         with self._changed:
@@ -154,7 +154,7 @@ class ConsoleLine:
         import libvirt  # noqa: PLC0415
 
         self._ended = self._ended or reason
-        with contextlib.suppress(libvirt.libvirtError):  # an ended stream would call again and again
+        with contextlib.suppress(libvirt.libvirtError):  # an ended stream would report events without end
             self._stream.eventRemoveCallback()
 
     def _require_open(self) -> None:

@@ -1,4 +1,4 @@
-"""The libvirt of a host: every call to it ends by a deadline, and a connection on which one did not is given up."""
+"""Call the libvirt of a host. Each call ends by a deadline, and a connection with a call that did not end is cut."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ if TYPE_CHECKING:
 
 _POLL = 0.5
 _ONE_TRY = 20.0
-"""Seconds after which a new connection is tried: the daemon that took this one may have gone with the last boot."""
+"""Seconds after which a new connection is tried, because the first one may be to a daemon of the previous boot."""
 
 _CLOSING = 3.0
-"""Seconds for a call that ends something that may have gone with its connection."""
+"""Seconds for a call that closes a resource, which may be gone together with its connection."""
 
 _ABORTING = 5.0
 _INTERRUPTED = 2.0
-"""Seconds for libvirt to take the request to abort a job, and again to end the job: at the deadline, and after an
-interruption, as Robot Framework's ``[Timeout]`` and Ctrl-C are to take effect within 5 seconds."""
+"""Seconds for libvirt to accept the abort of a job, and again for the job to end.
+
+`_ABORTING` applies at the deadline, `_INTERRUPTED` after an interruption: Robot Framework's ``[Timeout]`` and Ctrl-C
+must take effect within 5 seconds.
+"""
 
 Result = TypeVar("Result")
 
 
 class LibvirtLink:
-    """A host's libvirt. The connection is made by the first call, and made again when it is broken.
+    """The libvirt of a host. The first call connects, and a call on a broken connection reconnects.
 
     Args:
-        transport: The way to the host.
-        uri: Connect to this URI directly instead; for libvirt's own test driver.
-        daemon: Which daemon of the host: libvirt's system daemon by default.
-        timeout: Returns the seconds that a call may take when its caller says nothing.
+        transport: The transport to the host.
+        uri: Connect directly to this URI instead; for libvirt's own test driver.
+        daemon: The daemon of the host: libvirt's system daemon by default.
+        timeout: Returns the seconds for a call without its own timeout.
 
     Example::
 
@@ -70,16 +73,16 @@ class LibvirtLink:
     def call(
         self, action: str, work: Callable[[libvirt.virConnect], Result], *, timeout: float | None = None
     ) -> Result:
-        """Return what `work` returns of the connection; libvirt's errors become this library's.
+        """Run `work` on the connection and return its result. Errors of libvirt become errors of this library.
 
         Args:
-            action: What is being done, for the message: ``define guest a``.
-            work: What to do with the connection, in another thread.
-            timeout: Seconds that it may take, with connecting.
+            action: The action for the message: ``define guest a``.
+            work: The calls on the connection, which another thread makes.
+            timeout: Seconds for connecting and `work` together.
 
         Raises:
             LibvirtError: libvirt refused.
-            LibvirtTimeoutError: libvirt did not answer in time; the connection was cut.
+            LibvirtTimeoutError: libvirt did not answer within `timeout`. The connection was cut.
         """
         return self._call(action, lambda session: work(session.connection()), timeout)
 
@@ -92,31 +95,32 @@ class LibvirtLink:
         timeout: float | None = None,
         abort: bool = False,
     ) -> Result:
-        """Return what `work` returns of a domain; libvirt's errors become this library's.
+        """Run `work` on a domain and return its result. Errors of libvirt become errors of this library.
 
         Args:
             name: The domain's name.
-            action: What is being done, for the message: ``start guest a``.
-            work: What to do with the domain, in another thread.
-            timeout: Seconds that it may take, with connecting.
-            abort: It is a job (a migration, a save) that is aborted when it does not end in time.
+            action: The action for the message: ``start guest a``.
+            work: The calls on the domain, which another thread makes.
+            timeout: Seconds for connecting and `work` together.
+            abort: Whether `work` is a job (a migration, a save), which is aborted at the deadline.
 
         Raises:
             LibvirtError: There is no such domain, or libvirt refused.
-            LibvirtTimeoutError: libvirt did not answer in time; the connection was cut if aborting did not help.
+            LibvirtTimeoutError: libvirt did not answer within `timeout`. The connection was cut unless the abort ended
+                the job.
         """
         cancel = (lambda session: session.domain(name).abortJob()) if abort else None
         return self._call(action, lambda session: work(session.domain(name)), timeout, cancel)
 
     def wait_until_it_answers(self, timeout: float) -> None:
-        """Wait until libvirt answers: after a boot of its host SSH may answer before libvirt does.
+        """Wait until libvirt answers. After a boot of the host, SSH may answer before libvirt does.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            LibvirtError: It does not answer in time.
-            UnreachableError: The host does not.
+            LibvirtError: libvirt did not answer within `timeout`.
+            UnreachableError: The host did not answer.
         """
         with within(timeout) as deadline:
             while True:
@@ -128,7 +132,7 @@ class LibvirtLink:
                     time.sleep(_POLL)
 
     def close(self) -> None:
-        """End the connection; ending it twice is harmless."""
+        """Close the connection. Closing twice is harmless."""
         session = self._session
         try:
             Call(session.close).wait(_CLOSING)
@@ -137,12 +141,9 @@ class LibvirtLink:
 
     @contextlib.contextmanager
     def listening(self, name: str, event: int, tell: Callable[..., None]) -> Iterator[None]:
-        """Call `tell` for each event of one kind about a domain, by the thread of libvirt's events.
+        """Call `tell` for each event of one kind about a domain while the ``with`` block runs.
 
-        Args:
-            name: The domain's name.
-            event: A ``VIR_DOMAIN_EVENT_ID_*``.
-            tell: What is called for each.
+        libvirt's event thread calls `tell`. `name` is the domain's name, and `event` a ``VIR_DOMAIN_EVENT_ID_*``.
 
         Raises:
             LibvirtError: There is no such domain, or libvirt does not answer.
@@ -157,7 +158,7 @@ class LibvirtLink:
         try:
             yield
         finally:
-            if session is self._session:  # else the watch ended with its connection
+            if session is self._session:  # otherwise the registration ended with its connection
                 with contextlib.suppress(LibvirtError):
                     self._call(
                         f"stop listening to guest {name}",
@@ -167,9 +168,9 @@ class LibvirtLink:
 
     @contextlib.contextmanager
     def changes(self, name: str) -> Iterator[threading.Event]:
-        """Return an event that is set whenever a domain, or the agent in it, changes its state.
+        """Return an event that is set when a domain, or the agent in it, changes its state.
 
-        It is a hint to look again and never the only one: events end with the connection.
+        Use the event only as a hint to poll earlier, because events end when the connection ends.
 
         Args:
             name: The domain's name.
@@ -215,7 +216,7 @@ class LibvirtLink:
         cancel: Callable[[LibvirtSession], object] | None,
         patience: float,
     ) -> bool:
-        """Abort the job of a call, if there is one, and return whether that ended the call; else abandon the call."""
+        """Abort the job of a call, if it has one, and return whether the call ended. Otherwise abandon the call."""
         ended = False
         try:
             if cancel is not None:

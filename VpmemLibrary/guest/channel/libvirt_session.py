@@ -1,8 +1,8 @@
 """One connection to a host's libvirt, over the host's own transport.
 
-libvirt's client speaks to a unix socket of this process's own (`relay.py`), which carries the bytes to libvirt's daemon
-on the host. So the host's key, the credentials and the connection are the transport's: there is no second log-in, and
-nothing is written to anybody's known_hosts.
+libvirt's client connects to a unix socket of this process (`relay.py`). The relay carries the bytes to libvirt's daemon
+on the host. So host key, credentials and connection are those of the transport. There is no second login, and no user's
+known_hosts file is changed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 _KEEPALIVE = (5, 6)
 _COMPLAINT_TIMEOUT = 15.0
-_CUT = 38  # VIR_ERR_SYSTEM_ERROR, as of a connection that broke
+_CUT = 38  # VIR_ERR_SYSTEM_ERROR, libvirt's code for a broken connection
 _RPC = 39  # VIR_ERR_RPC
 _NO_DRIVER = 5  # VIR_ERR_NO_CONNECT
 _REFUSED = frozenset({1, 45, 79, 89, 94})
-"""What a daemon answers for whom polkit does not let in: VIR_ERR_AUTH_FAILED, _CANCELLED and _UNAVAILABLE, and
-VIR_ERR_INTERNAL_ERROR and VIR_ERR_DBUS_SERVICE where it cannot ask polkit."""
+"""The daemon's error codes for a user that polkit rejects.
+
+VIR_ERR_AUTH_FAILED, VIR_ERR_AUTH_CANCELLED and VIR_ERR_AUTH_UNAVAILABLE; also VIR_ERR_INTERNAL_ERROR and
+VIR_ERR_DBUS_SERVICE, if the daemon cannot ask polkit.
+"""
 
 _DENIED = frozenset({29, 88})  # VIR_ERR_OPERATION_DENIED, VIR_ERR_ACCESS_DENIED
 _RETRY = 1.0
@@ -40,18 +43,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class _RefusedError(LibvirtError):
-    """The daemon answered, and does not let this user in."""
+    """The daemon answered, and rejects this user."""
 
 
 class LibvirtSession:
-    """A connection that is made when it is first needed, and made again after libvirt restarted.
+    """A connection that is opened on first use, and opened again after libvirt restarted.
 
-    Every method but `cut` may block without end: it is to be called through `bounded.Call`.
+    Every method except `cut` may block without end, so call it through `bounded.Call`.
 
     Args:
-        transport: The way to the host.
-        uri: Connect to this URI directly instead; for libvirt's own test driver.
-        daemon: Which daemon of the host.
+        transport: The transport to the host.
+        uri: Connect directly to this URI instead; for libvirt's own test driver.
+        daemon: The daemon of the host.
     """
 
     def __init__(self, transport: Transport, uri: str, daemon: Daemon = SYSTEM) -> None:
@@ -60,7 +63,7 @@ class LibvirtSession:
         self._daemon = daemon
         self._opening = threading.RLock()
         self._connection: libvirt.virConnect | None = None
-        self._cutting = threading.Lock()  # never held while anything blocks, so that `cut` never does
+        self._cutting = threading.Lock()  # not held during blocking calls, so `cut` never blocks
         self._relay: Relay | None = None
         self._was_cut = False
 
@@ -77,7 +80,7 @@ class LibvirtSession:
             return self._connection
 
     def domain(self, name: str) -> libvirt.virDomain:
-        """Return a domain by its name; looking it up shows as well whether the connection still works.
+        """Return a domain by its name. The lookup also shows whether the connection still works.
 
         Raises:
             libvirt.libvirtError: There is no such domain, or libvirt does not answer.
@@ -94,7 +97,7 @@ class LibvirtSession:
             return self.connection().lookupByName(name)
 
     def close(self) -> None:
-        """End the connection and its relay; ending it twice is harmless."""
+        """Close the connection and its relay. Closing twice is harmless."""
         import libvirt  # noqa: PLC0415
 
         with self._opening:
@@ -103,14 +106,14 @@ class LibvirtSession:
                 relay, self._relay = self._relay, None
             try:
                 if connection is not None:
-                    with contextlib.suppress(libvirt.libvirtError):  # it may be broken, which is why it is ended
+                    with contextlib.suppress(libvirt.libvirtError):  # the connection may already be broken
                         connection.close()
             finally:
                 if relay is not None:
                     relay.close()
 
     def cut(self) -> None:
-        """Break the connection at once and for good, which makes the calls fail that wait for an answer."""
+        """Break the connection at once and permanently. All calls that wait for an answer then fail."""
         with self._cutting:
             self._was_cut = True
             relay = self._relay
@@ -141,7 +144,7 @@ class LibvirtSession:
         with self._cutting:
             self._relay = relay
             was_cut = self._was_cut
-        if was_cut:  # nobody waits for this call any more: it must not act
+        if was_cut:  # the caller abandoned this call, so it must not act
             relay.cut()
             raise LibvirtError(self._connecting, _CUT, "the connection was cut")
         try:
@@ -151,7 +154,7 @@ class LibvirtSession:
         except BaseException as error:
             with self._cutting:
                 self._relay = None
-            was_cut = relay.is_cut  # by a deadline, or as the interpreter ends
+            was_cut = relay.is_cut  # at a deadline, or when the interpreter exits
             answered = relay.answered
             relay.close()
             if relay.failure is not None:
@@ -168,7 +171,7 @@ class LibvirtSession:
     def _refusal(
         self, error: libvirt.libvirtError, command: tuple[str, ...], *, answered: bool, was_cut: bool
     ) -> LibvirtError:
-        """Return why there is no connection: libvirt's client sees only its end, the host knows the reason."""
+        """Return the error for a failed connection. Add the reason, which only the host knows."""
         code, text = error.get_error_code() or 0, error.get_error_message() or str(error)
         refused = answered and code in _REFUSED
         failure = (_RefusedError if refused else LibvirtError)(self._connecting, code, text)
@@ -178,7 +181,7 @@ class LibvirtSession:
             if code == _NO_DRIVER:
                 failure.add("Its daemon has no driver for QEMU: install libvirt-daemon-driver-qemu there.")
             return failure
-        with contextlib.suppress(CommandTimeoutError):  # then the daemon takes connections: libvirt's text is all
+        with contextlib.suppress(CommandTimeoutError):  # a timeout means that the daemon accepts connections
             if not refused and (said := complaint(self._transport.run(command, timeout=_COMPLAINT_TIMEOUT))):
                 failure.add(f"The host says: {said}")
             inspected = self._transport.run(self._daemon.inspecting(), timeout=_COMPLAINT_TIMEOUT)
@@ -189,14 +192,14 @@ class LibvirtSession:
 
 @contextlib.contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Turn an error of libvirt's into this library's.
+    """Convert errors of libvirt into errors of this library.
 
     Args:
-        action: What is being done.
+        action: The action for the message.
 
     Raises:
-        LibvirtError: With libvirt's code and text.
-        InvalidValueError: A name or a path is no text that libvirt could take.
+        LibvirtError: libvirt failed. The error has libvirt's code and text.
+        InvalidValueError: A name or a path is a text that libvirt cannot accept.
     """
     import libvirt  # noqa: PLC0415
 
@@ -217,12 +220,12 @@ def translated(action: str) -> Iterator[None]:
 
 
 def _answers(connection: libvirt.virConnect) -> bool:
-    """Whether the daemon is still there: libvirt's own `isAlive` may not have noticed that it went."""
+    """Return whether the daemon still answers. libvirt's own `isAlive` may not have noticed that the daemon ended."""
     import libvirt  # noqa: PLC0415
 
     try:
         return bool(connection.isAlive() == 1 and connection.getLibVersion())
-    except libvirt.libvirtError:  # a new connection tells what is wrong, if anything is
+    except libvirt.libvirtError:  # a new connection will report the problem
         return False
 
 
@@ -231,7 +234,7 @@ _loop: threading.Thread | None = None
 
 
 def _prepare_libvirt() -> None:
-    """Start libvirt's event loop, one for the process, and keep libvirt from printing what is raised anyway."""
+    """Start libvirt's event loop, one for the process. Stop libvirt from printing errors that are raised anyway."""
     import libvirt  # noqa: PLC0415
 
     global _loop  # noqa: PLW0603  libvirt allows one event loop a process
@@ -245,7 +248,7 @@ def _prepare_libvirt() -> None:
             while True:
                 try:
                     libvirt.virEventRunDefaultImpl()
-                except libvirt.libvirtError:  # e.g. no descriptor is left; without the loop no call would end
+                except libvirt.libvirtError:  # e.g. no free file descriptor; without the loop no call would end
                     time.sleep(_RETRY)
 
         _loop = threading.Thread(target=run, name="libvirt events", daemon=True)

@@ -1,4 +1,4 @@
-"""A unix socket of this process's own, whose one connection is carried to a command on a host."""
+"""A unix socket of this process that connects one client to a command on a host."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SOCKET = "socket"
 
 
 class Relay:
-    """A unix socket in a directory that only this user can enter; the first connection to it becomes a stream.
+    """A unix socket in a private directory of this user. Its first client is connected to a stream on the host.
 
-    The directory is removed as soon as there is a connection, so that a process that is killed leaves none behind.
+    The directory is removed as soon as a client is connected, so that a killed process leaves no directory behind.
 
     Args:
-        connect: What opens a stream on the host.
+        connect: Opens a stream on the host.
 
     Example::
 
@@ -37,9 +37,9 @@ class Relay:
 
     def __init__(self, connect: Callable[[], Stream]) -> None:
         self.failure: VpmemError | None = None
-        """Why the stream could not be opened; None when it could."""
+        """The error if the stream could not be opened; otherwise None."""
         self.answered = False
-        """Whether anything came from the host."""
+        """Whether the host sent any bytes."""
         self._connect = connect
         self._lock = threading.Lock()
         self._closed = False
@@ -68,26 +68,26 @@ class Relay:
         return self._closed
 
     def cut(self) -> None:
-        """Break the connection at once, so that the client's calls fail; cutting it twice is harmless.
+        """Break the connection at once, so that the client's calls fail. Cutting twice is harmless.
 
-        The stream is ended by another thread: over a host that does not answer that may take long.
+        Another thread closes the stream, because this may take long if the host does not answer.
         """
         if self.sever() and self._finish is None:
             self._finish = Call(self._end_all)
 
     def close(self) -> None:
-        """Break the connection and wait until the stream is ended; closing it twice is harmless."""
+        """Break the connection and wait until the stream is closed. Closing twice is harmless."""
         self.cut()
         if self._finish is not None:
             self._finish.wait(_GRACE)
 
     def sever(self) -> bool:
-        """Break the client's connection, and return whether it had not been broken; this never blocks."""
+        """Break the client's connection, and return whether it was still connected. This method never blocks."""
         with self._lock:
             before, self._closed = self._closed, True
             end = self._end
         _unsevered.discard(self)
-        with contextlib.suppress(OSError):  # it wakes the thread that accepts, which closes the listener
+        with contextlib.suppress(OSError):  # this wakes the thread in accept(), which closes the listener
             self._listener.shutdown(socket.SHUT_RDWR)
         shutil.rmtree(self._directory, ignore_errors=True)
         if end is not None:
@@ -120,7 +120,7 @@ class Relay:
             return
         try:
             stream = self._connect()
-        except (VpmemError, OSError) as error:  # libvirt's client sees the end of its connection; see `failure`
+        except (VpmemError, OSError) as error:  # libvirt's client only sees that its connection ended; see `failure`
             self.failure = error if isinstance(error, VpmemError) else VpmemError(str(error))
             _hang_up(end)
             return
@@ -167,7 +167,7 @@ _unsevered: set[Relay] = set()
 
 @atexit.register
 def _sever_all() -> None:
-    """Break all connections before the interpreter frees libvirt's, which would ask a silent daemon for its consent."""
+    """Break all connections before the interpreter frees libvirt's objects, which would wait for a silent daemon."""
     for relay in list(_unsevered):
         relay.sever()
 

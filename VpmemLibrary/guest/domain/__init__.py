@@ -1,1 +1,1 @@
-"""Domains: their definition and XML."""
+"""Libvirt domains: their definition and their XML."""

@@ -1,8 +1,9 @@
-"""Whether a memory device's writes reach its backing: what the device, its NUMA node or the whole domain says of it.
+"""Determine whether the writes of a memory device reach its backing.
 
-libvirt takes the first that says something (qemu_command.c, qemuBuildMemoryBackendProps): the device's ``access``, the
-``memAccess`` of its NUMA cell, ``<access>`` of ``<memoryBacking>``. A device without a node, as virtio-pmem is, has no
-cell. Where nothing says anything, QEMU maps a file privately.
+The device, its NUMA node or the whole domain can set the access. libvirt uses the first setting in this order
+(qemu_command.c, qemuBuildMemoryBackendProps): the device's ``access``, the ``memAccess`` of its NUMA cell, ``<access>``
+of ``<memoryBacking>``. A device without a node, such as virtio-pmem, has no NUMA cell. Without any setting QEMU maps a
+file privately.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def effective_access(domain: Element, own: Access | None, node: int | None) -> Access | None:
-    """Return the access that a memory device of a domain has; None where nothing says anything.
+    """Return the effective access of a memory device in a domain; None if nothing sets the access.
 
     Args:
         domain: The domain.
-        own: What the device itself says.
-        node: The guest's NUMA node that has the device; None where it has none.
+        own: The access that the device itself sets.
+        node: The guest's NUMA node of the device; None if the device has no node.
 
     Raises:
-        InvalidValueError: An element has another value than ``shared`` or ``private``.
+        InvalidValueError: An element has a value other than ``shared`` or ``private``.
     """
     if own is not None:
         return own
@@ -38,10 +39,10 @@ def effective_access(domain: Element, own: Access | None, node: int | None) -> A
 
 
 def read_access(element: Element, attribute: str) -> Access | None:
-    """Return the access in an attribute; None where there is none.
+    """Return the access in an attribute; None if the attribute is absent.
 
     Raises:
-        InvalidValueError: It has another value than ``shared`` or ``private``.
+        InvalidValueError: The attribute has a value other than ``shared`` or ``private``.
     """
     value = element.get(attribute)
     if not value:

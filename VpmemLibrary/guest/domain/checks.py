@@ -1,4 +1,4 @@
-"""Mistakes that are refused before anything is defined, those that libvirt takes in silence among them."""
+"""Refuse mistakes before anything is defined, including mistakes that libvirt accepts without an error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from VpmemLibrary.guest.prediction import POWER, POWER_STEP, SIZE_STEP, SMALLEST
 from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import Transport, query
 
-# What each path is, a line each: c(haracter), b(lock), f(ile) or nothing; how many bytes it has; the alignment that a
-# devdax node wants; what makes it itself whatever it is called: its device number, or file system and inode; and, of a
-# file, how many bytes of it are allocated.
+# Prints one line for each path with these fields: the kind (c(haracter), b(lock), f(ile) or -); the size in bytes; the
+# alignment of a devdax node; an identity that does not depend on the path (device number, or file system and inode);
+# the allocated bytes of a file.
 _LOOK = r"""
 for path in "$@"; do
     if [ -c "$path" ]; then
@@ -36,7 +36,7 @@ for path in "$@"; do
 done
 """
 
-# A link that leads nowhere counts as well: a program that writes to the path would follow the link.
+# A dangling link counts as present, because a program that writes to the path would follow the link.
 _IS_THERE = r"""
 if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
 """
@@ -55,15 +55,15 @@ class _Backing:
 
 
 def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: str = "x86_64") -> None:
-    """Raise if a device cannot be what it is asked to be.
+    """Raise if a device is invalid.
 
     Args:
         device: The device.
-        unshared: The caller knows that without shared access nothing persists, and wants it so.
-        architecture: The guest's.
+        unshared: Allow a device without shared access, on which nothing persists.
+        architecture: The guest's architecture.
 
     Raises:
-        InvalidValueError: Names what is wrong, the value, and what would be valid.
+        InvalidValueError: A value is invalid. The message names the value and what would be valid.
     """
     if not device.path.startswith("/"):
         raise InvalidValueError("path", device.path, "an absolute path on the host, e.g. /dev/dax0.0")
@@ -97,17 +97,18 @@ def check_devices(
     given: int = 0,
     architecture: str = "x86_64",
 ) -> None:
-    """Raise if any device cannot be, two lie on one backing, or one is on a NUMA node that the guest has not.
+    """Raise if a device is invalid, two devices share a backing, or a NUMA node does not exist in the guest.
 
     Args:
         devices: All devices of a guest.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        cells: How many NUMA nodes the guest has; None leaves it to libvirt.
-        given: How many of them, the first ones, the guest has already and are compared only by their paths.
-        architecture: The guest's.
+        unshared: Allow devices without shared access, on which nothing persists.
+        cells: The number of NUMA nodes of the guest; None leaves the check to libvirt.
+        given: The number of devices, at the start of `devices`, that the guest already has. Only their paths are
+            compared.
+        architecture: The guest's architecture.
 
     Raises:
-        InvalidValueError: Names what is wrong.
+        InvalidValueError: A value is invalid. The message names it.
     """
     seen: set[str] = set()
     for number, device in enumerate(devices):
@@ -124,12 +125,12 @@ def check_devices(
 
 
 def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None:
-    """Raise if a backing is absent (libvirt would create a file in its place) or cannot carry its device.
+    """Raise if a backing cannot carry its device or is absent. libvirt would create a file for an absent backing.
 
     Raises:
-        InvalidValueError: Names the path and what is there: nothing, fewer bytes, a coarser alignment, device DAX that
-            is not shared, a sparse file that QEMU would allocate as a whole, or another device's backing under a
-            second name.
+        InvalidValueError: The backing is absent, too small or has a coarser alignment; it is device DAX without shared
+            access; it is a sparse file that QEMU would allocate completely; or two paths are the same backing. The
+            message names the path and the problem.
     """
     wanted = list(devices)
     seen: dict[str, str] = {}
@@ -143,15 +144,15 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
 
 
 def refuse_present(transport: Transport, path: str) -> None:
-    """Raise unless a path is absolute and nothing is there.
+    """Raise unless a path is absolute and does not exist.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
         path: The path.
 
     Raises:
-        InvalidValueError: The path is relative, or something is there: a link that leads nowhere, too.
-        CommandError: The host could not look.
+        InvalidValueError: The path is relative, or exists, also as a dangling link.
+        CommandError: The host could not check the path.
     """
     if path.startswith("/"):
         result = transport.run(query(_IS_THERE, path)).check(f"Whether {path} is there could not be found out")
@@ -183,7 +184,7 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
         raise InvalidValueError(
             f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
         )
-    # libvirt, qemu_command.c: all but what is persistent memory is preallocated
+    # libvirt, qemu_command.c: everything except persistent memory is preallocated
     preallocated = not (virtio or device.pmem) and device.access is Access.shared
     if backing.kind == "f" and backing.allocated < device.size and preallocated:
         raise InvalidValueError(
@@ -195,7 +196,7 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
 
 
 def backing_identities(transport: Transport, paths: Sequence[str]) -> dict[str, str]:
-    """Return what each path is, whatever it is called: two paths with one identity are one backing."""
+    """Return the identity of each path. Two paths with the same identity are the same backing."""
     found = zip(paths, _look(transport, paths), strict=True)
     return {path: path if backing.kind == "-" else backing.identity for path, backing in found}
 

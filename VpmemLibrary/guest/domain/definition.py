@@ -1,4 +1,4 @@
-"""Defining guests, and finding those that are there, whoever defined them."""
+"""Define guests, and find guests that any user or run defined."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def define_guest(
     share_backing: bool = False,
     wrap: WrapTransport | None = None,
 ) -> Guest:
-    """Define a guest; mistakes are refused before, and no half-defined domain is left.
+    """Define a guest. Mistakes are refused first, and no half-defined domain is left.
 
     Args:
-        host: The way to its host.
+        host: The transport to the guest's host.
         link: The host's libvirt connection.
-        spec: What it should be.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        share_backing: Another running guest may have a backing of its devices.
-        wrap: What is put around the transport into the guest.
+        spec: The specification of the guest.
+        unshared: Allow devices without shared access, on which nothing persists.
+        share_backing: Allow another running guest to use a backing of these devices.
+        wrap: Wraps the transport into the guest.
 
     Raises:
-        InvalidValueError: A device cannot be what it is asked to be, a guest of that name is there, or QEMU has no such
-            machine.
-        UnsupportedError: QEMU has no machine for the guest.
+        InvalidValueError: A device is invalid, a guest of that name exists, or QEMU has no machine type of the wanted
+            name.
+        UnsupportedError: QEMU has no machine type for the guest.
         LibvirtError: libvirt refused.
     """
     check_devices(spec.devices, unshared=unshared, cells=spec.numa_cells)
@@ -60,20 +60,20 @@ def define_guest_from(
     unshared: bool = False,
     wrap: WrapTransport | None = None,
 ) -> Guest:
-    """Define a guest from a user's own domain XML with devices added; no half-defined domain is left.
+    """Define a guest from a user's own domain XML with devices added. No half-defined domain is left.
 
     Args:
-        host: The way to its host.
+        host: The transport to the guest's host.
         link: The host's libvirt connection.
-        xml: The user's XML; only what devices need is changed in it, and the run's mark is added.
-        devices: The devices to add; without any, the XML is checked as it is.
-        run_id: The run that makes it.
-        name: Another name than the XML's.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        wrap: What is put around the transport into the guest.
+        xml: The user's XML. Only what the devices need is changed, and the run's mark is added.
+        devices: The devices to add. Without devices, the XML is checked as it is.
+        run_id: The run that defines the guest.
+        name: A name to use instead of the name in the XML.
+        unshared: Allow devices without shared access, on which nothing persists.
+        wrap: Wraps the transport into the guest.
 
     Raises:
-        InvalidValueError: It is no domain XML, a device cannot be in it, or a guest of that name is there.
+        InvalidValueError: `xml` is no domain XML, a device is invalid in it, or a guest of that name exists.
         LibvirtError: libvirt refused.
     """
     added = tuple(devices)
@@ -86,32 +86,32 @@ def define_guest_from(
 
 
 def for_host(link: LibvirtLink, spec: GuestSpec) -> GuestSpec:
-    """Return a guest with what its host decides: the hypervisor where it is left open, and the machine type.
+    """Return a guest's specification with the host's choices: the hypervisor, if it is left open, and the machine type.
 
     Args:
         link: The host's libvirt connection.
-        spec: The guest.
+        spec: The specification of the guest.
 
     Raises:
-        InvalidValueError: QEMU has no machine of the wanted name.
-        UnsupportedError: QEMU has no machine for the guest.
+        InvalidValueError: QEMU has no machine type of the wanted name.
+        UnsupportedError: QEMU has no machine type for the guest.
     """
     if spec.hypervisor == AUTO:
         spec = replace(spec, hypervisor=best_hypervisor(link))
-    if spec.hypervisor == "test":  # libvirt's test driver has machines of its own
+    if spec.hypervisor == "test":  # libvirt's test driver has its own machine types
         return spec
     return replace(spec, machine=choose_machine(_capabilities(link), spec.machine))
 
 
 def best_hypervisor(link: LibvirtLink) -> str:
-    """Return ``kvm`` where libvirt offers it for this machine's architecture, and ``qemu`` otherwise."""
+    """Return ``kvm`` if libvirt offers KVM for the host's architecture, and ``qemu`` otherwise."""
     return "kvm" if has_kvm(_capabilities(link)) else "qemu"
 
 
 def read_security_driver(link: LibvirtLink) -> str:
-    """Return what confines guests on the host: ``apparmor``, ``selinux``, or nothing.
+    """Return the security driver that confines guests on the host: ``apparmor``, ``selinux``, or an empty string.
 
-    libvirt lists its own setting of owners, ``dac``, among the drivers (formatcaps document, *secmodel*).
+    libvirt also lists ``dac``, its own setting of file owners, among the drivers (formatcaps document, *secmodel*).
     """
     models = parse_xml(_capabilities(link), "capabilities").findall("./host/secmodel/model")
     return next((model.text for model in models if model.text and model.text != "dac"), "")
@@ -122,10 +122,10 @@ def _capabilities(link: LibvirtLink) -> str:
 
 
 def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTransport | None = None) -> Guest:
-    """Return a guest that is there, whoever defined it.
+    """Return an existing guest, which any user or run may have defined.
 
     Raises:
-        NotFoundError: There is none of that name; the message names those that are.
+        NotFoundError: The host has no guest of that name. The message lists the guests of the host.
     """
     guest = Guest(host, link, name, wrap=wrap)
     try:
@@ -138,7 +138,7 @@ def find_guest(host: Transport, link: LibvirtLink, name: str, *, wrap: WrapTrans
 
 
 def guests_of_run(host: Transport, link: LibvirtLink, run_id: str) -> Iterator[Guest]:
-    """Return the guests that a run defined, and no other."""
+    """Return the guests that a given run defined."""
     for name in made_guests(link, run_id):
         yield Guest(host, link, name)
 

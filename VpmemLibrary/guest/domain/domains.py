@@ -1,4 +1,4 @@
-"""The domains of a host: their names, those that run, and the backings that running ones have."""
+"""List the domains of a host, its running domains, and the backings that running domains use."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ def guest_names(link: LibvirtLink) -> list[str]:
 
 
 def libvirt_version(link: LibvirtLink) -> int:
-    """Return the version of a host's libvirt, as its getLibVersion has it: 9006000 for 9.6.0."""
+    """Return the version of a host's libvirt in the format of getLibVersion: 9006000 for 9.6.0."""
     return int(link.call("ask the version of libvirt", lambda connection: connection.getLibVersion()))
 
 
 def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
-    """Return the name of every guest that runs on a host, and the id of the run that defined it or nothing."""
+    """Return the name of each running guest of a host, and the id of the run that defined it (empty without a run)."""
     return [(name, read_mark(xml)) for name, xml in _running(link)]
 
 
 def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterable[VpmemDevice]) -> None:
-    """Raise if another running guest has a backing of these devices; libvirt and QEMU would let both write to it.
+    """Raise if another running guest uses a backing of these devices. libvirt and QEMU would let both write to it.
 
-    Backings are compared by what they are, not by their paths: a symbolic link is no other device.
+    Backings are compared by their identity, not by their paths. So a symbolic link counts as the same backing.
 
     Args:
-        host: The way to the host.
+        host: The transport to the host.
         link: The host's libvirt connection.
-        name: The guest that wants them.
-        devices: Its devices.
+        name: The guest that needs the backings.
+        devices: The devices of that guest.
 
     Raises:
-        InvalidValueError: Names the guest that has the backing.
+        InvalidValueError: Another running guest uses a backing. The message names that guest.
     """
     wanted = [device.path for device in devices]
     if not wanted:
@@ -59,17 +59,17 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
 
 
 def made_guests(link: LibvirtLink, run_id: str) -> list[str]:
-    """Return the names of the guests of a host that a run defined, and of no other."""
+    """Return the names of the guests of a host that a given run defined."""
     return [name for name, xml in _described(link, 0) if read_mark(xml) == run_id]
 
 
 def _running(link: LibvirtLink) -> list[tuple[str, str]]:
-    """Return the name and the live XML of every guest that runs."""
+    """Return the name and the live XML of each running guest."""
     return _described(link, _ACTIVE)
 
 
 def _described(link: LibvirtLink, which: int) -> list[tuple[str, str]]:
-    """Return the name and the XML of every domain but those that go while they are listed: others work on the host."""
+    """Return the name and the XML of each domain. Skip a domain that another worker removes during the listing."""
     import libvirt  # noqa: PLC0415
 
     def describe(connection: libvirt.virConnect) -> list[tuple[str, str]]:

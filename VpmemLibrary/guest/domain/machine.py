@@ -1,4 +1,4 @@
-"""What machines the QEMU of a host has, by libvirt's capabilities (formatcaps document, *Guest capabilities*)."""
+"""Read the machine types of a host's QEMU from libvirt's capabilities (formatcaps document, *Guest capabilities*)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
 BUILT_FOR = "x86_64"
-"""The architecture of the guests that this library builds by itself."""
+"""The architecture of the guests for which this library builds the XML."""
 
 _PREFERRED = ("pc", "q35")
-"""Machines by how fast they boot. A QEMU of RHEL 10 has q35 alone."""
+"""Machine types, the fastest to boot first. A QEMU of RHEL 10 has only q35."""
 
 _VERSIONED = ("pc-i440fx-", "pc-q35-")
 
@@ -34,9 +34,9 @@ class Machine:
     """One machine type.
 
     Args:
-        name: Its name, e.g. ``pc-q35-10.0`` or ``q35``.
-        canonical: What it stands for, when it is an alias.
-        deprecated: Whether QEMU is about to drop it.
+        name: The name, e.g. ``pc-q35-10.0`` or ``q35``.
+        canonical: The full name, if `name` is an alias.
+        deprecated: Whether a future QEMU will remove the machine type.
     """
 
     name: str
@@ -48,16 +48,16 @@ def host_architecture(capabilities: str) -> str:
     """Return the architecture of a host.
 
     Raises:
-        InvalidValueError: They are no capabilities.
+        InvalidValueError: The text is no capabilities XML.
     """
     return (parse_xml(capabilities, "capabilities").findtext("./host/cpu/arch") or BUILT_FOR).strip()
 
 
 def read_machines(capabilities: str, architecture: str = BUILT_FOR) -> tuple[Machine, ...]:
-    """Return the machines that a host's QEMU has for an architecture, in libvirt's order.
+    """Return the machine types of a host's QEMU for an architecture, in libvirt's order.
 
     Raises:
-        InvalidValueError: They are no capabilities.
+        InvalidValueError: The text is no capabilities XML.
     """
     found: dict[str, Machine] = {}
     for element in _architectures(capabilities, architecture):
@@ -69,10 +69,10 @@ def read_machines(capabilities: str, architecture: str = BUILT_FOR) -> tuple[Mac
 
 
 def has_kvm(capabilities: str) -> bool:
-    """Return whether libvirt offers KVM for guests of its host's own architecture.
+    """Return whether libvirt offers KVM for guests of the host's own architecture.
 
     Raises:
-        InvalidValueError: They are no capabilities.
+        InvalidValueError: The text is no capabilities XML.
     """
     architecture = host_architecture(capabilities)
     return any(
@@ -81,15 +81,16 @@ def has_kvm(capabilities: str) -> bool:
 
 
 def choose_machine(capabilities: str, wanted: str = "") -> str:
-    """Return the machine type for a guest that this library builds.
+    """Return the machine type for a guest whose XML this library builds.
 
     Args:
         capabilities: The host's capabilities.
-        wanted: The one that its user wants; empty for ``pc`` where QEMU has it and goes on to, or else ``q35``.
+        wanted: The machine type that the user wants. Empty chooses ``pc`` if QEMU has it and it is not deprecated,
+            otherwise ``q35``.
 
     Raises:
-        InvalidValueError: QEMU has no machine of that name.
-        UnsupportedError: QEMU has neither, or the host is of another architecture.
+        InvalidValueError: QEMU has no machine type of that name.
+        UnsupportedError: QEMU has neither ``pc`` nor ``q35``, or the host has another architecture.
 
     Example: ``choose_machine(connection.getCapabilities()) == "pc"``.
     """

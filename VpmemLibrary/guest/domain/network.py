@@ -1,4 +1,4 @@
-"""The addresses of a guest on a bridge of its host: such that no server has to give them."""
+"""Compute the addresses of a guest on a bridge of its host, so that no server needs to assign them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import ipaddress
 
 _PREFIX = "52:54:00"
-"""What the MAC addresses of QEMU's and libvirt's guests begin with."""
+"""The first three bytes of the MAC addresses that QEMU and libvirt give their guests."""
 
 
 def mac_address(run_id: str, name: str) -> str:
-    """Return the MAC address of a guest's interface: the same for the same guest of the same run.
+    """Return the MAC address of a guest's interface. The same guest of the same run always gets the same address.
 
     Args:
         run_id: The run that defines the guest.
@@ -23,7 +23,7 @@ def mac_address(run_id: str, name: str) -> str:
 
 
 def link_local_address(mac: str) -> str:
-    """Return the IPv6 link-local address that a kernel gives an interface by its MAC address (RFC 4291, appendix A).
+    """Return the IPv6 link-local address that a kernel derives from a MAC address (RFC 4291, appendix A).
 
     Args:
         mac: The MAC address.

@@ -1,4 +1,4 @@
-"""What the QEMU of a host can do for persistent memory, asked of the program itself on the host."""
+"""Ask the QEMU of a host which features for persistent memory it has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from VpmemLibrary.errors import LibvirtError
 from VpmemLibrary.transport.base import Transport, query
 
-# The path of the first QEMU that is there; what its memory backend takes; and whether it has NVDIMMs. RHEL keeps its
-# QEMU out of PATH.
+# Prints the path of the first QEMU found, and the options of its memory-backend-file. RHEL keeps its QEMU outside PATH.
 _ASK = r"""
 for program in "$@" "qemu-system-$(uname -m)" /usr/libexec/qemu-kvm qemu-kvm kvm; do
     found=$(command -v -- "$program") || continue
@@ -29,16 +28,16 @@ PMEM_FIX = (
     "Device, or no <pmem/> in the domain's XML. Device DAX keeps what is written either way; a file in a DAX file "
     "system is then mapped without MAP_SYNC, so that a power loss may take what was written last."
 )
-"""What to do where QEMU has no ``pmem``."""
+"""What to do if QEMU has no ``pmem``."""
 
 
 @dataclass(frozen=True, slots=True)
 class QemuFeatures:
-    """What a QEMU's memory backends take.
+    """The options that a QEMU's memory backends accept.
 
     Args:
-        program: The path of the program; empty where there is none.
-        properties: The properties of its memory-backend-file; empty where it does not tell them.
+        program: The path of the QEMU program; empty if there is none.
+        properties: The properties of its memory-backend-file; empty if QEMU does not list them.
     """
 
     program: str = ""
@@ -46,22 +45,22 @@ class QemuFeatures:
 
     @property
     def pmem(self) -> bool | None:
-        """Whether it takes ``pmem=on``; None where it is not known."""
+        """Whether QEMU accepts ``pmem=on``; None if this is unknown."""
         return "pmem" in self.properties if self.properties else None
 
 
 def read_qemu_features(transport: Transport, program: str = "") -> QemuFeatures:
-    """Return what the QEMU of a host takes, for its preflight.
+    """Return the features of a host's QEMU, for the preflight.
 
     Args:
-        transport: The way to the host.
-        program: The path of QEMU, as libvirt's capabilities have it; by default the host's own one is looked for.
+        transport: The transport to the host.
+        program: The path of QEMU in libvirt's capabilities. By default the host's own QEMU is searched for.
 
     Returns:
-        The features; what cannot be found out is empty.
+        The features. A feature that cannot be read is empty.
 
     Raises:
-        UnreachableError: The host cannot be reached.
+        UnreachableError: The host is unreachable.
 
     Example: ``read_qemu_features(host.transport).pmem`` is False on RHEL 10.
     """
@@ -74,10 +73,10 @@ def read_qemu_features(transport: Transport, program: str = "") -> QemuFeatures:
 
 @contextlib.contextmanager
 def pmem_explained() -> Iterator[None]:
-    """Add the cause and what to do to the error of a QEMU, or its libvirt, that takes no ``pmem``.
+    """Add the cause and the fix to the error of a QEMU, or its libvirt, that does not accept ``pmem``.
 
-    libvirt says "nvdimm pmem property is not available with this QEMU binary" (qemu_command.c); QEMU, "Property
-    'memory-backend-file.pmem' not found", or "Lack of libpmem support while setting the 'pmem=on'".
+    libvirt reports "nvdimm pmem property is not available with this QEMU binary" (qemu_command.c). QEMU reports
+    "Property 'memory-backend-file.pmem' not found", or "Lack of libpmem support while setting the 'pmem=on'".
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a guest is asked to be, as typed records."""
+"""Typed records that specify a guest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import checked_name
 
 DeviceKey = int | str
-"""What tells a guest's device from its others, whatever their order: an nvdimm's memory slot, or the alias that libvirt
-gives a virtio-pmem device."""
+"""The key of a device within its guest: an nvdimm's memory slot, or the alias that libvirt gives a virtio-pmem device.
+
+The key does not depend on the order of the devices.
+"""
 
 
 class VpmemModel(StrEnum):
-    """The kinds of persistent-memory device that libvirt knows."""
+    """The kinds of persistent-memory device that libvirt supports."""
 
     nvdimm = "nvdimm"
     virtio_pmem = "virtio-pmem"
@@ -35,19 +37,19 @@ class VpmemDevice:
     """One persistent-memory device of a guest.
 
     Args:
-        path: Its backing on the host: a devdax node or a file, as an absolute path.
-        size: How many bytes of the backing it has.
+        path: The backing on the host: the absolute path of a devdax node or a file.
+        size: The number of bytes of the backing that the device uses.
         model: ``nvdimm`` or ``virtio-pmem``.
-        label_size: The size of its label area, at the end of the backing; None for no label area.
+        label_size: The size of the label area, at the end of the backing; None for no label area.
         align: The mapping alignment (libvirt's ``alignsize``); None to leave it to QEMU.
-        access: ``shared``: writes reach the backing. None leaves it to the domain (see `guest.access`), and where the
-            domain says nothing either, QEMU takes it for private. Of a device that was read from a domain's XML it is
-            what holds for the device, whatever element says it.
-        pmem: Whether QEMU takes the backing for persistent memory (``pmem=on``).
-        readonly: Whether the guest may not write.
-        node: The guest's NUMA node that has it.
-        slot: Its memory slot; None until libvirt has given it one, and for virtio-pmem, which has none.
-        alias: What libvirt calls it while it runs, e.g. ``virtiopmem0``, or what its user does, ``ua-...``.
+        access: ``shared``: writes reach the backing. None leaves the access to the domain (see `guest.access`). If the
+            domain does not set it either, QEMU maps the backing privately. For a device that was read from a domain
+            XML, this is the effective access.
+        pmem: Whether QEMU treats the backing as persistent memory (``pmem=on``).
+        readonly: Whether the guest may only read.
+        node: The guest's NUMA node of the device.
+        slot: The memory slot; None until libvirt assigns a slot. A virtio-pmem device has no slot.
+        alias: The alias in a running guest. libvirt sets it, e.g. ``virtiopmem0``, or the user does, ``ua-...``.
     """
 
     path: str
@@ -64,18 +66,18 @@ class VpmemDevice:
 
     @property
     def handle(self) -> int | None:
-        """The NFIT handle by which the guest's kernel knows it: its slot + 1 (QEMU, hw/acpi/nvdimm.c)."""
+        """The NFIT handle of the device in the guest's kernel: the slot + 1 (QEMU, hw/acpi/nvdimm.c)."""
         return None if self.slot is None else self.slot + 1
 
     def in_slot(self, slot: int) -> VpmemDevice:
-        """Return the same device in a slot."""
+        """Return a copy of the device in a given slot."""
         return replace(self, slot=slot)
 
 
 def in_slots(devices: Iterable[VpmemDevice], taken: Iterable[int] = ()) -> tuple[VpmemDevice, ...]:
-    """Return the devices with the slots that libvirt gives them at the start: the lowest free one each, in order.
+    """Return the devices with the slots that libvirt assigns at the start: each gets the lowest free slot, in order.
 
-    A virtio-pmem device is a PCI device and has none.
+    A virtio-pmem device is a PCI device and has no slot.
 
     Args:
         devices: The devices.
@@ -95,21 +97,21 @@ _MOST_SLOTS = 256
 
 AUTO = "auto"
 HYPERVISORS = ("kvm", "qemu", AUTO, "test")
-"""What runs a guest: the host's KVM, emulation, the better one that libvirt offers, or libvirt's own test driver."""
+"""What runs a guest: the host's KVM, emulation, the better of both, or libvirt's own test driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class BootSource:
-    """What a guest boots from: a kernel with its initramfs, or a disk image; paths on the host.
+    """What a guest boots from: a kernel with its initramfs, or a disk image. All paths are on the host.
 
     Args:
-        kernel: A kernel.
-        initrd: Its initramfs.
-        cmdline: Its command line.
-        disk: A disk image, qcow2 or raw by its name's ending.
+        kernel: The kernel.
+        initrd: The initramfs.
+        cmdline: The kernel command line.
+        disk: A disk image; its file extension says whether it is qcow2 or raw.
 
     Raises:
-        InvalidValueError: There is neither a kernel nor a disk, or both, or a path is relative.
+        InvalidValueError: Neither a kernel nor a disk is given, or both are, or a path is relative.
     """
 
     kernel: str = ""
@@ -131,26 +133,27 @@ class BootSource:
 
 @dataclass(frozen=True, slots=True)
 class GuestSpec:
-    """A whole guest as it is asked for.
+    """The specification of a guest.
 
     Args:
-        name: Its name.
-        boot: What it boots from.
-        devices: Its persistent-memory devices, in order; the first goes into slot 0.
-        memory: Its RAM, without the devices.
-        vcpus: Its virtual CPUs.
-        run_id: The run that makes it: its mark.
-        machine: QEMU's machine type; empty for the one of the host's QEMU that boots fastest: ``pc``, or else ``q35``.
-        hypervisor: ``kvm``, ``qemu`` (emulation), or ``auto``: kvm where the host's libvirt offers it.
-        spare_slots: For how many more devices there is a slot, to be attached while it runs.
-        spare_memory: For how large devices there is room, to be attached while it runs.
-        numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
-        bridge: The bridge of the host that its interface is on; empty for no interface.
-        confined: Whether the host's security driver (AppArmor, SELinux) confines its QEMU. QEMU's user and its control
-            group keep it from other devices either way.
+        name: The guest's name.
+        boot: What the guest boots from.
+        devices: The persistent-memory devices, in order. The first device gets slot 0.
+        memory: The RAM, without the devices.
+        vcpus: The number of virtual CPUs.
+        run_id: The run that defines the guest. It becomes the guest's mark.
+        machine: QEMU's machine type. Empty chooses the type of the host's QEMU that boots fastest: ``pc``, otherwise
+            ``q35``.
+        hypervisor: ``kvm``, ``qemu`` (emulation), or ``auto``: kvm if the host's libvirt offers it.
+        spare_slots: The number of free memory slots for devices that are attached later.
+        spare_memory: The room for devices that are attached later.
+        numa_cells: The number of NUMA nodes, numbered from 0. RAM and CPUs are distributed over them.
+        bridge: The bridge of the host for the guest's interface; empty for no interface.
+        confined: Whether the host's security driver (AppArmor, SELinux) confines QEMU. In both cases QEMU's user and
+            control group keep it from other devices.
 
     Raises:
-        InvalidValueError: A value that no guest can have.
+        InvalidValueError: A value is invalid.
     """
 
     name: str
@@ -188,10 +191,10 @@ class GuestSpec:
 
     @property
     def max_memory(self) -> Size:
-        """Room for RAM, every device and those to be attached, in whole MiB."""
+        """The room for RAM, all devices and devices that are attached later, in whole MiB."""
         return Size(self.memory + sum(device.size for device in self.devices) + self.spare_memory).up_to(MiB)
 
     @property
     def slots(self) -> int:
-        """How many memory devices there may be."""
+        """The number of memory slots."""
         return len(self.devices) + self.spare_slots

@@ -1,4 +1,4 @@
-"""A user's own domain XML, with persistent-memory devices added and nothing else changed that need not be."""
+"""Add persistent-memory devices to a user's own domain XML, and change nothing else that can stay."""
 
 from __future__ import annotations
 
@@ -30,19 +30,23 @@ if TYPE_CHECKING:
 
 
 def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = False, libvirt: int | None = None) -> str:
-    """Return a domain's XML with more devices, and with the room that libvirt wants for them.
+    """Return a domain's XML with more devices, and with the room that libvirt requires for them.
 
-    Only these are touched: ``maxMemory`` and its slots where there are too few, a NUMA cell with all RAM where there
-    is none, ``memory`` (libvirt: RAM and devices together), and the end of ``devices``.
+    Only these elements are changed:
+
+    - ``maxMemory`` and its slots, if there are too few;
+    - the NUMA cells: a cell with all RAM is added if there is none;
+    - ``memory`` (libvirt: RAM and devices together);
+    - the end of ``devices``.
 
     Args:
         xml: The domain's XML.
         devices: The devices to add.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+        unshared: Allow devices without shared access, on which nothing persists.
+        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
 
     Raises:
-        InvalidValueError: It is no domain XML, states no memory, or a device cannot be in it.
+        InvalidValueError: `xml` is no domain XML or states no memory, or a device is invalid in it.
 
     Example: ``add_devices(Path("guest.xml").read_text(), [VpmemDevice("/dev/dax0.0", Size(266338304))])``.
     """
@@ -67,9 +71,9 @@ def add_devices(xml: str, devices: Iterable[VpmemDevice], *, unshared: bool = Fa
 
 
 def as_own(xml: str, run_id: str, *, name: str = "") -> str:
-    """Return a domain's XML with a run's mark, and under another name when one is given.
+    """Return a domain's XML with a run's mark, and with another name if one is given.
 
-    A domain under another name is another domain: its UUID is left out, so that libvirt gives it one of its own.
+    A domain with another name is another domain. So its UUID is removed, and libvirt assigns a new UUID.
 
     Args:
         xml: The domain's XML.
@@ -77,7 +81,7 @@ def as_own(xml: str, run_id: str, *, name: str = "") -> str:
         name: The new name.
 
     Raises:
-        InvalidValueError: It is no domain XML, or the name cannot be.
+        InvalidValueError: `xml` is no domain XML, or the name is invalid.
     """
     from lxml import etree  # noqa: PLC0415
 
@@ -94,7 +98,7 @@ def as_own(xml: str, run_id: str, *, name: str = "") -> str:
 
 
 def _give_numa(domain: Element) -> Size:
-    """Return the RAM of a domain; one without NUMA cells gets one that has all of it."""
+    """Return the RAM of a domain. Add a NUMA cell with all RAM if the domain has no cell."""
     cells = domain.findall("./cpu/numa/cell")
     if cells:
         return Size(sum(cell_memory(cell) for cell in cells))
@@ -118,7 +122,7 @@ def _give_room(domain: Element, total: Size, needed: int) -> None:
 
 
 def _child(parent: Element, name: str) -> Element:
-    """Return an element, made at the end of its parent when it is not there."""
+    """Return a child element. Add it at the end of its parent if it does not exist."""
     from lxml import etree  # noqa: PLC0415
 
     found = parent.find(f"./{name}")
@@ -126,7 +130,7 @@ def _child(parent: Element, name: str) -> Element:
 
 
 def _append(parent: Element, element: Element) -> Element:
-    """Append an element, indented as its siblings are."""
+    """Append an element with the same indentation as its siblings."""
     last = parent[-1] if len(parent) else None
     if last is not None:
         element.tail = last.tail

@@ -1,6 +1,6 @@
-"""Domain XML, built and read with lxml.
+"""Build and read domain XML with lxml.
 
-The elements are those of libvirt's formatdomain document: *Memory devices*, *NUMA topology*, *General metadata*.
+The elements are from libvirt's formatdomain document: *Memory devices*, *NUMA topology*, *General metadata*.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
 MARK_NAMESPACE = "https://robotframework-vpmem/domain/1"
-"""The XML namespace of this project's mark in a domain's metadata; a name, not an address."""
+"""The XML namespace of this project's mark in a domain's metadata. It is a name, not an address."""
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-"""The XML namespace of ``<qemu:commandline>``; a name, not an address."""
+"""The XML namespace of ``<qemu:commandline>``. It is a name, not an address."""
 
 MODELS_IN_SLOTS = ("dimm", "nvdimm")
-"""The models of memory device that take a memory slot; the others are PCI devices or have no address."""
+"""The models of memory device that use a memory slot. Other models are PCI devices or have no address."""
 
 _RAM_MODELS = ("dimm", "virtio-mem")
 
 SLOTS_OF_DIMMS_ALONE = 9_005_000
-"""The libvirt, as its getLibVersion has it, since which memory devices that are no DIMMs take no slot (its NEWS)."""
+"""The first libvirt version in which only DIMMs use slots, in the format of getLibVersion (libvirt's NEWS)."""
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 CONSOLE_LOG = "/var/log/libvirt/qemu/{name}-console.log"
 
-# libvirt's scaled integers: formatdomain, *Memory Allocation*; the letters mean powers of 1024 and may be of any case.
+# libvirt's scaled integers: formatdomain, *Memory Allocation*. The letters mean powers of 1024, in upper or lower case.
 _LONGEST = 8 * MiB
 _SHOWN = 80
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,15}|[0-9]{1,18}", re.ASCII)
@@ -52,17 +52,17 @@ for _power, _letter in enumerate("kmgtpe", start=1):
 def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
     """Return the XML of a whole domain.
 
-    The domain has no more than a guest needs to boot fast and to be looked into: no display, no USB, and a network only
-    where it is asked for.
+    The domain has only what a guest needs to boot fast and to be inspected: no display, no USB, and a network only on
+    request.
 
     Args:
-        spec: What it should be.
-        security_driver: What confines guests on the host; empty where nothing does.
+        spec: The specification of the guest.
+        security_driver: The security driver that confines guests on the host; empty if there is none.
     """
     from lxml import etree  # noqa: PLC0415
     from lxml.builder import E  # noqa: PLC0415
 
-    machine = {"machine": spec.machine} if spec.machine else {}  # without one libvirt takes its own
+    machine = {"machine": spec.machine} if spec.machine else {}  # otherwise libvirt chooses one
     os_element = E.os(E.type("hvm", arch="x86_64", **machine))
     for name in ("kernel", "initrd", "cmdline"):
         if value := getattr(spec.boot, name):
@@ -73,11 +73,12 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         E.panic(model="isa"),
         E.rng(E.backend("/dev/urandom", model="random"), model="virtio"),
         E.serial(E.log(file=CONSOLE_LOG.format(name=spec.name), append="off"), type="pty"),
-        # Of QEMU's 31 ports each has two queues to be made, whether it is used or not.
+        # By default QEMU has 31 ports and creates two queues for each port, even if it is unused. So the guest gets
+        # only 4 ports.
         E.controller(type="virtio-serial", index="0", ports="4"),
         E.channel(E.target(type="virtio", name=AGENT_CHANNEL), type="unix"),
     )
-    if "q35" in spec.machine:  # where a PCI device is attached later only to a port that is free
+    if "q35" in spec.machine:  # on q35 a PCI device can be attached later only to a free port
         devices.append(E.controller(type="pci", index="0", model="pcie-root"))
         for _ in range(spec.spare_slots):
             devices.append(E.controller(type="pci", model="pcie-root-port"))
@@ -97,7 +98,7 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         os_element,
         E.features(E.acpi(), E.apic()),
         _cpu(spec),
-        # Linux leaves the HPET that it booted with counting, and QEMU wakes for each of its ticks.
+        # After its boot Linux leaves the HPET running, and QEMU wakes up for each of its ticks.
         E.clock(E.timer(name="hpet", present="no"), offset="utc"),
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
@@ -133,13 +134,13 @@ def device_element(device: VpmemDevice) -> Element:
 
 
 def read_devices(xml: str) -> tuple[VpmemDevice, ...]:
-    """Return the persistent-memory devices of a domain, whoever defined it, in the order of its XML.
+    """Return the persistent-memory devices of a domain in the order of its XML. Any user may have defined the domain.
 
-    Devices of ``<qemu:commandline>`` come last. Memory devices of any other model are no persistent memory, and only
-    their slots count: an nvdimm beside a DIMM has the slot that libvirt gives it.
+    Devices from ``<qemu:commandline>`` come last. Memory devices of any other model are not persistent memory. Only
+    their slots matter: an nvdimm beside a DIMM gets the slot that libvirt assigns to it.
 
     Raises:
-        InvalidValueError: It is no XML, or a value in it is not of libvirt's form.
+        InvalidValueError: `xml` is no domain XML, or a value in it does not have libvirt's form.
     """
     domain = parse_domain(xml)
     elements = domain.findall("./devices/memory")
@@ -156,7 +157,7 @@ def read_devices(xml: str) -> tuple[VpmemDevice, ...]:
 
 
 def command_line(domain: Element) -> tuple[str, ...]:
-    """Return the arguments that a domain gives QEMU by itself, in ``<qemu:commandline>``."""
+    """Return the arguments that a domain passes directly to QEMU, in ``<qemu:commandline>``."""
     return tuple(
         argument.get("value", "") for argument in domain.findall(f"./{{{QEMU_NAMESPACE}}}commandline/{{*}}arg")
     )
@@ -191,14 +192,14 @@ def _command_line_device(key: DeviceKey, view: Mapping[str, Any]) -> VpmemDevice
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much memory a domain may have.
+    """The memory limits of a domain, and how much is used.
 
     Args:
-        maximum: ``<maxMemory>``; 0 where there is none, and no device can be attached.
-        slots: Its memory slots.
-        used_slots: How many of them its memory devices take.
+        maximum: ``<maxMemory>``; 0 if it is absent, and then no device can be attached.
+        slots: The number of memory slots.
+        used_slots: The number of slots that memory devices use.
         memory: RAM and the devices.
-        cells: How many NUMA nodes it has.
+        cells: The number of NUMA nodes.
     """
 
     maximum: Size
@@ -209,14 +210,14 @@ class Room:
 
 
 def read_room(xml: str, *, libvirt: int | None = None) -> Room:
-    """Return how much memory a domain may have, and has.
+    """Return the memory limits of a domain, and how much is used.
 
     Args:
         xml: The domain's XML.
-        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
 
     Raises:
-        InvalidValueError: It is no domain XML, or a value in it is not of libvirt's form.
+        InvalidValueError: `xml` is no domain XML, or a value in it does not have libvirt's form.
     """
     domain = parse_domain(xml)
     maximum = domain.find("./maxMemory")
@@ -225,21 +226,21 @@ def read_room(xml: str, *, libvirt: int | None = None) -> Room:
         maximum=read_size(maximum) or Size(0),
         slots=0 if maximum is None else whole_number(maximum.get("slots") or "0", "slots of <maxMemory>"),
         used_slots=used_slots(domain, libvirt),
-        # With cells libvirt makes the sum itself (domain_postparse.c, virDomainDefPostParseMemory).
+        # With NUMA cells libvirt computes the sum itself (domain_postparse.c, virDomainDefPostParseMemory).
         memory=_ram(domain) + _attached(domain) if cells else read_size(domain.find("./memory")) or Size(0),
         cells=cells,
     )
 
 
 def used_slots(domain: Element, libvirt: int | None = None) -> int:
-    """Return how many memory slots a domain's devices take, as a libvirt counts them.
+    """Return the number of memory slots that a domain's devices use, as a given libvirt counts them.
 
-    Only DIMMs and NVDIMMs take one (qemu_domain.c, qemuDomainDefValidateMemoryHotplug). A libvirt before 9.5 counts
+    Only DIMMs and NVDIMMs use a slot (qemu_domain.c, qemuDomainDefValidateMemoryHotplug). A libvirt before 9.5 counts
     every memory device.
 
     Args:
         domain: The domain.
-        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
     """
     elements = domain.findall("./devices/memory")
     if libvirt is not None and libvirt < SLOTS_OF_DIMMS_ALONE:
@@ -248,19 +249,19 @@ def used_slots(domain: Element, libvirt: int | None = None) -> int:
 
 
 def read_ram(xml: str) -> Size:
-    """Return the RAM of a domain, without its memory devices: its NUMA cells', or where it has none its memory.
+    """Return the RAM of a domain without memory devices: the sum of its NUMA cells, or its memory if it has no cells.
 
     Raises:
-        InvalidValueError: It is no domain XML.
+        InvalidValueError: `xml` is no domain XML.
     """
     return _ram(parse_domain(xml))
 
 
 def read_plugged_ram(xml: str) -> Size:
-    """Return the RAM that a domain has by its memory devices: DIMMs, and what virtio-mem devices have plugged in.
+    """Return the RAM of a domain's memory devices: the DIMMs, and the plugged part of virtio-mem devices.
 
     Raises:
-        InvalidValueError: It is no domain XML.
+        InvalidValueError: `xml` is no domain XML.
     """
     targets = (
         element.find("./target")
@@ -271,17 +272,17 @@ def read_plugged_ram(xml: str) -> Size:
 
 
 def has_balloon(xml: str) -> bool:
-    """Return whether a domain has a memory balloon: libvirt gives it one unless the XML says ``none``.
+    """Return whether a domain has a memory balloon. libvirt adds a balloon unless the XML says ``none``.
 
     Raises:
-        InvalidValueError: It is no domain XML.
+        InvalidValueError: `xml` is no domain XML.
     """
     balloon = parse_domain(xml).find("./devices/memballoon")
     return balloon is None or balloon.get("model") != "none"
 
 
 def _plugged(target: Element) -> Size:
-    """Return the size of a DIMM, or how much a virtio-mem device has plugged in: until it runs what is requested."""
+    """Return the size of a DIMM, or the plugged size of a virtio-mem device (until it runs, the requested size)."""
     for name in ("current", "requested", "size"):
         if (size := read_size(target.find(f"./{name}"))) is not None:
             return size
@@ -297,12 +298,12 @@ def _ram(domain: Element) -> Size:
 
 
 def _attached(domain: Element) -> Size:
-    """Return the sizes of all memory devices together, of whatever model: libvirt counts them as memory."""
+    """Return the total size of all memory devices of any model. libvirt counts all of them as memory."""
     return Size(sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size")))
 
 
 def cell_memory(cell: Element) -> Size:
-    """Return the RAM of a NUMA cell, which is an attribute there and not a text."""
+    """Return the RAM of a NUMA cell, which is in an attribute and not in an element's text."""
     from lxml import etree  # noqa: PLC0415
 
     element = etree.Element("memory", unit=cell.get("unit", "KiB"))
@@ -314,7 +315,7 @@ def read_name(xml: str) -> str:
     """Return the name of a domain.
 
     Raises:
-        InvalidValueError: It is no domain XML, or has no name.
+        InvalidValueError: `xml` is no domain XML, or has no name.
     """
     name = parse_domain(xml).findtext("./name") or ""
     if not name:
@@ -323,22 +324,22 @@ def read_name(xml: str) -> str:
 
 
 def read_mark(xml: str) -> str:
-    """Return the id of the run that made a domain; empty when none did."""
+    """Return the id of the run that defined a domain; empty if no run defined it."""
     mark = parse_domain(xml).find(f"./metadata/{{{MARK_NAMESPACE}}}made-by")
     return "" if mark is None else mark.get("run", "")
 
 
 def read_console_log(xml: str) -> tuple[str, bool]:
-    """Return the path of the file that keeps a domain's serial console, and whether a new start appends to it.
+    """Return the path of the log of a domain's serial console, and whether a new start appends to the log.
 
-    The path is empty when the domain has no such file.
+    The path is empty if the domain has no such log.
     """
     log = parse_domain(xml).find("./devices/serial/log")
     return ("", False) if log is None else (log.get("file", ""), log.get("append") == "on")
 
 
 def read_interface(xml: str) -> tuple[str, str]:
-    """Return the MAC address and the bridge of a domain's first interface on a bridge; empty when it has none."""
+    """Return the MAC address and the bridge of a domain's first interface on a bridge; both are empty without one."""
     interface = parse_domain(xml).find("./devices/interface[@type='bridge']")
     if interface is None:
         return "", ""
@@ -347,34 +348,34 @@ def read_interface(xml: str) -> tuple[str, str]:
 
 
 def parse_domain(xml: str, *, comments: bool = False) -> Element:
-    """Return the root of a domain's XML; see `parse_xml`.
+    """Return the root of a domain's XML. See `parse_xml`.
 
     Args:
         xml: The domain's XML.
         comments: Whether to keep comments.
 
     Raises:
-        InvalidValueError: It is not well-formed, or is no domain.
+        InvalidValueError: `xml` is not well-formed, or is no domain XML.
     """
     return parse_xml(xml, "domain", comments=comments)
 
 
 def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
-    """Return the root of an XML document of libvirt's; no entity is resolved and no file is read.
+    """Return the root of an XML document from libvirt. The parser resolves no entity and reads no file.
 
     Args:
         xml: The XML.
-        root: The name that the root element must have.
+        root: The required name of the root element.
         comments: Whether to keep comments.
 
     Raises:
-        InvalidValueError: It is not well-formed, or has another root.
+        InvalidValueError: `xml` is too long, is not well-formed, or has another root.
     """
     from lxml import etree  # noqa: PLC0415
 
     if len(xml) > _LONGEST:
         raise InvalidValueError(f"{root} XML", f"{len(xml)} characters", f"at most {_LONGEST}")
-    # The text is decoded already, whatever encoding it says it had.
+    # The text is already decoded, so the encoding in its XML declaration does not apply.
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -392,7 +393,7 @@ def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
 
 
 def _read_device(domain: Element, element: Element) -> VpmemDevice:
-    """Return a memory device of a domain; a DIMM as an nvdimm, for the slot that it takes."""
+    """Return a memory device of a domain. A DIMM is returned as an nvdimm, because only its slot matters."""
     alias = element.find("./alias")
     node = _node(domain, element)
     model = VpmemModel.virtio_pmem if element.get("model") == VpmemModel.virtio_pmem else VpmemModel.nvdimm
@@ -412,7 +413,7 @@ def _read_device(domain: Element, element: Element) -> VpmemDevice:
 
 
 def _node(domain: Element, element: Element) -> int | None:
-    """Return the NUMA node of a device; where a domain has none, libvirt makes node 0 for its DIMMs and NVDIMMs."""
+    """Return the NUMA node of a device. In a domain without NUMA cells libvirt puts DIMMs and NVDIMMs on node 0."""
     text = (element.findtext("./target/node") or "").strip()
     if text:
         return whole_number(text, "<node> of a memory device")
@@ -427,10 +428,10 @@ def _slot(element: Element) -> int | None:
 
 
 def whole_number(text: str, what: str) -> int:
-    """Return a number of a domain's XML, decimal or with 0x.
+    """Return a number from a domain's XML, decimal or hexadecimal with 0x.
 
     Raises:
-        InvalidValueError: It is none.
+        InvalidValueError: The text is not a whole number.
     """
     if not _NUMBER.fullmatch(text.strip()):
         raise InvalidValueError(what, text[:_SHOWN], "a whole number, e.g. 0")
@@ -438,10 +439,10 @@ def whole_number(text: str, what: str) -> int:
 
 
 def read_size(element: Element | None) -> Size | None:
-    """Return a scaled integer of libvirt's, in KiB when it has no unit; None where there is none.
+    """Return a scaled integer of libvirt as a size, in KiB if it has no unit; None if the element is absent or empty.
 
     Raises:
-        InvalidValueError: It is not a whole number of a unit of libvirt's.
+        InvalidValueError: The text is not a whole number, or the unit is unknown to libvirt.
     """
     if element is None or not (text := (element.text or "").strip()):
         return None
@@ -449,11 +450,11 @@ def read_size(element: Element | None) -> Size | None:
     if not _DECIMAL.fullmatch(text) or unit.lower() not in _UNITS:
         shown = f"{text[:_SHOWN]} {unit[:_SHOWN]}"
         raise InvalidValueError(f"<{element.tag}> of the domain XML", shown, "a whole number, e.g. in KiB")
-    return Size(int(text) * _UNITS[unit.lower()]).up_to(KiB)  # as libvirt keeps it
+    return Size(int(text) * _UNITS[unit.lower()]).up_to(KiB)  # libvirt rounds up to KiB as well
 
 
 def _text(name: str, text: str) -> Element:
-    """Return an element with a text, or raise if no XML can hold that text."""
+    """Return an element with a text. Raise if XML cannot contain that text."""
     from lxml import etree  # noqa: PLC0415
 
     element = etree.Element(name)
@@ -465,14 +466,14 @@ def _text(name: str, text: str) -> Element:
 
 
 def mark_element(run_id: str) -> Element:
-    """Return the mark of a run, for a domain's ``<metadata>``."""
+    """Return the mark of a run for a domain's ``<metadata>``."""
     from lxml import etree  # noqa: PLC0415
 
     return etree.Element(f"{{{MARK_NAMESPACE}}}made-by", {"run": run_id}, nsmap={"vpmem": MARK_NAMESPACE})
 
 
 def numa_element(memory: Size, vcpus: int, cells: int = 1) -> Element:
-    """Return a ``<numa>`` element whose cells share RAM evenly and CPUs in turn."""
+    """Return a ``<numa>`` element. RAM is divided equally among its cells, and CPUs are assigned in turn."""
     from lxml.builder import E  # noqa: PLC0415
 
     numa: Element = E.numa()

@@ -1,7 +1,8 @@
-"""A whole domain XML of a user's, checked before it is defined.
+"""Check the whole domain XML of a user before it is defined.
 
-libvirt finds some of these mistakes itself, with texts that differ by version, and takes others in silence (libvirt,
-formatdomain, *Memory devices*; libvirt 9.0 and 11.3 were tried). What a libvirt makes good by itself is left to it.
+libvirt finds some of these mistakes itself, with messages that differ by version. It accepts other mistakes without an
+error (libvirt, formatdomain, *Memory devices*; tried with libvirt 9.0 and 11.3). Mistakes that libvirt corrects itself
+are not checked here.
 """
 
 from __future__ import annotations
@@ -28,25 +29,26 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
 MAKES_A_CELL = 9_006_000
-"""The libvirt, as its getLibVersion has it, since which a NUMA cell is made for memory devices (its NEWS)."""
+"""The first libvirt version that adds a NUMA cell for memory devices, as in getLibVersion (libvirt's NEWS)."""
 
 _X86 = ("x86_64", "i686")
 _WITH_NVDIMM = {**dict.fromkeys(_X86, "pc or q35"), "aarch64": "virt", **dict.fromkeys(POWER, "pseries")}
-"""The machines that can have an NVDIMM (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
+"""The machine types that can have an NVDIMM (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
 
 _WITHOUT = ("isapc", "microvm", "xenpv", "xenfv", "none")
 
 
 def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None) -> None:
-    """Raise if a domain XML asks for persistent memory that no guest can have, or that would not persist.
+    """Raise if a domain XML specifies persistent memory that is impossible or would not persist.
 
     Args:
         xml: The domain's XML.
-        unshared: Devices without shared access are wanted, though nothing on them persists.
-        libvirt: The host's libvirt, as its getLibVersion has it; None for a new one.
+        unshared: Allow devices without shared access, on which nothing persists.
+        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
 
     Raises:
-        InvalidValueError: Names the element or the device, its value, and what would be valid.
+        InvalidValueError: A value is invalid. The message names the element or device, the value, and what would be
+            valid.
 
     Example: ``check_domain(Path("guest.xml").read_text())``.
     """
@@ -78,7 +80,7 @@ def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None
 
 
 def _check_machine(domain: Element, architecture: str, machine: str) -> None:
-    """Raise if no guest of a machine type can have an NVDIMM."""
+    """Raise if a guest with this machine type cannot have an NVDIMM."""
     can = _WITH_NVDIMM.get(architecture)
     if can is None:
         raise InvalidValueError(
@@ -111,7 +113,7 @@ def _check_room(domain: Element, xml: str, libvirt: int | None) -> None:
 
 
 def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, with_nvdimm: bool) -> None:
-    """Raise if what a domain gives QEMU by itself makes devices that the machine cannot have."""
+    """Raise if ``<qemu:commandline>`` of a domain adds devices that the machine cannot have."""
     nvdimms = [device for device in devices if device.model is VpmemModel.nvdimm]
     for device in devices:
         if not device.path:
@@ -123,7 +125,7 @@ def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, wi
     if not nvdimms:
         return
     options = argv_options(command_line(domain))
-    if not (with_nvdimm or options.nvdimm):  # libvirt says it itself where it knows of an nvdimm
+    if not (with_nvdimm or options.nvdimm):  # with an nvdimm of its own libvirt sets nvdimm=on
         raise InvalidValueError(
             "<qemu:commandline> of the domain XML", "no nvdimm=on", "-machine nvdimm=on before -device nvdimm"
         )

@@ -1,1 +1,1 @@
-"""Independent readings of a guest's devices."""
+"""Independent views of a guest's devices."""

@@ -1,4 +1,4 @@
-"""What the command line of a running QEMU says of its persistent-memory devices."""
+"""Read the persistent-memory devices from the command line of a running QEMU."""
 
 from __future__ import annotations
 
@@ -26,48 +26,49 @@ _IN_SLOTS = ("nvdimm", "pc-dimm")
 _VIRTIO = ("virtio-pmem-pci", "virtio-pmem")
 
 _SHARED_BY_DEFAULT = ("memory-backend-memfd", "memory-backend-shm")
-"""Their ``share`` is on where nothing is said of it (QEMU, backends/hostmem-memfd.c, hostmem-shm.c)."""
+"""For these backends ``share`` is on by default (QEMU, backends/hostmem-memfd.c, hostmem-shm.c)."""
 
 Result = TypeVar("Result")
 
 
 def argv_devices(argv: tuple[str, ...], taken: Sequence[int] = ()) -> dict[DeviceKey, dict[str, object]]:
-    """Return what QEMU's command line says of each nvdimm, by its memory slot, and virtio-pmem device, by its id.
+    """Return the settings of each device on QEMU's command line: an nvdimm by its slot, a virtio-pmem device by its id.
 
-    An nvdimm without a slot has the lowest free one, in QEMU's order of making devices (hw/mem/pc-dimm.c). A
-    virtio-pmem device without an id has the path of its backing in the place of the id.
+    An nvdimm without a slot gets the lowest free slot, in the order in which QEMU creates devices (hw/mem/pc-dimm.c). A
+    virtio-pmem device without an id has the path of its backing as its key.
 
     Args:
-        argv: The command line, one item an argument.
+        argv: The command line, one item for each argument.
         taken: Memory slots of devices that are not on this command line.
 
     Raises:
-        GuestError: An option is not of the form that QEMU takes.
+        GuestError: An option does not have the form that QEMU accepts.
     """
     return _readable(argv, lambda: _devices(argv, taken))
 
 
 def argv_ram(argv: tuple[str, ...]) -> Size | None:
-    """Return a machine's RAM by its command line, DIMMs among it; None where the command line does not decide it.
+    """Return a machine's RAM, including DIMMs, from its command line; None if the machine has a virtio-mem device.
 
-    What a virtio-mem device has plugged in changes while the guest runs.
+    The RAM of a virtio-mem device changes while the guest runs, so the command line does not define it. None is also
+    returned if the command line does not state the RAM.
 
     Args:
-        argv: The command line, one item an argument.
+        argv: The command line, one item for each argument.
 
     Raises:
-        GuestError: An option is not of the form that QEMU takes.
+        GuestError: An option does not have the form that QEMU accepts.
     """
     return _readable(argv, lambda: _ram(argv))
 
 
 @dataclass(frozen=True, slots=True)
 class ArgvOptions:
-    """What a command line says of the machine.
+    """The machine's options on a command line.
 
     Args:
-        nvdimm: Whether it may have NVDIMMs (``-machine nvdimm=on``).
-        slots: Its memory slots; 0 where nothing is said.
+        nvdimm: Whether the machine may have NVDIMMs (``-machine nvdimm=on``).
+        slots: The number of memory slots; 0 if the command line does not state it.
     """
 
     nvdimm: bool
@@ -75,10 +76,10 @@ class ArgvOptions:
 
 
 def argv_options(argv: tuple[str, ...]) -> ArgvOptions:
-    """Return what a command line says of the machine.
+    """Return the machine's options from a command line.
 
     Raises:
-        GuestError: An option is not of the form that QEMU takes.
+        GuestError: An option does not have the form that QEMU accepts.
     """
     return _readable(argv, lambda: ArgvOptions(has_nvdimm(argv), memory_slots(argv)))
 
@@ -126,7 +127,7 @@ def _devices(argv: tuple[str, ...], taken: Sequence[int]) -> dict[DeviceKey, dic
 
 
 def _view(backend: Mapping[str, object]) -> dict[str, object]:
-    """Return what a backend states; nothing where it is not on the command line, but in a configuration file."""
+    """Return the settings of a backend; empty if the backend is in a configuration file and not on the command line."""
     if not backend:
         return {}
     view: dict[str, object] = {

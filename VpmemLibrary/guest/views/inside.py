@@ -1,4 +1,4 @@
-"""What a guest's kernel has for its devices, read from its sysfs in one round trip; no tool is needed for it."""
+"""Read the devices of a guest's kernel from sysfs, in one round trip and without any tool in the guest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from VpmemLibrary.guest.domain.records import DeviceKey
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import Transport, query
 
-# A line a region: what tells its device, size, read_only, node, address and device nodes, its name. A region on a DIMM
-# has an NFIT handle; one of virtio-pmem has none and lies under its PCI device. Any other region (of memmap=, of CXL)
-# is no device that a hypervisor's view knows.
+# Prints one line for each region: key, size, read_only, NUMA node, address, device nodes, name. The key identifies the
+# device. A region on a DIMM has an NFIT handle. A region of virtio-pmem has no handle; it is below its PCI device in
+# sysfs. Any other region (of memmap=, of CXL) is ignored, because the hypervisor does not list it.
 # Attributes: kernel, Documentation/ABI/testing/sysfs-bus-nfit and drivers/nvdimm/region_devs.c.
 _SCRIPT = r"""
 cd /sys/bus/nd/devices 2>/dev/null || exit 0
@@ -45,7 +45,7 @@ done
 _SHOWN = 200
 
 INSIDE_COMMAND = query(_SCRIPT)
-"""What reads a kernel's view of its devices."""
+"""The command that reads the kernel's view of its devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class InsideRegion:
     """A region of a guest's kernel.
 
     Args:
-        name: Its name, e.g. ``region0``.
-        key: The memory slot of its NVDIMM, which is the NFIT handle less one (QEMU, hw/acpi/nvdimm.c), or the PCI
+        name: The region's name, e.g. ``region0``.
+        key: The memory slot of its NVDIMM, which is the NFIT handle minus one (QEMU, hw/acpi/nvdimm.c), or the PCI
             address of its virtio-pmem device.
-        size: Its size.
-        view: What the kernel says of it; it knows no path and no backing.
-        address: Where it is in the guest's memory; None where the kernel does not tell.
+        size: The region's size.
+        view: The attributes that the kernel reports. The kernel does not know the backing.
+        address: The region's address in the guest's memory; None if the kernel does not report it.
     """
 
     name: str
@@ -69,13 +69,13 @@ class InsideRegion:
 
 
 def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
-    """Return every region that a guest's kernel has, in one round trip.
+    """Return all regions of NVDIMMs and virtio-pmem devices in a guest's kernel, in one round trip.
 
     Args:
-        transport: The way into the guest.
+        transport: The transport into the guest.
 
     Raises:
-        UnreadableOutputError: The kernel's attributes are not of the documented form.
+        UnreadableOutputError: The kernel's attributes do not have the documented form.
     """
     result = transport.run(INSIDE_COMMAND).check()
     found = []
@@ -101,18 +101,18 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
 def inside_devices(
     regions: Iterable[InsideRegion], aliases: Mapping[str, str], addresses: Mapping[int, str] | None = None
 ) -> dict[DeviceKey, Mapping[str, object]]:
-    """Return what a guest's kernel says of each device, by slot or alias.
+    """Return the view of a guest's kernel of each device, by slot or alias.
 
     Args:
-        regions: Its regions.
+        regions: The regions of the guest's kernel.
         aliases: The alias of each PCI device, by its PCI address in the guest.
-        addresses: The path of the backing of each device without an alias, by its address in the guest's memory.
+        addresses: The backing's path of each device without an alias, by its address in the guest's memory.
     """
     return {device_key(region, aliases, addresses or {}): region.view for region in regions}
 
 
 def device_key(region: InsideRegion, aliases: Mapping[str, str], addresses: Mapping[int, str]) -> DeviceKey:
-    """Return the slot or the alias of a region's device; see `inside_devices`."""
+    """Return the slot or the alias of a region's device. See `inside_devices`."""
     if isinstance(region.key, int):
         return region.key
     return aliases.get(region.key) or addresses.get(-1 if region.address is None else region.address) or region.key

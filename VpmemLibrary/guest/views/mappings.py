@@ -1,4 +1,4 @@
-"""How a guest's QEMU has the backing of a device mapped, read from the host's own process table."""
+"""Read how a guest's QEMU has mapped the backing of a device, from /proc on the host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
 from VpmemLibrary.guest.views.qemu_process import QemuProcess
 from VpmemLibrary.transport.base import Transport
 
-# A line a mapping of a file: its flags, a tab, and the path.
+# Prints one line for each mapping of a file: the flags, a tab, and the path.
 _SCRIPT = r"""
 exec awk '
     /^[0-9a-f]+-[0-9a-f]+ / { path = ""; if (match($0, /\//)) path = substr($0, RSTART) }
@@ -22,7 +22,7 @@ class Mapping:
     """A file that a process has mapped.
 
     Args:
-        path: Its path, as the process sees it.
+        path: The path of the file, as the process sees it.
         flags: The mapping's flags, two letters each: ``sh`` shared, ``wr`` writable, ``sf`` synchronous page faults
             (MAP_SYNC) and more (kernel, Documentation/filesystems/proc.rst, VmFlags).
     """
@@ -35,12 +35,12 @@ def read_mappings(transport: Transport, qemu: QemuProcess) -> tuple[Mapping, ...
     """Return the files that a guest's QEMU has mapped.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
         qemu: The guest's QEMU.
 
     Raises:
         GuestError: The guest is not running.
-        CommandError: QEMU may not be looked into.
+        CommandError: The mappings of QEMU cannot be read.
     """
     result = qemu.run(transport, _SCRIPT, reads_only=True).check(f"Could not look into the QEMU of guest {qemu.name}")
     found = []
@@ -55,16 +55,16 @@ def read_mappings(transport: Transport, qemu: QemuProcess) -> tuple[Mapping, ...
 
 
 def mapping_flags(transport: Transport, qemu: QemuProcess, path: str) -> tuple[str, ...]:
-    """Return the flags of a QEMU's mapping of a file; of several mappings, those that all of them have.
+    """Return the flags of QEMU's mapping of a file. For several mappings, return the flags that all of them have.
 
     Args:
-        transport: The way to the host.
+        transport: The transport to the host.
         qemu: The guest's QEMU.
-        path: The file. A program in a mount namespace of its own may see another path to it, with the same last part.
+        path: The file. A QEMU in its own mount namespace may have another path for the file, with the same last part.
 
     Raises:
         GuestError: The guest is not running.
-        NotFoundError: QEMU has no such file mapped.
+        NotFoundError: QEMU has not mapped the file.
     """
     mappings = read_mappings(transport, qemu)
     name = path.rpartition("/")[2]

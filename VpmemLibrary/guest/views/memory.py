@@ -1,4 +1,4 @@
-"""What of a guest's memory is RAM and what is persistent, as each view has it."""
+"""Compare how much of a guest's memory is RAM and how much is persistent, in each view."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
 _INFO_MOST = 1
-"""Where ``virDomainGetInfo`` has all memory in KiB, with devices and what a balloon took (virDomainInfo.maxMem)."""
+"""The index in ``virDomainGetInfo`` of all memory in KiB, with devices and ballooned memory (virDomainInfo.maxMem)."""
 
-# What a guest made of its persistent memory itself (dax_kmem) is called so as well, with the driver's name behind it.
+# Persistent memory that the guest uses as system RAM (dax_kmem) has the same name, followed by the driver's name.
 _RAM = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?! \(kmem\))", re.ASCII)
 
 
 def memory_views(guest: Guest) -> Agreement:
     """Return how much RAM and persistent memory a running guest has, in its independent views.
 
-    Persistent memory is what the guest can use of its nvdimm and virtio-pmem devices, without their label areas; DIMMs
-    and virtio-mem are RAM. A balloon takes RAM from a guest that goes on to see it, so that libvirt's statistics are
-    compared only where there is none.
+    Persistent memory is the usable part of the nvdimm and virtio-pmem devices, without their label areas. DIMMs and
+    virtio-mem count as RAM. A balloon takes RAM that the guest still counts as its own. So libvirt's statistics are
+    compared only in a guest without a balloon.
 
     Raises:
-        GuestError: It is not running, or cannot be looked into.
+        GuestError: The guest is not running, or a command in the guest failed.
     """
     xml = guest.xml()
     base, persistent = qmp_memory(guest.ask_monitor)
@@ -63,10 +63,10 @@ def memory_views(guest: Guest) -> Agreement:
 
 
 def system_ram(iomem: CommandResult) -> Size:
-    """Return the RAM that a kernel's ``/proc/iomem`` shows, in whole MiB: the firmware keeps less than one of it.
+    """Return the RAM in a kernel's ``/proc/iomem``, rounded up to whole MiB: the firmware reserves less than 1 MiB.
 
     Raises:
-        UnreadableOutputError: There is none: whoever may not see addresses sees zeros.
+        UnreadableOutputError: The file shows no RAM. A user without the right to see addresses sees zeros.
     """
     ranges: Iterable[tuple[str, str]] = _RAM.findall(iomem.text)
     total = sum(int(last, 16) - int(first, 16) + 1 for first, last in ranges if int(last, 16))

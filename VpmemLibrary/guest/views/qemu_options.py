@@ -1,7 +1,7 @@
-"""The syntax of QEMU's command line: options, sizes, truth values.
+"""Parse QEMU's command line: options, sizes, truth values.
 
-QEMU reads an option as JSON or as ``key=value,...`` (util/keyval.c, util/qemu-option.c), and a size by qemu_strtosz
-(util/cutils.c).
+QEMU accepts an option as JSON or as ``key=value,...`` (util/keyval.c, util/qemu-option.c). QEMU parses a size with
+qemu_strtosz (util/cutils.c).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SET = re.compile(r"([^.]+)\.([^.]+)\.([^=]+)=(.*)", re.DOTALL)
 
 
 def parse_size(text: object, default: str = "B") -> Size:
-    """Return the bytes of a size of QEMU's: ``4g``, ``1.5G``, ``0x200000``, ``512``.
+    """Return the number of bytes in a QEMU size: ``4g``, ``1.5G``, ``0x200000``, ``512``.
 
     Args:
-        text: The size; a JSON number is bytes.
-        default: The suffix of a number without one: ``M`` for the size of ``-m``.
+        text: The size. A JSON number is in bytes.
+        default: The suffix of a number without a suffix: ``M`` for the size of ``-m``.
 
     Raises:
-        ValueError: It is not a size that QEMU takes.
+        ValueError: The text is not a size that QEMU accepts.
 
     Example: ``parse_size("1.5G") == 1610612736``, ``parse_size("512", "M") == 536870912``.
     """
@@ -53,10 +53,10 @@ def parse_size(text: object, default: str = "B") -> Size:
 
 
 def is_true(value: object, default: bool = False) -> bool:
-    """Return a truth value of QEMU's; `default` where there is none.
+    """Return a truth value of QEMU as a bool; `default` if the value is None.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a truth value.
     """
     if value is None or isinstance(value, bool):
         return default if value is None else value
@@ -68,14 +68,14 @@ def is_true(value: object, default: bool = False) -> bool:
 
 
 def parse_option(text: str, first: str) -> Option:
-    """Return an option as a dictionary. In ``key=value,...`` a comma in a value is written twice.
+    """Parse an option into a dictionary. In ``key=value,...`` a comma in a value is written twice.
 
     Args:
         text: The option's text.
-        first: The key of a first value without one.
+        first: The key of a first value without a key.
 
     Raises:
-        ValueError: It is JSON that is not an object.
+        ValueError: The text is JSON but not an object.
 
     Example: ``parse_option("nvdimm,memdev=mem1", "driver") == {"driver": "nvdimm", "memdev": "mem1"}``.
     """
@@ -100,21 +100,22 @@ def parse_option(text: str, first: str) -> Option:
 
 
 _SWITCHES = ("share", "pmem", "readonly", "unarmed", "nvdimm")
-"""The switches of memory devices: QEMU before 6.0 takes ``noshare`` for ``share=off``."""
+"""The switches of memory devices. QEMU before 6.0 accepts ``noshare`` for ``share=off``."""
 
 
 def options_of(argv: tuple[str, ...], flag: str, first: str) -> list[Option]:
-    """Return each option of a kind in QEMU's order, with what ``-set`` changes in it.
+    """Return each option of a kind in QEMU's order, with the changes that ``-set`` makes.
 
-    QEMU makes the devices of ``key=value`` options before those in JSON (system/vl.c, qemu_create_cli_devices).
+    QEMU creates the devices of ``key=value`` options before the devices of JSON options (system/vl.c,
+    qemu_create_cli_devices).
 
     Args:
-        argv: The command line, one item an argument.
+        argv: The command line, one item for each argument.
         flag: The option, e.g. ``-device``.
-        first: The key of a first value without one.
+        first: The key of a first value without a key.
 
     Raises:
-        ValueError: An option is not of the form that QEMU takes.
+        ValueError: An option does not have the form that QEMU accepts.
     """
     texts = [text for found, text in pairwise(argv) if _name(found) == flag]
     texts.sort(key=lambda text: text.lstrip().startswith("{"))
@@ -128,10 +129,10 @@ def options_of(argv: tuple[str, ...], flag: str, first: str) -> list[Option]:
 
 
 def merged_option(argv: tuple[str, ...], flags: tuple[str, ...], first: str) -> Option:
-    """Return an option that may be given several times, the later value of a key in place of the earlier one.
+    """Return an option that may be given several times. A later value of a key replaces the earlier value.
 
     Raises:
-        ValueError: It is not of the form that QEMU takes.
+        ValueError: The option does not have the form that QEMU accepts.
     """
     merged: Option = {}
     for found, text in pairwise(argv):
@@ -141,43 +142,43 @@ def merged_option(argv: tuple[str, ...], flags: tuple[str, ...], first: str) -> 
 
 
 def config_files(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the files that a command line reads more options from (``-readconfig``); they are not read here."""
+    """Return the configuration files of a command line (``-readconfig``). Do not read the files."""
     return tuple(text for found, text in pairwise(argv) if _name(found) == "-readconfig")
 
 
 def ram_size(argv: tuple[str, ...]) -> Size | None:
-    """Return the RAM that a command line gives the machine, without its memory devices; None where it says nothing.
+    """Return the RAM that a command line gives the machine, without memory devices; None if it is not stated.
 
     Raises:
-        ValueError: It is not of the form that QEMU takes.
+        ValueError: The option does not have the form that QEMU accepts.
     """
     size = merged_option(argv, ("-m",), "size").get("size")
     return None if size is None else parse_size(size, "M").up_to(MiB)
 
 
 def memory_slots(argv: tuple[str, ...]) -> int:
-    """Return the memory slots that a command line gives the machine; 0 where it says nothing.
+    """Return the number of memory slots that a command line gives the machine; 0 if it is not stated.
 
     Raises:
-        ValueError: It is not of the form that QEMU takes.
+        ValueError: The option does not have the form that QEMU accepts.
     """
     return whole(merged_option(argv, ("-m",), "size").get("slots", 0))
 
 
 def has_nvdimm(argv: tuple[str, ...]) -> bool:
-    """Return whether a command line lets the machine have NVDIMMs (``-machine nvdimm=on``).
+    """Return whether a command line allows the machine to have NVDIMMs (``-machine nvdimm=on``).
 
     Raises:
-        ValueError: It is not of the form that QEMU takes.
+        ValueError: The option does not have the form that QEMU accepts.
     """
     return is_true(merged_option(argv, ("-machine", "-M"), "type").get("nvdimm"))
 
 
 def whole(value: object) -> int:
-    """Return a number of an option: a slot, a node.
+    """Return a whole number from an option: a slot, a node.
 
     Raises:
-        ValueError: It is none, or has more than 20 digits.
+        ValueError: The value is not a whole number, or has more than 20 digits.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -188,5 +189,5 @@ def whole(value: object) -> int:
 
 
 def _name(argument: str) -> str:
-    """Return an option's name with one dash: QEMU takes ``--device`` as well."""
+    """Return the option's name with one dash. QEMU accepts ``--device`` as well."""
     return argument[1:] if argument.startswith("--") else argument

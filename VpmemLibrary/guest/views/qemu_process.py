@@ -1,10 +1,15 @@
-"""Which process of a host is a guest's QEMU.
+"""Find the QEMU process of a guest on its host.
 
-A process is taken for it only if its executable is a QEMU, all its user ids are those that libvirt gave the guest, it
-is in the host's own user namespace, and its arguments hold the guest's UUID. Any user of the host may have a
-process with such arguments, and with a QEMU; nobody but root has one of the guest's user.
+A process counts as the guest's QEMU only if all of these are true:
 
-Every command that is about the process finds it again, so that no process id goes from one command to the next.
+- its executable is a QEMU;
+- all its user ids are the user id that libvirt gave the guest;
+- it is in the host's own user namespace;
+- its arguments contain the guest's UUID.
+
+Any user of the host can start a QEMU with such arguments. But only root can start a process as the guest's user.
+
+Every command that needs the process finds it again. So no process id is passed from one command to the next.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ from VpmemLibrary.errors import GuestError, UnreadableOutputError
 from VpmemLibrary.guest.domain.xml import parse_domain
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, READS_ONLY, CommandResult, Transport
 
-# The shell enters the process's directory in /proc and stays there. The kernel ties an open directory to its process:
-# once the process is gone, what is read by a relative path fails, though another process has got its number.
+# The shell enters the process's directory in /proc and stays there. The kernel ties an open directory to its process.
+# Once the process is gone, a read by a relative path fails, even if another process got the same process id.
 #
-# libvirt's pid file only says where to look first. Its directory may belong to QEMU's own user.
+# libvirt's pid file only says which process to check first. It is not trusted, because its directory may belong to
+# QEMU's own user.
 _FIND = r"""
 name=$1 uuid=$2 user=$3
 shift 3
@@ -59,9 +65,9 @@ is_qemu "$pid" || {
 _GONE = 3
 _SEVERAL = 4
 
-# The last look and the signal are two steps. In between another process cannot get the number: the kernel gives out
-# numbers in turn (idr_alloc_cyclic), so that one comes again only after pid_max others, 32768 at least. A pidfd would
-# add nothing to that, and takes a program that hosts may lack: Python, or util-linux 2.41.
+# The last check and the signal are two steps. Another process cannot get the process id in between. The kernel assigns
+# ids in increasing order (idr_alloc_cyclic), so an id is reused only after pid_max other ids, at least 32768. A pidfd
+# would not make this safer, and it needs a program that hosts may lack: Python, or util-linux 2.41.
 _KILL = r"""
 sleep "$1"
 read -r _ <stat || exit 3
@@ -71,12 +77,12 @@ kill -KILL "$pid"
 
 @dataclass(frozen=True, slots=True)
 class QemuProcess:
-    """What tells a running guest's QEMU from all other processes of its host.
+    """The attributes that identify a running guest's QEMU among all processes of its host.
 
     Args:
         name: The guest's name.
-        uuid: The UUID of its domain.
-        user: The user that libvirt runs it as: a name, or ``+`` and a number.
+        uuid: The UUID of the guest's domain.
+        user: The user that libvirt runs QEMU as: a name, or ``+`` and a number.
 
     Example: ``QemuProcess("a", "fdac04e7-f81a-4a2d-98aa-bddb17feca36", "+64055").read(transport)``.
     """
@@ -87,28 +93,29 @@ class QemuProcess:
 
     @classmethod
     def of(cls, name: str, xml: str, host: str) -> QemuProcess:
-        """Return what its live XML says of a guest's QEMU.
+        """Return the attributes of a guest's QEMU from the live XML.
 
         Args:
             name: The guest's name.
-            xml: Its live XML.
+            xml: The live XML of the guest.
             host: The host's name, for messages.
 
         Raises:
-            GuestError: It is not running.
+            GuestError: The guest is not running.
         """
         domain = parse_domain(xml)
         if domain.get("id") is None:
             raise _not_running(name, host, "libvirt has it off")
         label = domain.findtext("./seclabel[@model='dac']/label") or ""
-        # Without a label libvirt changes no user: QEMU runs as libvirt's daemon does.
+        # Without a label libvirt does not change the user: QEMU runs as libvirt's daemon does.
         return cls(name, domain.findtext("./uuid") or "", label.partition(":")[0] or "+0")
 
     def read(self, transport: Transport) -> tuple[int, tuple[str, ...]]:
-        """Return its process id and its command line.
+        """Return QEMU's process id and its command line.
 
         Args:
-            transport: The way to the host, as root: nobody else sees the executables of others.
+            transport: The transport to the host, as root. Other users cannot see the executables of other users'
+                processes.
 
         Raises:
             GuestError: There is no such process, or there are several.
@@ -120,11 +127,11 @@ class QemuProcess:
         return int(pid), tuple(part.decode("utf-8", "replace") for part in argv)
 
     def kill(self, transport: Transport, *, timeout: float, after: float = 0.0) -> None:
-        """Send it SIGKILL.
+        """Send SIGKILL to QEMU.
 
         Args:
-            transport: The way to the host.
-            timeout: Seconds that the command may take beside `after`.
+            transport: The transport to the host.
+            timeout: Seconds that the command may take in addition to `after`.
             after: Seconds until the signal is sent, counted on the host.
 
         Raises:
@@ -141,13 +148,13 @@ class QemuProcess:
         timeout: float = DEFAULT_TIMEOUT,
         reads_only: bool = False,
     ) -> CommandResult:
-        """Run a shell script in its directory of ``/proc``, with its process id in ``$pid``.
+        """Run a shell script in QEMU's directory in ``/proc``, with QEMU's process id in ``$pid``.
 
         Args:
-            transport: The way to the host.
+            transport: The transport to the host.
             script: The script.
             arguments: The script's arguments, ``$1`` and so on.
-            timeout: Seconds that it may take.
+            timeout: Seconds that the script may take.
             reads_only: Whether the script changes nothing and leaves nothing running.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What the running QEMU says of its memory devices through its monitor."""
+"""Read the memory devices of a running QEMU through its monitor (QMP)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from VpmemLibrary.guest.domain.records import DeviceKey
 from VpmemLibrary.sizes import Size
 
 Monitor = Callable[[str, Mapping[str, object]], Any]
-"""What runs one QMP command and returns what it returned."""
+"""Runs one QMP command and returns its result."""
 
 _KINDS = ("nvdimm", "virtio-pmem")
-"""The kinds of memory device that are persistent; any other kind is passed over, those of a newer QEMU as well."""
+"""The kinds of memory device that are persistent. All other kinds are ignored, also kinds of a newer QEMU."""
 
 _RAM_KINDS = ("dimm", "virtio-mem")
 
 _NAMELESS = "/machine/peripheral-anon"
-"""Where QEMU keeps the devices that were given no id."""
+"""The path where QEMU keeps the devices without an id."""
 
 _DRIVERS = {"nvdimm": ("nvdimm", "slot"), "virtio-pmem": ("virtio-pmem-pci", "memaddr")}
-"""Of each kind the type of its device, and the property that tells it from others of its type."""
+"""For each kind: the type of its device, and the property that identifies a device of that type."""
 
 NO_SUCH_PROPERTY = ("not found", "GenericError")
-"""What QEMU's refusal to read a property of an object has where the object has no such property."""
+"""Parts of QEMU's error for a property that an object does not have."""
 
 Result = TypeVar("Result")
 
 
 def _documented(read: Callable[[Monitor], Result]) -> Callable[[Monitor], Result]:
-    """Return `read` with an error of this library's for an answer that is not of its documented form."""
+    """Wrap `read` so that an answer of an undocumented form raises an error of this library."""
 
     @functools.wraps(read)
     def checked(monitor: Monitor) -> Result:
@@ -49,11 +49,11 @@ def _documented(read: Callable[[Monitor], Result]) -> Callable[[Monitor], Result
 
 @_documented
 def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
-    """Return what ``query-memory-devices`` and the backend's own properties say of each device, by slot or alias.
+    """Return the properties of each device by slot or alias, from ``query-memory-devices`` and from its backend.
 
-    The size that QMP gives is without the label area (QEMU, hw/mem/nvdimm.c); the backend's is the whole. A QEMU that
-    was built without libpmem has no ``pmem``, and an older one not every other property: what is absent is False. A
-    virtio-pmem device without an id has the path of its backing in the place of the alias.
+    The size from QMP does not include the label area (QEMU, hw/mem/nvdimm.c), but the backend's size does. A QEMU that
+    was built without libpmem has no property ``pmem``, and an older QEMU lacks other properties. An absent property
+    counts as False. A virtio-pmem device without an id has the path of its backing as its key.
     """
     found: dict[DeviceKey, dict[str, object]] = {}
     for entry in monitor("query-memory-devices", {}):
@@ -86,10 +86,10 @@ def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
 
 
 def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any:
-    """Return a property of an object of QEMU's, or `absent`, unless it is None, where the object has no such property.
+    """Return a property of a QEMU object. If the object has no such property, return `absent` unless `absent` is None.
 
     Raises:
-        GuestError: QEMU refused for another reason.
+        GuestError: QEMU refused for another reason, or the property is missing and `absent` is None.
     """
     try:
         return monitor("qom-get", {"path": path, "property": name})
@@ -100,7 +100,7 @@ def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any
 
 
 def _flag(monitor: Monitor, path: str, name: str) -> bool:
-    """Return a truth value among an object's properties; False where the object has none of that name."""
+    """Return a truth value from an object's properties; False if the object has no such property."""
     value = _property(monitor, path, name, False)
     if not isinstance(value, bool):
         raise TypeError(f"{name} is neither true nor false")
@@ -108,10 +108,10 @@ def _flag(monitor: Monitor, path: str, name: str) -> bool:
 
 
 def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
-    """Return where QEMU keeps a device that has no id: an nvdimm is known by its slot, another one by its address.
+    """Return the QEMU path of a device without an id. Find an nvdimm by its slot, a virtio-pmem device by its address.
 
     Raises:
-        GuestError: QEMU has no such device there.
+        GuestError: QEMU has no such device.
     """
     driver, told_by = _DRIVERS[kind]
     for child in monitor("qom-list", {"path": _NAMELESS}):
@@ -123,20 +123,20 @@ def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
 
 @_documented
 def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
-    """Return a guest's RAM without DIMMs (``query-memory-size-summary``) and its persistent memory without labels."""
+    """Return a guest's RAM without DIMMs (``query-memory-size-summary``), and its persistent memory without labels."""
     summary = monitor("query-memory-size-summary", {})
     return Size(summary["base-memory"]), _total(monitor, _KINDS)
 
 
 @_documented
 def qmp_plugged_ram(monitor: Monitor) -> Size:
-    """Return the RAM of a guest's memory devices: its DIMMs, and what its virtio-mem devices have plugged in."""
+    """Return the RAM of a guest's memory devices: the DIMMs, and the plugged part of virtio-mem devices."""
     return _total(monitor, _RAM_KINDS)
 
 
 @_documented
 def qmp_attached_ram(monitor: Monitor) -> Size:
-    """Return the RAM of a guest's DIMMs that were attached since QEMU's start."""
+    """Return the RAM of memory devices that were attached after QEMU started."""
     return _total(monitor, _RAM_KINDS, later=True)
 
 
@@ -157,10 +157,10 @@ def qmp_addresses(monitor: Monitor) -> dict[int, str]:
 
 @_documented
 def pci_aliases(monitor: Monitor) -> dict[str, str]:
-    """Return the alias of each PCI device by the address that the guest knows it by, e.g. ``0000:00:05.0``.
+    """Return the alias of each PCI device by its PCI address in the guest, e.g. ``0000:00:05.0``.
 
-    A device without an id has none. Bus numbers are what the guest's firmware made of them, which only the running
-    machine can tell.
+    A device without an id has no alias. The guest's firmware assigns the bus numbers, so only the running machine has
+    them.
     """
     found: dict[str, str] = {}
     for bus in monitor("query-pci", {}):

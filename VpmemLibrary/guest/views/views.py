@@ -1,4 +1,4 @@
-"""One device in independent views: asked for, libvirt's XML, QEMU's command line, QMP, and the guest's kernel."""
+"""Compare the independent views of a device: asked for, XML, QEMU's command line, QMP, and the guest's kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from VpmemLibrary.sizes import Size
 
 
 def device_view(device: VpmemDevice) -> dict[str, object]:
-    """Return what a device's record states."""
+    """Return the view of a device from its record."""
     view: dict[str, object] = {
         "path": device.path,
         "size": device.size,
@@ -29,7 +29,7 @@ def device_view(device: VpmemDevice) -> dict[str, object]:
 
 
 def asked_view(device: VpmemDevice) -> dict[str, object]:
-    """Return what was asked for, with what the guest should see of it."""
+    """Return the device as asked for, with the region size that the guest should see."""
     return {**device_view(device), "region size": guest_region_size(device)}
 
 
@@ -44,20 +44,21 @@ def compare(
     inactive: Iterable[VpmemDevice] = (),
     config_files: Iterable[str] = (),
 ) -> tuple[Agreement, ...]:
-    """Return one comparison for each device that any view knows of; a view that lacks it says that it is absent.
+    """Return one comparison for each device of any view. A view that lacks the device says that it is absent.
 
     Devices are matched by slot (nvdimm) or alias (virtio-pmem), never by order.
 
     Args:
         guest: The guest's name.
         asked: The devices as asked for.
-        xml: The devices of the live XML.
-        argv: What QEMU's command line says; one that QMP says was attached since QEMU's start states nothing here.
-        qmp: What QEMU's monitor says.
-        inside: What the guest's kernel says.
-        inactive: The devices of the XML for the next start; one that is not in it states nothing.
-        config_files: Files that QEMU's command line says more is in; a device that is not on the command line itself
-            may be there.
+        xml: The devices in the live XML.
+        argv: The view of QEMU's command line. It has no statement about a device that was attached after QEMU started,
+            according to QMP.
+        qmp: The view of QEMU's monitor.
+        inside: The view of the guest's kernel.
+        inactive: The devices in the XML for the next start. A device that is not in this XML has no statement there.
+        config_files: Configuration files on QEMU's command line. A device that is not on the command line may be in one
+            of these files.
     """
     running = tuple(xml)
     wanted, live, next_start = (_by_key(each, running) for each in (asked, running, inactive))
@@ -82,7 +83,7 @@ def compare(
 
 
 def _by_key(devices: Iterable[VpmemDevice], live: Iterable[VpmemDevice]) -> dict[DeviceKey, VpmemDevice]:
-    """Return devices by slot or alias. Only the live XML has an alias: devices on one backing have theirs in order."""
+    """Return devices by slot or alias. Only the live XML has aliases. Devices with one backing get them in order."""
     aliases: dict[str, list[str]] = {}
     for device in live:
         if device.slot is None:
