@@ -309,8 +309,8 @@ class HostLeases:
             self._connect()
             try:
                 return self._exchange(words)
-            # The connection broke after its last use.
             except UnreachableError:
+                # The connection broke after its last use.
                 self._connect()
                 return self._exchange(words)
 
@@ -331,8 +331,8 @@ class HostLeases:
         self._unread.clear()
         try:
             self._stream = self._transport.stream(["bash", "--norc", "-c", _PROGRAM, "vpmem-leases", *arguments])
-        # This machine itself has no bash.
         except FileNotFoundError:
+            # This machine itself has no bash.
             raise self._gone() from None
         try:
             ready = self._exchange(())

@@ -372,7 +372,7 @@ give_up() {
     texts=("${record%&kept=*}&unfit=$2")
     write && drop "$1"
 }
-# mend KEY ...: remove the records that have no living holder.
+# `mend KEY ...`: remove the records that have no living holder.
 mend() {
     local key each
     local -a files=() gone=()
