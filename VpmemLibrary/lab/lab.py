@@ -218,8 +218,7 @@ class LabHost:
             raise LabError(f"Lab host {self.name} runs on another machine, {self.elsewhere}: use it there.")
 
     def add_cxl_device(self, timeout: float = CXL_SECONDS) -> None:
-        """Add a CXL device with persistent memory, all zeros, to the host. Replace the CXL device that the host may
-        have.
+        """Add a CXL device to the host, with persistent memory that is all zeros. Replace an earlier CXL device.
 
         A CXL device that the host still has when it reboots becomes useless: QEMU leaves it enabled, and the kernel
         refuses it.

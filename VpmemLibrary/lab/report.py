@@ -113,8 +113,9 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: 
 
 
 def rough_ssh_config(hosts: Sequence[LabHost]) -> str:
-    """Return the SSH configuration for the rough entries. Each user is behind a jump host, which is the lab host
-    itself.
+    """Return the SSH configuration for the rough entries.
+
+    Each user is behind a jump host, which is the lab host itself.
 
     Args:
         hosts: The lab hosts.

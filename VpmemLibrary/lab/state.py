@@ -73,8 +73,9 @@ class SavedState:
         return next(self.directory.glob(f"{_DISK}*"), self.directory / _DISK)
 
     def restore(self, machine: Machine, port: int) -> None:
-        """Start `machine` at the point where the saved machine stopped. The disk of `machine` is based on this state's
-        disk.
+        """Start `machine` at the point where the saved machine stopped.
+
+        The disk of `machine` must be based on the disk of this state.
 
         Raises:
             StateRefusedError: QEMU did not load the state, or died while loading it. The message has QEMU's output.
