@@ -25,7 +25,7 @@ class HostClaims:
         run: This run.
         leases: The leases of this worker on the host.
         clean: Cleans a namespace that a dead holder left.
-        before_marking: Is called before anything is marked.
+        before_marking: A function that is called before anything is marked.
         spread: A text that selects the region of the first claim. Each worker has its own text.
     """
 

@@ -37,7 +37,7 @@ LABEL_SIZE = Size(128 * KiB)
 """The size of the label area at the end of each NVDIMM's file."""
 
 CXL_SIZE = Size(512 * MiB)
-"""The persistent memory of a lab host's CXL device. CXL regions are multiples of 256 MiB, so this is one too."""
+"""The size of the memory of a lab host's CXL device: a multiple of 256 MiB, as the size of a CXL region must be."""
 
 _CXL_LABEL_SIZE = Size(1 * MiB)
 _CXL_DEVICE = "cxl-device"

@@ -102,9 +102,9 @@ class Reclaim:
             raise
 
     def _left(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Yield a description of each leftover, and the function that removes it.
+        """Yield a description of each leftover and the function that removes it.
 
-        Search for each kind only when needed.
+        Search for each kind of leftover only after the caller has handled the earlier kinds.
         """
         for guest, maker in self._dead_guests():
             yield f"guest {guest.name} of run {maker}", partial(_end, guest)
