@@ -337,7 +337,7 @@ class Fleet:
 
 
 def wish_of(offer: Offer) -> Wish:
-    """Return the wish that describes all properties of an offer."""
+    """Return the wish that an offer meets: its label, size, mode and NUMA node."""
     namespace = offer.namespace
     return replace(Wish(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
 
