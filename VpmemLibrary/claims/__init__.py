@@ -1,1 +1,1 @@
-"""Namespaces that are handed out to tenants."""
+"""Namespaces that tenants claim."""

@@ -1,7 +1,8 @@
-"""Claims: namespaces handed out to one tenant at a time, on one host or on whichever host of a fleet has them.
+"""Claims: each namespace is given to one tenant at a time. Claim on one host, or on any host of a fleet.
 
-A claim is a lease of the namespace's label UUID, so it means the same bytes whatever the kernel calls the device after
-a reboot. What a tenant that died left is found by its record, and is made clean before the next one gets it.
+A claim is a lease on the namespace's label UUID. So the claim still means the same bytes after a reboot, when the
+kernel may give the device another name. The record of a dead tenant shows the namespace that it left. This namespace is
+cleaned before the next tenant gets it.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
 
 _TOLD = 20
-"""How many holders the message of an exhausted fleet names at most."""
+"""The highest number of holders that the message of an exhausted fleet names."""
 
 Clean = Callable[[Namespace, Holder], None]
-"""Makes a namespace clean that a dead holder left."""
+"""Clean a namespace that a dead holder left."""
 
 
 class ExhaustedError(OutOfSpaceError):
-    """Every namespace that meets a wish is held; the message says by whom and since when. Nothing was claimed."""
+    """Every namespace that meets a wish is held. The message says by whom and since when. Nothing was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What one claimed namespace has to be; what is empty or None does not matter.
+    """The properties that a claimed namespace must have. A property that is empty or None does not matter.
 
     Args:
         label: Its label in the setting.
@@ -47,7 +48,7 @@ class Wish:
     node: int | None = None
 
     def met_by(self, offer: Offer) -> bool:
-        """Whether a namespace is what is wished for."""
+        """Return whether a namespace meets this wish."""
         namespace = offer.namespace
         return (
             (not self.label or offer.label == self.label)
@@ -73,8 +74,8 @@ class Offer:
     """One namespace that may be claimed.
 
     Args:
-        namespace: The namespace; identified by its label UUID.
-        label: Its label in the setting; empty without one.
+        namespace: The namespace. It is identified by its label UUID.
+        label: Its label in the setting; empty without a label.
     """
 
     namespace: Namespace
@@ -82,18 +83,18 @@ class Offer:
 
     @property
     def key(self) -> str:
-        """What is held of it."""
+        """The key of the namespace's lease."""
         return self.namespace.label_uuid
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One namespace that is held.
+    """One claimed namespace.
 
     Args:
         host: The alias of its host.
-        namespace: The namespace as it is now.
-        label: Its label in the setting; empty without one.
+        namespace: The current record of the namespace.
+        label: Its label in the setting; empty without a label.
     """
 
     host: str
@@ -102,7 +103,7 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """What is held of it."""
+        """The key of the namespace's lease."""
         return self.namespace.label_uuid
 
     def __str__(self) -> str:
@@ -114,10 +115,11 @@ class ClaimableHost:
 
     Args:
         alias: The host's alias.
-        leases: Its leases.
-        read: Reads what it has.
-        clean: Makes a namespace clean that a dead holder left.
-        spread: In which region claims begin: workers with different ones spread over the regions of a host.
+        leases: The leases of this worker on the host.
+        read: Reads the host's inventory.
+        clean: Cleans a namespace that a dead holder left.
+        spread: A number that selects the region of the first claim. Workers with different numbers spread over the
+            regions of a host.
     """
 
     def __init__(
@@ -132,14 +134,14 @@ class ClaimableHost:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """What may be claimed, in order."""
+        """The namespaces that may be claimed, in order."""
         return self._offers
 
     def offer(self, offers: Iterable[Offer]) -> None:
-        """Say what may be claimed: namespaces with a label, as nothing else stays the same over a reboot.
+        """Define the namespaces that may be claimed. Each needs a label, because only a label survives a reboot.
 
         Raises:
-            InvalidValueError: One has no label on its DIMM.
+            InvalidValueError: A namespace has no label on its DIMM.
         """
         new = tuple(offers)
         for each in new:
@@ -150,7 +152,7 @@ class ClaimableHost:
         self._offers = new
 
     def candidates(self, wish: Wish) -> list[Offer]:
-        """Return what meets a wish, in the order in which it is tried."""
+        """Return the namespaces that meet a wish, in the order in which they are tried."""
         found = [offer for offer in self._offers if wish.met_by(offer)]
         regions = list(dict.fromkeys(offer.namespace.region for offer in found))
         turn = self._spread % len(regions) if regions else 0
@@ -158,13 +160,14 @@ class ClaimableHost:
         return sorted(found, key=lambda offer: rank[offer.namespace.region])
 
     def claim(self, wishes: Sequence[Wish]) -> tuple[Claim, ...]:
-        """Claim one namespace for each wish, in their order: all of them or none.
+        """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
 
-        What a dead holder left is made clean first; one that cannot be made so is given up and not handed out.
+        A namespace that a dead holder left is cleaned first. If the cleaning fails, the namespace is marked as unfit
+        and not claimed.
 
         Raises:
-            InvalidValueError: Nothing here could ever meet a wish, or not as often as it is wished.
-            ExhaustedError: All that would meet a wish is held.
+            InvalidValueError: This host has too few namespaces that meet a wish, even if no other worker held any.
+            ExhaustedError: Every namespace that meets a wish is held.
             NotFoundError: A namespace that was offered is no longer on the host.
         """
         candidates = [self.candidates(wish) for wish in wishes]
@@ -188,7 +191,8 @@ class ClaimableHost:
             try:
                 self._cleaned(claim, each.left_by)
                 claims.append(claim)
-            except VpmemError as error:  # it was given up; the others are given back as they should be
+            except VpmemError as error:
+                # The failed namespace is unfit now. The other leases are released as usual.
                 failures.append(error)
         if failures:
             self.leases.release([*back, *(claim.key for claim in claims)])
@@ -196,15 +200,17 @@ class ClaimableHost:
         return tuple(claims)
 
     def release(self, claims: Iterable[Claim], wipe: Callable[[Namespace], object] | None = None) -> None:
-        """Give claims back, each wiped before; one that cannot be wiped is given up, so that nobody gets its bytes.
+        """Wipe the namespaces of claims, then release the claims.
+
+        If a wipe fails, mark the namespace as unfit, so that nobody gets its bytes.
 
         Args:
             claims: The claims.
-            wipe: Wipes a namespace; None to leave its content to the next one on purpose.
+            wipe: Wipes a namespace. None leaves its content to the next tenant on purpose.
 
         Raises:
-            LeaseLostError: A claim was no longer held; nothing of it was wiped.
-            VpmemError: A wipe failed; the other claims were given back.
+            LeaseLostError: A claim was no longer held. Nothing was wiped.
+            VpmemError: A wipe failed. The other claims were released.
         """
         held = list(claims)
         self.leases.require(claim.key for claim in held)
@@ -224,15 +230,15 @@ class ClaimableHost:
             raise failures[0]
 
     def used(self) -> Mapping[str, Entry]:
-        """Return, by key, who holds what of the offers; what was left or is unfit is there as well."""
+        """Return the lease record of each offered namespace that is held, left or unfit, by key."""
         offered = {offer.key for offer in self._offers}
         return {entry.key: entry for entry in self.leases.entries() if entry.key in offered}
 
     def refuse_impossible(self, wishes: Sequence[Wish], candidates: Sequence[Sequence[Offer]]) -> None:
-        """Raise if there is not enough that meets the wishes, whoever holds it.
+        """Raise if too few namespaces meet the wishes, whether they are held or not.
 
         Raises:
-            InvalidValueError: Says what there is.
+            InvalidValueError: Too few namespaces meet a wish. The message lists the offered namespaces.
         """
         for wish, each in zip(wishes, candidates, strict=True):
             wished = wishes.count(wish)
@@ -247,12 +253,12 @@ class ClaimableHost:
                 )
 
     def exhausted(self, wish: Wish, entries: Sequence[Entry]) -> ExhaustedError:
-        """Return the error that tells who holds what meets a wish."""
+        """Return the error that names the holders of the namespaces that meet a wish."""
         lines = [f"All that meets {wish} on {self.alias} is held:", *self.told(entries)]
         return ExhaustedError("\n".join(lines))
 
     def told(self, entries: Iterable[Entry]) -> list[str]:
-        """Return a line for each holder."""
+        """Describe each holder in one line."""
         names = {offer.key: quoted(offer.namespace.name or offer.namespace.dev) for offer in self._offers}
         return [f"- {names.get(entry.key, entry.key)} on {self.alias} is {entry.told}" for entry in entries]
 
@@ -277,7 +283,10 @@ class ClaimableHost:
             raise
 
     def _give_up(self, claim: Claim, error: VpmemError) -> None:
-        """Give a claim back as unfit because of an error. If that fails, the lease stays, so nobody else gets it."""
+        """Release a claim as unfit because of an error.
+
+        If the release fails, the lease remains, so nobody else gets it.
+        """
         try:
             self.leases.give_up(claim.key, str(error).splitlines()[0])
         except VpmemError as refusal:
@@ -285,27 +294,27 @@ class ClaimableHost:
 
 
 class Fleet:
-    """Hosts of which any may have what is wished for.
+    """A group of hosts. A claim may be met by any of them.
 
-    Which hosts could meet a wish is worked out once for each kind of wish. A claim then begins at a host by chance, so
-    that workers do not all queue at the first one, and costs the same however many hosts there are.
+    The hosts that could meet a wish are determined once for each kind of wish. A claim then starts at a random host, so
+    that workers do not all queue at the first host. The cost of a claim does not depend on the number of hosts.
 
     Args:
         hosts: The hosts.
-        seed: What chance goes by; each worker's own.
+        seed: The seed of the random choice. Each worker has its own seed.
     """
 
     def __init__(self, hosts: Iterable[ClaimableHost], seed: str = "") -> None:
         self._hosts = {host.alias: host for host in hosts}
         self._able: dict[tuple[Wish, ...], list[ClaimableHost]] = {}
-        self._random = random.Random(zlib.crc32(seed.encode()))  # noqa: S311  it spreads workers, no secret hangs on it
+        self._random = random.Random(zlib.crc32(seed.encode()))  # noqa: S311  it spreads workers and protects no secret
 
     def claim(self, wishes: Sequence[Wish]) -> tuple[Claim, ...]:
         """Claim one namespace for each wish, all on one host.
 
         Raises:
-            InvalidValueError: No host could ever meet them all.
-            ExhaustedError: On every host that could, something is held; the message says by whom.
+            InvalidValueError: No host could meet all wishes, even if no worker held any namespace.
+            ExhaustedError: On every host that could meet the wishes, a namespace is held. The message says by whom.
         """
         kind = tuple(wishes)
         if kind not in self._able:
@@ -328,7 +337,7 @@ class Fleet:
 
 
 def wish_of(offer: Offer) -> Wish:
-    """Return the wish that an offer meets, whole."""
+    """Return the wish that an offer meets: its label, size, mode and NUMA node."""
     namespace = offer.namespace
     return replace(Wish(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
 

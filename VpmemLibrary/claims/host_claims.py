@@ -1,4 +1,4 @@
-"""The namespaces of one real host that a run may claim: those of its setting, and those that it made itself."""
+"""The namespaces of one real host that a run may claim: those in its setting, and those that the run made."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from VpmemLibrary.sizes import Size
 
 
 class HostClaims:
-    """What may be claimed on one host, and what this worker has claimed there.
+    """The claimable namespaces of one host, and the claims of this worker on them.
 
     Args:
         host: The host.
         run: This run.
-        leases: The host's leases, as this worker has them.
-        clean: Makes a namespace clean that a dead holder left.
-        before_marking: What is done before anything is marked.
-        spread: Where among the regions claims begin; each worker's own.
+        leases: The leases of this worker on the host.
+        clean: Cleans a namespace that a dead holder left.
+        before_marking: A function that is called before anything is marked.
+        spread: A text that selects the region of the first claim. Each worker has its own text.
     """
 
     def __init__(
@@ -52,28 +52,28 @@ class HostClaims:
 
     @property
     def setting(self) -> PmemSetting:
-        """The setting."""
+        """The current setting."""
         return self._setting
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """What this worker has claimed here and has not lost, in the order of claiming."""
+        """The claims of this worker on this host that it has not lost, in the order of claiming."""
         held = self._leases.held
         self._claims = {key: claim for key, claim in self._claims.items() if key in held}
         return tuple(self._claims.values())
 
     def set_setting(self, text: str, *, foreign: bool = False) -> Mapping[str, tuple[Namespace, ...]]:
-        """Say by a setting which namespaces may be claimed under which label, and return them.
+        """Set which namespaces may be claimed under which label, and return these namespaces.
 
         Args:
-            text: The setting; see `parse_setting`. An empty one takes all labels away.
-            foreign: Allow namespaces that this run did not make: claimed ones are written to and wiped.
+            text: The setting; see `parse_setting`. An empty setting removes all labels.
+            foreign: Allow namespaces that this run did not make. Claimed namespaces are written to and wiped.
 
         Raises:
-            InvalidValueError: It breaks a rule of the setting, or leaves out what this run holds under a label now.
-            NotFoundError: A name is not on the host.
-            AmbiguousError: Two namespaces of the host have that name.
-            ForeignError: This run did not make one of them, and `foreign` is not set.
+            InvalidValueError: The setting breaks a rule, or lacks a namespace that this run now holds under a label.
+            NotFoundError: The host has no namespace with one of the names.
+            AmbiguousError: Two namespaces of the host have the same name.
+            ForeignError: This run did not make one of the namespaces, and `foreign` is not set.
         """
         setting = parse_setting(text)
         found = resolve_setting(setting, self._host.ndctl.inventory, self._host.alias)
@@ -87,18 +87,18 @@ class HostClaims:
         return found
 
     def make(self, text: str, sizes: Mapping[str, Size]) -> Mapping[str, tuple[Namespace, ...]]:
-        """Make the namespaces of a setting that the host does not have, with this run's mark, and use the setting.
+        """Create the namespaces of a setting that the host does not have, with this run's mark. Then use the setting.
 
-        They are devdax with the page map in memory, as Nova's operators make them, each in the roomiest region. Every
-        byte is zero, so that no tenant reads what an earlier namespace held there.
+        The namespaces are devdax with the page map in memory, as Nova's operators make them. Each is created in the
+        region with the most room. Every byte is zero, so that no tenant reads the data of an earlier namespace.
 
         Args:
             text: The setting.
-            sizes: For each label what each of its namespaces takes from its region.
+            sizes: For each label: the space that each of its namespaces takes from its region.
 
         Raises:
-            InvalidValueError: A label has no size, or a size has no label; or a rule of the setting is broken.
-            OutOfSpaceError: No region has the room; what was made before stays, with this run's mark.
+            InvalidValueError: A label has no size, a size has no label, or the setting breaks a rule.
+            OutOfSpaceError: No region has enough room. The namespaces made before remain, with this run's mark.
         """
         setting = parse_setting(text)
         if unknown := [label for label in sizes if label not in setting.labels]:
@@ -124,25 +124,26 @@ class HostClaims:
                 name=name,
                 uuid=self._run.new_uuid(),
             )
-            self._wipe(made)  # a region keeps what an earlier namespace held there
+            # A region keeps the data of an earlier namespace.
+            self._wipe(made)
         return self.set_setting(text)
 
     def claim(self, wishes: Sequence[Wish], *, foreign: bool = False) -> tuple[Claim, ...]:
-        """Claim one namespace for each wish, in their order: all of them or none.
+        """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
 
         Args:
-            wishes: The wishes. One without a label may be met by any namespace of the setting or of this run.
-            foreign: Offer every namespace of the host to the wishes without a label.
+            wishes: The wishes. Any namespace of the setting or of this run may meet a wish without a label.
+            foreign: Let any namespace of the host meet a wish without a label.
 
         Raises:
-            InvalidValueError: A label is not in the setting, or nothing here could ever meet a wish.
-            ExhaustedError: All that would meet a wish is held; the message says by whom and since when.
+            InvalidValueError: A label is not in the setting, or this host has too few namespaces that meet a wish.
+            ExhaustedError: Every namespace that meets a wish is held. The message says by whom and since when.
         """
         self.prepare(wishes, foreign=foreign)
         return self.keep(self._claimable.claim(wishes))
 
     def prepare(self, wishes: Iterable[Wish], *, foreign: bool = False) -> ClaimableHost:
-        """Return this host ready for wishes to be met, for a fleet; see `claim`.
+        """Prepare this host for the wishes of a fleet's claim, and return the host; see `claim`.
 
         Raises:
             InvalidValueError: A label is not in the setting.
@@ -157,18 +158,18 @@ class HostClaims:
         return self._claimable
 
     def keep(self, claims: Iterable[Claim]) -> tuple[Claim, ...]:
-        """Keep claims as this worker's, and return them."""
+        """Record claims as claims of this worker, and return them."""
         kept = tuple(claims)
         self._claims |= {claim.key: claim for claim in kept}
         return kept
 
     def release(self, claims: Iterable[Claim], wipe: bool = True) -> None:
-        """Give claims back, each wiped before unless it is to be left as it is.
+        """Release claims. Wipe each namespace before, unless `wipe` is false.
 
         Raises:
-            InvalidValueError: One is not this worker's.
-            LeaseLostError: One was no longer held; nothing was wiped.
-            VpmemError: A wipe failed: that namespace is unfit now, the others were given back.
+            InvalidValueError: A claim is not this worker's.
+            LeaseLostError: A claim was no longer held. Nothing was wiped.
+            VpmemError: A wipe failed. That namespace is unfit now. The other claims were released.
         """
         held = list(claims)
         mine = {claim.key for claim in self.claims}
@@ -178,10 +179,10 @@ class HostClaims:
         self._claimable.release(held, self._wipe if wipe else None)
 
     def wipe(self, claims: Iterable[Claim]) -> None:
-        """Wipe what claims hold; they stay this worker's.
+        """Wipe the namespaces of claims. This worker still holds the claims afterwards.
 
         Raises:
-            LeaseLostError: One was no longer held; nothing was wiped.
+            LeaseLostError: A claim was no longer held. Nothing was wiped.
             VpmemError: A wipe failed.
         """
         held = list(claims)
@@ -193,12 +194,12 @@ class HostClaims:
         """Raise unless claims are still held.
 
         Raises:
-            LeaseLostError: One is not.
+            LeaseLostError: A claim is no longer held.
         """
         self._leases.require(claim.key for claim in claims)
 
     def now(self, claim: Claim) -> Claim:
-        """Return a claim with its namespace as a fresh listing has it: the device may have another name now.
+        """Return a claim with the current record of its namespace. The device may have another name now.
 
         Raises:
             NotFoundError: The namespace is gone.
@@ -206,11 +207,11 @@ class HostClaims:
         return replace(claim, namespace=self._host.ndctl.namespace(claim.namespace))
 
     def totals(self) -> dict[str, int]:
-        """Return for each label of the setting how many namespaces there are."""
+        """Return the number of namespaces for each label of the setting."""
         return {label: len(namespaces) for label, namespaces in self._labelled.items()}
 
     def used(self) -> dict[str, int]:
-        """Return for each label of the setting how many namespaces are held, by whoever, or unfit."""
+        """Return the number of held, left or unfit namespaces for each label of the setting, for all holders."""
         entries = self._claimable.used()
         return {
             label: sum(1 for each in namespaces if each.label_uuid in entries)
@@ -218,7 +219,7 @@ class HostClaims:
         }
 
     def holders(self) -> tuple[tuple[Entry, str], ...]:
-        """Return every record of a namespace on the host, whoever has it, with the namespace's name."""
+        """Return every lease record of a namespace on the host, for all holders, with the namespace's name."""
         names = {each.label_uuid: each.name or each.dev for each in self._host.ndctl.inventory().namespaces}
         return tuple(
             (entry, names.get(entry.key, "(gone)")) for entry in self._leases.entries() if is_namespace_key(entry.key)

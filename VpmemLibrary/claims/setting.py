@@ -1,8 +1,9 @@
-"""The setting ``pmem_namespaces``: which namespaces of a host are handed out, and under which label.
+"""The setting ``pmem_namespaces``: which namespaces of a host may be claimed, and under which label.
 
-The syntax is that of OpenStack Nova's setting of that name: ``4GB:ns_0,SMALL:ns_1|ns_2``. Items are separated by
-commas, each is a label, a colon, and names of namespaces separated by ``|``; a label may come again. What Nova takes in
-silence and fails over later (another mode than devdax, a name that two namespaces have) is refused here.
+The syntax is that of OpenStack Nova's setting with the same name: ``4GB:ns_0,SMALL:ns_1|ns_2``. Items are separated by
+commas. Each item is a label, a colon, and names of namespaces separated by ``|``. A label may be repeated. Nova accepts
+some settings silently and fails later: for instance a mode other than devdax, or a name that two namespaces have. This
+library refuses such settings at once.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ _LONGEST_CLASS = 255
 
 @dataclass(frozen=True, slots=True)
 class PmemSetting:
-    """A setting as it is written: for each label its namespaces' names, in order.
+    """A parsed setting: for each label the names of its namespaces, in order.
 
     Args:
-        labels: The names, by label. Without any, the feature is off.
+        labels: The names, by label. Without any label, the feature is off.
     """
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name, in order."""
+        """All names, in order."""
         return tuple(name for names in self.labels.values() for name in names)
 
     def __str__(self) -> str:
         return ",".join(f"{label}:{'|'.join(names)}" for label, names in self.labels.items())
 
     def require_label(self, label: str) -> None:
-        """Raise unless the setting has a label, written exactly so.
+        """Raise unless the setting has a label with exactly this spelling.
 
         Raises:
-            InvalidValueError: It has none; one that differs only in the case of its letters is named.
+            InvalidValueError: The setting does not have the label. The message names a label that differs only in case.
         """
         if label in self.labels:
             return
@@ -55,10 +56,10 @@ class PmemSetting:
 
 
 def resource_class(label: str) -> str:
-    """Return what a label is called in a resource provider's inventory.
+    """Return the name of a label in a resource provider's inventory.
 
-    Upper case, and one ``_`` for every run of other characters than letters and digits (os-resource-classes,
-    ``normalize_name``).
+    The name is in upper case. Each sequence of characters other than letters and digits becomes one ``_``
+    (os-resource-classes, ``normalize_name``).
 
     Example: ``resource_class("4GB")`` is ``CUSTOM_PMEM_NAMESPACE_4GB``.
     """
@@ -66,16 +67,16 @@ def resource_class(label: str) -> str:
 
 
 def parse_setting(text: str) -> PmemSetting:
-    """Return what a setting says; nothing is asked of any host.
+    """Parse a setting. Do not contact any host.
 
-    As in Nova, blanks around an item are not part of it, and blanks inside are.
+    As in Nova, blanks around an item are ignored, and blanks inside an item count.
 
     Args:
-        text: The setting. An empty one turns the feature off.
+        text: The setting. An empty setting turns the feature off.
 
     Raises:
-        InvalidValueError: An item has not the form, a label or a name is empty, a name is there twice under whatever
-            label, or two labels are one resource class.
+        InvalidValueError: An item has the wrong form, a label or a name is empty, a name is repeated under any label,
+            or two labels give the same resource class.
 
     Example: ``parse_setting("4GB:ns_0,SMALL:ns_1|ns_2").labels["SMALL"]`` is ``("ns_1", "ns_2")``.
     """
@@ -103,17 +104,17 @@ def parse_setting(text: str) -> PmemSetting:
 def resolve_setting(
     setting: PmemSetting, read: Callable[[], Inventory], host: str
 ) -> Mapping[str, tuple[Namespace, ...]]:
-    """Return the namespaces of a host that a setting means, by label, in the setting's order.
+    """Return the namespaces of a host that a setting names, by label, in the setting's order.
 
     Args:
-        setting: The setting. With an empty one the host is not asked at all.
-        read: Reads what the host has.
+        setting: The setting. With an empty setting the host is not contacted.
+        read: Reads the host's inventory.
         host: The host's name in messages.
 
     Raises:
-        NotFoundError: A name is not on the host; the message has those that are.
-        AmbiguousError: Two namespaces of the host have that name.
-        InvalidValueError: A namespace is not an active devdax one, so no guest can have it.
+        NotFoundError: The host has no namespace with one of the names. The message lists the existing names.
+        AmbiguousError: Two namespaces of the host have the same name.
+        InvalidValueError: A namespace is not an active devdax namespace, so no guest can use it.
         ToolMissingError: ndctl is not installed.
         CommandError: ndctl failed.
     """

@@ -1,1 +1,1 @@
-"""The disposable host: image, machine, saved state, command line."""
+"""The lab: disposable hosts, with their image, machines, saved state and command line."""

@@ -1,8 +1,9 @@
-"""Whether lab hosts run with KVM, found out by trying.
+"""Find out by a probe whether lab hosts run with KVM.
 
-That /dev/kvm exists proves nothing: there are machines whose KVM runs no ordinary guest kernel. So the lab's own
-kernel is booted for a moment; it must reach its initramfs and see virtualisation of its own there, as guests run nested
-in a lab host. Else it is emulation with an emulated AMD-V, with which nested guests run with KVM all the same.
+The file /dev/kvm proves nothing: on some machines KVM runs no ordinary guest kernel. So the probe boots the lab's own
+kernel for a moment. The kernel must reach its initramfs. It must also see that the processor can virtualise, because
+guests run nested in a lab host. Otherwise lab hosts are emulated with an emulated AMD-V, so nested guests still use
+KVM.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from VpmemLibrary.lab.processor import nesting
 from VpmemLibrary.lab.progress import Progress, Silent
 
 FIRST_SECONDS = 20.0
-"""Deadline of the probe's first output. A lab kernel with KVM reaches its initramfs in about one second."""
+"""Seconds until the probe must print something. A lab kernel with KVM reaches its initramfs in about one second."""
 
 MARK_SECONDS = 10.0
-"""Deadline of the mark after the first output: the rest of the probe is two commands."""
+"""Seconds from the first output to the mark. This part of the probe runs only two commands."""
 
 PROBE_MARK = b"vpmem probe: nested virtualisation"
-"""What the initramfs prints where it sees that the processor can virtualise (``files/host-init``)."""
+"""The text that the initramfs prints if the processor can virtualise (``files/host-init``)."""
 
 PROBE_STARTED = b"vpmem probe: the initramfs runs"
-"""What the initramfs prints first."""
+"""The first text that the initramfs prints."""
 
 _TRIES = 2
 _CHUNK = 4096
@@ -44,11 +45,11 @@ _MEMORY = "acceleration.json"
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """What one probe found.
+    """The result of one probe.
 
     Args:
         accelerator: How lab hosts run if this was the last probe.
-        lasting: Whether the same is found until the machine boots again or something that was asked changes.
+        lasting: Whether the result stays valid until the machine reboots or the probe's conditions change.
     """
 
     accelerator: Accelerator
@@ -56,15 +57,15 @@ class _Probe:
 
 
 def find_accelerator(image: Image, progress: Progress | None = None, *, device: Path = Path("/dev/kvm")) -> Accelerator:
-    """Return how lab hosts run on this machine, and say so where they are emulated.
+    """Return how lab hosts run on this machine. Report the reason if they are emulated.
 
-    That KVM works is remembered until the machine boots again, the image, the access to the device or the nesting of
-    KVM changes. That two probes in a row printed nothing is remembered as well. Any other failure of a probe may pass:
-    it is tried twice, and again the next time.
+    A probe with working KVM is remembered until the machine reboots, or until the image, the access to the device or
+    the nesting of KVM changes. Two probes in a row that print nothing are remembered as well. Any other failure may be
+    temporary: the probe is tried twice, and again at the next call.
 
     Args:
-        image: Whose kernel is tried.
-        progress: Shows that it is being tried, and why lab hosts are emulated.
+        image: The image whose kernel the probe boots.
+        progress: Shows that a probe runs, and why lab hosts are emulated.
         device: The device of KVM.
     """
     shown = progress or Silent()
@@ -110,7 +111,7 @@ def _remembered_or_probed(image: Image, progress: Progress, device: Path) -> Acc
 
 
 def _read(memory: Path, asked: dict[str, object]) -> Accelerator | None:
-    """Return what is remembered for what is asked; None where nothing is, or nothing that can be read."""
+    """Return the remembered result for the same conditions. Return None if there is no readable result."""
     try:
         known = json.loads(memory.read_text("utf-8"))
         if known["asked"] == asked and known["name"] in {"kvm", "tcg"}:
@@ -133,7 +134,7 @@ def _probe(image: Image) -> _Probe:
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
         *("-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256M"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-        # Each character that a kernel prints is an exit to QEMU, which a nested KVM is slow at.
+        # Each character that a kernel prints is an exit to QEMU. These exits are slow with nested KVM.
         *("-append", "console=ttyS0 quiet vpmem.probe panic=-1"),
     ]
     printed, said, status = _run(command)
@@ -153,7 +154,7 @@ def _probe(image: Image) -> _Probe:
 
 
 def _run(command: Sequence[str]) -> tuple[bytes, str, int | None]:
-    """Return what QEMU's machine printed, QEMU's own messages, and its exit status; None where a deadline passed."""
+    """Run QEMU. Return the output of its machine, QEMU's own messages, and its exit status (None after a deadline)."""
     printed = b""
     with (
         tempfile.TemporaryFile() as messages,

@@ -1,7 +1,7 @@
-"""Directories that are made whole or not at all, and checked before use.
+"""Directories that are created completely or not at all, and checked before use.
 
-A directory is made beside its place under a lock, described in a manifest, and renamed into its place. So a half-made
-one is never taken for a whole one, and a second process waits for the first instead of making it again.
+A directory is created under a lock with a temporary name, gets a manifest of its files, and is renamed to its final
+name. So an incomplete directory is never used. A second process waits for the first and does not repeat its work.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from VpmemLibrary.lab.progress import Progress
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 22
 MAKING = ".making-"
-"""How the name of a directory begins while it is being made."""
+"""The start of a directory's name while the directory is being created."""
 
 
 def cached(directory: Path, make: Callable[[Path], None], progress: Progress) -> Path:
-    """Return `directory`, made by `make` where it is missing or its files have not the sizes of its manifest.
+    """Return `directory`. Create it by `make` if it is missing, or if its file sizes differ from its manifest.
 
     Args:
         directory: Its place in the cache.
-        make: Fills the empty directory that it is given.
-        progress: Shows that another process is waited for, or that a broken one was found.
+        make: Fills the empty directory that it receives.
+        progress: Shows that this process waits for another process, or that the directory was broken.
     """
     if not faults(directory):
         return directory
@@ -57,7 +57,7 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
 
 
 def identity(directory: Path) -> int:
-    """Return what tells a cached directory from one of the same name that was made later."""
+    """Return a number that differs between a cached directory and a later directory of the same name."""
     return directory.stat().st_ino
 
 
@@ -66,8 +66,8 @@ def discard(directory: Path, which: int, progress: Progress) -> None:
 
     Args:
         directory: Its place in the cache.
-        which: Its identity, when it was found to be of no use.
-        progress: Shows that another process is waited for.
+        which: Its identity at the time when it was found to be useless.
+        progress: Shows that this process waits for another process.
     """
     with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
         if directory.exists() and identity(directory) == which:
@@ -75,11 +75,11 @@ def discard(directory: Path, which: int, progress: Progress) -> None:
 
 
 def faults(directory: Path, *, thorough: bool = False) -> list[str]:
-    """Return what is wrong with a cached directory; nothing when it is whole.
+    """Return the faults of a cached directory. Return an empty list if it is complete.
 
     Args:
         directory: Its place in the cache.
-        thorough: Whether contents are compared with their checksums, and not only sizes.
+        thorough: Whether to compare the contents with their checksums, not only the sizes.
     """
     try:
         files = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
@@ -93,7 +93,7 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
         path = directory / name
         try:
             found = path.stat().st_size if path.is_file() else None
-        except (OSError, ValueError):  # the latter for a name that no file can have
+        except (OSError, ValueError):  # ValueError: the name is invalid as a file name
             found = None
         if found is None:
             wrong.append(f"{name} is missing")
@@ -106,7 +106,7 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
 
 @contextmanager
 def locked(path: Path, progress: Progress, purpose: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path`, which the kernel frees when the process ends, however it ends."""
+    """Hold an exclusive lock on `path`. The kernel frees the lock when the process ends for any reason."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -130,7 +130,10 @@ def _write_manifest(directory: Path) -> None:
 
 
 def _checksum(path: Path) -> str:
-    """Return the SHA-256 of a file's data and where it lies; holes are skipped, as most of a disk is one."""
+    """Return the SHA-256 of a file's data and of the positions of the data.
+
+    Skip holes, because most of a disk is holes.
+    """
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         for begin, end in _extents(file.fileno(), path.stat().st_size):
@@ -142,12 +145,12 @@ def _checksum(path: Path) -> str:
 
 
 def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the chunks that hold data, on chunk boundaries, so that allocated zeros and holes look alike."""
+    """Yield the chunks that hold data. Chunk boundaries are fixed, so that allocated zeros and holes look alike."""
     position = 0
     while position < size:
         try:
             data = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
+        except OSError:  # ENXIO: there is only a hole up to the end
             return
         begin = data // _CHUNK * _CHUNK
         hole = os.lseek(descriptor, data, os.SEEK_HOLE)

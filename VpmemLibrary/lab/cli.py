@@ -20,17 +20,17 @@ _HOST = click.argument("host", default="", required=False)
 
 @click.group()
 def lab() -> None:
-    """Disposable hosts with emulated NVDIMMs, for a machine that has none."""
+    """Manage disposable hosts with emulated NVDIMMs, for a machine that has no NVDIMMs."""
 
 
 @lab.command()
 @click.option("--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many lab hosts.")
 @click.option("--cxl", is_flag=True, help="Have the last of them take a CXL device while it runs; it boots for that.")
 def up(hosts: int, cxl: bool) -> None:
-    """Have lab hosts running and answering SSH.
+    """Start lab hosts and wait until they answer SSH.
 
-    The first time this builds an image and a saved state (some four minutes); afterwards it takes seconds. Lab hosts
-    that run are left as they are, those that have crashed are replaced.
+    The first time, this builds an image and a saved state (some four minutes). Afterwards it takes seconds. Running lab
+    hosts are not touched. Crashed lab hosts are replaced.
     """
     for host in Lab(default_progress()).up(hosts, cxl=cxl):
         click.echo(f"{host.name}  {shlex.join(_ssh_command(host))}")
@@ -38,14 +38,14 @@ def up(hosts: int, cxl: bool) -> None:
 
 @lab.command()
 def down() -> None:
-    """End all lab hosts and remove what they left; the cache stays."""
+    """End all lab hosts and remove their files. The cache stays."""
     names = Lab(default_progress()).down()
     click.echo(f"removed: {', '.join(names)}" if names else "there was no lab host")
 
 
 @lab.command()
 def clean() -> None:
-    """Remove from the cache what neither this version nor a lab host uses."""
+    """Remove from the cache everything that neither this version nor a lab host uses."""
     for path in Lab(default_progress()).clean():
         click.echo(f"removed: {path}")
 
@@ -54,9 +54,9 @@ def clean() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verify", is_flag=True, help="Compare the cache with its checksums, not only its sizes.")
 def status(as_json: bool, verify: bool) -> None:
-    """Show every lab host and all that the lab keeps on disk.
+    """Show every lab host and all files that the lab keeps on disk.
 
-    Exits with 1 if a lab host has crashed or something in the cache is broken.
+    Exits with 1 if a lab host has crashed or a part of the cache is broken.
     """
     found = lab_status(Lab(), thorough=verify)
     click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
@@ -68,10 +68,10 @@ def status(as_json: bool, verify: bool) -> None:
 @_HOST
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(host: str, command: tuple[str, ...]) -> None:
-    """Log in to a lab host (the first one unless HOST is given), or run COMMAND there."""
+    """Log in to a lab host (by default the first one), or run COMMAND there."""
     argv = [*_ssh_command(Lab().host(host)), *command]
     try:
-        os.execvp(argv[0], argv)  # noqa: S606  replaced by ssh, as a terminal expects
+        os.execvp(argv[0], argv)  # noqa: S606  ssh replaces this process, so that the terminal works as usual
     except FileNotFoundError as error:
         raise LabError("ssh is not installed here: apt-get install openssh-client") from error
 
@@ -79,7 +79,7 @@ def ssh(host: str, command: tuple[str, ...]) -> None:
 @lab.command()
 @_HOST
 def console(host: str) -> None:
-    """Use a lab host's serial console; Ctrl-] leaves it."""
+    """Open a lab host's serial console. Press Ctrl-] to leave it."""
     from VpmemLibrary.lab.console import use_console  # noqa: PLC0415
 
     use_console(Lab().host(host).machine)
@@ -88,14 +88,14 @@ def console(host: str) -> None:
 @lab.command()
 @_HOST
 def reset(host: str) -> None:
-    """Replace a lab host by a fresh one: NVDIMMs all zeros, nothing of what was done to it."""
+    """Replace a lab host by a new one: its NVDIMMs are all zeros, and no earlier change remains."""
     click.echo(f"{Lab(default_progress()).reset(host).name} is as new")
 
 
 @lab.command()
 @_HOST
 def reboot(host: str) -> None:
-    """Reboot a lab host in good order; its disk and NVDIMMs keep their contents."""
+    """Reboot a lab host cleanly. Its disk and NVDIMMs keep their contents."""
     found = Lab().host(host)
     with default_progress().step(f"rebooting {found.name}", 35):
         found.reboot()
@@ -105,7 +105,7 @@ def reboot(host: str) -> None:
 @_HOST
 @click.option("--stay-off", is_flag=True, help="Do not give it power again.")
 def power_cut(host: str, stay_off: bool) -> None:
-    """Cut a lab host's power, then boot it again; its disk and NVDIMMs keep what had reached them."""
+    """Cut a lab host's power, then boot it again. Its disk and NVDIMMs keep the data that had reached them."""
     found = Lab().host(host)
     found.power_cut()
     if not stay_off:
@@ -116,7 +116,7 @@ def power_cut(host: str, stay_off: bool) -> None:
 @lab.command("power-on")
 @_HOST
 def power_on(host: str) -> None:
-    """Give a lab host its power again, and boot it."""
+    """Switch a lab host's power on again, and boot it."""
     found = Lab().host(host)
     with default_progress().step(f"booting {found.name} again", 35):
         found.power_on()
@@ -125,7 +125,7 @@ def power_on(host: str) -> None:
 @lab.command("cxl-add")
 @_HOST
 def cxl_add(host: str) -> None:
-    """Give a lab host a CXL device with persistent memory, all zeros."""
+    """Add a CXL device to a lab host. Its persistent memory is all zeros."""
     found = Lab().host(host)
     with default_progress().step(f"giving {found.name} a CXL device", 8):
         found.add_cxl_device()
@@ -134,7 +134,7 @@ def cxl_add(host: str) -> None:
 @lab.command("cxl-remove")
 @_HOST
 def cxl_remove(host: str) -> None:
-    """Take a lab host's CXL device away, with all that it holds."""
+    """Remove a lab host's CXL device and all its data."""
     Lab().host(host).remove_cxl_device()
 
 
@@ -143,9 +143,9 @@ def cxl_remove(host: str) -> None:
 @click.option("--confined", is_flag=True, help="Have AppArmor confine every guest, which doubles its start here.")
 @click.option("--rough", is_flag=True, help="As an ordinary user with sudo and an odd shell, behind a jump host.")
 def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
-    """Write the running lab hosts to a hosts file, which suites are run on.
+    """Write the running lab hosts to a hosts file, for use by suites.
 
-    With --rough, the SSH configuration that the hosts file names is written beside it, as PATH.ssh_config.
+    With --rough, the SSH configuration that the hosts file names is written next to it, as PATH.ssh_config.
     """
     hosts = [host for host in Lab().hosts() if host.alive]
     if not hosts:

@@ -1,4 +1,4 @@
-"""A lab machine's serial console in this terminal."""
+"""Use a lab machine's serial console in this terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CHUNK = 4096
 
 
 def use_console(machine: Machine) -> None:
-    """Pass bytes between this terminal and the console until Ctrl-] or the machine's end.
+    """Pass bytes between this terminal and the console until the user presses Ctrl-] or the machine ends.
 
     Raises:
-        LabError: The machine does not run, or somebody else uses its console.
+        LabError: The machine does not run, or another process uses its console.
     """
     try:
         console = connect_unix(machine.console_socket)

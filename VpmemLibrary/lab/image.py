@@ -1,7 +1,7 @@
-"""The lab's image: made once from the recipe, cached, checked, made anew when it is broken.
+"""The lab's image. It is built once from the recipe, cached, checked, and rebuilt when it is broken.
 
-In it are a root disk, a kernel and an initramfs for the lab host, the guest image (inside the root disk), the keys of
-this installation, and the tools that the lab runs on this machine: QEMU, qemu-img and mke2fs from the image itself.
+The image contains the root disk, kernel and initramfs of the lab host, the guest image (inside the root disk), and the
+keys of this installation. It also contains the tools that the lab runs on this machine: QEMU, qemu-img and mke2fs.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
 """The guest's initramfs on every lab host."""
 
 GUEST_NFIT_TEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest-nfit-test.initrd"
-"""The same with the kernel's own test bus of NVDIMMs, which takes injections."""
+"""The guest's initramfs with the kernel's test bus of NVDIMMs. The test bus supports injections."""
 
 GUEST_COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests "
     "init_on_alloc=0 swiotlb=noforce lsm= rootfstype=ramfs "
     "initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted"
 )
-"""The guest's kernel command line: as a lab host's, without what costs an emulated processor much and proves nothing.
+"""The guest's kernel command line. It is like a lab host's, without features that are slow under emulation and useless.
 
-So it has no security modules, keeps its root in ramfs, which is filled faster than tmpfs, and does not start parts of
-the kernel's cryptography that test themselves or look for modules that are not there.
+So the guest has no security modules, and its root is in ramfs, which is filled faster than tmpfs. Parts of the kernel's
+cryptography that test themselves or look for missing modules are not started.
 """
 
 GUEST_BRIDGE = "vpmem0"
-"""The bridge on every lab host that guests with a network are put on."""
+"""The bridge on every lab host that guests with a network are connected to."""
 
 GUEST_KEY_NAME = "vpmem-guest"
-"""The name that a lab host's known_hosts has the guests' SSH key under: they all have the same."""
+"""The name of the guests' SSH key in a lab host's known_hosts. All guests have the same key."""
 
 _TOOLS = (
     "./boot",
@@ -65,14 +65,14 @@ class Image:
     """A finished image in the cache.
 
     Args:
-        directory: Where it lies.
+        directory: The image's directory.
     """
 
     directory: Path
 
     @property
     def key(self) -> str:
-        """What tells this image from others."""
+        """The name that identifies this image."""
         return self.directory.name
 
     @property
@@ -92,17 +92,20 @@ class Image:
 
     @property
     def key_file(self) -> Path:
-        """The private key that lets root in."""
+        """The private key for the login as root."""
         return self.directory / "keys/id_ed25519"
 
     @property
     def host_public_key(self) -> str:
-        """The lab hosts' public key as known_hosts has it: type and base64."""
+        """The lab hosts' public key in the form of known_hosts: type and base64."""
         return self._public_key("host_ed25519")
 
     @property
     def guest_public_key(self) -> str:
-        """The guests' public key, as `host_public_key`. It is not the hosts': a guest must not pose as its host."""
+        """The guests' public key, like `host_public_key`.
+
+        It differs from the hosts' key, so that no guest can pose as its host.
+        """
         return self._public_key("guest_ed25519")
 
     @property
@@ -115,9 +118,9 @@ class Image:
         return " ".join((self.directory / f"keys/{name}.pub").read_text().split()[:2])
 
     def tool(self, name: str) -> list[str]:
-        """Return the start of a command that runs one of the image's programs on this machine.
+        """Return the first part of a command line that runs one of the image's programs on this machine.
 
-        The program runs through the image's own loader and libraries, so neither root nor a chroot is needed.
+        The program runs through the image's own loader and libraries, so it needs neither root nor a chroot.
         """
         tools = self.directory / "tools"
         for directory in ("usr/bin", "usr/sbin"):
@@ -133,12 +136,12 @@ class Image:
 
 
 def image_name() -> str:
-    """Return the name that this version's image has in the cache."""
+    """Return the name of this version's image in the cache."""
     return f"image-{recipe_key()}"
 
 
 def find_or_build_image(progress: Progress | None = None) -> Image:
-    """Return this version's image from the cache; make it where there is none or it is broken.
+    """Return this version's image from the cache. Build the image if it is missing or broken.
 
     Raises:
         LabError: A tool is missing or fails.
@@ -161,7 +164,7 @@ def _build(image: Image, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step("installing Debian for the lab host", 110):
-            # Debian's own initramfs, which no lab host boots from, takes longer to make than all else after unpacking.
+            # No lab host boots from Debian's own initramfs. Making it takes longer than all other work after unpacking.
             _run(mmdebstrap_command(archive, keys, sources), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):
             tools = image.directory / "tools"
@@ -170,7 +173,7 @@ def _build(image: Image, progress: Progress) -> None:
             _run(
                 [
                     *image.tool("mke2fs"),
-                    # With a journal, as lab hosts lose their power on purpose.
+                    # With a journal, because lab hosts lose their power on purpose.
                     *("-q", "-t", "ext4", "-J", "size=32", "-E", "lazy_itable_init=1,nodiscard"),
                     *("-d", str(archive), str(image.root_disk), _ROOT_DISK_SIZE),
                 ],

@@ -1,7 +1,8 @@
-"""The lab inside a lab host, which shows the lab's way with KVM on a machine that has none.
+"""Run the lab inside a lab host. This tests the lab with KVM on a machine that has no KVM.
 
-An emulated lab host virtualises, so the lab in it finds KVM. All is some 20 times slower than on a real machine. Run as
-``python -m VpmemLibrary.lab.in_lab``. Prints each step, and exits with 1 if one fails.
+An emulated lab host can virtualise, so the lab inside it finds KVM. Everything is some 20 times slower than on a real
+machine. Run this module as ``python -m VpmemLibrary.lab.in_lab``. It prints each step, and exits with 1 if a step
+fails.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from VpmemLibrary.sizes import GiB, Size
 from VpmemLibrary.transport.base import Transport
 
 HOSTS = 2
-"""Lab hosts in the lab host, and nested guests, one on each."""
+"""The number of lab hosts inside the lab host. Each of them runs one nested guest."""
 
 _MEMORY = Size(8 * GiB)
 _DISK_SIZE = "16G"
 _PYTHON = "3.13"
-"""The Python of the image."""
+"""The image's Python version."""
 
 _PROJECT = Path(__file__).parents[2]
 PACKAGES = (
@@ -55,14 +56,14 @@ _ENVIRONMENT = {
 
 
 def locked_requirements(text: str, names: Sequence[str]) -> str:
-    """Return the entries of a lock file for some packages: their versions and the hashes of their files.
+    """Return a lock file's entries for some packages: the versions and the hashes of the files.
 
     Args:
-        text: The lock file, as ``make lock`` makes it.
+        text: The text of the lock file that ``make lock`` writes.
         names: The packages.
 
     Raises:
-        LabError: A package is not in it.
+        LabError: The lock file has no entry for a package.
     """
     entries = {}
     for entry in re.split(r"\n(?=[^\s#])", text):
@@ -88,7 +89,7 @@ def main() -> int:
 
 
 def _show(machine: Machine, host: Transport, progress: Progress) -> list[str]:
-    """Run the lab's steps, each within its deadline, and return what they showed."""
+    """Run the lab's steps, each within its deadline, and return their output."""
     shown = []
     with progress.step("lab in lab: trying KVM, boot, warm-up, save, restore of two hosts", 900):
         _inside(host, machine, ["VpmemLibrary", "lab", "up", "--hosts", str(HOSTS)], _UP_SECONDS, progress)
@@ -108,7 +109,10 @@ def _show(machine: Machine, host: Transport, progress: Progress) -> list[str]:
 
 @contextmanager
 def _machine(root: Path, image: Image, progress: Progress) -> Iterator[tuple[Machine, Transport]]:
-    """Boot an emulated lab host with more memory, and the lab on a second disk; it is gone afterwards."""
+    """Boot an emulated lab host with more memory and a second disk that contains the lab.
+
+    Remove the lab host afterwards.
+    """
     machine = Machine(root / "outer", image, Accelerator("tcg"), memory=_MEMORY, disks=(root / "lab.ext4",))
     machine.kill()
     shutil.rmtree(root, ignore_errors=True)
@@ -131,10 +135,10 @@ def _machine(root: Path, image: Image, progress: Progress) -> Iterator[tuple[Mac
 
 
 def _make_disk(disk: Path, image: Image) -> None:
-    """Make a disk that holds the image, this project and the Python packages that the lab needs."""
+    """Make a disk that contains the image, this project and the Python packages that the lab needs."""
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=".in-lab-") as name:
         tree = Path(name)
-        # Links, not copies: the image is a gigabyte, and in the same file system.
+        # Links, not copies, because the image is a gigabyte and is in the same file system.
         (tree / "cache").mkdir()
         _run(["cp", "-al", str(image.directory), str(tree / "cache")], "link the image")
         shutil.copytree(
@@ -154,12 +158,12 @@ def _make_disk(disk: Path, image: Image) -> None:
 
 
 def _inside(host: Transport, machine: Machine, module: Sequence[str], timeout: float, progress: Progress | None) -> str:
-    """Run a module of this project's in the lab host, show what it prints, and return it.
+    """Run a module of this project in the lab host, show its output, and return the output.
 
-    The command is started apart from its connection and looked at now and then, so its lines are seen as they come.
+    The command runs apart from its connection. Its output is read from time to time, so lines are shown soon.
 
     Raises:
-        LabError: It failed, or did not end in time; has what it printed.
+        LabError: The command failed, or did not end in time. The message has its output.
     """
     log = "/run/in-lab.log"
     environment = " ".join(f"{name}={value}" for name, value in _ENVIRONMENT.items())

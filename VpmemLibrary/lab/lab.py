@@ -47,10 +47,10 @@ from VpmemLibrary.lab.state import (
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 CXL_SECONDS = 60.0
-"""Until a lab host's kernel has a new device: a hot-plug slot waits 5 s before it gives power (PCI Express)."""
+"""Seconds until a lab host's kernel has a new device. A hot-plug slot waits 5 s before it gives power (PCI Express)."""
 
 ROUGH_PORT = 2222
-"""The port of a lab host's own loopback that the rough entry's user gets in on."""
+"""The port on a lab host's own loopback through which the rough entry's user logs in."""
 
 _RESTORED_SECONDS = 60.0
 _CXL_SCRIPT = ("/usr/lib/vpmem/cxl-device",)
@@ -59,7 +59,7 @@ _POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What is written down of a lab host, so that another process finds it again."""
+    """The data about a lab host that is kept in a file, so that another process finds the lab host again."""
 
     port: int
     uuid: str
@@ -76,7 +76,7 @@ def _read_record(path: Path) -> _Record:
     """Return the record of a lab host.
 
     Raises:
-        LabError: The file is absent, or is no such record.
+        LabError: The file is absent, or has no valid record.
     """
     try:
         found = _Record(**json.loads(path.read_text("utf-8")))
@@ -92,7 +92,7 @@ class LabHost:
     """One host of the lab, found by its directory.
 
     Args:
-        directory: Its own directory; its name is the host's name.
+        directory: The host's own directory. Its name is the host's name.
 
     Raises:
         LabError: The directory has no record of a lab host.
@@ -114,85 +114,87 @@ class LabHost:
 
     @property
     def address(self) -> str:
-        """Always the loopback address."""
+        """The host's address: always the loopback address."""
         return LOOPBACK
 
     @property
     def port(self) -> int:
-        """The loopback port of its SSH server; it stays the same for as long as the lab host exists."""
+        """The loopback port of the host's SSH server. It stays the same while the lab host exists."""
         return self._record.port
 
     @property
     def private_address(self) -> str:
-        """Its address on the network between the lab hosts; see ``personalise``."""
+        """The host's address on the network between the lab hosts; see ``personalise``."""
         return f"192.168.77.{self.name.rpartition('-')[2]}"
 
     @property
     def user(self) -> str:
-        """Always root."""
+        """The user for SSH: always root."""
         return "root"
 
     @property
     def key_file(self) -> Path:
-        """The private key that lets `user` in."""
+        """The private key for the login as `user`."""
         return self.machine.image.key_file
 
     @property
     def known_hosts(self) -> Path:
-        """A known_hosts file with this host's key, and that of its guests."""
+        """A known_hosts file with the key of this host and the key of its guests."""
         return self.directory / "known_hosts"
 
     @property
     def cxl(self) -> bool:
-        """Whether it takes a CXL device while it runs."""
+        """Whether the host can get a CXL device while it runs."""
         return self._record.cxl
 
     @property
     def state_directory(self) -> str:
-        """The saved state that its disk was made over; empty if that is not known."""
+        """The saved state on which the host's disk is based. It is empty if this is unknown."""
         return self._record.state
 
     @property
     def elsewhere(self) -> str:
-        """The name of the machine that it runs on; empty if that is this one.
+        """The name of the machine that the host runs on. It is empty if this is the current machine.
 
-        A state directory in a home that machines share has the lab hosts of all of them.
+        If machines share a home, its state directory has the lab hosts of all these machines.
         """
         return "" if self._record.machine in {"", this_machine()} else self._record.machine_name
 
     @property
     def alive(self) -> bool:
-        """Whether its machine runs here."""
+        """Whether the host's machine runs here."""
         return not self.elsewhere and self.machine.process is not None
 
     def transport(self) -> SshTransport:
-        """Return a connection of its own to this host.
+        """Return a new connection to this host.
 
         Raises:
-            LabError: It runs on another machine.
+            LabError: The host runs on another machine.
         """
         self._require_here()
         return connect(self.machine.image, self.port, self.known_hosts)
 
     def power_cut(self) -> None:
-        """Cut its power: what had not reached its disk or its NVDIMMs is lost, the NVDIMMs keep their contents.
+        """Cut the host's power. The NVDIMMs keep their contents.
+
+        Data that had not reached the host's disk or its NVDIMMs is lost.
 
         Raises:
-            LabError: It runs on another machine.
+            LabError: The host runs on another machine.
         """
         with self._power():
             self.machine.kill()
 
     def power_on(self, timeout: float = BOOT_SECONDS) -> None:
-        """Boot it from its disk and wait until SSH answers; its NVDIMMs are as they were left.
+        """Boot the host from its disk and wait until SSH answers. Its NVDIMMs keep their contents.
 
-        One that has power is only waited for, as with a server's management controller.
+        If the host already has power, only wait for SSH, as with a server's management controller.
 
         Args:
             timeout: Seconds that the boot may take.
 
         Raises:
-            LabError: It does not come up.
+            LabError: The host does not boot.
         """
         with self._power():
             if not self.alive:
@@ -203,7 +205,10 @@ class LabHost:
 
     @contextmanager
     def _power(self) -> Iterator[None]:
-        """Let one process at a time switch this host's power: two that start it at once would lose one machine."""
+        """Lock the host's power switch for one process.
+
+        If two processes started the host at once, one machine would be lost.
+        """
         self._require_here()
         with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
             yield
@@ -213,15 +218,16 @@ class LabHost:
             raise LabError(f"Lab host {self.name} runs on another machine, {self.elsewhere}: use it there.")
 
     def add_cxl_device(self, timeout: float = CXL_SECONDS) -> None:
-        """Give it a CXL device with persistent memory, all zeros, in place of the one that it may have.
+        """Add a CXL device to the host, with persistent memory that is all zeros. Replace an earlier CXL device.
 
-        One that it still has when it reboots is of no use then: QEMU leaves it enabled, and the kernel refuses it.
+        A CXL device that the host still has when it reboots becomes useless: QEMU leaves it enabled, and the kernel
+        refuses it.
 
         Args:
-            timeout: Seconds until its kernel must have the device.
+            timeout: Seconds within which the host's kernel must see the device.
 
         Raises:
-            LabError: It takes none or does not run, or its kernel does not take the device.
+            LabError: The host takes no CXL device, or does not run, or its kernel does not take the device.
         """
         if not self.cxl:
             raise LabError(f"Lab host {self.name} takes no CXL device. One that does: vpmem lab up --cxl")
@@ -238,10 +244,10 @@ class LabHost:
                 time.sleep(_POLL)
 
     def remove_cxl_device(self) -> None:
-        """Take its CXL device away, and all that the device held.
+        """Remove the host's CXL device and all its data.
 
         Raises:
-            LabError: It has none, or does not let go of it: something uses it.
+            LabError: The host has no CXL device, or does not release it because something uses it.
         """
         if not self.machine.has_cxl_device:
             raise LabError(f"Lab host {self.name} has no CXL device: vpmem lab cxl-add {self.name}")
@@ -251,13 +257,13 @@ class LabHost:
         self.machine.remove_cxl_device()
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
-        """Reboot it in good order and wait until SSH answers on the new boot.
+        """Reboot the host cleanly and wait until SSH answers after the new boot.
 
         Args:
             timeout: Seconds that the reboot may take.
 
         Raises:
-            LabError: It does not run, or is not back in time.
+            LabError: The host does not run, or does not answer in time.
         """
         if not self.alive:
             raise LabError(f"Lab host {self.name} does not run.")
@@ -271,7 +277,7 @@ class LabHost:
                     if boot_id(transport) != before:
                         return
                 except (UnreachableError, CommandError):
-                    continue  # it went down between the two commands
+                    continue  # the host went down between the two commands
                 if time.monotonic() > deadline:
                     raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
                 time.sleep(_POLL)
@@ -300,14 +306,14 @@ class LabHost:
         )
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)
-        if cxl:  # a machine of its own, which boots
+        if cxl:  # a host with a CXL port boots, because no saved state fits it
             host.machine.start(port)
         else:
             state.restore(host.machine, port)
         return host
 
     def _personalise(self) -> None:
-        """Give it what must differ between hosts that were restored from one state, once SSH answers.
+        """Wait until SSH answers, then set the properties that differ between hosts restored from the same state.
 
         Raises:
             StateRefusedError: The restored machine does not run.
@@ -329,7 +335,7 @@ class Lab:
     """The lab of the current user.
 
     Args:
-        progress: Shows what takes a while.
+        progress: Shows steps that take a while.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -338,7 +344,7 @@ class Lab:
 
     @property
     def directory(self) -> Path:
-        """Where the lab hosts' directories lie."""
+        """The parent of the lab hosts' directories."""
         return self._root / "hosts"
 
     @property
@@ -349,7 +355,7 @@ class Lab:
     def hosts(self) -> list[LabHost]:
         """Return every lab host that exists, running or not, in the order of their numbers.
 
-        A directory without a record that can be read is no lab host: `up` replaces it, and `down` removes it.
+        A directory without a readable record is no lab host: `up` replaces the directory, and `down` removes it.
         """
         found = []
         for path in self.directory.glob("lab-*"):
@@ -358,10 +364,10 @@ class Lab:
         return sorted(found, key=lambda host: (len(host.name), host.name))
 
     def host(self, name: str = "") -> LabHost:
-        """Return one lab host; without a name the first.
+        """Return the lab host with a name. Without a name, return the first lab host.
 
         Raises:
-            NotFoundError: There is none of that name, or none at all.
+            NotFoundError: There is no lab host with this name, or no lab host at all.
         """
         hosts = self.hosts()
         for host in hosts:
@@ -370,16 +376,16 @@ class Lab:
         raise NotFoundError("lab host", name or "lab-1", [host.name for host in hosts])
 
     def up(self, hosts: int = 1, *, cxl: bool = False) -> list[LabHost]:
-        """Have lab hosts ``lab-1`` to ``lab-N`` running and answering SSH, and return them.
+        """Start the lab hosts ``lab-1`` to ``lab-N``, wait until they answer SSH, and return them.
 
-        Those that run are left as they are; those that have crashed, or were killed, are replaced.
+        Running lab hosts are not touched. Lab hosts that have crashed or were killed are replaced.
 
         Args:
-            hosts: How many.
-            cxl: Have the last of them take a CXL device while it runs; it is booted, not restored.
+            hosts: The number of lab hosts.
+            cxl: Let the last lab host take a CXL device while it runs. This lab host is booted, not restored.
 
         Raises:
-            InvalidValueError: That is not a sensible number.
+            InvalidValueError: The number of lab hosts is invalid.
             LabError: The lab cannot be made or started, or its directory has lab hosts of another machine.
         """
         if isinstance(hosts, bool) or not isinstance(hosts, int) or not 1 <= hosts <= MOST_HOSTS:
@@ -401,7 +407,7 @@ class Lab:
             return [self.host(name) for name in names]
 
     def down(self) -> list[str]:
-        """End every lab host of this machine and remove all that they left; return their names."""
+        """End every lab host of this machine, remove all its files, and return the names of the lab hosts."""
         with self._locked("changing the lab"):
             names = []
             elsewhere = {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
@@ -419,10 +425,10 @@ class Lab:
             return names
 
     def reset(self, name: str = "") -> LabHost:
-        """Replace a lab host by a fresh one of the same name: NVDIMMs all zeros, the saved state as it was made.
+        """Replace a lab host by a new one with the same name. Its NVDIMMs are all zeros. Its state is the saved state.
 
         Raises:
-            NotFoundError: There is no such lab host.
+            NotFoundError: There is no lab host with this name.
         """
         with self._locked("changing the lab"):
             self._require_here()
@@ -431,10 +437,10 @@ class Lab:
             return self.host(host.name)
 
     def clean(self) -> list[Path]:
-        """Remove from the cache what neither this version nor a lab host of this lab uses; return what was removed.
+        """Remove from the cache what neither this version nor a lab host of this lab uses. Return what was removed.
 
-        A saved state is of use if a lab host's disk lies over it, or if it fits this machine: its processor and kernel,
-        and the number of processors that this process may use.
+        A saved state is in use if the disk of a lab host is based on it. It is also kept if it fits this machine: its
+        processor and kernel, and the number of processors that this process may use.
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
@@ -501,7 +507,7 @@ class Lab:
     def _remove(self, directory: Path) -> None:
         if not directory.exists():
             return
-        # The process is known by the directory alone: a half-made host has no record of its own yet.
+        # Find the process by the directory alone, because an incomplete host has no record yet.
         kill_process(directory)
         shutil.rmtree(directory)
 
@@ -512,5 +518,5 @@ class Lab:
 
 
 def _directories(path: Path) -> list[Path]:
-    """Return the finished entries of the cache; those being made have a name that begins with a dot."""
+    """Return the finished entries of the cache. The names of unfinished entries begin with a dot."""
     return sorted(entry for entry in path.glob("[!.]*") if entry.is_dir())

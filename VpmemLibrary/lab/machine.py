@@ -1,7 +1,7 @@
 """One lab machine: a QEMU process in a directory of its own.
 
-The directory holds all that the machine is: its disk (over the saved state's or the image's), its NVDIMMs, its
-console's log, its sockets and what is known of its process.
+The directory holds all files of the machine: its disk (based on the disk of the saved state or the image), its NVDIMMs,
+the log of its console, its sockets, and the record of its process.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 MEMORY = Size(4 * GiB)
-"""A lab host's main memory."""
+"""The size of a lab host's main memory."""
 
 _SECOND_NODE = Size(256 * MiB)
-"""How much of it the second NUMA node has: too little for anything but to be there, with an NVDIMM."""
+"""The part of the main memory that the second NUMA node has. It is only enough for the node to exist with an NVDIMM."""
 
 _NODE_OF_NVDIMM = (0, 0, 1, 0)
 
 NVDIMMS = 4
-"""How many NVDIMMs a lab host has."""
+"""The number of NVDIMMs of a lab host."""
 
 LABEL_SIZE = Size(128 * KiB)
-"""The label area at the end of each NVDIMM's file."""
+"""The size of the label area at the end of each NVDIMM's file."""
 
 CXL_SIZE = Size(512 * MiB)
-"""The persistent memory of the CXL device that a lab host can be given: a multiple of 256 MiB, what its regions are."""
+"""The size of the memory of a lab host's CXL device: a multiple of 256 MiB, as the size of a CXL region must be."""
 
 _CXL_LABEL_SIZE = Size(1 * MiB)
 _CXL_DEVICE = "cxl-device"
@@ -45,43 +45,52 @@ _CXL_PORT = "cxl-port"
 _CXL_FILES = {"cxl-memory": CXL_SIZE, "cxl-labels": _CXL_LABEL_SIZE}
 
 REGION_SIZE = Size(1 * GiB)
-"""The region each NVDIMM makes: a multiple of 16 MiB, or ndctl refuses namespaces in it as misaligned."""
+"""The size of each NVDIMM's region.
+
+It is a multiple of 16 MiB, or ndctl refuses namespaces in the region as misaligned.
+"""
 
 _COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
     "cryptomgr.notests init_on_alloc=0 psi=0 lsm=apparmor cgroup_disable=memory,cpu "
     "hardened_usercopy=off rcupdate.rcu_expedited=1 net.ifnames=0 systemd.show_status=no"
 )
-"""What is left out is what costs an emulated processor much and proves nothing: accounting of memory, of pressure and
-of processor time, security modules beside AppArmor, checks of what is copied from and to programs. Grace periods are
-expedited: a namespace that comes or goes waits for many."""
+"""The kernel command line of a lab host.
+
+It switches off features that are slow under emulation and useless here: accounting of memory, of pressure and of
+processor time, security modules other than AppArmor, and checks of data copied from and to programs. RCU grace periods
+are expedited, because creating or destroying a namespace waits for many of them.
+"""
 
 _EMULATED_COMMAND_LINE = " kvm.halt_poll_ns=0 highres=off"
-"""What an emulated processor is without as well: polling for guests that halt, and timers between the kernel's ticks,
-each of which would take a guest off the processor once more. With KVM both make guests faster."""
+"""More options for an emulated processor. They switch off polling for guests that halt, and timers between kernel
+ticks.
+
+Each such timer would interrupt a guest once more. With KVM both features make guests faster, so they stay on.
+"""
 
 _SLOW_UNDER_EMULATION = "la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off,smap=off,pku=off"
-"""Features of a processor that make it slower when it is emulated.
+"""Processor features that make an emulated processor slower.
 
-Five-level paging makes every page walk, and the nested ones most, longer. "Fast" string instructions have kernels and
-libc copy and clear byte by byte with one instruction, which is emulated one byte at a time: without them a guest starts
-in three quarters of the time. With SMAP each access of the kernel to a program's memory has translations of its own;
-with PKU each start of a program makes all translations anew (QEMU ``target/i386/tcg``, ``helper_wrpkru``).
+Five-level paging makes every page walk longer, and nested page walks most. With "fast" string instructions, kernels and
+libc copy and clear memory by one instruction, which is emulated one byte at a time. Without them a guest starts in
+three quarters of the time. With SMAP, each kernel access to a program's memory needs separate translations. With PKU,
+each program start discards all translations (QEMU ``target/i386/tcg``, ``helper_wrpkru``).
 """
 
 _MACHINE = "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off"
 
 _ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""What QEMU finds in its environment beside ours: huge pages for its heap.
+"""Environment variables for QEMU in addition to this process's: use huge pages for the heap.
 
-An emulated processor looks up what it has translated in a hash table of 8 MiB there, all over the place: a seventh of
-its time with small pages, a tenth with huge ones.
+An emulated processor looks up translated code at random places of an 8 MiB hash table in the heap. This takes a seventh
+of its time with small pages, and a tenth with huge pages.
 """
 
-# A host bridge for CXL with one port, empty until a device is added, and the window that its memory is seen in.
+# A CXL host bridge with one port, and the window of memory addresses for it. The port is empty until a device is added.
 _CXL_MACHINE = f",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size={GiB // MiB}M"
-# The kernel sets up no CXL region where it knows that it is virtual, as it cannot flush processor caches for certain
-# there (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has none.
+# On a virtual machine the kernel sets up no CXL region, because it cannot flush processor caches reliably there
+# (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has no caches.
 _CXL_COMMAND_LINE = " clearcpuid=hypervisor"
 _CXL_BRIDGE = (
     "-device",
@@ -91,7 +100,7 @@ _CXL_BRIDGE = (
 )
 
 _RECONNECT_MS = 500
-"""How often a machine looks for a private network that is not there."""
+"""Milliseconds between two attempts of a machine to connect to a missing private network."""
 
 _POLL = 0.01
 _TOOL_SECONDS = 60
@@ -104,7 +113,7 @@ class Accelerator:
 
     Args:
         name: ``kvm`` or ``tcg``.
-        reason: How that was decided.
+        reason: The reason for this choice.
     """
 
     name: str
@@ -112,14 +121,19 @@ class Accelerator:
 
     @property
     def cpus(self) -> int:
-        """One under emulation: with two, nested guests die at boot. With KVM what this process may use, up to four."""
+        """The number of processors.
+
+        It is one under emulation, because with two processors nested guests die at boot. With KVM it is the number of
+        processors that this process may use, up to four.
+        """
         return 1 if self.name == "tcg" else min(4, len(os.sched_getaffinity(0)))
 
     @property
     def arguments(self) -> list[str]:
-        """QEMU's arguments for it.
+        """QEMU's arguments for the accelerator.
 
-        The emulation's thread=single stopped a lab host for minutes, its timer lost, while a nested guest booted.
+        The emulation does not use thread=single. With it a lab host lost its timer and stopped for minutes while a
+        nested guest booted.
         """
         cpu = f"max,{_SLOW_UNDER_EMULATION}" if self.name == "tcg" else "host"
         accelerator = "tcg,thread=multi,tb-size=1024" if self.name == "tcg" else "kvm"
@@ -128,11 +142,11 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFile:
-    """The file that a machine's main memory lies in.
+    """The file that holds a machine's main memory.
 
     Args:
         path: The file.
-        shared: Whether the machine writes to it; if not, it reads from it and keeps its changes to itself.
+        shared: Whether the machine writes to the file. If not, it reads the file and keeps its changes private.
     """
 
     path: Path
@@ -143,12 +157,12 @@ class Machine:
     """A lab machine, running or not.
 
     Args:
-        directory: Its own directory.
-        image: What it boots.
-        accelerator: How it runs.
-        cxl: Whether it takes a CXL device while it runs. No saved state fits it.
-        memory: Its main memory.
-        disks: Raw disks that it has beside its own, as /dev/vdb and on.
+        directory: The machine's own directory.
+        image: The image that it boots.
+        accelerator: How QEMU runs it.
+        cxl: Whether it can get a CXL device while it runs. No saved state fits such a machine.
+        memory: The size of its main memory.
+        disks: Additional raw disks. They are /dev/vdb and the following devices.
     """
 
     def __init__(
@@ -170,37 +184,37 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """The name of its directory."""
+        """The name of the machine's directory."""
         return self.directory.name
 
     @property
     def console_log(self) -> Path:
-        """All that the machine has printed to its serial console since its directory was made."""
+        """The log of all output on the machine's serial console since its directory was made."""
         return self.directory / "console.log"
 
     @property
     def console_socket(self) -> Path:
-        """Where the serial console can be used."""
+        """The socket of the serial console."""
         return self.directory / "console.sock"
 
     @property
     def disk(self) -> Path:
-        """The machine's disk: what differs from its base."""
+        """The machine's disk: an overlay with the differences from its base."""
         return self.directory / "disk.qcow2"
 
     @property
     def nvdimms(self) -> tuple[Path, ...]:
-        """The files of its NVDIMMs."""
+        """The files of the machine's NVDIMMs."""
         return tuple(self.directory / f"nvdimm{number}" for number in range(NVDIMMS))
 
     @property
     def shape(self) -> str:
-        """What a saved state depends on: it fits only the machine that it was saved from."""
+        """The properties that must be equal for a saved state to fit this machine."""
         command = " ".join(self._command(0, None, ""))
         return command.replace(str(self.image.directory), "").replace(self._network_socket, "")
 
     def create(self, base: Path, base_format: str) -> None:
-        """Make its disk over `base`, and its NVDIMMs all zeros.
+        """Create the machine's disk as an overlay of `base`, and its NVDIMMs with all zeros.
 
         Raises:
             LabError: qemu-img failed.
@@ -215,16 +229,16 @@ class Machine:
     def start(
         self, port: int, *, memory: MemoryFile | None = None, incoming: bool = False, disk_cache: str = "writeback"
     ) -> None:
-        """Start its process; the machine boots, or waits for a saved state to be loaded.
+        """Start the machine's process. The machine boots, or waits for a saved state to be loaded.
 
         Args:
-            port: The loopback port that leads to its SSH server.
-            memory: The file its main memory lies in; without one it has memory of its own.
-            incoming: Whether it waits for a saved state.
-            disk_cache: QEMU's cache mode of its disk.
+            port: The loopback port that is forwarded to the machine's SSH server.
+            memory: The file that holds its main memory. Without a file, the machine has its own memory.
+            incoming: Whether the machine waits for a saved state.
+            disk_cache: QEMU's cache mode of the machine's disk.
 
         Raises:
-            LabError: The port is in use, or QEMU did not start; has its message.
+            LabError: The port is in use, or QEMU did not start. The message has QEMU's output.
         """
         if not is_free(port):
             raise LabError(
@@ -238,12 +252,12 @@ class Machine:
         start_qemu(self.directory, command, _ENVIRONMENT)
 
     def monitor(self) -> Monitor:
-        """Return a connection to QEMU, to be used in a ``with``."""
+        """Return a connection to QEMU's monitor, for use in a ``with`` statement."""
         return Monitor(self.directory / MONITOR)
 
     @property
     def log(self) -> str:
-        """The last of what QEMU itself has printed, for messages."""
+        """The last lines of QEMU's own output, for messages."""
         try:
             return (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
         except FileNotFoundError:
@@ -251,17 +265,18 @@ class Machine:
 
     @property
     def process(self) -> Process | None:
-        """Its process if it runs: the one that was started, never another that got its number since."""
+        """The machine's process if it runs. A later process with the same number is never returned."""
         return find_process(self.directory)
 
     def add_cxl_device(self) -> None:
-        """Give the running machine a CXL type-3 device with persistent memory, all zeros.
+        """Add a CXL type-3 device to the running machine. Its persistent memory is all zeros.
 
         Raises:
-            LabError: It takes none, has one already, or QEMU refused.
+            LabError: The machine takes no CXL device, has one already, or QEMU refused the device.
         """
         with self.monitor() as monitor:
-            # QEMU's device never lets go of its memory, so each one has its own, whose file goes when QEMU has it.
+            # QEMU's device never releases its memory. So each device has its own file, which is removed once QEMU has
+            # opened it.
             number = len(_named(monitor, "/objects"))
             backends = []
             for name, size in _CXL_FILES.items():
@@ -279,10 +294,10 @@ class Machine:
             monitor.execute("device_add", {**device, "persistent-memdev": memory, "lsa": labels})
 
     def remove_cxl_device(self, timeout: float = _CXL_SECONDS) -> None:
-        """Take the CXL device away, once the machine has let go of it, and all that it held.
+        """Remove the CXL device and all its data, after the machine has released the device.
 
         Raises:
-            LabError: There is none, or the machine does not let go of it in time.
+            LabError: There is no CXL device, or the machine does not release it in time.
         """
         with self.monitor() as monitor:
             monitor.execute("device_del", {"id": _CXL_DEVICE})
@@ -303,15 +318,15 @@ class Machine:
         return _CXL_DEVICE in _named(monitor, "/machine/peripheral")
 
     def kill(self) -> None:
-        """End its process as a power cut does: at once, with nothing flushed by the machine.
+        """Kill the machine's process at once, as a power cut does. The machine flushes nothing.
 
         Raises:
-            LabError: The process does not go away.
+            LabError: The process does not end.
         """
         kill_process(self.directory)
 
     def console_tail(self, lines: int = 15) -> str:
-        """Return the last lines of its console, for messages."""
+        """Return the last lines of the machine's console, for messages."""
         try:
             text = self.console_log.read_bytes()[-8000:].decode("utf-8", "replace")
         except FileNotFoundError:
@@ -320,7 +335,10 @@ class Machine:
 
     @property
     def _network_socket(self) -> str:
-        """The machine's socket of the private network: relative, as QEMU's unix sockets allow no long paths."""
+        """The machine's socket of the private network.
+
+        The path is relative, because unix sockets allow no long paths.
+        """
         return f"../../{network_socket(self.name)}"
 
     @property
@@ -329,7 +347,10 @@ class Machine:
         return _COMMAND_LINE + emulated + (_CXL_COMMAND_LINE if self.cxl else "")
 
     def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
-        """Return QEMU's command line. Paths of its own are relative, as unix sockets allow no long ones."""
+        """Return QEMU's command line.
+
+        The machine's own paths are relative, because unix sockets allow no long paths.
+        """
         return [
             *self.image.tool("qemu-system-x86_64"),
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
@@ -344,7 +365,8 @@ class Machine:
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
             *("-device", "virtio-blk-pci,drive=root"),
             *(part for number, path in enumerate(self.disks, 1) for part in _disk(number, path)),
-            # Restricted: it reaches neither this machine's loopback nor the network behind it. SSH still comes in.
+            # Restricted: the machine reaches neither this machine's loopback nor the network behind it. SSH to it still
+            # works.
             *("-netdev", f"user,id=user,restrict=on,ipv6=off,hostfwd=tcp:{LOOPBACK}:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=user,romfile=,mac=52:54:00:12:34:56"),
             *(
@@ -362,7 +384,10 @@ class Machine:
 
 
 def _nodes(size: Size, memory: MemoryFile | None, cpus: int) -> list[str]:
-    """Return the arguments for the NUMA nodes: their pieces of the main memory, and for the first all processors."""
+    """Return the arguments for the NUMA nodes.
+
+    Each node has a part of the main memory. The first has all processors.
+    """
     first = Size(size - _SECOND_NODE)
     return [*_node(0, first, 0, memory, f",cpus=0-{cpus - 1}"), *_node(1, _SECOND_NODE, first, memory, "")]
 
@@ -371,14 +396,14 @@ def _node(node: int, size: Size, offset: int, memory: MemoryFile | None, process
     if memory is None:
         backend = f"memory-backend-ram,id=ram{node},size={size:d}"
     else:
-        # A private mapping of a read-only file that is writable memory all the same: QEMU's "VM templating" document.
+        # A private, writable mapping of a read-only file: see QEMU's "VM templating" document.
         access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
         backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset:d},{access}"
     return ["-object", backend, "-numa", f"node,nodeid={node},memdev=ram{node}{processors}"]
 
 
 def _disk(number: int, path: Path) -> list[str]:
-    # Its own cache is written back when the machine asks for it; it is thrown away with the machine.
+    # The disk's cache is written back when the machine asks for it. It is discarded together with the machine.
     drive = f"if=none,id=disk{number},file={path},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 
@@ -396,7 +421,7 @@ def _nvdimm(slot: int, path: Path) -> list[str]:
 
 
 def _named(monitor: Monitor, path: str) -> set[str]:
-    """Return the names of what QEMU has at a place of its object tree."""
+    """Return the names of QEMU's objects at a place of its object tree."""
     return {str(found["name"]) for found in monitor.execute("qom-list", {"path": path})}
 
 

@@ -1,6 +1,6 @@
-"""A small guest on a lab host, started with virsh: what warms a lab host up and what the soak boots.
+"""A small guest on a lab host, started with virsh. It warms up a lab host, and the soak boots many such guests.
 
-It is independent of the library's own guest keywords, so that a fault of theirs is never taken for one of the lab.
+This module does not use the library's own guest keywords. So a fault in the keywords is never taken for a lab fault.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import Transport
 
 READY_SECONDS = 300.0
-"""Far more than a boot takes under emulation: a guest that needs this long is lost."""
+"""Far more seconds than a boot takes under emulation. A guest that needs longer counts as lost."""
 
 _MEMORY = Size(256 * MiB)
 _LABEL = Size(2 * MiB)
@@ -23,11 +23,11 @@ _LABEL = Size(2 * MiB)
 
 @dataclass(frozen=True, slots=True)
 class BootTimes:
-    """How long a guest took, in seconds.
+    """The boot times of a guest, in seconds.
 
     Args:
-        started: Until virsh had started it.
-        ready: Until its agent answered.
+        started: The time until virsh had started the guest.
+        ready: The time until the guest's agent answered.
     """
 
     started: float
@@ -35,7 +35,10 @@ class BootTimes:
 
 
 def domain_xml(name: str, device: str = "", size: Size = Size(0)) -> str:
-    """Return a domain of type kvm, with one NVDIMM on `device` of `size` bytes if there is a device."""
+    """Return the XML of a domain of type kvm.
+
+    If there is a device, the domain has one NVDIMM of `size` bytes on `device`.
+    """
     nvdimm = f"""
     <memory model='nvdimm' access='shared'>
       <source><path>{device}</path><alignsize unit='KiB'>2048</alignsize><pmem/></source>
@@ -73,7 +76,8 @@ def boot_guest(host: Transport, xml: str, name: str) -> BootTimes:
     """Start a transient guest and wait until its agent answers.
 
     Raises:
-        LabError: It died, or its agent did not answer in `READY_SECONDS`; has its console's last lines.
+        LabError: The guest died, or its agent did not answer within `READY_SECONDS`. The message has the last lines of
+            its console.
     """
     path = f"/run/{name}.xml"
     host.write_file(path, xml.encode())
@@ -100,7 +104,7 @@ def end_guest(host: Transport, name: str) -> None:
 
 
 def make_devdax(host: Transport, name: str, size: Size) -> tuple[str, Size]:
-    """Make a devdax namespace on a lab host's first region and return its device and usable size."""
+    """Create a devdax namespace on a lab host's first region. Return its device and its usable size."""
     listed = json.loads(host.run(["ndctl", "list", "-B", "-R"]).check().text)
     region = min(region["dev"] for bus in listed for region in bus["regions"])
     for action in ("disable-region", "init-labels", "enable-region"):

@@ -1,9 +1,10 @@
-"""The private network between lab hosts: a switch that they are connected to by unix sockets.
+"""The private network between lab hosts: a switch to which they connect by unix sockets.
 
-QEMU's stream sockets connect two ends, so more than two lab hosts need something between them. That is one more QEMU,
-which has no machine and only a port for each lab host, joined by its own hub. This needs nothing but the image, and the
-network stays up when any lab host loses its power. A lab host connects when it starts, and again after the switch was
-restarted. The sockets are in a directory that only their user can enter, so no other user can listen or send.
+QEMU's stream sockets connect only two ends, so more than two lab hosts need a switch. The switch is one more QEMU
+process without a machine. It has only a port for each lab host, and a hub that joins the ports. The switch needs
+nothing but the image, and the network stays up when a lab host loses its power. A lab host connects when it starts, and
+reconnects after a restart of the switch. Only the user can enter the directory of the sockets, so no other user can
+listen or send.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from VpmemLibrary.lab.process import MONITOR, Process, find_process, kill_proces
 from VpmemLibrary.lab.progress import Silent
 
 MOST_HOSTS = 16
-"""More than this many lab hosts at once is surely a mistake."""
+"""The highest number of lab hosts. A higher number is probably a mistake."""
 
 _NAME = "network"
 
@@ -41,10 +42,10 @@ class Network:
         """Start the switch if it does not run.
 
         Args:
-            image: Has QEMU.
+            image: The image that contains QEMU.
 
         Raises:
-            LabError: QEMU did not start; has its message.
+            LabError: QEMU did not start. The message has QEMU's output.
         """
         private_directory(self.directory)
         with locked(self.directory / "lock", Silent(), "starting the private network"):
@@ -52,16 +53,16 @@ class Network:
                 start_qemu(self.directory, _command(image))
 
     def kill(self) -> None:
-        """End the switch if it runs.
+        """Kill the switch if it runs.
 
         Raises:
-            LabError: The process does not go away.
+            LabError: The process does not end.
         """
         kill_process(self.directory)
 
 
 def network_socket(name: str) -> str:
-    """Return the path, in the lab's directory, of the socket that a lab host connects to.
+    """Return the path of the socket that a lab host connects to, in the lab's directory.
 
     Args:
         name: The lab host's name.

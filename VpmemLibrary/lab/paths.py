@@ -1,4 +1,4 @@
-"""Where the lab keeps what it made: the cache (images, saved states) and the state (the lab hosts that exist)."""
+"""The directories of the lab: the cache (images, saved states) and the state (the lab hosts that exist)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _directory(variable: str, default: str) -> Path:
 
 
 def this_machine() -> str:
-    """Return what tells this machine from others that share its home: its machine id; without one, its name."""
+    """Return an identifier that differs between machines that share a home. It is the machine id, or else the name."""
     try:
         found = Path("/etc/machine-id").read_text("utf-8", "replace").strip()
     except OSError:
@@ -42,10 +42,10 @@ def this_machine() -> str:
 
 
 def private_directory(path: Path) -> Path:
-    """Return `path` as a directory that only this user can enter. Make it if it is missing.
+    """Return `path` as a directory that only this user can enter. Create the directory if it is missing.
 
     Raises:
-        LabError: Something else is there, or another user's directory.
+        LabError: The path is not a directory, or is another user's directory.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -58,13 +58,13 @@ def private_directory(path: Path) -> Path:
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Open a file for writing that only this user can read; it is empty at first."""
-    path.unlink(missing_ok=True)  # an old file keeps its mode, and its readers
+    """Create an empty file that only this user can read, and open it for writing."""
+    path.unlink(missing_ok=True)  # an old file would keep its mode, and its readers
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def disk_usage(path: Path) -> int:
-    """Return the bytes that a file or a directory really occupies; holes in sparse files occupy nothing."""
+    """Return the bytes that a file or a directory occupies on disk. Holes in sparse files occupy nothing."""
     if not path.is_dir() or path.is_symlink():
         return path.lstat().st_blocks * 512
     return sum(entry.lstat().st_blocks * 512 for entry in path.rglob("*"))

@@ -1,4 +1,4 @@
-"""Loopback ports and the known_hosts lines that pin a lab host's key to one."""
+"""Find loopback ports, and write the known_hosts lines that bind a lab host's key to a port."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TRIES = 100
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """Return a loopback port that no process listens on, outside the range of ports that the kernel hands out.
+    """Return a loopback port that no process listens on, outside the kernel's range of ephemeral ports.
 
-    A lab host keeps its port while it is off, though nothing listens there then. The kernel could give a port of its
-    range to another program meanwhile.
+    A lab host keeps its port while it is off, although nothing listens on the port then. The kernel could meanwhile
+    give a port of its range to another program.
 
     Args:
         taken: The ports of lab hosts that may be off.
@@ -28,7 +28,7 @@ def free_port(taken: Collection[int] = ()) -> int:
     for port in random.sample(candidates, min(_TRIES, len(candidates))):
         if is_free(port):
             return port
-    with socket.socket() as probe:  # the range leaves no port
+    with socket.socket() as probe:  # the range leaves no other port
         probe.bind((LOOPBACK, 0))
         found: int = probe.getsockname()[1]
         return found
@@ -37,7 +37,7 @@ def free_port(taken: Collection[int] = ()) -> int:
 def is_free(port: int) -> bool:
     """Return whether no process listens on a loopback port."""
     with socket.socket() as probe:
-        # As QEMU does: ended connections may still have the port for a minute, which does not keep it from listening.
+        # As QEMU does: ended connections may still use the port for a minute, but it is possible to listen on it.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,7 +1,7 @@
-"""The one process of a directory: started, found again by later processes, ended as by a power cut.
+"""Start the one process of a directory, find it again from later processes, and kill it as a power cut does.
 
-A process is known by its number, the clock ticks from the machine's boot to its start, and the machine's boot id. A
-step of the wall clock changes none of these, and no two processes have the same.
+A process is identified by its number, the clock ticks from the machine's boot to its start, and the machine's boot id.
+A step of the wall clock changes none of these. No two processes have the same values.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from VpmemLibrary.lab.paths import open_private
 from VpmemLibrary.lab.qmp import connect_unix
 
 MONITOR = "qmp.sock"
-"""QEMU's monitor in the directory of its process."""
+"""The socket of QEMU's monitor, in the directory of the process."""
 
 QEMU_LOG = "qemu.log"
-"""What QEMU prints, in the same directory."""
+"""The file of QEMU's output, in the same directory."""
 
 _START_SECONDS = 60
 _STOP_SECONDS = 10
 _POLL = 0.01
 _RECORD = "process.json"
 
-# Lab processes outlive the process that starts them; while that one lives, it must collect those that end.
+# Lab processes outlive the process that starts them. But while that process lives, it must collect its ended children.
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -42,9 +42,9 @@ class Process:
     """A process of this machine.
 
     Args:
-        pid: Its number.
-        ticks: Clock ticks from the machine's boot to its start.
-        boot: The boot of the machine that it belongs to.
+        pid: The process number.
+        ticks: The clock ticks from the machine's boot to the start of the process.
+        boot: The boot id of the machine at that time.
     """
 
     pid: int
@@ -56,13 +56,14 @@ class Process:
         """Return the process that has a number now.
 
         Raises:
-            ProcessLookupError: No process has the number, or it has ended and waits to be collected.
+            ProcessLookupError: No process has the number, or the process has ended and waits to be collected.
         """
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
         except (FileNotFoundError, ProcessLookupError) as error:
             raise ProcessLookupError(f"no process {pid}") from error
-        # proc_pid_stat(5): the name is in parentheses and may hold any byte; state is field 3, starttime field 22.
+        # proc_pid_stat(5): the name is in parentheses and may contain any byte. The state is field 3, starttime is
+        # field 22.
         fields = stat.rpartition(b")")[2].split()
         if fields[0] in {b"Z", b"X"}:
             raise ProcessLookupError(f"process {pid} has ended")
@@ -70,23 +71,23 @@ class Process:
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """The seconds since the start of the process."""
         since_boot = float(Path("/proc/uptime").read_text().split()[0])
         return since_boot - self.ticks / os.sysconf("SC_CLK_TCK")
 
 
 def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Start QEMU as the process of `directory`, in that directory, and wait until its monitor answers.
+    """Start QEMU as the process of `directory`, in that directory. Wait until its monitor answers.
 
-    Only this user may open the files and sockets that it makes.
+    Only this user may open the files and sockets that QEMU creates.
 
     Args:
-        directory: The directory; it keeps the record of the process, and what QEMU prints.
-        command: QEMU and its arguments; the monitor's socket is `MONITOR`.
+        directory: The directory. It keeps the record of the process and the output of QEMU.
+        command: QEMU and its arguments. The monitor's socket is `MONITOR`.
         environment: Variables in addition to those of this process.
 
     Raises:
-        LabError: QEMU did not start; has its message.
+        LabError: QEMU did not start. The message has QEMU's output.
     """
     log, monitor = directory / QEMU_LOG, directory / MONITOR
     monitor.unlink(missing_ok=True)
@@ -102,7 +103,7 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
             umask=0o077,
         )
     _children.append(child)
-    with contextlib.suppress(ProcessLookupError):  # it has ended already
+    with contextlib.suppress(ProcessLookupError):  # the process has ended already
         _write_record(directory, Process.find(child.pid))
     if not _greets(monitor, child, time.monotonic() + _START_SECONDS):
         kill_process(directory)
@@ -111,7 +112,7 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
 
 
 def find_process(directory: Path) -> Process | None:
-    """Return the process of `directory`. None if it does not run, even if another process has its number."""
+    """Return the process of `directory`. Return None if it does not run, even if another process now has its number."""
     try:
         known = Process(**json.loads((directory / _RECORD).read_text()))
         return known if Process.find(known.pid) == known else None
@@ -120,10 +121,10 @@ def find_process(directory: Path) -> Process | None:
 
 
 def kill_process(directory: Path) -> None:
-    """End the process of `directory` by SIGKILL, and wait until it is gone.
+    """Kill the process of `directory` by SIGKILL, and wait until it has ended.
 
     Raises:
-        LabError: The process does not go away.
+        LabError: The process does not end.
     """
     process = find_process(directory)
     if process is not None:
@@ -131,14 +132,14 @@ def kill_process(directory: Path) -> None:
             _end(process, directory)
         for child in _children:
             if child.pid == process.pid:
-                child.wait(_STOP_SECONDS)  # it has ended: this collects it
+                child.wait(_STOP_SECONDS)  # the child has ended: this call collects it
     (directory / _RECORD).unlink(missing_ok=True)
 
 
 def _end(process: Process, directory: Path) -> None:
     descriptor = os.pidfd_open(process.pid)
     try:
-        # What the descriptor refers to is fixed now, so this compares the process that the signal will reach.
+        # From here the descriptor refers to one fixed process. So this compares the process that will get the signal.
         if Process.find(process.pid) != process:
             return
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -156,7 +157,7 @@ def _write_record(directory: Path, process: Process) -> None:
 
 
 def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Return whether QEMU sends its monitor's greeting, which it does when all its devices and networks are made."""
+    """Return whether QEMU sends the greeting of its monitor. QEMU does so once all its devices and networks exist."""
     connection: socket.socket | None = None
     try:
         while child.poll() is None and time.monotonic() < deadline:
@@ -167,7 +168,7 @@ def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> b
                 return bool(connection.recv(1))
             except TimeoutError:
                 continue
-            except OSError:  # it does not listen yet
+            except OSError:  # QEMU does not listen yet
                 time.sleep(_POLL)
     finally:
         if connection is not None:

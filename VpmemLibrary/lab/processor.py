@@ -1,4 +1,4 @@
-"""The processor that lab hosts run on: a saved state fits no other one."""
+"""Identify the processor that lab hosts run on, because a saved state fits no other processor."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FIELDS = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 
 
 def processor_identity(accelerator: str, *, cpuinfo: Path = _CPUINFO, kernel: str = "") -> list[str]:
-    """Return what a saved state depends on beside the shape of its machine.
+    """Return the properties of the processor and the kernel that a saved state depends on.
 
-    With KVM a lab host has this machine's processor, as its kernel offers it to guests. Under emulation the lab host
-    counts time by this machine's time-stamp counter, whose rate is the model's.
+    With KVM a lab host has this machine's processor, as its kernel offers the processor to guests. Under emulation the
+    lab host measures time by this machine's time-stamp counter. The rate of the counter depends on the processor model.
 
     Args:
         accelerator: ``kvm`` or ``tcg``.
-        cpuinfo: What the kernel says of the processors.
-        kernel: The release of the kernel; without one, that of the running kernel.
+        cpuinfo: The kernel's description of the processors.
+        kernel: The release of the kernel. By default, the release of the running kernel.
     """
     fields = (*_FIELDS, "model name") if accelerator == "tcg" else _FIELDS
     found: dict[str, set[str]] = {field: set() for field in fields}
@@ -33,7 +33,7 @@ def processor_identity(accelerator: str, *, cpuinfo: Path = _CPUINFO, kernel: st
 
 
 def nesting(modules: Path = _SYSTEM_MODULES) -> dict[str, str]:
-    """Return whether each loaded module of KVM lets guests virtualise, as the kernel says it: ``Y``, ``1``, ``N``.
+    """Return for each loaded module of KVM whether guests may virtualise, in the kernel's words: ``Y``, ``1`` or ``N``.
 
     Args:
         modules: The kernel's directory of loaded modules.
@@ -43,5 +43,5 @@ def nesting(modules: Path = _SYSTEM_MODULES) -> dict[str, str]:
         try:
             found[module] = (modules / module / "parameters/nested").read_text("utf-8", "replace").strip()
         except OSError:
-            continue  # not loaded, or not readable: it is said as absent
+            continue  # not loaded or not readable: the module is reported as absent
     return found

@@ -1,4 +1,4 @@
-"""What a person sees while the lab works: a live line in a terminal, plain lines elsewhere."""
+"""Show the lab's progress: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from VpmemLibrary.visible import visible
 
 
 class Progress(Protocol):
-    """Shows steps that take a while."""
+    """A display of steps that take a while."""
 
     def step(self, text: str, expected: float) -> AbstractContextManager[None]:
-        """Show `text` while the block runs; `expected` is about how many seconds it takes."""
+        """Show `text` while the block runs. `expected` is the approximate duration in seconds."""
 
     def note(self, text: str) -> None:
-        """Show something worth knowing."""
+        """Show a note to the user."""
 
 
 class Silent:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     @contextmanager
     def step(self, text: str, expected: float) -> Iterator[None]:  # noqa: ARG002  the protocol's arguments
@@ -34,7 +34,7 @@ class Silent:
 
 
 class PlainLines:
-    """One line when a step begins and one when it has ended, on standard error."""
+    """A display on standard error: one line when a step begins and one line when it has ended."""
 
     @contextmanager
     def step(self, text: str, expected: float) -> Iterator[None]:
@@ -50,11 +50,11 @@ class PlainLines:
 
 
 class LiveBar:
-    """A bar that fills as the expected time passes, in a terminal."""
+    """A display in a terminal: a bar that fills while the expected time passes."""
 
     @contextmanager
     def step(self, text: str, expected: float) -> Iterator[None]:
-        """Show a bar while the block runs, and a line with its time afterwards."""
+        """Show a bar while the block runs, and a line with the duration afterwards."""
         import threading  # noqa: PLC0415
 
         from rich.console import Console  # noqa: PLC0415
@@ -88,7 +88,7 @@ class LiveBar:
 
 
 def default_progress() -> Progress:
-    """Return the live bar where standard error is a terminal, plain lines elsewhere."""
+    """Return the live bar if standard error is a terminal, and plain lines otherwise."""
     return LiveBar() if sys.stderr.isatty() else PlainLines()
 
 

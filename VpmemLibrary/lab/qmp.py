@@ -1,6 +1,6 @@
-"""One QMP command after another to a lab machine, in plain calls.
+"""Send QMP commands to a lab machine, one after another, by plain function calls.
 
-The protocol is the ``qemu.qmp`` package's; this only hides its event loop.
+The ``qemu.qmp`` package implements the protocol. This module only hides its event loop.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Monitor:
             monitor.execute("query-status")
 
     Raises:
-        LabError: Nothing answers there.
+        LabError: No process answers on the socket.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ class Monitor:
             if self._client is not None:
                 self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), DEFAULT_TIMEOUT))
         except (OSError, EOFError, QMPError, TimeoutError):
-            pass  # the machine has ended, and its end of the connection with it
+            pass  # the machine has ended, and closed its end of the connection
         finally:
             self._client = None
             self._loop.close()
@@ -68,10 +68,10 @@ class Monitor:
     def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> Any:
-        """Run a QMP command and return what it returns.
+        """Run a QMP command and return its result.
 
         Raises:
-            LabError: QEMU refused it, or did not answer in `timeout` seconds.
+            LabError: QEMU refused the command, or did not answer within `timeout` seconds.
         """
         from qemu.qmp import QMPError  # noqa: PLC0415
 
@@ -86,10 +86,10 @@ class Monitor:
 
 
 def connect_unix(path: Path) -> socket.socket:
-    """Connect to a unix socket whose path may be longer than the 107 bytes that the kernel allows.
+    """Connect to a unix socket. Its path may be longer than the 107 bytes that the kernel allows.
 
     Raises:
-        OSError: Nothing listens there.
+        OSError: No process listens on the socket.
     """
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

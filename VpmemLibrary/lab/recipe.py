@@ -1,6 +1,6 @@
-"""What the lab's image is made of, and the command that makes it.
+"""The contents of the lab's image, and the command that builds it.
 
-The key of a recipe is a hash of all that shapes the image, so that a change of any of it makes a new one.
+The key of a recipe is a hash of everything that determines the image. So any change makes a new image.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from VpmemLibrary.errors import InvalidValueError
 
 FILES = Path(__file__).parent / "files"
-"""What is put into the image, and the scripts that run while it is made."""
+"""The files that are copied into the image, and the scripts that run while it is built."""
 
 FORMAT = 3
-"""Raised when the layout of a cached image changes."""
+"""The version of the layout of a cached image. Increase it when the layout changes."""
 
 SUITE = "trixie"
 """Debian 13: QEMU 10.0 (7.2 makes the lab host's kernel panic under emulation), libvirt 11.3, ndctl 81."""
@@ -34,17 +34,17 @@ PACKAGES = (
     *("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     # persistent memory
     *("ndctl", "daxctl", "cxl", "pmdk-tools", "e2fsprogs", "xfsprogs", "util-linux-extra", "acl", "openssl"),
-    # for the rough entry: a user with sudo, and a login shell that is no Bourne shell
+    # for the rough entry: a user with sudo, and a login shell that is not a Bourne shell
     *("sudo", "tcsh"),
-    # for the guest image and for making both: mke2fs reads a tar through libarchive
+    # for building the guest image and the root disk: mke2fs reads a tar through libarchive
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
-    # for the kernel's own test bus of NVDIMMs, and gone when that is built
+    # for building the kernel's test bus of NVDIMMs; removed after the build
     *("gcc", "make", "linux-headers-cloud-amd64", "linux-source"),
 )
 
 _LEFT_OUT = (
     *("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"),
-    "/usr/bin/qemu-system-i386",  # libvirt asks it what it can do whenever it starts
+    "/usr/bin/qemu-system-i386",  # libvirt asks it for its features at each start
 )
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -53,7 +53,7 @@ _HAS_SUITE_SECONDS = 60
 
 
 def recipe_key() -> str:
-    """Return the hash of everything that shapes the image but its keys and its archives."""
+    """Return the hash of everything that determines the image, except its keys and its archives."""
     digest = hashlib.sha256(json.dumps([FORMAT, SUITE, PACKAGES, _LEFT_OUT]).encode())
     for path in sorted(FILES.rglob("*")):
         if path.is_file():
@@ -65,11 +65,12 @@ def recipe_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the image's packages come from.
+    """The sources of the image's packages.
 
     Args:
-        lines: Lines as in apt's sources.list. Without any, mmdebstrap takes its default of the suite, with all updates.
-        without: The suites with updates that no archive has.
+        lines: Lines as in apt's sources.list. Without lines, mmdebstrap uses its default for the suite, with all
+            updates.
+        without: The update suites that no archive has.
     """
 
     lines: tuple[str, ...]
@@ -77,15 +78,15 @@ class Sources:
 
 
 def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
-    """Return the command that makes the root file system as a tar.
+    """Return the command that builds the root file system as a tar.
 
-    A user without privileges gets a user namespace for it. As root, the scripts of Debian's packages run as root in
-    each of mmdebstrap's modes.
+    A user without privileges gets a user namespace for the build. If the user is root, the scripts of Debian's packages
+    run as root in each of mmdebstrap's modes.
 
     Args:
-        target: The tar to make.
+        target: The tar to write.
         keys: The directory of this installation's keys.
-        sources: Where packages come from.
+        sources: The sources of the packages.
     """
     return [
         "mmdebstrap",
@@ -103,12 +104,12 @@ def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
 
 
 def find_sources() -> Sources:
-    """Return the archives that the image is made from, with the suite's updates and security updates.
+    """Return the archives from which the image is built, with the suite's updates and security updates.
 
-    The archive is that of ``$VPMEM_LAB_MIRROR``, else the Debian archive that this machine's apt uses; security updates
-    come from the security archive that its apt uses. This machine may run another release than the image, so each
-    archive is asked whether it has the suite. On a machine whose apt uses no Debian archive, such as Ubuntu's,
-    mmdebstrap takes its default.
+    The archive is ``$VPMEM_LAB_MIRROR``, or else the Debian archive that this machine's apt uses. Security updates come
+    from the security archive that its apt uses. This machine may run a release other than the image's, so each archive
+    is asked whether it has the suite. If the machine's apt uses no Debian archive (for instance on Ubuntu), mmdebstrap
+    uses its default.
 
     Raises:
         InvalidValueError: ``VPMEM_LAB_MIRROR`` is not a URI.
@@ -129,11 +130,11 @@ def find_sources() -> Sources:
 
 
 def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
-    """Return the first URI of an archive of Debian's among apt's index targets (origin, label, URI; tab between).
+    """Return the first URI of a Debian archive in apt's index targets (origin, label, URI; separated by tabs).
 
     Args:
         index_targets: The lines (``apt-get indextargets``, apt's acquire-additional-files document).
-        label: ``Debian`` or ``Debian-Security``; archives of third parties have another label or origin.
+        label: ``Debian`` or ``Debian-Security``. Archives of third parties have another label or origin.
     """
     for line in index_targets:
         found = line.split("\t", 2)
@@ -161,8 +162,8 @@ def _index_targets() -> list[str]:
 
 
 def _line(archive: str, suite: str, given: str) -> str:
-    # Only Debian's keys sign for Debian's archive. A mirror that a user names may be signed by a key of the user's own,
-    # which this machine's apt trusts.
+    # Only Debian's keys sign Debian's archive. A mirror that the user names may be signed by the user's own key, which
+    # this machine's apt trusts.
     signed_by = "" if archive == given else f"[signed-by={_KEYRING}] "
     return f"deb {signed_by}{archive} {suite} main"
 

@@ -1,4 +1,4 @@
-"""What the lab tells of itself: its status, and the hosts file of its hosts."""
+"""Report the status of the lab, and write the hosts file of its hosts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from VpmemLibrary.sizes import MiB
 from VpmemLibrary.visible import one_line
 
 ROUGH_USER = "rough"
-"""The user of the rough entry: one with sudo, whose login shell is tcsh and prints when it starts."""
+"""The user of the rough entry. This user has sudo, and a login shell (tcsh) that prints text when it starts."""
 
 _JUMP_USER = "jump"
 
@@ -37,9 +37,9 @@ def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | Non
 
     Args:
         host: The lab host.
-        ssh_config: The SSH configuration of its rough entry; without one the lab host is reached as root.
-        confined: Have AppArmor confine all guests. Where the lab host is emulated, it else confines only those that a
-            test asks for: compiling a guest's profile takes as long as the rest of its start.
+        ssh_config: The SSH configuration of the host's rough entry. Without it the lab host is reached as root.
+        confined: Let AppArmor confine all guests. By default an emulated lab host confines only the guests that a test
+            asks for, because compiling a guest's profile takes as long as the rest of its start.
     """
     cxl = {f"host_cxl_{verb}": _vpmem_lab(f"cxl-{verb}", host.name) for verb in ("add", "remove")}
     return {
@@ -71,7 +71,7 @@ def _access(host: LabHost) -> dict[str, str]:
         "host_user": host.user,
         "host_key_file": str(host.key_file),
         "host_known_hosts": str(host.known_hosts),
-        "host_ssh_config": "no",  # the section says all that it takes to reach the lab host
+        "host_ssh_config": "no",  # the section has all options that are needed to reach the lab host
     }
 
 
@@ -93,9 +93,9 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: 
 
     Args:
         hosts: The lab hosts.
-        confined: Have AppArmor confine all guests, those on emulated lab hosts as well.
-        ssh_config: The SSH configuration of `rough_ssh_config`, by which the rough entries are reached; without one
-            the lab hosts are reached as root.
+        confined: Let AppArmor confine all guests, also on emulated lab hosts.
+        ssh_config: The SSH configuration of `rough_ssh_config`, by which the rough entries are reached. Without it the
+            lab hosts are reached as root.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
@@ -113,7 +113,9 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: 
 
 
 def rough_ssh_config(hosts: Sequence[LabHost]) -> str:
-    """Return the SSH configuration for the rough entries: each user behind a jump host, which is the lab host itself.
+    """Return the SSH configuration for the rough entries.
+
+    Each user is behind a jump host, which is the lab host itself.
 
     Args:
         hosts: The lab hosts.
@@ -142,11 +144,11 @@ Host {name} {jump}
 
 
 def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
-    """Return all that the lab runs and keeps on disk, as data that JSON can hold.
+    """Return everything that the lab runs and keeps on disk, as data for JSON.
 
     Args:
         lab: The lab.
-        thorough: Whether cached files are compared with their checksums.
+        thorough: Whether to compare cached files with their checksums.
     """
     hosts = [_host_status(host) for host in lab.hosts()]
     known = {host["name"] for host in hosts}
@@ -171,7 +173,7 @@ def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
 
 
 def status_text(status: dict[str, Any]) -> str:
-    """Return `lab_status` for reading."""
+    """Return the result of `lab_status` as text for people."""
     lines = []
     for host in status["hosts"]:
         state = "CRASHED (vpmem lab up)"
@@ -197,7 +199,7 @@ def status_text(status: dict[str, Any]) -> str:
 
 
 def _vpmem_lab(*arguments: str) -> str:
-    """Return a command line of `vpmem lab` that finds this lab in whatever environment it is run."""
+    """Return a `vpmem lab` command line that finds this lab in any environment."""
     environment = [f"VPMEM_STATE={state_directory()}", f"VPMEM_CACHE={cache_directory()}"]
     return shlex.join(["env", *environment, sys.executable, "-m", "VpmemLibrary", "lab", *arguments])
 

@@ -1,7 +1,7 @@
-"""Fifty nested guests over two lab hosts, one boot at a time on each: does the lab lose any?
+"""Boot fifty nested guests on two lab hosts, one at a time on each host, and report whether the lab loses any guest.
 
-Run as ``python -m VpmemLibrary.lab.soak [GUESTS]``. Prints every time, and exits with 1 if a guest was lost. A lost
-guest is never tried again.
+Run this module as ``python -m VpmemLibrary.lab.soak [GUESTS]``. It prints every boot time, and exits with 1 if a guest
+was lost. A lost guest is never retried.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _NAMESPACE = Size(256 * MiB)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one guest.
+    """The outcome of one guest.
 
     Args:
         host: The lab host's name.
         guest: The guest's name.
-        times: How long it took; None if it was lost.
-        reason: Why it was lost.
+        times: The guest's boot times. None if the guest was lost.
+        reason: The reason why the guest was lost.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """Return the figures of a soak as text."""
+    """Return the results of a soak as text."""
     lost = [outcome for outcome in outcomes if outcome.times is None]
     lines = [f"{len(outcomes)} guests, {len(lost)} lost"]
     times = [outcome.times for outcome in outcomes if outcome.times is not None]
@@ -54,7 +54,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def soak(hosts: Sequence[LabHost], guests: int) -> list[Outcome]:
-    """Boot `guests` guests, shared out over `hosts`, and return what became of each."""
+    """Boot `guests` guests, distributed over `hosts`, and return the outcome of each guest."""
     outcomes: list[Outcome] = []
     numbers = iter(range(1, guests + 1))
     lock = threading.Lock()
@@ -97,7 +97,7 @@ def soak(hosts: Sequence[LabHost], guests: int) -> list[Outcome]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the soak on fresh lab hosts and return the exit status."""
+    """Run the soak on new lab hosts and return the exit status."""
     given = arguments[0] if arguments else str(GUESTS)
     if not given.isascii() or not given.isdigit() or int(given) == 0:
         raise InvalidValueError("GUESTS", given, "a whole number of guests, e.g. 50")

@@ -1,7 +1,7 @@
-"""The saved state: a lab host that has booted and is warm, saved once and restored in seconds.
+"""The saved state: a booted and warm lab host that is saved once and restored in seconds.
 
-Its main memory lies in a file that every restored lab host maps privately (QEMU's "VM templating" document), so that
-nothing is read or copied before it is needed and several lab hosts share what none of them changes.
+Its main memory is in a file that every restored lab host maps privately (QEMU's "VM templating" document). So memory is
+read or copied only when it is needed, and lab hosts share all memory that none of them changes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
 BOOT_SECONDS = 300.0
-"""Deadline of a boot: some 30 s under emulation on an idle machine."""
+"""Seconds within which a boot must end. A boot takes some 30 s under emulation on an idle machine."""
 
 LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
-"""Loads the module that fits the processor, which the kernel decides: not only AMD's processors fit kvm_amd."""
+"""Load the KVM module that fits the processor.
+
+The kernel chooses it, because kvm_amd fits not only AMD's processors.
+"""
 
 _SAVE_SECONDS = 120.0
 _POLL = 0.02
@@ -44,8 +47,8 @@ class SavedState:
     """A finished saved state in the cache.
 
     Args:
-        directory: Where it lies.
-        made: Which one of that place it is; see `identity`.
+        directory: The directory of the saved state.
+        made: The identity of this directory, which differs from that of a later one; see `identity`.
     """
 
     directory: Path
@@ -63,17 +66,19 @@ class SavedState:
 
     @property
     def disk(self) -> Path:
-        """Its disk, the base of every restored machine's own.
+        """The disk of the saved machine, on which the disk of every restored machine is based.
 
-        Each has another name: a lab host's disk that was made over it never gets a later one for its base.
+        Each saved state's disk has its own name. So a lab host's disk never gets a later saved state as its base.
         """
         return next(self.directory.glob(f"{_DISK}*"), self.directory / _DISK)
 
     def restore(self, machine: Machine, port: int) -> None:
-        """Start `machine`, whose disk lies over this state's, where the saved machine stopped.
+        """Start `machine` at the point where the saved machine stopped.
+
+        The disk of `machine` must be based on the disk of this state.
 
         Raises:
-            StateRefusedError: QEMU did not take the state, or died of it; has QEMU's messages.
+            StateRefusedError: QEMU did not load the state, or died while loading it. The message has QEMU's output.
             LabError: QEMU did not start.
         """
         machine.start(port, memory=MemoryFile(self.memory, shared=False), incoming=True)
@@ -89,18 +94,21 @@ class SavedState:
 
 
 class StateRefusedError(LabError):
-    """A saved state that QEMU cannot restore here."""
+    """QEMU cannot restore a saved state on this machine."""
 
 
 def refused(machine: Machine, error: LabError) -> StateRefusedError:
-    """Return the error for a machine that a saved state does not run in."""
+    """Return the error for a machine in which a saved state does not run."""
     return StateRefusedError(
         f"{machine.name} cannot be restored from the saved state: {error} QEMU's log:\n{machine.log}"
     )
 
 
 def runs(machine: Machine) -> bool:
-    """Return whether a restored machine runs. KVM stops a processor that it cannot go on with; QEMU stays then."""
+    """Return whether a restored machine runs.
+
+    If a processor cannot continue, KVM stops the processor, but QEMU stays.
+    """
     if machine.process is None:
         return False
     try:
@@ -111,10 +119,10 @@ def runs(machine: Machine) -> bool:
 
 
 def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progress | None = None) -> SavedState:
-    """Return the saved state for this image and way of running; make it where there is none or it is broken.
+    """Return the saved state for this image and accelerator. Create the saved state if it is missing or broken.
 
     Raises:
-        LabError: The lab host does not boot, or is not in order when it has.
+        LabError: The lab host does not boot, or fails its check after the boot.
     """
     shown = progress or Silent()
     entry = cached(
@@ -126,7 +134,7 @@ def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progres
 
 
 def state_name(image: Image, accelerator: Accelerator) -> str:
-    """Return the name that the saved state for this image, this way of running and this processor has in the cache."""
+    """Return the name in the cache of the saved state for this image, this accelerator and this processor."""
     machine = Machine(cache_directory() / "state", image, accelerator)
     processor = processor_identity(accelerator.name)
     shape = [image.key, image.host_public_key, machine.shape, int(MEMORY), processor]
@@ -134,12 +142,12 @@ def state_name(image: Image, accelerator: Accelerator) -> str:
 
 
 def discard_state(state: SavedState, progress: Progress) -> None:
-    """Remove a saved state that QEMU refused, unless another process has made it again since."""
+    """Remove a saved state that QEMU refused, unless another process has created it again since."""
     discard(state.directory, state.made, progress)
 
 
 def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
-    """Return a connection to the lab host behind a loopback port; nothing is sent yet."""
+    """Return a connection to the lab host behind a loopback port. Send nothing yet."""
     settings = SshSettings(
         LOOPBACK,
         port=port,
@@ -153,10 +161,10 @@ def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
 
 
 def wait_for_ssh(machine: Machine, transport: Transport, timeout: float = BOOT_SECONDS) -> None:
-    """Wait until a command really runs on a lab host.
+    """Wait until a command has run on a lab host.
 
     Raises:
-        LabError: Its machine ended, or no command ran within `timeout` seconds.
+        LabError: The lab host's machine ended, or no command ran within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -199,7 +207,7 @@ def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: P
             monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
             monitor.execute("migrate", {"uri": f"file:{state.devices}"})
             _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "save the state")
-            with suppress(LabError):  # it may be gone before it answers
+            with suppress(LabError):  # the machine may end before it answers
                 monitor.execute("quit")
         _wait(lambda: machine.process is None, _SAVE_SECONDS, "end the saved machine")
     finally:
@@ -211,10 +219,10 @@ def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: P
 
 
 def _warm(host: Transport) -> None:
-    """Bring a lab host to where it needs nothing more before its first guest, and see that it is in order.
+    """Prepare a lab host so that its first guest needs no further set-up, and check the lab host.
 
     Raises:
-        LabError: Something failed in it, or it offers no KVM to its guests.
+        LabError: A step failed on the lab host, or it offers no KVM to its guests.
     """
     overall = host.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS).text.strip()
     if overall != "running":

@@ -1,4 +1,4 @@
-"""What one worker reserves of a host: the whole host, or one region of it. Others that ask for the same wait."""
+"""Reserve a whole host, or one region of a host, for one worker. Other workers that ask for the same wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from VpmemLibrary.leases.leases import HOST_KEY, Leases, LeasesHeldError, is_pla
 from VpmemLibrary.pmem.records import Region
 
 _POLL = 1.0
-"""Seconds between two tries to take what another worker holds: nothing notifies this worker."""
+"""Seconds between two attempts to take a lease that another worker holds. The host does not notify this worker."""
 
 GRACE = 15.0
-"""Seconds after a host answers again in which only its previous holders take what they held."""
+"""Seconds after a host answers again. During this time only the previous holders can take their leases back."""
 
 _TURN_POLL = 0.2
 
@@ -24,12 +24,12 @@ _TURN_TIMEOUT = 600.0
 
 @contextmanager
 def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
-    """Lock work that only one worker at a time may do on a host. Wait until no other worker does it.
+    """Lock work that only one worker at a time may do on a host. Wait until no other worker does this work.
 
     Args:
         leases: The worker's leases on the host.
-        work: The work: letters.
-        alias: The host's alias, for the message.
+        work: The name of the work, in letters.
+        alias: The host's alias, for the error message.
 
     Raises:
         BusyError: Another worker held the lock until the timeout.
@@ -50,28 +50,32 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if key in leases.held:  # else it was lost, and the error reports that
+        # If the lock was lost, the error that is raised reports the loss.
+        if key in leases.held:
             leases.release([key])
         raise
     leases.release([key])
 
 
 class Away:
-    """Hosts that were unreachable while a worker waited for them.
+    """Record which hosts were unreachable while a worker waited for them.
 
-    Such a host may have booted without its holder having kept it. So only its previous holder takes it for a while once
-    it answers again, as with a file server that was restarted.
+    An unreachable host may have rebooted, and its holder may not have kept its lease. So after the host answers again,
+    only the previous holder may take the host for `GRACE` seconds. A file server does the same after a restart.
     """
 
     def __init__(self) -> None:
         self._back_since: dict[str, float | None] = {}
 
     def went(self, alias: str) -> None:
-        """Note that a host is unreachable."""
+        """Record that a host is unreachable."""
         self._back_since[alias] = None
 
     def is_back(self, alias: str) -> bool:
-        """Whether a host that answers now may be taken: it was never unreachable, or has answered for long enough."""
+        """Return whether a worker may take a host that answers now.
+
+        The host must have been reachable all the time, or must have answered for longer than `GRACE` seconds.
+        """
         if alias not in self._back_since:
             return True
         since = self._back_since[alias]
@@ -82,11 +86,11 @@ class Away:
 
 
 class Holds:
-    """What one worker reserves of one host.
+    """The reservations of one worker on one host.
 
     Args:
         leases: The worker's leases on the host.
-        alias: The host's alias, for messages.
+        alias: The host's alias, for error messages.
 
     Example: ``Holds(leases, "rack1-pmem3").host(timeout=60)``.
     """
@@ -97,20 +101,20 @@ class Holds:
 
     @property
     def alone(self) -> bool:
-        """Whether this worker holds an exclusive lease on the host, as far as it knows."""
+        """Whether this worker holds an exclusive lease on the host, as far as the worker knows."""
         return self._leases.held.get(HOST_KEY, True) is False
 
     def host(self, timeout: float, *, shared: bool = False) -> None:
-        """Acquire a lease on the whole host. Return at once if this worker still has it.
+        """Acquire a lease on the whole host. Return at once if this worker still has the lease.
 
         Args:
             timeout: Seconds to wait while another worker has the host.
-            shared: Share the host with the workers that share it as well; none of them has it alone then.
+            shared: Share the host with other workers that also share it. Then no worker has the host alone.
 
         Raises:
-            BusyError: Another worker still has the host, or this worker shares it and asks to have it alone. The
-                message says who has it, and since when.
-            LeaseLostError: This worker lost the lease that it had. The next call acquires it again.
+            BusyError: Another worker still has the host, or this worker shares the host and asks for an exclusive
+                lease. The message names the holders and says since when they have the host.
+            LeaseLostError: This worker lost its lease. The next call acquires the lease again.
             ToolMissingError: The host has no bash or no flock.
         """
         if HOST_KEY not in self._leases.held:
@@ -124,18 +128,18 @@ class Holds:
             )
 
     def region(self, regions: Sequence[Region], timeout: float) -> Region:
-        """Acquire a lease on one region, and share the host with the workers that have its other regions.
+        """Acquire a lease on one region. Share the host with the workers that have its other regions.
 
         Args:
-            regions: The regions that will do, the preferred one first.
-            timeout: Seconds to wait while others have all of them, or the host.
+            regions: The acceptable regions, the preferred region first.
+            timeout: Seconds to wait while other workers have all these regions, or the host.
 
         Returns:
-            The first region that nobody has.
+            The first region that no worker has.
 
         Raises:
-            BusyError: Others still have all of them; the message says who, since when.
-            LeaseLostError: This worker lost a lease on the host. The next call acquires it again.
+            BusyError: Other workers still have all these regions. The message names them and says since when.
+            LeaseLostError: This worker lost a lease on the host. The next call acquires the lease again.
             ToolMissingError: The host has no bash or no flock.
         """
         had_host = HOST_KEY in self._leases.held
@@ -150,15 +154,15 @@ class Holds:
         return next(region for region in regions if region_key(region) == taken)
 
     def release(self) -> None:
-        """Give back the host and the regions.
+        """Release the host and the regions.
 
         Raises:
-            LeaseLostError: This worker lost one of them.
+            LeaseLostError: This worker lost one of these leases.
         """
         self._leases.release([key for key in self._leases.held if is_place_key(key)])
 
     def _take(self, keys: Mapping[str, str], timeout: float, *, shared: bool = False) -> str:
-        """Take the lease of the first free key and return the key. `keys` has what each key stands for."""
+        """Take the lease of the first free key and return the key. `keys` maps each key to its name in messages."""
         deadline = time.monotonic() + timeout
         waited = False
         away = Away()
@@ -166,7 +170,8 @@ class Holds:
             try:
                 if away.is_back(self._alias):
                     return self._leases.take([list(keys)], shared=shared)[0].key
-                self._leases.entries()  # raises as long as the host does not answer
+                # The next call raises while the host does not answer.
+                self._leases.entries()
             except LeasesHeldError as error:
                 if time.monotonic() > deadline:
                     held = "; ".join(f"{keys[entry.key]} is {entry.told}" for entry in error.entries)

@@ -1,20 +1,20 @@
-"""Leases that a host's own kernel keeps: a file for each lease, locked by one process that ends with the connection.
+"""Leases that a host's kernel keeps. Each lease is a locked file. One process on the host holds the locks.
 
-The process is the program `lease_holder.sh`, which reads requests from the worker's connection. It holds every lease of
-that worker on that host, so a claim costs no process and no session. The kernel frees the locks when the worker is
-killed, when its machine loses its network, or when the host reboots. The files stay, so the next holder sees that
-something was left.
+The process runs the program `lease_holder.sh`, which reads requests from the worker's connection. This process holds
+every lease of the worker on the host, so a claim starts no extra process and no extra session. The kernel frees the
+locks when the process ends: when the worker is killed, its machine loses the network, or the host reboots. The files
+remain. So the next holder sees that the previous holder left something behind.
 
-The host needs ``bash`` (4.3) and ``flock`` (util-linux). A record is on the disk before its lease counts as taken: by
-``sync FILE`` of coreutils 8.24 or newer, or by ``sync`` of every file system where ``sync`` takes no files.
+The host needs ``bash`` (4.3) and ``flock`` (util-linux). A lease counts as taken only after its record is on the disk.
+The program uses ``sync FILE`` of coreutils 8.24 or newer. Where ``sync`` takes no files, it syncs every file system.
 
-A controller that vanishes without closing its connection (it sleeps, it lost its power or its route) is noticed by the
-host's sshd: after ``ClientAliveInterval`` times ``ClientAliveCountMax``, which is off by default, or after TCP's
-keepalive, which takes two hours by default. Until then nobody else gets its leases. The worker itself gets them back at
-once when it reconnects, because its new process ends the old one.
+A controller may vanish without closing its connection: it sleeps, or it loses its power or its route. The host's sshd
+notices this after ``ClientAliveInterval`` times ``ClientAliveCountMax`` (off by default), or after TCP's keepalive (two
+hours by default). Until then no other worker gets the leases of that controller. The same worker gets its leases back
+at once when it reconnects, because its new process ends the old process.
 
-A worker that reboots the host says so first (`HostLeases.keep`). The records then keep its leases for a time, because
-the kernel that boots knows no locks.
+Before a worker reboots the host, it calls `HostLeases.keep`. Then the records keep its leases for a limited time. This
+is needed because locks do not survive a reboot.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from VpmemLibrary.transport.base import Stream
 
 DIRECTORY = "/var/lib/vpmem/leases"
-"""Where the records are: on a disk, so that a host that boots again knows what was held when it went down."""
+"""The directory of the records. It is on a disk, so a host that boots again knows which leases were held before."""
 
 _PROGRAM = resources.files("VpmemLibrary.leases").joinpath("lease_holder.sh").read_text("ascii")
 _ANSWER_TIMEOUT = 90.0
 _GATE_TIMEOUT = 60.0
-"""Seconds that a request waits on the host while other holders' requests run."""
+"""Seconds that a request waits on the host while the requests of other holders run."""
 
 _CHUNK = 1 << 16
 _LONGEST_ANSWER = 1 << 24
@@ -75,9 +75,9 @@ class _Held:
     """A lease of this worker.
 
     Args:
-        shared: Whether others may share it.
-        fence: Its fencing number.
-        ending: The request that gives it back, with its arguments, until the host has answered the request.
+        shared: Whether other workers may share the lease.
+        fence: The fencing number of the lease.
+        ending: The request that releases the lease, with its arguments. It is set until the host has answered it.
     """
 
     shared: bool
@@ -86,15 +86,16 @@ class _Held:
 
 
 class HostLeases:
-    """The leases of one host, as one worker has them over its connection.
+    """The leases of one worker on one host, over the worker's connection.
 
-    If the connection breaks, or the host reboots, the next use renews what this worker held. If another worker had one
-    of the leases meanwhile, that is reported once, and this worker then has nothing there but its run's own lease.
+    After the connection breaks or the host reboots, the next call renews the leases of this worker. If another worker
+    had one of the leases meanwhile, the call raises `LeaseLostError` once. This worker then keeps only its run's own
+    lease.
 
     Args:
         transport: The way to the host.
-        holder: Who holds the leases; its token is a worker's own.
-        directory: Where the records are on the host: an absolute path; `DIRECTORY` by default.
+        holder: The holder of the leases. Its token is unique to the worker.
+        directory: The directory of the records on the host, as an absolute path. The default is `DIRECTORY`.
 
     Example: ``HostLeases(transport, Holder.here("0123abcd", "5f0e")).take([[namespace.label_uuid]])``.
     """
@@ -111,7 +112,7 @@ class HostLeases:
 
     @property
     def holder(self) -> Holder:
-        """The worker."""
+        """The worker that holds the leases."""
         return self._holder
 
     @property
@@ -124,11 +125,11 @@ class HostLeases:
 
         Raises:
             LeasesHeldError: A slot has no free key.
-            LeaseLostError: This worker lost a lease, or lost its host or region earlier and did not take it again.
+            LeaseLostError: This worker lost a lease now, or lost its host or region earlier and has not taken it again.
             LeaseSpaceError: The host has no space left for the records.
             LeaseRecordError: The host could not write the records.
             ToolMissingError: The host has no bash or no flock.
-            UnreachableError: The host cannot be reached.
+            UnreachableError: The host is unreachable.
         """
         words = [",".join(map(checked_key, keys)) for keys in slots]
         if "" in words:
@@ -149,7 +150,7 @@ class HostLeases:
         return tuple(taken)
 
     def release(self, keys: Iterable[str]) -> None:
-        """Give leases back; see `Leases.release`."""
+        """Release leases; see `Leases.release`."""
         wanted = [checked_key(key) for key in keys]
         with self._lock:
             if mine := [key for key in wanted if key in self.held]:
@@ -158,13 +159,13 @@ class HostLeases:
         self._refuse_others(wanted, mine)
 
     def give_up(self, key: str, reason: str) -> None:
-        """Give one lease back as unfit; see `Leases.give_up`."""
+        """Release one lease and mark it as unfit; see `Leases.give_up`."""
         with self._lock:
             self.require([key])
             self._give_back([key], "give_up", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
 
     def mended(self, keys: Iterable[str]) -> None:
-        """Remove records that nobody holds; see `Leases.mended`."""
+        """Remove the records that have no living holder; see `Leases.mended`."""
         if wanted := [checked_key(key) for key in keys]:
             self._ask("mend", *wanted)
 
@@ -177,7 +178,7 @@ class HostLeases:
                 self._lose(self._ask("mine", *map(self._file, wanted)))
 
     def proofs(self) -> tuple[LeaseProof, ...]:
-        """Return what proves on the host that this worker holds its leases; see `Leases.proofs`."""
+        """Return the proofs that this worker holds its leases; see `Leases.proofs`."""
         with self._lock:
             self._refuse_lost()
             return tuple(
@@ -191,18 +192,19 @@ class HostLeases:
         return self._entries(self._ask("entries"))
 
     def keep(self, seconds: int) -> None:
-        """Keep what this worker holds while the host boots: others find it held, though no kernel has a lock.
+        """Keep the leases of this worker while the host boots.
 
-        The worker's next use of its leases takes them again.
+        Other workers then find these leases held, though the kernel has no lock. The next call that uses the leases
+        takes them again.
 
         Args:
-            seconds: How long others leave the leases alone, by the host's own clock; 0 to keep them no longer.
+            seconds: The time for which other workers leave the leases alone, by the host's clock. 0 ends it now.
 
         Raises:
             LeaseLostError: This worker lost a lease.
             LeaseSpaceError: The host has no space left for the records.
             LeaseRecordError: The host could not write the records.
-            UnreachableError: The host cannot be reached.
+            UnreachableError: The host is unreachable.
         """
         with self._lock:
             if held := self.held:
@@ -217,10 +219,10 @@ class HostLeases:
     # Losing and giving back
 
     def _lose(self, answer: Sequence[Sequence[str]]) -> None:
-        """Raise if the host answered that leases are lost, and give up all others but the run's own.
+        """Raise if the host answered that leases are lost. Give up all other leases, except the run's own lease.
 
-        A run that lost its host is still alive. If its own lease went as well, the next run's set-up would destroy its
-        guests and namespaces as a dead run's.
+        A run that lost its host is still alive. If the run's own lease were given up too, the next run would treat this
+        run as dead, and its set-up would destroy this run's guests and namespaces.
         """
         lost: dict[str, list[Sequence[str]]] = {}
         key = ""
@@ -244,7 +246,8 @@ class HostLeases:
             except LeaseRecordError:
                 self._drop()
             except UnreachableError:
-                pass  # the locks went with the connection
+                # The kernel freed the locks when the connection broke.
+                pass
         text = [f"This worker lost its lease of {key} on {self._transport.name}: {_told(gone[key])}." for key in gone]
         text += [f"So it gave up {', '.join(others)} as well."] if others else []
         text += [f"Nothing is changed there until it calls {_HOW_TO_TAKE_AGAIN} again."] if self._lost else []
@@ -258,7 +261,7 @@ class HostLeases:
             )
 
     def _took_again(self, key: str) -> None:
-        """Forget what was lost if a lease that was taken stands for it: any region does for a region."""
+        """Forget the lost leases that a newly taken lease replaces. Any region replaces a lost region."""
         if key == HOST_KEY:
             self._lost &= {each for each in self._lost if self._leases[key].shared and each != HOST_KEY}
         elif is_place_key(key):
@@ -269,10 +272,10 @@ class HostLeases:
             raise LeaseLostError(f"This worker does not hold {', '.join(others)} on {self._transport.name}.")
 
     def _give_back(self, keys: Sequence[str], request: str, *arguments: str) -> None:
-        """End leases that were held a moment ago.
+        """Release leases that were held a moment ago.
 
-        If the connection breaks before the answer, the request may have been done. Then the next connection does what
-        is left of the request, and a lease that is gone by then was given back.
+        If the connection breaks before the answer, the host may or may not have done the request. Then the next
+        connection completes the request. A lease that is absent by then counts as released.
         """
         for key in keys:
             self._leases[key].ending = (request, *arguments)
@@ -297,20 +300,22 @@ class HostLeases:
     # The connection
 
     def _ask(self, *words: str) -> list[list[str]]:
-        """Return the answer to a request that may be made twice.
+        """Send a request that may safely run twice, and return the answer.
 
-        A second `take` after a broken connection finds what the first one took as left by this worker itself.
+        If the connection breaks during `take`, the second `take` reports the leases of the first one as left by this
+        worker.
         """
         with self._lock:
             self._connect()
             try:
                 return self._exchange(words)
-            except UnreachableError:  # the connection broke since the last use
+            except UnreachableError:
+                # The connection broke after its last use.
                 self._connect()
                 return self._exchange(words)
 
     def _connect(self) -> None:
-        """Start a holder on the host, unless there is one, that has the leases of this worker."""
+        """Start a holder on the host, unless one runs. Renew the leases of this worker."""
         if self._stream is not None:
             return
         self._start()
@@ -326,7 +331,8 @@ class HostLeases:
         self._unread.clear()
         try:
             self._stream = self._transport.stream(["bash", "--norc", "-c", _PROGRAM, "vpmem-leases", *arguments])
-        except FileNotFoundError:  # this machine itself has no bash
+        except FileNotFoundError:
+            # This machine itself has no bash.
             raise self._gone() from None
         try:
             ready = self._exchange(())
@@ -334,7 +340,8 @@ class HostLeases:
             self._drop()
             self._gone()
             raise
-        if not ready or ready[-1] != _READY:  # what the host's shell prints at a login may come first
+        # The host's shell may print text at login before the answer.
+        if not ready or ready[-1] != _READY:
             self._drop()
             raise self._gone()
 
@@ -379,7 +386,7 @@ class HostLeases:
         return [line.split(" ") for line in lines[:-1]]
 
     def _lines(self, stream: Stream) -> Iterator[str]:
-        """Give the lines of one answer, its end the last, or fewer if the holder ended."""
+        """Yield the lines of one answer, with the end mark last. Yield fewer lines if the holder ended."""
         size = 0
         while True:
             line, newline, rest = self._unread.partition(b"\n")
@@ -396,7 +403,10 @@ class HostLeases:
 
     @contextmanager
     def _watched(self, stream: Stream) -> Iterator[None]:
-        """End the stream if there is no answer in time, so that a host that hangs is not waited for without end."""
+        """Close the stream if there is no answer in time.
+
+        So this worker does not wait forever for a host that hangs.
+        """
         watch = threading.Timer(_ANSWER_TIMEOUT, stream.close)
         watch.daemon = True
         watch.start()
@@ -413,7 +423,7 @@ class HostLeases:
     # What the host answers
 
     def _gone(self) -> UnreachableError:
-        """Return the error that there is no answer, or raise one if the host has no bash or no flock."""
+        """Return the error that there is no answer. Raise instead if the host has no bash or no flock."""
         found: CommandResult = self._transport.run(["sh", "-c", _TOOLS])
         if found.exit_status != 0:
             found.check(f"Leases cannot be held on {self._transport.name}")

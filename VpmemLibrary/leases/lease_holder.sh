@@ -1,25 +1,25 @@
 # shellcheck shell=bash
-# The lease holder: one process on the host for each worker. It takes requests on its standard input, a line each, and
-# locks a record file for every lease that the worker has. The kernel frees the locks when the process ends.
+# The lease holder: one process on the host for each worker. It reads requests from its standard input, one request a
+# line. It locks a record file for every lease of the worker. The kernel frees the locks when the process ends.
 #
 #   bash --norc -c PROGRAM vpmem-leases DIRECTORY WHO TOKEN GATE_SECONDS [FILE=DESCRIPTOR ...]
 #
-#   DIRECTORY     where the record files are
-#   WHO           the worker as the beginning of a record: run=...&worker=...&controller=... (URL-encoded)
-#   TOKEN         what only this worker's records contain
+#   DIRECTORY     the directory of the record files
+#   WHO           the worker, as the first part of a record: run=...&worker=...&controller=... (URL-encoded)
+#   TOKEN         a text that only this worker's records contain
 #   GATE_SECONDS  how long a request waits for the requests of other holders
-#   FILE=...      the locks that this process had before it started the program again (see `resume`)
+#   FILE=...      the locks that this process had before it restarted the program (see `resume`)
 #
-# An answer is lines and then "." alone. A request that failed is answered by "error TEXT": nothing was changed, and
-# every lock stays. The first answer, before any request, is "ready".
+# An answer ends with a line that has only ".". A failed request is answered by "error TEXT". Then nothing was changed,
+# and the process keeps every lock. The first answer, before any request, is "ready".
 #
-# A lease of one worker alone is the file KEY. A lease that workers share is a file KEY@TOKEN for each of them. A file
-# has one line:
+# An exclusive lease is the file KEY. A shared lease has one file KEY@TOKEN for each worker that shares it. A file has
+# one line:
 #
 #   WHO&token=TOKEN&fence=NUMBER&since=SECONDS[&kept=FROM-UNTIL|&unfit=REASON]
 #
-# Every request runs under one lock, the gate. So no file changes while another holder looks at it, and a file is
-# replaced by renaming: the new file is locked before it gets its name.
+# Every request runs under one lock, the gate. So no file changes while another holder reads it. A file is replaced by
+# renaming a new file. The new file is locked before it gets its final name.
 
 LC_ALL=C
 umask 077
@@ -39,11 +39,11 @@ fail() {
     problem=$1
     return 1
 }
-# Fail with the reason that a tool wrote: what follows its last colon.
+# Fail with the tool's reason: the part of its message after the last colon.
 fail_for() { fail "$1: ${2##*: }"; }
 
-# Bash ends when it cannot start a process. Then this trap starts the program again in the same process, with the same
-# locks, and the request is answered by an error.
+# Bash ends when it cannot start a process. Then this trap restarts the program in the same process, with the same
+# locks. The request is answered by an error.
 resume() {
     local name fd
     local -A keep=()
@@ -72,7 +72,7 @@ close_file() {
     local fd=$1
     exec {fd}>&-
 }
-# Lock the open descriptor within some seconds. Return 1 if another process has it locked.
+# Lock the open descriptor within $1 seconds. Return 1 if another process has the lock.
 lock() {
     local status
     local -a patience=(-w "$1")
@@ -97,13 +97,13 @@ leave() {
 
 # Records
 
-# Read the record of a file. It is empty if the file is absent, or has anything else.
+# Read the record of a file. The record is empty if the file is absent or has invalid content.
 read_record() {
     record=
     { IFS= read -r -n 16384 record <"$1"; } 2>/dev/null
     [[ $record =~ $RECORD ]] || record=
 }
-# Whether the record is kept for its worker while the host boots. A clock that was set back ends that.
+# Return whether the record is kept for its worker while the host boots. If the clock was set back, it is not kept.
 is_kept() {
     local now
     [[ $record =~ \&kept=([0-9]+)-([0-9]+)$ ]] || return
@@ -117,11 +117,11 @@ is_old() {
     printf -v now '%(%s)T' -1
     ((10#${BASH_REMATCH[1]} < now - DAY))
 }
-# Find the state of a file, and its record:
-#   held   somebody has it locked
-#   kept   a worker that reboots the host comes back to it
-#   unfit  it was given back, and must be fixed first
-#   left   its holder died
+# Set `record` to the record of a file, and `state` to its state:
+#   held   a process has the file locked
+#   kept   the file is reserved for a worker that reboots the host and comes back
+#   unfit  the lease was released as unfit, and must be fixed before its next use
+#   left   the holder died
 look() {
     local fd
     read_record "$1"
@@ -147,7 +147,7 @@ files_of() {
         [[ ! -f $each ]] || files+=("$each")
     done
 }
-# Show who has a key.
+# Show the holders of a key.
 show_holders() {
     local each
     files_of "$1"
@@ -156,15 +156,15 @@ show_holders() {
         [[ $state == left ]] || show "$each"
     done
 }
-# Whether a lease is still what this process locked: others may have removed the directory.
+# Return whether this process still has the lease. Another user may have removed the directory.
 is_mine() {
     [[ ${held[$1]+x} && $1 -ef /proc/$$/fd/${held[$1]} ]] || return
     read_record "$1"
     is_from_me
 }
 
-# Writing. Each of `texts` becomes the content of the file in `names`: all of them are written in .new, synced, locked,
-# and then renamed. A file that this process holds stays locked; a new one is in `fresh` afterwards, locked.
+# Writing. Write each of `texts` to the file in `names`: write all files in .new, sync them, lock them, then rename
+# them. A file that this process already holds stays locked. Each new file is locked and in `fresh` afterwards.
 write() {
     local fd why name
     local -a beside=("${names[@]/#/.new/}")
@@ -221,8 +221,8 @@ remove() {
 
 # Requests
 
-# Whether this worker may take a key. Then `left` is the record of a dead holder ("-" if it cannot be read, empty if
-# there is none), and `over` has the files that no longer count once it is taken.
+# Return whether this worker may take a key, and set two variables. `left` is the record of a dead holder ("-" if the
+# record is unreadable, empty if there is no dead holder). `over` lists the files to remove once the key is taken.
 is_free() {
     local each others=''
     left='' over=()
@@ -237,7 +237,7 @@ is_free() {
             others=yes
         else
             [[ $state == kept || $left ]] || left=${record:--}
-            # Another worker that shared it may only have lost its connection: it may come back.
+            # Another worker that shared the key may only have lost its connection. That worker may come back.
             [[ $2 == shared && $each == *@* ]] && ! is_old || over+=("$each")
         fi
     done
@@ -252,7 +252,7 @@ next_fence() {
     fi
     fence=$((10#$fence + 1))
 }
-# take alone|shared KEY[,KEY...] ...: of the keys of each slot the first that is free; all slots or none.
+# take alone|shared KEY[,KEY...] ...: take the first free key of each slot. Take all slots or none.
 take() {
     local mode=$1 slot key name fence now number=0 found left place
     local -A chosen=()
@@ -298,7 +298,8 @@ take() {
     for name in "${!fresh[@]}"; do held[$name]=${fresh[$name]}; done
     for place in "${!keys[@]}"; do answer+="taken ${keys[place]} $fence ${lefts[place]}"$'\n'; done
 }
-# renew MODE:KEY:FENCE ...: lock again what an earlier connection of this worker held, unless another had it since.
+# renew MODE:KEY:FENCE ...: lock the leases of this worker's earlier connection again. A lease is lost if another worker
+# has had it since.
 renew() {
     local each mode key fence name record fd
     local -a names=() texts=() files=()
@@ -322,7 +323,7 @@ renew() {
     done
     [[ ${#names[@]} -eq 0 ]] || write
 }
-# mine FILE ...: tell which are no longer held.
+# mine FILE ...: report which leases are no longer held.
 mine() {
     local name
     local -a files=()
@@ -333,7 +334,7 @@ mine() {
     done
     [[ ! $answer ]]
 }
-# keep SECONDS FILE ...: keep leases for this worker for a time, or no longer (0).
+# keep SECONDS FILE ...: keep leases for this worker for some seconds. 0 seconds ends the keeping.
 keep() {
     local seconds=$1 name now record
     local -a names=() texts=()
@@ -349,11 +350,11 @@ keep() {
     done
     write
 }
-# release FILE ...: give leases back.
+# release FILE ...: release leases and remove their records.
 release() {
     mine "$@" && remove "$@" && drop "$@"
 }
-# drop FILE ...: give up the locks and leave the records, as a holder that dies does.
+# drop FILE ...: release the locks and leave the records, as a holder does when it dies.
 drop() {
     local name
     for name; do
@@ -362,7 +363,7 @@ drop() {
         unset "held[$name]"
     done
 }
-# give_up FILE REASON: give a lease back as unfit.
+# give_up FILE REASON: release a lease and mark it as unfit.
 give_up() {
     local record
     local -a names=("$1") texts=()
@@ -371,7 +372,7 @@ give_up() {
     texts=("${record%&kept=*}&unfit=$2")
     write && drop "$1"
 }
-# mend KEY ...: remove the records that nobody holds.
+# `mend KEY ...`: remove the records that have no living holder.
 mend() {
     local key each
     local -a files=() gone=()
@@ -384,7 +385,7 @@ mend() {
     done
     [[ $problem ]] || remove "${gone[@]}"
 }
-# entries: every record.
+# entries: show every record.
 entries() {
     local each
     for each in [0-9a-z]*; do
@@ -409,7 +410,8 @@ reply() {
 
 # Start
 
-# Whether only root and this user can change what is in a directory; others may add files where the sticky bit is set.
+# Return whether only root and this user can change a directory. If $2 is 1, others may add files where the sticky bit
+# is set.
 is_safe() {
     local why owner mode fix="Leases need a directory that only root may change"
     [[ ! -L $1 ]] || fail "$1 is a symbolic link. $fix" || return
@@ -418,8 +420,8 @@ is_safe() {
     ((owner == 0 || owner == EUID)) || fail "$1 belongs to user $owner. $fix: chown root $1" || return
     ((8#$mode & 8#1000 && $2)) || ! ((8#$mode & 8#22)) || fail "$1 has mode $mode, so others may change it. $fix: chmod 700 $1"
 }
-# End the holders of this worker's earlier connections, which the host may not have noticed to be broken: none may act
-# on a late request, or hold what this one renews.
+# Kill the holders of this worker's earlier connections. The host may not have noticed that those connections broke. An
+# old holder must not run a late request, or hold a lease that this holder renews.
 end_earlier() {
     local each pid word found tries
     local -a words

@@ -1,8 +1,8 @@
-"""Leases: who holds what on a host, and the protocol of the leases on a host and of those in memory.
+"""Leases: the records and the protocol that are the same for leases on a host and for leases in memory.
 
-A key says what is held: a namespace by the UUID of its label, a region, a run by its id, or the host as a whole. A
-lease ends with its holder, however the holder ended. Its record stays, and shows that the holder did not give the lease
-back.
+The key of a lease names the reserved thing. This is a namespace (by the UUID of its label), a region, a run (by its
+id), or the whole host. A lease ends when its holder ends, for any reason. Its record remains and shows that the holder
+did not release the lease.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ HOST_KEY = "host"
 
 
 class LeasesHeldError(VpmemError):
-    """Others hold the leases that were asked for, or the leases are unfit. Nothing was taken.
+    """Other workers hold the requested leases, or the leases are unfit. Nothing was taken.
 
     Args:
         slot: The number of the slot that has no free key.
-        entries: Who holds its keys.
+        entries: The records of the keys of this slot.
     """
 
     def __init__(self, slot: int, entries: Sequence[Entry]) -> None:
@@ -44,27 +44,27 @@ class LeasesHeldError(VpmemError):
 
 
 class LeaseRecordError(VpmemError):
-    """The host could not lock, read or write the records of its leases. No lease was taken or given back."""
+    """The host could not lock, read or write the records of its leases. No lease was taken or released."""
 
 
 class LeaseSpaceError(LeaseRecordError, OutOfSpaceError):
-    """The host has no space left to write the record of a lease. No lease was taken or given back."""
+    """The host has no space left to write the record of a lease. No lease was taken or released."""
 
 
 class UnknownHolderError(BusyError):
-    """A lease is held, and its record cannot be read, so nobody knows which run is alive."""
+    """A lease is held but its record is unreadable, so the living runs are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds or held a lease.
+    """The worker that holds or held a lease.
 
     Args:
-        run_id: The run; empty if the record cannot be read.
-        worker: The worker: its process on the controller.
+        run_id: The id of the run. It is empty if the record is unreadable.
+        worker: The name of the worker: its process on the controller.
         controller: The machine that the worker runs on.
-        token: A text that only this worker's records contain, so that the worker finds them again.
-        since: When it took the lease, in seconds since 1970 by the host's own clock; 0 if unknown.
+        token: A text that only this worker's records contain, so that the worker finds its records again.
+        since: The time when the worker took the lease, in seconds since 1970 by the host's clock; 0 if unknown.
     """
 
     run_id: str
@@ -87,16 +87,16 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record of a lease. A lease that workers share has a record for each of them.
+    """One record of a lease. A shared lease has one record for each worker.
 
     Args:
         key: The key of the lease.
-        holder: Who holds it, or held it last.
-        held: Whether it is held now. The holder of a record that is not held has died.
-        unfit: Why nobody may take the lease until that is fixed; empty if it may be taken.
-        kept_until: When the lease stops being kept for a holder that reboots the host, in seconds since 1970 by the
-            host's own clock; 0 if the lease is not kept.
-        path: The file of the record on the host; empty for leases in memory.
+        holder: The worker that holds the lease, or held it last.
+        held: Whether the lease is held now. If not, the holder has died.
+        unfit: The reason why nobody may take the lease until the problem is fixed. It is empty if the lease is usable.
+        kept_until: The time until which the lease is kept for a holder that reboots the host, in seconds since 1970 by
+            the host's clock. It is 0 if the lease is not kept.
+        path: The file of the record on the host. It is empty for leases in memory.
     """
 
     key: str
@@ -108,7 +108,7 @@ class Entry:
 
     @property
     def told(self) -> str:
-        """Who has the lease, since when, and how."""
+        """A description of the holder, the state of the lease, and since when."""
         if self.unfit:
             return f"unfit since {self.holder} gave it back: {self.unfit}"
         if self.kept_until:
@@ -122,7 +122,7 @@ class Taken:
 
     Args:
         key: The key of the lease.
-        left_by: Who held it last and died. None if the last holder gave it back, or there was none.
+        left_by: The last holder, if it died. None if the last holder released the lease, or there was no holder.
     """
 
     key: str
@@ -130,22 +130,22 @@ class Taken:
 
 
 class Leases(Protocol):
-    """The leases of one host, as one worker has them."""
+    """The leases of one worker on one host."""
 
     @property
     def holder(self) -> Holder:
-        """The worker."""
+        """The worker that holds the leases."""
 
     @property
     def held(self) -> Mapping[str, bool]:
-        """The keys that this worker holds as far as it knows, each with whether others may share it."""
+        """The keys that this worker holds, as far as it knows, each with whether other workers may share it."""
 
     def take(self, slots: Sequence[Sequence[str]], *, shared: bool = False) -> tuple[Taken, ...]:
-        """Take one lease for each slot: the first free one of its keys. Take all of them, or none.
+        """Take one lease for each slot: the lease of the first free key of the slot. Take all leases, or none.
 
         Args:
-            slots: For each slot the keys that will do, the preferred one first.
-            shared: Whether other workers may take the same lease, if they share it as well.
+            slots: For each slot the acceptable keys, the preferred key first.
+            shared: Whether other workers that also share the lease may take it.
 
         Raises:
             LeasesHeldError: A slot has no free key.
@@ -153,51 +153,51 @@ class Leases(Protocol):
         """
 
     def release(self, keys: Iterable[str]) -> None:
-        """Give leases back, and remove their records.
+        """Release leases, and remove their records.
 
         Raises:
-            LeaseLostError: This worker did not hold one of them.
+            LeaseLostError: This worker did not hold one of the leases.
         """
 
     def give_up(self, key: str, reason: str) -> None:
-        """Give one lease back as unfit: nobody can take it until `mended`.
+        """Release one lease and mark it as unfit. Nobody can take the lease until `mended` is called.
 
         Raises:
-            LeaseLostError: This worker did not hold it.
+            LeaseLostError: This worker did not hold the lease.
         """
 
     def mended(self, keys: Iterable[str]) -> None:
-        """Remove the records that dead holders left or that say unfit; those that are held stay."""
+        """Remove the records that dead holders left and the records that are unfit. Keep the records of held leases."""
 
     def require(self, keys: Iterable[str]) -> None:
         """Raise unless this worker still holds leases.
 
         Raises:
-            LeaseLostError: It does not hold one of them.
+            LeaseLostError: This worker does not hold one of the leases.
         """
 
     def proofs(self) -> tuple[LeaseProof, ...]:
-        """Return what proves on the host that this worker holds its leases, without asking the host.
+        """Return the proofs, for use on the host, that this worker holds its leases. Do not contact the host.
 
         Raises:
             LeaseLostError: The worker lost its host or its region, and has not taken it again.
         """
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return every record of the host."""
+        """Return every lease record of the host."""
 
     def close(self) -> None:
-        """End the holder: its leases are free, and their records show that they were not given back."""
+        """End the holder. Its leases become free, and their records show that they were not released."""
 
 
 def living_runs(entries: Iterable[Entry]) -> set[str]:
-    """Return the ids of the runs that are alive: those that hold their own lease.
+    """Return the ids of the runs that are alive. A run is alive while it holds its own lease.
 
     Args:
-        entries: Every record of a host.
+        entries: Every lease record of a host.
 
     Raises:
-        UnknownHolderError: A lease is held and its record cannot be read.
+        UnknownHolderError: A lease is held but its record is unreadable.
     """
     held = [entry for entry in entries if entry.held]
     if unknown := [entry for entry in held if not entry.holder.run_id]:
@@ -214,7 +214,7 @@ _LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def seconds_of(text: str) -> int:
-    """Return a time in seconds since 1970 that a record has; 0 for text that is no such time."""
+    """Parse the seconds since 1970 in a record. Return 0 if the text is not such a time."""
     return min(int(text), _LATEST) if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) else 0
 
 
@@ -225,49 +225,49 @@ def _when(seconds: int) -> str:
 
 
 def run_key(run_id: str) -> str:
-    """Return the key that a run holds as long as it is alive."""
+    """Return the key that a run holds while it is alive."""
     return _RUN + run_id
 
 
 def run_of_key(key: str) -> str:
-    """Return the id of the run that a key stands for; empty for another key."""
+    """Return the run id of a run's key. Return an empty text for any other key."""
     return key.removeprefix(_RUN) if key.startswith(_RUN) else ""
 
 
 def region_key(region: Region) -> str:
     """Return the key of a region.
 
-    The key is the cookie of the region's interleave set if there is one, because the region's number may change with
-    the next boot of the host.
+    The key contains the cookie of the region's interleave set, if the region has an interleave set. The region's number
+    is not stable: it may change with the next boot of the host.
     """
     return f"{_REGION}{region.iset_id:x}" if region.iset_id else f"{_REGION}{region.dev}"
 
 
 def turn_key(work: str) -> str:
-    """Return the key of work that only one worker at a time may do on a host."""
+    """Return the key of a host lock, for work that only one worker at a time may do on a host."""
     return _TURN + work
 
 
 def is_place_key(key: str) -> bool:
-    """Whether a key stands for a host or a region."""
+    """Return whether a key is that of a host or a region."""
     return key == HOST_KEY or key.startswith(_REGION)
 
 
 def is_standing_key(key: str) -> bool:
-    """Whether a key stands for something that no run made: a host, a region or a turn."""
+    """Return whether a key is that of a host, a region or a host lock. No run creates these."""
     return is_place_key(key) or key.startswith(_TURN)
 
 
 def is_namespace_key(key: str) -> bool:
-    """Whether a key stands for a namespace."""
+    """Return whether a key is that of a namespace."""
     return _NAMESPACE.fullmatch(key) is not None
 
 
 def checked_key(key: str) -> str:
-    """Return a key that is safe as the name of a file.
+    """Return a key that is safe as a file name.
 
     Raises:
-        InvalidValueError: It is not.
+        InvalidValueError: The key is not safe as a file name.
     """
     if not _KEY.fullmatch(key):
         raise InvalidValueError("key of a lease", key, "a UUID in lower case, or a name of a-z 0-9 -")

@@ -1,4 +1,4 @@
-"""Leases in this process's memory: the same protocol without a host, for planning and for tests of many workers."""
+"""Leases in this process's memory. They follow the same protocol without a host, for planning and for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Record:
 
 
 class LeaseTable:
-    """The records of one host, shared by all its holders: for each key those of its holders."""
+    """The lease records of one host, shared by all its holders. Each key has the records of its holders."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -29,11 +29,11 @@ class LeaseTable:
 
 
 class MemoryLeases:
-    """The leases of one host in memory, as one holder has them.
+    """The leases of one holder on one host, in memory.
 
     Args:
         table: The host's records.
-        holder: Who holds the leases; its token differs from all others.
+        holder: The holder of the leases. Its token differs from all other tokens.
 
     Example: ``MemoryLeases(LeaseTable(), Holder("0123abcd", token="1")).take([["ns-1", "ns-2"]])``.
     """
@@ -71,7 +71,7 @@ class MemoryLeases:
             return tuple(Taken(key, left_by) for key, left_by in chosen.items())
 
     def release(self, keys: Iterable[str]) -> None:
-        """Give leases back; see `Leases.release`."""
+        """Release leases; see `Leases.release`."""
         with self._table.lock:
             for key in self._required(keys):
                 self._table.records[key] = [each for each in self._records(key) if each is not self._own(key)]
@@ -79,14 +79,14 @@ class MemoryLeases:
                     del self._table.records[key]
 
     def give_up(self, key: str, reason: str) -> None:
-        """Give one lease back as unfit; see `Leases.give_up`."""
+        """Release one lease and mark it as unfit; see `Leases.give_up`."""
         with self._table.lock:
             self._required([key])
             if record := self._own(key):
                 record.held, record.unfit = False, reason
 
     def mended(self, keys: Iterable[str]) -> None:
-        """Remove records that nobody holds; see `Leases.mended`."""
+        """Remove the records that have no living holder; see `Leases.mended`."""
         with self._table.lock:
             for key in keys:
                 if held := [record for record in self._records(key) if record.held]:
@@ -95,12 +95,12 @@ class MemoryLeases:
                     self._table.records.pop(key, None)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Raise unless leases are still held; see `Leases.require`."""
+        """Raise unless this holder still holds leases; see `Leases.require`."""
         with self._table.lock:
             self._required(keys)
 
     def proofs(self) -> tuple[LeaseProof, ...]:
-        """Return nothing: no host has a record; see `Leases.proofs`."""
+        """Return no proofs, because no host has a record; see `Leases.proofs`."""
         return ()
 
     def entries(self) -> tuple[Entry, ...]:

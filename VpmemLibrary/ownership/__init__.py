@@ -1,1 +1,1 @@
-"""What a run made: marks, cleanup, leak report."""
+"""The things that runs make on hosts: marks, cleanup, leak report."""

@@ -1,4 +1,4 @@
-"""Removing what runs made on a host; nothing without a mark is ever touched."""
+"""Remove the things that a run made on a host. Never touch a thing without a mark."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from VpmemLibrary.transport.base import CommandResult
 
 
 def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
-    """Destroy every namespace that this run made on a host, and return what they were; see also `unmount_owned`.
+    """Destroy every namespace that this run made on a host, and return these namespaces; see also `unmount_owned`.
 
-    Each is found by its UUID when its turn comes, and one that is gone by then is no failure: another worker of the run
-    destroyed it. All of them are tried; the first failure is raised afterwards.
+    Find each namespace by its UUID just before it is destroyed. If it is gone by then, this is not a failure: another
+    worker of the run destroyed it. Try all namespaces, then raise the first failure.
 
     Raises:
-        BusyError: One is in use.
+        BusyError: A namespace is in use.
         CommandError: ndctl failed.
     """
     removed: list[tuple[Namespace, CommandResult]] = []
@@ -33,7 +33,8 @@ def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
             removed.append((namespace, host.namespaces.remove(namespace)))
         except NotFoundError as error:
             gone.append((namespace, error))
-        except VpmemError as error:  # the others go all the same; this one is told afterwards
+        except VpmemError as error:
+            # The other namespaces are still destroyed. The first error is raised afterwards.
             failures.append(error)
     if removed:
         failures += host.namespaces.still_there(removed)
@@ -46,42 +47,43 @@ def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
 
 
 def clean_up_cxl(host: Host, run: RunMark) -> tuple[CxlRegion, ...]:
-    """Take apart every CXL region that this run assembled on a host, and return what they were.
+    """Destroy every CXL region that this run assembled on a host, and return these regions.
 
     Raises:
-        BusyError: One has namespaces.
+        BusyError: A region has namespaces.
         CommandError: cxl failed.
     """
     removed = []
     for region in marked_cxl_regions(host):
         if run.owns_uuid(region.uuid):
-            with suppress(NotFoundError):  # another worker of the run did it
+            # Another worker of the run may have destroyed the region.
+            with suppress(NotFoundError):
                 host.cxl.destroy_region(region)
                 removed.append(region)
     return tuple(removed)
 
 
 def marked_cxl_regions(host: Host) -> tuple[CxlRegion, ...]:
-    """Return the CXL regions that any run assembled; cxl is not asked, nor needed, where no region has a mark."""
+    """Return the CXL regions that any run assembled. Where no region has a mark, the tool cxl is not needed."""
     if not any(run_of_uuid(uuid) for uuid in host.cxl.region_uuids().values()):
         return ()
     return tuple(region for region in host.cxl.regions() if run_of_uuid(region.uuid))
 
 
 def wipe_namespace(host: Host, namespace: Namespace) -> None:
-    """Overwrite every byte of a namespace with zeros, and prove it by reading all of it again.
+    """Overwrite every byte of a namespace with zeros, then read all bytes again to prove this.
 
     Args:
-        host: The host that has it.
-        namespace: Its record. Before each piece is written, the namespace is looked for by its UUID.
+        host: The namespace's host.
+        namespace: The namespace's record. Before each piece is written, the namespace is found again by its UUID.
 
     Raises:
-        InvalidValueError: It is disabled, so it has no device.
-        NotFoundError: It is gone.
-        BusyError: It is in use; nothing was written, or a part as the message says.
-        LeaseLostError: A lease of the caller is not its own any more; likewise.
-        CommandError: A tool failed: some of it may hold what it held.
-        ContentDiffersError: Something is left though the tools reported success.
+        InvalidValueError: The namespace is disabled, so it has no device.
+        NotFoundError: The namespace is gone.
+        BusyError: The namespace is in use. Nothing was written, or only the part that the message names.
+        LeaseLostError: The caller lost a lease. Nothing was written, or only the part that the message names.
+        CommandError: A tool failed. Part of the namespace may still have its old content.
+        ContentDiffersError: The tools reported success, but some bytes are not zero.
     """
     if not namespace.device:
         raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device to be wiped")

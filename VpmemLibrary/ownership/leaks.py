@@ -1,4 +1,4 @@
-"""What is on a host before and after, and the difference in words."""
+"""Record the state of a host before and after a run, and describe the difference."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from VpmemLibrary.transport.base import Transport, query
 from VpmemLibrary.visible import one_line
 
 QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
-"""Belongs to the user that libvirt runs QEMU as, whatever that user is called on a distribution."""
+"""A directory that belongs to the user that libvirt runs QEMU as. The name of this user depends on the distribution."""
 
 FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem")
-"""Where only root and libvirt leave files: guests' and suites' files that could be forgotten."""
+"""The directories in which only root and libvirt create files. Guests and suites may forget files here."""
 
 SHARED = "/dev/shm"  # noqa: S108
-"""Where every user of the host leaves files. Only those of root, of QEMU's user, and of the user that the library's
-commands run as can be a run's."""
+"""A directory in which every user of the host creates files.
+
+A run's files here belong to root, to QEMU's user, or to the user that runs the library's commands.
+"""
 
 TEMPORARY = "/tmp"  # noqa: S108
-"""As `SHARED`, for the files that mktemp named."""
+"""A directory like `SHARED`, for the files that mktemp named."""
 
-# Names are separated by NUL, as a name may hold any other byte. find exits 1 when a file went meanwhile, or belongs to
-# somebody who lets nobody look: neither is a run's doing.
-# The records of leases are told by what they say. libvirt has a directory qmp-XXXXXX while it asks a QEMU what it can
-# do, whenever it sees fit (qemu_process.c, qemuProcessQMPInit).
+# Names are separated by NUL, because a name may contain any other byte. find exits with 1 when a file vanished
+# meanwhile, or when a directory is unreadable. A run causes neither.
+# The records of leases are left out, because `HostState.leases` has them. The directories qmp-XXXXXX are left out,
+# because libvirt makes one at any time to ask a QEMU for its features (qemu_process.c, qemuProcessQMPInit).
 _SCRIPT = r"""
 looked() { [ "$1" -le 1 ] || exit "$1"; }
 qemu=$1 shared=$2 temporary=$3
@@ -50,16 +52,16 @@ exit 0
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """One look at a host.
+    """The state of a host at one moment.
 
     Args:
-        available: For each region, how much of it is free.
-        namespaces: For each namespace its identity (label UUID, or device where there is no label) and what it is.
+        available: The free size of each region.
+        namespaces: A description of each namespace by its identity: its label UUID, or its device if it has no label.
         domains: The names of the libvirt domains.
-        mounts: The mounts of namespaces, and those at mount points that runs made.
+        mounts: The mounts of namespaces, and the mounts at mount points that runs made.
         files: The files and directories that guests and suites may have left; see `left_files`.
-        leases: For each namespace that is held, was left or is unfit, by whom.
-        unlabeled: For each region without labels its one namespace, by its identity in `namespaces`.
+        leases: For each namespace that is held, left or unfit: a description of its holder.
+        unlabeled: For each region without labels: the identity of its only namespace, as in `namespaces`.
     """
 
     available: Mapping[str, Size]
@@ -72,7 +74,7 @@ class HostState:
 
     @classmethod
     def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
-        """Return how a host is now.
+        """Return the current state of a host.
 
         Args:
             host: The host.
@@ -89,7 +91,7 @@ class HostState:
 
     @classmethod
     def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
-        """Return the state that an inventory shows, with what there is besides."""
+        """Return the state that an inventory shows, with domains and mounts."""
         nodes = {namespace.blockdev for namespace in inventory.namespaces if namespace.blockdev}
         return cls(
             available={region.dev: region.available_size for region in inventory.regions},
@@ -106,7 +108,7 @@ class HostState:
 
     @property
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """How much there is of each, as rows of a table."""
+        """The amounts of this state, as rows of a table."""
         return (
             ("free", str(Size(sum(self.available.values())))),
             ("namespaces", str(len(self.namespaces))),
@@ -117,13 +119,14 @@ class HostState:
         )
 
     def labeled_in(self, after: HostState) -> tuple[str, ...]:
-        """Return the regions that had no labels, and have them in a later state: suites may have initialised them."""
+        """Return the regions that have labels only in the later state. Suites may have initialised these labels."""
         return tuple(sorted(self.unlabeled.keys() - after.unlabeled.keys() & after.available.keys()))
 
     def with_labels(self, after: HostState) -> HostState:
-        """Return this state as if those regions had had their labels before: what is free there is what is free now.
+        """Return this state as if the regions of `labeled_in` had always had labels.
 
-        So a namespace that is left in one of them is still more than there was.
+        The free size of these regions is taken from the later state. A namespace that is left in one of them is still
+        in the difference.
         """
         labeled = self.labeled_in(after)
         raw = {self.unlabeled[region] for region in labeled}
@@ -135,9 +138,9 @@ class HostState:
         )
 
     def difference(self, after: HostState) -> tuple[str, ...]:
-        """Return what is more, less or other in a later state, a line each; nothing when they are the same.
+        """Describe what was added, removed or changed in a later state, one line each. No lines mean no difference.
 
-        A name with control characters, such as a line feed, is shown with their numbers.
+        Control characters in a name, such as a line feed, are shown as numbers.
         """
         lines = [f"leaked: namespace {after.namespaces[key]}" for key in after.namespaces if key not in self.namespaces]
         lines += [f"gone: namespace {what}" for key, what in self.namespaces.items() if key not in after.namespaces]
@@ -172,18 +175,18 @@ def left_files(
 ) -> frozenset[str]:
     """Return the files and directories that guests and suites may have left on a machine.
 
-    What other users of the machine have where everybody may write is not among them.
+    Files of other users in directories that everybody may write to are left out.
 
     Args:
         transport: The way to the machine.
         places: Directories in which every file counts.
-        shared: A directory for everybody, in which files count by their owner.
-        temporary: As `shared`, for files that mktemp named.
+        shared: A directory for every user, in which a file counts only if it has one of certain owners.
+        temporary: A directory like `shared`, for the files that mktemp named.
         qemu: A directory of the user that QEMU runs as.
 
     Raises:
         ToolMissingError: The machine has no find.
-        CommandError: The machine could not be looked at.
+        CommandError: The search on the machine failed.
     """
     result = transport.run(query(_SCRIPT, qemu, shared, temporary, *places)).check()
     return frozenset(os.fsdecode(name) for name in result.stdout.split(b"\0") if name)
@@ -194,7 +197,10 @@ def _identity(namespace: Namespace) -> str:
 
 
 def _only(region: Region) -> str:
-    """Return the identity of the namespace that fills a region without labels; empty while the region is disabled."""
+    """Return the identity of the only namespace of a region without labels.
+
+    It is empty while the region is disabled.
+    """
     return _identity(region.namespaces[0]) if region.namespaces else ""
 
 

@@ -1,9 +1,9 @@
-"""Which run made a namespace: its mark is in the UUID of the namespace's label, or of a CXL region.
+"""Find out which run made a namespace. The mark is in the UUID of the namespace's label, or of a CXL region.
 
-The mark is a UUID of version 8, the one that RFC 9562 leaves to applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``
-holds the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. It is kept by the label
-through reboots and through disabling, whatever the namespace's name is. The first digit of the fourth group is the
-variant (8) and carries nothing.
+The mark is a UUID of version 8, which RFC 9562 reserves for applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``. It
+holds the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. The first digit of the
+fourth group is the variant (8) and carries no information. The label keeps the mark through reboots and while the
+namespace is disabled. The mark does not depend on the namespace's name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from VpmemLibrary.errors import ForeignError, InvalidValueError
 from VpmemLibrary.pmem.records import Namespace
 
 RUN_ID_VARIABLE = "VPMEM_RUN_ID"
-"""The environment variable by which all workers of one run share its id."""
+"""The environment variable that gives all workers of one run the same id."""
 
 _MAGIC = "vpmem".encode("ascii").hex()
 _MARK = re.compile(
@@ -27,7 +27,7 @@ _MARK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RunMark:
-    """What one run marks the things with that it makes.
+    """The mark that a run puts on the things that it makes.
 
     Args:
         run_id: The run's id: eight hexadecimal digits.
@@ -35,7 +35,7 @@ class RunMark:
     Example: ``RunMark("0123abcd").new_uuid()`` is, say, ``76706d65-6d01-823a-8bcd-5f0e6d2a9c41``.
 
     Raises:
-        InvalidValueError: The id is anything else.
+        InvalidValueError: The id is not eight hexadecimal digits.
     """
 
     run_id: str
@@ -46,7 +46,7 @@ class RunMark:
 
     @classmethod
     def of_this_run(cls, run_id: str | None = None) -> RunMark:
-        """Return the mark of this run: by the id given, by ``VPMEM_RUN_ID``, or by a random id.
+        """Return the mark of this run. Its id is the given one, or ``VPMEM_RUN_ID``, or a random one.
 
         Raises:
             InvalidValueError: The id is not eight hexadecimal digits.
@@ -54,23 +54,23 @@ class RunMark:
         return cls(run_id or os.environ.get(RUN_ID_VARIABLE) or secrets.token_hex(4))
 
     def new_uuid(self) -> str:
-        """Return a UUID that nothing else has and that tells this run."""
+        """Return a new unique UUID that has this run's mark."""
         first, second, third = self.run_id[:2], self.run_id[2:5], self.run_id[5:]
         return f"{_MAGIC[:8]}-{_MAGIC[8:]}{first}-8{second}-8{third}-{secrets.token_hex(6)}"
 
     def owns(self, namespace: Namespace) -> bool:
-        """Whether this run made a namespace."""
+        """Return whether this run made a namespace."""
         return run_of(namespace) == self.run_id
 
     def owns_uuid(self, uuid: str) -> bool:
-        """Whether a UUID has this run's mark."""
+        """Return whether a UUID has this run's mark."""
         return run_of_uuid(uuid) == self.run_id
 
     def require_own(self, namespace: Namespace) -> None:
         """Raise unless this run made a namespace.
 
         Raises:
-            ForeignError: Another run made it, or none did.
+            ForeignError: Another run made the namespace, or no run made it.
         """
         maker = run_of(namespace)
         if maker == self.run_id:
@@ -83,16 +83,16 @@ class RunMark:
 
 
 def run_of(namespace: Namespace) -> str:
-    """Return the id of the run that made a namespace; empty when no run did."""
+    """Return the id of the run that made a namespace. Return an empty text if no run made it."""
     return run_of_uuid(namespace.label_uuid)
 
 
 def run_of_uuid(uuid: str) -> str:
-    """Return the id of the run whose mark a UUID has; empty when it has none."""
+    """Return the id of the run that marked a UUID. Return an empty text if the UUID has no mark."""
     match = _MARK.fullmatch(uuid)
     return "".join(match.groups()) if match else ""
 
 
 def is_marked(namespace: Namespace) -> bool:
-    """Whether any run made a namespace."""
+    """Return whether any run made a namespace."""
     return bool(run_of(namespace))

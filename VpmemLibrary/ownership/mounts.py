@@ -1,4 +1,4 @@
-"""Whose a mount is: that of the run whose mark its mount point carries, or whose namespace is mounted."""
+"""Find the run that a mount belongs to: the run that marked the mount point, or that made the mounted namespace."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from VpmemLibrary.ownership.marks import RunMark, run_of
 from VpmemLibrary.pmem.records import Namespace
 
 _POINT = re.compile(r"/run/vpmem-([0-9a-f]{8})-[0-9a-f]{6}", re.ASCII)
-_NODE = "pmem"  # how the kernel calls the block device of every namespace: drivers/nvdimm/namespace_devs.c
+# The kernel names the block device of every namespace so (drivers/nvdimm/namespace_devs.c).
+_NODE = "pmem"
 
 
 def new_mount_point(run: RunMark) -> str:
-    """Return a mount point that nothing else has and that tells a run, e.g. ``/run/vpmem-0123abcd-5f0e6d``."""
+    """Return a new unique mount point with a run's id in its name, e.g. ``/run/vpmem-0123abcd-5f0e6d``."""
     return f"/run/vpmem-{run.run_id}-{secrets.token_hex(3)}"
 
 
 def is_made(mount: Mount) -> bool:
-    """Whether a run made the mount point, so that it goes with the mount."""
+    """Return whether a run made the mount point. Such a mount point is removed with its mount."""
     return _POINT.fullmatch(mount.mount_point) is not None
 
 
 def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
-    """Return the id of the run whose a mount is; empty when it is no run's.
+    """Return the id of the run that a mount belongs to. Return an empty text if the mount belongs to no run.
 
     Args:
         mount: The mount.
-        namespaces: The namespaces of its host.
+        namespaces: The namespaces of the mount's host.
     """
     if made := _POINT.fullmatch(mount.mount_point):
         return made[1]
@@ -39,7 +40,7 @@ def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
 
 
 def mounts_of_runs(host: Host) -> list[tuple[Mount, str]]:
-    """Return every mount of a host that a run made, the last mounted first, with the run's id."""
+    """Return every mount of a host that belongs to a run, with the run's id. The last mounted is first."""
     mounts = [mount for mount in reversed(host.mounts.all()) if is_made(mount) or mount.node.startswith(_NODE)]
     namespaces = host.ndctl.inventory().namespaces if mounts else ()
     made = [(mount, mount_run(mount, namespaces)) for mount in mounts]
@@ -47,10 +48,10 @@ def mounts_of_runs(host: Host) -> list[tuple[Mount, str]]:
 
 
 def require_own_mount(run: RunMark, mount: Mount, namespaces: Iterable[Namespace]) -> None:
-    """Raise unless a mount is a run's own.
+    """Raise unless a mount belongs to this run.
 
     Raises:
-        ForeignError: It is another run's, or none's.
+        ForeignError: The mount belongs to another run, or to no run.
     """
     maker = mount_run(mount, namespaces)
     if maker != run.run_id:
@@ -62,32 +63,32 @@ def require_own_mount(run: RunMark, mount: Mount, namespaces: Iterable[Namespace
 
 
 def unmount(host: Host, mount: Mount) -> Mount:
-    """Unmount one mount; a mount point that a run made goes with it.
+    """Unmount a file system. Remove its mount point if a run made the mount point.
 
     Raises:
-        NotFoundError: It is not mounted there any more.
-        BusyError: It is in use.
-        CommandError: It could not be unmounted.
+        NotFoundError: The file system is no longer mounted there.
+        BusyError: The mount is in use.
+        CommandError: The unmount failed.
     """
     return host.mounts.unmount(mount, remove=is_made(mount))
 
 
 def unmount_owned(host: Host, run: RunMark) -> tuple[Mount, ...]:
-    """Unmount everything on a host that is a run's own, and return what it was; see `unmount_of`."""
+    """Unmount everything on a host that belongs to a run, and return these mounts; see `unmount_of`."""
     return unmount_of(host, lambda maker: maker == run.run_id)
 
 
 def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
-    """Unmount everything on a host that certain runs made, the last mounted first, and return what it was.
+    """Unmount everything on a host that belongs to certain runs, and return these mounts. The last mounted is first.
 
-    All of it is tried; the first failure is raised afterwards.
+    Try all mounts, then raise the first failure.
 
     Args:
         host: The host.
-        wanted: Tells of a run's id whether its mounts are meant; what no run made is never unmounted.
+        wanted: Returns for a run's id whether to unmount the mounts of this run. Mounts of no run are never unmounted.
 
     Raises:
-        BusyError: Something is in use.
+        BusyError: A mount is in use.
     """
     unmounted, failures = [], []
     for mount, maker in mounts_of_runs(host):
@@ -95,7 +96,8 @@ def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
             continue
         try:
             unmounted.append(unmount(host, mount))
-        except VpmemError as error:  # the others go all the same; this one is told afterwards
+        except VpmemError as error:
+            # The other mounts are still unmounted. The first error is raised afterwards.
             failures.append(error)
     if failures:
         raise failures[0]

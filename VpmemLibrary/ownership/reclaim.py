@@ -1,7 +1,7 @@
-"""Taking back what dead runs left on a host: their leases are free and their marks remain.
+"""Remove the leftovers of dead runs from a host. A leftover still has its mark, but the lease of its run is free.
 
-A run that lives holds a lease of its own on the host, taken before it marks anything. So what has a mark and no lease
-is what a run left that was killed, or that ended without cleaning up.
+A living run holds its own lease on the host. It takes this lease before it marks anything. So a marked thing whose run
+holds no lease is a leftover: its run was killed, or ended without cleaning up.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.pmem.regions.cxl import CxlRegion
 
 _BUSY_TIMEOUT = 60.0
-"""Seconds that what a dead worker's last command has in use may stay so: sshd does not end it with the connection."""
+"""Seconds to wait for a dead worker's last command to end. sshd does not end the command with the connection."""
 
 _POLL = 0.5
 _OFF = "shut off"
 _NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
 
-# A change that a dead worker began holds its lock until it is done (guard.sh).
+# A change that a dead worker began holds a lock until the change is done (guard.sh).
 _LET_END = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What was taken back, in words; and what could not be."""
+    """Descriptions of the leftovers that were removed, and the errors of the others."""
 
     done: tuple[str, ...] = ()
     failed: tuple[VpmemError, ...] = ()
 
 
 class Reclaim:
-    """Takes back what dead runs left on one host.
+    """Remove the leftovers of dead runs from one host.
 
     Args:
         host: The host.
-        link: Its libvirt connection.
-        leases: Its leases.
+        link: The host's libvirt connection.
+        leases: The leases of this worker on the host.
     """
 
     def __init__(self, host: Host, link: LibvirtLink, leases: Leases) -> None:
@@ -62,10 +62,10 @@ class Reclaim:
         self._leases = leases
 
     def all(self) -> Reclaimed:
-        """Take back everything: guests, namespaces, and what dead holders had claimed; each is tried.
+        """Remove all leftovers of dead runs: guests, mounts, namespaces, CXL regions, and claims. Try each of them.
 
-        What is not a dead run's is not touched. A namespace that a dead holder had claimed and that no run made is
-        wiped and stays.
+        Do not touch anything that does not belong to a dead run. A namespace that a dead holder had claimed, but that
+        no run made, is wiped and remains.
         """
         done: list[str] = []
         failed: list[VpmemError] = []
@@ -75,21 +75,22 @@ class Reclaim:
                 try:
                     _when_unused(take_back)
                     done.append(what)
-                except VpmemError as error:  # the others are taken back all the same; this one is told
+                except VpmemError as error:
+                    # The other leftovers are still removed. This error is reported in the result.
                     error.add(f"So this was not taken back: {what}.")
                     failed.append(error)
         return Reclaimed(tuple(done), tuple(failed))
 
     def clean(self, namespace: Namespace, left_by: Holder) -> None:
-        """Make a namespace clean that a dead holder left: guests of dead runs that have it go, and it is wiped.
+        """Clean a namespace that a dead holder left: end the guests of dead runs that use it, then wipe it.
 
         Args:
-            namespace: The namespace; its lease is held.
-            left_by: Who left it.
+            namespace: The namespace. The caller holds its lease.
+            left_by: The dead holder.
 
         Raises:
-            BusyError: Something that lives has it in use; nothing was written.
-            VpmemError: It could not be wiped.
+            BusyError: Something that does not belong to a dead run uses the namespace. Nothing was written.
+            VpmemError: The wipe failed.
         """
         for guest, _ in self._dead_guests():
             if any(device.path == namespace.device for device in read_devices(guest.xml())):
@@ -101,7 +102,10 @@ class Reclaim:
             raise
 
     def _left(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Give each thing that is left, in words, and how it is taken back: each is looked for when its turn comes."""
+        """Yield a description of each leftover and the function that removes it.
+
+        Search for each kind of leftover only after the caller has handled the earlier kinds.
+        """
         for guest, maker in self._dead_guests():
             yield f"guest {guest.name} of run {maker}", partial(_end, guest)
         for mount, maker in self._dead_mounts():
@@ -117,9 +121,9 @@ class Reclaim:
                 yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:
-        """Return the guests that dead runs made, with the run.
+        """Return the guests that dead runs made, each with its run.
 
-        Leases are read after the marks, as a run takes its lease before it marks anything.
+        Read the leases after the marks, because a run takes its lease before it marks anything.
         """
         guests = [Guest(self._host.transport, self._link, name) for name in guest_names(self._link)]
         made = [(guest, maker) for guest in guests if (maker := _maker(guest))]
@@ -127,7 +131,7 @@ class Reclaim:
         return [(guest, maker) for guest, maker in made if maker not in living]
 
     def _dead_mounts(self) -> list[tuple[Mount, str]]:
-        """Return what dead runs mounted, the last mounted first."""
+        """Return the mounts of dead runs, each with its run. The last mounted is first."""
         made = mounts_of_runs(self._host)
         living = self._living() if made else set()
         return [(mount, maker) for mount, maker in made if maker not in living]
@@ -146,7 +150,7 @@ class Reclaim:
         """Return the ids of the runs that are alive.
 
         Raises:
-            UnknownHolderError: A lease is held and its record cannot be read, so any run may be alive.
+            UnknownHolderError: A lease is held but its record is unreadable, so any run may be alive.
         """
         return living_runs(self._leases.entries())
 
@@ -156,17 +160,19 @@ class Reclaim:
             if namespace.device:
                 wipe_namespace(self._host, namespace)
             self._host.namespaces.destroy(namespace)
-        except NotFoundError:  # else it went by itself
+        except NotFoundError:
+            # The namespace may be gone already.
             if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):
                 raise
         self._leases.mended([namespace.label_uuid])
 
     def _take_apart(self, region: CxlRegion) -> None:
-        with suppress(NotFoundError):  # it went by itself
+        # The region may be gone already.
+        with suppress(NotFoundError):
             self._host.cxl.destroy_region(region)
 
     def _settle(self, entry: Entry) -> None:
-        """Have a namespace that a dead holder had claimed as it should have been given back: wiped, no record left."""
+        """Release a namespace that a dead holder had claimed: wipe the namespace and remove its lease record."""
         namespaces = {namespace.label_uuid: namespace for namespace in self._host.ndctl.inventory().namespaces}
         if entry.key not in namespaces:
             self._leases.mended([entry.key])
@@ -175,7 +181,8 @@ class Reclaim:
             self._leases.mended([entry.key])
         try:
             self._leases.take([[entry.key]])
-        except LeasesHeldError:  # another claims it by now, and cleans it
+        except LeasesHeldError:
+            # Another worker has claimed the namespace meanwhile, and cleans it.
             return
         try:
             self.clean(namespaces[entry.key], entry.holder)
@@ -186,7 +193,7 @@ class Reclaim:
 
 
 def _maker(guest: Guest) -> str:
-    """Return which run made a guest; empty for none, or a guest that went since it was listed."""
+    """Return the id of the run that made a guest. Return an empty text if no run made it, or if the guest is gone."""
     try:
         return guest.made_by()
     except LibvirtError as error:
@@ -217,5 +224,6 @@ def _end(guest: Guest) -> None:
             guest.destroy()
         guest.undefine()
     except LibvirtError as error:
-        if error.code != _NO_DOMAIN:  # else it went by itself
+        # The guest may be gone already.
+        if error.code != _NO_DOMAIN:
             raise

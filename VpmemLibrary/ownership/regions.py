@@ -1,4 +1,4 @@
-"""Whose a region is: that of a run whose namespaces are all that is on it."""
+"""Find out whether a region is a run's own: this run made all its namespaces."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from VpmemLibrary.pmem.records import Namespace, NamespaceMode, Region
 
 
 def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
-    """Return every namespace on a region and on those that share a DIMM with it, by the listing and by the labels.
+    """Return every namespace on a region and on the regions that share a DIMM with it. Read the listing and the labels.
 
-    A disabled region lists no namespaces, yet its labels describe them. The raw namespace that fills a region without
-    labels is left out: it says nothing of whether it is used.
+    A disabled region lists no namespaces, but its labels describe them. The raw namespace that fills a region without
+    labels is left out, because it does not show whether the region is in use.
 
     Args:
         host: The region's host.
-        region: Its record or name.
+        region: The region's record or name.
 
     Raises:
         NotFoundError: There is no such region.
@@ -39,16 +39,16 @@ def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
 
 
 def require_own_region(host: Host, run: RunMark, region: Region | str) -> None:
-    """Raise unless all namespaces on a region were made by a run.
+    """Raise unless a run made all namespaces on a region.
 
     Args:
         host: The region's host.
         run: The run.
-        region: Its record or name.
+        region: The region's record or name.
 
     Raises:
         NotFoundError: There is no such region.
-        ForeignError: One was not; the message names it.
+        ForeignError: The run did not make one of the namespaces. The message names this namespace.
     """
     for namespace in namespaces_on(host, region):
         run.require_own(namespace)

@@ -1,4 +1,4 @@
-"""How the hosts of a run were before it, in a file, and what the run left on them."""
+"""Keep the states of a run's hosts in a file, to find the run's leaks later."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FORM = "states of hosts as `vpmem leaks remember` writes them"
 
 
 def write_states(path: Path, states: Mapping[str, HostState]) -> None:
-    """Write the state of each host, by its name."""
+    """Write the state of each host, by the host's name."""
     path.write_text(json.dumps({name: _encoded(state) for name, state in states.items()}, indent=1) + "\n", "utf-8")
 
 
 def read_states(path: Path) -> dict[str, HostState]:
-    """Return the state of each host, by its name.
+    """Return the state of each host, by the host's name.
 
     Raises:
-        InvalidValueError: The file has anything else.
+        InvalidValueError: The file contains anything else.
     """
     try:
         return {name: _decoded(fields) for name, fields in json.loads(path.read_bytes()).items()}
