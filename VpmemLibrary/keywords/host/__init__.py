@@ -1,1 +1,1 @@
-"""Keywords on a host."""
+"""Keywords for hosts."""

@@ -1,4 +1,4 @@
-"""Keywords that say which namespaces may be claimed, claim them, and give them back."""
+"""Keywords that set which namespaces may be claimed, claim namespaces, and release claims."""
 
 from __future__ import annotations
 
@@ -16,32 +16,36 @@ from VpmemLibrary.sizes import ALL, Size
 
 
 class ClaimKeywords:
-    """The setting, claims, and who holds what."""
+    """The setting, the claims, and their holders."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("claim",))
     def set_pmem_namespaces(self, setting: str, *, foreign: bool = False) -> dict[str, list[Namespace]]:
-        """Say which namespaces of the current host may be claimed under which label, as Nova's `pmem_namespaces` does.
+        """Set which namespaces of the current host may be claimed under which label, as Nova's `pmem_namespaces` does.
 
-        What Nova refuses is refused, each mistake with its own message; so is what Nova takes and fails over later: a
-        namespace that is not devdax or is disabled, a name that two namespaces have, two labels that are one resource
-        class, and leaving out a namespace that this run holds under a label now.
+        A setting that Nova refuses is refused here, with its own message for each mistake. This keyword also refuses
+        settings that Nova accepts but that fail later:
+
+        - a namespace that is not devdax, or is disabled
+        - a name that two namespaces have
+        - two labels with the same resource class
+        - a setting that leaves out a namespace that this run has claimed under a label now
 
         Args:
             setting: `label:namespace[|namespace...]`, separated by commas: `4GB:ns_0,SMALL:ns_1|ns_2`. A label may
-                come again. Blanks inside are part of a name. An empty setting takes all labels away.
-            foreign: Allow namespaces that this run did not make. Claimed ones are written to and wiped.
+                occur more than once. Spaces inside a name are part of the name. An empty setting removes all labels.
+            foreign: Allow namespaces that this run did not make. Claimed namespaces are written to and wiped.
 
         Returns:
-            For each label its namespaces' records, in order.
+            For each label, the records of its namespaces, in order.
 
         Raises:
-            InvalidValueError: The setting breaks a rule; the message says which, and what would be valid.
-            NotFoundError: A namespace is not on the host; the message names those that are.
-            AmbiguousError: Two namespaces of the host have the name.
-            ForeignError: This run did not make one of them, and `foreign` is not set.
+            InvalidValueError: The setting breaks a rule. The message says which rule, and what is valid.
+            NotFoundError: A namespace is not on the host. The message lists the namespaces of the host.
+            AmbiguousError: Two namespaces of the host have the same name.
+            ForeignError: This run did not make one of the namespaces, and `foreign` is not set.
 
         Example:
 
@@ -60,23 +64,23 @@ class ClaimKeywords:
 
     @keyword(tags=("claim", "destructive"))
     def create_pmem_namespaces(self, setting: str, **sizes: Size) -> dict[str, list[Namespace]]:
-        """Make what a setting names and the current host does not have, and use the setting: for a bare host.
+        """Create the namespaces of a setting that the current host does not have, and use the setting.
 
-        The namespaces are devdax with the page map in memory, as Nova's operators make them, carry this run's mark, and
-        hold zeros.
+        Use this keyword on a host without namespaces. The new namespaces are devdax with the page map in memory, as
+        Nova's operators make them. They carry this run's mark and hold zeros.
 
         Args:
             setting: As in [Set Pmem Namespaces].
-            sizes: For each label, by its name, what each of its namespaces takes from its region, as [Create Namespace]
-                has it: `SMALL=at least 64MiB`.
+            sizes: For each label, by its name, the size that each of its namespaces takes from its region, as in
+                [Create Namespace]: `SMALL=at least 64MiB`.
 
         Returns:
-            For each label its namespaces' records, in order.
+            For each label, the records of its namespaces, in order.
 
         Raises:
             InvalidValueError: The setting breaks a rule, or a label has no size.
-            ForeignError: The host has one of the names, and this run did not make it.
-            OutOfSpaceError: No region has the room.
+            ForeignError: A namespace on the host has one of the names, and this run did not make it.
+            OutOfSpaceError: No region has enough free space.
 
         Example:
 
@@ -99,12 +103,12 @@ class ClaimKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many namespaces of the current host have a label, and assert it when an operator is given.
+        """Return how many namespaces of the current host have a label. Assert it when an operator is given.
 
         Args:
-            label: The label, as the setting has it.
+            label: A label of the setting.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
@@ -112,7 +116,7 @@ class ClaimKeywords:
 
         Raises:
             InvalidValueError: The setting has no such label.
-            AssertionError: It is not as expected.
+            AssertionError: The number is not as expected.
 
         Example:
 
@@ -134,15 +138,15 @@ class ClaimKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many namespaces of a label are held, by whichever worker, and assert it when an operator is given.
+        """Return how many namespaces of a label are claimed, by any worker. Assert it when an operator is given.
 
-        It is read from the host itself. One that was left by a dead worker, or is unfit as it could not be wiped,
-        counts as held: nobody has it for the asking.
+        The number is read from the host itself. It includes namespaces that nobody can claim immediately: namespaces
+        that a dead worker left, and unfit namespaces, which could not be wiped.
 
         Args:
-            label: The label, as the setting has it.
+            label: A label of the setting.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
@@ -150,7 +154,7 @@ class ClaimKeywords:
 
         Raises:
             InvalidValueError: The setting has no such label.
-            AssertionError: It is not as expected.
+            AssertionError: The number is not as expected.
 
         Example:
 
@@ -177,27 +181,29 @@ class ClaimKeywords:
         anywhere: bool = False,
         foreign: bool = False,
     ) -> Claim:
-        """Claim one namespace that is what is asked for, for this worker alone, until it is given back.
+        """Claim one namespace with the requested properties for this worker alone, until the claim is released.
 
-        A claim is a lease that the host's own kernel holds for this worker's connection, by the namespace's UUID. No
-        other worker gets the namespace, on whatever machine it runs; and when this worker dies, the lease is free at
-        once. What a dead worker left in a namespace is wiped before it is handed out again.
+        A claim is a lease on the namespace's UUID. The host's own kernel holds the lease for this worker's connection.
+        No other worker gets the namespace, on any machine. If this worker dies, the lease is free immediately. Content
+        that a dead worker left in a namespace is wiped before the namespace can be claimed again.
 
         Args:
-            label: Its label in the setting.
-            name: Its name.
-            size: Its usable size; `all` for any.
-            mode: Its mode.
-            node: Its NUMA node.
-            anywhere: Claim on whichever of the open hosts has one, instead of the current host.
-            foreign: Claim what this run did not make and no setting names; not together with `label`.
+            label: The label of the namespace in the setting.
+            name: The name of the namespace.
+            size: The usable size of the namespace. `all` accepts any size.
+            mode: The mode of the namespace.
+            node: The NUMA node of the namespace.
+            anywhere: Claim a namespace on any of the open hosts, instead of the current host.
+            foreign: Allow a namespace that this run did not make and that is not in a setting. Not valid together with
+                `label`.
 
         Returns:
             The claim: `host`, `namespace`, `label`.
 
         Raises:
-            InvalidValueError: Nothing there could ever be what is asked for.
-            ExhaustedError: All that is of that kind is held: the message says by whom and since when.
+            InvalidValueError: No namespace there has the requested properties, so waiting does not help.
+            ExhaustedError: All namespaces with these properties are claimed. The message says who holds them, and since
+                when.
 
         Example:
 
@@ -215,18 +221,19 @@ class ClaimKeywords:
 
     @keyword(tags=("claim",))
     def claim_namespaces(self, *labels: str, anywhere: bool = False) -> list[Claim]:
-        """Claim one namespace for each label, in their order, all on one host: all of them or none.
+        """Claim one namespace for each label, in this order, all on one host. Claim all of them or none.
 
         Args:
-            labels: Labels of the setting; one that comes twice is two namespaces.
-            anywhere: Claim on whichever of the open hosts has them, instead of the current host.
+            labels: Labels of the setting. A label that is given twice claims two namespaces.
+            anywhere: Claim the namespaces on any of the open hosts, instead of the current host.
 
         Returns:
             The claims, in the order of the labels.
 
         Raises:
-            InvalidValueError: The setting has no such label, or not so many namespaces of it.
-            ExhaustedError: All of a label are held: the message says by whom and since when. None was claimed.
+            InvalidValueError: The setting has no such label, or not enough namespaces of this label.
+            ExhaustedError: All namespaces of a label are claimed. The message says who holds them, and since when.
+                Nothing was claimed.
 
         Example:
 
@@ -241,18 +248,19 @@ class ClaimKeywords:
 
     @keyword(tags=("claim", "destructive"))
     def release_claims(self, *claims: Claim, wipe: bool = True) -> None:
-        """Give namespaces back that this worker claimed; each is wiped before, and the wiping is proven by reading.
+        """Release claims of this worker. Wipe each namespace first, and check the wipe by reading.
 
-        One that cannot be wiped is not handed out to anybody until it could be ([Reclaim What Dead Runs Left] tries).
+        A namespace that cannot be wiped becomes unfit: nobody can claim it until it is wiped.
+        [Reclaim What Dead Runs Left] tries to wipe it again.
 
         Args:
             claims: The claims.
-            wipe: Whether to wipe; without it the next one finds what they hold.
+            wipe: Whether to wipe the namespaces. Without the wipe, the next worker finds their content.
 
         Raises:
-            BusyError: A namespace is in use: it is unfit now.
-            LeaseLostError: A claim was lost with the connection that held it; nothing was wiped.
-            CommandError: Wiping failed: the namespace is unfit now.
+            BusyError: A namespace is in use. It is unfit now.
+            LeaseLostError: A claim was lost because its connection broke. Nothing was wiped.
+            CommandError: The wipe failed. The namespace is unfit now.
 
         Example:
 
@@ -270,10 +278,10 @@ class ClaimKeywords:
 
     @keyword(tags=("claim", "getter"))
     def get_claims(self) -> list[Claim]:
-        """Return what this worker has claimed on the current host, and show in the log who holds what there.
+        """Return this worker's claims on the current host, and show the holders of all claims there in the log.
 
         Returns:
-            This worker's claims, in the order of claiming, each with its namespace as it is now.
+            This worker's claims, in the order of claiming. Each claim has its namespace as it is now.
 
         Example:
 

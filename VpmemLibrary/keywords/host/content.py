@@ -1,4 +1,4 @@
-"""Keywords that write, prove, compare, copy and wipe content on a host; no byte of it travels."""
+"""Keywords that write, check, compare, copy and wipe content on a host. The bytes never leave the host."""
 
 from __future__ import annotations
 
@@ -36,25 +36,27 @@ class ContentKeywords:
     ) -> Transfer:
         """Write a pattern to a namespace, device or file of the current host, and flush it.
 
-        The pattern is made on the host itself: no byte of it travels. Its bytes depend on the seed and on where they
-        lie, so bytes that moved are found out. How fast it was is shown in the log.
+        The host itself generates the pattern, so its bytes do not travel over the network. Each byte depends on the
+        seed and on its offset, so bytes that moved are detected. The log shows the throughput.
 
         Args:
-            namespace: Its record, UUID, name or device name; or the path of a device or file. It must be this run's
-                own; a file never is.
-            seed: Any text; the same seed gives the same bytes on every machine.
-            offset: Where to begin, in bytes from the namespace's first usable one; a multiple of 4 KiB.
-            length: How much to write, a multiple of 4 KiB; `all` is to the end.
-            force: Leave it to the tool to refuse a range past the end of a device. daxio then writes what fits and
-                exits 0, which this keyword reports as the failure that it is.
-            foreign: Allow it on what this run did not make.
+            namespace: The namespace: its record, UUID, name or device name. Or the path of a device or file. A
+                namespace must be this run's own, unless `foreign` is set. A file is never this run's own, so it needs
+                `foreign`.
+            seed: Any text. The same seed gives the same bytes on every machine.
+            offset: Where to begin, in bytes from the first usable byte of the namespace; a multiple of 4 KiB.
+            length: How much to write, a multiple of 4 KiB. `all` writes to the end.
+            force: Do not check the range before writing: let the tool refuse a range past the end of a device. daxio
+                then writes the part that fits and exits 0. This keyword reports that as a failure.
+            foreign: Allow a target that this run did not make.
 
         Returns:
-            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: Offset or length is not aligned, or reaches past the end; nothing was written.
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            InvalidValueError: Offset or length is not aligned, or the range ends past the end of the target. Nothing
+                was written.
             CommandError: A tool failed.
 
         Example:
@@ -81,21 +83,25 @@ class ContentKeywords:
         at: Size = ALL,
         force: bool = False,
     ) -> Transfer:
-        """Fail unless a namespace, device or file of the current host holds a pattern, compared on the host.
+        """Fail unless a namespace, device or file of the current host holds a pattern.
+
+        The host itself compares the bytes.
 
         Args:
-            namespace: Its record, UUID, name or device name; or the path of a device or file.
-            seed: The pattern's seed.
-            offset: Where the piece begins in the pattern.
-            length: How much to compare; `all` is to the end.
-            at: Where the piece lies, if not at its own offset: the bytes of a namespace lie elsewhere in its raw view.
-            force: Leave it to the tool to refuse a range past the end of a device.
+            namespace: The namespace: its record, UUID, name or device name. Or the path of a device or file.
+            seed: The seed of the pattern.
+            offset: Where in the pattern the compared piece begins.
+            length: How much to compare. `all` compares to the end.
+            at: Where in the target the piece begins, if not at `offset`. For example, the raw view of a namespace has
+                the same bytes at other offsets.
+            force: Do not check the range before reading: let the tool refuse a range past the end of a device.
 
         Returns:
-            What was read: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
-            AssertionError: It differs; the message has the first differing offset and how many bytes differ.
+            AssertionError: The bytes differ. The message has the first differing offset and the number of differing
+                bytes.
 
         Example:
 
@@ -114,27 +120,30 @@ class ContentKeywords:
     def wipe_content(
         self, target: Namespace | str, *, offset: Size = Size(0), length: Size = ALL, foreign: bool = False
     ) -> Transfer:
-        """Overwrite a namespace, device or file of the current host with zeros, and prove that nothing else is left.
+        """Overwrite a namespace, device or file of the current host with zeros, then read it to check for zeros.
 
-        It is done in pieces of 1 GiB, each with a deadline of its own, so it may take hours. The log has how far it
-        came, and the console every ten seconds. Before each piece is written, the namespace is looked for by its UUID,
-        it must still be unused, and this worker's leases its own. What failed can go on from there with `offset`.
+        The keyword works in pieces of 1 GiB. Each piece has its own timeout, so the whole wipe may take hours. The
+        progress is shown in the log, and on the console every ten seconds. Before each piece, the keyword finds the
+        namespace again by its UUID, and checks that it is still unused and that this worker still has its leases. After
+        a failure, use `offset` to continue from that place.
 
         Args:
-            target: A namespace's record, UUID, name or device name; or the path of a device or file.
+            target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
             offset: Where to begin; a multiple of 4 KiB.
-            length: How much; a multiple of 4 KiB, `all` is to the end.
-            foreign: Allow it on what this run did not make.
+            length: How much to wipe, a multiple of 4 KiB. `all` wipes to the end.
+            foreign: Allow a target that this run did not make.
 
         Returns:
-            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use; nothing was written, or a part as the message says.
-            LeaseLostError: A lease of this worker is another's now; likewise.
-            InvalidValueError: Offset or length is not aligned, or reaches past the end; nothing was written.
-            ContentDiffersError: Something is left though the tools reported success.
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            BusyError: The target is in use. Nothing was written, or only the part that the message names.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was written, or only
+                the part that the message names.
+            InvalidValueError: Offset or length is not aligned, or the range ends past the end of the target. Nothing
+                was written.
+            ContentDiffersError: Some bytes are not zero although the tools reported success.
 
         Example:
 
@@ -159,24 +168,26 @@ class ContentKeywords:
         length: Size = ALL,
         foreign: bool = False,
     ) -> Transfer:
-        """Write to one namespace, device or file of the current host what another holds, and flush it.
+        """Copy the content of a namespace, device or file of the current host to another target, and flush it.
 
         Args:
-            source: A namespace's record, UUID, name or device name; or the path of a device or file.
-            target: Another one.
+            source: The source namespace: its record, UUID, name or device name. Or the path of a device or file.
+            target: The target namespace, device or file, in the same forms.
             offset: Where to begin reading; a multiple of 4 KiB.
-            at: Where to begin writing; at `offset` by default.
-            length: How much; a multiple of 4 KiB, `all` is to the end of the source.
-            foreign: Allow writing to what this run did not make.
+            at: Where to begin writing. The default is `offset`.
+            length: How much to copy, a multiple of 4 KiB. `all` copies to the end of the source.
+            foreign: Allow a target that this run did not make.
 
         Returns:
-            What was written: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
             ForeignError: This run did not make the target, and `foreign` is not set.
-            BusyError: The target is in use; nothing was written, or a part as the message says.
-            LeaseLostError: A lease of this worker is another's now; likewise.
-            InvalidValueError: A range is not aligned, or reaches past an end; nothing was written.
+            BusyError: The target is in use. Nothing was written, or only the part that the message names.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was written, or only
+                the part that the message names.
+            InvalidValueError: A range is not aligned, or ends past the end of the source or the target. Nothing was
+                written.
 
         Example:
 
@@ -211,18 +222,19 @@ class ContentKeywords:
         """Fail unless two namespaces, devices or files of the current host hold the same bytes.
 
         Args:
-            first: A namespace's record, UUID, name or device name; or the path of a device or file.
-            second: Another one.
+            first: The first namespace: its record, UUID, name or device name. Or the path of a device or file.
+            second: The second namespace, device or file, in the same forms.
             offset: Where to begin; a multiple of 4 KiB.
-            at: Where to begin on the second one; at `offset` by default.
-            length: How much; `all` is to the ends of both, which must be equally far.
+            at: Where to begin in the second one. The default is `offset`.
+            length: How much to compare. `all` compares to the ends of both, which must be the same distance away.
 
         Returns:
-            What was read of the first one: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer that was read from the first one: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a
+            second).
 
         Raises:
-            AssertionError: They differ; the message has the first differing offset and how many bytes differ, counted
-                up to 1 MiB of them.
+            AssertionError: The bytes differ. The message has the first differing offset and the number of differing
+                bytes, counted up to 1 MiB of them.
 
         Example:
 
@@ -246,18 +258,18 @@ class ContentKeywords:
     def content_should_be_zero(
         self, target: Namespace | str, *, offset: Size = Size(0), length: Size = ALL
     ) -> Transfer:
-        """Fail unless a namespace, device or file of the current host holds zeros and nothing else.
+        """Fail unless a namespace, device or file of the current host holds only zeros.
 
         Args:
-            target: A namespace's record, UUID, name or device name; or the path of a device or file.
+            target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
             offset: Where to begin; a multiple of 4 KiB.
-            length: How much; `all` is to the end.
+            length: How much to check. `all` checks to the end.
 
         Returns:
-            What was read: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
+            The transfer: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a second).
 
         Raises:
-            AssertionError: It holds something; the message has the first offset and how many bytes.
+            AssertionError: Some bytes are not zero. The message has the first such offset and the number of such bytes.
 
         Example:
 
@@ -272,12 +284,12 @@ class ContentKeywords:
 
     @keyword(tags=("content", "getter"))
     def get_namespace_checksum(self, namespace: Namespace | str, *, offset: Size = Size(0), length: Size = ALL) -> str:
-        """Return the SHA-256 of a namespace's bytes, computed on the host.
+        """Return the SHA-256 checksum of a namespace's bytes, computed on the host.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace: its record, UUID, name or device name.
             offset: Where to begin.
-            length: How much to read; `all` is to the end.
+            length: How much to read. `all` reads to the end.
 
         Returns:
             64 hexadecimal digits.
@@ -306,6 +318,6 @@ def _logged(done: str, transfer: Transfer) -> Transfer:
 
 
 def _proven(verification: Verification) -> Transfer:
-    """Return what was read, or raise if it is not what it should be."""
+    """Return the transfer, or raise if the content was not as expected."""
     verification.require()
     return _logged("Read", verification.transfer)

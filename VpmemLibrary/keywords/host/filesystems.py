@@ -1,4 +1,4 @@
-"""Keywords for file systems on namespaces: made, mounted, and whether their files are DAX."""
+"""Keywords that make and mount file systems on namespaces, and check that their files are DAX."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAX, PAGE_CACHE = "dax", "page cache"
 
 
 class FileSystemKeywords:
-    """File systems, mounts, DAX, MAP_SYNC."""
+    """File systems, mounts, DAX and MAP_SYNC."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,27 +35,28 @@ class FileSystemKeywords:
         overwrite: bool = False,
         foreign: bool = False,
     ) -> FileSystem:
-        """Make a file system that can be DAX on one namespace of the current host, or on another block device.
+        """Make a file system that supports DAX on a namespace or another block device of the current host.
 
-        Its blocks are 4 KiB, as DAX needs them; XFS is told to share none between files (`reflink=0`), and wants a
-        namespace of more than 300 MiB (mkfs.xfs). That it is there is read from the device itself.
+        The block size is 4 KiB, because DAX needs it. XFS is made with `reflink=0`, so that files share no blocks. XFS
+        needs a namespace of more than 300 MiB (mkfs.xfs). The keyword reads the new file system back from the device
+        itself.
 
         Args:
-            target: An fsdax, sector or raw namespace: its record, UUID, name or device name; or the path of a block
-                device. It must be this run's own.
+            target: An fsdax, sector or raw namespace: its record, UUID, name or device name. Or the path of a block
+                device. It must be this run's own, unless `foreign` is set.
             type: `ext4` or `xfs`.
-            overwrite: Make it though the device holds a file system, or a partition table, already.
-            foreign: Allow it on what this run did not make.
+            overwrite: Make the file system even if the device already holds a file system or a partition table.
+            foreign: Allow a target that this run did not make.
 
         Returns:
             A record with `path`, `type` and `uuid`.
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: It is no block device, or holds something already; nothing was changed.
-            BusyError: It is in use, or holds something by now; nothing was changed.
-            LeaseLostError: A lease of this worker is another's now; nothing was changed.
-            CommandError: It could not be made.
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            InvalidValueError: The target is not a block device, or already holds something. Nothing was changed.
+            BusyError: The target is in use, or something was written to it in the meantime. Nothing was changed.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was changed.
+            CommandError: Making the file system failed.
 
         Example:
 
@@ -80,22 +81,22 @@ class FileSystemKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the type of the file system on a block device, and assert it when an operator is given.
+        """Return the type of the file system on a block device. Assert it when an operator is given.
 
-        It is read from the device itself by `blkid`, without its cache.
+        `blkid` reads the type from the device itself, without its cache.
 
         Args:
             target: A namespace, or the path of a block device.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The type that is expected, e.g. `ext4`.
+            expected: The expected type, e.g. `ext4`.
             message: Your own failure text.
 
         Returns:
-            The type, or that of a partition table; empty when nothing is known on it.
+            The type of the file system or of the partition table. Empty when `blkid` recognises neither.
 
         Raises:
-            InvalidValueError: It is no block device.
-            AssertionError: It is not as expected.
+            InvalidValueError: The target is not a block device.
+            AssertionError: The type is not as expected.
 
         Example:
 
@@ -120,27 +121,28 @@ class FileSystemKeywords:
     ) -> Mount:
         """Mount the file system on a namespace of the current host, or on another block device.
 
-        That it is mounted, and with the `dax` option that was asked for, is read from the kernel's own table: XFS
-        mounts with `dax=always` what cannot be DAX and turns it off in silence. That its files *are* DAX is another
-        matter: see [Mount Should Be Dax]. [Clean Up Host] unmounts it.
+        The keyword checks in the kernel's own mount table that the file system is mounted, and with the requested `dax`
+        option. This check is necessary because XFS mounts a device that does not support DAX even with `dax=always`,
+        and then silently turns DAX off. The check does not prove that the files are DAX: see [Mount Should Be Dax].
+        [Clean Up Host] unmounts the file system.
 
         Args:
-            target: A namespace, or the path of a block device. It must be this run's own.
-            dax: `always`: every file is DAX. `inode`: those whose flag says so, which a file has from its directory.
-                `never`: none, as on a sector namespace.
-            mount_point: An empty directory; by default one is made in `/run`, whose name carries this run's mark and
-                which goes with the mount.
-            foreign: Allow it on what this run did not make. Such a mount is this run's own only at a mount point that
-                the library made.
+            target: A namespace, or the path of a block device. It must be this run's own, unless `foreign` is set.
+            dax: `always`: every file is DAX. `inode`: a file is DAX if its flag says so; a new file inherits the flag
+                from its directory. `never`: no file is DAX, as on a sector namespace.
+            mount_point: An empty directory. By default the library makes a directory in `/run`. Its name carries this
+                run's mark, and the directory is removed when the file system is unmounted.
+            foreign: Allow a target that this run did not make. Such a mount is this run's own only if the library made
+                its mount point.
 
         Returns:
             A record with `mount_point`, `source`, `type`, `options`, `dax`, `device` (its number) and `node`.
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: It holds no file system, or the mount point cannot be one; nothing was changed.
-            LeaseLostError: A lease of this worker is another's now; nothing was changed.
-            CommandError: It could not be mounted as asked for; it is not mounted then.
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            InvalidValueError: The target holds no file system, or the mount point is invalid. Nothing was changed.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was changed.
+            CommandError: The file system could not be mounted as requested. It is not mounted.
 
         Example:
 
@@ -169,18 +171,18 @@ class FileSystemKeywords:
 
     @keyword(tags=("filesystem", "destructive"))
     def unmount_file_system(self, mount: Mount | str, *, foreign: bool = False) -> None:
-        """Unmount one mount of the current host; a mount point that the library made goes with it.
+        """Unmount one file system of the current host. If the library made the mount point, remove it too.
 
         Args:
-            mount: Its record, or its mount point. It must be this run's own: a mount of a namespace that it made, or at
-                a mount point that it made.
-            foreign: Allow it on a mount that is not.
+            mount: The mount's record, or its mount point. The mount must be this run's own, unless `foreign` is set. It
+                is this run's own if this run made the namespace or the mount point.
+            foreign: Allow a mount that is not this run's own.
 
         Raises:
-            NotFoundError: Nothing is mounted there, or another device by now.
-            LeaseLostError: A lease of this worker is another's now; nothing was changed.
-            ForeignError: It is not this run's own, and `foreign` is not set.
-            BusyError: It is in use; the message says by whom.
+            NotFoundError: Nothing is mounted there, or another device is mounted there now.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was changed.
+            ForeignError: The mount is not this run's own, and `foreign` is not set.
+            BusyError: The mount is in use. The message lists what uses it.
 
         Example:
 
@@ -198,12 +200,13 @@ class FileSystemKeywords:
 
     @keyword(tags=("filesystem", "destructive"))
     def unmount_own_file_systems(self) -> None:
-        """Unmount everything on the current host that is this run's own, the last mounted first; nothing else.
+        """Unmount all file systems on the current host that are this run's own, and no others.
 
-        Its own are the mounts of namespaces that it made, and those at mount points that it made.
+        A mount is this run's own if this run made its namespace or its mount point. The last mounted file system is
+        unmounted first.
 
         Raises:
-            BusyError: Something is in use; the message says by whom. The others are unmounted.
+            BusyError: A mount is in use. The message lists what uses it. The other mounts were unmounted.
 
         Example:
 
@@ -221,7 +224,7 @@ class FileSystemKeywords:
 
         Returns:
             Records with `mount_point`, `source`, `type`, `options`, `dax`, `device` (its number) and `node` (the block
-            device that has that number), as the kernel's table has them.
+            device that has this number). The values come from the kernel's mount table.
 
         Example:
 
@@ -238,16 +241,17 @@ class FileSystemKeywords:
 
     @keyword(tags=("filesystem", "assertion"))
     def mount_should_be_dax(self, mount: Mount | str) -> None:
-        """Fail unless new files in a mounted file system are DAX, by the word of the kernel; options prove nothing.
+        """Fail unless the kernel reports that new files in a mounted file system are DAX.
 
-        A new file is written and removed again. statx must say that it is DAX (`STATX_ATTR_DAX`, kernel 5.8 and later),
-        and the page cache must hold none of it.
+        Mount options do not prove this. So the keyword writes a new file, checks it, and removes it. statx must report
+        the file as DAX (`STATX_ATTR_DAX`, kernel 5.8 and later), and no part of the file may be in the page cache.
 
         Args:
-            mount: Its record or its mount point, or a directory or a file in it. An existing file is not changed.
+            mount: The mount's record or its mount point, or a directory or a file in it. An existing file is not
+                changed.
 
         Raises:
-            AssertionError: They are not DAX; the message says what the kernel says.
+            AssertionError: The file is not DAX. The message has what the kernel reports.
             ViewsDisagreeError: statx and the page cache contradict each other.
             ToolMissingError: xfs_io (xfsprogs) is not installed.
 
@@ -271,11 +275,11 @@ class FileSystemKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how the kernel reaches the bytes of a file, and assert it when an operator is given.
+        """Return how the kernel accesses the bytes of a file. Assert it when an operator is given.
 
         Args:
-            path: A file, which is not changed; or a mount's record, a mount point or another directory, in which a new
-                file is written and removed again.
+            path: A file, which is not changed. Or a mount's record, a mount point or another directory: then the
+                keyword writes a new file there and removes it.
             assertion_operator: See *Assertions* in the introduction.
             expected: `dax` or `page cache`.
             message: Your own failure text.
@@ -286,7 +290,7 @@ class FileSystemKeywords:
         Raises:
             ViewsDisagreeError: statx and the page cache contradict each other.
             ToolMissingError: xfs_io (xfsprogs) is not installed.
-            AssertionError: It is not as expected.
+            AssertionError: The access is not as expected.
 
         Example:
 
@@ -309,15 +313,16 @@ class FileSystemKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return whether the kernel maps a file with MAP_SYNC, and assert it when an operator is given.
+        """Return whether the kernel maps a file with MAP_SYNC. Assert it when an operator is given.
 
-        Where it does, what a program writes through the mapping and flushes from the processor's caches is found again
-        after a power loss, without fsync. It does so for DAX files on persistent memory that is synchronous, which
-        virtio-pmem is not, and for device DAX; elsewhere it must refuse (mmap(2)). Nothing of the file is changed.
+        With MAP_SYNC, a program needs no fsync: bytes that it writes through the mapping and flushes from the
+        processor's caches survive a power loss. The kernel grants MAP_SYNC for DAX files on synchronous persistent
+        memory, and for device DAX. virtio-pmem is not synchronous. Elsewhere the kernel must refuse MAP_SYNC (mmap(2)).
+        The content of the file is not changed.
 
         Args:
-            path: A file or a device-DAX node; or a mount's record, a mount point or another directory, in which a new
-                file is mapped and removed again.
+            path: A file or a device-DAX node. Or a mount's record, a mount point or another directory: then the keyword
+                maps a new file there and removes it.
             assertion_operator: See *Assertions* in the introduction.
             expected: `granted`, or the name of an error: `EOPNOTSUPP`.
             message: Your own failure text.
@@ -327,7 +332,7 @@ class FileSystemKeywords:
 
         Raises:
             ToolMissingError: xfs_io (xfsprogs) is not installed.
-            AssertionError: It is not as expected.
+            AssertionError: The answer is not as expected.
 
         Example:
 

@@ -17,35 +17,36 @@ from VpmemLibrary.leases.holds import GRACE, Away
 from VpmemLibrary.leases.leases import LeaseRecordError
 
 _POLL = 1.0
-"""Seconds between two rounds over hosts that others have: nothing notifies this worker that one is free."""
+"""Seconds between two attempts while other workers have all hosts. Nothing notifies this worker of a free host."""
 
 
 class HoldingKeywords:
-    """Hosts: reserving one."""
+    """Reserve hosts."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("host",))
     def hold_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
-        """Reserve the current host for this worker alone. Wait while another worker has it.
+        """Reserve the current host for this worker alone. Wait while another worker has the host.
 
-        The reservation is a lease that the host's own kernel keeps. It works between controllers on different machines,
-        and ends with the worker's connection or when the host is closed. It keeps out workers that reserve the host
-        too, no others. A worker that needs several hosts reserves them in the order of their names, so that no two
-        workers wait for each other. Workers may also share a host, with a region each: see [Hold Region].
+        The reservation is a lease that the host's own kernel keeps. It also works between test controllers on different
+        machines. It ends with the worker's connection or when the host is closed. It keeps out only workers that
+        reserve the host too. A worker that needs several hosts should reserve them in the order of their names, so that
+        two workers never wait for each other. Workers may also share a host, with one region for each worker: see
+        [Hold Region].
 
-        If the lease is lost, because the connection broke and another worker took the host, the next keyword that
-        changes the host fails, and so does every later one until this keyword has reserved the host again.
+        The lease is lost if the connection breaks and another worker reserves the host. Then every keyword that changes
+        the host fails, until this keyword has reserved the host again.
 
         Args:
-            shared: Share the host with workers that share it as well; none of them has it alone then.
+            shared: Share the host with workers that share it as well. Then no worker has the host alone.
             timeout: How long to wait.
 
         Raises:
-            BusyError: Another worker still has the host, or this worker shares it. The message says who has it since
-                when.
-            LeaseLostError: This worker lost the host that it had reserved. The next call reserves it again.
+            BusyError: Another worker still has the host, or this worker shares it. The message says who has the host,
+                and since when.
+            LeaseLostError: This worker lost the host that it had reserved. The next call reserves the host again.
             ToolMissingError: The host has no bash or no flock.
 
         Example:
@@ -63,29 +64,29 @@ class HoldingKeywords:
     def open_free_host_from_file(
         self, hosts: str, *names: str, shared: bool = False, timeout: timedelta = timedelta(hours=2)
     ) -> str:
-        """Open a host of a hosts file that nobody has, and reserve it for this worker alone as [Hold Host] does.
+        """Open a host of a hosts file that no worker has, and reserve it for this worker as [Hold Host] does.
 
-        It is the first host that nobody has. While others have all hosts, it is the first that is given back. So any
-        number of workers, of one controller or of several, share the hosts of a file. A host that is unreachable, or
-        that cannot write its leases, is passed over. A worker that needs several hosts takes each next one from those
-        whose names come after its own, so that no two workers wait for each other.
+        The keyword takes the first free host. If all hosts are reserved, it waits and takes the first host that becomes
+        free. So any number of workers, of one test controller or of several, can share the hosts of a file. The keyword
+        skips a host that is unreachable or cannot write its leases. A worker that needs several hosts should choose
+        each next host from the names after the previous host's name, so that two workers never wait for each other.
 
         Args:
-            hosts: The file's path, or `lab` for the lab that is running on this machine.
-            names: The sections that will do, in the order in which they are tried; empty ones are passed over. All of
-                the file, in its order, by default.
-            shared: Share the host with workers that share it as well; none of them has it alone then.
+            hosts: The path of the hosts file, or `lab` for the lab that is running on this machine.
+            names: The acceptable sections, in the order in which they are tried. Empty names are ignored. The default
+                is all sections of the file, in their order.
+            shared: Share the host with workers that share it as well. Then no worker has the host alone.
             timeout: How long to wait.
 
         Returns:
             The alias: the section's name.
 
         Raises:
-            InvalidValueError: The file is absent or is not of the form.
-            NotFoundError: A name is no section's.
-            BusyError: Others still have all of them; the message says who has which since when.
-            UnreachableError: None can be reached.
-            LeaseRecordError: None that is reachable can write its leases.
+            InvalidValueError: The hosts file does not exist or its format is invalid.
+            NotFoundError: No section has one of the names.
+            BusyError: Other workers still have all of the hosts. The message says who has which host, and since when.
+            UnreachableError: None of the hosts can be reached.
+            LeaseRecordError: None of the reachable hosts can write its leases.
 
         Example:
 
@@ -118,7 +119,7 @@ class HoldingKeywords:
     def _held(
         self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError], *, shared: bool
     ) -> bool:
-        """Open a host unless it is open, and reserve it if nobody has it; else note why not."""
+        """Open a host unless it is open, and reserve it if it is free. Otherwise add the reason to `refusals`."""
         try:
             if entry.name not in opened:
                 open_entry(self._context, entry)
@@ -139,7 +140,7 @@ class HoldingKeywords:
         except UnreachableError as refusal:
             away.went(entry.name)
             refusals.append(refusal)
-        except LeaseRecordError as refusal:  # such as a full disk: another host will do
+        except LeaseRecordError as refusal:  # e.g. a full disk: try another host
             refusals.append(refusal)
         return False
 
@@ -150,7 +151,7 @@ class HoldingKeywords:
 
 
 def _summed_up(refusals: Sequence[VpmemError]) -> VpmemError:
-    """Return one error with the messages of all: that of a host that others have, if there is one."""
+    """Return one error with the messages of all. Prefer the error that other workers have a host."""
     told = sorted(refusals, key=lambda refusal: not isinstance(refusal, BusyError))
     for other in told[1:]:
         told[0].add(str(other))

@@ -1,4 +1,4 @@
-"""Keywords that make a host ready: kernel modules, and a reboot."""
+"""Keywords that prepare a host: load its kernel modules, and reboot it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from VpmemLibrary.keywords.support.log import logger
 
 
 class HostSetupKeywords:
-    """Modules, reboot."""
+    """Kernel modules and reboot."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("host",))
     def load_kernel_modules(self, *modules: str) -> tuple[str, ...]:
-        """Load the kernel modules of the current host that are missing, and prove that the kernel has them.
+        """Load the missing kernel modules of the current host, and check that the kernel has them.
 
-        Those that are there are left alone.
+        Modules that are already loaded are not changed.
 
         Args:
-            modules: The modules' names; by default those that persistent memory needs: `libnvdimm`, `nd_pmem`,
-                `nd_btt`, `dax_pmem`, `device_dax`, and what finds the host's memory: `nfit` where it comes from ACPI,
-                `nd_e820`, `cxl_pmem`, `virtio_pmem` or `papr_scm` elsewhere.
+            modules: The modules' names. The default is the modules that persistent memory needs: `libnvdimm`,
+                `nd_pmem`, `nd_btt`, `dax_pmem`, `device_dax`, and the module that finds the host's memory. That module
+                is `nfit` for memory from ACPI, and `nd_e820`, `cxl_pmem`, `virtio_pmem` or `papr_scm` elsewhere.
 
         Returns:
-            The names of those that were missing and are loaded now.
+            The names of the modules that were missing and are loaded now.
 
         Raises:
-            InvalidValueError: A name is none of a module.
-            CommandError: The kernel has no such module, may not load it, or does not have it though modprobe exited 0.
+            InvalidValueError: A name is not a valid name of a module.
+            CommandError: The kernel does not have such a module, may not load it, or does not list it although modprobe
+                exited 0.
 
         Example:
 
@@ -51,13 +52,13 @@ class HostSetupKeywords:
 
     @keyword(tags=("host", "assertion"))
     def kernel_modules_should_be_loaded(self, *modules: str) -> None:
-        """Fail unless the current host's kernel has modules, loaded or built in.
+        """Fail unless the current host's kernel has the modules, loaded or built in.
 
         Args:
-            modules: The modules' names; by default those that persistent memory needs.
+            modules: The modules' names. The default is the modules that persistent memory needs.
 
         Raises:
-            AssertionError: Some are not there; the message names them.
+            AssertionError: Some modules are missing. The message names them.
 
         Example:
 
@@ -77,7 +78,7 @@ class HostSetupKeywords:
 
     @keyword(tags=("host", "getter"))
     def get_host_boot_id(self) -> str:
-        """Return the id of the current host's boot, which is another one after every boot.
+        """Return the id of the current host's boot. Every boot has a different id.
 
         Returns:
             A UUID, from `/proc/sys/kernel/random/boot_id`.
@@ -97,26 +98,31 @@ class HostSetupKeywords:
 
     @keyword(tags=("host", "destructive"))
     def reboot_host(self, *, timeout: timedelta = timedelta(minutes=10), foreign: bool = False) -> None:
-        """Reboot the current host in good order and wait until it answers from another boot.
+        """Reboot the current host in good order and wait until it answers with a new boot id.
 
-        A host may be rebooted when its section of the hosts file says `host_may_reboot = yes`, no guest runs on it that
-        this run did not make, and this worker has the host alone ([Hold Host]) or nobody else has a lease there. A
-        guest that is open as a host may be when this run made it.
+        A host may be rebooted if all of these conditions are true:
 
-        What this worker holds on the host, the host itself and its claims among it, stays its own while it boots.
+        - Its section of the hosts file has `host_may_reboot = yes`.
+        - Every guest that runs on it was made by this run.
+        - This worker has the host alone ([Hold Host]), or no other worker has a lease there.
+
+        A guest that is open as a host may be rebooted if this run made it.
+
+        While the host boots, this worker keeps its leases there: its reservation of the host and its claims.
 
         Args:
-            timeout: How long it may take until the host answers again.
-            foreign: Reboot it anyway: without permission, with guests of others running, and with others at work there.
+            timeout: How long to wait until the host answers again.
+            foreign: Reboot the host even without permission, while foreign guests run on it, or while other workers use
+                it.
 
         Raises:
-            ForeignError: The hosts file does not allow it, guests of others run there, or others hold leases there;
-                nothing was done.
-            LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
-            UnsupportedError: It is the machine that the tests run on.
+            ForeignError: The hosts file does not allow a reboot, foreign guests run on the host, or other workers have
+                leases there. Nothing was done.
+            LeaseLostError: This worker lost a lease on the host because its connection broke. Nothing was done.
+            UnsupportedError: The host is the machine that the tests run on.
             CommandError: The host refused to reboot.
-            UnreachableError: It did not answer from another boot in time.
-            GuestError: It is a guest, and did not answer from another boot in time.
+            UnreachableError: The host did not answer with a new boot id within `timeout`.
+            GuestError: The host is a guest, and did not answer with a new boot id within `timeout`.
 
         Example:
 

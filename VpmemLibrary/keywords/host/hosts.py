@@ -1,4 +1,4 @@
-"""Keywords that open hosts, tell what they are, and run commands on them."""
+"""Keywords that open hosts, describe hosts, and run commands on hosts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshTransport
 
 
 class HostKeywords:
-    """Hosts: open, switch, close, facts, preflight, commands."""
+    """Open, switch and close hosts; read their facts; check what they support; run commands."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -53,38 +53,42 @@ class HostKeywords:
         connect_timeout: timedelta | None = None,
         ssh_config: str = "yes",
     ) -> str:
-        """Open a host over SSH and make it the current one.
+        """Open a host over SSH and make it the current host.
 
-        The connection is made at once, so that a host that cannot be reached is reported here. It is kept and shared by
-        all keywords, libvirt's traffic included. The user's own `known_hosts` is read and never written.
+        The keyword connects immediately, so an unreachable host is reported here. All keywords share this connection,
+        and libvirt uses it too. The library reads the user's own `known_hosts` but never writes to it.
 
-        The address may be an alias of `~/.ssh/config`, which is honoured as `ssh` does it, jump hosts and proxy
-        commands included. What is given here wins over it. The log says what came from it.
+        The address may be an alias of `~/.ssh/config`. The library follows that file as `ssh` does, including jump
+        hosts and proxy commands. The arguments of this keyword take precedence over the file. The log lists the
+        settings that came from the file.
 
         Args:
             address: The host's name or IP address, or `user@host:port`, `[IPv6]:port`, `ssh://user@host:port`.
-            user: Who logs in; by default who the address or the SSH configuration says, else `root`.
-            port: The SSH port; by default the one that the address or the SSH configuration says, else 22.
-            alias: The name by which other keywords know the host; the address without user and port by default.
-            password: The password, as a `Secret`. Without one, the key file, the agent and the user's keys are tried.
+            user: The user to log in as. The default is the user in the address or in the SSH configuration, else
+                `root`.
+            port: The SSH port. The default is the port in the address or in the SSH configuration, else 22.
+            alias: The name of the host in other keywords. The default is the address without user and port.
+            password: The password, as a `Secret`. Without a password, the library tries the key file, the agent and the
+                user's keys.
             key_file: A private key.
-            key_passphrase: What the private key is locked with, as a `Secret`.
-            known_hosts: The file that holds the host's key; `~/.ssh/known_hosts` by default.
-            host_key: `strict` refuses an unknown or changed key; `accept_new` takes an unknown one for this run. By
-                default what `StrictHostKeyChecking` says, else `strict`; a changed key is refused in any case.
-            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
-            through: A program and its arguments, as a list, that every command is run through, e.g. `chroot`.
-            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
-                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
-            connect_timeout: How long each step of connecting may take; by default `ConnectTimeout`, else 15 s.
-            ssh_config: `no` reads no SSH configuration; a path reads that file in place of the user's and the system's.
+            key_passphrase: The passphrase of the private key, as a `Secret`.
+            known_hosts: The file that has the host's key. The default is `~/.ssh/known_hosts`.
+            host_key: `strict` refuses an unknown or changed key. `accept_new` accepts an unknown key for this run. The
+                default is the value of `StrictHostKeyChecking`, else `strict`. A changed key is always refused.
+            sudo: Run commands as root, with `sudo -n`. If the host has no sudo, the library uses `doas -n`.
+            through: A program and its arguments, as a list. Every command runs through this program, e.g. `chroot`.
+            libvirt_uri: The libvirt daemon to use on the host: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path if the socket is elsewhere on the host, e.g. for libvirt in a container.
+            connect_timeout: The timeout of each step of connecting. The default is `ConnectTimeout`, else 15 s.
+            ssh_config: `no` reads no SSH configuration. A path reads this file instead of the user's and the system's
+                files.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken, the address or the libvirt URI is of none of these forms, or the SSH
-                configuration has a line that is wrong.
+            InvalidValueError: Another open host has the alias, the address or the libvirt URI has an invalid form, or a
+                line of the SSH configuration is invalid.
             HostKeyError: The host's key is unknown or has changed.
             AccessDeniedError: The host refused the credentials.
             UnreachableError: The host cannot be reached.
@@ -123,18 +127,18 @@ class HostKeywords:
         """Open the machine that the tests run on and make it the current host.
 
         Args:
-            alias: The name by which other keywords know the host.
-            sudo: Run commands as root, through `sudo -n` or, where there is no sudo, `doas -n`.
-            through: A program and its arguments, as a list, that every command is run through: `nsenter` leaves a
-                container for the machine itself.
-            libvirt_uri: Which libvirt daemon of the host is used: `qemu:///system` or `qemu:///session`. Add `?socket=`
-                and a path for a socket elsewhere on the host, e.g. of a container's libvirt.
+            alias: The name of the host in other keywords.
+            sudo: Run commands as root, with `sudo -n`. If the host has no sudo, the library uses `doas -n`.
+            through: A program and its arguments, as a list. Every command runs through this program. For example,
+                `nsenter` leaves a container and runs commands on the machine itself.
+            libvirt_uri: The libvirt daemon to use on the host: `qemu:///system` or `qemu:///session`. Add `?socket=`
+                and a path if the socket is elsewhere on the host, e.g. for libvirt in a container.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken.
+            InvalidValueError: Another open host has the alias.
 
         Example:
 
@@ -154,24 +158,24 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
-        """Open a host that a hosts file describes and make it the current one.
+        """Open a host that a hosts file describes and make it the current host.
 
-        A hosts file has one section a host and is also what pabot takes as `--resourcefile`. The fields
-        `guest_kernel`, `guest_initrd`, `guest_cmdline` or `guest_disk` say what guests boot from on that host, as
+        A hosts file has one section for each host. pabot accepts the same file as `--resourcefile`. The fields
+        `guest_kernel`, `guest_initrd`, `guest_cmdline` and `guest_disk` set what guests boot from on that host, as
         [Set Guest Image] does.
 
         Args:
-            hosts: The file's path, or `lab` for the lab that is running on this machine.
-            name: The section; the first one by default.
-            alias: The name by which other keywords know the host; the section's name by default.
-            through: A program and its arguments, as a list, that every command is run through, in place of the
-                section's `host_through`.
+            hosts: The path of the hosts file, or `lab` for the lab that is running on this machine.
+            name: The section of the host. The default is the first section.
+            alias: The name of the host in other keywords. The default is the name of the section.
+            through: A program and its arguments, as a list. Every command runs through this program. This list replaces
+                the section's `host_through`.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The file is absent or is not of the form.
+            InvalidValueError: The hosts file does not exist or its format is invalid.
             NotFoundError: No section has that name.
             UnreachableError: The host cannot be reached.
 
@@ -188,27 +192,30 @@ class HostKeywords:
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
-        """Open a running guest of the current host as a host of its own, and make it the current one.
+        """Open a running guest of the current host as a host, and make it the current host.
 
-        A guest is a host too: every keyword for a host's regions, labels, namespaces, content, file systems and state
-        then works on what the guest's kernel has, through the channel that the guest is looked into by at that moment:
-        its QEMU guest agent, or what [Use Guest Channel] said. Namespaces that are made there carry this run's mark as
-        well. Labels may be initialised, and the guest be rebooted by [Reboot Host], when this run made the guest. No
-        libvirt is reached in a guest, so keywords that need one are refused.
+        A guest is a host too. All keywords for regions, labels, namespaces, content, file systems and host state then
+        work in the guest, on the devices that its kernel has. They use the channel that the guest has when this keyword
+        runs. The channel is the QEMU guest agent, or the channel that [Use Guest Channel] set. Namespaces that are
+        created in the guest carry this run's mark as well.
 
-        Closing it ends nothing in the guest. It is closed with its host, and when [Clean Up Host] removes the guest.
+        If this run made the guest, its labels may be initialised, and [Reboot Host] may reboot it. The library does not
+        use libvirt in a guest, so keywords that need libvirt are refused.
+
+        Closing this host stops nothing in the guest. It is also closed when the host that it runs on is closed, and
+        when [Clean Up Host] removes the guest.
 
         Args:
             guest: The guest or its name.
-            alias: The name by which other keywords know it as a host; the guest's name by default.
+            alias: The name of the guest as a host in other keywords. The default is the guest's name.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The alias is taken.
-            NotFoundError: There is no such guest.
-            UnsupportedError: The current host is a guest itself.
+            InvalidValueError: Another open host has the alias.
+            NotFoundError: The guest does not exist.
+            UnsupportedError: The current host is itself a guest.
             GuestError: The guest is not running, or does not answer.
 
         Example:
@@ -235,20 +242,20 @@ class HostKeywords:
 
     @keyword(tags=("host", "getter"))
     def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:
-        """Return how a hosts file says that a host is reached; nothing is opened.
+        """Return how to reach a host, as its section of a hosts file describes it. Open nothing.
 
-        The record has no password: of passwords it has the names of environment variables. How the record is shown in
-        the log has no arguments of the commands that switch the host's power and CXL devices.
+        The record has no passwords, only the names of the environment variables that have them. In the log, the record
+        does not show the arguments of the commands that switch the host's power and CXL devices.
 
         Args:
-            hosts: The file's path, or `lab` for the lab that is running on this machine.
-            name: The section; the first one by default.
+            hosts: The path of the hosts file, or `lab` for the lab that is running on this machine.
+            name: The section of the host. The default is the first section.
 
         Returns:
             A record with `name`, `address`, `port`, `user`, `key_file`, `known_hosts`, `sudo` and more.
 
         Raises:
-            InvalidValueError: The file is absent or is not of the form.
+            InvalidValueError: The hosts file does not exist or its format is invalid.
             NotFoundError: No section has that name.
 
         Example:
@@ -264,16 +271,16 @@ class HostKeywords:
 
     @keyword(tags=("host", "getter"))
     def get_host_names(self, hosts: str) -> list[str]:
-        """Return the names of the hosts in a hosts file, sorted; nothing is opened.
+        """Return the names of the hosts in a hosts file, sorted. Open nothing.
 
         Args:
-            hosts: The file's path, or `lab` for the lab that is running on this machine.
+            hosts: The path of the hosts file, or `lab` for the lab that is running on this machine.
 
         Returns:
             The names of the sections.
 
         Raises:
-            InvalidValueError: The file is absent or is not of the form.
+            InvalidValueError: The hosts file does not exist or its format is invalid.
 
         Example:
 
@@ -288,16 +295,16 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:
-        """Make another open host the current one.
+        """Make another open host the current host.
 
         Args:
             alias: The host's alias.
 
         Returns:
-            The alias of the host that was the current one.
+            The alias of the previous current host.
 
         Raises:
-            NotFoundError: No host is open by that alias; the message names those that are.
+            NotFoundError: No open host has that alias. The message lists the aliases of the open hosts.
 
         Example:
 
@@ -313,15 +320,16 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def close_host(self, alias: str = "") -> None:
-        """End the connections to a host; what runs on it goes on running.
+        """Close the connections to a host. Programs that run on the host continue.
 
-        Guests of it that are open as hosts are closed with it. Closing such a guest leaves its host open.
+        Guests of this host that are open as hosts are closed too. If you close such a guest, the host that it runs on
+        stays open.
 
         Args:
-            alias: The host's alias; the current host by default.
+            alias: The host's alias. The default is the current host.
 
         Raises:
-            NotFoundError: No host is open by that alias.
+            NotFoundError: No open host has that alias.
 
         Example:
 
@@ -334,7 +342,7 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def close_all_hosts(self) -> None:
-        """End the connections to every open host; harmless when none is open.
+        """Close the connections to every open host. Do nothing when no host is open.
 
         Example:
 
@@ -347,10 +355,10 @@ class HostKeywords:
 
     @keyword(tags=("host", "getter"))
     def get_open_hosts(self) -> list[str]:
-        """Return which hosts are open.
+        """Return the aliases of the open hosts.
 
         Returns:
-            Their aliases, in the order of opening.
+            The aliases, in the order in which the hosts were opened.
 
         Example:
 
@@ -365,11 +373,13 @@ class HostKeywords:
 
     @keyword(tags=("host", "getter"))
     def get_host_facts(self) -> HostFacts:
-        """Return what the current host is, in one read, and show it in the log.
+        """Return the facts of the current host, such as versions and regions, and show them in the log.
+
+        All facts come from one read of the host.
 
         Returns:
             A record with `kernel`, `modules`, `ndctl`, `daxctl`, `libvirt`, `qemu`, `regions`, `numa_nodes`,
-            `kvm_usable` and more; what is not there is empty or None.
+            `kvm_usable` and more. A fact that the host does not have is empty or None.
 
         Raises:
             CommandError: The host has no POSIX shell.
@@ -389,13 +399,13 @@ class HostKeywords:
 
     @keyword(tags=("host", "assertion"))
     def host_should_support_vpmem(self) -> None:
-        """Fail unless the current host has all that virtual persistent memory needs.
+        """Fail unless the current host has everything that virtual persistent memory needs.
 
-        Every item is shown in the log with what was found; the failure lists each missing one with its mend. The floors
-        are those that Nova documents for vPMEM: kernel 4.18, QEMU 3.1, libvirt 5.0, ndctl 62.
+        The log shows every required item and its value on the host. The failure lists each missing item and how to fix
+        it. The minimum versions are those that Nova documents for vPMEM: kernel 4.18, QEMU 3.1, libvirt 5.0, ndctl 62.
 
         Raises:
-            UnsupportedError: Something is missing; one line an item, with the exact mend.
+            UnsupportedError: Something is missing. The message has one line for each missing item, with the exact fix.
 
         Example:
 
@@ -426,26 +436,28 @@ class HostKeywords:
     ) -> CommandResult:
         """Run a command on the current host.
 
-        The command is a list of arguments and no shell reads it: `|`, `;` and `*` mean nothing. The log shows it in a
-        form that can be pasted into a shell.
+        The command is a list of arguments. No shell reads it, so `|`, `;` and `*` have no special meaning. The log
+        shows the command in a form that can be pasted into a shell.
 
-        All arguments are logged, and every user of the host can read them in its list of processes: do not give a
-        password as an argument. Give it as `stdin`, as a `Secret`, which no log shows. What the command prints is
-        logged at level DEBUG, and is part of the message when the command fails.
+        Do not give a password as an argument. All arguments are logged, and every user of the host can read them in the
+        host's list of processes. Give a password as `stdin`, as a `Secret`, which no log shows. The output of the
+        command is logged at level DEBUG. If the command fails, the output is part of the message.
 
         Args:
             command: The program and its arguments, one each.
-            timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
-            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
-            expected_status: The exit status that it must have; `None` for any.
+            timeout: The timeout of the command. The default is the library's own timeout. A command that takes longer
+                is ended.
+            stdin: The standard input of the command. A `Secret` is shown at no log level, other text at level TRACE.
+            expected_status: The expected exit status. `None` accepts any exit status.
 
         Returns:
             A result with `exit_status`, `text` (standard output), `error_text`, `stdout` and `stderr` (bytes),
             `seconds` and `command`.
 
         Raises:
-            CommandError: Another exit status; the message has the command, the status and standard error.
-            CommandTimeoutError: It took too long.
+            CommandError: The exit status is not the expected one. The message has the command, the status and standard
+                error.
+            CommandTimeoutError: The command did not end within the timeout.
             UnreachableError: The connection broke.
 
         Example:
@@ -466,18 +478,19 @@ class HostKeywords:
 
     @keyword(tags=("host",))
     def set_command_timeout(self, timeout: timedelta) -> timedelta:
-        """Set how long a command on a host or in a guest, or a call to libvirt, may take when its keyword says nothing.
+        """Set the default timeout of commands on hosts and in guests, and of libvirt calls.
 
-        It holds for every open host and for those that are opened later.
+        The timeout applies when a keyword does not set its own. It applies to every open host and to hosts that are
+        opened later.
 
         Args:
             timeout: The new timeout, e.g. `2 minutes`; more than 0.
 
         Returns:
-            The timeout that held before.
+            The previous timeout.
 
         Raises:
-            InvalidValueError: It is not more than 0; nothing was changed.
+            InvalidValueError: The timeout is not more than 0. Nothing was changed.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Opening a host for keywords: by its section of a hosts file, or by the way to it."""
+"""Open a host for keywords: by its section of a hosts file, or by a transport."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from VpmemLibrary.keywords.support.log import LoggedTransport, logger
 from VpmemLibrary.transport.base import Transport
 
 LAB = "lab"
-"""What stands for the running lab where a hosts file is expected."""
+"""The word for the running lab, where keywords expect the path of a hosts file."""
 
 
 def entries_of(hosts: str) -> tuple[HostEntry, ...]:
-    """Return the sections of a hosts file, or the running lab's.
+    """Return the sections of a hosts file, or of the running lab.
 
     Raises:
-        InvalidValueError: The file is absent or is not of the form, or no lab runs.
+        InvalidValueError: The hosts file does not exist, its format is invalid, or no lab is running.
     """
     return _lab_hosts() if hosts == LAB else read_hosts(Path(hosts))
 
 
 def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
-    """Open a host as its section says, make it the current one, and return its alias: the section's name by default.
+    """Open a host as its section describes it and make it the current host. Return its alias.
+
+    The default alias is the name of the section.
 
     Raises:
-        InvalidValueError: The alias is taken.
+        InvalidValueError: Another open host has the alias.
         UnreachableError: The host cannot be reached.
     """
     alias = open_through(context, alias or entry.name, transport_to(entry), Daemon.of(entry.libvirt_uri))
@@ -58,10 +60,10 @@ def open_entry(context: Context, entry: HostEntry, alias: str = "") -> str:
 
 
 def open_through(context: Context, alias: str, transport: Transport, libvirt: Daemon = SYSTEM) -> str:
-    """Open a host by the way to it, which is closed if the host does not answer; return its alias.
+    """Open a host by its transport and return its alias. Close the transport if the host does not answer.
 
     Raises:
-        InvalidValueError: The alias is taken.
+        InvalidValueError: Another open host has the alias.
         UnreachableError: The host cannot be reached.
     """
     if note := configured(transport):
@@ -76,10 +78,12 @@ def open_through(context: Context, alias: str, transport: Transport, libvirt: Da
 
 
 def keep(context: Context, alias: str, transport: Transport, *, inside: Guest | None = None) -> str:
-    """Keep what answers as an open host; a guest of the current host when `inside` is given. Return its alias.
+    """Register a machine that answers as an open host, and return its alias.
+
+    Give `inside` if the machine is a guest of the current host.
 
     Raises:
-        InvalidValueError: The alias is taken.
+        InvalidValueError: Another open host has the alias.
         UnreachableError: The host cannot be reached.
     """
     context.refuse_taken(alias)
@@ -103,7 +107,7 @@ def _guest_access(entry: HostEntry) -> GuestAccess:
 
 
 def _lab_hosts() -> tuple[HostEntry, ...]:
-    from VpmemLibrary.lab.lab import Lab  # noqa: PLC0415  the lab is one host among others until it is asked for
+    from VpmemLibrary.lab.lab import Lab  # noqa: PLC0415  most runs do not use the lab
     from VpmemLibrary.lab.report import hosts_file  # noqa: PLC0415
 
     running = [host for host in Lab().hosts() if host.alive]

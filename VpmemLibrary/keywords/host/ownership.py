@@ -1,4 +1,4 @@
-"""Keywords that clean up what this run made, and prove that nothing else was touched."""
+"""Keywords that clean up the things that this run made, and check that nothing else was changed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from VpmemLibrary.visible import quoted
 
 
 class OwnershipKeywords:
-    """Ownership, cleanup, leaks."""
+    """Ownership, cleanup and leaks."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("ownership", "getter"))
     def get_run_id(self) -> str:
-        """Return the id of this run: what marks the things that it makes.
+        """Return the id of this run. The id marks everything that this run makes.
 
         Returns:
             8 hexadecimal digits.
@@ -37,12 +37,12 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_host(self) -> None:
-        """Remove from the current host what this run made there: guests, then mounts, namespaces, and CXL regions.
+        """Remove everything that this run made on the current host: guests, mounts, namespaces, CXL regions.
 
-        Nothing else is touched: a thing without this run's mark stays as it is.
+        They are removed in this order. Nothing else is changed: a thing without this run's mark stays as it is.
 
         Raises:
-            BusyError: Something that this run made is in use by something that it did not make.
+            BusyError: Something that this run did not make uses something that this run made.
 
         Example:
 
@@ -55,10 +55,10 @@ class OwnershipKeywords:
         removed = [f"guest {name}" for name in self._context.remove_guests()]
         try:
             removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
-        finally:  # what is not mounted goes all the same
+        finally:  # a failed unmount must not keep the other namespaces from being removed
             gone = clean_up(opened.host, self._context.run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
-            if gone and not opened.inside:  # nobody can be given what is not there, so nothing is unfit any more
+            if gone and not opened.inside:  # a removed namespace cannot be claimed, so its unfit record is not needed
                 opened.leases.mended(namespace.label_uuid for namespace in gone)
         removed += [
             f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._context.run)
@@ -67,21 +67,22 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "destructive"))
     def reclaim_what_dead_runs_left(self) -> list[str]:
-        """Take back what runs left on the current host that were killed, or that ended without cleaning up.
+        """Clean up the leftovers of dead runs on the current host.
 
-        A run that lives holds a lease of its own on the host from the first thing that it makes there; the host's
-        kernel frees it when the worker or its connection dies. So what carries a run's mark and has no such lease was
-        left: guests are ended and undefined, namespaces unmounted, wiped and destroyed. A namespace that a dead worker
-        had claimed and that no run made is wiped and stays. All that is taken back is told in the log.
+        A dead run was killed, or ended without cleaning up. A living run holds its own lease on the host from the first
+        thing that it makes there. The host's kernel frees this lease when the worker or its connection dies. So a thing
+        with the mark of a run that has no such lease is a leftover. Guests among the leftovers are stopped and
+        undefined. Namespaces are unmounted, wiped and destroyed. A namespace that a dead worker had claimed but no run
+        made is wiped and stays. The log lists everything that was cleaned up.
 
-        What has no mark, and what a living run made, is not touched.
+        Things without a mark and things of a living run are not changed.
 
         Returns:
-            What was taken back, in words.
+            A description of each thing that was cleaned up.
 
         Raises:
-            BusyError: Something of it is in use by something else; all the rest was taken back.
-            VpmemError: Something could not be taken back; all the rest was.
+            BusyError: Something else uses one of the leftovers. All other leftovers were cleaned up.
+            VpmemError: A leftover could not be cleaned up. All other leftovers were.
 
         Example:
 
@@ -100,12 +101,20 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership",))
     def remember_host_state(self) -> None:
-        """Remember what is on the current host, for [Host Should Be As Remembered].
+        """Remember the state of the current host, for [Host Should Be As Remembered].
 
-        Remembered are each region's free bytes, every namespace by UUID, every mount of one, every libvirt domain, who
-        holds which namespace, and the files where guests and suites keep theirs: `/var/lib/libvirt/images`,
-        `/var/lib/libvirt/qemu` and `/var/lib/vpmem`. In `/dev/shm` and `/tmp/tmp.*`, where every user of the host may
-        write, the files of root, of QEMU's user and of the user that commands run as are remembered, and no others.
+        The state has these parts:
+
+        - the free bytes of each region
+        - every namespace, by UUID
+        - every mount of a namespace
+        - every libvirt domain
+        - the holder of each claimed namespace
+        - the files in `/var/lib/libvirt/images`, `/var/lib/libvirt/qemu` and `/var/lib/vpmem`, where guests and suites
+          keep files
+
+        In `/dev/shm` and `/tmp/tmp.*`, every user of the host may write. There, only the files of root, of QEMU's user
+        and of the user that runs commands are remembered.
 
         Example:
 
@@ -119,11 +128,11 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "assertion"))
     def host_should_be_as_remembered(self) -> None:
-        """Fail if the current host has more or less on it than [Remember Host State] found.
+        """Fail if the state of the current host differs from the state that [Remember Host State] read.
 
         Raises:
-            AssertionError: Something leaked or went; the message lists it.
-            UnsupportedError: Nothing was remembered.
+            AssertionError: Something was added or removed. The message lists it.
+            UnsupportedError: No state was remembered.
 
         Example:
 

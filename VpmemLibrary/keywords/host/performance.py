@@ -1,4 +1,4 @@
-"""Keywords that measure how fast bytes are read and written, and assert how two measurements compare."""
+"""Keywords that measure how fast bytes are read and written, and compare two measurements."""
 
 from __future__ import annotations
 
@@ -37,27 +37,28 @@ class PerformanceKeywords:
         rounds: int = ROUNDS,
         timeout: timedelta = timedelta(minutes=5),
     ) -> Speed:
-        """Measure how fast a namespace, block device or file of the current host is read, by xfs_io.
+        """Measure how fast xfs_io reads a namespace, block device or file of the current host.
 
-        A block device is read past the page cache. A file is read as its file system does: without the page cache
-        where it is DAX, through it where not, and once before it counts. The median of the rounds is taken. A guest is
-        measured when it is open as a host, see [Open Guest As Host].
+        A block device is read without the page cache. A file is read as its file system does it: a DAX file without the
+        page cache, any other file through it. A file is read once before the measurement, so that the cache is filled.
+        The result is the median of all rounds. To measure in a guest, open the guest as a host: see
+        [Open Guest As Host].
 
         Args:
-            target: A namespace's record, UUID, name or device name; or the path of a device or file.
-            order: `sequential`, or `random` for places drawn from a fixed seed.
-            block: How much is read at once, a multiple of 4 KiB.
-            length: How much is read in a round, from the beginning on.
-            rounds: How often.
-            timeout: How long all rounds may take.
+            target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
+            order: `sequential` or `random`. Random places are drawn from a fixed seed.
+            block: How much to read at once, a multiple of 4 KiB.
+            length: How much to read in each round, from the beginning of the target.
+            rounds: The number of rounds.
+            timeout: The timeout of all rounds together.
 
         Returns:
             A record with `bandwidth` (bytes a second), `operations` (a second), `latency` (microseconds), `where` and
             `workload`.
 
         Raises:
-            InvalidValueError: A size cannot be, or the target is shorter.
-            UnsupportedError: It is a device-DAX node, which knows no read.
+            InvalidValueError: A size is invalid, or the target is shorter than `length`.
+            UnsupportedError: The target is a device-DAX node, which does not support read calls.
             ToolMissingError: xfs_io is not installed there.
 
         Example:
@@ -85,30 +86,31 @@ class PerformanceKeywords:
         timeout: timedelta = timedelta(minutes=5),
         foreign: bool = False,
     ) -> Speed:
-        """Measure how fast a namespace, block device or file of the current host is written and flushed, by xfs_io.
+        """Measure how fast xfs_io writes and flushes a namespace, block device or file of the current host.
 
-        It overwrites what is there. The flush at the end of a round is within the time; else it is as
-        [Measure Reading].
+        The existing content is overwritten. The time includes the flush at the end of each round. Otherwise this
+        keyword works as [Measure Reading] does.
 
         Args:
-            target: A namespace's record, UUID, name or device name; or the path of a device or file.
-            order: `sequential`, or `random` for places drawn from a fixed seed.
-            block: How much is written at once, a multiple of 4 KiB.
-            length: How much is written in a round, from the beginning on.
-            rounds: How often.
-            timeout: How long all rounds may take.
-            foreign: Allow it on what this run did not make, as a path alone is.
+            target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
+            order: `sequential` or `random`. Random places are drawn from a fixed seed.
+            block: How much to write at once, a multiple of 4 KiB.
+            length: How much to write in each round, from the beginning of the target.
+            rounds: The number of rounds.
+            timeout: The timeout of all rounds together.
+            foreign: Allow a target that this run did not make. A path that is not the device of a namespace is always
+                such a target.
 
         Returns:
             A record with `bandwidth` (bytes a second), `operations` (a second), `latency` (microseconds), `where` and
             `workload`.
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use; nothing was written.
-            LeaseLostError: A lease of this worker is another's now; nothing was written.
-            InvalidValueError: A size cannot be, or the target is shorter.
-            UnsupportedError: It is a device-DAX node, which knows no write.
+            ForeignError: This run did not make the target, and `foreign` is not set.
+            BusyError: The target is in use. Nothing was written.
+            LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was written.
+            InvalidValueError: A size is invalid, or the target is shorter than `length`.
+            UnsupportedError: The target is a device-DAX node, which does not support write calls.
             ToolMissingError: xfs_io is not installed there.
 
         Example:
@@ -135,24 +137,24 @@ class PerformanceKeywords:
         expected: float | None = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many times the bandwidth of one measurement is that of another, and assert it when asked.
+        """Return the bandwidth of one measurement divided by that of another. Assert it when an operator is given.
 
-        The log has both as a table and as a drawing. What ratio is right is for the caller to say: it depends on the
-        machine, and under emulation a measurement may be twice another one of the same.
+        The log shows both measurements as a table and as a drawing. Choose the expected ratio for your machine. Under
+        emulation, a repeated measurement may differ from the first by a factor of two.
 
         Args:
             speed: A measurement.
-            reference: The measurement that it is compared with.
+            reference: The measurement that `speed` is compared with.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The ratio that is expected, e.g. with `>=` the least.
+            expected: The expected ratio, e.g. the minimum with `>=`.
             message: Your own failure text.
 
         Returns:
             The ratio.
 
         Raises:
-            InvalidValueError: The measurements are of different workloads but for read and write.
-            AssertionError: The ratio is another one.
+            InvalidValueError: The measurements have different block sizes or lengths.
+            AssertionError: The ratio is not as expected.
 
         Example:
 

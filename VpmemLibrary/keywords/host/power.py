@@ -1,4 +1,4 @@
-"""Keywords that cut a host's power and give it back."""
+"""Keywords that cut the power of a host and restore it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ class PowerKeywords:
 
     @keyword(tags=("host", "destructive"))
     def cut_host_power(self, *, timeout: timedelta = timedelta(minutes=2), foreign: bool = False) -> None:
-        """Cut the current host's power, without asking the host, and wait until it does not answer any more.
+        """Cut the current host's power without a shutdown, and wait until the host no longer answers.
 
-        It is done by the command `host_power_off` of the host's section in the hosts file, run on the machine that the
-        tests run on: `ipmitool -E ... chassis power off` for a real host; the lab's hosts file has its own command. The
-        command gets its password from the environment variable that `host_power_env` names, here `IPMI_PASSWORD`. So
-        no password is in the hosts file, in the list of processes, or in a log.
+        The keyword runs the command `host_power_off` from the host's section in the hosts file. The command runs on the
+        machine that the tests run on. For a real host, this is e.g. `ipmitool -E ... chassis power off`. The lab's
+        hosts file has its own command. The command gets its password from the environment variable that
+        `host_power_env` names, in this example `IPMI_PASSWORD`. So the password is not in the hosts file, the list of
+        processes, or a log.
 
-        What had not reached a disk or an NVDIMM is lost. Only [Restore Host Power] works on the host afterwards.
+        Data that did not reach a disk or an NVDIMM is lost. Afterwards, only [Restore Host Power] works on the host.
 
-        What this worker holds on the host, the host itself and its claims among it, stays its own for a quarter of an
-        hour, though it is not there to hold it: whoever finds the host booting waits.
+        This worker keeps its leases on the host, that is, its reservation of the host and its claims, for 15 minutes.
+        Other workers that find the host booting wait during this time.
 
         Args:
-            timeout: How long it may take until the host is gone.
-            foreign: Cut it anyway: without permission, with guests of others running, and with others at work there.
+            timeout: How long to wait until the host no longer answers.
+            foreign: Cut the power even without permission, while foreign guests run on the host, or while other workers
+                use it.
 
         Raises:
-            InvalidValueError: An environment variable that `host_power_env` names is not set; nothing was done.
-            UnsupportedError: Its section has no `host_power_off` and `host_power_on`, it is a guest, or it is the
-                machine that the tests run on; nothing was done.
-            ForeignError: The hosts file does not say `host_may_reboot`, guests of others run, or others hold leases on
-                the host, which this worker does not have alone; nothing was done.
-            LeaseLostError: What this worker held on the host went with a connection that broke; nothing was done.
-            CommandError: The command failed, or the host answers all the same.
+            InvalidValueError: An environment variable that `host_power_env` names is not set. Nothing was done.
+            UnsupportedError: The host's section has no `host_power_off` and `host_power_on`, the host is a guest, or it
+                is the machine that the tests run on. Nothing was done.
+            ForeignError: The hosts file does not have `host_may_reboot`, or foreign guests run on the host. Or other
+                workers have leases on the host, and this worker does not have the host alone. Nothing was done.
+            LeaseLostError: This worker lost a lease on the host because its connection broke. Nothing was done.
+            CommandError: The command failed, or the host still answers.
 
         Example:
 
@@ -63,18 +65,19 @@ class PowerKeywords:
 
     @keyword(tags=("host",))
     def restore_host_power(self, *, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Give the current host its power again, after [Cut Host Power], and wait until it answers from another boot.
+        """Restore the current host's power after [Cut Host Power], and wait until it answers with a new boot id.
 
-        SSH answers then, and libvirt as well when it was used before. Guests are off, as after any boot.
+        The keyword waits for SSH. If libvirt was used before, the keyword waits for libvirt as well. Guests are off, as
+        after any boot.
 
         Args:
-            timeout: How long it may take until the host answers.
+            timeout: How long to wait until the host answers.
 
         Raises:
             InvalidValueError: An environment variable that `host_power_env` names is not set.
-            UnsupportedError: Its power was not cut by [Cut Host Power].
+            UnsupportedError: The power was not cut by [Cut Host Power].
             CommandError: The command `host_power_on` failed.
-            UnreachableError: The host did not answer from another boot in time.
+            UnreachableError: The host did not answer with a new boot id within `timeout`.
 
         Example:
 

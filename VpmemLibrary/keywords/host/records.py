@@ -1,4 +1,4 @@
-"""Keywords that have a guest write records, end it while it does, and judge what is there afterwards."""
+"""Keywords that make a guest write records, kill the guest meanwhile, and check the records afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from VpmemLibrary.sizes import Size
 
 
 class RecordKeywords:
-    """Records that outlive a crash."""
+    """Records that survive a crash."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -39,30 +39,34 @@ class RecordKeywords:
         offset: Size = Size(0),
         flush: bool = True,
     ) -> RecordWriter:
-        """Have a guest write numbered records to a device, one after the other, and return while it does.
+        """Start a writer in a guest that writes numbered records to a device. Return while the writer still runs.
 
-        A record has 512 bytes: its stream, its number, and a checksum by which one that was written in part is known.
-        On a block device each is written with O_DIRECT and flushed by fsync, which the kernel's driver does by stores
-        past the processor's caches; on device DAX through a mapping, flushed by libpmem with the processor's own
-        instructions. Only then the guest tells its number on its serial console, whose log the host keeps. The place of
-        the records is zeroed first.
+        A record has 512 bytes: its stream, its number and a checksum. The checksum shows whether a record was written
+        only in part. On a block device, the writer writes each record with O_DIRECT and flushes it with fsync. The
+        kernel's driver does this by stores that bypass the processor's caches. On device DAX, the writer writes through
+        a mapping, and libpmem flushes with the processor's own instructions. Only after the flush, the guest
+        acknowledges the record: it prints the number on its serial console, whose log the host keeps. Before the start,
+        the area of the records is filled with zeros.
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing: a namespace or a path. It may be left out when the guest has one device.
-            seed: Any text; another one for every start tells the records of one start from those of another.
-            count: How many records there are, a multiple of 8. The writer ends with the last one.
-            offset: Where in the guest's namespace the first record lies, a multiple of 4 KiB.
-            flush: Whether each record is flushed before it is told of. Without it the guest's page cache has it, which
-                device DAX has not.
+            device: The device, or its backing: a namespace or a path. The default is the guest's device, if the guest
+                has only one.
+            seed: Any text. Use a different seed for every start, so that the records of different starts can be
+                distinguished.
+            count: The number of records, a multiple of 8. The writer ends after the last record.
+            offset: Where in the guest's namespace the first record begins; a multiple of 4 KiB.
+            flush: Whether each record is flushed before it is acknowledged. Without the flush, an acknowledged record
+                may still be only in the guest's page cache. Device DAX has no page cache, so `flush` must stay set
+                there.
 
         Returns:
-            The writer, for the keywords that wait for it, end its guest, and judge its records.
+            The writer, for the keywords that wait for it, kill its guest, and check its records.
 
         Raises:
             NotFoundError: The guest has no such device.
-            InvalidValueError: The records reach past the device's end, or a value cannot be.
-            UnsupportedError: The device is neither a block device nor device DAX in the guest, or the console has no
+            InvalidValueError: The records reach past the end of the device, or a value is invalid.
+            UnsupportedError: In the guest, the device is neither a block device nor device DAX. Or the console has no
                 log.
             GuestError: The agent does not answer.
 
@@ -90,21 +94,22 @@ class RecordKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many records a writer has told of so far, and assert it when an operator is given.
+        """Return how many records a writer has acknowledged so far. Assert it when an operator is given.
 
-        What was read once stays known, so that it can be read before the host loses its power, and the log with it.
+        The writer remembers the acknowledgements that were read. So read them before the host loses its power and the
+        console log with it.
 
         Args:
             writer: The writer.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
             The number of records.
 
         Raises:
-            AssertionError: It is not as expected.
+            AssertionError: The number is not as expected.
 
         Example:
 
@@ -121,18 +126,19 @@ class RecordKeywords:
     def wait_for_acknowledged_records(
         self, writer: RecordWriter, count: int = 1, *, timeout: timedelta = READY_TIMEOUT
     ) -> int:
-        """Wait until a writer has told of so many records.
+        """Wait until a writer has acknowledged at least `count` records.
 
         Args:
             writer: The writer.
-            count: How many.
-            timeout: How long it may take.
+            count: The number of records to wait for.
+            timeout: How long to wait.
 
         Returns:
-            How many it has told of.
+            The number of acknowledged records.
 
         Raises:
-            GuestError: It took too long; the message has the last lines of the console.
+            GuestError: The writer did not acknowledge `count` records within `timeout`. The message has the last lines
+                of the console.
 
         Example:
 
@@ -154,22 +160,22 @@ class RecordKeywords:
         within: timedelta = timedelta(seconds=2),
         timeout: timedelta = READY_TIMEOUT,
     ) -> float:
-        """End the guest of a writer by SIGKILL to its QEMU, at a moment that is drawn from a seed.
+        """Kill the guest of a writer with SIGKILL to its QEMU, at a random moment that depends on a seed.
 
-        The moment is counted on the host from the first acknowledged record on. The guest must be this run's own.
+        The host measures the moment from the first acknowledged record. The guest must be this run's own.
 
         Args:
             writer: The writer.
-            seed: What the moment is drawn from: the same seed gives the same one.
-            within: The latest moment.
-            timeout: How long it may take until there is a record, and until the guest is off.
+            seed: The seed of the moment. The same seed gives the same moment.
+            within: The latest possible moment.
+            timeout: How long to wait until a record is acknowledged, and until the guest is off.
 
         Returns:
             The moment in seconds.
 
         Raises:
             ForeignError: This run did not make the guest.
-            GuestError: No record was acknowledged in time, or the guest is not off in time.
+            GuestError: No record was acknowledged within `timeout`, or the guest is not off within `timeout`.
 
         Example:
 
@@ -182,7 +188,7 @@ class RecordKeywords:
         if within <= timedelta():
             raise InvalidValueError("within", str(within), "more than 0, e.g. 2 seconds")
         writer.guest.require_made_by(self._context.run.run_id)
-        moment = random.Random(seed).uniform(0, within.total_seconds())  # noqa: S311  to be repeated, not to be secret
+        moment = random.Random(seed).uniform(0, within.total_seconds())  # noqa: S311  repeatable, not secret
         writer.wait(1, timeout.total_seconds())
         writer.guest.kill(timeout.total_seconds(), after=moment)
         logger.info(f"QEMU of guest {writer.guest.name} was killed {moment:.3f} s after the first record was known.")
@@ -190,10 +196,11 @@ class RecordKeywords:
 
     @keyword(tags=("content", "assertion"))
     def acknowledged_records_should_be_there(self, writer: RecordWriter) -> RecordVerdict:
-        """Fail unless every record that a writer told of is in the backing of its device, and all are in order.
+        """Fail unless the backing of the device has every acknowledged record of a writer, in order.
 
-        The host reads its own namespace or file; the guest is not asked, and need not run. Records that were not told
-        of may be there or not, as far as they follow the last one without a gap; the one after them may be torn.
+        The host reads its own namespace or file. The guest is not used and need not run. Records that were not
+        acknowledged may be there or not. If they are there, they must follow the last acknowledged record without a
+        gap. The record after them may be torn.
 
         Args:
             writer: The writer.
@@ -202,7 +209,7 @@ class RecordKeywords:
             A record with `acknowledged` (numbers), `whole`, `unacknowledged` (how many) and `torn` (numbers).
 
         Raises:
-            AssertionError: A record is missing, torn, misplaced or out of order; the message says which.
+            AssertionError: A record is missing, torn, misplaced or out of order. The message names the record.
 
         Example:
 

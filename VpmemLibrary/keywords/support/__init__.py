@@ -1,1 +1,1 @@
-"""What keywords share."""
+"""Code that the keyword modules share."""

@@ -1,7 +1,7 @@
 """Getters that assert: ``Get Namespace Size    ns0    ==    256MiB``.
 
-The operators are robotframework-assertion-engine's, as in the Browser library. A size compares with a size however it
-is written, and a failure shows both in the same unit.
+The operators are those of robotframework-assertion-engine, as in the Browser library. A size in any notation can be
+compared with any other size. A failure message shows both sizes in the same unit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value", "l
 
 
 def verify(value: Any, operator: AssertionOperator | None, expected: Any, subject: str, message: str | None) -> Any:
-    """Return the value, or the result of an evaluating operator; raise unless the assertion holds.
+    """Return the value, or the result of an evaluating operator. Raise if the assertion does not hold.
 
     Args:
-        value: What was found.
+        value: The value that was found.
         operator: The assertion, or None for no assertion.
-        expected: What is expected, of the same type.
-        subject: What was looked at, for the failure's text.
+        expected: The expected value, of the same type.
+        subject: The name of the value in the failure message.
         message: The user's own failure text, in which ``{value}`` and ``{expected}`` are filled in.
 
     Raises:
-        InvalidValueError: The user's text cannot be filled in.
+        InvalidValueError: The user's text is not a valid format string.
         AssertionError: The assertion does not hold.
     """
     if message:
@@ -43,20 +43,20 @@ def verify(value: Any, operator: AssertionOperator | None, expected: Any, subjec
 
 
 def literal(text: str) -> str:
-    """Return a failure's text for `verify` that stays as it is: its braces are filled in with nothing."""
+    """Escape the braces of a failure text, so that `verify` does not fill in anything."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def assert_size(
     size: Size, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
 ) -> Any:
-    """Return the size, or the result of an evaluating operator; raise unless the assertion holds.
+    """Return the size, or the result of an evaluating operator. Raise if the assertion does not hold.
 
     Args:
-        size: What was found.
+        size: The size that was found.
         operator: The assertion, or None for no assertion.
         expected: A size in any form: ``256MiB``, bytes, another size.
-        subject: What was looked at, for the failure's text.
+        subject: The name of the size in the failure message.
         message: The user's own failure text.
     """
     if operator is None or operator in EvaluationOperators:
@@ -73,17 +73,17 @@ def assert_size(
 def assert_text(
     text: str, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
 ) -> Any:
-    """Return the text, or raise unless the assertion holds; `expected` is compared as text."""
+    """Return the text, or raise if the assertion does not hold. `expected` is compared as text."""
     return verify(text, operator, None if expected is None else str(expected), subject, message)
 
 
 def assert_value(
     value: object, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
 ) -> Any:
-    """Return the value, or raise unless the assertion holds; `expected` is first made a value of the same type.
+    """Return the value, or raise if the assertion does not hold. `expected` is first converted to the value's type.
 
     Raises:
-        InvalidValueError: `expected` cannot be made one.
+        InvalidValueError: `expected` cannot be converted.
     """
     if operator in NumericalOperators and isinstance(value, int) and not isinstance(value, bool):
         try:

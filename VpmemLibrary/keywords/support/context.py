@@ -1,4 +1,4 @@
-"""What the keyword components share: the open hosts, the guests of this run, and the run itself."""
+"""State that the keyword components share: the open hosts, the guests of this run, and the run itself."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from VpmemLibrary.pmem.guard import LeaseProof
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.sizes import GiB, Size
 
-# Seconds after which others take what a worker held on a host that it rebooted, or cut the power of, and never came
-# back to.
+# A worker keeps its leases for so many seconds after the timeout of a reboot or of a power cut. Then other workers may
+# take the leases, in case the worker does not return.
 _COMING_UP = 60.0
 _WITHOUT_POWER = 900.0
 
 
 class OpenHost:
-    """A host that is open, and what belongs to it.
+    """An open host, with its guests, its leases and its settings.
 
     Args:
         host: The host.
-        run: The run: its mark is on the guests that are defined here.
-        inside: The guest that it is, when it is one: then it has no libvirt and no guests of its own.
-        outer: The host that this guest runs on.
+        run: The run. Guests that are defined here carry its mark.
+        inside: The guest, if this host is a guest. Such a host has no libvirt and no guests of its own.
+        outer: The host that the guest runs on.
     """
 
     def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
@@ -84,19 +84,19 @@ class OpenHost:
 
     @cached_property
     def leases(self) -> HostLeases:
-        """What this worker holds on the host."""
+        """The leases of this worker on the host."""
         return HostLeases(self.host.transport, Holder.here(self._run.run_id, secrets.token_hex(8)))
 
     @cached_property
     def holds(self) -> Holds:
-        """What this worker reserves of the host."""
+        """The reservations of this worker on the host."""
         return Holds(self.leases, self.host.alias)
 
     def fence(self) -> tuple[LeaseProof, ...]:
-        """Return what proves on the host that this worker still holds its leases; nothing in a guest.
+        """Return the proofs that this worker still holds its leases on the host; none in a guest.
 
         Raises:
-            LeaseLostError: The worker lost its host or its region, and has not taken it again.
+            LeaseLostError: The worker lost the lease on its host or region, and has not taken it again.
         """
         return () if self.inside else self.leases.proofs()
 
@@ -110,7 +110,7 @@ class OpenHost:
 
     @cached_property
     def claims(self) -> HostClaims:
-        """The namespaces that may be claimed on the host, and those that this worker has claimed."""
+        """The claimable namespaces of the host, and the claims of this worker."""
         return HostClaims(
             self.host,
             self._run,
@@ -122,7 +122,7 @@ class OpenHost:
 
     @property
     def reclaim(self) -> Reclaim:
-        """What takes back what dead runs left on the host.
+        """The `Reclaim` that removes the leftovers of dead runs from this host.
 
         Raises:
             UnsupportedError: The host is a guest.
@@ -134,14 +134,14 @@ class OpenHost:
         self.reclaim.clean(namespace, left_by)
 
     def show_alive(self) -> None:
-        """Hold this run's own lease on the host, so that others see that what the run makes there is not a dead run's.
+        """Hold this run's own lease on the host, so that other runs do not treat its things as leftovers.
 
         Raises:
-            LeaseLostError: This worker lost a lease there. The next call takes the run's own lease again, but not
-                before the worker has taken again the host or the region that it lost.
+            LeaseLostError: This worker lost a lease there. The next call takes the run's own lease again. If the worker
+                lost its host or region, it must take that lease again first.
             ToolMissingError: The host has no bash or no flock.
         """
-        if self.inside is not None:  # a guest goes with the run on its host
+        if self.inside is not None:  # the lease on the outer host already covers a guest
             return
         self.fence()
         key = run_key(self._run.run_id)
@@ -157,12 +157,12 @@ class OpenHost:
 
     @property
     def content(self) -> ContentStore:
-        """Patterns on the host."""
+        """The content store of the host, which reads and writes patterns."""
         return self.host.content
 
     @property
     def link(self) -> LibvirtLink:
-        """The host's one libvirt connection, made with its first call.
+        """The host's only libvirt connection. The first call opens it.
 
         Raises:
             UnsupportedError: The host is a guest.
@@ -185,10 +185,12 @@ class OpenHost:
         network: bool = False,
         confined: bool | None = None,
     ) -> GuestSpec:
-        """Return what a guest of this run would be; one that is looked into over SSH always has a network.
+        """Return the specification of a new guest of this run.
+
+        A guest that is reached over SSH always has a network.
 
         Raises:
-            InvalidValueError: There is no image to boot from, no bridge for a network, or a value cannot be.
+            InvalidValueError: No boot image is set, no bridge is set for a network, or a value is invalid.
             UnsupportedError: The host is a guest.
         """
         self.refuse_inside()
@@ -224,7 +226,7 @@ class OpenHost:
         """Define a guest that carries this run's mark.
 
         Raises:
-            InvalidValueError: A device cannot be.
+            InvalidValueError: A device is invalid.
         """
         return self._keep(
             define_guest(
@@ -240,11 +242,11 @@ class OpenHost:
     def define_guest_from(
         self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "", unshared: bool = False
     ) -> Guest:
-        """Define a guest from a user's XML; it carries this run's mark.
+        """Define a guest from a user's XML. The guest carries this run's mark.
 
         Raises:
-            InvalidValueError: It is no domain XML, a device cannot be, or it is to be looked into over SSH and has no
-                address.
+            InvalidValueError: The XML is not domain XML, a device is invalid, or the guest is to be reached over SSH
+                and has no address.
         """
         if self.channel is GuestChannel.ssh:
             address_of(self.access, name, xml)
@@ -269,23 +271,23 @@ class OpenHost:
         return guest
 
     def adopt_guest(self, name: str, devices: tuple[VpmemDevice, ...]) -> Guest:
-        """Return a guest that came to this host from another one of this run's.
+        """Return a guest that was migrated to this host from another host of this run.
 
         Args:
-            name: Its name.
-            devices: Its devices as asked for.
+            name: The name of the guest.
+            devices: The devices that were requested for the guest.
         """
         return self._keep(Guest(self.host.transport, self.link, name, devices=devices, wrap=LoggedTransport))
 
     def forget_guest(self, name: str) -> None:
-        """Forget a guest that is here no longer."""
+        """Forget a guest that is no longer on this host."""
         self._guests.pop(name, None)
 
     def guest(self, which: Guest | str) -> Guest:
-        """Return a guest of this host, whoever defined it.
+        """Return a guest of this host. Any run or user may have defined the guest.
 
         Raises:
-            NotFoundError: There is none of that name.
+            NotFoundError: No guest has that name.
         """
         if not isinstance(which, str):
             return which
@@ -294,11 +296,11 @@ class OpenHost:
         return self._guests[which]
 
     def guest_names(self) -> list[str]:
-        """Return the names of the host's guests; none where there is no libvirt."""
+        """Return the names of the host's guests; none if the host has no libvirt."""
         return [] if self.inside else guest_names(self.link)
 
     def state(self) -> HostState:
-        """Return what is on the host now."""
+        """Return the current state of the host."""
         return HostState.read(self.host, self.guest_names(), () if self.inside else self.leases.entries())
 
     def undefine_guest(self, guest: Guest) -> None:
@@ -307,13 +309,13 @@ class OpenHost:
         self._guests.pop(guest.name, guest).close()
 
     def foreign_guests_running(self) -> list[str]:
-        """Return the names of the guests that run and that this run did not make; none where there is no libvirt."""
+        """Return the names of the running guests that this run did not make; none if the host has no libvirt."""
         if self.inside:
             return []
         return [name for name, maker in running_guests(self.link) if maker != self._run.run_id]
 
     def remove_guests(self) -> list[str]:
-        """Destroy and undefine the guests that this run made, and return their names."""
+        """Destroy and undefine the guests that this run made. Return their names."""
         removed: list[str] = []
         if self.inside:
             return removed
@@ -325,13 +327,13 @@ class OpenHost:
         return removed
 
     def reboot(self, timeout: float) -> float:
-        """Reboot the host in good order, wait until it answers from another boot, and return the seconds it took.
+        """Reboot the host in good order and wait until it answers with a new boot id. Return the seconds it took.
 
         Raises:
-            UnsupportedError: It is the machine that this process runs on.
-            CommandError: The host refused.
-            UnreachableError: It did not answer from another boot in time.
-            GuestError: It is a guest, and that did not.
+            UnsupportedError: The host is the machine that this process runs on.
+            CommandError: The host refused to reboot.
+            UnreachableError: The host did not answer with a new boot id within `timeout`.
+            GuestError: The host is a guest, and did not answer with a new boot id within `timeout`.
         """
         started = time.monotonic()
         if self.inside is not None:
@@ -348,7 +350,7 @@ class OpenHost:
         This worker must have an exclusive lease on the host, or be the only holder of any lease there.
 
         Args:
-            action: What is to be done to it, for the message.
+            action: The action that the message names.
 
         Raises:
             ForeignError: The host may not be rebooted, a foreign guest runs on it, or others hold leases there.
@@ -373,7 +375,7 @@ class OpenHost:
             )
 
     def _others_that_hold(self) -> list[str]:
-        """Return who else holds leases on the host; nobody counts if this worker has the host alone."""
+        """Return the leases of other holders on the host; none if this worker has the host alone."""
         if self.inside is not None:
             return []
         self.fence()
@@ -387,10 +389,10 @@ class OpenHost:
         ]
 
     def require_cxl_control(self) -> CxlControl:
-        """Return what gives the host a CXL device and takes it away.
+        """Return the control that adds a CXL device to the host and removes it.
 
         Raises:
-            UnsupportedError: Nothing does.
+            UnsupportedError: The host is a guest, or has no such control.
         """
         if self.inside is not None:
             raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: a guest is given no CXL device.")
@@ -402,10 +404,10 @@ class OpenHost:
         return self.cxl
 
     def require_power_control(self) -> PowerControl:
-        """Return what switches the host off and on.
+        """Return the control that switches the host off and on.
 
         Raises:
-            UnsupportedError: Nothing does.
+            UnsupportedError: The host is a guest, or has no such control.
         """
         if self.inside is not None:
             raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: Kill Guest ends it.")
@@ -417,24 +419,24 @@ class OpenHost:
         return self.power
 
     def cut_power(self, timeout: float) -> None:
-        """Cut the host's power and wait until it does not answer.
+        """Cut the host's power and wait until the host no longer answers.
 
         Raises:
-            UnsupportedError: Nothing switches it off, or it is the machine that this process runs on.
-            CommandError: The command failed, or the host answers all the same.
+            UnsupportedError: The host has no power control, or is the machine that this process runs on.
+            CommandError: The command failed, or the host still answers.
         """
         control = self.require_power_control()
         with self._kept_leases(timeout + _WITHOUT_POWER):
             self._cut = cut_power(self.host.transport, control, timeout=timeout)
 
     def restore_power(self, timeout: float) -> float:
-        """Give the host its power again, wait until it and its libvirt answer, and return the seconds it took.
+        """Restore the host's power and wait until the host and its libvirt answer. Return the seconds it took.
 
         Raises:
-            UnsupportedError: Its power was not cut.
+            UnsupportedError: The host's power was not cut.
             CommandError: The command failed.
-            UnreachableError: It did not answer from another boot in time.
-            LibvirtError: libvirt did not, though it was used before.
+            UnreachableError: The host did not answer with a new boot id within `timeout`.
+            LibvirtError: libvirt was used before, and did not answer within `timeout`.
         """
         if self._cut is None:
             raise UnsupportedError(f"{self.host.alias} has its power: Cut Host Power did not cut it.")
@@ -449,11 +451,11 @@ class OpenHost:
         return time.monotonic() - started
 
     def close(self) -> None:
-        """End the connections; what runs on the host goes on running."""
+        """Close the connections. Programs that run on the host continue."""
         link, self._link = self._link, None
         guests = list(self._guests.values())
         self._guests.clear()
-        with contextlib.ExitStack() as stack:  # all are ended, the guests first, whatever happens to any of them
+        with contextlib.ExitStack() as stack:  # close all, guests first, even if one close fails
             stack.callback(self.host.close)
             if link is not None:
                 stack.callback(link.close)
@@ -465,7 +467,7 @@ class OpenHost:
         """Raise if the host is a guest.
 
         Raises:
-            UnsupportedError: It is one: there is no libvirt in it.
+            UnsupportedError: The host is a guest, which has no libvirt.
         """
         if self.inside is not None:
             raise UnsupportedError(
@@ -475,7 +477,7 @@ class OpenHost:
 
     @contextlib.contextmanager
     def _kept_leases(self, seconds: float) -> Iterator[None]:
-        """Keep what is held on the host for this worker while the host goes down in the ``with``."""
+        """Keep this worker's leases on the host while the host goes down in the ``with``."""
         if self.inside is not None:
             yield
             return
@@ -483,21 +485,21 @@ class OpenHost:
         try:
             yield
         except VpmemError:
-            with contextlib.suppress(VpmemError):  # a host that does not answer keeps it until the time is over
+            with contextlib.suppress(VpmemError):  # an unreachable host keeps the leases until the time ends
                 self.leases.keep(0)
             raise
 
     def _renew_leases(self) -> None:
-        """Take again what was held before the host booted, before anybody else takes it."""
+        """Re-acquire the leases that were held before the host booted, before another worker takes them."""
         self.leases.require(self.leases.held)
 
     def _end_leases(self) -> None:
-        """Give back what this worker and its run hold; a claim is left, because its namespace was not wiped."""
+        """Release the leases of this worker and its run, but no claims: their namespaces were not wiped."""
         try:
             self.leases.release(key for key in self.leases.held if not is_namespace_key(key))
         except LeaseLostError:
             raise
-        except VpmemError:  # nothing is held over a connection that is gone
+        except VpmemError:  # a broken connection holds no leases
             pass
         finally:
             self.leases.close()
@@ -519,12 +521,12 @@ class Context:
 
     @property
     def current_alias(self) -> str:
-        """The alias of the current host; empty when none is open."""
+        """The alias of the current host; empty when no host is open."""
         return self._current
 
     @property
     def current(self) -> OpenHost:
-        """The host that keywords act on."""
+        """The current host, with its guests, leases and settings."""
         return self.find()
 
     @property
@@ -533,16 +535,16 @@ class Context:
         return self.current.host
 
     def set_timeout(self, timeout: float) -> None:
-        """Have every open host, and those opened later, give a command so many seconds."""
+        """Set the default timeout of commands, in seconds, for all open hosts and hosts that are opened later."""
         self.timeout = timeout
         for opened in self._open.values():
             opened.host.ndctl.timeout = timeout
 
     def find(self, alias: str = "") -> OpenHost:
-        """Return the open host called `alias`, or the current one.
+        """Return the open host with the alias `alias`, or the current host.
 
         Raises:
-            NotFoundError: None is open by that alias, or none at all.
+            NotFoundError: No open host has that alias, or no host is open.
         """
         name = alias or self._current
         if name not in self._open:
@@ -550,15 +552,15 @@ class Context:
         return self._open[name]
 
     def own_namespace(self, which: Namespace | str, *, foreign: bool = False) -> Namespace:
-        """Return a namespace of the current host as a fresh listing has it, if this run made it.
+        """List the current host's namespaces and return one of them. Raise if this run did not make it.
 
         Args:
             which: Its record, UUID, device name or name.
-            foreign: Return it whoever made it.
+            foreign: Allow a namespace that this run did not make.
 
         Raises:
-            NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
+            NotFoundError: The namespace does not exist.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
         """
         found = self.host.ndctl.namespace(which)
         if not foreign:
@@ -566,7 +568,7 @@ class Context:
         return found
 
     def add(self, opened: OpenHost) -> None:
-        """Keep a host and make it the current one.
+        """Add an open host and make it the current host.
 
         Raises:
             InvalidValueError: Another open host has that alias.
@@ -578,18 +580,18 @@ class Context:
         self._current = alias
 
     def refuse_taken(self, alias: str) -> None:
-        """Raise if a host is open by that alias."""
+        """Raise if an open host has that alias."""
         if alias in self._open:
             raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
 
     def switch(self, alias: str) -> str:
-        """Make another host the current one and return the alias of the one before."""
+        """Make another open host the current host. Return the alias of the previous current host."""
         self.find(alias)
         before, self._current = self._current, alias
         return before
 
     def close(self, alias: str = "") -> None:
-        """End the connections of one host, and first those to its guests that are open as hosts."""
+        """Close the connections of one host. First close its guests that are open as hosts."""
         opened = self.find(alias)
         self._close_inside(opened)
         name = opened.host.alias
@@ -599,25 +601,28 @@ class Context:
         opened.close()
 
     def remove_guests(self) -> list[str]:
-        """Remove the guests that this run made on the current host, close those that are open as hosts, tell which."""
+        """Remove the guests that this run made on the current host and return their names.
+
+        Close the removed guests that are open as hosts.
+        """
         opened = self.current
         removed = opened.remove_guests()
         self._close_inside(opened, removed)
         return removed
 
     def close_all(self) -> None:
-        """End all connections, whatever happens to any of them."""
+        """Close all connections, even if closing one of them fails."""
         failures = []
-        while self._open:  # a guest that is open as a host goes before its host, which was opened before it
+        while self._open:  # last opened first: guests before their hosts
             try:
                 self.close(self.aliases[-1])
-            except Exception as error:  # every host is closed first, then the first failure is told
+            except Exception as error:  # close every host, then raise the first failure
                 failures.append(error)
         if failures:
             raise failures[0]
 
     def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
-        """Close the guests of a host that are open as hosts: all of them, or those of some names."""
+        """Close the guests of a host that are open as hosts: all of them, or only the guests in `names`."""
         for alias, each in list(self._open.items()):
             if each.outer is outer and each.inside and (names is None or each.inside.name in names):
                 self.close(alias)

@@ -1,4 +1,4 @@
-"""How an argument in a .robot file becomes a typed value."""
+"""Convert arguments of .robot files to typed values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _AT_LEAST = re.compile(r"\s*at[ _]least\s+(.*)", re.IGNORECASE | re.DOTALL)
 def to_size(value: str | int) -> Size:
     """A number of bytes: `268435456`, or with a binary unit `256MiB`, `16GiB`.
 
-    Units are `KiB`, `MiB`, `GiB` and `TiB`. Decimal units such as `16GB` and single letters such as `16G` are refused,
-    as they are where mistakes of seven per cent come from. Where a keyword says so, `all` stands for all that there is,
-    and `at least 64MiB` for the smallest size that the region allows and that is not smaller.
+    Valid units are `KiB`, `MiB`, `GiB` and `TiB`. Decimal units such as `16GB` and single letters such as `16G` are
+    invalid, because they cause mistakes of seven per cent. Some keywords also accept `all`, which means the whole size.
+    Some keywords also accept `at least 64MiB`, which means the smallest size that the region allows and that is not
+    smaller than 64 MiB.
     """
     if value == str(ALL):
         return ALL
@@ -35,18 +36,21 @@ CONVERTERS: dict[type, Callable[..., Any]] = {Size: to_size}
 
 
 def to_bytes(text: str | Secret) -> bytes:
-    """Return what a command reads, also when it is a secret."""
+    """Return the bytes for a command's standard input, from a text or a secret."""
     return (text.value if isinstance(text, Secret) else text).encode()
 
 
 def wanted_align(align: Size) -> Size | None:
-    """Return a mapping alignment that was asked for; None for the default, which is that of the machine's kernel.
+    """Return the requested mapping alignment, or None for the default: then the machine's kernel chooses.
 
-    Machines with pages of 64 KiB may have no 2 MiB.
+    Machines with pages of 64 KiB may not support an alignment of 2 MiB.
     """
     return None if align == DEFAULT_ALIGN else align
 
 
 def unless_default(mode: NamespaceMode, value: Option, default: Option) -> Option | None:
-    """Return an option of the modes that have a page map; for the others only one that was said, to be refused."""
+    """Return an option of devdax and fsdax, the modes that have a page map.
+
+    For another mode, return None if the value is the default. Return any other value, so that it is refused later.
+    """
     return value if mode in (NamespaceMode.devdax, NamespaceMode.fsdax) or value != default else None

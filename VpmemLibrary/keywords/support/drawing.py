@@ -1,4 +1,4 @@
-"""Small drawings for log.html: what each of a guest's devices lies on, and how values compare."""
+"""Small drawings for log.html: the backing of each device of a guest, and a comparison of values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _BAR_STEP = 24
 
 
 def chain_svg(heads: Sequence[str], chains: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """Return a drawing of one row a chain, its boxes joined by arrows from left to right.
+    """Return a drawing with one row for each chain. Arrows join its boxes from left to right.
 
     Args:
-        heads: What each column is, e.g. ``("region", "namespace", "device", "guest")``.
-        chains: For each row its boxes: a title and a line under it.
+        heads: The heading of each column, e.g. ``("region", "namespace", "device", "guest")``.
+        chains: The boxes of each row. A box has a title and a line under the title.
 
     Example: ``chain_svg(("namespace", "guest"), [[("ns_0", "254MiB"), ("/dev/pmem0", "252MiB")]])``.
     """
@@ -78,11 +78,11 @@ def _clip(text: str) -> str:
 
 
 def bars_svg(unit: str, bars: Sequence[tuple[str, float]]) -> str:
-    """Return a drawing of one horizontal bar a value, the longest as wide as the drawing.
+    """Return a drawing with one horizontal bar for each value. The longest bar has the full width.
 
     Args:
-        unit: What the values are in, e.g. ``MiB/s``.
-        bars: For each bar its name and value; values are not negative.
+        unit: The unit of the values, e.g. ``MiB/s``.
+        bars: The name and the value of each bar. Values are not negative.
 
     Example: ``bars_svg("MiB/s", [("host", 812.0), ("guest", 640.0)])``.
     """

@@ -1,7 +1,7 @@
-"""What a reader of log.html sees: messages, commands to paste, tables, drawings.
+"""Write log.html: messages, commands to paste, tables and drawings.
 
-Only this module logs. Text from outside comes into the log through `logger`, which makes it visible, or through a table
-or a drawing, which escape it as well.
+Only this module logs. Text from outside is logged only through `logger`, a table or a drawing. `logger` makes special
+characters visible. Tables and drawings escape the text as well.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from VpmemLibrary.visible import block, message, one_line
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
 _MARKED = _CELL + ";background:#fdd;color:#900;font-weight:bold"
 
-_LONGEST = 16 * 1024  # of a command in characters, of its output in bytes
+_LONGEST = 16 * 1024  # characters of a command, bytes of its output
 
 
 class _Logger:
     """The messages of keywords: always text, never HTML."""
 
     def info(self, text: str, *, also_console: bool = False) -> None:
-        """Log a message at level INFO, and show it on the console as well if asked."""
+        """Log a message at level INFO. Show it on the console as well if `also_console` is set."""
         _robot.info(message(text), also_console=also_console)
 
     def debug(self, text: str) -> None:
@@ -34,24 +34,24 @@ class _Logger:
         _robot.debug(message(text))
 
     def warn(self, text: str) -> None:
-        """Log a message at level WARN, which is shown on the console and at the top of log.html as well."""
+        """Log a message at level WARN, which is also shown on the console and at the top of log.html."""
         _robot.warn(message(text))
 
 
 logger = _Logger()
-"""What keywords log with, in the place of Robot's own logger."""
+"""The logger of keywords. Use it instead of Robot's own logger."""
 
 
 def log_command(result: CommandResult) -> None:
-    """Log a command as it can be pasted into a shell, its status and time; its output one level lower.
+    """Log a command in a form that can be pasted into a shell, with its status and time.
 
-    Of a long command and of a long output the beginning is logged. Further lines are indented, so that none is taken
-    for one of these.
+    The output is logged one level lower. Only the beginning of a long command or of a long output is logged. Further
+    lines are indented, so that output cannot be mistaken for a line of this log.
     """
     command = result.command if len(result.command) <= _LONGEST else f"{result.command[:_LONGEST]} ..."
     logger.info(f"{result.host}$ {block(command)}\nexit status {result.exit_status}, {result.seconds:.3f} s")
     for name, output in (("stdout", result.stdout), ("stderr", result.stderr)):
-        # Output may be many megabytes, and Robot drops what is below the log level only later.
+        # Cut first: output may be many megabytes, and Robot drops messages below the log level only later.
         text = output[:_LONGEST].decode("utf-8", "replace").rstrip()
         part = f", the first {_LONGEST} of {len(output)} bytes" if len(output) > _LONGEST else ""
         if text.strip():
@@ -66,7 +66,7 @@ def log_drawing(drawing: str) -> None:
 def log_table(
     caption: str, header: Sequence[str], rows: Iterable[Sequence[object]], *, marked: set[tuple[int, int]] | None = None
 ) -> None:
-    """Log a table; the cells of `marked` (row, column) stand out."""
+    """Log a table. Highlight the cells in `marked`, which are pairs of row and column."""
     marks = marked or set()
     lines = [f"<b>{_cell(caption)}</b>", '<table style="border-collapse:collapse">']
     lines.append("<tr>" + "".join(f'<th style="{_CELL}">{_cell(name)}</th>' for name in header) + "</tr>")
@@ -123,11 +123,11 @@ def log_regions(caption: str, regions: Iterable[Region]) -> None:
 
 
 class LoggedTransport:
-    """A transport whose commands are logged; in all else the transport it wraps.
+    """A transport that logs its commands. In all other ways it works as the transport that it wraps.
 
     Args:
         inner: The transport.
-        name: The machine's name in the log; the transport's own by default.
+        name: The machine's name in the log. The default is the transport's own name.
     """
 
     def __init__(self, inner: Transport, name: str = "") -> None:
@@ -147,11 +147,11 @@ class LoggedTransport:
         return result
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Start a command; its bytes are not logged."""
+        """Start a command. Do not log its bytes."""
         return self._inner.stream(argv)
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
-        """Open a TCP connection from the machine; its bytes are not logged."""
+        """Open a TCP connection from the machine. Do not log its bytes."""
         return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
@@ -163,7 +163,7 @@ class LoggedTransport:
         self._inner.write_file(path, data, mode=mode)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._inner.close()
 
 

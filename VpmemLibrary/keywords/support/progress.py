@@ -1,4 +1,4 @@
-"""How far a long operation came, in the log and on the console."""
+"""The progress of a long operation, in the log and on the console."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _INTERVAL = 10.0
 
 
 class ProgressLog:
-    """Writes every line of progress into the log, and one in ten seconds to the console too."""
+    """Write every line of progress into the log, and one line every ten seconds on the console too."""
 
     def __init__(self) -> None:
         self._shown = time.monotonic()

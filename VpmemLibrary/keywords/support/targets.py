@@ -1,4 +1,4 @@
-"""What keywords write to and read from: a namespace of the current host, or a path on it."""
+"""The targets that keywords read and write: a namespace of the current host, or a path on it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from VpmemLibrary.pmem.records import Namespace
 
 
 def path_of(context: Context, target: Namespace | str) -> str:
-    """Return the path of a namespace's node, read afresh, or the path that was given.
+    """Return the path of a namespace's device node from a new listing. Return a given path unchanged.
 
     Raises:
-        NotFoundError: There is no such namespace.
-        InvalidValueError: It is not active.
+        NotFoundError: The namespace does not exist.
+        InvalidValueError: The namespace is not active.
     """
     if isinstance(target, str) and target.startswith("/"):
         return target
@@ -21,10 +21,12 @@ def path_of(context: Context, target: Namespace | str) -> str:
 
 
 def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -> str | None:
-    """Return the path that a guest's device lies on, whatever it was given as; None when none was given.
+    """Return the path of the backing of a guest's device, or None if no device was given.
+
+    The device may be given as a device, a namespace or a path.
 
     Raises:
-        NotFoundError: There is no such namespace.
+        NotFoundError: The namespace does not exist.
     """
     if device is None or (isinstance(device, str) and device.startswith("/")):
         return device
@@ -34,17 +36,17 @@ def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -
 
 
 def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -> Namespace | str:
-    """Return what may be written to: a namespace as it is listed now, or a path that is no namespace's.
+    """Return a target that may be written to: a namespace from a new listing, or a path that is no namespace's device.
 
     Args:
         context: The open hosts.
         target: A namespace, or a path.
-        foreign: Allow what this run did not make.
+        foreign: Allow a target that this run did not make.
 
     Raises:
-        NotFoundError: There is no such namespace.
-        InvalidValueError: It is not active.
-        ForeignError: This run did not make it, and `foreign` is not set.
+        NotFoundError: The namespace does not exist.
+        InvalidValueError: The namespace is not active.
+        ForeignError: This run did not make the target, and `foreign` is not set.
     """
     host = context.host
     namespace: Namespace | None
@@ -66,7 +68,7 @@ def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -
 
 
 def shown_path(target: Namespace | str) -> str:
-    """Return the path that a target has, or had when it was listed."""
+    """Return the current path of a target, or its path when it was listed."""
     return target if isinstance(target, str) else target.device
 
 
