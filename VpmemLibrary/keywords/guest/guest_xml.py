@@ -44,8 +44,8 @@ class GuestXmlKeywords:
 
         Args:
             xml: The XML itself, or the path of a file on the machine that the tests run on.
-            vpmem: The devices to add, in order: one device or a list. Each is a namespace or a record from [New Vpmem
-                Device].
+            vpmem: The devices to add, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
             name: A name that replaces the name in the XML. The guest then gets a new UUID as well.
             shared_only: Refuse devices without shared access, because such devices do not persist data.
 
@@ -83,8 +83,8 @@ class GuestXmlKeywords:
         """Return the XML of the guest that [Define Guest] would define. Nothing is defined.
 
         Args:
-            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from [New Vpmem
-                Device].
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
             name: The guest's name. The default is a generated name that contains the run id.
             memory: The guest's RAM, without the devices.
             vcpus: The number of virtual CPUs.

@@ -85,8 +85,8 @@ class GuestKeywords:
         validated against libvirt's schema. Its metadata has this run's mark.
 
         Args:
-            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from [New Vpmem
-                Device].
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
             name: The guest's name. The default is a generated name that contains the run id.
             memory: The guest's RAM, without the devices.
             vcpus: The number of virtual CPUs.
@@ -222,8 +222,8 @@ class GuestKeywords:
         This keyword combines [Define Guest] and [Start Guest].
 
         Args:
-            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from [New Vpmem
-                Device].
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
             name: The guest's name. The default is a generated name that contains the run id.
             memory: The guest's RAM, without the devices.
             vcpus: The number of virtual CPUs.
@@ -370,7 +370,7 @@ class GuestKeywords:
         """Save a running guest's memory on its host and end its QEMU. The next start resumes the guest.
 
         This keyword uses libvirt's managed save. The saved memory includes the bytes of the guest's nvdimm devices. The
-        next start writes these bytes back. It overwrites what anybody else wrote to a shared backing in between.
+        next start writes these bytes back, and so overwrites later writes of others to a shared backing.
 
         Args:
             guest: The guest or its name.
@@ -440,8 +440,8 @@ class GuestKeywords:
         """Restore a guest from a file of [Save Guest To File] and wait until the guest answers.
 
         The guest resumes where it was saved. The file stays and can be used again. The saved bytes of the guest's
-        nvdimm devices are written back, like its RAM. They overwrite what anybody wrote to a shared backing after the
-        save.
+        nvdimm devices are written back, like its RAM. The saved bytes overwrite later writes of others to a shared
+        backing.
 
         Args:
             guest: The guest or its name. The guest must be off.

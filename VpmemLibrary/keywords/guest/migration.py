@@ -47,12 +47,12 @@ class MigrationKeywords:
         Args:
             guest: The guest or its name, on the current host.
             host: The alias of the target host.
-            vpmem: The backings on the target host, one for each device of the guest, in order: namespaces or paths; one
-                or a list.
+            vpmem: The backings on the target host: one namespace or path for each device of the guest, in order. One
+                value or a list.
             live: Whether to migrate a running guest. Use `False` for a guest that is off.
             wipe_source: Overwrite the namespaces on the source with zeros after the guest has arrived, if nobody uses
                 the namespaces then. The library finds the namespaces by their UUIDs. Without `wipe_source` the
-                namespaces keep their bytes.
+                namespaces keep the bytes that they had when the guest left.
             foreign: Allow a migration of a guest that this run did not make. With `wipe_source`, also allow to wipe
                 namespaces that this run did not make.
             timeout: How long to wait until the guest is ready on the target. A migration that takes longer is aborted.
