@@ -201,7 +201,7 @@ def _text(xml: str) -> str:
         return xml
     try:
         return Path(xml).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # the latter for what no path can hold, or no text is
+    except (OSError, ValueError):  # ValueError: a null byte in the path, or no UTF-8 text
         raise InvalidValueError("xml", xml[:80], "domain XML, or the path of a file that holds it") from None
 
 

@@ -179,7 +179,8 @@ class GuestKeywords:
     def wait_until_guest_is_ready(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
         """Wait until a running guest answers through its channel.
 
-        Use it after a restart of libvirt's daemon, or after something other than [Start Guest] started the guest.
+        Use this keyword after a restart of libvirt's daemon, or after something other than [Start Guest] started the
+        guest.
 
         Args:
             guest: The guest or its name.

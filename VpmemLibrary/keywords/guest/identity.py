@@ -55,7 +55,7 @@ class IdentityKeywords:
 
     @keyword(tags=("content", "assertion"))
     def host_should_hold_guest_labels(self, guest: Guest | str, namespace: Namespace | str) -> None:
-        """Fail unless the host reads the same labels in a namespace as the guest's kernel lists namespaces.
+        """Fail unless the labels in a namespace match the namespaces of the guest's kernel.
 
         The host decodes the label area at the end of its own namespace. The guest lists its namespaces. UUIDs and names
         must be equal, and the label area must have no faults. A kernel ignores labels that were written in another

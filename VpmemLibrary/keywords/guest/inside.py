@@ -128,7 +128,7 @@ class InsideKeywords:
             The records of the regions, with their namespaces.
 
         Raises:
-            GuestError: The guest does not answer through its channel.
+            GuestError: The guest's agent does not answer.
 
         Example:
 
@@ -357,7 +357,7 @@ class InsideKeywords:
 
         Raises:
             ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
-            GuestError: The guest is not running, or does not answer through its channel.
+            GuestError: The guest is not running, or its agent does not answer.
 
         Example:
 

@@ -61,8 +61,8 @@ class ServerKeywords:
     ) -> Server:
         """Create a server. Its status is ACTIVE when its guest is ready, or ERROR with the reason in `fault`.
 
-        The server claims namespaces by the flavor's labels ([Set Pmem Namespaces]). For memory, its domain is the same
-        as Nova would define. A server in ERROR has no claims, and leaves nothing on the host.
+        The server claims namespaces by the flavor's labels ([Set Pmem Namespaces]). The memory part of its domain is
+        the same as Nova would define. A server in ERROR has no claims, and leaves nothing on the host.
 
         Args:
             flavor: The server's flavor.

@@ -61,7 +61,7 @@ class CxlKeywords:
     def remove_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> None:
         """Remove the CXL device of [Add Cxl Device] from the current host, with the command `host_cxl_remove`.
 
-        On the lab, the content of the device is lost.
+        The command is a setting of the host's section of the hosts file. In the lab, the content of the device is lost.
 
         Args:
             timeout: How long the command may take.
@@ -324,7 +324,7 @@ class CxlKeywords:
                 f"CXL memory device {found.dev} of {self._context.host.alias} has no region of this run's own alone. "
                 "It was left as it is. Say foreign=True to change what it holds all the same."
             )
-        if not foreign:  # a device's labels bring namespaces into a region that were there before this run
+        if not foreign:  # the device's labels may bring older namespaces into the new region
             names = {region.dev for region in regions}
             for namespace in self._context.host.ndctl.inventory().namespaces:
                 if namespace.region in names and namespace.size:

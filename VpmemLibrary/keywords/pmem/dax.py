@@ -257,8 +257,8 @@ class DaxKeywords:
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
             InvalidValueError: The namespace is not devdax, or contains no whole memory block. Nothing was changed.
-            BusyError: A process has the instance open or mapped, or its memory cannot be put offline. The memory is
-                online as before.
+            BusyError: A process has the instance open or mapped, or its memory cannot be put offline and is still
+                online.
             UnsupportedError: The kernel cannot add memory at run time, or has no module `kmem`.
             CommandError: daxctl failed, or reported a change that it did not make.
 

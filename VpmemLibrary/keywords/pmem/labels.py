@@ -54,7 +54,7 @@ class LabelKeywords:
             ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             UnsupportedError: The region has no label area.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, even if its exit status is 0. The region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -91,7 +91,7 @@ class LabelKeywords:
             The names of the regions that got labels.
 
         Raises:
-            CommandError: ndctl failed, even if its exit status is 0. The region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -137,7 +137,7 @@ class LabelKeywords:
             UnsupportedError: The region has no label area, or its label area has no labels.
             ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, even if its exit status is 0. The region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -292,7 +292,7 @@ class LabelKeywords:
             InvalidValueError: The file is not a file of saved labels, is incomplete, or came from other DIMMs.
             ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, even if its exit status is 0. The region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -330,7 +330,7 @@ class LabelKeywords:
                 size.
             ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, even if its exit status is 0. The region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -633,7 +633,7 @@ class LabelKeywords:
     def _confirm(self, region: Region | str, foreign: bool) -> Callable[[], None]:
         """Return a check that raises if a region has a foreign namespace.
 
-        The check runs first, and again after the region is disabled.
+        The caller runs the check first, and again after the region is disabled.
         """
         host, run = self._context.host, self._context.run
         return confirmed if foreign else lambda: require_own_region(host, run, region)

@@ -243,7 +243,7 @@ class NamespaceKeywords:
         Raises:
             NotFoundError: There is no such namespace.
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            CommandError: The namespace could not be enabled, even if ndctl's exit status is 0.
+            CommandError: The namespace could not be enabled (ndctl's exit status may still be 0).
 
         Example:
 

@@ -347,7 +347,7 @@ class RegionKeywords:
         Raises:
             UnsupportedError: No region has such a free extent. The message lists the free extent of each region.
             BusyError: Other workers still hold all of these regions, or the host. The message names the holders and
-                their start times.
+                when they acquired the lease.
             ToolMissingError: The host has no bash or no flock.
 
         Example:
@@ -376,7 +376,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region. The message lists the ones that exist.
-            CommandError: The region could not be enabled, even if ndctl's exit status is 0. For example, one of its
+            CommandError: The region could not be enabled (ndctl's exit status may still be 0). For example, one of its
                 DIMMs is disabled.
 
         Example:
@@ -406,7 +406,7 @@ class RegionKeywords:
             NotFoundError: There is no such region.
             ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: The region could not be disabled, even if ndctl's exit status is 0.
+            CommandError: The region could not be disabled (ndctl's exit status may still be 0).
 
         Example:
 
@@ -432,7 +432,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such DIMM. The message lists the ones that exist.
-            CommandError: The DIMM could not be enabled, even if ndctl's exit status is 0.
+            CommandError: The DIMM could not be enabled (ndctl's exit status may still be 0).
 
         Example:
 
@@ -461,7 +461,7 @@ class RegionKeywords:
         Raises:
             NotFoundError: There is no such DIMM.
             ForeignError: The DIMM has namespaces that this run did not make, and `foreign` is not set.
-            CommandError: The DIMM could not be disabled, even if ndctl's exit status is 0. For example, one of its
+            CommandError: The DIMM could not be disabled (ndctl's exit status may still be 0). For example, one of its
                 regions is enabled.
 
         Example:

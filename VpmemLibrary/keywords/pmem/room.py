@@ -82,6 +82,8 @@ class RoomKeywords:
     ) -> Size:
         """Fail unless a region has space for a namespace now. Nothing is created.
 
+        The keyword makes the same checks as [Create Namespace].
+
         Args:
             region: The region's record or its name.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
