@@ -1,4 +1,4 @@
-"""Keywords that show what a guest's QEMU may reach on its host."""
+"""Keywords that show which host devices a guest's QEMU can open."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from VpmemLibrary.keywords.support.log import log_table
 
 
 class AccessKeywords:
-    """Access of guests to the devices of their host."""
+    """Keywords for the access of guests to the devices of their host."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("guest", "getter"))
     def get_guest_confinement(self, guest: Guest | str) -> Confinement:
-        """Return what a running guest's QEMU is confined to on its host, as the host's kernel tells it.
+        """Return the confinement of a running guest's QEMU, as the host's kernel reports it.
 
         Args:
             guest: The guest or its name.
 
         Returns:
-            A record with `process`, `profile` (its AppArmor profile; empty where it has none), `enforced`, `user`,
+            A record with `process`, `profile` (the AppArmor profile; empty if there is none), `enforced`, `user`,
             `group` and `cgroup`.
 
         Raises:
-            GuestError: It is not running.
+            GuestError: The guest is not running.
 
         Example:
 
@@ -44,18 +44,19 @@ class AccessKeywords:
 
     @keyword(tags=("guest", "assertion"))
     def guest_should_reach_only_its_own_devices(self, guest: Guest | str) -> None:
-        """Fail unless a running guest's QEMU may open its own backings and no other namespace of its host.
+        """Fail unless a running guest's QEMU can open its own backings and no other namespace of its host.
 
-        Every namespace's device node in QEMU's own `/dev` is opened, and nothing is read, by a process in QEMU's
-        control group, with its user, groups and, where it has one, AppArmor profile. The log has a table.
+        A test process opens the device node of every namespace in QEMU's own `/dev`, and reads nothing. The process
+        runs in QEMU's control group, with QEMU's user and groups, and with QEMU's AppArmor profile if there is one. The
+        log has a table.
 
         Args:
             guest: The guest or its name.
 
         Raises:
-            AssertionError: It may open what is not its own, or may not open what is.
-            GuestError: It is not running.
-            UnsupportedError: It is confined by SELinux.
+            AssertionError: The guest's QEMU can open a device that is not its own, or cannot open its own device.
+            GuestError: The guest is not running.
+            UnsupportedError: SELinux confines the guest.
 
         Example:
 

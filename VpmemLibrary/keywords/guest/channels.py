@@ -1,4 +1,4 @@
-"""Keywords that choose the way into a guest: its agent, SSH, or its serial console."""
+"""Keywords that choose how commands reach a guest: its agent, SSH, or its serial console."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from VpmemLibrary.transport.ssh.transport import HostKeyPolicy
 
 
 class ChannelKeywords:
-    """The ways into guests."""
+    """Keywords for guest channels."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,23 +37,25 @@ class ChannelKeywords:
         sudo: bool | None = None,
         bridge: str = "",
     ) -> None:
-        """Say how guests of the current host are looked into and who logs in, in the place of what the hosts file says.
+        """Set the channel and the login for guests of the current host.
 
-        It holds for guests that are defined or named from now on; [Use Guest Channel] changes it for one guest. An
-        argument that is not given leaves its setting as it is. The hosts file gives the first settings.
+        The settings replace the settings of the hosts file. They apply to guests that are defined or first used after
+        this call. [Use Guest Channel] changes the channel of one guest. An argument that is not given leaves its
+        setting unchanged.
 
         Args:
-            channel: `agent`, `ssh` or `serial`; at first what the hosts file says, or else `agent`.
-            user: Who logs in, over SSH or on the serial console; at first `root`.
+            channel: `agent`, `ssh` or `serial`. The default is the setting of the hosts file, or else `agent`.
+            user: The user that logs in, over SSH or on the serial console. The default is `root`.
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
-            key_passphrase: What the private key is locked with, as a `Secret`.
-            known_hosts: The file that holds the guests' SSH key; at first `~/.ssh/known_hosts`. It is never written.
-            host_key_name: The name that it has the key under; at first each guest's address.
-            host_key: `strict` refuses an unknown or changed SSH key; `accept_new` takes an unknown one for this run. At
-                first `strict`.
+            key_passphrase: The passphrase of the private key, as a `Secret`.
+            known_hosts: The file with the guests' SSH keys. The default is `~/.ssh/known_hosts`. The file is never
+                written.
+            host_key_name: The name of the key in that file. The default is each guest's address.
+            host_key: `strict` refuses an unknown or changed SSH key. `accept_new` accepts an unknown key for this run.
+                The default is `strict`.
             sudo: Run commands through `sudo -n`.
-            bridge: The bridge of the host that guests with a network are put on.
+            bridge: The bridge of the host to which guests with a network are connected.
 
         Example:
 
@@ -93,33 +95,36 @@ class ChannelKeywords:
         address: str = "",
         port: int | None = None,
     ) -> None:
-        """Look into a guest another way from now on: every keyword that takes this guest goes through the channel.
+        """Choose the channel to one guest. All keywords that take this guest use the channel from now on.
 
-        - `agent` is the QEMU guest agent: no network, no user and no password, but the agent must run in the guest.
-        - `ssh` is an SSH server in the guest. It is reached from the guest's host, through the host's own connection,
-          so that the guest's address needs to be known there only. A guest that was defined with `network=True` has an
-          address that needs no server: its IPv6 link-local one.
-        - `serial` is a POSIX shell on the guest's serial console, by libvirt. Where the console asks for a log-in, the
-          user logs in; a shell that is open is used as it is. What the kernel writes in between does no harm. It needs
-          `base64`, `md5sum` and such, as coreutils and busybox have them, and room in `$TMPDIR` or `/tmp`. It is slow
-          where a guest's processor is emulated: about a kilobyte a second.
+        - `agent` is the QEMU guest agent. It needs no network, no user and no password, but the agent must run in the
+          guest.
+        - `ssh` is an SSH server in the guest. The library connects to the server through the connection of the guest's
+          host, so only the host must know the guest's address. A guest that was defined with `network=True` has an IPv6
+          link-local address. That address needs no server such as DHCP.
+        - `serial` is a POSIX shell on the guest's serial console, through libvirt. The library logs in if the console
+          asks for a login, and uses an open shell as it is. Kernel messages between the output lines do no harm. The
+          guest needs `base64`, `md5sum` and similar tools, as in coreutils and busybox, and free space in `$TMPDIR` or
+          `/tmp`. The channel is slow if the guest's processor is emulated: about a kilobyte a second.
 
-        Nothing is connected before it is used, so a guest may be started after this.
+        The library connects on first use, so the guest can be started after this keyword.
 
         Args:
             guest: The guest or its name.
             channel: `agent`, `ssh` or `serial`.
-            user: Who logs in; what the hosts file or [Set Guest Access] says by default, as with all that follow.
+            user: The user that logs in. The default of this and the following arguments is the setting of the hosts
+                file or of [Set Guest Access].
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
-            known_hosts: The file that holds the guest's SSH key, read and never written.
-            host_key_name: The name that it has the key under; by default the guest's address.
-            address: The guest's address as its host knows it; by default its IPv6 link-local one on the host's bridge.
-            port: Its SSH port, 22 by default.
+            known_hosts: The file with the guest's SSH key. The file is read and never written.
+            host_key_name: The name of the key in that file. The default is the guest's address.
+            address: The guest's address as its host knows it. The default is the guest's IPv6 link-local address on the
+                host's bridge.
+            port: The port of the guest's SSH server. The default is 22.
 
         Raises:
             NotFoundError: There is no such guest.
-            InvalidValueError: `ssh` has no address, or a value cannot be.
+            InvalidValueError: `ssh` has no address, or a value is invalid.
 
         Example:
 
@@ -155,12 +160,12 @@ class ChannelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the channel by which a guest is looked into, and assert it when an operator is given.
+        """Return the channel that the library uses for a guest, and assert it if an operator is given.
 
         Args:
             guest: The guest or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The channel that is expected: `agent`, `ssh` or `serial`.
+            expected: The expected channel: `agent`, `ssh` or `serial`.
             message: Your own failure text.
 
         Returns:
@@ -168,13 +173,13 @@ class ChannelKeywords:
 
         Raises:
             NotFoundError: There is no such guest.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        By The Agent Unless Told Otherwise
+        The Agent Is The Default
             Get Guest Channel    ${guest}    ==    agent
         ```
         """
@@ -183,6 +188,6 @@ class ChannelKeywords:
 
 
 def _changed(access: GuestAccess, **given: object) -> GuestAccess:
-    """Return an access with what was given in the place of what it had."""
+    """Return a copy of an access with the given values."""
     values: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, "")}
     return replace(access, **{name: each.value if isinstance(each, Secret) else each for name, each in values.items()})

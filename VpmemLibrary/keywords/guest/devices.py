@@ -1,4 +1,4 @@
-"""Keywords that say what device a guest is to have."""
+"""Keywords that describe devices for guests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.sizes import ALL, MiB, Size
 
 VpmemChoice = VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None
-"""What keywords take for a guest's devices: nothing, one, or several in order."""
+"""The types that keywords accept for a guest's devices: none, one, or several in order."""
 
 
 class DeviceKeywords:
-    """Devices, before a guest has them."""
+    """Keywords for devices that no guest has yet."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -41,25 +41,25 @@ class DeviceKeywords:
         readonly: bool = False,
         node: int = 0,
     ) -> VpmemDevice:
-        """Return a device for a guest, for [Define Guest], [Start New Guest]; nothing is done with it yet.
+        """Return the description of a device for [Define Guest] or [Start New Guest]. Nothing is created yet.
 
         Args:
             backing: A namespace (record, UUID, name or device name), or the absolute path of a device node or file.
-            model: `nvdimm`, or `virtio_pmem`, which has no label area and no node.
-            size: How much of the backing the device has; `all` is all of a namespace.
-            label_size: The size of its label area, at the end of the backing; `0` for a device without labels.
-            align: The mapping alignment, in libvirt `alignsize`: that of the namespace for devdax.
-            shared: Whether writes reach the backing. Without it nothing persists (QEMU, docs/nvdimm.txt). `None` says
-                nothing of it in the domain's XML, which QEMU takes as not shared.
-            pmem: Whether QEMU may take the backing for persistent memory.
-            readonly: Whether the guest may not write.
-            node: The guest's NUMA node that has it.
+            model: `nvdimm`, or `virtio_pmem`. A `virtio_pmem` device has no label area and no NUMA node.
+            size: How much of the backing the device uses. `all` uses a whole namespace.
+            label_size: The size of the label area, at the end of the backing. `0` means no label area.
+            align: The mapping alignment, `alignsize` in libvirt. For devdax it must be the namespace's alignment.
+            shared: Whether writes reach the backing. Without shared access nothing persists (QEMU, docs/nvdimm.txt).
+                With `None` the domain's XML does not mention access, and QEMU then does not share the backing.
+            pmem: Whether QEMU may treat the backing as persistent memory.
+            readonly: Whether the guest may only read.
+            node: The guest's NUMA node to which the device belongs.
 
         Returns:
             The device's record.
 
         Raises:
-            InvalidValueError: A value that no guest can have, named with what would be valid.
+            InvalidValueError: A value is invalid for every guest. The message names the value and what is valid.
 
         Example:
 
@@ -92,22 +92,25 @@ class DeviceKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return what a backing is as the current host's kernel has it, and assert it when an operator is given.
+        """Return the kind of a backing on the current host, and assert it if an operator is given.
+
+        The kind is read from the host's kernel.
 
         Args:
             backing: A device, a namespace, or the path of a device-DAX node or a file.
             assertion_operator: See *Assertions* in the introduction.
-            expected: `devdax`; `dax file`, which statx says is DAX; `plain file`, through the page cache; or
-                `memory file` (tmpfs, hugetlbfs).
+            expected: The expected kind. `devdax` is a device-DAX node. `dax file` is a file that statx reports as DAX.
+                `plain file` is a file that is accessed through the page cache. `memory file` is a file in tmpfs or
+                hugetlbfs.
             message: Your own failure text.
 
         Returns:
             The kind.
 
         Raises:
-            InvalidValueError: Nothing is there.
-            UnsupportedError: It can back no device.
-            AssertionError: It is not as expected.
+            InvalidValueError: Nothing exists at the backing's path.
+            UnsupportedError: No device can use such a backing.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -125,21 +128,23 @@ class DeviceKeywords:
 
     @keyword(tags=("prediction",))
     def get_predicted_persistence(self, device: VpmemDevice) -> Persistence:
-        """Return what becomes of what a guest writes to a device and flushes, computed without starting it.
+        """Predict whether data that a guest writes to a device and flushes will persist. No guest is started.
 
-        It follows from the device's access and `pmem`, and from what its backing is on the current host: writes that
-        are not shared never reach the backing; what is in the page cache or in memory outlives QEMU and not the host;
-        only device DAX, and a DAX file that QEMU maps with MAP_SYNC, outlive a power loss (QEMU, docs/nvdimm.txt).
+        The prediction uses the device's access, its `pmem` setting and the kind of its backing on the current host:
+
+        - Writes that are not shared never reach the backing.
+        - Data in the page cache or in memory survives the end of QEMU, but not a power loss of the host.
+        - Only device DAX, and a DAX file that QEMU maps with MAP_SYNC, survive a power loss (QEMU, docs/nvdimm.txt).
 
         Args:
             device: The device's record.
 
         Returns:
-            A record with `restart` (it is there after the guest was destroyed and started), `power_loss` (and after the
-            host lost its power) and `reason`.
+            A record with `restart` (whether the data survives a destroy and start of the guest), `power_loss` (whether
+            the data survives a power loss of the host) and `reason`.
 
         Raises:
-            InvalidValueError: The backing is not there.
+            InvalidValueError: The backing does not exist.
 
         Example:
 
@@ -158,13 +163,13 @@ class DeviceKeywords:
 
     @keyword(tags=("prediction",))
     def get_predicted_device_size(self, size: Size) -> Size:
-        """Return what libvirt makes of the size of a device on x86: it is rounded up to 2 MiB.
+        """Predict the size that libvirt gives a device on x86: libvirt rounds the size up to 2 MiB.
 
         Args:
-            size: The size that a domain's XML states.
+            size: The size in the domain's XML.
 
         Returns:
-            The size that the guest's device has.
+            The size of the guest's device.
 
         Example:
 
@@ -179,11 +184,11 @@ class DeviceKeywords:
 
 
 def devices_of(context: Context, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
-    """Return the devices that a keyword was given; a namespace means all of it, as an nvdimm.
+    """Return the devices for a keyword's argument. A namespace means an nvdimm on the whole namespace.
 
     Raises:
         NotFoundError: There is no such namespace.
-        InvalidValueError: A namespace is not enabled, or a path comes without a size.
+        InvalidValueError: A namespace is not enabled, or a path is given without a size.
     """
     items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
     return tuple(item if isinstance(item, VpmemDevice) else device_on(context, item) for item in items)
@@ -210,7 +215,7 @@ def device_on(
 
     Raises:
         NotFoundError: There is no such namespace.
-        InvalidValueError: A namespace is not enabled, or a path comes without a size.
+        InvalidValueError: A namespace is not enabled, or a path is given without a size.
     """
     path = backing if isinstance(backing, str) and backing.startswith("/") else ""
     if not path:

@@ -1,4 +1,4 @@
-"""Keywords that tell a guest's RAM from its persistent memory."""
+"""Keywords that check how much of a guest's memory is RAM and how much is persistent."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from VpmemLibrary.keywords.support.log import log_table
 
 
 class GuestMemoryKeywords:
-    """RAM and persistent memory of guests."""
+    """Keywords for RAM and persistent memory of guests."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("inside", "assertion"))
     def guest_memory_should_agree(self, guest: Guest | str) -> None:
-        """Fail unless all views of a running guest agree on how much of its memory is RAM and how much is persistent.
+        """Fail unless all views of a running guest agree on the sizes of its RAM and its persistent memory.
 
-        The views are what was asked for, libvirt's live XML, libvirt's info and statistics, QEMU's command line and
-        monitor, and the guest's kernel (`/proc/iomem` and the sizes of its regions). Persistent memory is what the
-        guest can use of its nvdimm and virtio-pmem devices, without their label areas; libvirt counts label areas in,
-        and its sum is compared as such. DIMMs, and what virtio-mem devices have plugged in, are RAM.
+        The views are:
+
+        - what the test asked for,
+        - libvirt's live XML,
+        - libvirt's info and statistics,
+        - QEMU's command line and monitor,
+        - the guest's kernel (`/proc/iomem` and the sizes of its regions).
+
+        Persistent memory is the usable part of the guest's nvdimm and virtio-pmem devices, without label areas.
+        libvirt's sum includes the label areas, and the comparison considers this. DIMMs, and memory that virtio-mem
+        devices have plugged in, count as RAM.
 
         Args:
             guest: The guest or its name.
 
         Raises:
-            ViewsDisagreeError: Views differ; the message is a table with the differing cells marked.
-            GuestError: The guest is not running, or cannot be looked into.
+            ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
+            GuestError: The guest is not running, or does not answer through its channel.
 
         Example:
 

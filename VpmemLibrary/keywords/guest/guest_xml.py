@@ -21,7 +21,7 @@ _COLUMNS = ("path", "model", "size", "label_size", "align", "access", "pmem", "r
 
 
 class GuestXmlKeywords:
-    """Domain XML."""
+    """Keywords for domain XML."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,25 +35,27 @@ class GuestXmlKeywords:
         name: str = "",
         shared_only: bool = True,
     ) -> Guest:
-        """Define a guest from your own domain XML, with devices added to it, or as it is; it is not started.
+        """Define a guest from your own domain XML, with or without additional devices. The guest is not started.
 
-        With devices to add, only what they need is changed: `maxMemory` and its slots, a NUMA cell with all RAM where
-        there is none, `memory`, and the devices. Either way this run's mark is added to the metadata, and the XML is
-        checked as a whole before libvirt sees it: libvirt takes several mistakes in silence.
+        If devices are added, the library changes only what the devices need: `maxMemory` and its slots, `memory`, the
+        devices, and a NUMA cell with all RAM if the XML has none. The library always adds this run's mark to the
+        metadata. The library checks the whole XML before it passes the XML to libvirt, because libvirt accepts several
+        mistakes silently.
 
         Args:
             xml: The XML itself, or the path of a file on the machine that the tests run on.
-            vpmem: The devices to add, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
-            name: Another name than the XML's; the guest then gets a UUID of its own as well.
-            shared_only: Refuse devices that do not persist, as their access is not shared.
+            vpmem: The devices to add, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
+            name: A name that replaces the name in the XML. The guest then gets a new UUID as well.
+            shared_only: Refuse devices without shared access, because such devices do not persist data.
 
         Returns:
-            The guest.
+            The defined guest.
 
         Raises:
-            InvalidValueError: The XML asks for what cannot be; the element, its value and what would be valid are
-                named, and nothing was defined.
-            LibvirtError: libvirt refused; its code is in the message, and no domain is left.
+            InvalidValueError: The XML is invalid. The message names the element, its value and what is valid. Nothing
+                was defined.
+            LibvirtError: libvirt refused the domain. The message has libvirt's error code, and no domain is left.
 
         Example:
 
@@ -78,20 +80,21 @@ class GuestXmlKeywords:
         memory: Size = Size(256 * MiB),
         vcpus: int = 1,
     ) -> str:
-        """Return the XML of the guest that [Define Guest] would define; nothing is defined.
+        """Return the XML of the guest that [Define Guest] would define. Nothing is defined.
 
         Args:
-            vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
-            name: Its name; one of this run's own by default.
-            memory: Its RAM, without the devices.
-            vcpus: Its virtual CPUs.
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
+            name: The guest's name. The default is a generated name that contains the run id.
+            memory: The guest's RAM, without the devices.
+            vcpus: The number of virtual CPUs.
 
         Returns:
             The domain XML.
 
         Raises:
-            InvalidValueError: A value cannot be, or no image is set.
-            UnsupportedError: The host's QEMU has no machine for the guest.
+            InvalidValueError: A value is invalid, or no image is set.
+            UnsupportedError: The host's QEMU has no suitable machine type for the guest.
 
         Example:
 
@@ -110,11 +113,13 @@ class GuestXmlKeywords:
 
     @keyword(tags=("guest", "getter"))
     def get_guest_xml(self, guest: Guest | str, *, inactive: bool = False) -> str:
-        """Return the XML that libvirt has for a guest, whoever defined it.
+        """Return libvirt's XML of a guest.
+
+        The keyword works on any guest of the host, also on guests that this library did not define.
 
         Args:
             guest: The guest or its name.
-            inactive: The XML of its next start rather than the live one.
+            inactive: Return the XML of the guest's next start instead of the live XML.
 
         Returns:
             The domain XML.
@@ -135,18 +140,19 @@ class GuestXmlKeywords:
 
     @keyword(tags=("guest", "getter"))
     def get_guest_devices(self, guest: Guest | str, *, inactive: bool = False) -> tuple[VpmemDevice, ...]:
-        """Return the persistent-memory devices in a guest's XML, in its order, and show them in the log.
+        """Return the persistent-memory devices in a guest's XML, in the order of the XML, and show them in the log.
 
-        It works on any guest of the host: made by this library, by virsh, Nova or oVirt.
+        The keyword works on any guest of the host, also on guests made by virsh, Nova or oVirt.
 
         Args:
             guest: The guest or its name.
-            inactive: Read the XML of its next start rather than the live one.
+            inactive: Read the XML of the guest's next start instead of the live XML.
 
         Returns:
             Records with `path`, `size`, `model`, `label_size`, `align`, `access`, `pmem`, `readonly`, `node` and
-            `slot`; what the XML does not say is None or False. `access` is what holds for the device: its own, or that
-            of its NUMA cell, or that of the domain's memory backing. Devices of `<qemu:commandline>` come last.
+            `slot`. A value that the XML does not have is None or False. `access` is the effective access: from the
+            device itself, from its NUMA cell, or from the domain's memory backing. Devices of `<qemu:commandline>` come
+            last.
 
         Raises:
             NotFoundError: There is no such guest.
@@ -171,10 +177,12 @@ class GuestXmlKeywords:
 
     @keyword(tags=("guest", "getter"))
     def get_guests(self) -> list[str]:
-        """Return the names of all guests of the current host, whoever defined them.
+        """Return the names of all guests of the current host.
+
+        The list includes guests that this library did not define.
 
         Returns:
-            The names, sorted; empty where there is none, or no libvirt.
+            The sorted names. The list is empty if the host has no guests or no libvirt.
 
         Example:
 
@@ -193,7 +201,7 @@ def _text(xml: str) -> str:
         return xml
     try:
         return Path(xml).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # the latter for what no path can hold, or no text is
+    except (OSError, ValueError):  # ValueError: a null byte in the path, or no UTF-8 text
         raise InvalidValueError("xml", xml[:80], "domain XML, or the path of a file that holds it") from None
 
 

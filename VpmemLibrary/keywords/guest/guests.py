@@ -19,11 +19,11 @@ from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import checked_name
 
 READY_TIMEOUT = timedelta(minutes=3)
-"""A guest under emulation is ready in half a minute; a host that is busy as well may take several times that."""
+"""A guest under emulation is ready in half a minute. On a busy host the guest may need several times as long."""
 
 
 class GuestKeywords:
-    """Guests: their domains and their lives."""
+    """Keywords for the life cycle of guests."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -32,19 +32,21 @@ class GuestKeywords:
     def set_guest_image(
         self, *, kernel: str = "", initrd: str = "", cmdline: str = "", disk: str = "", machine: str = ""
     ) -> None:
-        """Say what guests of the current host boot from, when a keyword does not say it itself.
+        """Set the kernel or disk image that new guests of the current host boot from.
+
+        The setting applies to every keyword that does not name an image itself.
 
         Args:
-            kernel: A kernel, as an absolute path on the host that libvirt's QEMU may read.
-            initrd: Its initramfs.
-            cmdline: Its command line.
-            disk: Or a disk image with an operating system of its own.
-            machine: QEMU's machine type; what `guest_machine` of the hosts file says by default, or else `pc`, or `q35`
-                where the host's QEMU has no `pc` or is about to drop it.
+            kernel: The absolute path of a kernel on the host. libvirt's QEMU must be able to read the file.
+            initrd: The kernel's initramfs.
+            cmdline: The kernel's command line.
+            disk: A disk image with its own operating system, instead of a kernel.
+            machine: QEMU's machine type. The default is `guest_machine` of the hosts file. Without that setting it is
+                `pc`, or `q35` if the host's QEMU has no `pc` or is about to remove it.
 
         Raises:
-            InvalidValueError: Neither a kernel nor a disk is given, or both are, a path is relative, or `machine` is no
-                name.
+            InvalidValueError: Neither a kernel nor a disk is given, both are given, a path is relative, or `machine` is
+                not a valid name.
 
         Example:
 
@@ -76,32 +78,36 @@ class GuestKeywords:
         network: bool = False,
         confined: bool | None = None,
     ) -> Guest:
-        """Define a guest on the current host; it is not started.
+        """Define a guest on the current host. The guest is not started.
 
-        Mistakes that libvirt or QEMU would take and that would end in a guest that does not persist, or in somebody
-        else's device, are refused before anything is defined. The domain is validated against libvirt's schema and
-        carries this run's mark in its metadata.
+        The library refuses some mistakes that libvirt or QEMU would accept, before it defines anything. Such a mistake
+        would lead to a guest that loses its data, or to a guest that uses a device of another user. The domain is
+        validated against libvirt's schema. Its metadata has this run's mark.
 
         Args:
-            vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
-            name: Its name; one of this run's own by default.
-            memory: Its RAM, without the devices.
-            vcpus: Its virtual CPUs.
-            numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
-            spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
-            spare_memory: For how large devices there is room, for [Attach Vpmem Device].
-            share_backing: Another running guest may have a backing of its devices, which both then write to.
-            shared_only: Refuse devices that do not persist, as their access is not shared.
-            network: Give it an interface on the host's bridge for guests (`guest_bridge` of the hosts file).
-            confined: Whether the host's security driver (AppArmor, SELinux) confines its QEMU; as `guest_confined` of
-                the hosts file says by default, which is yes when it says nothing.
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
+            name: The guest's name. The default is a generated name that contains the run id.
+            memory: The guest's RAM, without the devices.
+            vcpus: The number of virtual CPUs.
+            numa_cells: The number of the guest's NUMA nodes, which are numbered from 0. RAM and CPUs are divided among
+                them.
+            spare_slots: The number of free memory slots for [Attach Vpmem Device].
+            spare_memory: The total size of the devices that [Attach Vpmem Device] can add.
+            share_backing: Allow a backing that another running guest uses. Both guests then write to the backing.
+            shared_only: Refuse devices without shared access, because such devices do not persist data.
+            network: Give the guest a network interface on the host's bridge for guests (`guest_bridge` of the hosts
+                file).
+            confined: Whether the host's security driver (AppArmor, SELinux) confines the guest's QEMU. The default is
+                `guest_confined` of the hosts file, or yes if the hosts file has no such setting.
 
         Returns:
-            The guest.
+            The defined guest.
 
         Raises:
-            InvalidValueError: A device cannot be (named, with what would be valid), or no image or bridge is set.
-            LibvirtError: libvirt refused; its code is in the message, and no domain is left.
+            InvalidValueError: A device is invalid (the message names the value and what is valid), or no image or
+                bridge is set.
+            LibvirtError: libvirt refused the domain. The message has libvirt's error code, and no domain is left.
 
         Example:
 
@@ -133,23 +139,26 @@ class GuestKeywords:
     def start_guest(
         self, guest: Guest | str, *, share_backing: bool = False, timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Start a guest and wait until it answers: its agent, or what [Use Guest Channel] chose.
+        """Start a guest and wait until it answers through its channel.
 
-        A guest that dies, panics or does not answer in time fails here, with the last lines of its console.
+        The channel is the guest's QEMU guest agent, or the channel that [Use Guest Channel] chose.
+
+        The keyword fails if the guest ends, panics or does not answer in time. The message then has the last lines of
+        the guest's console.
 
         Args:
             guest: The guest or its name.
-            share_backing: Another running guest may have a backing of its devices, which both then write to.
-            timeout: How long it may take to be ready.
+            share_backing: Allow a backing that another running guest uses. Both guests then write to the backing.
+            timeout: How long to wait until the guest is ready.
 
         Raises:
             NotFoundError: There is no such guest.
-            InvalidValueError: A backing is absent, too small, or another running guest has it.
-            LibvirtError: libvirt or QEMU refused to start it.
-            LibvirtTimeoutError: libvirt did not start it in time; the message says in which state it is.
-            GuestError: It died or was not ready in time; the message has its last console lines.
-            AgentRefusedError: Its agent answers and refuses to run commands, as in RHEL 9.4 and newer; the message says
-                what to change.
+            InvalidValueError: A backing does not exist, is too small, or is used by another running guest.
+            LibvirtError: libvirt or QEMU refused to start the guest.
+            LibvirtTimeoutError: libvirt did not start the guest in time. The message reports the guest's state.
+            GuestError: The guest ended or was not ready in time. The message has its last console lines.
+            AgentRefusedError: The guest's agent answers but refuses to run commands, as in RHEL 9.4 and newer. The
+                message says what to change.
 
         Example:
 
@@ -168,15 +177,18 @@ class GuestKeywords:
 
     @keyword(tags=("guest",))
     def wait_until_guest_is_ready(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Wait until a running guest can be looked into: after libvirt's daemon was restarted, or a start elsewhere.
+        """Wait until a running guest answers through its channel.
+
+        Use this keyword after a restart of libvirt's daemon, or after something other than [Start Guest] started the
+        guest.
 
         Args:
             guest: The guest or its name.
-            timeout: How long it may take.
+            timeout: How long to wait.
 
         Raises:
             NotFoundError: There is no such guest.
-            GuestError: It ended, panicked or was not ready in time; the message has its last console lines.
+            GuestError: The guest ended, panicked or was not ready in time. The message has its last console lines.
 
         Example:
 
@@ -206,29 +218,34 @@ class GuestKeywords:
         confined: bool | None = None,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
-        """Define a guest, start it and wait until it answers: [Define Guest] and [Start Guest] in one.
+        """Define a guest, start it and wait until it answers.
+
+        This keyword combines [Define Guest] and [Start Guest].
 
         Args:
-            vpmem: Its devices, in order: namespaces, or what [New Vpmem Device] returned; one or a list.
-            name: Its name; one of this run's own by default.
-            memory: Its RAM, without the devices.
-            vcpus: Its virtual CPUs.
-            numa_cells: Its NUMA nodes, numbered from 0; RAM and CPUs are dealt out to them.
-            spare_slots: For how many more devices there is a memory slot, for [Attach Vpmem Device].
-            spare_memory: For how large devices there is room, for [Attach Vpmem Device].
-            share_backing: Another running guest may have a backing of its devices, which both then write to.
-            shared_only: Refuse devices that do not persist, as their access is not shared.
-            network: Give it an interface on the host's bridge for guests.
-            confined: Whether AppArmor or SELinux confines its QEMU; as the hosts file says by default.
-            timeout: How long it may take to be ready.
+            vpmem: The guest's devices, in order: one device or a list. Each is a namespace or a record from
+                [New Vpmem Device].
+            name: The guest's name. The default is a generated name that contains the run id.
+            memory: The guest's RAM, without the devices.
+            vcpus: The number of virtual CPUs.
+            numa_cells: The number of the guest's NUMA nodes, which are numbered from 0. RAM and CPUs are divided among
+                them.
+            spare_slots: The number of free memory slots for [Attach Vpmem Device].
+            spare_memory: The total size of the devices that [Attach Vpmem Device] can add.
+            share_backing: Allow a backing that another running guest uses. Both guests then write to the backing.
+            shared_only: Refuse devices without shared access, because such devices do not persist data.
+            network: Give the guest a network interface on the host's bridge for guests.
+            confined: Whether AppArmor or SELinux confines the guest's QEMU. The default is the setting of the hosts
+                file.
+            timeout: How long to wait until the guest is ready.
 
         Returns:
-            The guest.
+            The running guest.
 
         Raises:
-            InvalidValueError: A device cannot be, or no image is set.
-            LibvirtError: libvirt or QEMU refused.
-            GuestError: It died or was not ready in time; the message has its last console lines.
+            InvalidValueError: A device is invalid, or no image is set.
+            LibvirtError: libvirt or QEMU refused the guest.
+            GuestError: The guest ended or was not ready in time. The message has its last console lines.
 
         Example:
 
@@ -257,14 +274,14 @@ class GuestKeywords:
 
     @keyword(tags=("guest",))
     def stop_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Shut a guest down as its operating system does it, and wait until it is off.
+        """Shut down a guest through its operating system and wait until it is off.
 
         Args:
             guest: The guest or its name.
-            timeout: How long it may take.
+            timeout: How long to wait until the guest is off.
 
         Raises:
-            GuestError: It did not shut down in time; it is left running.
+            GuestError: The guest did not shut down in time. The guest is left running.
 
         Example:
 
@@ -279,16 +296,16 @@ class GuestKeywords:
 
     @keyword(tags=("guest",))
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Reboot a guest from inside and wait until it answers again from another boot.
+        """Reboot a guest from inside and wait until it answers again.
 
-        The other boot is proven by the kernel's boot id, not assumed.
+        The kernel's boot id must change: it proves that the guest has booted again.
 
         Args:
             guest: The guest or its name.
-            timeout: How long it may take.
+            timeout: How long to wait until the guest answers again.
 
         Raises:
-            GuestError: It died, or no other boot answered in time; the message has its last console lines.
+            GuestError: The guest ended, or no new boot answered in time. The message has its last console lines.
 
         Example:
 
@@ -302,15 +319,15 @@ class GuestKeywords:
 
     @keyword(tags=("guest", "destructive"))
     def destroy_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
-        """End a guest's QEMU without asking the guest, as pulling its plug; its domain stays defined.
+        """End a guest's QEMU without a shutdown, like a pulled power plug. The guest's domain stays defined.
 
         Args:
             guest: The guest or its name.
-            foreign: Allow it on a guest that this run did not make.
+            foreign: Allow this keyword to change a guest that this run did not make.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
 
         Example:
 
@@ -325,16 +342,18 @@ class GuestKeywords:
 
     @keyword(tags=("guest", "destructive"))
     def undefine_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
-        """Remove a guest's domain from libvirt; the guest must be off. Its backings are not touched.
+        """Remove a guest's domain from libvirt.
+
+        The guest must be off. Its backings are not changed.
 
         Args:
             guest: The guest or its name.
-            foreign: Allow it on a guest that this run did not make.
+            foreign: Allow this keyword to change a guest that this run did not make.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            LibvirtError: It is running.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            LibvirtError: The guest is running.
 
         Example:
 
@@ -349,22 +368,22 @@ class GuestKeywords:
 
     @keyword(tags=("guest", "destructive"))
     def save_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Write a running guest's memory to its host's disk and end its QEMU; its next start goes on where it was.
+        """Save a running guest's memory on its host and end its QEMU. The next start resumes the guest.
 
-        It is libvirt's managed save. The saved memory holds the bytes of its nvdimm devices as well, and its next
-        start writes them back: what anybody wrote to a shared backing meanwhile is gone then.
+        This keyword uses libvirt's managed save. The saved memory includes the bytes of the guest's nvdimm devices. The
+        next start writes these bytes back, and so overwrites later writes of others to a shared backing.
 
         Args:
             guest: The guest or its name.
-            foreign: Allow it on a guest that this run did not make.
-            timeout: How long it may take.
+            foreign: Allow this keyword to change a guest that this run did not make.
+            timeout: How long the save may take.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            LibvirtError: libvirt could not; the guest runs on.
-            LibvirtTimeoutError: It was not saved in time, and the save was aborted; the message says in which state
-                the guest is.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            LibvirtError: libvirt could not save the guest. The guest still runs.
+            LibvirtTimeoutError: The guest was not saved in time, and the save was aborted. The message reports the
+                guest's state.
 
         Example:
 
@@ -383,24 +402,25 @@ class GuestKeywords:
     def save_guest_to_file(
         self, guest: Guest | str, path: str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Write a running guest's memory to a file on its host and end its QEMU, for [Restore Guest From File].
+        """Save a running guest's memory to a file on its host and end its QEMU.
 
-        The bytes of its nvdimm devices are in the file as well as its RAM. The file is the caller's to remove. Choose
-        a directory that only root can write to: in `/var/tmp`, any user of the host may put a link at the path.
+        [Restore Guest From File] restores the file. The file includes the bytes of the guest's nvdimm devices as well
+        as its RAM. The caller must remove the file. Choose a directory that only root can write to: in `/var/tmp`, any
+        user of the host can put a symbolic link at the path.
 
         Args:
             guest: The guest or its name.
-            path: The file, an absolute path at which nothing is.
-            foreign: Allow it on a guest that this run did not make.
-            timeout: How long it may take.
+            path: The file's absolute path. Nothing may exist at the path.
+            foreign: Allow this keyword to change a guest that this run did not make.
+            timeout: How long the save may take.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: The path is relative, or something is there (a link that leads nowhere, too).
-            LibvirtError: libvirt could not; the guest runs on.
-            LibvirtTimeoutError: It was not saved in time, and the save was aborted; the message says in which state
-                the guest is.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            InvalidValueError: The path is relative, or something exists at the path (a broken symbolic link counts).
+            LibvirtError: libvirt could not save the guest. The guest still runs.
+            LibvirtTimeoutError: The guest was not saved in time, and the save was aborted. The message reports the
+                guest's state.
 
         Example:
 
@@ -418,22 +438,23 @@ class GuestKeywords:
 
     @keyword(tags=("guest",))
     def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Have a guest go on where [Save Guest To File] saved it, and wait until its agent answers.
+        """Restore a guest from a file of [Save Guest To File] and wait until the guest answers.
 
-        The file stays and may be used again. The bytes of its nvdimm devices are written back as they were saved,
-        as its RAM is: what anybody wrote to a shared backing since is gone then.
+        The guest resumes where it was saved. The file stays and can be used again. The saved bytes of the guest's
+        nvdimm devices are written back, like its RAM. The saved bytes overwrite later writes of others to a shared
+        backing.
 
         Args:
-            guest: The guest, which is off, or its name.
+            guest: The guest or its name. The guest must be off.
             path: The file on its host.
-            timeout: How long it may take until the agent answers.
+            timeout: How long to wait until the guest's agent answers.
 
         Raises:
             NotFoundError: There is no such guest.
-            InvalidValueError: Another running guest has a backing of its devices.
-            LibvirtError: The guest runs, or the file is no saved guest.
-            LibvirtTimeoutError: It was not restored in time; the message says in which state the guest is.
-            GuestError: Its agent did not answer in time.
+            InvalidValueError: Another running guest uses a backing of this guest's devices.
+            LibvirtError: The guest is running, or the file is not a saved guest.
+            LibvirtTimeoutError: The guest was not restored in time. The message reports the guest's state.
+            GuestError: The guest's agent did not answer in time.
 
         Example:
 
@@ -454,19 +475,20 @@ class GuestKeywords:
 
     @keyword(tags=("guest", "destructive"))
     def kill_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
-        """End a guest's QEMU by SIGKILL, which it cannot notice, and wait until libvirt has the guest off.
+        """Kill a guest's QEMU by SIGKILL and wait until libvirt reports the guest as off.
 
-        [Destroy Guest] ends it by SIGTERM first, so that QEMU can put things in order; a crash cannot.
+        [Destroy Guest] sends SIGTERM first, so that QEMU can end cleanly. SIGKILL gives QEMU no such chance, like a
+        crash.
 
         Args:
             guest: The guest or its name.
-            foreign: Allow it on a guest that this run did not make.
-            timeout: How long it may take until the guest is off.
+            foreign: Allow this keyword to change a guest that this run did not make.
+            timeout: How long to wait until the guest is off.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            GuestError: It is not running, or was not off in time.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            GuestError: The guest is not running, or was not off in time.
 
         Example:
 
@@ -488,20 +510,20 @@ class GuestKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a guest's state as libvirt has it, and assert it when an operator is given.
+        """Return a guest's state as libvirt reports it, and assert it if an operator is given.
 
         Args:
             guest: The guest or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The state that is expected: `running`, `paused`, `shut off`, `crashed` ...
+            expected: The expected state: `running`, `paused`, `shut off`, `crashed` ...
             message: Your own failure text.
 
         Returns:
-            The state, in virsh's words.
+            The state, in the words of virsh.
 
         Raises:
             NotFoundError: There is no such guest.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -522,20 +544,20 @@ class GuestKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the process id of a guest's QEMU on the host, and assert it when an operator is given.
+        """Return the process id of a guest's QEMU on the host, and assert it if an operator is given.
 
         Args:
             guest: The guest or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The process id that is expected.
+            expected: The expected process id.
             message: Your own failure text.
 
         Returns:
             The process id.
 
         Raises:
-            GuestError: It is not running.
-            AssertionError: It is not as expected.
+            GuestError: The guest is not running.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -559,10 +581,10 @@ class GuestKeywords:
 
         Args:
             guest: The guest or its name.
-            lines: How many lines.
+            lines: The number of lines.
 
         Returns:
-            The lines; empty when it wrote none or has no console log.
+            The lines. The text is empty if the guest wrote nothing or has no console log.
 
         Example:
 

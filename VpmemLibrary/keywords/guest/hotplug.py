@@ -1,4 +1,4 @@
-"""Keywords that give a guest devices, or take them from it, after it was defined."""
+"""Keywords that attach devices to guests and detach devices from guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from VpmemLibrary.pmem.records import Namespace
 
 
 class HotplugKeywords:
-    """Devices of guests that are there already."""
+    """Keywords for devices of existing guests."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -31,28 +31,29 @@ class HotplugKeywords:
         persistent: bool = True,
         timeout: timedelta = timedelta(minutes=2),
     ) -> Attached:
-        """Attach a device to a guest: while it runs, for its next start, or both.
+        """Attach a device to a running guest, to the configuration of its next start, or to both.
 
-        What cannot be is refused before libvirt is asked: no memory slot or room left, a backing that another device
-        of the guest or another running guest has, one that is absent. For a running guest the keyword waits for
-        libvirt's event and until the guest's kernel has a region for the device, which it enumerates late.
+        The library refuses an invalid request before it calls libvirt. A request is invalid if no memory slot or no
+        room is left, if the backing does not exist, or if another device of the guest or another running guest uses the
+        backing. For a running guest the keyword waits for libvirt's event. It then waits until the guest's kernel has a
+        region for the device, which can take some time.
 
         Args:
             guest: The guest or its name.
-            device: A namespace, or what [New Vpmem Device] returned.
-            live: Attach it to the running guest.
-            persistent: Attach it to the configuration of the next start.
-            timeout: How long the guest's kernel may take to have it.
+            device: A namespace, or a record from [New Vpmem Device].
+            live: Attach the device to the running guest.
+            persistent: Attach the device to the configuration of the next start.
+            timeout: How long to wait until the guest's kernel has the device.
 
         Returns:
-            A record with `device` (with its slot or alias), `event` (the alias that libvirt's event named, which is
-            not always the device's) and `region` (the record of the region in the guest's kernel).
+            A record with `device` (with its slot or alias), `event` (the alias in libvirt's event, which is not always
+            the device's alias) and `region` (the region in the guest's kernel).
 
         Raises:
-            InvalidValueError: The device cannot be, or its backing is in use.
-            OutOfSpaceError: The guest has no memory slot, or no room below its maxMemory, left.
-            LibvirtError: libvirt or QEMU refused.
-            GuestError: The guest's kernel has no region for it in time.
+            InvalidValueError: The device is invalid, or its backing is in use.
+            OutOfSpaceError: The guest has no free memory slot, or no room left below its maxMemory.
+            LibvirtError: libvirt or QEMU refused the device.
+            GuestError: The guest's kernel had no region for the device in time.
 
         Example:
 
@@ -76,20 +77,21 @@ class HotplugKeywords:
     def detach_vpmem_device(
         self, guest: Guest | str, device: VpmemDevice | Namespace | str, *, live: bool = False, foreign: bool = False
     ) -> None:
-        """Detach a device from the configuration of a guest's next start; its backing and its bytes stay.
+        """Detach a device from the configuration of a guest's next start. The backing and its bytes stay.
 
-        QEMU takes no NVDIMM and no virtio-pmem device out of a running guest: with `live` its refusal is what comes.
+        QEMU cannot remove an NVDIMM or a virtio-pmem device from a running guest. With `live` the keyword therefore
+        always fails with QEMU's refusal.
 
         Args:
             guest: The guest or its name.
             device: The device, or its backing: a namespace or a path.
-            live: From the running guest.
-            foreign: Allow it on a guest that this run did not make.
+            live: Detach the device from the running guest.
+            foreign: Allow this keyword to change a guest that this run did not make.
 
         Raises:
             NotFoundError: The guest has no such device.
             ForeignError: This run did not make the guest, and `foreign` is not set.
-            LibvirtError: libvirt or QEMU refused; always for a running guest.
+            LibvirtError: libvirt or QEMU refused to detach the device. A running guest always causes this error.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Keywords that recognise a guest's device by its label area, as the host reads it."""
+"""Keywords that identify a guest's device by its label area, as the host reads it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from VpmemLibrary.pmem.records import Namespace
 
 
 class IdentityKeywords:
-    """Who a device is."""
+    """Keywords for the identity of devices."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("content", "getter"))
     def get_device_identity(self, guest: Guest | str, namespace: Namespace | str) -> DeviceIdentity:
-        """Return who a guest's device is, by the bytes of its label area; the guest is not asked, and need not run.
+        """Return the identity of a guest's device: the checksum and the labels of its label area.
 
-        The host reads the area at the end of its own namespace, where QEMU keeps it (QEMU, hw/mem/nvdimm.c). Nothing in
-        the identity depends on the guest, a memory slot or a device node, so it is the same wherever the backing goes.
+        The host reads the label area at the end of its own namespace, where QEMU keeps it (QEMU, hw/mem/nvdimm.c). The
+        guest need not run. The identity does not depend on the guest, a memory slot or a device node. It stays the same
+        when the backing moves to another guest or slot.
 
         Args:
-            guest: The guest or its name, for the size of the label area.
+            guest: The guest or its name. The library needs the guest to find the size of the label area.
             namespace: The namespace that backs the device.
 
         Returns:
-            A record with `checksum` (SHA-256 of the label area) and `labels` (UUID and name of each, sorted).
+            A record with `checksum` (SHA-256 of the label area) and `labels` (the UUID and name of each label, sorted).
 
         Raises:
             NotFoundError: The guest has no device on that namespace.
@@ -54,20 +55,20 @@ class IdentityKeywords:
 
     @keyword(tags=("content", "assertion"))
     def host_should_hold_guest_labels(self, guest: Guest | str, namespace: Namespace | str) -> None:
-        """Fail unless the labels that the host reads in a namespace are the namespaces that the guest's kernel has.
+        """Fail unless the labels in a namespace match the namespaces of the guest's kernel.
 
-        The host decodes the label area at the end of its own namespace; the guest lists its namespaces. UUIDs and
-        names are compared, and the label area must be free of faults. A kernel passes over labels that were written in
-        another memory slot of QEMU's; the message then says so.
+        The host decodes the label area at the end of its own namespace. The guest lists its namespaces. UUIDs and names
+        must be equal, and the label area must have no faults. A kernel ignores labels that were written in another
+        memory slot of QEMU. The message says so if this is the cause.
 
         Args:
             guest: The guest or its name.
             namespace: The namespace that backs the device.
 
         Raises:
-            ViewsDisagreeError: They differ; the message is a table.
-            AssertionError: The label area has faults; they are named.
-            GuestError: The guest is not running, or cannot be looked into.
+            ViewsDisagreeError: The labels and the namespaces differ. The message is a table.
+            AssertionError: The label area has faults. The message lists them.
+            GuestError: The guest is not running, or does not answer through its channel.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Keywords that look into a guest: its kernel's view, the agreement of views, and the bytes in its devices."""
+"""Keywords that work inside a guest: run commands, compare views, and check the bytes of devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from VpmemLibrary.transport.base import CommandResult
 
 
 class InsideKeywords:
-    """Inside a guest."""
+    """Keywords for the inside of a guest."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -41,25 +41,27 @@ class InsideKeywords:
         stdin: str | Secret = "",
         expected_status: int | None = 0,
     ) -> CommandResult:
-        """Run a command in a guest, through its QEMU guest agent unless [Use Guest Channel] chose another way.
+        """Run a command in a guest through its channel.
 
-        The command is a list of arguments and no shell reads it, as with [Run On Host]. The agent passes on up to 3 MiB
-        of output.
+        The channel is the QEMU guest agent, unless [Use Guest Channel] chose another channel. The command is a list of
+        arguments and no shell interprets it, as with [Run On Host]. The agent can return up to 3 MiB of output.
 
         Args:
             guest: The guest or its name.
-            command: The program and its arguments, one each.
-            timeout: How long it may take; the library's own timeout by default. It is ended when it takes longer.
-            stdin: What the command reads; a `Secret` is shown at no log level, other text at level TRACE.
-            expected_status: The exit status that it must have; `None` for any.
+            command: The program and its arguments, each as its own value.
+            timeout: How long the command may run. A command that runs longer is ended. The default is the library's own
+                timeout.
+            stdin: The command's standard input. A `Secret` is never logged. Other text is logged at level TRACE.
+            expected_status: The expected exit status. `None` accepts any exit status.
 
         Returns:
             A result with `exit_status`, `text` (standard output), `error_text`, `seconds` and `command`.
 
         Raises:
-            CommandError: Another exit status; the message has the command, the status and standard error.
-            CommandTimeoutError: It took too long.
-            GuestError: The agent, or the shell on the serial console, does not answer, or cannot pass on that much
+            CommandError: The exit status is not the expected one. The message has the command, the status and standard
+                error.
+            CommandTimeoutError: The command took too long.
+            GuestError: The agent, or the shell on the serial console, does not answer or cannot return that much
                 output.
 
         Example:
@@ -83,21 +85,22 @@ class InsideKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the id that a guest's kernel gave its boot, and assert it when an operator is given.
+        """Return the boot id of a guest's kernel, and assert it if an operator is given.
 
-        Every boot has another (`/proc/sys/kernel/random/boot_id`), so it proves whether a guest has booted since.
+        Every boot has a different id (`/proc/sys/kernel/random/boot_id`). A changed id proves that the guest has booted
+        again.
 
         Args:
             guest: The guest or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The id that is expected.
+            expected: The expected id.
             message: Your own failure text.
 
         Returns:
             The boot id.
 
         Raises:
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -114,18 +117,18 @@ class InsideKeywords:
 
     @keyword(tags=("inside", "getter"))
     def get_guest_regions(self, guest: Guest | str) -> tuple[Region, ...]:
-        """Return the regions that a guest's kernel has, and show them in the log.
+        """Return the regions of a guest's kernel, and show them in the log.
 
-        They are records of the same kind as a host's: a guest is a host too.
+        The records are the same as for a host's regions, because a guest can be a host too.
 
         Args:
             guest: The guest or its name.
 
         Returns:
-            The regions' records, with their namespaces.
+            The records of the regions, with their namespaces.
 
         Raises:
-            GuestError: The agent does not answer.
+            GuestError: The guest's agent does not answer.
 
         Example:
 
@@ -150,24 +153,25 @@ class InsideKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the size of the region that a guest's kernel has for a device, and assert it when asked.
+        """Return the size of a device's region in the guest's kernel, and assert it if an operator is given.
 
-        The region is found by the device's NFIT handle (its memory slot + 1), never by order.
+        The library finds the region by the device's NFIT handle (its memory slot + 1), never by order.
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing: a namespace or a path. It may be left out when the guest has one device.
+            device: The device or its backing, which is a namespace or a path. It is optional if the guest has one
+                device.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `252MiB`.
+            expected: The expected size, e.g. `252MiB`.
             message: Your own failure text.
 
         Returns:
             The size in bytes.
 
         Raises:
-            NotFoundError: The guest has no such device, or its kernel no region for it.
-            AmbiguousError: No device is given and the guest has several.
-            AssertionError: It is not as expected.
+            NotFoundError: The guest has no such device, or the guest's kernel has no region for the device.
+            AmbiguousError: No device is given, and the guest has several devices.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -187,18 +191,18 @@ class InsideKeywords:
 
     @keyword(tags=("inside", "getter"))
     def get_guest_device(self, guest: Guest | str, backing: Namespace | str | None = None) -> VpmemDevice:
-        """Return one of a guest's devices.
+        """Return one device of a guest.
 
         Args:
             guest: The guest or its name.
-            backing: What it lies on: a namespace or a path. It may be left out when the guest has one device.
+            backing: The device's backing: a namespace or a path. It is optional if the guest has one device.
 
         Returns:
             The device's record.
 
         Raises:
-            NotFoundError: The guest has no device on that backing; the message names its backings.
-            AmbiguousError: No backing is given and the guest has several devices.
+            NotFoundError: The guest has no device on that backing. The message lists the guest's backings.
+            AmbiguousError: No backing is given, and the guest has several devices.
 
         Example:
 
@@ -213,20 +217,21 @@ class InsideKeywords:
 
     @keyword(tags=("inside", "getter"))
     def get_guest_device_node(self, guest: Guest | str, device: VpmemDevice | Namespace | str | None = None) -> str:
-        """Return the node that a guest's kernel has for a device, e.g. `/dev/pmem0`.
+        """Return the device node of a guest's device inside the guest, e.g. `/dev/pmem0`.
 
-        The region is found by the device's NFIT handle, never by order; the node is that of its one namespace.
+        The library finds the region by the device's NFIT handle, never by order. The node belongs to the only namespace
+        of that region.
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing. It may be left out when the guest has one device.
+            device: The device or its backing. It is optional if the guest has one device.
 
         Returns:
             The node's path in the guest.
 
         Raises:
-            NotFoundError: The guest has no such device, or its kernel no node for it.
-            AmbiguousError: There are several.
+            NotFoundError: The guest has no such device, or the guest's kernel has no node for the device.
+            AmbiguousError: Several devices or nodes match.
 
         Example:
 
@@ -249,26 +254,26 @@ class InsideKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the flags of QEMU's mapping of a device's backing, and assert them when an operator is given.
+        """Return the flags of QEMU's mapping of a device's backing, and assert them if an operator is given.
 
-        The host's kernel has them (`VmFlags` in `/proc/PID/smaps`), two letters each: `sf` is a mapping with MAP_SYNC,
-        `sh` a shared one. QEMU asks for MAP_SYNC where the device is shared and `pmem`, and goes on without it where
-        the kernel refuses (QEMU, util/mmap-alloc.c).
+        The flags are read from the host's kernel (`VmFlags` in `/proc/PID/smaps`). Each flag has two letters: `sf` is a
+        mapping with MAP_SYNC, `sh` is a shared mapping. QEMU requests MAP_SYNC if the device is shared and `pmem`. If
+        the kernel refuses MAP_SYNC, QEMU continues without it (QEMU, util/mmap-alloc.c).
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing. It may be left out when the guest has one device.
-            assertion_operator: See *Assertions* in the introduction; `contains` and `not contains` fit.
-            expected: A flag that is expected, or with `==` all of them.
+            device: The device or its backing. It is optional if the guest has one device.
+            assertion_operator: See *Assertions* in the introduction. `contains` and `not contains` are useful here.
+            expected: An expected flag, or all expected flags with `==`.
             message: Your own failure text.
 
         Returns:
-            The flags with blanks between them, e.g. `rd wr sh mr mw me ms sf hg`.
+            The flags, separated by blanks, e.g. `rd wr sh mr mw me ms sf hg`.
 
         Raises:
             GuestError: The guest is not running.
-            NotFoundError: Its QEMU has not mapped that backing.
-            AssertionError: It is not as expected.
+            NotFoundError: The guest's QEMU has not mapped that backing.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -285,15 +290,15 @@ class InsideKeywords:
 
     @keyword(tags=("prediction",))
     def get_predicted_guest_region_size(self, device: VpmemDevice) -> Size:
-        """Return how large the region of a device will be in the guest, computed without starting it.
+        """Predict the size of a device's region in the guest. No guest is started.
 
-        It is what is left of the device without its label area, rounded down to its alignment (QEMU, docs/nvdimm.txt).
+        The size is the device without its label area, rounded down to the device's alignment (QEMU, docs/nvdimm.txt).
 
         Args:
             device: The device's record.
 
         Returns:
-            The size in bytes.
+            The predicted size in bytes.
 
         Example:
 
@@ -308,7 +313,7 @@ class InsideKeywords:
 
     @keyword(tags=("prediction",))
     def get_predicted_label_area_offset(self, device: VpmemDevice) -> Size:
-        """Return where the label area of a device begins in its backing: it is at the device's very end.
+        """Predict the offset of a device's label area in its backing. The label area is at the end of the device.
 
         Args:
             device: The device's record.
@@ -333,18 +338,25 @@ class InsideKeywords:
 
     @keyword(tags=("inside", "assertion"))
     def all_views_should_agree(self, guest: Guest | str) -> None:
-        """Fail unless every view of every device of a running guest says the same.
+        """Fail unless all views of every device of a running guest agree.
 
-        The views are independent readings: what was asked for, libvirt's live XML, the command line of the running
-        QEMU process, QEMU's monitor (QMP), and the guest's kernel. Compared are path, size, label area, alignment,
-        sharing, pmem, read-only state, NUMA node and slot, as far as a view can know them. Devices are matched by slot
-        and NFIT handle, never by order. The log has a table a device and a drawing of the chain.
+        The views are independent readings:
+
+        - what the test asked for,
+        - libvirt's live XML,
+        - the command line of the running QEMU process,
+        - QEMU's monitor (QMP),
+        - the guest's kernel.
+
+        The keyword compares path, size, label area, alignment, sharing, pmem, read-only state, NUMA node and slot, as
+        far as a view can know these values. It matches devices by slot and NFIT handle, never by order. The log has a
+        table for each device and a drawing of the chain from host to guest.
 
         Args:
             guest: The guest or its name.
 
         Raises:
-            ViewsDisagreeError: Views differ; the message is a table with the differing cells marked.
+            ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
             GuestError: The guest is not running, or its agent does not answer.
 
         Example:
@@ -375,18 +387,19 @@ class InsideKeywords:
     ) -> None:
         """Write a pattern to a guest's device from inside the guest, and flush it.
 
-        The guest makes the pattern itself and writes it to the device's block device, past the page cache.
+        The guest generates the pattern itself. It writes the pattern to the device's block device and bypasses the page
+        cache.
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing. It may be left out when the guest has one device.
-            seed: Any text; the same seed gives the same bytes on every machine.
-            length: How much to write, a multiple of 4 KiB.
-            offset: Where to begin in the device, a multiple of 4 KiB.
+            device: The device or its backing. It is optional if the guest has one device.
+            seed: Any text. The same seed gives the same bytes on every machine.
+            length: The number of bytes to write, a multiple of 4 KiB.
+            offset: The start offset in the device, a multiple of 4 KiB.
 
         Raises:
             NotFoundError: The guest has no such device.
-            InvalidValueError: Offset or length is not aligned, or reaches past the end.
+            InvalidValueError: The offset or the length is not aligned, or the range goes beyond the end of the device.
 
         Example:
 
@@ -412,17 +425,18 @@ class InsideKeywords:
         length: Size,
         offset: Size = Size(0),
     ) -> None:
-        """Fail unless a guest's device holds a pattern, read and compared inside the guest.
+        """Fail unless a guest's device contains a pattern. The guest itself reads and compares the bytes.
 
         Args:
             guest: The guest or its name.
-            device: The device, or its backing. It may be left out when the guest has one device.
+            device: The device or its backing. It is optional if the guest has one device.
             seed: The pattern's seed.
-            length: How much to compare.
-            offset: Where it begins in the device.
+            length: The number of bytes to compare.
+            offset: The start offset in the device.
 
         Raises:
-            AssertionError: It differs; the message has the first differing offset and how many bytes differ.
+            AssertionError: The bytes differ. The message has the first differing offset and the number of differing
+                bytes.
 
         Example:
 
@@ -448,18 +462,18 @@ class InsideKeywords:
     ) -> None:
         """Fail unless the host finds a guest's pattern in the backing, at the offset that the library predicts.
 
-        The host reads its own namespace or file; the guest is not asked, and need not run.
+        The host reads its own namespace or file. The guest need not run.
 
         Args:
             guest: The guest or its name.
-            namespace: The namespace, or the path of the file, that backs the guest's device.
+            namespace: The namespace or the file path that backs the guest's device.
             seed: The pattern's seed.
-            length: How much to compare.
-            offset: Where the guest wrote it in its device.
+            length: The number of bytes to compare.
+            offset: The offset in the device at which the guest wrote the pattern.
 
         Raises:
             NotFoundError: The guest has no device on that backing.
-            AssertionError: The bytes are not there; the message has the first differing offset.
+            AssertionError: The pattern is not in the backing. The message has the first differing offset.
 
         Example:
 

@@ -20,7 +20,7 @@ from VpmemLibrary.pmem.records import Namespace
 
 
 class MigrationKeywords:
-    """Guests that go from host to host."""
+    """Keywords for the migration of guests."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,33 +37,38 @@ class MigrationKeywords:
         foreign: bool = False,
         timeout: timedelta = READY_TIMEOUT,
     ) -> Guest:
-        """Move a guest of the current host, with its persistent memory, to another open host, which becomes current.
+        """Migrate a guest and its persistent memory from the current host to another open host.
 
-        A live migration copies RAM and the bytes of every device while the guest runs on; its boot goes on. An offline
-        one moves the definition of a guest that is off, and no byte of a device. The target's namespaces are checked
-        before anything is done; where libvirt or QEMU refuses, the guest is and runs where it was.
+        The other host becomes the current host. A live migration copies the RAM and the bytes of every device while the
+        guest continues to run. The guest does not reboot. An offline migration moves only the definition of a guest
+        that is off, and copies no bytes of its devices. The library checks the namespaces on the target before it
+        changes anything. If libvirt or QEMU refuses the migration, the guest stays on its host in its previous state.
 
         Args:
             guest: The guest or its name, on the current host.
-            host: The alias of the host that it goes to.
-            vpmem: For each of its devices, in order, the namespace on that host (or a path); one or a list.
-            live: Whether it runs and is to run on; `False` for one that is off.
-            wipe_source: Overwrite the namespaces on the source with zeros once the guest has arrived, if nobody uses
-                them by then. They are looked for by their UUIDs. Without it they keep what they held when it left.
-            foreign: Allow it on a guest, and with `wipe_source` on namespaces, that this run did not make.
-            timeout: How long it may take until the guest is ready on the target. A migration that has not ended by
-                then is aborted.
+            host: The alias of the target host.
+            vpmem: The backings on the target host: one namespace or path for each device of the guest, in order. One
+                value or a list.
+            live: Whether to migrate a running guest. Use `False` for a guest that is off.
+            wipe_source: Overwrite the namespaces on the source with zeros after the guest has arrived, if nobody uses
+                the namespaces then. The library finds the namespaces by their UUIDs. Without `wipe_source` the
+                namespaces keep the bytes that they had when the guest left.
+            foreign: Allow a migration of a guest that this run did not make. With `wipe_source`, also allow to wipe
+                namespaces that this run did not make.
+            timeout: How long to wait until the guest is ready on the target. A migration that takes longer is aborted.
 
         Returns:
-            The guest as it is on the target.
+            The guest on the target host.
 
         Raises:
             NotFoundError: There is no such guest, host or namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: A namespace on the target cannot carry its device, or is another running guest's.
-            LibvirtError: libvirt or QEMU refused; the guest is where it was.
-            LibvirtTimeoutError: The guest did not move in time; the message says in which state it is on either host.
-            GuestError: It is off and `live` is set, or the other way round; or it was not ready there in time.
+            ForeignError: This run did not make the guest or a namespace to wipe, and `foreign` is not set.
+            InvalidValueError: A namespace on the target cannot back its device, or another running guest uses the
+                namespace.
+            LibvirtError: libvirt or QEMU refused the migration. The guest is on its previous host.
+            LibvirtTimeoutError: The guest did not move in time. The message reports the guest's state on both hosts.
+            GuestError: The guest is off and `live` is set, the guest runs and `live` is not set, or the guest was not
+                ready on the target in time.
 
         Example:
 
@@ -81,7 +86,7 @@ class MigrationKeywords:
         found = source.guest(guest)
         if not foreign:
             found.require_made_by(self._context.run.run_id)
-        # By their UUIDs: what has such a path once the guest has arrived may be another namespace.
+        # Remember the UUIDs: after the migration, another namespace may have the same path.
         left = [
             own_target_of(self._context, device.path, foreign=foreign)
             for device in (found.devices if wipe_source else ())

@@ -1,4 +1,4 @@
-"""Keywords for servers and flavors in OpenStack's words."""
+"""Keywords for servers and flavors, as in OpenStack Nova."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from VpmemLibrary.sizes import MiB, Size
 
 
 class ServerKeywords:
-    """Servers: made of flavors, on claimed namespaces."""
+    """Keywords for servers, which are made from flavors and use claimed namespaces."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,20 +30,20 @@ class ServerKeywords:
 
     @keyword(tags=("server",))
     def create_flavor(self, name: str, *, ram: Size = Size(256 * MiB), vcpus: int = 1, **extra_specs: str) -> Flavor:
-        """Return a flavor: what a server is made of.
+        """Return a flavor: the description of a server's resources.
 
         Args:
-            name: Its name.
-            ram: Its RAM, without persistent memory.
-            vcpus: Its virtual CPUs.
-            extra_specs: `hw:pmem=4GB,SMALL` gives a server one namespace for each label, in that order; a label that
-                comes twice is two namespaces. Labels are compared letter by letter, case included.
+            name: The flavor's name.
+            ram: The server's RAM, without persistent memory.
+            vcpus: The number of virtual CPUs.
+            extra_specs: `hw:pmem=4GB,SMALL` gives a server one namespace for each label, in this order. A label that is
+                listed twice means two namespaces. Labels are case-sensitive.
 
         Returns:
-            The flavor: `name`, `ram`, `vcpus`, `pmem` (the labels).
+            A record with `name`, `ram`, `vcpus` and `pmem` (the labels).
 
         Raises:
-            InvalidValueError: A value that no server can have, or another extra spec.
+            InvalidValueError: A value is invalid for every server, or the extra spec is unknown.
 
         Example:
 
@@ -59,23 +59,24 @@ class ServerKeywords:
     def create_server(
         self, flavor: Flavor, *, name: str = "", host: str = "", timeout: timedelta = READY_TIMEOUT
     ) -> Server:
-        """Make a server: ACTIVE once its guest is ready, or ERROR with the reason in its `fault`.
+        """Create a server. Its status is ACTIVE when its guest is ready, or ERROR with the reason in `fault`.
 
-        Its namespaces are claimed by the flavor's labels ([Set Pmem Namespaces]). In memory its domain is what Nova
-        would define. A server in ERROR holds nothing, and nothing of it is left on the host.
+        The server claims namespaces by the flavor's labels ([Set Pmem Namespaces]). The memory part of its domain is
+        the same as Nova would define. A server in ERROR has no claims, and leaves nothing on the host.
 
         Args:
-            flavor: Its flavor.
-            name: Its name; one of its own by default.
-            host: The alias of the open host that it is on; the current host by default.
-            timeout: How long its guest may take to be ready.
+            flavor: The server's flavor.
+            name: The server's name. The default is a generated name.
+            host: The alias of the open host for the server. The default is the current host.
+            timeout: How long to wait until the server's guest is ready.
 
         Returns:
-            The server: `status`, `fault`, `guest`, `host`, `flavor`, `claims`.
+            A record with `status`, `fault`, `guest`, `host`, `flavor` and `claims`.
 
         Raises:
-            InvalidValueError: The flavor has a label that the host's setting has not (Nova boots a server without the
-                device when only the case differs), the name is taken, or there is no image to boot from.
+            InvalidValueError: The flavor has a label that the host's setting does not have, the name is in use, or
+                there is no image to boot from. (If only the case of a label differs, Nova boots a server without the
+                device.)
 
         Example:
 
@@ -96,14 +97,17 @@ class ServerKeywords:
 
     @keyword(tags=("server", "destructive"))
     def delete_server(self, server: Server | str) -> None:
-        """End a server and give its namespaces back, each wiped to the last byte and read again.
+        """Delete a server, wipe its namespaces and release them.
+
+        Each namespace is overwritten to the last byte and read again.
 
         Args:
             server: The server or its name.
 
         Raises:
-            CommandError: A namespace could not be wiped: nobody gets it, the server is in ERROR and its domain stays.
-            NotFoundError: This worker made no such server.
+            CommandError: A namespace could not be wiped. Nobody can claim the namespace, the server is in ERROR, and
+                its domain stays.
+            NotFoundError: This worker created no such server.
 
         Example:
 
@@ -122,20 +126,22 @@ class ServerKeywords:
     def resize_server(
         self, server: Server | str, flavor: Flavor, *, host: str = "", timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Give a server another flavor, on its host or on another; it is in VERIFY_RESIZE until confirmed or reverted.
+        """Give a server another flavor, on the same host or on another host.
 
-        Until then the old and the new namespaces are both held. Content is not copied, as Nova does not.
+        The server is in VERIFY_RESIZE until the resize is confirmed or reverted. Until then the server claims both the
+        old and the new namespaces. The content is not copied, as in Nova.
 
         Args:
-            server: The server or its name; it must be ACTIVE.
-            flavor: Its new flavor.
-            host: The alias of the open host that it goes to; the one that it is on by default.
-            timeout: How long its guest may take to be off, and again to be ready.
+            server: The server or its name. The server must be ACTIVE.
+            flavor: The new flavor.
+            host: The alias of the open target host. The default is the server's current host.
+            timeout: How long to wait until the server's guest is off, and again until the guest is ready.
 
         Raises:
-            ExhaustedError: The host has not what the flavor needs; the server runs on as it was.
-            InvalidValueError: The host could never have it.
-            GuestError: The server did not start there; it was put back as it was.
+            ExhaustedError: The host does not have enough free namespaces for the flavor. The server continues to run
+                unchanged.
+            InvalidValueError: The host can never satisfy the flavor.
+            GuestError: The server did not start with the new flavor. The server was restored to its previous state.
 
         Example:
 
@@ -153,13 +159,13 @@ class ServerKeywords:
 
     @keyword(tags=("server", "destructive"))
     def confirm_resize(self, server: Server | str) -> None:
-        """Keep what a resize gave; what the server had before is wiped and given back.
+        """Confirm a resize: wipe and release the namespaces that the server had before.
 
         Args:
-            server: The server or its name; it must be in VERIFY_RESIZE.
+            server: The server or its name. The server must be in VERIFY_RESIZE.
 
         Raises:
-            CommandError: A namespace could not be wiped: nobody gets it, and the server is in ERROR.
+            CommandError: A namespace could not be wiped. Nobody can claim the namespace, and the server is in ERROR.
 
         Example:
 
@@ -176,15 +182,17 @@ class ServerKeywords:
 
     @keyword(tags=("server", "destructive"))
     def revert_resize(self, server: Server | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Go back to what a server had before a resize, with every byte that it held; what the resize gave is wiped.
+        """Revert a resize: return to the previous namespaces, which still have all their bytes.
+
+        The namespaces that the resize added are wiped.
 
         Args:
-            server: The server or its name; it must be in VERIFY_RESIZE.
-            timeout: How long its guest may take to be ready.
+            server: The server or its name. The server must be in VERIFY_RESIZE.
+            timeout: How long to wait until the server's guest is ready.
 
         Raises:
-            CommandError: A namespace could not be wiped: nobody gets it, and the server is in ERROR.
-            GuestError: It was not ready in time; it is in ERROR.
+            CommandError: A namespace could not be wiped. Nobody can claim the namespace, and the server is in ERROR.
+            GuestError: The server's guest was not ready in time. The server is in ERROR.
 
         Example:
 
@@ -201,14 +209,14 @@ class ServerKeywords:
 
     @keyword(tags=("server",))
     def stop_server(self, server: Server | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Shut a server down; its namespaces stay its own, with all that they hold.
+        """Shut down a server. The server keeps its namespaces and their content.
 
         Args:
-            server: The server or its name; it must be ACTIVE.
-            timeout: How long it may take.
+            server: The server or its name. The server must be ACTIVE.
+            timeout: How long to wait until the server is off.
 
         Raises:
-            GuestError: It did not shut down in time.
+            GuestError: The server did not shut down in time.
 
         Example:
 
@@ -225,15 +233,15 @@ class ServerKeywords:
 
     @keyword(tags=("server",))
     def start_server(self, server: Server | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Start a server that is off, on the same namespaces, whatever their devices are called by now.
+        """Start a stopped server on the same namespaces, even if their device names have changed.
 
         Args:
-            server: The server or its name; it must be in SHUTOFF.
-            timeout: How long its guest may take to be ready.
+            server: The server or its name. The server must be in SHUTOFF.
+            timeout: How long to wait until the server's guest is ready.
 
         Raises:
-            LeaseLostError: It lost a namespace while it was off.
-            GuestError: It was not ready in time; it is in ERROR.
+            LeaseLostError: The server lost a namespace while the server was off.
+            GuestError: The server's guest was not ready in time. The server is in ERROR.
 
         Example:
 
@@ -250,15 +258,15 @@ class ServerKeywords:
 
     @keyword(tags=("server",))
     def reboot_server(self, server: Server | str, *, hard: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Reboot a server from inside, or hard: its QEMU is ended without asking and a new one started.
+        """Reboot a server from inside. A hard reboot ends its QEMU without a shutdown and starts a new QEMU.
 
         Args:
-            server: The server or its name; it must be ACTIVE.
-            hard: Whether to pull its plug.
-            timeout: How long its guest may take to be ready.
+            server: The server or its name. The server must be ACTIVE.
+            hard: Whether to do a hard reboot.
+            timeout: How long to wait until the server's guest is ready.
 
         Raises:
-            GuestError: It was not ready in time; it is in ERROR.
+            GuestError: The server's guest was not ready in time. The server is in ERROR.
 
         Example:
 
@@ -274,21 +282,21 @@ class ServerKeywords:
 
     @keyword(tags=("server", "destructive"))
     def rebuild_server(self, server: Server | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Make a server anew on the same namespaces, which are wiped before.
+        """Rebuild a server on the same namespaces. The namespaces are wiped first.
 
         Args:
-            server: The server or its name; it must be ACTIVE or in SHUTOFF.
-            timeout: How long its guest may take to be ready.
+            server: The server or its name. The server must be ACTIVE or in SHUTOFF.
+            timeout: How long to wait until the server's guest is ready.
 
         Raises:
-            CommandError: A namespace could not be wiped; the server is in ERROR.
-            GuestError: It was not ready in time; it is in ERROR.
+            CommandError: A namespace could not be wiped. The server is in ERROR.
+            GuestError: The server's guest was not ready in time. The server is in ERROR.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        Anew
+        Same Namespaces New Server
             Rebuild Server    ${server}
             Get Server Status    ${server}    ==    ACTIVE
         ```
@@ -305,22 +313,23 @@ class ServerKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a server's status, and assert it when an operator is given.
+        """Return a server's status, and assert it if an operator is given.
 
-        A server is not ACTIVE by being called so: when libvirt has its guest no longer running, it is in SHUTOFF.
+        The status comes from libvirt as well: if libvirt reports that the guest of an ACTIVE server no longer runs, the
+        status is SHUTOFF.
 
         Args:
             server: The server or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The status that is expected: `ACTIVE`, `SHUTOFF`, `VERIFY_RESIZE`, `ERROR`, `DELETED`.
+            expected: The expected status: `ACTIVE`, `SHUTOFF`, `VERIFY_RESIZE`, `ERROR` or `DELETED`.
             message: Your own failure text.
 
         Returns:
-            The status, in Nova's words.
+            The status, in the words of Nova.
 
         Raises:
-            NotFoundError: This worker made no such server.
-            AssertionError: It is not as expected.
+            NotFoundError: This worker created no such server.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -337,10 +346,10 @@ class ServerKeywords:
 
     @keyword(tags=("server", "getter"))
     def get_servers(self) -> list[Server]:
-        """Return the servers that this worker made, deleted ones too, in the order of making.
+        """Return the servers that this worker created, in the order of creation. Deleted servers are included.
 
         Returns:
-            Their records.
+            The records of the servers.
 
         Example:
 

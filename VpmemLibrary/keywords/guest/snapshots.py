@@ -14,7 +14,7 @@ from VpmemLibrary.keywords.support.context import Context
 
 
 class SnapshotKeywords:
-    """Snapshots of a guest's memory."""
+    """Keywords for snapshots."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -29,24 +29,24 @@ class SnapshotKeywords:
         foreign: bool = False,
         timeout: timedelta = READY_TIMEOUT,
     ) -> None:
-        """Take a snapshot of a running guest's memory by libvirt; the guest runs on.
+        """Take a snapshot of a running guest's memory through libvirt. The guest continues to run.
 
         Args:
             guest: The guest or its name.
             name: The snapshot's name.
-            memory_file: Where on the host the memory goes: an absolute path at which nothing is, in a directory that
-                only root can write to. Without one libvirt is asked for an internal snapshot, which lies in the guest's
-                disk image.
-            foreign: Allow it on a guest that this run did not make.
-            timeout: How long it may take.
+            memory_file: The absolute path of the file on the host for the memory. Nothing may exist at the path, and
+                only root may have write access to its directory. Without this argument libvirt takes an internal
+                snapshot, which is stored in the guest's disk image.
+            foreign: Allow this keyword to change a guest that this run did not make.
+            timeout: How long the snapshot may take.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: The name is invalid, `memory_file` is relative, or something is there.
-            LibvirtError: libvirt refused; its code is in the message.
-            LibvirtTimeoutError: It was not taken in time, and was aborted; the message says in which state the guest
-                is.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            InvalidValueError: The name is invalid, `memory_file` is relative, or something exists at its path.
+            LibvirtError: libvirt refused the snapshot. The message has libvirt's error code.
+            LibvirtTimeoutError: The snapshot was not finished in time, and was aborted. The message reports the guest's
+                state.
 
         Example:
 
@@ -68,20 +68,20 @@ class SnapshotKeywords:
     def revert_guest_to_snapshot(
         self, guest: Guest | str, name: str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Have a guest go on where a snapshot was taken, and wait until its agent answers.
+        """Revert a guest to a snapshot and wait until its agent answers.
 
         Args:
             guest: The guest or its name.
             name: The snapshot's name.
-            foreign: Allow it on a guest that this run did not make.
-            timeout: How long it may take.
+            foreign: Allow this keyword to change a guest that this run did not make.
+            timeout: How long to wait until the agent answers.
 
         Raises:
             NotFoundError: There is no such guest.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            LibvirtError: There is no such snapshot, or libvirt refused; its code is in the message.
-            LibvirtTimeoutError: The guest did not go back in time; the message says in which state it is.
-            GuestError: It did not answer in time.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            LibvirtError: There is no such snapshot, or libvirt refused to revert. The message has libvirt's error code.
+            LibvirtTimeoutError: The guest was not reverted in time. The message reports the guest's state.
+            GuestError: The guest did not answer in time.
 
         Example:
 

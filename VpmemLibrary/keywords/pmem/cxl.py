@@ -16,11 +16,11 @@ from VpmemLibrary.pmem.regions.cxl import Cxl, CxlMemdev, CxlRegion, MediaError
 from VpmemLibrary.sizes import Size
 
 NO_SIZE = Size(0)
-"""Stands for all that there is."""
+"""The default that means "all the persistent memory"."""
 
 
 class CxlKeywords:
-    """CXL memory."""
+    """Keywords for CXL memory."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -31,19 +31,19 @@ class CxlKeywords:
 
     @keyword(tags=("cxl",))
     def add_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> tuple[CxlMemdev, ...]:
-        """Give the current host a CXL device while it runs, by the command `host_cxl_add` of its hosts file.
+        """Add a CXL device to the running current host, with the command `host_cxl_add` of its hosts file section.
 
-        The command runs on the machine that the tests run on: a switch's fabric manager for a real host; the lab's
-        hosts file has a command of its own. A host that always has its devices needs none.
+        The command runs on the machine that runs the tests. For a real host this can be the fabric manager of a switch.
+        The lab's hosts file has a command of its own. A host that always has its devices needs no command.
 
         Args:
             timeout: How long the command may take.
 
         Returns:
-            All CXL memory devices that the host then has, see [Get Cxl Memory Devices].
+            All CXL memory devices that the host has afterwards, see [Get Cxl Memory Devices].
 
         Raises:
-            UnsupportedError: Its section has no `host_cxl_add` and `host_cxl_remove`, or it is a guest.
+            UnsupportedError: The host's section has no `host_cxl_add` and `host_cxl_remove`, or the host is a guest.
             CommandError: The command failed.
 
         Example:
@@ -59,17 +59,17 @@ class CxlKeywords:
 
     @keyword(tags=("cxl", "destructive"))
     def remove_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> None:
-        """Take from the current host the CXL device of [Add Cxl Device], by `host_cxl_remove` of its hosts file.
+        """Remove the CXL device of [Add Cxl Device] from the current host, with the command `host_cxl_remove`.
 
-        On the lab what the device held is gone with it.
+        The command is a setting of the host's section of the hosts file. In the lab, the content of the device is lost.
 
         Args:
             timeout: How long the command may take.
 
         Raises:
-            UnsupportedError: Its section has no `host_cxl_add` and `host_cxl_remove`, or it is a guest.
-            ForeignError: The host has CXL regions that this run did not make; nothing was done.
-            CommandError: The command failed, as when something uses the device.
+            UnsupportedError: The host's section has no `host_cxl_add` and `host_cxl_remove`, or the host is a guest.
+            ForeignError: The host has CXL regions that this run did not make. Nothing was changed.
+            CommandError: The command failed, for example because something uses the device.
 
         Example:
 
@@ -93,7 +93,7 @@ class CxlKeywords:
 
         Returns:
             Records with `dev` (`mem0`), `pmem_size` and `ram_size` in bytes, `serial`, `host` (the PCI device) and
-            `extra`; empty when there are none.
+            `extra`. The result is empty if the host has no such device.
 
         Raises:
             ToolMissingError: cxl is not installed on the host.
@@ -111,17 +111,17 @@ class CxlKeywords:
 
     @keyword(tags=("cxl", "getter"))
     def get_cxl_region(self, region: CxlRegion | Region | str) -> CxlRegion:
-        """Return one region of CXL memory as cxl and sysfs have it.
+        """Return one region of CXL memory from cxl and sysfs.
 
         Args:
-            region: Its record or name, e.g. `region4`.
+            region: The region's record or name, e.g. `region4`.
 
         Returns:
-            A record with `dev`, `size` in bytes, `memory` (`pmem` or `ram`), `memdevs`, `state` (`commit` when its
-            decoders are set up), `uuid` and `extra`.
+            A record with `dev`, `size` in bytes, `memory` (`pmem` or `ram`), `memdevs`, `state` (`commit` if the
+            region's decoders are set up), `uuid` and `extra`.
 
         Raises:
-            NotFoundError: It is not there; the message names those that are.
+            NotFoundError: There is no such region. The message lists the ones that exist.
 
         Example:
 
@@ -136,21 +136,21 @@ class CxlKeywords:
 
     @keyword(tags=("cxl",))
     def create_cxl_region(self, *memdevs: CxlMemdev | str, size: Size = NO_SIZE) -> Region:
-        """Assemble a persistent region from CXL memory devices; namespaces are cut from it as from any other.
+        """Assemble a persistent region from CXL memory devices. Namespaces can be created in it as in any region.
 
-        Its UUID carries this run's mark, so that [Clean Up Host] takes it apart. The devices keep the labels of the
-        namespaces: a region that is assembled again from the same devices has them again.
+        The region's UUID has this run's mark, so [Clean Up Host] removes the region. The devices keep the labels of the
+        namespaces. If a region is assembled again from the same devices, it has the same namespaces again.
 
         Args:
-            memdevs: The devices, in the order of interleaving: records or names, e.g. `mem0`.
-            size: Its size, a multiple of 256 MiB for each device; all the persistent memory by default.
+            memdevs: The devices in the order of interleaving: records or names, e.g. `mem0`.
+            size: The region's size, a multiple of 256 MiB for each device. The default is all the persistent memory.
 
         Returns:
-            The region as [Get Region] does, its `provider` being `CXL`.
+            The region's record, as in [Get Region]. Its `provider` is `CXL`.
 
         Raises:
             NotFoundError: There is no such device.
-            InvalidValueError: A device is given twice, has no persistent memory, or the size cannot be; nothing was
+            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
                 changed.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
 
@@ -170,17 +170,17 @@ class CxlKeywords:
 
     @keyword(tags=("cxl", "destructive"))
     def destroy_cxl_region(self, region: CxlRegion | Region | str, *, foreign: bool = False) -> None:
-        """Take a region of CXL memory apart; the labels of its devices keep what namespaces it had.
+        """Destroy a region of CXL memory. The labels of its namespaces stay on the devices.
 
         Args:
-            region: Its record or name, e.g. `region4`.
-            foreign: Allow it on a region that this run did not make.
+            region: The region's record or name, e.g. `region4`.
+            foreign: Allow this keyword to change a region that this run did not make.
 
         Raises:
-            NotFoundError: It is not there.
-            ForeignError: This run did not make it, and `foreign` is not set; nothing was changed.
-            BusyError: It has active namespaces, which would go with it while in use; nothing was changed.
-            CommandError: cxl failed, or the region is still there.
+            NotFoundError: There is no such region.
+            ForeignError: This run did not make the region, and `foreign` is not set. Nothing was changed.
+            BusyError: The region has active namespaces, which would disappear while in use. Nothing was changed.
+            CommandError: cxl failed, or the region still exists.
 
         Example:
 
@@ -200,13 +200,13 @@ class CxlKeywords:
 
     @keyword(tags=("cxl", "getter"))
     def get_media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
-        """Return the pieces of a CXL memory device that are poisoned, as the device lists them, and log them.
+        """Return the poisoned ranges of a CXL memory device, as the device lists them, and show them in the log.
 
         Args:
-            memdev: Its record or name, e.g. `mem0`.
+            memdev: The device's record or name, e.g. `mem0`.
 
         Returns:
-            Records with `offset` and `length` in bytes from the beginning of the device, and `source`.
+            Records with `offset` and `length` in bytes from the start of the device, and `source`.
 
         Raises:
             NotFoundError: There is no such device.
@@ -230,12 +230,12 @@ class CxlKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many pieces of a CXL memory device are poisoned, and assert it when an operator is given.
+        """Return the number of poisoned ranges of a CXL memory device, and assert it if an operator is given.
 
         Args:
-            memdev: Its record or name, e.g. `mem0`.
+            memdev: The device's record or name, e.g. `mem0`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
@@ -243,7 +243,7 @@ class CxlKeywords:
 
         Raises:
             NotFoundError: There is no such device.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -261,19 +261,19 @@ class CxlKeywords:
         """Poison one cache line (64 bytes) of a CXL memory device.
 
         Args:
-            memdev: Its record or name, e.g. `mem0`.
-            offset: Where, in bytes from the beginning of the device; a multiple of 64.
-            foreign: Allow it on a device from which this run assembled no region.
+            memdev: The device's record or name, e.g. `mem0`.
+            offset: The offset in bytes from the start of the device, a multiple of 64.
+            foreign: Allow this keyword to change a device from which this run assembled no region.
 
         Returns:
-            All that is poisoned then, see [Get Media Errors].
+            All poisoned ranges of the device afterwards, see [Get Media Errors].
 
         Raises:
             NotFoundError: There is no such device.
-            ForeignError: No region of this run lies on it, or one with a namespace that this run did not make, and
-                `foreign` is not set; nothing was changed.
-            InvalidValueError: The offset cannot be; nothing was changed.
-            CommandError: The device refused, or does not list it afterwards.
+            ForeignError: `foreign` is not set, and the device has no region of this run, or has a region with a
+                namespace that this run did not make. Nothing was changed.
+            InvalidValueError: The offset is invalid. Nothing was changed.
+            CommandError: The device refused the injection, or does not list the poison afterwards.
 
         Example:
 
@@ -288,22 +288,22 @@ class CxlKeywords:
 
     @keyword(tags=("cxl", "destructive"))
     def clear_poison(self, memdev: CxlMemdev | str, *, offset: Size, foreign: bool = False) -> tuple[MediaError, ...]:
-        """Clear one cache line (64 bytes) of a CXL memory device of its poison, which writes zeros there.
+        """Clear the poison of one cache line (64 bytes) of a CXL memory device. This writes zeros to the cache line.
 
         Args:
-            memdev: Its record or name, e.g. `mem0`.
-            offset: Where, in bytes from the beginning of the device; a multiple of 64.
-            foreign: Allow it on a device from which this run assembled no region.
+            memdev: The device's record or name, e.g. `mem0`.
+            offset: The offset in bytes from the start of the device, a multiple of 64.
+            foreign: Allow this keyword to change a device from which this run assembled no region.
 
         Returns:
-            All that is still poisoned, see [Get Media Errors].
+            All ranges of the device that are still poisoned, see [Get Media Errors].
 
         Raises:
             NotFoundError: There is no such device.
-            ForeignError: No region of this run lies on it, or one with a namespace that this run did not make, and
-                `foreign` is not set; nothing was changed.
-            InvalidValueError: The offset cannot be; nothing was changed.
-            CommandError: The device refused, or lists it all the same.
+            ForeignError: `foreign` is not set, and the device has no region of this run, or has a region with a
+                namespace that this run did not make. Nothing was changed.
+            InvalidValueError: The offset is invalid. Nothing was changed.
+            CommandError: The device refused to clear the poison, or still lists it.
 
         Example:
 
@@ -324,7 +324,7 @@ class CxlKeywords:
                 f"CXL memory device {found.dev} of {self._context.host.alias} has no region of this run's own alone. "
                 "It was left as it is. Say foreign=True to change what it holds all the same."
             )
-        if not foreign:  # a device's labels bring namespaces into a region that were there before this run
+        if not foreign:  # the device's labels may bring older namespaces into the new region
             names = {region.dev for region in regions}
             for namespace in self._context.host.ndctl.inventory().namespaces:
                 if namespace.region in names and namespace.size:

@@ -1,4 +1,4 @@
-"""Keywords for device DAX: as a device, as system RAM, and back."""
+"""Keywords for device DAX: as a device, as system RAM, and back to a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = timedelta(minutes=1)
 
 
 class DaxKeywords:
-    """Device DAX."""
+    """Keywords for device DAX."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -32,11 +32,11 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "getter"))
     def get_dax_devices(self) -> tuple[DaxDevice, ...]:
-        """Return every device-DAX instance of the current host, disabled ones too, and show them in the log.
+        """Return all device-DAX instances of the current host, including disabled ones, and show them in the log.
 
         Returns:
-            Records with `chardev`, `size`, `mode` (`devdax` or `system-ram`), `align`, `target_node`, `state`; empty
-            when there is none.
+            Records with `chardev`, `size`, `mode` (`devdax` or `system-ram`), `align`, `target_node`, `state`. The
+            result is empty if the host has no instance.
 
         Example:
 
@@ -55,12 +55,13 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "getter"))
     def get_dax_regions(self) -> tuple[DaxRegion, ...]:
-        """Return every device-DAX region of the current host and show them in the log.
+        """Return all device-DAX regions of the current host, and show them in the log.
 
-        A devdax namespace is a static region with one instance. Instances can be cut from a dynamic one only.
+        A devdax namespace is a static region with one instance. New instances can be created only in a dynamic region.
 
         Returns:
-            Records with `id`, `size`, `available_size`, `dynamic`, `devices`; empty when there is none.
+            Records with `id`, `size`, `available_size`, `dynamic`, `devices`. The result is empty if the host has no
+            such region.
 
         Example:
 
@@ -97,12 +98,13 @@ class DaxKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how a device-DAX instance is used, as the kernel has it, and assert it when an operator is given.
+        """Return the mode of a device-DAX instance from the kernel, and assert it if an operator is given.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The mode that is expected: `devdax`, `system-ram`, or `disabled` for one that no driver holds.
+            expected: The expected mode: `devdax`, `system-ram`, or `disabled` for an instance without a driver.
             message: Your own failure text.
 
         Returns:
@@ -110,8 +112,8 @@ class DaxKeywords:
 
         Raises:
             NotFoundError: There is no such namespace or instance.
-            InvalidValueError: The namespace has no instance: it is not devdax, or not active.
-            AssertionError: It is not as expected.
+            InvalidValueError: The namespace has no instance, because it is not devdax or not active.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -127,14 +129,16 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "getter"))
     def get_dax_memory(self, namespace: Namespace | str) -> DaxMemory:
-        """Return a device-DAX instance and its memory blocks as the kernel has them, and show them in the log.
+        """Return a device-DAX instance and its memory blocks from the kernel, and show them in the log.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
 
         Returns:
-            A record with `mode`, `blocks` (each with `number`, `state`, `zones`), `block_size`, `online` (how many
-            blocks are), `growth` (predicted), `auto_online` (the kernel's policy for new memory), `total` (MemTotal).
+            A record with `mode`, `blocks` (each with `number`, `state`, `zones`), `block_size`, `online` (the number of
+            online blocks), `growth` (the predicted growth of MemTotal), `auto_online` (the kernel's policy for new
+            memory) and `total` (MemTotal).
 
         Raises:
             NotFoundError: There is no such namespace or instance.
@@ -160,18 +164,18 @@ class DaxKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the RAM of the current host (MemTotal of `/proc/meminfo`), and assert it when an operator is given.
+        """Return the RAM of the current host (MemTotal of `/proc/meminfo`), and assert it if an operator is given.
 
         Args:
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `4GiB`.
+            expected: The expected size, e.g. `4GiB`.
             message: Your own failure text.
 
         Returns:
             The size in bytes.
 
         Raises:
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -189,16 +193,17 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "prediction"))
     def get_predicted_memory_growth(self, namespace: Namespace | str) -> Size:
-        """Return by how much MemTotal grows when a namespace's device-DAX instance is made system RAM.
+        """Predict how much MemTotal grows when a namespace's device-DAX instance becomes system RAM.
 
-        The kernel takes whole memory blocks only. The part of the namespace that is no whole block stays unused; a
-        namespace of 256 MiB in blocks of 128 MiB usually gives 128 MiB, as its first bytes are its info block.
+        The kernel adds only whole memory blocks. The rest of the namespace stays unused. For example, a namespace of
+        256 MiB with memory blocks of 128 MiB usually adds 128 MiB, because its first bytes are its info block.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
 
         Returns:
-            The predicted growth in bytes; 0 when it holds no whole memory block.
+            The predicted growth in bytes. It is 0 if the instance contains no whole memory block.
 
         Raises:
             NotFoundError: There is no such namespace or instance.
@@ -227,31 +232,35 @@ class DaxKeywords:
         timeout: timedelta = TIMEOUT,
         foreign: bool = False,
     ) -> DaxMemory:
-        """Make a namespace's device-DAX instance system RAM of the host, or a device again. What it holds is lost.
+        """Convert a namespace's device-DAX instance to system RAM of the host, or back to a device.
 
-        Nothing is believed of daxctl: the driver, every memory block and its zone are read from the kernel afterwards.
-        A change that fails leaves the instance as it was, as far as the kernel allows, and the failure tells what it
-        is. The module `kmem` is loaded when it is missing. To ask for the mode that it has is harmless.
+        The content of the instance is lost. The keyword does not trust daxctl: after the change it reads the driver,
+        every memory block and its zone from the kernel. If the change fails, the instance returns to its previous
+        state, as far as the kernel allows. The message reports the actual state. The keyword loads the module `kmem` if
+        necessary. It does nothing if the instance already has the requested mode.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
             mode: `system-ram` or `devdax`.
-            online: For `system-ram`: put the memory online, so that it is used.
-            movable: For `system-ram`: put it into the movable zone. From another zone it may never come back.
-            force: For `devdax`: put the memory offline first; what is in it is moved to other memory. Otherwise memory
-                that is online is refused, with daxctl's own refusal.
-            timeout: How long each command of daxctl may take.
-            foreign: Allow it on a namespace that this run did not make.
+            online: For `system-ram`: put the memory online, so that the host uses it.
+            movable: For `system-ram`: put the memory into the movable zone. Memory in another zone may never become a
+                device again.
+            force: For `devdax`: put the memory offline first. The kernel moves its content to other memory. Without
+                `force`, daxctl refuses memory that is online.
+            timeout: How long each daxctl command may take.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The record of [Get Dax Memory] afterwards.
+            The instance's record after the change, as in [Get Dax Memory].
 
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            InvalidValueError: It is not devdax, or holds no whole memory block; nothing was changed.
-            BusyError: A process has it open or mapped; or its memory cannot be put offline, and is online as before.
+            InvalidValueError: The namespace is not devdax, or contains no whole memory block. Nothing was changed.
+            BusyError: A process has the instance open or mapped, or its memory cannot be put offline and is still
+                online.
             UnsupportedError: The kernel cannot add memory at run time, or has no module `kmem`.
-            CommandError: daxctl failed, or did not do what it reports.
+            CommandError: daxctl failed, or reported a change that it did not make.
 
         Example:
 
@@ -281,21 +290,22 @@ class DaxKeywords:
         timeout: timedelta = TIMEOUT,
         foreign: bool = False,
     ) -> DaxMemory:
-        """Put the memory of a namespace that is system RAM online, and prove that every block is.
+        """Put the memory of a namespace that is system RAM online, and verify that every memory block is online.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
-            movable: Into the movable zone. Memory that is online in another zone is refused.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
+            movable: Use the movable zone. The keyword refuses memory that is online in another zone.
             timeout: How long daxctl may take.
-            foreign: Allow it on a namespace that this run did not make.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The record of [Get Dax Memory] afterwards.
+            The instance's record after the change, as in [Get Dax Memory].
 
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            UnsupportedError: It is not system RAM, or is online in another zone.
-            CommandError: daxctl failed, or did not do what it reports.
+            UnsupportedError: The namespace is not system RAM, or its memory is online in another zone.
+            CommandError: daxctl failed, or reported a change that it did not make.
 
         Example:
 
@@ -315,23 +325,24 @@ class DaxKeywords:
     def set_dax_memory_offline(
         self, namespace: Namespace | str, *, timeout: timedelta = TIMEOUT, foreign: bool = False
     ) -> DaxMemory:
-        """Put the memory of a namespace that is system RAM offline, and prove that every block is.
+        """Put the memory of a namespace that is system RAM offline, and verify that every memory block is offline.
 
-        What is in it is moved to other memory of the host. The kernel tries that for ever, so it ends with `timeout`;
-        all of the memory is then online again.
+        The kernel moves the content to other memory of the host. The kernel retries this without end, so the keyword
+        stops the attempt after `timeout`. All of the memory is then online again.
 
         Args:
-            namespace: The namespace's record, UUID, name or device name; or the instance's name, e.g. `dax0.0`.
+            namespace: The namespace's record, UUID, name or device name. The name of an instance is also allowed, e.g.
+                `dax0.0`.
             timeout: How long daxctl may take.
-            foreign: Allow it on a namespace that this run did not make.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The record of [Get Dax Memory] afterwards.
+            The instance's record after the change, as in [Get Dax Memory].
 
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            UnsupportedError: It is not system RAM.
-            BusyError: Some of it is in use and cannot be moved; nothing is lost.
+            UnsupportedError: The namespace is not system RAM.
+            BusyError: A part of the memory is in use and cannot be moved. Nothing is lost.
 
         Example:
 
@@ -349,21 +360,22 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "destructive"))
     def create_dax_device(self, region: DaxRegion | str, *, size: Size = ALL) -> DaxDevice:
-        """Cut a device-DAX instance from a dynamic device-DAX region, such as special-purpose or CXL memory.
+        """Create a device-DAX instance in a dynamic device-DAX region, such as special-purpose or CXL memory.
 
-        A devdax namespace is a static region: it has one instance, of a fixed size.
+        A devdax namespace is a static region. It has exactly one instance, of a fixed size.
 
         Args:
             region: The region's record or its number.
-            size: Its bytes, a multiple of the region's alignment; `all` takes all that is available.
+            size: The instance's size in bytes, a multiple of the region's alignment. `all` takes the whole available
+                size.
 
         Returns:
             The instance's record.
 
         Raises:
             NotFoundError: There is no such region.
-            UnsupportedError: The region is static; nothing was changed.
-            OutOfSpaceError: The region has not so much; nothing was changed.
+            UnsupportedError: The region is static. Nothing was changed.
+            OutOfSpaceError: The region does not have enough free space. Nothing was changed.
 
         Example:
 
@@ -381,20 +393,20 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "destructive"))
     def resize_dax_device(self, device: DaxDevice | str, *, size: Size, foreign: bool = False) -> DaxDevice:
-        """Give a device-DAX instance of a dynamic region another size.
+        """Resize a device-DAX instance of a dynamic region.
 
         Args:
             device: The instance's record or name, e.g. `dax0.0`.
-            size: Its new size, a multiple of its alignment.
-            foreign: Allow it on an instance that this run did not make.
+            size: The new size, a multiple of the instance's alignment.
+            foreign: Allow this keyword to change an instance that this run did not make.
 
         Returns:
-            The instance's record afterwards.
+            The instance's record after the change.
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            UnsupportedError: Its region is static; nothing was changed.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the instance, and `foreign` is not set.
+            UnsupportedError: The region of the instance is static. Nothing was changed.
+            BusyError: The instance is in use. Nothing was changed.
 
         Example:
 
@@ -412,18 +424,19 @@ class DaxKeywords:
 
     @keyword(tags=("dax", "destructive"))
     def destroy_dax_device(self, device: DaxDevice | str, *, foreign: bool = False) -> None:
-        """Destroy one device-DAX instance of a dynamic region, and prove that it is gone.
+        """Destroy one device-DAX instance of a dynamic region, and verify that it is gone.
 
-        `daxctl destroy-device` on the one of a namespace would disable it and then fail; it is refused before that.
+        The keyword refuses the instance of a devdax namespace, because `daxctl destroy-device` would disable that
+        instance and then fail.
 
         Args:
             device: The instance's record or name, e.g. `dax0.0`. There is no default and no "all".
-            foreign: Allow it on an instance that this run did not make.
+            foreign: Allow this keyword to change an instance that this run did not make.
 
         Raises:
-            ForeignError: This run did not make it, and `foreign` is not set.
-            UnsupportedError: Its region is static: destroy the namespace; nothing was changed.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the instance, and `foreign` is not set.
+            UnsupportedError: The region of the instance is static. Destroy the namespace instead. Nothing was changed.
+            BusyError: The instance is in use. Nothing was changed.
 
         Example:
 
@@ -439,7 +452,7 @@ class DaxKeywords:
         self._made.discard((self._context.host.alias, _chardev(device)))
 
     def _owned(self, namespace: Namespace | str, foreign: bool) -> Namespace | str:
-        """Return a namespace, or an instance by name, that may be changed."""
+        """Return the namespace, or the name of the instance, after a check that this run may change it."""
         owner = self._dax.namespace(namespace)
         if owner is None:
             self._require_own(namespace, foreign)
@@ -449,7 +462,7 @@ class DaxKeywords:
         return owner
 
     def _require_own(self, device: DaxDevice | Namespace | str, foreign: bool) -> None:
-        """Raise unless this process cut an instance, or this run made the namespace that it is of."""
+        """Raise unless this process created the instance, or this run made the instance's namespace."""
         if foreign or (self._context.host.alias, _chardev(device)) in self._made:
             return
         owner = self._dax.namespace(device)

@@ -1,4 +1,4 @@
-"""Keywords for the health of DIMMs, for bad blocks, and for what is injected into them."""
+"""Keywords for the health of DIMMs, for bad blocks, and for injected errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from VpmemLibrary.pmem.records import Dimm, Namespace, Region
 from VpmemLibrary.sizes import Size
 
 UNSAID = -1.0
-"""Stands for a value that is not injected: no DIMM is so cold, and no share is so small."""
+"""The default that means "do not inject this value". No DIMM is so cold, and no share is so small."""
 
 
 class HealthKeywords:
-    """Health, bad blocks, injections."""
+    """Keywords for health, bad blocks and injections."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,20 +35,20 @@ class HealthKeywords:
 
     @keyword(tags=("health", "getter"))
     def get_dimm_health(self, dimm: Dimm | str) -> DimmHealth:
-        """Return how one DIMM is, as ndctl and the kernel tell it, and show it in the log.
+        """Return the health of one DIMM from ndctl and the kernel, and show it in the log.
 
-        What neither tells is None in the record and `absent` in the log: it is not 0 and not good. QEMU's NVDIMMs tell
-        their flags and nothing else.
+        A value that neither ndctl nor the kernel reports is None in the record and `absent` in the log. Absent does not
+        mean 0 or good. QEMU's NVDIMMs report only their flags.
 
         Args:
-            dimm: Its record or name, e.g. `nmem0`.
+            dimm: The DIMM's record or name, e.g. `nmem0`.
 
         Returns:
-            A record with `state`, `flags` (empty when nothing is wrong), `kernel_flags`, `health_state`,
-            `temperature`, `spares`, `life_used`, `alarms`, `shutdown_state`, `dirty_shutdown_count` and more.
+            A record with `state`, `flags` (empty if nothing is wrong), `kernel_flags`, `health_state`, `temperature`,
+            `spares`, `life_used`, `alarms`, `shutdown_state`, `dirty_shutdown_count` and more.
 
         Raises:
-            NotFoundError: There is no such DIMM; the message names those that are there.
+            NotFoundError: There is no such DIMM. The message lists the ones that exist.
 
         Example:
 
@@ -65,16 +65,16 @@ class HealthKeywords:
 
     @keyword(tags=("health", "getter"))
     def get_health(self) -> tuple[DimmHealth, ...]:
-        """Return how every DIMM of the current host is, and show it in the log as one table.
+        """Return the health of every DIMM of the current host, and show it in the log as one table.
 
         Returns:
-            Records as of [Get Dimm Health]; empty when the host has no DIMM.
+            Records as in [Get Dimm Health]. The result is empty if the host has no DIMM.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        No Dimm Is In A Bad Way
+        Every Dimm Is Healthy
             ${dimms} =    Get Health
             FOR    ${dimm}    IN    @{dimms}
                 Should Be Empty    ${dimm.flags}
@@ -93,12 +93,12 @@ class HealthKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many shutdowns of a DIMM were dirty, and assert it when an operator is given.
+        """Return the number of dirty shutdowns of a DIMM, and assert it if an operator is given.
 
         Args:
-            dimm: Its record or name, e.g. `nmem0`.
+            dimm: The DIMM's record or name, e.g. `nmem0`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
@@ -106,8 +106,8 @@ class HealthKeywords:
 
         Raises:
             NotFoundError: There is no such DIMM.
-            UnsupportedError: Neither the DIMM nor the kernel has a count, as on QEMU. It is not 0.
-            AssertionError: It is not as expected.
+            UnsupportedError: Neither the DIMM nor the kernel has a count, as on QEMU. A missing count is not 0.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -126,14 +126,15 @@ class HealthKeywords:
         """Return the bad blocks of a namespace, a region or a DIMM, and show them in the log.
 
         Args:
-            where: A record or a name: `region0`, `nmem0`, or a namespace's.
+            where: The record or the name of a region, a DIMM or a namespace, e.g. `region0` or `nmem0`.
 
         Returns:
-            Records with `offset` and `length` in bytes, and `dimms`. Offsets count from a namespace's first usable
-            byte (of a sector namespace: from where it begins), and otherwise from the beginning of the region.
+            Records with `offset` and `length` in bytes, and `dimms`. For a namespace, offsets count from its first
+            usable byte (for a sector namespace: from its first byte). Otherwise offsets count from the start of the
+            region.
 
         Raises:
-            NotFoundError: It is not there.
+            NotFoundError: The region, DIMM or namespace does not exist.
             UnsupportedError: The kernel keeps no list of bad blocks for the region.
 
         Example:
@@ -159,21 +160,21 @@ class HealthKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many pieces of a namespace, a region or a DIMM are bad, and assert it when an operator is given.
+        """Return the number of bad ranges of a namespace, a region or a DIMM, and assert it if an operator is given.
 
         Args:
-            where: A record or a name: `region0`, `nmem0`, or a namespace's.
+            where: The record or the name of a region, a DIMM or a namespace, e.g. `region0` or `nmem0`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
             The number of records that [Get Bad Blocks] returns.
 
         Raises:
-            NotFoundError: It is not there.
+            NotFoundError: The region, DIMM or namespace does not exist.
             UnsupportedError: The kernel keeps no list of bad blocks for the region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -189,17 +190,17 @@ class HealthKeywords:
 
     @keyword(tags=("health", "assertion"))
     def dimm_health_views_should_agree(self, dimm: Dimm | str) -> None:
-        """Fail unless ndctl and sysfs say the same of a DIMM.
+        """Fail unless ndctl and sysfs agree about a DIMM.
 
-        Compared are state, flags, handle, ids, the dirty-shutdown count and the bad blocks of its regions. The log has
-        the table; what is absent in both agrees.
+        The keyword compares state, flags, handle, ids, the dirty-shutdown count and the bad blocks of the DIMM's
+        regions. A value that is absent in both views counts as equal. The log has the table.
 
         Args:
-            dimm: Its record or name, e.g. `nmem0`.
+            dimm: The DIMM's record or name, e.g. `nmem0`.
 
         Raises:
             NotFoundError: There is no such DIMM.
-            ViewsDisagreeError: They differ; the message is the table with the differing cells marked.
+            ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
 
         Example:
 
@@ -217,21 +218,24 @@ class HealthKeywords:
     def inject_error(
         self, namespace: Namespace | str, *, offset: Size, length: Size, foreign: bool = False
     ) -> tuple[BadBlock, ...]:
-        """Make a piece of a namespace unreadable, on a bus that can: firmware that offers it, or `nfit_test`.
+        """Inject an error that makes a range of a namespace unreadable.
+
+        The bus must support error injection: a bus with such firmware, or `nfit_test`.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            offset: Where, in bytes from its first usable one; a multiple of 512.
-            length: How many bytes; a multiple of 512.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            offset: The start of the range, in bytes from the first usable byte; a multiple of 512.
+            length: The length of the range in bytes; a multiple of 512.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The bad blocks that the namespace then has.
+            The bad blocks of the namespace afterwards.
 
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            InvalidValueError: The range is not in sectors, or reaches past the end; nothing was changed.
-            UnsupportedError: The bus has no error injection, as QEMU's; nothing was changed.
+            InvalidValueError: The range is not aligned to sectors, or goes beyond the end of the namespace. Nothing was
+                changed.
+            UnsupportedError: The bus has no error injection, like QEMU's bus. Nothing was changed.
 
         Example:
 
@@ -248,20 +252,20 @@ class HealthKeywords:
     def uninject_error(
         self, namespace: Namespace | str, *, offset: Size, length: Size, foreign: bool = False
     ) -> tuple[BadBlock, ...]:
-        """Take an injected error back. The kernel forgets a bad block only when it is written to.
+        """Remove an injected error. The kernel removes a bad block from its list only after a write to it.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            offset: Where, in bytes from its first usable one; a multiple of 512.
-            length: How many bytes; a multiple of 512.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            offset: The start of the range, in bytes from the first usable byte; a multiple of 512.
+            length: The length of the range in bytes; a multiple of 512.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
             The bad blocks that the namespace still has.
 
         Raises:
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            UnsupportedError: The bus has no error injection; nothing was changed.
+            UnsupportedError: The bus has no error injection. Nothing was changed.
 
         Example:
 
@@ -285,25 +289,27 @@ class HealthKeywords:
         unsafe_shutdown: bool = False,
         foreign: bool = False,
     ) -> DimmHealth:
-        """Give a DIMM SMART values that it has not, on a bus that can: firmware that offers it, or `nfit_test`.
+        """Inject SMART values into a DIMM.
+
+        The bus must support injection: a bus with such firmware, or `nfit_test`.
 
         Args:
-            dimm: Its record or name, e.g. `nmem0`.
-            temperature: Of the media, in degrees Celsius; DIMMs keep sixteenths.
-            controller_temperature: Of the controller, in degrees Celsius; `nfit_test` takes none.
-            spares: The spare capacity that is left, in per cent.
-            fatal: Make its health fatal.
-            unsafe_shutdown: Make its last shutdown dirty.
-            foreign: Allow it on a DIMM of a real bus: no run makes a DIMM.
+            dimm: The DIMM's record or name, e.g. `nmem0`.
+            temperature: The media temperature in degrees Celsius. DIMMs store it in sixteenths of a degree.
+            controller_temperature: The controller temperature in degrees Celsius. `nfit_test` does not accept it.
+            spares: The remaining spare capacity in per cent.
+            fatal: Set the health state to fatal.
+            unsafe_shutdown: Mark the last shutdown as dirty.
+            foreign: Allow an injection into a DIMM on a real bus. Such a DIMM never belongs to a run.
 
         Returns:
-            The record of [Get Dimm Health] afterwards.
+            The record of the DIMM after the injection, as in [Get Dimm Health].
 
         Raises:
-            ForeignError: Its bus is not `nfit_test`, and `foreign` is not set.
-            InvalidValueError: Nothing is to be injected.
-            UnsupportedError: The DIMM takes no injection, as QEMU's; nothing was changed.
-            CommandError: ndctl failed, or a value is not read back afterwards.
+            ForeignError: The DIMM's bus is not `nfit_test`, and `foreign` is not set.
+            InvalidValueError: No value to inject is given.
+            UnsupportedError: The DIMM does not support injection, like QEMU's DIMMs. Nothing was changed.
+            CommandError: ndctl failed, or a value that was read back differs.
 
         Example:
 
@@ -327,18 +333,18 @@ class HealthKeywords:
 
     @keyword(tags=("health", "destructive"))
     def uninject_smart(self, dimm: Dimm | str, *, foreign: bool = False) -> DimmHealth:
-        """Give a DIMM its own SMART values back.
+        """Remove the injected SMART values from a DIMM.
 
         Args:
-            dimm: Its record or name, e.g. `nmem0`.
-            foreign: Allow it on a DIMM of a real bus.
+            dimm: The DIMM's record or name, e.g. `nmem0`.
+            foreign: Allow this keyword to change a DIMM on a real bus.
 
         Returns:
-            The record of [Get Dimm Health] afterwards.
+            The record of the DIMM after the change, as in [Get Dimm Health].
 
         Raises:
-            ForeignError: Its bus is not `nfit_test`, and `foreign` is not set.
-            UnsupportedError: The DIMM takes no injection.
+            ForeignError: The DIMM's bus is not `nfit_test`, and `foreign` is not set.
+            UnsupportedError: The DIMM does not support injection.
 
         Example:
 

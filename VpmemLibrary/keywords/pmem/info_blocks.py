@@ -1,4 +1,4 @@
-"""Keywords for what lies under a namespace's mode: its info block, and the metadata of a sector namespace."""
+"""Keywords for the info block of a namespace and for the metadata of a sector namespace."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from VpmemLibrary.sizes import Size
 
 
 class InfoBlockKeywords:
-    """Info blocks, sector metadata."""
+    """Keywords for info blocks and sector metadata."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @keyword(tags=("namespace", "getter"))
     def read_info_block(self, namespace: Namespace | str, *, foreign: bool = False) -> InfoBlock:
-        """Return the info block that gives a namespace its mode, decoded from its bytes, and show it in the log.
+        """Return the decoded info block of a namespace, and show it in the log.
 
-        An active namespace hides it, so it is disabled for the time of reading and enabled again.
+        The info block gives a namespace its mode. An active namespace hides its info block. The keyword therefore
+        disables the namespace, reads the info block, and enables the namespace again.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            A record with `mode`, `uuid`, `parent_uuid` (the label's), `version`, `data_offset` (where the usable bytes
-            begin) and `intact` (whether its checksum is right). For `fsdax` and `devdax` also `map`, `align`, `pages`
-            and more, for `sector` also `sector_size`, `sectors`, `free_blocks`, `map_offset`, `log_offset`,
+            A record with `mode`, `uuid`, `parent_uuid` (the label's UUID), `version`, `data_offset` (the offset of the
+            usable bytes) and `intact` (whether the checksum is right). `fsdax` and `devdax` also have `map`, `align`,
+            `pages` and more. `sector` also has `sector_size`, `sectors`, `free_blocks`, `map_offset`, `log_offset`,
             `backup_offset` and more.
 
         Raises:
-            NotFoundError: There is no such namespace, or it has no info block: it is raw.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use.
+            NotFoundError: There is no such namespace, or the namespace is raw and has no info block.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use.
 
         Example:
 
@@ -66,28 +67,29 @@ class InfoBlockKeywords:
         align: Size = DEFAULT_ALIGN,
         foreign: bool = False,
     ) -> InfoBlock:
-        """Write a fresh `fsdax` or `devdax` info block into a namespace, read it back and return it.
+        """Write a new `fsdax` or `devdax` info block to a namespace, read it back and return it.
 
-        The namespace has that mode when it is enabled next; one that was active is enabled again here. Its label stays
-        as it is, so one whose label binds it to another mode is refused: a `raw` one is bound to none. This is for
-        tests: see [Reconfigure Namespace] for a change of mode for good.
+        The namespace has the new mode when it is enabled the next time. If the namespace was active, the keyword
+        enables it again. The label stays unchanged, so the keyword refuses a namespace whose label binds it to another
+        mode. The label of a `raw` namespace allows every mode. This keyword is for tests of info blocks. Use
+        [Reconfigure Namespace] for a permanent change of the mode.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             mode: `fsdax` or `devdax`.
-            map: Where its page map lives: `dev` (in itself) or `mem`.
-            align: Its mapping alignment: `4KiB`, `2MiB` or `1GiB`.
-            foreign: Allow it on a namespace that this run did not make.
+            map: The location of the page map: `dev` (in the namespace itself) or `mem`.
+            align: The mapping alignment: `4KiB`, `2MiB` or `1GiB`.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
             The info block's record: see [Read Info Block].
 
         Raises:
-            InvalidValueError: Another mode or alignment, or one that leaves nothing usable; nothing was changed.
-            UnsupportedError: Its label binds it to another mode; nothing was changed.
+            InvalidValueError: The mode or the alignment is invalid, or leaves no usable bytes. Nothing was changed.
+            UnsupportedError: The namespace's label binds it to another mode. Nothing was changed.
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use. Nothing was changed.
 
         Example:
 
@@ -107,21 +109,21 @@ class InfoBlockKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def check_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> None:
-        """Fail unless the metadata of a `sector` namespace is whole: info blocks, map and log.
+        """Fail unless the metadata of a `sector` namespace is undamaged: the info blocks, the map and the log.
 
-        Nothing is changed. An active namespace is disabled for the time of it and enabled again. ndctl exits 0 when
-        the second copy of the info block is broken: here this is a failure as well.
+        Nothing is changed. The keyword disables an active namespace meanwhile and enables it again. ndctl exits 0 if
+        only the second copy of the info block is broken. This keyword fails in that case.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Raises:
-            DamagedError: It is damaged; the message has what ndctl complains of.
-            UnsupportedError: It has another mode.
+            DamagedError: The metadata is damaged. The message has the complaints of ndctl.
+            UnsupportedError: The namespace has another mode.
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use.
 
         Example:
 
@@ -140,31 +142,31 @@ class InfoBlockKeywords:
     def repair_namespace(
         self, namespace: Namespace | str, *, rewrite_log: bool = False, foreign: bool = False
     ) -> tuple[str, ...]:
-        """Repair the metadata of a `sector` namespace as far as ndctl can, and prove it by another check.
+        """Repair the metadata of a `sector` namespace as far as ndctl can, and check it again.
 
-        It restores either copy of the info block from the other, and finishes a write that its log knows. A map or a
-        log that is overwritten cannot be repaired. An active namespace is disabled for the time of it.
+        ndctl restores either copy of the info block from the other copy, and completes a write that is in the log. An
+        overwritten map or log cannot be repaired. The keyword disables an active namespace meanwhile.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            rewrite_log: Write the log afresh as well, to the layout of kernels from 4.15 on.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            rewrite_log: Also write the log again, in the layout of kernel 4.15 and newer.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            What was wrong, a sentence each; empty when nothing was.
+            The damage that was found, one sentence for each. The result is empty if nothing was wrong.
 
         Raises:
-            DamagedError: It is still damaged; the message has what ndctl complains of.
-            UnsupportedError: It has another mode.
+            DamagedError: The metadata is still damaged. The message has the complaints of ndctl.
+            UnsupportedError: The namespace has another mode.
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        Mended
+        Repaired
             Tear Sector Metadata    ns_0    info
             Repair Namespace    ns_0
             Check Namespace    ns_0
@@ -178,24 +180,25 @@ class InfoBlockKeywords:
 
     @keyword(tags=("namespace", "destructive"))
     def tear_sector_metadata(self, namespace: Namespace | str, part: SectorPart) -> Namespace:
-        """Damage a part of the metadata of a `sector` namespace of this run's own, as a torn write does.
+        """Damage a part of a `sector` namespace's metadata, as a torn write does.
 
-        The namespace is disabled afterwards, as the kernel mends some of the damage when it enables it.
+        The namespace is disabled afterwards, because the kernel repairs some of the damage when it enables the
+        namespace.
 
         Args:
-            namespace: Its record, UUID, name or device name. It must be this run's own.
-            part: What to damage: `info` (the info block), `backup` (its second copy), `map` (from sectors to blocks),
-                `log` (of the writes under way), or `write`: a write that is in the log and not yet in the map, which
-                is what a power failure leaves.
+            namespace: The namespace's record, UUID, name or device name. This run must have made the namespace.
+            part: The part to damage: `info` (the info block), `backup` (its second copy), `map` (from sectors to
+                blocks), `log` (of the writes in progress), or `write`. `write` leaves a write that is in the log but
+                not yet in the map, as a power failure does.
 
         Returns:
-            The namespace's record afterwards.
+            The namespace's record after the change.
 
         Raises:
-            InvalidValueError: No such part; or `write`, and no sector was ever written.
-            ForeignError: This run did not make it.
-            UnsupportedError: It has another mode.
-            BusyError: It is in use; nothing was changed.
+            InvalidValueError: There is no such part, or `part` is `write` and no sector was ever written.
+            ForeignError: This run did not make the namespace.
+            UnsupportedError: The namespace has another mode.
+            BusyError: The namespace is in use. Nothing was changed.
 
         Example:
 

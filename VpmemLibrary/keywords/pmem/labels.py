@@ -1,4 +1,4 @@
-"""Keywords for the labels of regions: what describes namespaces on their DIMMs."""
+"""Keywords for labels, which describe namespaces on the DIMMs of a region."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from VpmemLibrary.sizes import Size
 
 
 class LabelKeywords:
-    """Labels."""
+    """Keywords for labels."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,26 +35,26 @@ class LabelKeywords:
     def initialize_labels(
         self, region: Region | str, *, version: str = "1.2", overwrite: bool = False, foreign: bool = False
     ) -> Region:
-        """Give the DIMMs of one region fresh label areas, so that namespaces can be cut from it.
+        """Initialize the label areas of one region's DIMMs, so that namespaces can be created in the region.
 
-        The region is disabled for the time of it, and is verified to be enabled again. The label areas are read back:
-        they must be of the version, consistent and empty.
+        The keyword disables the region while it works, and then verifies that the region is enabled again. It reads the
+        label areas back: they must have the requested version, be consistent and be empty.
 
         Args:
             region: The region's record or its name. There is no default and no "all".
             version: The label version, `1.1` or `1.2` (UEFI 2.7).
-            overwrite: End the labels, and so the namespaces, that are there.
-            foreign: With `overwrite`, end namespaces as well that this run did not make.
+            overwrite: Delete existing labels, and with them the namespaces.
+            foreign: With `overwrite`, also delete namespaces that this run did not make.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
-            InvalidValueError: The version is unknown, or there are labels and `overwrite` is not set.
-            ForeignError: There are namespaces that this run did not make, and `foreign` is not set.
+            InvalidValueError: The version is unknown, or labels exist and `overwrite` is not set.
+            ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             UnsupportedError: The region has no label area.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -77,21 +77,21 @@ class LabelKeywords:
 
     @keyword(tags=("region", "destructive"))
     def initialize_unlabeled_regions(self, leave: int = 0) -> tuple[str, ...]:
-        """Give labels to the regions of the current host that have none, if the hosts file allows it.
+        """Initialize labels in all regions of the current host that have none, if the hosts file allows it.
 
-        A region that has labels is left as it is. A region without labels is one raw namespace: giving it labels ends
-        what that held, so it is done only on a host whose section of the hosts file says
-        `host_may_initialize_labels = yes`, as the lab's does.
+        The keyword does not change a region that has labels. A region without labels is one raw namespace, and new
+        labels destroy the content of that namespace. The keyword therefore works only on a host whose section of the
+        hosts file has `host_may_initialize_labels = yes`, as in the lab.
 
         Args:
-            leave: How many regions to leave without labels, the last ones, for tests that need such a region. One
-                region of the host has labels all the same.
+            leave: How many regions to leave without labels, for tests that need such a region. The keyword leaves out
+                the last regions. At least one region of the host has labels afterwards.
 
         Returns:
-            The names of the regions that were given labels.
+            The names of the regions that got labels.
 
         Raises:
-            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -120,24 +120,24 @@ class LabelKeywords:
 
     @keyword(tags=("region", "destructive"))
     def zero_labels(self, region: Region | str, *, foreign: bool = False) -> Region:
-        """Fill the label areas of one region's DIMMs with zeros: its namespaces are gone, their bytes stay.
+        """Fill the label areas of one region's DIMMs with zeros. Its namespaces disappear, and their bytes stay.
 
-        The region is disabled for the time of it, and is verified to be enabled again. The label areas are read back.
-        Until the host boots again the kernel treats the region as one with labels: all of it is free, and the next
-        create writes labels 1.2. See [Get Region Label State].
+        The keyword disables the region while it works, and then verifies that the region is enabled again. It reads the
+        label areas back. Until the next boot of the host, the kernel treats the region as a region with labels: the
+        whole region is free, and the next create writes labels of version 1.2. See [Get Region Label State].
 
         Args:
             region: The region's record or its name. There is no default and no "all".
-            foreign: End namespaces as well that this run did not make.
+            foreign: Also delete namespaces that this run did not make.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
-            UnsupportedError: The region has no label area, or there are no labels in it.
-            ForeignError: There are namespaces that this run did not make, and `foreign` is not set.
+            UnsupportedError: The region has no label area, or its label area has no labels.
+            ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -157,16 +157,17 @@ class LabelKeywords:
 
     @keyword(tags=("region", "getter"))
     def read_labels(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label areas of one region's DIMMs, decoded from their bytes, and show them in the log.
+        """Return the decoded label areas of one region's DIMMs, and show them in the log.
 
         Args:
             region: The region's record or its name.
 
         Returns:
-            One record for each DIMM with `dimm`, `version`, `size`, `nslot`, `free` (how many slots), `current` (the
-            index block that counts), `index_blocks` (with `seq`, `version`, `nslot`, `free`, `problems`), `labels`
-            (with `uuid`, `name`, `slot`, `dpa`, `rawsize`, `flags`, `nlabel`, `position`, `isetcookie`, `lbasize`,
-            `type_guid`, `abstraction_guid`, `problems`), `former` (labels in slots that are free again) and `data`.
+            One record for each DIMM with `dimm`, `version`, `size`, `nslot`, `free` (the number of free slots),
+            `current` (the number of the current index block), `index_blocks` (with `seq`, `version`, `nslot`, `free`,
+            `problems`), `labels` (with `uuid`, `name`, `slot`, `dpa`, `rawsize`, `flags`, `nlabel`, `position`,
+            `isetcookie`, `lbasize`, `type_guid`, `abstraction_guid`, `problems`), `former` (labels in slots that are
+            free again) and `data`.
 
         Raises:
             UnsupportedError: The region has no label area.
@@ -186,17 +187,21 @@ class LabelKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_label_problems(self, region: Region | str) -> tuple[str, ...]:
-        """Return every inconsistency of one region's labels.
+        """Return all inconsistencies of one region's labels.
 
-        Looked at are the bytes of each label area (both index blocks, every label in use, checksums), what the DIMMs
-        say of each namespace, whether the kernel has the namespaces that the labels describe and no others, and what
-        `ndctl check-labels` says.
+        The keyword checks:
+
+        - the bytes of each label area: both index blocks, every label in use, and the checksums,
+        - that the DIMMs agree about each namespace,
+        - that the kernel has exactly the namespaces that the labels describe,
+        - the output of `ndctl check-labels`.
 
         Args:
             region: The region's record or its name.
 
         Returns:
-            A line for each, which begins with where it is; empty when the labels are consistent.
+            One line for each inconsistency, which begins with its location. The result is empty if the labels are
+            consistent.
 
         Raises:
             UnsupportedError: The region has no label area.
@@ -216,13 +221,13 @@ class LabelKeywords:
 
     @keyword(tags=("region", "assertion"))
     def labels_should_be_consistent(self, region: Region | str) -> None:
-        """Fail unless one region has labels, and all that [Get Label Problems] looks at is consistent.
+        """Fail unless one region has labels and passes all checks of [Get Label Problems].
 
         Args:
             region: The region's record or its name.
 
         Raises:
-            AssertionError: They are not; the message names every inconsistency.
+            AssertionError: The labels are not consistent. The message lists every inconsistency.
             UnsupportedError: The region has no label area.
 
         Example:
@@ -238,11 +243,11 @@ class LabelKeywords:
 
     @keyword(tags=("region",))
     def save_labels(self, region: Region | str, path: Path) -> Path:
-        """Save the label areas of one region's DIMMs in a file, byte for byte, with the DIMMs that they came from.
+        """Save the label areas of one region's DIMMs in a file, byte for byte, with the ids of the DIMMs.
 
         Args:
             region: The region's record or its name.
-            path: The file, on the machine that the tests run on. One that is there is replaced.
+            path: The file on the machine that runs the tests. An existing file is replaced.
 
         Returns:
             The file's path.
@@ -268,25 +273,26 @@ class LabelKeywords:
     def restore_labels(
         self, region: Region | str, path: Path, *, elsewhere: bool = False, foreign: bool = False
     ) -> Region:
-        """Write the label areas of a file that [Save Labels] wrote back to the DIMMs that they came from.
+        """Restore the label areas from a file of [Save Labels] to the DIMMs from which they were saved.
 
-        What the labels described is there again, as far as its bytes are: a namespace keeps its UUID, name and content.
-        The region is disabled for the time of it, and is verified to be enabled again. The bytes are read back.
+        The namespaces of the saved labels exist again, with their UUIDs and names. Their content is complete unless
+        their bytes were overwritten meanwhile. The keyword disables the region while it works, and then verifies that
+        the region is enabled again. It reads the bytes back.
 
         Args:
             region: The region's record or its name.
             path: The file.
-            elsewhere: Write them even if they came from DIMMs with other ids. The sizes must be the same all the same.
-            foreign: End namespaces as well that this run did not make.
+            elsewhere: Write the labels even if they came from DIMMs with other ids. The sizes must still be the same.
+            foreign: Also delete namespaces that this run did not make.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
-            InvalidValueError: The file is none of that kind or is not whole, or it came from other DIMMs.
-            ForeignError: There are namespaces that this run did not make, and `foreign` is not set.
+            InvalidValueError: The file is not a file of saved labels, is incomplete, or came from other DIMMs.
+            ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -305,24 +311,26 @@ class LabelKeywords:
 
     @keyword(tags=("region", "destructive"))
     def write_labels(self, region: Region | str, *labels: LabelArea | bytes, foreign: bool = False) -> Region:
-        """Write the label areas of one region's DIMMs as they are given, right or wrong.
+        """Write the given label areas to one region's DIMMs, even if the label areas are wrong.
 
-        The region is disabled for the time of it, and is verified to be enabled again. The bytes are read back:
-        `ndctl write-labels` may fail and exit 0.
+        The keyword disables the region while it works, and then verifies that the region is enabled again. It reads the
+        bytes back, because `ndctl write-labels` may fail and exit 0.
 
         Args:
             region: The region's record or its name.
-            labels: One for each DIMM of the region, in their order: what [Read Labels] returned, or bytes.
-            foreign: End namespaces as well that this run did not make.
+            labels: One label area for each DIMM of the region, in the order of the DIMMs: a record from [Read Labels],
+                or bytes.
+            foreign: Also delete namespaces that this run did not make.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
-            InvalidValueError: They are not one for each DIMM, or not as large as its label area.
-            ForeignError: There are namespaces that this run did not make, and `foreign` is not set.
+            InvalidValueError: The number of label areas differs from the number of DIMMs, or a label area has the wrong
+                size.
+            ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
             BusyError: A namespace of the region is in use.
-            CommandError: ndctl failed, whatever its exit status; the region was enabled again.
+            CommandError: ndctl failed (its exit status may still be 0). The region was enabled again.
 
         Example:
 
@@ -356,20 +364,20 @@ class LabelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the version of one region's labels, and assert it when an operator is given.
+        """Return the version of one region's labels, and assert it if an operator is given.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The version that is expected, `1.1` or `1.2`.
+            expected: The expected version, `1.1` or `1.2`.
             message: Your own failure text.
 
         Returns:
             The version as text.
 
         Raises:
-            UnsupportedError: The region has no labels, or its DIMMs have labels of several kinds.
-            AssertionError: It is not as expected.
+            UnsupportedError: The region has no labels, or its DIMMs have labels of different versions or slot counts.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -390,22 +398,23 @@ class LabelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many labels each DIMM of one region has room for, and assert it when an operator is given.
+        """Return the number of label slots on each DIMM of one region, and assert it if an operator is given.
 
-        It is read from the index block that counts. The kernel keeps one slot free, as no label is changed in place.
+        The number comes from the current index block. The kernel keeps one slot free, because it never changes a label
+        in place.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
             The number of slots.
 
         Raises:
-            UnsupportedError: The region has no labels, or its DIMMs have labels of several kinds.
-            AssertionError: It is not as expected.
+            UnsupportedError: The region has no labels, or its DIMMs have labels of different versions or slot counts.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -427,23 +436,23 @@ class LabelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many labels more the kernel would write, and assert it when an operator is given.
+        """Return how many more labels the kernel can write, and assert it if an operator is given.
 
-        This is the kernel's own count (`available_slots` in sysfs), one less than the slots that are free: it keeps one
-        for itself. Each DIMM of the region has as many at least.
+        The number is the kernel's own count (`available_slots` in sysfs). It is one less than the number of free slots,
+        because the kernel keeps one slot for itself. Each DIMM of the region has at least this number.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The number that is expected.
+            expected: The expected number.
             message: Your own failure text.
 
         Returns:
             The number of slots.
 
         Raises:
-            UnsupportedError: The region lies on no DIMM.
-            AssertionError: It is not as expected.
+            UnsupportedError: The region is not on a DIMM.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -464,12 +473,12 @@ class LabelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how large the label area of one region's smallest DIMM is, and assert it when an operator is given.
+        """Return the size of the smallest label area of one region's DIMMs, and assert it if an operator is given.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `128KiB`.
+            expected: The expected size, e.g. `128KiB`.
             message: Your own failure text.
 
         Returns:
@@ -477,7 +486,7 @@ class LabelKeywords:
 
         Raises:
             UnsupportedError: The region has no label area.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -492,14 +501,14 @@ class LabelKeywords:
 
     @keyword(tags=("region", "prediction"))
     def get_predicted_label_slot_count(self, area_size: Size, *, version: str = "1.2") -> int:
-        """Return how many labels a label area will have room for, computed without touching a host.
+        """Predict the number of label slots in a label area. No host is accessed.
 
         Args:
             area_size: The size of the label area, e.g. `128KiB`.
             version: The label version, `1.1` or `1.2`.
 
         Returns:
-            The number of slots.
+            The predicted number of slots.
 
         Raises:
             InvalidValueError: The version is unknown, or the area is too small for two labels.
@@ -523,19 +532,20 @@ class LabelKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return what the kernel makes of one region's labels, and assert it when an operator is given.
+        """Return how the kernel uses one region's labels, and assert it if an operator is given.
 
-        - `labeled`: namespaces come from labels.
-        - `lost`: namespaces come from labels, and there are none any more, as after [Zero Labels]. All of the region is
-          free and the next create writes labels 1.2. The kernel stays with it until the host boots again.
-        - `unlabeled`: the label areas hold no labels. One raw namespace fills the region, and none can be cut from it.
-        - `ignored`: there are labels, and the kernel does not go by them. One raw namespace fills the region.
-        - `none`: there is no label area, as with `virtio-pmem`.
+        - `labeled`: The namespaces come from labels.
+        - `lost`: The namespaces come from labels, but the labels are gone, as after [Zero Labels]. The whole region is
+          free, and the next create writes labels of version 1.2. The state lasts until the host boots again.
+        - `unlabeled`: The label areas have no labels. One raw namespace fills the region, and no other namespace can be
+          created.
+        - `ignored`: There are labels, but the kernel does not use them. One raw namespace fills the region.
+        - `none`: There is no label area, as with `virtio-pmem`.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The state that is expected.
+            expected: The expected state.
             message: Your own failure text.
 
         Returns:
@@ -543,7 +553,7 @@ class LabelKeywords:
 
         Raises:
             NotFoundError: There is no such region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -559,12 +569,13 @@ class LabelKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_unlabeled_regions(self) -> tuple[Region, ...]:
-        """Return the regions of the current host that lie on DIMMs and that the kernel found no labels on.
+        """Return the regions of the current host that are on DIMMs and on which the kernel found no labels.
 
-        One raw namespace fills each of them. A region whose labels were ended since the host booted is not among them.
+        One raw namespace fills each of these regions. A region whose labels were deleted after the host booted is not
+        included.
 
         Returns:
-            The regions' records; empty when there is none.
+            The records of the regions. The result is empty if there is no such region.
 
         Example:
 
@@ -581,15 +592,15 @@ class LabelKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_region_for_labels(self) -> Region:
-        """Return a region of the current host whose labels this run may end: it has labels and nothing else.
+        """Return a region of the current host that has labels but no namespaces, for tests that change labels.
 
-        The host's section of the hosts file must say `host_may_initialize_labels = yes`.
+        The host's section of the hosts file must have `host_may_initialize_labels = yes`.
 
         Returns:
             The region's record.
 
         Raises:
-            UnsupportedError: There is none; the message says why, and how to mend it.
+            UnsupportedError: There is no such region. The message says why, and how to fix it.
 
         Example:
 
@@ -620,7 +631,10 @@ class LabelKeywords:
         )
 
     def _confirm(self, region: Region | str, foreign: bool) -> Callable[[], None]:
-        """Return what raises if a region has a foreign namespace, asked at first and once the region is disabled."""
+        """Return a check that raises if a region has a foreign namespace.
+
+        The caller runs the check first, and again after the region is disabled.
+        """
         host, run = self._context.host, self._context.run
         return confirmed if foreign else lambda: require_own_region(host, run, region)
 

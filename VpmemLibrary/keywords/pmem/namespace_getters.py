@@ -1,4 +1,4 @@
-"""Keywords that read namespaces afresh and assert what they are."""
+"""Keywords that read namespaces from the host and assert their properties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from VpmemLibrary.visible import quoted
 
 
 class NamespaceGetterKeywords:
-    """What namespaces are."""
+    """Keywords for the properties of namespaces."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,10 +30,10 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "getter"))
     def get_namespaces(self) -> tuple[Namespace, ...]:
-        """Return every namespace of the current host, disabled ones too, and show them in the log.
+        """Return all namespaces of the current host, including disabled ones, and show them in the log.
 
         Returns:
-            The namespaces' records; empty when there is none.
+            The records of the namespaces. The result is empty if the host has no namespace.
 
         Example:
 
@@ -50,17 +50,17 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "getter"))
     def get_namespace(self, namespace: Namespace | str) -> Namespace:
-        """Return one namespace as a fresh listing shows it.
+        """Return one namespace from a new listing.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
 
         Returns:
             The namespace's record.
 
         Raises:
-            NotFoundError: There is no such namespace; the message names those that are there.
-            AmbiguousError: Several have that name.
+            NotFoundError: There is no such namespace. The message lists the ones that exist.
+            AmbiguousError: Several namespaces have that name.
 
         Example:
 
@@ -83,12 +83,12 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a namespace's usable size, read afresh, and assert it when an operator is given.
+        """Return a namespace's current usable size, and assert it if an operator is given.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `254MiB`.
+            expected: The expected size, e.g. `254MiB`.
             message: Your own failure text.
 
         Returns:
@@ -96,7 +96,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -117,15 +117,15 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a namespace's mode, read afresh, and assert it when an operator is given.
+        """Return a namespace's current mode, and assert it if an operator is given.
 
-        A disabled one is `raw`, as ndctl has it: what it will be once enabled is in its info block, see
-        [Read Info Block].
+        ndctl lists a disabled namespace as `raw`. The info block contains the mode that the namespace has when it is
+        enabled: see [Read Info Block].
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The mode that is expected: `fsdax`, `devdax`, `sector` or `raw`.
+            expected: The expected mode: `fsdax`, `devdax`, `sector` or `raw`.
             message: Your own failure text.
 
         Returns:
@@ -133,7 +133,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -154,12 +154,12 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return `active` or `disabled`, read afresh, and assert it when an operator is given.
+        """Return a namespace's current state, `active` or `disabled`, and assert it if an operator is given.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The state that is expected.
+            expected: The expected state.
             message: Your own failure text.
 
         Returns:
@@ -167,7 +167,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -189,20 +189,20 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a namespace's name, read afresh, and assert it when an operator is given.
+        """Return a namespace's current name, and assert it if an operator is given.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The name that is expected; the empty text for none.
+            expected: The expected name. Use the empty text for no name.
             message: Your own failure text.
 
         Returns:
-            The name as text; empty when it has none.
+            The name as text. The text is empty if the namespace has no name.
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -223,23 +223,23 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the UUID in a namespace's label, read afresh, and assert it when an operator is given.
+        """Return the UUID in a namespace's label, and assert it if an operator is given.
 
-        It stays while the namespace lives: through disabling, renaming and reboots. What `ndctl list` prints as `uuid`
-        is another one, that of the info block, while the namespace is active.
+        The UUID does not change while the namespace exists: disabling, renaming and reboots keep it. For an active
+        namespace, the `uuid` in the output of `ndctl list` is a different UUID: the UUID of the info block.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The UUID that is expected, in lower case.
+            expected: The expected UUID, in lower case.
             message: Your own failure text.
 
         Returns:
-            The UUID as text; empty where there are no labels.
+            The UUID as text. The text is empty if the region has no labels.
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -262,20 +262,20 @@ class NamespaceGetterKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a namespace's mapping alignment, read afresh, and assert it when an operator is given.
+        """Return a namespace's current mapping alignment, and assert it if an operator is given.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The alignment that is expected, e.g. `2MiB`.
+            expected: The expected alignment, e.g. `2MiB`.
             message: Your own failure text.
 
         Returns:
-            The alignment in bytes; 0 for a mode that has none.
+            The alignment in bytes, or 0 for a mode without an alignment.
 
         Raises:
             NotFoundError: There is no such namespace.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -291,12 +291,13 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_names_should_be_unique(self) -> None:
-        """Fail if two namespaces of the current host have the same name: ndctl and the kernel allow it.
+        """Fail if two namespaces of the current host have the same name.
 
-        A keyword that is given such a name refuses to guess which one is meant.
+        ndctl and the kernel allow this. A keyword fails if it gets a name that several namespaces have.
 
         Raises:
-            AmbiguousError: The message has each such name, with the devices and UUIDs that have it.
+            AmbiguousError: Several namespaces have the same name. The message lists each such name, with the devices
+                and UUIDs of the namespaces.
 
         Example:
 
@@ -322,13 +323,13 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_should_exist(self, namespace: Namespace | str) -> None:
-        """Fail unless a fresh listing of the current host has the namespace.
+        """Fail unless a new listing of the current host contains the namespace.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
 
         Raises:
-            AssertionError: It is not there; the message names those that are.
+            AssertionError: The namespace does not exist. The message lists the existing namespaces.
 
         Example:
 
@@ -345,13 +346,13 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_should_not_exist(self, namespace: Namespace | str) -> None:
-        """Fail if a fresh listing of the current host has the namespace.
+        """Fail if a new listing of the current host contains the namespace.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
 
         Raises:
-            AssertionError: It is there.
+            AssertionError: The namespace exists.
 
         Example:
 
@@ -369,16 +370,16 @@ class NamespaceGetterKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_views_should_agree(self, namespace: Namespace | str) -> None:
-        """Fail unless ndctl, sysfs and the device node say the same of a namespace.
+        """Fail unless ndctl, sysfs and the device node agree about a namespace.
 
-        Compared are mode, usable size, name, UUID, map, alignment, sector size and the kind of node. The log has the
-        table.
+        The keyword compares mode, usable size, name, UUID, map, alignment, sector size and the kind of device node. The
+        log has the table.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
 
         Raises:
-            ViewsDisagreeError: They differ; the message is the table with the differing cells marked.
+            ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
 
         Example:
 

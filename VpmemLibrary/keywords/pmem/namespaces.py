@@ -14,7 +14,7 @@ from VpmemLibrary.sizes import ALL, Size
 
 
 class NamespaceKeywords:
-    """Namespaces."""
+    """Keywords for namespaces."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -35,38 +35,46 @@ class NamespaceKeywords:
         align: Size = DEFAULT_ALIGN,
         sector_size: int | None = None,
     ) -> Namespace:
-        """Create a namespace in one region and return it as a fresh listing shows it.
+        """Create a namespace in one region, and return its record from a new listing.
 
-        A wrong request is refused before anything is touched. A create that fails leaves nothing behind. The namespace
-        carries this run's mark in its UUID, so it may have any name.
+        The library refuses an invalid request before it changes anything. A failed create leaves nothing behind. The
+        namespace's UUID has this run's mark, so the namespace can have any name.
 
-        Of ndctl's own options there are none for what would undo this: no UUID (it has the mark), no bus (the region
-        is exact), no `--continue` (each namespace is created by its own call), no `--force`, and labels are never
-        initialised on the way (`--no-autolabel`; see [Initialize Labels]).
+        The keyword leaves out the options of ndctl that would break these guarantees:
+
+        - no UUID, because the UUID has the mark,
+        - no bus, because the region is exact,
+        - no `--continue`, because each namespace is created by its own call,
+        - no `--force`.
+
+        Labels are never initialised implicitly (`--no-autolabel`). See [Initialize Labels].
 
         Args:
-            region: The region's record or its name. Always named: a create without one races with other workers.
+            region: The region's record or its name. A region is required, because a create without a region races with
+                other workers.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
-            size: What to take from the region. `at least 64MiB` is the smallest size that the region allows and that is
-                not smaller. `64MiB` is that size, or is refused: it must be a multiple of [Get Region Size Step], and
-                16 MiB at least. `all` takes the largest free extent. The usable size is smaller: see
-                [Get Predicted Usable Size].
-            name: Its name, up to 63 characters; none by default.
-            map: Where its page map lives, for `devdax` and `fsdax`: `dev` (in itself) or `mem`.
-            align: Its mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`, on machines with larger
-                pages others; by default 2 MiB, or the machine's own. With `1GiB` up to a
-                GiB at either end cannot be used, so one of 1 GiB is refused.
-            sector_size: The sector size in bytes: for `sector` 512, 520, 528, 4096, 4104, 4160 or 4224, by default
-                4096; for `fsdax` and `raw` 512, the default, or 4096.
+            size: The size to take from the region. `at least 64MiB` takes the smallest allowed size that is not smaller
+                than 64 MiB. `64MiB` takes exactly this size, or is refused: the size must be a multiple of
+                [Get Region Size Step] and at least 16 MiB. `all` takes the largest free extent. The usable size is
+                smaller: see [Get Predicted Usable Size].
+            name: The namespace's name, up to 63 characters. The default is no name.
+            map: The location of the page map, for `devdax` and `fsdax`: `dev` (in the namespace itself) or `mem`.
+            align: The mapping alignment, for `devdax` and `fsdax`: `4KiB`, `2MiB` or `1GiB`. Machines with larger pages
+                have other values. The default is 2 MiB, or the machine's own default. With `1GiB` up to 1 GiB at each
+                end cannot be used, so a namespace of 1 GiB is refused.
+            sector_size: The sector size in bytes. For `sector` it is 512, 520, 528, 4096, 4104, 4160 or 4224, by
+                default 4096. For `fsdax` and `raw` it is 512 (the default) or 4096.
 
         Returns:
-            The namespace's record: `dev`, `uuid`, `size` (usable bytes), `device` (its node's path) and more.
+            The namespace's record: `dev`, `uuid`, `size` (usable bytes), `device` (the path of its device node) and
+            more.
 
         Raises:
-            InvalidValueError: A wrong size (the nearest valid ones are named), name or option.
-            OutOfSpaceError: The region has no room; the message says how much it has, and in which pieces.
+            InvalidValueError: The size is invalid (the message lists the nearest valid sizes), or the name or an option
+                is invalid.
+            OutOfSpaceError: The region does not have enough free space. The message lists the region's free extents.
             UnsupportedError: The region is disabled, read-only, volatile or has no labels.
-            CommandError: ndctl failed; nothing is left of the attempt.
+            CommandError: ndctl failed. Nothing is left of the attempt.
 
         Example:
 
@@ -101,31 +109,37 @@ class NamespaceKeywords:
         sector_size: int | None = None,
         foreign: bool = False,
     ) -> Namespace:
-        """Give a namespace another mode in place; its place, name and this run's mark stay, its content does not count.
+        """Change the mode of a namespace in place. Its content is not preserved.
 
-        ndctl promises nothing of the content. What happens to the bytes, seen with ndctl 81 on Linux 6.12: the first
-        8 KiB are overwritten in every case, and for `sector` the map and the log at the end as well (4 bytes a sector
-        and 20 KiB); with `map=dev` the page map may overwrite what lies before the usable bytes. All other bytes stay
-        where they are, but the usable ones begin elsewhere in each mode: at 0 for `raw`, behind 4 KiB for `sector`,
-        behind the page map for `fsdax` and `devdax`. So between those two, with the same map and alignment, every
-        usable byte is found again, and in no other case can an offset be relied on.
+        The namespace keeps its location, its name and this run's mark.
+
+        ndctl does not promise anything about the content. With ndctl 81 on Linux 6.12, the bytes change as follows:
+
+        - The first 8 KiB are overwritten in every case.
+        - For `sector`, the map and the log at the end are also overwritten (4 bytes for each sector, and 20 KiB).
+        - With `map=dev`, the page map may overwrite the bytes before the usable bytes.
+        - All other bytes stay where they are.
+
+        The usable bytes begin at a different place in each mode: at 0 for `raw`, after 4 KiB for `sector`, and after
+        the page map for `fsdax` and `devdax`. Between `fsdax` and `devdax`, with the same map and alignment, every
+        usable byte keeps its offset. In every other case, do not rely on any offset.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             mode: The new mode.
-            map: Where its page map lives, for `devdax` and `fsdax`.
-            align: Its mapping alignment, for `devdax` and `fsdax`.
-            sector_size: The sector size in bytes, for all modes but `devdax`.
-            foreign: Allow it on a namespace that this run did not make.
+            map: The location of the page map, for `devdax` and `fsdax`.
+            align: The mapping alignment, for `devdax` and `fsdax`.
+            sector_size: The sector size in bytes, for all modes except `devdax`.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The namespace's record afterwards.
+            The namespace's record after the change.
 
         Raises:
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            InvalidValueError: A wrong option, or one that would leave nothing usable; nothing was changed.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            InvalidValueError: An option is invalid, or would leave no usable bytes. Nothing was changed.
+            BusyError: The namespace is in use. Nothing was changed.
 
         Example:
 
@@ -149,26 +163,26 @@ class NamespaceKeywords:
 
     @keyword(tags=("namespace",))
     def rename_namespace(self, namespace: Namespace | str, name: str, *, foreign: bool = False) -> Namespace:
-        """Give a namespace another name; its UUID, mode and every byte stay.
+        """Rename a namespace. Its UUID, its mode and every byte stay.
 
-        ndctl cannot do it: the kernel writes the name to the label while the namespace is disabled. An active one is
-        disabled for the time of it, so one that is in use is refused. Names need not be unique, but a keyword that is
-        given a name that two namespaces have refuses to guess.
+        ndctl cannot rename namespaces. The kernel writes the name to the label while the namespace is disabled. The
+        library therefore disables an active namespace briefly, and refuses a namespace that is in use. Names need not
+        be unique. A keyword fails if it gets a name that two namespaces have.
 
         Args:
-            namespace: Its record, UUID, name or device name.
+            namespace: The namespace's record, UUID, name or device name.
             name: The new name, up to 63 characters.
-            foreign: Allow it on a namespace that this run did not make.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The namespace's record afterwards.
+            The namespace's record after the change.
 
         Raises:
-            InvalidValueError: It cannot be a name; nothing was changed.
+            InvalidValueError: The name is invalid. Nothing was changed.
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            UnsupportedError: It has no label.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            UnsupportedError: The namespace has no label.
+            BusyError: The namespace is in use. Nothing was changed.
 
         Example:
 
@@ -184,19 +198,21 @@ class NamespaceKeywords:
 
     @keyword(tags=("namespace",))
     def disable_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> Namespace:
-        """Disable a namespace: its device node goes, its label and bytes stay. Doing it twice is harmless.
+        """Disable a namespace. Its device node disappears, and its label and bytes stay.
+
+        The keyword does nothing if the namespace is already disabled.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The namespace's record afterwards: as ndctl has it, a disabled one is `raw` and has its whole size.
+            The namespace's record after the change. ndctl lists a disabled namespace as `raw` and with its whole size.
 
         Raises:
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use.
 
         Example:
 
@@ -212,21 +228,22 @@ class NamespaceKeywords:
 
     @keyword(tags=("namespace",))
     def enable_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> Namespace:
-        """Enable a disabled namespace. Doing it twice is harmless.
+        """Enable a disabled namespace.
 
-        The kernel gives it the mode that its info block says: one whose info block is broken becomes `raw`.
+        The keyword does nothing if the namespace is already enabled. The kernel reads the mode from the namespace's
+        info block. A namespace with a broken info block becomes `raw`.
 
         Args:
-            namespace: Its record, UUID, name or device name.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The namespace's record afterwards.
+            The namespace's record after the change.
 
         Raises:
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            CommandError: It could not be enabled, whatever ndctl's exit status.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            CommandError: The namespace could not be enabled (ndctl's exit status may still be 0).
 
         Example:
 
@@ -241,20 +258,20 @@ class NamespaceKeywords:
 
     @keyword(tags=("namespace", "destructive"))
     def destroy_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> None:
-        """Destroy one namespace, and prove by a fresh listing that it is gone.
+        """Destroy one namespace, and verify with a new listing that it is gone.
 
-        A namespace that is in use (mounted, mapped by a guest) is refused: it is disabled first, which the kernel only
-        allows when nothing uses it.
+        The keyword refuses a namespace that is in use (mounted, or mapped by a guest). It first disables the namespace,
+        which the kernel allows only if nothing uses the namespace.
 
         Args:
-            namespace: Its record, UUID, name or device name. There is no default and no "all".
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name. There is no default and no "all".
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Raises:
-            NotFoundError: There is no such namespace; the message names those that are there.
-            AmbiguousError: Several have that name.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            BusyError: It is in use.
+            NotFoundError: There is no such namespace. The message lists the ones that exist.
+            AmbiguousError: Several namespaces have that name.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            BusyError: The namespace is in use.
 
         Example:
 

@@ -21,7 +21,7 @@ from VpmemLibrary.sizes import Size
 
 
 class RegionKeywords:
-    """Regions, DIMMs."""
+    """Keywords for regions and DIMMs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -31,9 +31,10 @@ class RegionKeywords:
         return self._context.host.ndctl
 
     def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
-        """Return the regions with so much free in one piece, those with the most first; there is one at least.
+        """Return the regions with a free extent of at least `at_least`, the largest extent first.
 
-        Left out are those that namespaces cannot be cut from: volatile and blk regions, and those that are read-only.
+        The result is never empty. Regions in which namespaces cannot be created are left out: volatile, blk, disabled
+        and read-only regions.
         """
         every: tuple[Region, ...] = self.get_regions()
         listed = [region for region in every if region.holds_namespaces and region.state != "disabled"]
@@ -67,11 +68,11 @@ class RegionKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_regions(self) -> tuple[Region, ...]:
-        """Return every region of the current host and show them in the log.
+        """Return all regions of the current host, and show them in the log.
 
         Returns:
-            Records with `dev`, `size`, `available_size`, `max_available_extent`, `numa_node`, `dimms`, `namespaces`
-            and more; empty when the host has none.
+            Records with `dev`, `size`, `available_size`, `max_available_extent`, `numa_node`, `dimms`, `namespaces` and
+            more. The result is empty if the host has no region.
 
         Example:
 
@@ -88,16 +89,16 @@ class RegionKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_region(self, region: Region | str) -> Region:
-        """Return one region as a fresh listing shows it.
+        """Return one region from a new listing.
 
         Args:
             region: The region's record or its name.
 
         Returns:
-            Its record, as [Get Regions] has it.
+            The region's record, as in [Get Regions].
 
         Raises:
-            NotFoundError: There is no such region; the message names those that are there.
+            NotFoundError: There is no such region. The message lists the ones that exist.
 
         Example:
 
@@ -114,10 +115,10 @@ class RegionKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_dimms(self) -> tuple[Dimm, ...]:
-        """Return every DIMM of the current host and show them in the log.
+        """Return all DIMMs of the current host, and show them in the log.
 
         Returns:
-            Records with `dev`, `id`, `handle`, `state`, `flags` and more; empty when the host has none.
+            Records with `dev`, `id`, `handle`, `state`, `flags` and more. The result is empty if the host has no DIMM.
 
         Example:
 
@@ -149,20 +150,20 @@ class RegionKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a region's size, and assert it when an operator is given.
+        """Return a region's size, and assert it if an operator is given.
 
         Args:
             region: The region's record or its name, e.g. `region0`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `1GiB`.
+            expected: The expected size, e.g. `1GiB`.
             message: Your own failure text.
 
         Returns:
             The size in bytes.
 
         Raises:
-            NotFoundError: There is no such region; the message names those that are there.
-            AssertionError: It is not as expected.
+            NotFoundError: There is no such region. The message lists the ones that exist.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -183,14 +184,14 @@ class RegionKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many bytes of a region no namespace takes, and assert it when an operator is given.
+        """Return the number of free bytes of a region, and assert it if an operator is given.
 
-        The bytes may lie apart: `max_available_extent` of the region's record is the largest piece.
+        The free bytes may be in several extents. `max_available_extent` of the region's record is the largest extent.
 
         Args:
-            region: The region's record or its name. It is read afresh.
+            region: The region's record or its name. The library always reads the current value.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `1GiB`.
+            expected: The expected size, e.g. `1GiB`.
             message: Your own failure text.
 
         Returns:
@@ -198,7 +199,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -215,17 +216,17 @@ class RegionKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_roomiest_region(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
-        """Return the region of the current host, or of one of its NUMA nodes, with the largest free extent.
+        """Return the region of the current host with the largest free extent, optionally on one NUMA node.
 
         Args:
-            at_least: How much must be free in one piece, e.g. `256MiB`.
-            numa_node: The host's NUMA node that it must be on; any by default.
+            at_least: The minimum size of the free extent, e.g. `256MiB`.
+            numa_node: The NUMA node of the host to which the region must belong. The default is any node.
 
         Returns:
             The region's record.
 
         Raises:
-            UnsupportedError: No region has so much; the message names what each has.
+            UnsupportedError: No region has such a free extent. The message lists the free extent of each region.
 
         Example:
 
@@ -249,25 +250,26 @@ class RegionKeywords:
         mode: NamespaceMode = NamespaceMode.devdax,
         align: Size = DEFAULT_ALIGN,
     ) -> Any:
-        """Return what the size of a namespace must be a multiple of, and assert it when an operator is given.
+        """Return the step of namespace sizes in a region, and assert it if an operator is given.
 
-        It is the region's own alignment, and the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM,
-        96 MiB for six interleaved ones. See [Get Smallest Namespace Size] for a size.
+        The size of a namespace must be a multiple of the step. The step results from the region's own alignment and
+        from the namespace's mapping alignment on each DIMM: 16 MiB for one DIMM, 96 MiB for six interleaved DIMMs. Use
+        [Get Smallest Namespace Size] to get a valid size.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The step that is expected, e.g. `16MiB`.
+            expected: The expected step, e.g. `16MiB`.
             message: Your own failure text.
             mode: The namespace's mode.
-            align: Its mapping alignment, for `devdax` and `fsdax`.
+            align: The namespace's mapping alignment, for `devdax` and `fsdax`.
 
         Returns:
             The step in bytes.
 
         Raises:
             NotFoundError: There is no such region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -291,19 +293,19 @@ class RegionKeywords:
         mode: NamespaceMode = NamespaceMode.devdax,
         align: Size = DEFAULT_ALIGN,
     ) -> Size:
-        """Return the smallest size of a namespace that a region allows and that is not smaller than `at_least`.
+        """Return the smallest namespace size that a region allows and that is not smaller than `at_least`.
 
-        A test that says `64MiB` runs on some hosts alone: a region of six interleaved DIMMs gives out multiples of
-        96 MiB. [Create Namespace] takes the same size itself with `size=at least 64MiB`.
+        A test with the fixed size `64MiB` fails on some hosts: a region of six interleaved DIMMs allows only multiples
+        of 96 MiB. [Create Namespace] computes the same size itself with `size=at least 64MiB`.
 
         Args:
             region: The region's record or its name.
-            at_least: What the size must not be smaller than, e.g. `64MiB`.
+            at_least: The lower limit of the size, e.g. `64MiB`.
             mode: The namespace's mode.
-            align: Its mapping alignment, for `devdax` and `fsdax`.
+            align: The namespace's mapping alignment, for `devdax` and `fsdax`.
 
         Returns:
-            The size in bytes: what is taken from the region. The usable size is smaller: see
+            The size in bytes that is taken from the region. The usable size is smaller: see
             [Get Predicted Usable Size].
 
         Raises:
@@ -327,23 +329,25 @@ class RegionKeywords:
     def hold_region(
         self, at_least: Size = Size(0), numa_node: int | None = None, *, timeout: timedelta = timedelta(hours=2)
     ) -> Region:
-        """Have a region of the current host for this worker alone, among those that ask for one so.
+        """Acquire an exclusive lease on a region of the current host for this worker.
 
-        So several workers spread over the regions of one host. Of the regions that no other worker has it is the one
-        with the largest free extent. It is a lease that the host's own kernel keeps, as that of [Hold Host], and ends
-        when the host is closed; nobody has the whole host until then.
+        Several workers can share one host in this way. The library chooses a region that no other worker holds. Among
+        these regions it takes the region with the largest free extent. The lease keeps out only workers that also call
+        this keyword. The host's own kernel keeps the lease, as with [Hold Host]. The lease ends when the host is
+        closed. Until then nobody can hold the whole host.
 
         Args:
-            at_least: How much must be free in one piece, e.g. `256MiB`.
-            numa_node: The host's NUMA node that it must be on; any by default.
-            timeout: How long to wait.
+            at_least: The minimum size of the free extent, e.g. `256MiB`.
+            numa_node: The NUMA node of the host to which the region must belong. The default is any node.
+            timeout: How long to wait for a free region.
 
         Returns:
             The region's record.
 
         Raises:
-            UnsupportedError: No region has so much; the message names what each has.
-            BusyError: Others still have all of them, or the host; the message says who, since when.
+            UnsupportedError: No region has such a free extent. The message lists the free extent of each region.
+            BusyError: Other workers still hold all of these regions, or the host. The message names the holders and
+                when they acquired the lease.
             ToolMissingError: The host has no bash or no flock.
 
         Example:
@@ -360,19 +364,20 @@ class RegionKeywords:
 
     @keyword(tags=("region",))
     def enable_region(self, region: Region | str) -> Region:
-        """Enable a disabled region, and with it its namespaces.
+        """Enable a disabled region and its namespaces.
 
-        A fresh listing must show it enabled, and ndctl must have counted it: `ndctl enable-region` may fail and exit 0.
+        The keyword checks ndctl's count and a new listing, because `ndctl enable-region` may fail and exit 0.
 
         Args:
             region: The region's record or its name.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
-            NotFoundError: There is no such region; the message names those that are there.
-            CommandError: It could not be enabled, whatever ndctl's exit status: a DIMM of it is disabled, say.
+            NotFoundError: There is no such region. The message lists the ones that exist.
+            CommandError: The region could not be enabled (ndctl's exit status may still be 0). For example, one of its
+                DIMMs is disabled.
 
         Example:
 
@@ -388,20 +393,20 @@ class RegionKeywords:
 
     @keyword(tags=("region",))
     def disable_region(self, region: Region | str, *, foreign: bool = False) -> Region:
-        """Disable a region and with it its namespaces: their nodes go, their labels and bytes stay.
+        """Disable a region and its namespaces. Their device nodes disappear, and their labels and bytes stay.
 
         Args:
             region: The region's record or its name. There is no default and no "all".
-            foreign: Allow it on a region with namespaces that this run did not make.
+            foreign: Allow this keyword to disable a region with namespaces that this run did not make.
 
         Returns:
-            The region's record afterwards.
+            The region's record after the change.
 
         Raises:
             NotFoundError: There is no such region.
-            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
-            BusyError: A namespace of it is in use.
-            CommandError: It could not be disabled, whatever ndctl's exit status.
+            ForeignError: The region has namespaces that this run did not make, and `foreign` is not set.
+            BusyError: A namespace of the region is in use.
+            CommandError: The region could not be disabled (ndctl's exit status may still be 0).
 
         Example:
 
@@ -417,17 +422,17 @@ class RegionKeywords:
 
     @keyword(tags=("region",))
     def enable_dimm(self, dimm: Dimm | str) -> Dimm:
-        """Enable a disabled DIMM, so that its regions can be enabled.
+        """Enable a disabled DIMM. Its regions can then be enabled.
 
         Args:
             dimm: The DIMM's record or its name, e.g. `nmem0`.
 
         Returns:
-            The DIMM's record afterwards.
+            The DIMM's record after the change.
 
         Raises:
-            NotFoundError: There is no such DIMM; the message names those that are there.
-            CommandError: It could not be enabled, whatever ndctl's exit status.
+            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            CommandError: The DIMM could not be enabled (ndctl's exit status may still be 0).
 
         Example:
 
@@ -442,19 +447,22 @@ class RegionKeywords:
 
     @keyword(tags=("region",))
     def disable_dimm(self, dimm: Dimm | str, *, foreign: bool = False) -> Dimm:
-        """Disable a DIMM whose regions are disabled. A region with labels cannot be enabled without its DIMMs.
+        """Disable a DIMM. Its regions must be disabled.
+
+        A region with labels cannot be enabled while one of its DIMMs is disabled.
 
         Args:
             dimm: The DIMM's record or its name. There is no default and no "all".
-            foreign: Allow it on a DIMM with namespaces that this run did not make.
+            foreign: Allow this keyword to disable a DIMM with namespaces that this run did not make.
 
         Returns:
-            The DIMM's record afterwards.
+            The DIMM's record after the change.
 
         Raises:
             NotFoundError: There is no such DIMM.
-            ForeignError: It has namespaces that this run did not make, and `foreign` is not set.
-            CommandError: It could not be disabled, whatever ndctl's exit status: a region of it is enabled.
+            ForeignError: The DIMM has namespaces that this run did not make, and `foreign` is not set.
+            CommandError: The DIMM could not be disabled (ndctl's exit status may still be 0). For example, one of its
+                regions is enabled.
 
         Example:
 
@@ -479,12 +487,12 @@ class RegionKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return `enabled` or `disabled`, read afresh, and assert it when an operator is given.
+        """Return a region's current state, `enabled` or `disabled`, and assert it if an operator is given.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The state that is expected.
+            expected: The expected state.
             message: Your own failure text.
 
         Returns:
@@ -492,7 +500,7 @@ class RegionKeywords:
 
         Raises:
             NotFoundError: There is no such region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Keywords that tell what fits where, before anything is made."""
+"""Keywords that predict sizes and report free space, before anything is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from VpmemLibrary.sizes import ALL, Size
 
 
 class RoomKeywords:
-    """Sizes, room, fragmentation."""
+    """Keywords for sizes, free space and fragmentation."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -40,27 +40,27 @@ class RoomKeywords:
         sector_size: int = 4096,
         label_version: str = "1.2",
     ) -> Size:
-        """Return how much a namespace will have usable, computed without touching a host.
+        """Predict the usable size of a namespace. No host is accessed.
 
         Args:
-            size: What is taken from the region.
+            size: The size that is taken from the region.
             mode: The namespace's mode.
-            map: Where its page map lives, for `devdax` and `fsdax`.
-            align: Its mapping alignment, for `devdax` and `fsdax`.
+            map: The location of the page map, for `devdax` and `fsdax`.
+            align: The mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes, for `sector`.
             label_version: The version of the region's labels, for `sector`: `1.1` or `1.2`.
 
         Returns:
-            The usable bytes.
+            The usable size in bytes.
 
         Raises:
-            InvalidValueError: A namespace of that size cannot be.
+            InvalidValueError: A namespace of that size is invalid.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        What Is Left
+        Predicted Size
             ${usable} =    Get Predicted Usable Size    64MiB    mode=fsdax    map=dev
             Should Be Equal As Integers    ${usable}    ${62 * 1024 * 1024}
         ```
@@ -80,23 +80,26 @@ class RoomKeywords:
         align: Size = DEFAULT_ALIGN,
         sector_size: int | None = None,
     ) -> Size:
-        """Fail unless a region can give such a namespace now, as [Create Namespace] would find it; nothing is made.
+        """Fail unless a region has space for a namespace now. Nothing is created.
+
+        The keyword makes the same checks as [Create Namespace].
 
         Args:
             region: The region's record or its name.
             mode: `devdax`, `fsdax`, `sector` or `raw`.
-            size: What to take from the region, as [Create Namespace] has it: `64MiB`, `at least 64MiB`, or `all` for
-                its largest free extent.
-            map: Where its page map lives, for `devdax` and `fsdax`.
-            align: Its mapping alignment, for `devdax` and `fsdax`.
+            size: The size to take from the region, as in [Create Namespace]: `64MiB`, `at least 64MiB`, or `all` for
+                the region's largest free extent.
+            map: The location of the page map, for `devdax` and `fsdax`.
+            align: The mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes.
 
         Returns:
-            The bytes that it would have usable.
+            The usable size that the namespace would have, in bytes.
 
         Raises:
-            InvalidValueError: Such a namespace cannot be; a wrong size names the nearest valid ones.
-            OutOfSpaceError: The region has no extent so large; the message has its free extents.
+            InvalidValueError: Such a namespace is invalid. If the size is wrong, the message lists the nearest valid
+                sizes.
+            OutOfSpaceError: The region has no free extent of this size. The message lists the region's free extents.
             UnsupportedError: The region is disabled, read-only, volatile or has no labels.
 
         Example:
@@ -125,22 +128,22 @@ class RoomKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the size of a region's largest free piece, and assert it when an operator is given.
+        """Return the size of a region's largest free extent, and assert it if an operator is given.
 
-        It is the largest namespace that can be: what is free in all may lie in pieces.
+        The size limits the largest namespace that can be created. The free bytes may be in several extents.
 
         Args:
-            region: The region's record or its name. It is read afresh.
+            region: The region's record or its name. The library always reads the current value.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The size that is expected, e.g. `512MiB`.
+            expected: The expected size, e.g. `512MiB`.
             message: Your own failure text.
 
         Returns:
-            The size in bytes; 0 when nothing is free.
+            The size in bytes, or 0 if nothing is free.
 
         Raises:
             NotFoundError: There is no such region.
-            AssertionError: It is not as expected.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -157,20 +160,20 @@ class RoomKeywords:
 
     @keyword(tags=("region", "getter"))
     def get_region_extents(self, region: Region | str) -> tuple[Extent, ...]:
-        """Return the pieces of a region, free and taken, in the order in which they lie, and show them in the log.
+        """Return the free and used extents of a region, in the order of their offsets, and show them in the log.
 
-        They are read from sysfs: it is an independent reading of what ndctl sums up as available.
+        The extents are read from sysfs. This reading is independent of the available size that ndctl reports.
 
         Args:
             region: The region's record or its name.
 
         Returns:
             Records with `offset` from the region's first byte, `size`, and `holder`: the device name of the namespace
-            that has it, empty for a free one.
+            in the extent, or empty for a free extent.
 
         Raises:
             NotFoundError: There is no such region.
-            UnsupportedError: It is disabled.
+            UnsupportedError: The region is disabled.
 
         Example:
 
@@ -191,14 +194,15 @@ class RoomKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return how many per cent of a region's free bytes lie outside its largest free piece, and assert it.
+        """Return the fragmentation of a region's free space in per cent, and assert it if an operator is given.
 
-        0 is no fragmentation: all that is free lies in one piece, or nothing is free. The log has the pieces.
+        The fragmentation is the share of the free bytes that are outside the largest free extent. 0 means that all free
+        bytes are in one extent, or that nothing is free. The log lists the extents.
 
         Args:
             region: The region's record or its name.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The per cent that are expected, a whole number.
+            expected: The expected per cent, a whole number.
             message: Your own failure text.
 
         Returns:
@@ -206,8 +210,8 @@ class RoomKeywords:
 
         Raises:
             NotFoundError: There is no such region.
-            UnsupportedError: It is disabled.
-            AssertionError: It is not as expected.
+            UnsupportedError: The region is disabled.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -223,13 +227,16 @@ class RoomKeywords:
 
     @keyword(tags=("region", "assertion"))
     def region_room_views_should_agree(self, region: Region | str) -> None:
-        """Fail unless ndctl's figures of a region's room are those of the gaps between its namespaces in sysfs.
+        """Fail unless ndctl and sysfs agree about the free space of a region.
+
+        ndctl reports the available size and the largest free extent. The sysfs view computes both from the gaps between
+        the namespaces.
 
         Args:
             region: The region's record or its name.
 
         Raises:
-            ViewsDisagreeError: They differ; the message is the table with the differing cells marked.
+            ViewsDisagreeError: The views differ. The message is a table in which the differing cells are marked.
 
         Example:
 

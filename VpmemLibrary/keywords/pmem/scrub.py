@@ -1,4 +1,4 @@
-"""Keywords that look for media errors and clear them."""
+"""Keywords that scan for media errors and clear them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from VpmemLibrary.pmem.records import Bus, Namespace
 
 
 class ScrubKeywords:
-    """Scrubs, media errors."""
+    """Keywords for scrubs and media errors."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -32,20 +32,20 @@ class ScrubKeywords:
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return whether a bus scrubs, and assert it when an operator is given.
+        """Return the scrub state of a bus, and assert it if an operator is given.
 
         Args:
             bus: The bus's name or provider, e.g. `ndbus0` or `ACPI.NFIT`.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The state that is expected: `idle`, `active`, or `unsupported` for a bus that cannot scrub.
+            expected: The expected state: `idle`, `active`, or `unsupported` for a bus that cannot scrub.
             message: Your own failure text.
 
         Returns:
             The state as text.
 
         Raises:
-            NotFoundError: There is no such bus; the message names those that are there.
-            AssertionError: It is not as expected.
+            NotFoundError: There is no such bus. The message lists the ones that exist.
+            AssertionError: The value is not as expected.
 
         Example:
 
@@ -61,14 +61,14 @@ class ScrubKeywords:
 
     @keyword(tags=("health",))
     def start_scrub(self, bus: Bus | str) -> None:
-        """Start a scrub of all modules on a bus; one that runs already goes on.
+        """Start a scrub of all DIMMs on a bus. A scrub that already runs continues.
 
         Args:
             bus: The bus's name or provider, e.g. `ndbus0` or `ACPI.NFIT`.
 
         Raises:
             NotFoundError: There is no such bus.
-            UnsupportedError: The bus cannot scrub: QEMU's cannot.
+            UnsupportedError: The bus cannot scrub, like QEMU's bus.
 
         Example:
 
@@ -84,16 +84,16 @@ class ScrubKeywords:
 
     @keyword(tags=("health",))
     def wait_for_scrub(self, bus: Bus | str, *, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Wait until a bus scrubs no more.
+        """Wait until the scrub of a bus has finished.
 
         Args:
             bus: The bus's name or provider, e.g. `ndbus0` or `ACPI.NFIT`.
-            timeout: How long it may take; real modules may need hours.
+            timeout: How long to wait. Real DIMMs may need hours.
 
         Raises:
             NotFoundError: There is no such bus.
-            UnsupportedError: The bus cannot scrub: QEMU's cannot.
-            CommandTimeoutError: It still scrubs.
+            UnsupportedError: The bus cannot scrub, like QEMU's bus.
+            CommandTimeoutError: The scrub has not finished in time.
 
         Example:
 
@@ -115,28 +115,30 @@ class ScrubKeywords:
         timeout: timedelta = timedelta(minutes=10),
         foreign: bool = False,
     ) -> None:
-        """Clear the bad blocks of a namespace: what they held is lost, and undefined afterwards.
+        """Clear the bad blocks of a namespace. Their content is lost and undefined afterwards.
 
-        Writing over a bad block clears it as well, and leaves known bytes: prefer that. ndctl disables the namespace
-        for the time of it, so one that is in use is refused.
+        A write to a bad block also clears it and leaves known bytes, so prefer a write. ndctl disables the namespace
+        meanwhile, so the keyword refuses a namespace that is in use.
 
         Args:
-            namespace: Its record, UUID, name or device name. It must be active, and no `sector` namespace.
-            scrub: Look for bad blocks that the kernel does not know yet, with a scrub of the whole bus.
-            timeout: How long it may take.
-            foreign: Allow it on a namespace that this run did not make.
+            namespace: The namespace's record, UUID, name or device name. The namespace must be active, and must not be
+                a `sector` namespace.
+            scrub: Also search for bad blocks that the kernel does not know yet, with a scrub of the whole bus.
+            timeout: How long the keyword may take.
+            foreign: Allow this keyword to change a namespace that this run did not make.
 
         Raises:
             NotFoundError: There is no such namespace.
-            ForeignError: This run did not make it, and `foreign` is not set.
-            UnsupportedError: It is disabled or a sector namespace, or its bus cannot do it: QEMU's cannot.
-            BusyError: It is in use; nothing was changed.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+            UnsupportedError: The namespace is disabled or a sector namespace, or its bus cannot clear errors, like
+                QEMU's bus.
+            BusyError: The namespace is in use. Nothing was changed.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        Mended
+        Cleared
             Clear Errors    ns_0
         ```
         """
