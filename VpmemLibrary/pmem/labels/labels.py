@@ -6,6 +6,7 @@ namespace. Therefore the caller decides which namespaces may be destroyed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
@@ -17,6 +18,8 @@ from VpmemLibrary.pmem.records import Dimm, Region
 from VpmemLibrary.pmem.regions.regions import Confirm, Regions, confirmed
 from VpmemLibrary.transport.base import query
 from VpmemLibrary.visible import quoted
+
+_COUNT = re.compile("[0-9]{1,9}", re.ASCII)
 
 _SLOTS = r"""
 for dimm in "$@"; do
@@ -85,7 +88,7 @@ class Labels:
         dimms = require_dimms(self._ndctl, self._ndctl.region(region))
         result = self._ndctl.run(query(_SLOTS, *dimms)).check()
         counts = [line.partition(" ")[2] for line in result.lines]
-        if len(counts) != len(dimms) or not all(count.isdigit() for count in counts):
+        if len(counts) != len(dimms) or not all(_COUNT.fullmatch(count) for count in counts):
             raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(dimms)}")
         return min(int(count) for count in counts)
 
