@@ -24,7 +24,8 @@ A Device Larger Than The Free Memory Is Refused
     The Guest Should Be Unharmed    devices=1
 
 The Backing Of An Attached Device Is Refused
-    [Documentation]    The same path is refused twice, and so is a symbolic link to it, which libvirt itself accepts.
+    [Documentation]    The same path is refused, and so is a symbolic link to it. libvirt itself accepts the link
+    ...    without an error.
     [Tags]    hp-04
     Run Keyword And Expect Error    *another backing for each device*    Attach Vpmem Device    ${GUEST}    ${FIRST}
     Run On Host    ln    -s    ${FIRST.device}    /run/vpmem-the-same
