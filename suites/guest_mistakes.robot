@@ -43,7 +43,7 @@ A UUID On This Architecture Is Refused
     *uuid of /dev/*only pSeries*    Add An Element    ${MEMORY}    <uuid>94d02aa7-b6f2-4a01-a98b-bb4ad5be5e8c</uuid>
 Discard Is Refused
     *discard of /dev/* 'yes'*none*    Set The Attribute    ${MEMORY}    discard    yes
-Missing Access Without Persistence Is Refused
+A Missing Access Attribute Is Refused
     *access of /dev/* 'none'*nothing persists*    Remove The Attribute    ${MEMORY}    access
 A Label On Virtio Pmem Is Refused
     *label_size of /dev/*virtio-pmem has no label*    Set The Attribute    ${MEMORY}    model    virtio-pmem

@@ -24,7 +24,7 @@ ${MARK}      /tmp/tmp.vpmem-hostile-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***
-A Namespace's Name Runs Nothing
+A Hostile Namespace Name Runs No Command
     [Documentation]    ndctl's own listing has the name unchanged, or there is no such namespace.
     ${region} =    Get Roomiest Region    at_least=32MiB
     FOR    ${text}    IN    @{HOSTILE}
@@ -39,7 +39,7 @@ A Namespace's Name Runs Nothing
         Clean Up Host
     END
 
-A Guest's Name Runs Nothing
+A Hostile Guest Name Runs No Command
     [Documentation]    virsh has the name unchanged, or there is no such domain.
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Define Guest    name=${text}
@@ -49,7 +49,7 @@ A Guest's Name Runs Nothing
         Clean Up Host
     END
 
-A Claim's Label And A Setting Run Nothing
+A Hostile Claim Label Or Setting Runs No Command
     [Documentation]    A text that is not a label of the setting is refused, and nothing is claimed.
     Create Pmem Namespaces    SMALL:hostile_0    SMALL=at least 16MiB
     FOR    ${text}    IN    @{HOSTILE}
@@ -61,7 +61,7 @@ A Claim's Label And A Setting Run Nothing
         Nothing Should Have Run
     END
 
-A File's Path Runs Nothing
+A Hostile File Path Runs No Command
     [Documentation]    Bytes are written to and read from exactly this file. A path that is not absolute is refused.
     ${directory} =    Run On Host    mktemp    -d
     FOR    ${text}    IN    @{HOSTILE}
@@ -77,7 +77,7 @@ A File's Path Runs Nothing
     END
     [Teardown]    Run On Host    rm    -rf    ${directory.text.strip()}
 
-A Command's Arguments Arrive As They Are
+Hostile Arguments Arrive Unchanged
     [Documentation]    Each text arrives as one argument.
     FOR    ${text}    IN    @{HOSTILE}
         ${echoed} =    Run On Host    printf    %s|%s    ${text}    end

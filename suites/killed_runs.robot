@@ -91,7 +91,7 @@ The Leak Report Names Each Kind Of Leak
     END
     Should Contain    ${told}    changed: free in region
 
-The Leak Report Names What Is Gone
+The Leak Report Names Each Missing Object
     [Documentation]    A suite that removes anything that existed before it fails too. Each object exists when the host
     ...    state is remembered, and is gone afterwards.
     [Tags]    ow-01

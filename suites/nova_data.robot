@@ -36,7 +36,7 @@ A Hard Reboot Keeps The Data
     Get Server Status    ${SERVER}    ==    ACTIVE
     Guest Pattern Should Be Intact    ${SERVER.guest}    seed=${SEED}    length=4MiB
 
-A Namespace Of A Server Cannot Leave The Setting
+A Namespace Of A Server Cannot Be Removed From The Setting
     [Documentation]    The error names the namespace, its holder and the start time. The setting does not change.
     [Tags]    nv-08
     ${run} =    Get Run Id

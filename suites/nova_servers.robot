@@ -15,7 +15,7 @@ Test Teardown     Clean Up Servers
 
 
 *** Test Cases ***
-Two Servers Get A Namespace And The Third Fails Until A Delete
+Two Servers Get One Namespace Each And A Third Fails Until A Delete
     [Documentation]    Nova's test_create_servers_with_vpmem, step by step.
     [Tags]    nv-01
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
@@ -51,7 +51,7 @@ A Label In The Wrong Case Is Refused
     Collections.Should Not Contain Match    ${guests}    instance-${run}-*
     Get Pmem Used    SMALL    ==    0
 
-More Namespaces Of A Label Than The Host Has Give A Server In Error
+A Server That Needs More Namespaces Than The Host Has Is In Error
     [Documentation]    The server claims none of the labels, not even the labels that are free.
     [Tags]    nv-05
     ${flavor} =    Create Flavor    too-many    hw:pmem=4GB,SMALL,SMALL,SMALL

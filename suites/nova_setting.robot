@@ -69,7 +69,7 @@ An Empty Setting Is Off And Does Not Run ndctl
     ...    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
-A Host Without ndctl Is Reported As Such
+A Missing ndctl Is Reported
     [Documentation]    The error does not report a missing namespace.
     Look At The Host Through    mount --bind /dev/null "$(command -v ndctl)"
     Run Keyword And Expect Error    *Permission denied*is ndctl installed there*    Set Pmem Namespaces    ${GOOD}

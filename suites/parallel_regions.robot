@@ -29,8 +29,9 @@ The Next Worker Gets A Different Region
     END
     [Teardown]    Clean Up Both
 
-A Lease On A Reserved Region Fails At Its Timeout And Names The Holder
-    [Documentation]    A request for exactly this region reports its holder.
+A Request For A Reserved Region Fails At Its Timeout And Names The Holder
+    [Documentation]    The second worker acquires the other regions. Its next request waits until the timeout, and the
+    ...    error names the holder.
     Open The Host Once More    second
     Run Keyword And Expect Error    *Region ${REGION.dev} of second is held by run*Nothing was given back within 0 s*
     ...    Hold All Regions At Once
