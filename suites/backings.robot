@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation     What a guest's devices may lie on, and what of its writes is there afterwards: predicted from the
-...               device and its backing, and shown by content after the guest was destroyed and started.
+Documentation     The kinds of backing that a guest's device may have, and which writes of the guest persist on each.
+...               The library predicts persistence from the device and its backing. The content after the guest was
+...               destroyed and started confirms it.
 ...
-...               One guest with a device of each kind is booted once; its tests follow one another.
+...               One guest with a device of each kind is booted once and shared by the tests. The tests depend on their
+...               order.
 
 Library           Collections
 Library           String
@@ -20,8 +22,8 @@ ${IN_MEMORY}    ${EMPTY}
 
 
 *** Test Cases ***
-Each Backing Is Of The Kind That Was Made
-    [Documentation]    By the host's kernel; and what each is, every view of the guest agrees on.
+Each Backing Has The Kind That Was Created
+    [Documentation]    The host's kernel reports the kind of each backing. Every view of the guest agrees.
     [Tags]    gd-03    df-03
     FOR    ${name}    ${kind}    IN
     ...    devdax    devdax
@@ -33,7 +35,7 @@ Each Backing Is Of The Kind That Was Made
     All Views Should Agree    ${GUEST}
 
 QEMU Maps A DAX File With MAP_SYNC And A Plain File Without
-    [Documentation]    The flag is the host's kernel's, on the mapping of the running QEMU.
+    [Documentation]    The host's kernel reports the flag on the mapping of the running QEMU.
     [Tags]    df-03    df-02
     FOR    ${name}    ${operator}    IN
     ...    devdax    contains
@@ -44,7 +46,8 @@ QEMU Maps A DAX File With MAP_SYNC And A Plain File Without
     END
 
 A Guest Cannot Write To A Readonly Device
-    [Documentation]    Its kernel has the region read-only, writing and mkfs fail, and no byte on the host changes.
+    [Documentation]    The guest's kernel lists the region as read-only. Writing and mkfs fail, and no byte on the host
+    ...    changes.
     [Tags]    gd-06
     VAR    ${device} =    ${DEVICES}[readonly]
     ${before} =    Get Namespace Checksum    ${device.path}
@@ -63,8 +66,8 @@ A Guest Cannot Write To A Readonly Device
     ${after} =    Get Namespace Checksum    ${device.path}
     Should Be Equal    ${after}    ${before}
 
-What Each Backing Keeps Is As Predicted
-    [Documentation]    The guest is destroyed and started: it reads the pattern, or what was there before it wrote.
+Each Backing Persists As Predicted
+    [Documentation]    The guest is destroyed and started. It reads the pattern, or the bytes from before it wrote.
     [Tags]    gd-03    df-03
     ${before} =    Get Guest Boot Id    ${GUEST}
     FOR    ${name}    IN    @{WRITTEN}
@@ -77,15 +80,16 @@ What Each Backing Keeps Is As Predicted
         Guest Should Have Kept What Was Predicted    ${name}
     END
 
-The Host Reads In A Shared Backing What The Guest Wrote
-    [Documentation]    At the predicted offset of the node or file itself.
+The Host Reads The Guest's Bytes In A Shared Backing
+    [Documentation]    The host reads the node or file itself at the predicted offset.
     [Tags]    gd-03    df-03
     FOR    ${name}    IN    devdax    dax-file    plain-file    memory-file
         Host Should Hold Guest Pattern    ${GUEST}    ${{$DEVICES[$name].path}}    seed=${name}    length=${LENGTH}
     END
 
 Without Shared Access Nothing Reaches The Backing
-    [Documentation]    Predicted, refused unless wanted so, and seen: the file on the host is all zeros, by the host.
+    [Documentation]    The library predicts it, and refuses such a device unless `shared_only=False` allows it. On the
+    ...    host the file holds only zeros.
     [Tags]    gd-07
     FOR    ${name}    IN    private    missing
         VAR    ${device} =    ${DEVICES}[${name}]
@@ -95,15 +99,16 @@ Without Shared Access Nothing Reaches The Backing
         Content Should Be Zero    ${device.path}
     END
 
-Device DAX That Is Not Shared Is Refused
-    [Documentation]    The kernel maps it shared or not at all, so that QEMU would not start.
+Unshared Device DAX Is Refused
+    [Documentation]    The kernel maps device DAX only as shared, so QEMU would not start.
     [Tags]    gd-07
     ${device} =    New Vpmem Device    ${{$DEVICES["devdax"].path}}    size=${SIZE}    shared=False
     Run Keyword And Expect Error    *device DAX cannot be mapped otherwise*    Define Guest    vpmem=${device}
     ...    shared_only=False
 
-Memory On Memfd Is Gone With Its QEMU
-    [Documentation]    libvirt gives memfd to RAM alone: a device always lies on a path. A file in that RAM is gone.
+Memfd Memory Is Lost With Its QEMU
+    [Documentation]    libvirt uses memfd only for RAM, because a device always needs a path. A file in that RAM is
+    ...    lost.
     [Tags]    gd-03
     ${process} =    Get Guest Process    ${GUEST}
     ${argv} =    Run On Host    sh    -c    tr '\\000' ' ' <"/proc/$1/cmdline"    sh    ${process}
@@ -114,7 +119,8 @@ Memory On Memfd Is Gone With Its QEMU
 
 *** Keywords ***
 Boot A Guest With A Device Of Each Kind
-    [Documentation]    Its memory is a memfd; a pattern of its own is written to each device, and a file to its memory.
+    [Documentation]    Boot a guest whose memory is a memfd. Write a different pattern to each device, and a file to its
+    ...    memory.
     Take A Host
     Skip Without Program    xfs_io    install xfsprogs on the host
     Describe Devices Of Each Kind
@@ -130,7 +136,7 @@ Boot A Guest With A Device Of Each Kind
     Run In Guest    ${made}    touch    /run/written-before
 
 Describe Devices Of Each Kind
-    [Documentation]    On a devdax node, and on files in a DAX file system, in one without DAX, and in memory.
+    [Documentation]    Describe devices on a devdax node, on files in file systems with and without DAX, and in memory.
     ${namespace} =    Create Devdax Namespace    32MiB    backing
     ${dax} =    Make Files On A File System    fsdax    always    dax-file
     ${plain} =    Make Files On A File System    sector    never    plain-file    private    missing    readonly
@@ -142,7 +148,7 @@ Describe Devices Of Each Kind
     Describe Devices In    ${plain}
 
 Describe Devices In
-    [Documentation]    On files in a file system without DAX, among them those that do not persist.
+    [Documentation]    Describe devices on files in a file system without DAX. Some of these devices do not persist.
     [Arguments]    ${directory}
     Describe Device    plain-file    ${directory}/plain-file
     Describe Device    private    ${directory}/private    shared=False
@@ -150,13 +156,13 @@ Describe Devices In
     Describe Device    readonly    ${directory}/readonly    readonly=True
 
 Describe Device
-    [Documentation]    Adds a device to those that the guest is given.
+    [Documentation]    Add a device to the devices of the guest.
     [Arguments]    ${name}    ${backing}    &{options}
     ${device} =    New Vpmem Device    ${backing}    size=${SIZE}    &{options}
     Collections.Set To Dictionary    ${DEVICES}    ${name}    ${device}
 
 Make Files On A File System
-    [Documentation]    Makes a namespace with ext4, mounts it, and returns where; its files hold zeros.
+    [Documentation]    Create a namespace with ext4, mount it, and return the mount point. The files in it hold zeros.
     [Arguments]    ${mode}    ${dax}    @{names}
     ${region} =    Get Roomiest Region    at_least=128MiB
     ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 128MiB
@@ -168,13 +174,13 @@ Make Files On A File System
     RETURN    ${mount.mount_point}
 
 Make A File In Memory
-    [Documentation]    In the tmpfs that every host has.
+    [Documentation]    Create a file in the tmpfs that every host has.
     ${file} =    Run On Host    mktemp    --tmpdir\=/run    vpmem-XXXXXX
     VAR    ${IN_MEMORY} =    ${file.text.strip()}    scope=SUITE
     Run On Host    fallocate    -l    ${SIZE}    ${IN_MEMORY}
 
 Remove The Files And Give The Host Back
-    [Documentation]    What lies on a namespace goes with it; what lies in memory is removed by name.
+    [Documentation]    Remove the file in memory by its name. The files on a namespace go with the namespace.
     TRY
         IF    $IN_MEMORY    Run On Host    rm    -f    ${IN_MEMORY}
     FINALLY
@@ -182,7 +188,7 @@ Remove The Files And Give The Host Back
     END
 
 Guest Should Have Kept What Was Predicted
-    [Documentation]    Compares what a device holds with its pattern, and how that ends with the prediction.
+    [Documentation]    Compare the bytes of a device with its pattern, and the result with the prediction.
     [Arguments]    ${name}
     ${predicted} =    Get Predicted Persistence    ${DEVICES}[${name}]
     IF    $predicted.restart

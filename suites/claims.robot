@@ -1,8 +1,9 @@
 *** Settings ***
-Documentation     Namespaces are claimed by one tenant at a time, whoever asks and from wherever, and given back clean.
+Documentation     Only one tenant at a time can claim a namespace, from any worker on any machine. A released namespace
+...               is clean.
 ...
-...               The namespaces are made once. Other workers are processes of robot of their own: nothing is shared
-...               with them but the host.
+...               The namespaces are created once. Other workers are separate robot processes. They share only the host
+...               with this one.
 
 Library           OperatingSystem
 Library           Process
@@ -20,8 +21,8 @@ ${MEETING}    ${OUTPUT_DIR}/meeting-of-the-claimants
 
 
 *** Test Cases ***
-Namespaces Are Claimed By Label In The Order Asked For
-    [Documentation]    One namespace for each label, in that order; the host itself counts what is held.
+Namespaces Are Claimed By Label In The Requested Order
+    [Documentation]    Each label gets one namespace, in the requested order. The host itself counts the claims.
     [Tags]    cl-01
     ${claims} =    Claim Namespaces    POOL    LARGE    POOL
     VAR    @{labels} =    ${claims[0].label}    ${claims[1].label}    ${claims[2].label}
@@ -32,7 +33,8 @@ Namespaces Are Claimed By Label In The Order Asked For
     Get Pmem Used    POOL    ==    2
 
 Namespaces Are Claimed By Size And Mode
-    [Documentation]    What is found has the size and the mode that were asked for; what could never be is refused.
+    [Documentation]    The claimed namespace has the requested size and mode. A request that no namespace can meet is
+    ...    refused.
     [Tags]    cl-01
     ${large} =    Get Namespace    pool_0
     ${claim} =    Claim Namespace    size=${large.size}    mode=devdax
@@ -40,8 +42,8 @@ Namespaces Are Claimed By Size And Mode
     Run Keyword And Expect Error    *1 of mode sector*    Claim Namespace    mode=sector
     Run Keyword And Expect Error    *1 of 1GiB*    Claim Namespace    size=1GiB
 
-Exhaustion Names Who Holds What Since When
-    [Documentation]    Nothing is taken by a claim that cannot be met whole.
+A Failed Claim Names The Holders And Their Start Times
+    [Documentation]    A claim that cannot be met completely takes no namespace.
     [Tags]    cl-01
     ${claims} =    Claim Namespaces    POOL    POOL
     ${run} =    Get Run Id
@@ -58,8 +60,8 @@ Exhaustion Names Who Holds What Since When
     END
     Get Pmem Used    LARGE    ==    0
 
-What Is Given Back Is Wiped And Claimed Again
-    [Documentation]    The next one finds zeros, to the last byte.
+A Released Namespace Is Wiped And Can Be Claimed Again
+    [Documentation]    The next claim finds zeros, to the last byte.
     [Tags]    cl-01
     ${claim} =    Claim Namespace    name=pool_1
     Write Pattern    ${claim.namespace}    seed=first tenant
@@ -68,8 +70,9 @@ What Is Given Back Is Wiped And Claimed Again
     ${again} =    Claim Namespace    name=pool_1
     Should Be Equal    ${again.namespace.uuid}    ${claim.namespace.uuid}
 
-Many Workers Claim At Once And None Gets Another's
-    [Documentation]    Four workers begin at the same moment; each namespace is claimed by one, and all are given back.
+Many Workers Claim At Once And Each Namespace Goes To One Worker
+    [Documentation]    Four workers start at the same moment. One worker claims each namespace, and all namespaces are
+    ...    released.
     [Tags]    cl-02
     FOR    ${worker}    IN RANGE    4
         Start A Worker    worker=${worker}
@@ -83,8 +86,8 @@ Many Workers Claim At Once And None Gets Another's
     Every Worker Should End Well    4
     Locks On The Host Should Be    0
 
-What A Killed Worker Held Is Free At Once And Is Wiped
-    [Documentation]    The worker wrote into what it had; it is killed, and the next claim gets zeros without waiting.
+The Claims Of A Killed Worker Are Freed At Once And Wiped
+    [Documentation]    The worker writes into its namespaces and is killed. The next claim gets zeros without waiting.
     [Tags]    cl-03
     A Worker Holds All Of The Pool
     Run Keyword And Expect Error    All that meets label POOL*    Claim Namespace    label=POOL
@@ -96,8 +99,8 @@ What A Killed Worker Held Is Free At Once And Is Wiped
         Content Should Be Zero    ${claim.namespace}
     END
 
-A Worker On Another Machine Is Held Off As Well
-    [Documentation]    The other worker has a host name of its own, and a connection of its own is all that it shares.
+A Claim Excludes A Worker On Another Machine
+    [Documentation]    The other worker has a different host name and its own connection to the host.
     [Tags]    cl-04
     Skip Unless Host Names Can Be Changed
     A Worker Holds All Of The Pool    other-controller
@@ -107,8 +110,9 @@ A Worker On Another Machine Is Held Off As Well
     Every Worker Should End Well    1
     Claim Namespace    label=POOL
 
-A Claim Holds When The Host Was Connected To Anew
-    [Documentation]    The connection is cut on the host; what nobody took in between is held again, by the same UUID.
+A Claim Survives A Reconnect To The Host
+    [Documentation]    The connection is cut on the host. If no other worker took the claim meanwhile, it is re-acquired
+    ...    with the same UUID.
     [Tags]    cl-03
     ${claim} =    Claim Namespace    name=pool_1
     Cut The Connection
@@ -122,13 +126,14 @@ A Claim Holds When The Host Was Connected To Anew
 
 *** Keywords ***
 Make A Pool
-    [Documentation]    Takes a host and makes four namespaces on it.
+    [Documentation]    Take a host and create four namespaces on it.
     Take A Host
     ${size} =    Get Smallest Size    32MiB
     Create Pmem Namespaces    ${SETTING}    LARGE=${{2 * $size}}    POOL=${size}
 
 Start A Worker
-    [Documentation]    Starts robot with the suite of one worker, as a run of its own, if asked under another host name.
+    [Documentation]    Start robot with the suite of one worker as a separate run. With `controller`, the worker gets
+    ...    that host name.
     [Arguments]    ${worker}    ${seed}=${EMPTY}    ${controller}=${EMPTY}
     OperatingSystem.Create Directory    ${MEETING}
     ${aliases} =    Get Open Hosts
@@ -144,7 +149,7 @@ Start A Worker
     ...    stderr=STDOUT
 
 A Worker Holds All Of The Pool
-    [Documentation]    Starts one worker and waits until it has all.
+    [Documentation]    Start one worker and wait until it has claimed the whole pool.
     [Arguments]    ${controller}=${EMPTY}
     Start A Worker    0    seed=left behind    controller=${controller}
     OperatingSystem.Create File    ${MEETING}/begin
@@ -152,7 +157,8 @@ A Worker Holds All Of The Pool
     Length Should Be    ${claimed}    3
 
 Every Worker Should Be
-    [Documentation]    Waits until so many workers have told that they are as far, and returns the lines that they told.
+    [Documentation]    Wait until `workers` workers have reported that they reached `point`. Return the lines that they
+    ...    reported.
     [Arguments]    ${point}    ${workers}
     VAR    ${told} =    ${EMPTY}
     FOR    ${worker}    IN RANGE    ${workers}
@@ -163,7 +169,7 @@ Every Worker Should Be
     RETURN    ${{$told.split()}}
 
 Every Worker Should End Well
-    [Documentation]    Waits for the workers; one that fails shows what it printed.
+    [Documentation]    Wait for the workers. Show the output of a worker that fails.
     [Arguments]    ${workers}
     FOR    ${worker}    IN RANGE    ${workers}
         ${ended} =    Process.Wait For Process    worker-${worker}    timeout=5 minutes    on_timeout=kill
@@ -171,7 +177,7 @@ Every Worker Should End Well
     END
 
 Get Uuids Of The Pool
-    [Documentation]    Asks the host's own ndctl, not the claims.
+    [Documentation]    Return the UUIDs as the host's own ndctl lists them, not as the claims list them.
     VAR    @{uuids} =    @{EMPTY}
     FOR    ${name}    IN    pool_1    pool_2    pool_3
         ${namespace} =    Get Namespace    ${name}
@@ -180,7 +186,7 @@ Get Uuids Of The Pool
     RETURN    ${uuids}
 
 Locks On The Host Should Be
-    [Documentation]    Counts the namespaces' files that the host's kernel lists as locked, and who reads them sees why.
+    [Documentation]    Count the lease files of namespaces that the host's kernel lists as locked.
     [Arguments]    ${expected}
     VAR    ${script} =    cd /var/lib/vpmem/leases || exit; for file in 76706d65-*; do
     ...    [ -e "$file" ] && grep "FLOCK.*:$(stat -c %i "$file") " /proc/locks; done | wc -l
@@ -188,18 +194,18 @@ Locks On The Host Should Be
     Should Be Equal As Integers    ${locked.text}    ${expected}
 
 Cut The Connection
-    [Documentation]    Ends the host's own end of this worker's connection, as an outage would.
+    [Documentation]    End this worker's connection on the host, as an outage would.
     VAR    ${script} =    p=$$; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat); done;
     ...    kill $p; sleep 5
     Run Keyword And Expect Error    *connection*broke*    Run On Host    sh    -c    ${script}
 
 Skip Unless Host Names Can Be Changed
-    [Documentation]    A process with a host name of its own needs root here, or user namespaces.
+    [Documentation]    Skip unless a process may get a different host name. This needs root, or user namespaces.
     ${status} =    OperatingSystem.Run And Return Rc    unshare --uts hostname vpmem
     Skip If    ${status} != 0    `unshare --uts` is not allowed here: run as root to have a second host name.
 
 End The Workers And Give Back
-    [Documentation]    Leaves no process, no file by which workers met, and no claim.
+    [Documentation]    Release all claims. Remove all worker processes and the files through which the workers met.
     Process.Terminate All Processes    kill=True
     OperatingSystem.Remove Directory    ${MEETING}    recursive=True
     ${claims} =    Get Claims

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Content is written, compared, copied and wiped on the host itself, on every kind of device.
+Documentation     Write, compare, copy and wipe content on the host itself, on every kind of device.
 
 Resource          ../resources/host.resource
 
@@ -17,7 +17,8 @@ ${DIRECTORY}    ${EMPTY}
 
 *** Test Cases ***
 Two Devices Of Different Kinds Hold The Same Bytes After A Copy
-    [Documentation]    From device DAX to a block device to a file; sha256sum and cmp of the host find them equal too.
+    [Documentation]    Bytes are copied from device DAX to a block device, and from there to a file. The host's own cmp
+    ...    finds them equal.
     Write Pattern    ${DAX}    seed=original    length=4MiB
     Copy Content    ${DAX}    ${BLOCK}    length=4MiB
     Copy Content    ${BLOCK}    ${FILE}    length=4MiB    foreign=True
@@ -26,8 +27,8 @@ Two Devices Of Different Kinds Hold The Same Bytes After A Copy
     Pattern Should Be Intact    ${FILE}    seed=original    length=4MiB
     Run On Host    cmp    --bytes\=4194304    ${FILE}    ${BLOCK.device}
 
-The First Byte That Differs And Their Number Are Told
-    [Documentation]    Three bytes of one of the two are changed by another tool.
+A Failed Comparison Reports The First Different Byte And The Count
+    [Documentation]    Another tool changes three bytes of one copy.
     Write Pattern    ${DAX}    seed=twin    length=4MiB
     Write Pattern    ${FILE}    seed=twin    length=4MiB    foreign=True
     ${before} =    Run On Host    od    -An    -tx1    -j 1048577    -N 3    ${FILE}
@@ -46,8 +47,9 @@ The First Byte That Differs And Their Number Are Told
     ...    Pattern Should Be Intact    ${FILE}    seed=twin    length=4MiB
     Content Should Be Equal    ${DAX}    ${FILE}    length=1MiB
 
-A Wipe Leaves Zeros In Its Range And Nothing Else Changed
-    [Documentation]    A range, then the whole of a device to its last byte, which tr of the host finds empty too.
+A Wipe Writes Zeros To Its Range And Changes Nothing Else
+    [Documentation]    First a range is wiped, then the whole device to its last byte. The host's own tr finds only
+    ...    zeros.
     FOR    ${target}    IN    ${DAX}    ${BLOCK}
         Write Pattern    ${target}    seed=secret
         Wipe Content    ${target}    offset=1MiB    length=8KiB
@@ -62,8 +64,8 @@ A Wipe Leaves Zeros In Its Range And Nothing Else Changed
     ${left} =    Run On Host    sh    -c    tr -d "\\000" <"$1" | wc -c    sh    ${BLOCK.device}
     Should Be Equal As Integers    ${left.text}    0
 
-What Is In Use Is Not Written To
-    [Documentation]    A mounted namespace keeps its file system.
+A Mounted Namespace Is Not Overwritten
+    [Documentation]    Wiping and copying are refused. The file system stays intact.
     ${mounted} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 32MiB    name=mounted
     Run On Host    mkfs.ext4    -q    ${mounted.device}
     Run On Host    mount    ${mounted.device}    ${DIRECTORY}/mnt
@@ -72,8 +74,8 @@ What Is In Use Is Not Written To
     Run On Host    umount    ${DIRECTORY}/mnt
     Run On Host    fsck.ext4    -n    ${mounted.device}
 
-What Is Not This Run's Own Is Not Written To
-    [Documentation]    A file is no run's own: it is as it was.
+A File That This Run Did Not Make Is Not Overwritten
+    [Documentation]    A file belongs to no run. Its checksum does not change.
     ${before} =    Run On Host    sha256sum    ${FILE}
     Run Keyword And Expect Error    *no run's own*    Wipe Content    ${FILE}
     Run Keyword And Expect Error    *no run's own*    Copy Content    ${DAX}    ${FILE}    length=4KiB
@@ -81,8 +83,8 @@ What Is Not This Run's Own Is Not Written To
     ${after} =    Run On Host    sha256sum    ${FILE}
     Should Be Equal    ${after.text}    ${before.text}
 
-How Fast It Was Is Told
-    [Documentation]    The record's throughput is its length by its seconds, and no transfer takes no time.
+Transfers Report Their Throughput
+    [Documentation]    The throughput is the length divided by the seconds. Every transfer takes more than zero seconds.
     ${written} =    Write Pattern    ${DAX}    seed=fast    length=8MiB
     ${read} =    Pattern Should Be Intact    ${DAX}    seed=fast    length=8MiB
     FOR    ${transfer}    IN    ${written}    ${read}
@@ -94,7 +96,7 @@ How Fast It Was Is Told
 
 *** Keywords ***
 Create One Namespace Of Each Kind
-    [Documentation]    Makes a device-DAX node, a block device and a file.
+    [Documentation]    Create a device-DAX node, a block device and a file.
     ${roomiest} =    Get Roomiest Region    at_least=128MiB
     VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=mapped
@@ -106,7 +108,7 @@ Create One Namespace Of Each Kind
     VAR    ${FILE} =    ${DIRECTORY}/file    scope=SUITE
 
 Remove What The Test Made
-    [Documentation]    Unmounts and removes the directory of the test, and cleans up the host.
+    [Documentation]    Unmount and remove the test's directory, and clean up the host.
     IF    $DIRECTORY
         Run On Host    sh    -c    mountpoint -q "$1/mnt" && umount "$1/mnt"; rm -r "$1"    sh    ${DIRECTORY}
     END

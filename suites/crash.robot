@@ -1,11 +1,11 @@
 *** Settings ***
-Documentation     What a guest flushed is there after QEMU was killed and after the host lost its power, in order, to
-...               the last record that the guest told of.
+Documentation     Flushed data of a guest survives a kill of QEMU and a power cut of the host. The records are in order,
+...               up to the last record that the guest acknowledged.
 ...
-...               A guest is booted once and saved; every kill ends another run of it from that moment. Its devices lie
-...               on emulated NVDIMMs, which keep what was stored, flushed or not: a store without a flush of the
-...               processor's caches cannot be told here. What a page cache holds can: the guest's is gone with QEMU,
-...               the host's with its power.
+...               A guest is booted once and saved. Each kill ends a new run of the guest from the saved state. The
+...               guest's devices are backed by emulated NVDIMMs, which keep every store, flushed or not. So this suite
+...               cannot detect a store without a flush of the processor's caches. It can detect data in a page cache:
+...               the guest's page cache is lost with QEMU, and the host's page cache with its power.
 
 Library           Process
 Resource          ../resources/guest.resource
@@ -23,16 +23,16 @@ ${PLAIN}           /var/tmp/vpmem-plain-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***
-A Flushed Pattern Outlives QEMU
-    [Documentation]    QEMU is killed as soon as the guest has flushed: the host finds every byte.
+A Flushed Pattern Survives A Kill Of QEMU
+    [Documentation]    QEMU is killed as soon as the guest has flushed. The host finds every byte.
     [Tags]    cr-01
     Go On From The Saved Moment
     Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
     Kill Guest    ${GUEST}
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
 
-Every Acknowledged Record Outlives A Kill
-    [Documentation]    QEMU is killed at a random moment, again and again, while the guest writes.
+Every Acknowledged Record Survives A Kill Of QEMU
+    [Documentation]    QEMU is killed many times, each at a random moment while the guest writes.
     [Tags]    cr-02
     FOR    ${kill}    IN RANGE    ${KILLS}
         Kill The Guest While It Writes    ${SEED}-${kill}    flush=True
@@ -40,8 +40,8 @@ Every Acknowledged Record Outlives A Kill
         Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
     END
 
-Every Record That Was Stored Through A Mapping Outlives A Kill
-    [Documentation]    The guest's program flushes by the processor's instructions, without a system call.
+Every Record Stored Through A Mapping Survives A Kill Of QEMU
+    [Documentation]    The guest's program flushes with the processor's instructions, without a system call.
     [Tags]    cr-02
     FOR    ${kill}    IN RANGE    ${MAPPED_KILLS}
         Kill The Guest While It Writes    mapped-${SEED}-${kill}    flush=True    device=${MAPPED}
@@ -49,16 +49,17 @@ Every Record That Was Stored Through A Mapping Outlives A Kill
         Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
     END
 
-A Writer That Does Not Flush Is Found Out
-    [Documentation]    Its records were in the guest's page cache, and QEMU took it along.
+A Writer That Does Not Flush Is Detected
+    [Documentation]    The writer's records were in the guest's page cache, which is lost with QEMU.
     [Tags]    cr-02
     Kill The Guest While It Writes    unflushed    flush=False
     Run Keyword And Expect Error    *acknowledged and not there*
     ...    Acknowledged Records Should Be There    ${WRITER}
 
-Every Acknowledged Record Outlives The Host's Power
-    [Documentation]    The host's power is cut while the guest writes to its NVDIMM and to a file of the host: what it
-    ...    had told of is in the NVDIMM, and missing in the file, which the host's page cache held, as predicted.
+Every Acknowledged Record Survives A Power Cut Of The Host
+    [Documentation]    The host's power is cut while the guest writes to an NVDIMM and to a file of the host. The NVDIMM
+    ...    has all acknowledged records. The file lost its records, as predicted, because they were in the host's page
+    ...    cache.
     [Tags]    cr-03    rc-01
     The Host's Power Should Be In Our Hands
     ${boot} =    Get Host Boot Id
@@ -73,19 +74,19 @@ Every Acknowledged Record Outlives The Host's Power
 
 *** Keywords ***
 Boot A Guest And Save It
-    [Documentation]    A guest on two namespaces and a file of the host, with device DAX made in the second one, saved
-    ...    to a file that every test goes on from.
+    [Documentation]    Boot a guest on two namespaces and a file of the host. Create device DAX in the second namespace.
+    ...    Save the guest to a file from which every test restores it.
     Take A Host
     Describe The Devices
-    # The first device's region begins where ndctl wants it to.
+    # ndctl in the guest needs the first device's region at an aligned address, so this device comes first.
     ${guest} =    Start New Guest    vpmem=${{[$MAPPED, $NAMESPACE, $ON_FILE]}}
     VAR    ${GUEST} =    ${guest}    scope=SUITE
     Make Device DAX In The Guest
     Save Guest To File    ${GUEST}    ${MOMENT}
 
 Describe The Devices
-    [Documentation]    One on a namespace, one on a file, and one whose region in the guest is a multiple of 16 MiB, as
-    ...    its ndctl wants it for device DAX.
+    [Documentation]    Describe a device on a namespace, a device on a file, and a device whose region in the guest is a
+    ...    multiple of 16 MiB. The guest's ndctl needs that multiple for device DAX.
     ${namespace} =    Create Devdax Namespace    64MiB    crash
     VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
     Run On Host    fallocate    -l    18MiB    ${PLAIN}
@@ -93,13 +94,13 @@ Describe The Devices
     ${device} =    New Vpmem Device    ${PLAIN}    size=18MiB
     VAR    ${ON_FILE} =    ${device}    scope=SUITE
     ${another} =    Create Devdax Namespace    48MiB    mapped
-    # An earlier guest's labels may lie there.
+    # The namespace may still contain labels of an earlier guest.
     Wipe Content    ${another}
     ${mapped} =    New Vpmem Device    ${another}    size=34MiB    label_size=128KiB
     VAR    ${MAPPED} =    ${mapped}    scope=SUITE
 
 Make Device DAX In The Guest
-    [Documentation]    Labels and a devdax namespace in the device, made by the guest's own kernel and tools.
+    [Documentation]    Create labels and a devdax namespace in the device with the guest's own kernel and tools.
     ${aliases} =    Get Open Hosts
     Open Guest As Host    ${GUEST}    alias=inside
     ${regions} =    Get Regions
@@ -110,11 +111,12 @@ Make Device DAX In The Guest
     Switch Host    ${aliases}[0]
 
 Go On From The Saved Moment
-    [Documentation]    The guest's memory and the bytes of its devices are as they were saved.
+    [Documentation]    Restore the guest. Its memory and the bytes of its devices are as they were saved.
     Restore Guest From File    ${GUEST}    ${MOMENT}
 
 Kill The Guest While It Writes
-    [Documentation]    One run of the guest from the saved moment to its end by a kill; leaves the writer.
+    [Documentation]    Restore the guest from the saved state, and kill it while it writes. Set `${WRITER}` to the
+    ...    writer.
     [Arguments]    ${seed}    ${flush}    ${device}=${NAMESPACE}
     Go On From The Saved Moment
     ${writer} =    Start Record Writer    ${GUEST}    ${device}    seed=${seed}    flush=${flush}
@@ -122,7 +124,8 @@ Kill The Guest While It Writes
     VAR    ${WRITER} =    ${writer}    scope=SUITE
 
 Have Two Writers At Work
-    [Documentation]    One on the namespace, one on the file; the host writes nothing back by itself meanwhile.
+    [Documentation]    Start a writer on the namespace and a writer on the file. The host's own writeback is off
+    ...    meanwhile.
     Run On Host    sysctl    -q    -w    vm.dirty_writeback_centisecs\=0
     Go On From The Saved Moment
     ${durable} =    Start Record Writer    ${GUEST}    ${NAMESPACE}    seed=on the NVDIMM
@@ -133,14 +136,15 @@ Have Two Writers At Work
     VAR    ${FILE_WRITER} =    ${lost}    scope=SUITE
 
 The Host's Power Should Be In Our Hands
-    [Documentation]    Skips where the hosts file does not say how the host's power is cut.
+    [Documentation]    Skip unless the hosts file says how to cut the host's power.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    not ($entry.may_reboot and $entry.power)
     ...    The power of ${entry.name} may not be cut: say host_may_reboot, host_power_off and host_power_on.
 
 What The Run Has Should Be Nobody Else's While The Host Boots
-    [Documentation]    It is given power as if by hand; whoever comes first gets neither the host nor what is on it.
+    [Documentation]    Restore the power outside the library. Another user of the host can acquire neither the host nor
+    ...    this run's leftovers.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     ${on} =    Process.Run Process    @{entry.power.on}    timeout=10 minutes    stderr=STDOUT
@@ -156,20 +160,20 @@ What The Run Has Should Be Nobody Else's While The Host Boots
     Switch Host    ${aliases}[0]
 
 The Records On The File Should Be Lost As Predicted
-    [Documentation]    All of them.
+    [Documentation]    Fail unless all records on the file are lost.
     ${predicted} =    Get Predicted Persistence    ${ON_FILE}
     Should Not Be True    ${predicted.power_loss}
     Run Keyword And Expect Error    *acknowledged and not there: 0 (absent)*
     ...    Acknowledged Records Should Be There    ${FILE_WRITER}
 
 Host Should Have Booted Since
-    [Documentation]    Its kernel's boot id is another one.
+    [Documentation]    Fail unless the kernel has a new boot id.
     [Arguments]    ${before}
     ${after} =    Get Host Boot Id
     Should Not Be Equal    ${after}    ${before}
 
 Remove The Saved Guest And Give The Host Back
-    [Documentation]    The files lie outside what is cleaned up by itself.
+    [Documentation]    Remove the files explicitly, because the automatic cleanup does not cover their directory.
     TRY
         Run On Host    rm    -f    ${MOMENT}    ${PLAIN}
     FINALLY

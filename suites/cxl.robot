@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     CXL memory: a persistent region is assembled from a CXL device, namespaces are cut from it and back
-...               guests with the keywords of any region, and poison is injected, listed and cleared.
+Documentation     CXL memory. A persistent region is assembled from a CXL device. The keywords for any region create
+...               namespaces in it, and the namespaces back guests. Poison is injected, listed and cleared.
 ...
-...               A host without a CXL device is given one while it runs, where its section of the hosts file says how.
+...               A host without a CXL device gets a device while it runs, if its section of the hosts file says how.
 
 Library           Collections
 Resource          ../resources/guest.resource
@@ -22,8 +22,8 @@ ${NO_DEVICE}
 
 
 *** Test Cases ***
-A Region Is Assembled From The Device And Taken Apart
-    [Documentation]    It is a region of libnvdimm then, as large as the device, and in the kernel's map of memory.
+A Region Is Assembled From The Device And Destroyed
+    [Documentation]    The region is a libnvdimm region as large as the device. The kernel's memory map contains it.
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
     Should Be Equal    ${region.provider}    CXL
@@ -38,7 +38,8 @@ A Region Is Assembled From The Device And Taken Apart
     Run Keyword And Expect Error    No CXL region '${region.dev}'*    Get Cxl Region    ${region}
 
 A Namespace On CXL Memory Backs A Guest
-    [Documentation]    By the keywords of any region, namespace and guest; the guest's bytes are found on the host.
+    [Documentation]    The keywords are the same as for any region, namespace and guest. The host finds the guest's
+    ...    bytes.
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
     ${namespace} =    Create Devdax Namespace    64MiB    on-cxl    region=${region}
@@ -49,8 +50,9 @@ A Namespace On CXL Memory Backs A Guest
     Destroy Guest    ${guest}
     Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=on cxl    length=1MiB
 
-What A Namespace Holds Outlives Its Region
-    [Documentation]    The device keeps the labels: a region that is assembled again has the namespace, by its UUID.
+The Content Of A Namespace Survives The Destruction Of Its Region
+    [Documentation]    The device keeps the labels. A region that is assembled again has the namespace with the same
+    ...    UUID.
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
     ${namespace} =    Create Devdax Namespace    16MiB    outlives    region=${region}
@@ -64,8 +66,9 @@ What A Namespace Holds Outlives Its Region
     ...    ${{$namespace.name, $namespace.mode, $namespace.size}}
     Pattern Should Be Intact    ${found}    seed=outlives    length=1MiB
 
-What Cannot Be Is Refused And Nothing Changes
-    [Documentation]    A region with active namespaces, which would go with it; half a unit of poison or of size.
+Invalid Requests Are Refused And Change Nothing
+    [Documentation]    Destroying a region with active namespaces is refused. A part of a unit of poison or of size is
+    ...    refused too.
     [Tags]    cx-01
     ${region} =    Create Cxl Region    ${MEMDEV}
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=in-the-way
@@ -78,8 +81,9 @@ What Cannot Be Is Refused And Nothing Changes
     Run Keyword And Expect Error    size '100MiB' cannot be used: expected a multiple of 256MiB*
     ...    Create Cxl Region    ${MEMDEV}    size=100MiB
 
-What A Dead Run Assembled Is Taken Apart
-    [Documentation]    By its mark, when its run lives no more; cleaning up after this run does not touch it.
+The CXL Region Of A Dead Run Is Destroyed
+    [Documentation]    The region has the mark of a run that is dead. Cleaning up after this run does not change the
+    ...    region.
     [Tags]    ow-03
     ${decoder} =    Run On Host    sh    -c    cxl list -D -d root -m ${MEMDEV.dev} | grep -o 'decoder[0-9][0-9.]*'
     Run On Host    cxl    create-region    -t    pmem    -d    ${decoder.text.split()}[0]    -U    ${OF_A_DEAD_RUN}
@@ -92,7 +96,8 @@ What A Dead Run Assembled Is Taken Apart
     Run Keyword And Expect Error    No CXL region '${region}'*    Get Cxl Region    ${region}
 
 Poison Is Listed And Cleared
-    [Documentation]    Where it was injected, by the device; clearing it writes zeros there, and to nothing beside it.
+    [Documentation]    The device lists the poison where it was injected. Clearing writes zeros there and changes no
+    ...    other byte.
     [Tags]    cx-02
     ${region} =    Create Cxl Region    ${MEMDEV}
     ${namespace} =    Create Namespace    ${region}    mode=raw    size=at least 16MiB    name=poisoned
@@ -109,7 +114,7 @@ Poison Is Listed And Cleared
 
 *** Keywords ***
 Take A Host With A CXL Device
-    [Documentation]    Takes a host, and gives it a device if it has none from which no region is assembled.
+    [Documentation]    Take a host. Add a device if the host has no free CXL device.
     ${entry} =    Take One That Can Be Given A Device
     ${memdev} =    Find A Free Device
     IF    $memdev is None
@@ -122,8 +127,8 @@ Take A Host With A CXL Device
     VAR    ${MEMDEV} =    ${memdev}    scope=SUITE
 
 Take One That Can Be Given A Device
-    [Documentation]    Takes a host whose section says how it is given a device, or any host where none says so; returns
-    ...    the section.
+    [Documentation]    Take a host whose section says how to add a device, or any host if no section does. Return the
+    ...    section.
     ${names} =    Get Hosts In This Worker's Turn
     VAR    @{able} =    @{EMPTY}
     FOR    ${name}    IN    @{names}
@@ -139,7 +144,7 @@ Take One That Can Be Given A Device
     RETURN    ${entry}
 
 Find A Free Device
-    [Documentation]    Returns a device with persistent memory on a host without CXL regions; none where there is none.
+    [Documentation]    Return a device with persistent memory on a host without CXL regions, or None.
     ${found} =    Run On Host    sh    -c    command -v cxl    expected_status=${None}
     IF    $found.exit_status != 0    RETURN    ${None}
     ${regions} =    Run On Host    sh    -c    ls -d /sys/bus/cxl/devices/region*    expected_status=${None}
@@ -149,26 +154,27 @@ Find A Free Device
     RETURN    ${{$persistent[0] if $persistent else None}}
 
 Get Region Of A UUID
-    [Documentation]    Returns the name of the CXL region that has a UUID, from sysfs.
+    [Documentation]    Return the name of the CXL region with this UUID, from sysfs.
     [Arguments]    ${uuid}
     ${found} =    Run On Host    sh    -c    grep -l ${uuid} /sys/bus/cxl/devices/region*/uuid
     RETURN    ${{$found.text.split('/')[-2]}}
 
 Read Second Page
-    [Documentation]    Returns the bytes from 4 KiB to 8 KiB of a namespace, past the page cache, as hexadecimal digits.
+    [Documentation]    Return the bytes from 4 KiB to 8 KiB of a namespace as hexadecimal digits. Bypass the page cache.
     [Arguments]    ${namespace}
     ${page} =    Run On Host    sh    -c
     ...    dd if=/dev/${namespace.blockdev} bs=4096 skip=1 count=1 iflag=direct status=none | od -An -v -tx1
     RETURN    ${{''.join($page.text.split())}}
 
 Kernel Should Map
-    [Documentation]    Fails unless the kernel's map of memory has a region of CXL memory, or has none.
+    [Documentation]    Fail unless the kernel's memory map contains the CXL region, or does not contain it, as `mapped`
+    ...    says.
     [Arguments]    ${region}    ${mapped}
     ${map} =    Run On Host    cat    /proc/iomem
     Should Be Equal    ${{$region.dev in $map.text}}    ${mapped}
 
 Give The Host And Its Device Back
-    [Documentation]    The device that was added goes first, as the host had none before.
+    [Documentation]    Remove the added device first, because the host had no device before.
     TRY
         IF    $ADDED    Remove The Device
     FINALLY
@@ -176,6 +182,6 @@ Give The Host And Its Device Back
     END
 
 Remove The Device
-    [Documentation]    Takes apart what is left, and removes the device.
+    [Documentation]    Clean up the host and remove the device.
     Clean Up Host
     Remove Cxl Device

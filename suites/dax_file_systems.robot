@@ -1,6 +1,6 @@
 *** Settings ***
-Documentation     File systems on persistent memory, on a host and in a guest alike: whether their files are DAX and
-...               whether MAP_SYNC is granted is the kernel's own word, and follows from no mount option.
+Documentation     File systems on persistent memory, on a host and in a guest. The kernel itself reports whether files
+...               are DAX and whether it grants MAP_SYNC. Mount options do not prove it.
 ...
 ...               One guest with an nvdimm and a virtio-pmem device is booted once and shared by the tests.
 
@@ -12,14 +12,15 @@ Test Teardown     Unmount What Is Mounted
 
 
 *** Variables ***
-# XFS wants more than 300MiB.
+# XFS needs more than 300MiB.
 ${SIZE}    352MiB
 ${FILE}    ${EMPTY}
 
 
 *** Test Cases ***
 Files Of Ext4 And XFS Are DAX On The Host
-    [Documentation]    By statx and the page cache; the kernel's table has the device; bytes outlive the mount.
+    [Documentation]    statx and the page cache confirm DAX. The kernel's mount table has the device. Bytes survive a
+    ...    new mount.
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
     FOR    ${type}    IN    ext4    xfs
@@ -27,15 +28,15 @@ Files Of Ext4 And XFS Are DAX On The Host
     END
 
 Files Of Ext4 And XFS Are DAX In A Guest
-    [Documentation]    The same keywords, on a namespace inside the guest's device.
+    [Documentation]    The same keywords run on a namespace inside the guest's device.
     [Tags]    df-01
     Switch Host    inside
     FOR    ${type}    IN    ext4    xfs
         File System Should Be Dax And Keep A File    ${IN_GUEST}    ${type}
     END
 
-Files Are DAX Only Where The Mount And Their Own Flag Say So
-    [Documentation]    Never with dax=never; with dax=inode those whose directory was given the flag.
+Files Are DAX Only If The Mount Option And The File's Flag Say So
+    [Documentation]    No file is DAX with dax=never. With dax=inode, a file is DAX if its directory has the flag.
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
     Make File System    ${ON_HOST}    xfs    overwrite=True
@@ -51,8 +52,9 @@ Files Are DAX Only Where The Mount And Their Own Flag Say So
     Run On Host    xfs_io    -c    chattr +x    ${mount.mount_point}
     Get File Access    ${mount}    ==    dax
 
-DAX That Is Turned Off In Silence Is A Failure
-    [Documentation]    XFS mounts a sector namespace with dax=always, exits 0 and is not DAX; nothing stays mounted.
+A Mount Without The Requested DAX Is A Failure
+    [Documentation]    mount with dax=always on XFS in a sector namespace exits 0, but without DAX. The keyword fails
+    ...    and leaves no mount.
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
     Make File System    ${ON_SECTOR}    xfs    overwrite=True
@@ -62,8 +64,8 @@ DAX That Is Turned Off In Silence Is A Failure
     ${mount} =    Mount File System    ${ON_SECTOR}    dax=never
     Get File Access    ${mount}    ==    page cache
 
-What Holds Or Uses A Device Is Not Overwritten
-    [Documentation]    A file system is made anew only when that is said in words, and never where one is mounted.
+A Device With A File System Or A Mount Is Not Overwritten
+    [Documentation]    A file system is replaced only with `overwrite=True`, and never while it is mounted.
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
     ${made} =    Make File System    ${ON_HOST}    ext4    overwrite=True
@@ -75,8 +77,8 @@ What Holds Or Uses A Device Is Not Overwritten
     ${uuid} =    Run On Host    blkid    -p    -o    value    -s    UUID    ${ON_HOST.device}
     Should Be Equal    ${uuid.text.strip()}    ${made.uuid}
 
-MAP_SYNC Is Granted On DAX And Refused Elsewhere
-    [Documentation]    On the host and in the guest: ext4 with and without DAX, device DAX, and memory.
+MAP_SYNC Is Granted On DAX And Refused Otherwise
+    [Documentation]    On the host and in the guest, with ext4 with and without DAX, device DAX, and memory.
     [Tags]    df-02
     Switch Host    ${OUTSIDE}
     Map Sync Should Follow Dax    ${ON_HOST}
@@ -87,7 +89,7 @@ MAP_SYNC Is Granted On DAX And Refused Elsewhere
     Get Map Sync    /dev/shm    ==    EOPNOTSUPP
 
 MAP_SYNC Is Refused On Virtio-Pmem
-    [Documentation]    Its files are DAX, and yet only fsync makes them persistent.
+    [Documentation]    Files on virtio-pmem are DAX, but only fsync makes them persistent.
     [Tags]    df-02    vp-02
     Switch Host    inside
     ${namespace} =    Get Namespace    ${VIRTIO}
@@ -96,16 +98,17 @@ MAP_SYNC Is Refused On Virtio-Pmem
     Mount Should Be Dax    ${mount}
     Get Map Sync    ${mount}    ==    EOPNOTSUPP
 
-QEMU Has The Nvdimm Mapped With MAP_SYNC
-    [Documentation]    The host's kernel has the flag on QEMU's mapping of the devdax node, and not on virtio-pmem's.
+QEMU Maps The Nvdimm With MAP_SYNC
+    [Documentation]    The host's kernel shows the flag on QEMU's mapping of the devdax node, but not on the virtio-pmem
+    ...    file.
     [Tags]    df-02
     Switch Host    ${OUTSIDE}
     Get Guest Mapping Flags    ${GUEST}    ${BACKING}    contains    sf
     Get Guest Mapping Flags    ${GUEST}    ${BACKING}    contains    sh
     Get Guest Mapping Flags    ${GUEST}    ${FILE}    not contains    sf
 
-A Mount That Is Left Is Reported And Cleaned Up
-    [Documentation]    In the guest, so that its host keeps what the run made there.
+A Leaked Mount Is Reported And Cleaned Up
+    [Documentation]    The test runs in the guest, so that the namespaces of the run on the host are kept.
     [Tags]    ow-02
     Switch Host    inside
     Remember Host State
@@ -120,7 +123,8 @@ A Mount That Is Left Is Reported And Cleaned Up
 
 *** Keywords ***
 Make Namespaces On A Host And In A Guest
-    [Documentation]    Block devices on the host; in the guest, one cut from an nvdimm, and what virtio-pmem is there.
+    [Documentation]    Create block devices on the host. In the guest, create a namespace on the nvdimm, and find the
+    ...    virtio-pmem namespace.
     Take A Host With Xfsprogs
     ${region} =    Get Roomiest Region    at_least=704MiB
     ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=at least ${SIZE}    name=on-host
@@ -131,7 +135,7 @@ Make Namespaces On A Host And In A Guest
     Cut A Namespace In The Guest
 
 Remove The File And Give The Host Back
-    [Documentation]    The guest's QEMU still has the file, until it goes.
+    [Documentation]    Remove the file. The guest's QEMU still has the file open until the guest ends.
     TRY
         IF    $FILE
             Switch Host    ${OUTSIDE}
@@ -142,14 +146,15 @@ Remove The File And Give The Host Back
     END
 
 Take A Host With Xfsprogs
-    [Documentation]    Skips on a host that cannot say whether a file is DAX.
+    [Documentation]    Take a host. Skip if the host cannot report whether a file is DAX.
     Take A Host
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Skip Without Program    xfs_io    install xfsprogs on the host
 
 Boot A Guest With Both Kinds Of Device
-    [Documentation]    An nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which needs a file.
+    [Documentation]    Boot a guest with an nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which
+    ...    needs a file.
     ${backing} =    Create Devdax Namespace    416MiB    backing
     Wipe Content    ${backing}    length=4MiB
     ${nvdimm} =    New Vpmem Device    ${backing}    size=386MiB    label_size=128KiB
@@ -162,7 +167,7 @@ Boot A Guest With Both Kinds Of Device
     VAR    ${BACKING} =    ${backing}    scope=SUITE
 
 Cut A Namespace In The Guest
-    [Documentation]    Opens the guest as a host, and finds its two regions by their providers.
+    [Documentation]    Open the guest as a host, and find its two regions by their providers.
     Open Guest As Host    ${GUEST}    alias=inside
     Skip Without Program    xfs_io    put xfsprogs into the guest's image
     ${regions} =    Get Regions
@@ -174,14 +179,14 @@ Cut A Namespace In The Guest
     VAR    ${VIRTIO} =    ${virtio.namespaces[0]}    scope=SUITE
 
 Unmount What Is Mounted
-    [Documentation]    Unmounts what a test left mounted, on the host and in the guest.
+    [Documentation]    Unmount the file systems that a test left mounted, on the host and in the guest.
     FOR    ${alias}    IN    inside    ${OUTSIDE}
         Switch Host    ${alias}
         Unmount Own File Systems
     END
 
 File System Should Be Dax And Keep A File
-    [Documentation]    Makes it, proves DAX, and finds a file's bytes after it was mounted again.
+    [Documentation]    Make and mount a file system. Check that it is DAX, and that a file's bytes survive a new mount.
     [Arguments]    ${namespace}    ${type}
     Make File System    ${namespace}    ${type}    overwrite=True
     Get File System    ${namespace}    ==    ${type}
@@ -196,14 +201,15 @@ File System Should Be Dax And Keep A File
     [Teardown]    Unmount File System    ${mount}
 
 Kernel Should Have Mounted
-    [Documentation]    Fails unless the kernel's table has the number of the device there, its type and the option.
+    [Documentation]    Fail unless the kernel's mount table has the device number, the type and the option at the mount
+    ...    point.
     [Arguments]    ${namespace}    ${mount}    ${type}
     ${device} =    Run On Host    cat    /sys/class/block/${namespace.blockdev}/dev
     Run On Host    grep    ${device.text.strip()} / ${mount.mount_point} .* - ${type} .*dax\=always
     ...    /proc/self/mountinfo
 
 Map Sync Should Follow Dax
-    [Documentation]    Granted with dax=always, refused with dax=never, on the same file system.
+    [Documentation]    Check on one file system that MAP_SYNC is granted with dax=always and refused with dax=never.
     [Arguments]    ${namespace}
     Make File System    ${namespace}    ext4    overwrite=True
     FOR    ${dax}    ${answer}    IN    always    granted    never    EOPNOTSUPP

@@ -1,8 +1,8 @@
 *** Settings ***
 Documentation     Device DAX as a device, as the host's own RAM, and as a device again.
 ...
-...               Bytes are proven in the raw view of the same namespace, which another driver offers; memory is proven
-...               by /proc/meminfo and the kernel's memory blocks rather than by daxctl's word.
+...               The raw view of the same namespace, which another driver provides, confirms the bytes. /proc/meminfo
+...               and the kernel's memory blocks confirm the memory, not the output of daxctl.
 
 Resource          ../resources/host.resource
 
@@ -14,8 +14,8 @@ Test Teardown     Give Back Namespaces And Memory
 
 *** Variables ***
 ${SYSFS}    /sys/bus/nd/devices
-# The pages stay in the pipe, as references that the kernel cannot move; they are user memory, which lies in the movable
-# zone first.
+# The pages stay in the pipe as references that the kernel cannot move. They are user memory, which the kernel allocates
+# from the movable zone first.
 ${PIN}      SEPARATOR=\n
 ...         import ctypes, mmap, os, time
 ...         memory = mmap.mmap(-1, 32 << 20)
@@ -28,8 +28,9 @@ ${PIN}      SEPARATOR=\n
 
 
 *** Test Cases ***
-Bytes Written Through One Mapping Are Read Through Another And In The Raw View
-    [Documentation]    Written and flushed through a mapping, read through a new one, then by the block driver.
+Bytes Written Through One Mapping Are Read Through A New Mapping And In The Raw View
+    [Documentation]    Bytes are written and flushed through a mapping. A new mapping and then the block driver read
+    ...    them.
     [Tags]    dx-01
     ${namespace} =    Create Devdax Namespace    16MiB
     Write Pattern    ${namespace}    seed=mapped
@@ -44,7 +45,7 @@ Bytes Written Through One Mapping Are Read Through Another And In The Raw View
     Pattern Should Be Intact    ${namespace}    seed=mapped
 
 A Page That Another Driver Changed Is Found Through The Mapping
-    [Documentation]    One page is wiped in the raw view; the mapping shows exactly that page, by offset and number.
+    [Documentation]    One page is wiped in the raw view. The mapping shows a difference in exactly that page.
     [Tags]    dx-01
     ${namespace} =    Create Devdax Namespace    16MiB
     Write Pattern    ${namespace}    seed=changed behind
@@ -57,8 +58,8 @@ A Page That Another Driver Changed Is Found Through The Mapping
     Pattern Should Be Intact    ${namespace}    seed=changed behind    length=${5 * 4096}
     Pattern Should Be Intact    ${namespace}    seed=changed behind    offset=${6 * 4096}
 
-A Range Past The End Is Refused Before Anything Is Written
-    [Documentation]    Writing and reading, across the end and wholly past it; every byte is as before.
+A Range Beyond The End Is Refused Before Anything Is Written
+    [Documentation]    Writing and reading are refused across the end and completely beyond it. No byte changes.
     [Tags]    dx-03
     ${namespace} =    Create Devdax Namespace    16MiB
     Write Pattern    ${namespace}    seed=within
@@ -70,9 +71,9 @@ A Range Past The End Is Refused Before Anything Is Written
     END
     Pattern Should Be Intact    ${namespace}    seed=within
 
-The Tool's Own Refusal Of A Range Past The End Is Passed On
-    [Documentation]    Left to itself, daxio refuses what lies past the end, and of what crosses it copies a part and
-    ...    exits 0: both are failures, and what lies before the range is as before.
+A Failure Of daxio Beyond The End Is Reported
+    [Documentation]    With `force=True` daxio gets the range. daxio refuses a range beyond the end. Of a range across
+    ...    the end it copies a part and exits 0. Both are failures, and the bytes before the range do not change.
     [Tags]    dx-03
     ${namespace} =    Create Devdax Namespace    16MiB
     Write Pattern    ${namespace}    seed=within
@@ -93,7 +94,7 @@ The Tool's Own Refusal Of A Range Past The End Is Passed On
     Pattern Should Be Intact    ${namespace}    seed=within    length=${last}
 
 A Namespace Becomes System RAM And A Device Again
-    [Documentation]    MemTotal grows and shrinks by what was predicted, to the kB; the device is whole afterwards.
+    [Documentation]    MemTotal grows and shrinks by the predicted amount, to the kB. The device is complete afterwards.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
     Every Memory Block Should Be Movable    ${namespace}
@@ -105,7 +106,7 @@ A Namespace Becomes System RAM And A Device Again
     Pattern Should Be Intact    ${namespace}    seed=a device again    length=4MiB
 
 Memory Is Put Offline And Online Again
-    [Documentation]    MemTotal follows, and twice is harmless.
+    [Documentation]    MemTotal follows. A second call does no harm.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
     FOR    ${_}    IN RANGE    2
@@ -117,8 +118,9 @@ Memory Is Put Offline And Online Again
         MemTotal Should Be    ${GROWN}
     END
 
-System RAM May Begin Offline
-    [Documentation]    Where the kernel puts new memory online by itself, too; offline, it is made a device unforced.
+System RAM Can Start Offline
+    [Documentation]    This also works where the kernel puts new memory online automatically. Offline memory becomes a
+    ...    device without force.
     [Tags]    dx-02
     ${namespace} =    Create Devdax Namespace For System RAM
     Run Keyword And Expect Error    *is devdax: it is no memory*    Set Dax Memory Online    ${namespace}
@@ -128,8 +130,8 @@ System RAM May Begin Offline
     Reconfigure Dax Device    ${namespace}    mode=devdax    force=False
     Should Be A Device    ${namespace}
 
-Online Memory Is Not Made A Device Without Being Put Offline
-    [Documentation]    daxctl's own refusal, with its exit status, and the memory is as it was.
+Online Memory Does Not Become A Device Without Being Put Offline
+    [Documentation]    The error has daxctl's own refusal with its exit status. The memory does not change.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
     Run Keyword And Expect Error    *system-ram, * online: it is in use (EBUSY)*exit status: 240*
@@ -137,9 +139,10 @@ Online Memory Is Not Made A Device Without Being Put Offline
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${GROWN}
 
-Memory That Cannot Be Moved Stays And Loses Nothing
-    [Documentation]    A process has pages of the new memory in a pipe, where they cannot be moved from. The failure
-    ...    tells the state, the memory is online as before, and it comes back as soon as the process has gone.
+Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
+    [Documentation]    A process keeps pages of the new memory in a pipe, from which the kernel cannot move them. The
+    ...    error reports the state, and the memory stays online. It can become a device as soon as the process has
+    ...    ended.
     [Tags]    dx-02
     VAR    ${told} =    *cannot be moved. Nothing in it is lost: it is system-ram, * online in zone Movable*
     Skip Without Program    python3    install python3 on the host: a process of it pins memory
@@ -157,8 +160,8 @@ Memory That Cannot Be Moved Stays And Loses Nothing
     Reconfigure Dax Device    ${namespace}    mode=devdax
     Should Be A Device    ${namespace}
 
-The Module Is Loaded When It Is Missing
-    [Documentation]    kmem is unloaded, where nothing on the host is system RAM; the keyword loads it.
+A Missing Module Is Loaded
+    [Documentation]    The test unloads kmem if nothing on the host is system RAM. The keyword loads kmem.
     [Tags]    dx-02
     ${devices} =    Get Dax Devices
     Skip If    any(device.mode == 'system-ram' for device in $devices)
@@ -171,8 +174,8 @@ The Module Is Loaded When It Is Missing
     Make System RAM    ${namespace}
     Run On Host    test    -d    /sys/module/kmem
 
-A Namespace In Use Becomes No System RAM
-    [Documentation]    A process has the device open: refused by name, and the device is still there.
+A Namespace In Use Does Not Become System RAM
+    [Documentation]    A process has the device open. The error names the process, and the device stays.
     [Tags]    dx-02
     ${namespace} =    Create Devdax Namespace For System RAM
     ${pid} =    Run In Background    exec sleep 120 <>"$1"    ${namespace.device}
@@ -180,8 +183,8 @@ A Namespace In Use Becomes No System RAM
     ...    Reconfigure Dax Device    ${namespace}    mode=system-ram
     Should Be A Device    ${namespace}
 
-A Namespace Without A Whole Memory Block Is Refused And Stays A Device
-    [Documentation]    daxctl would take the device from its driver and then fail; it is refused before that.
+A Namespace Without A Whole Memory Block Stays A Device
+    [Documentation]    daxctl would unbind the device from its driver and then fail. The keyword refuses before that.
     [Tags]    dx-02
     ${namespace} =    Create Devdax Namespace    16MiB
     ${block} =    Get Memory Block Size
@@ -192,8 +195,8 @@ A Namespace Without A Whole Memory Block Is Refused And Stays A Device
     ...    Reconfigure Dax Device    ${namespace}    mode=system-ram
     Should Be A Device    ${namespace}
 
-System RAM Is Neither Disabled Nor Destroyed And Goes With The Run
-    [Documentation]    The namespace is in use by the host itself. Cleanup makes it a device first, and destroys it.
+System RAM Is Neither Disabled Nor Destroyed Until Cleanup
+    [Documentation]    The host itself uses the namespace. Cleanup turns it into a device first and then destroys it.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
     Run Keyword And Expect Error    *in use*as system RAM*    Disable Namespace    ${namespace}
@@ -203,8 +206,8 @@ System RAM Is Neither Disabled Nor Destroyed And Goes With The Run
     Namespace Should Not Exist    ${namespace}
     MemTotal Should Be    ${BEFORE}
 
-A Namespace Of Another Run Is Left As It Is
-    [Documentation]    A namespace without this run's mark: refused by every keyword that would change it.
+A Namespace Of Another Run Is Not Changed
+    [Documentation]    The namespace has no mark of this run. Every keyword that would change it refuses.
     [Tags]    dx-02
     ${namespace} =    Create Foreign Namespace
     FOR    ${mode}    IN    system-ram    devdax
@@ -217,8 +220,9 @@ A Namespace Of Another Run Is Left As It Is
     Run Keyword And Expect Error    *is not this run's own*    Destroy Dax Device    ${namespace.chardev}
     [Teardown]    Run Keywords    Destroy Namespace    foreign    foreign=True    AND    Give Back Namespaces And Memory
 
-The One Instance Of A Namespace Is Neither Resized Nor Destroyed
-    [Documentation]    daxctl would disable it and then fail; it is refused before that, and nothing is cut beside it.
+The Only Instance Of A Namespace Is Neither Resized Nor Destroyed
+    [Documentation]    daxctl would disable the instance and then fail. The keyword refuses before that, and creates no
+    ...    other instance.
     [Tags]    dax
     ${namespace} =    Create Devdax Namespace    16MiB
     ${regions} =    Get Dax Regions
@@ -235,43 +239,43 @@ The One Instance Of A Namespace Is Neither Resized Nor Destroyed
 
 *** Keywords ***
 Remember Its Memory
-    [Documentation]    Notes MemTotal, to which every test must return.
+    [Documentation]    Save MemTotal. Every test must return to this value.
     VAR    ${PROCESS} =    ${EMPTY}    scope=SUITE
     ${total} =    Get Memory Total
     VAR    ${BEFORE} =    ${total}    scope=SUITE
 
 Give Back Namespaces And Memory
-    [Documentation]    Removes what the test made; the host's memory must be what it was.
+    [Documentation]    Remove everything that the test made. Fail unless the host's memory is as before.
     End Background Process
     Clean Up Host
     MemTotal Should Be    ${BEFORE}
 
 Create Devdax Namespace
-    [Documentation]    Makes a devdax namespace with its page map in memory, in the region with the most room.
+    [Documentation]    Create a devdax namespace with its page map in memory, in the region with the most room.
     [Arguments]    ${size}
     ${region} =    Get Roomiest Region    at_least=${size}
     ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=at least ${size}    name=dax
     RETURN    ${namespace}
 
 Create Devdax Namespace For System RAM
-    [Documentation]    Makes a devdax namespace that holds a whole memory block of the host, wherever it begins.
+    [Documentation]    Create a devdax namespace that contains a whole memory block of the host at any start address.
     ${block} =    Get Memory Block Size
     ${namespace} =    Create Devdax Namespace    ${{2 * $block}}
     RETURN    ${namespace}
 
 Get Memory Block Size
-    [Documentation]    Returns how many bytes the host's kernel takes into use as one.
+    [Documentation]    Return the size in bytes of a memory block of the host's kernel.
     ${read} =    Run On Host    cat    /sys/devices/system/memory/block_size_bytes
     RETURN    ${{int($read.text, 16)}}
 
 Create System RAM
-    [Documentation]    Makes a devdax namespace, and system RAM of it.
+    [Documentation]    Create a devdax namespace and turn it into system RAM.
     ${namespace} =    Create Devdax Namespace For System RAM
     Make System RAM    ${namespace}
     RETURN    ${namespace}
 
 Make System RAM
-    [Documentation]    Makes system RAM of a namespace; MemTotal must grow by what was predicted.
+    [Documentation]    Turn a namespace into system RAM. Fail unless MemTotal grows by the predicted amount.
     [Arguments]    ${namespace}
     ${growth} =    Get Predicted Memory Growth    ${namespace}
     Should Be True    $growth > 0
@@ -281,7 +285,7 @@ Make System RAM
     MemTotal Should Be    ${GROWN}
 
 Create Foreign Namespace
-    [Documentation]    Makes a devdax namespace as another would, without this run's mark.
+    [Documentation]    Create a devdax namespace without this run's mark, as another user would.
     ${region} =    Get Roomiest Region    at_least=16MiB
     VAR    ${script} =    umask 077; mkdir -p /run/vpmem/locks && exec flock "/run/vpmem/locks/$1"
     ...    ndctl create-namespace --region "$1" --mode devdax --size "$2" --name foreign
@@ -292,13 +296,14 @@ Create Foreign Namespace
     RETURN    ${namespace}
 
 Should Be A Device
-    [Documentation]    Looks at the driver, and at the host's memory, which must be what it was before the test.
+    [Documentation]    Check that the device has its driver, and that the host's memory is as before the test.
     [Arguments]    ${namespace}
     Get Dax Device Mode    ${namespace}    ==    devdax
     MemTotal Should Be    ${BEFORE}
 
 Every Memory Block Should Be Movable
-    [Documentation]    All of the memory blocks together are what MemTotal grew by, and each lies in the movable zone.
+    [Documentation]    Check that all memory blocks together are as large as the growth of MemTotal, and that each block
+    ...    is in the movable zone.
     [Arguments]    ${namespace}
     ${memory} =    Get Dax Memory    ${namespace}
     Should Be Equal As Integers    ${{$memory.online * $memory.block_size}}    ${{$GROWN - $BEFORE}}
@@ -308,46 +313,46 @@ Every Memory Block Should Be Movable
     END
 
 Show Raw
-    [Documentation]    Lets the block driver show a namespace from its first byte on; nothing is written.
+    [Documentation]    Let the block driver show a namespace from its first byte. Write nothing.
     [Arguments]    ${namespace}
     Set Force Raw    ${namespace}    1
     ${raw} =    Get Namespace    ${namespace}
     RETURN    ${raw}
 
 Show As Device
-    [Documentation]    Ends `Show Raw`.
+    [Documentation]    End `Show Raw`.
     [Arguments]    ${namespace}
     Set Force Raw    ${namespace}    0
     ${shown} =    Get Namespace    ${namespace}
     RETURN    ${shown}
 
 Set Force Raw
-    [Documentation]    Disables a namespace, says whether its info block is to be looked past, and enables it.
+    [Documentation]    Disable a namespace, set whether the kernel ignores its info block, and enable it.
     [Arguments]    ${namespace}    ${value}
     Disable Namespace    ${namespace}
     Run On Host    sh    -c    echo "$1" >"$2"    sh    ${value}    ${SYSFS}/${namespace.dev}/force_raw
     Enable Namespace    ${namespace}
 
 MemTotal Should Be
-    [Documentation]    Compares /proc/meminfo itself with a number of bytes, to the kB.
+    [Documentation]    Compare MemTotal of /proc/meminfo with a number of bytes, to the kB.
     [Arguments]    ${expected}
     ${read} =    Run On Host    grep    ^MemTotal:    /proc/meminfo
     Should Be Equal    ${read.text.split()}    ${{['MemTotal:', str($expected // 1024), 'kB']}}
 
 Daxctl Should List
-    [Documentation]    Looks at the mode in daxctl's own listing.
+    [Documentation]    Check the mode in daxctl's own listing.
     [Arguments]    ${namespace}    ${mode}
     ${devices} =    Get Dax Devices
     VAR    ${mode_of} =    ${{{device.chardev: device.mode for device in $devices}}}
     Should Be Equal    ${mode_of}[${namespace.chardev}]    ${mode}
 
 Pin Memory
-    [Documentation]    Starts a process whose pages cannot be moved.
+    [Documentation]    Start a process whose pages cannot be moved.
     Run In Background    exec python3 -c "$1"    ${PIN}
     Wait Until Keyword Succeeds    20 s    200 ms    Background Process Should Have Said    pinned
 
 Run In Background
-    [Documentation]    Starts a shell line on the host that outlives this command, and returns its process id.
+    [Documentation]    Start a shell line on the host that continues after this command, and return its process id.
     [Arguments]    ${line}    @{arguments}
     ${file} =    Run On Host    mktemp
     ${started} =    Run On Host    sh    -c
@@ -358,13 +363,13 @@ Run In Background
     RETURN    ${PROCESS}
 
 Background Process Should Have Said
-    [Documentation]    Looks at what the process in the background printed.
+    [Documentation]    Check the output of the background process.
     [Arguments]    ${text}
     ${said} =    Run On Host    cat    ${OUTPUT}
     Should Contain    ${said.text}    ${text}
 
 End Background Process
-    [Documentation]    Ends the process in the background, if there is one, and waits until it has gone.
+    [Documentation]    End the background process, if there is one, and wait until it has ended.
     IF    $PROCESS
         Run On Host    sh    -c    kill -KILL "$1"; while kill -0 "$1" 2>/dev/null; do :; done; rm -f "$2"
         ...    sh    ${PROCESS}    ${OUTPUT}

@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     What is told, and what is left, when ndctl or the connection fails in the middle of something.
+Documentation     The errors and the leftovers when ndctl or the connection fails in the middle of a call.
 ...
-...               The failing tool is a stand-in that lies over the host's ndctl in a mount namespace which only the
-...               commands of one test see; where it does its work first, the host's own ndctl does it.
+...               The failing tool is a stand-in. It is mounted over the host's ndctl in a mount namespace that only the
+...               commands of one test see. Some stand-ins run the host's own ndctl first.
 
 Resource          ../resources/host.resource
 
@@ -16,30 +16,31 @@ Test Tags         ns-14
 
 *** Test Cases ***
 A Tool That Hangs Is Ended Within The Timeout
-    [Documentation]    The error has the command and says that nothing was made.
+    [Documentation]    The error has the command and says that nothing was created.
     Creating Should Fail    case "$1" in create-namespace) exec sleep 600;; esac
     ...    did not end within 5 s    create-namespace --no-autolabel --region ${REGION}    Nothing is left of it
 
-A Tool That Dies After Its Work Leaves Nothing
-    [Documentation]    ndctl makes the namespace and is killed: the error says so, and the namespace is gone.
+A Tool That Dies After Its Work Leaves No Namespace
+    [Documentation]    ndctl creates the namespace and is killed. The error says so, and the namespace is removed.
     Creating Should Fail    case "$1" in create-namespace) /mnt/ndctl "$@"; kill -KILL $$;; esac
     ...    create-namespace --no-autolabel --region ${REGION}    exit status: -9    was removed again
 
-A Tool That Prints Garbage Is Not Believed
-    [Documentation]    It exits 0 and prints no JSON.
+Output That Is Not JSON Is An Error
+    [Documentation]    The tool exits 0 and prints no JSON.
     Listing Should Fail    echo 'Segmentation fault (core dumped)'; exit 0
     ...    not whole JSON    ndctl list    exit status: 0    Segmentation fault
 
-A Tool That Prints Half Of Its JSON Is Not Believed
-    [Documentation]    It exits 0 and was cut off.
+Incomplete JSON Is An Error
+    [Documentation]    The tool exits 0, but its output is cut off.
     Listing Should Fail    /mnt/ndctl "$@" | head -c 200; exit 0    not whole JSON    ndctl list    exit status: 0
 
-A Tool That Fails Gives Its Command And Its Complaint
-    [Documentation]    Command, exit status and standard error are in the error.
+A Failing Tool Is Reported With Its Command And Standard Error
+    [Documentation]    The error has the command, the exit status and the standard error.
     Listing Should Fail    echo 'the bus is on fire' >&2; exit 6    ndctl list    exit status: 6    the bus is on fire
 
-A Connection That Breaks In The Middle Of A Create Leaves Nothing
-    [Documentation]    ndctl makes the namespace, and before it can say so the connection's server is killed.
+A Connection That Breaks During A Create Leaves No Namespace
+    [Documentation]    ndctl creates the namespace. The SSH server of the connection is killed before ndctl can report
+    ...    it.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    $entry.address == 'local'    This machine is opened without SSH: give a host with an address.
@@ -53,13 +54,13 @@ A Connection That Breaks In The Middle Of A Create Leaves Nothing
 
 *** Keywords ***
 Choose A Region
-    [Documentation]    Picks the region with the largest free extent.
+    [Documentation]    Select the region with the largest free extent.
     ${roomiest} =    Get Roomiest Region    at_least=64MiB
     VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
     VAR    ${FREE} =    ${roomiest.available_size}    scope=SUITE
 
 Look Through A Stand-In
-    [Documentation]    Puts a script in the place of ndctl: the given lines, and after them the host's own ndctl.
+    [Documentation]    Replace ndctl by a script that has the given lines and then calls the host's own ndctl.
     [Arguments]    ${lines}
     VAR    ${script} =    \#!/bin/sh\n${lines}\nexec /mnt/ndctl "$@"
     VAR    ${change} =    ndctl=$(command -v ndctl) && mount -t tmpfs none /mnt
@@ -71,7 +72,7 @@ Look Through A Stand-In
     Look At The Host Through    STAND_IN=${{shlex.quote($script)}} && ${change}
 
 Creating Should Fail
-    [Documentation]    Expects a create to fail through a stand-in, with all of these texts in its error.
+    [Documentation]    Expect a create to fail through a stand-in, with all of these texts in its error.
     [Arguments]    ${lines}    @{texts}
     Look Through A Stand-In    ${lines}
     ${before} =    Set Command Timeout    5 seconds
@@ -84,21 +85,21 @@ Creating Should Fail
     Should Contain All    ${told}    @{texts}
 
 Listing Should Fail
-    [Documentation]    Expects a listing to fail through a stand-in, with all of these texts in its error.
+    [Documentation]    Expect a listing to fail through a stand-in, with all of these texts in its error.
     [Arguments]    ${lines}    @{texts}
     Look Through A Stand-In    ${lines}
     ${told} =    Run Keyword And Expect Error    *    Get Namespaces
     Should Contain All    ${told}    @{texts}
 
 Should Contain All
-    [Documentation]    Expects every text in a text.
+    [Documentation]    Fail unless the text contains every part.
     [Arguments]    ${text}    @{parts}
     FOR    ${part}    IN    @{parts}
         Should Contain    ${text}    ${part}
     END
 
 Nothing Should Be Left
-    [Documentation]    The host itself tells the truth afterwards: no namespace, and as much room as before.
+    [Documentation]    Check on the host itself that there is no namespace, and as much free space as before.
     Look At The Host Itself
     Namespace Should Not Exist    unlucky
     Get Region Available Size    ${REGION}    ==    ${FREE}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What a guest's QEMU may reach on its host, and that no device is another guest's as well.
+Documentation     The devices that a guest's QEMU can access on its host. No two guests share a device by accident.
 
 Resource          ../resources/guest.resource
 
@@ -10,8 +10,9 @@ Test Tags         smoke
 
 
 *** Test Cases ***
-A Guest Reaches Its Own Device And No Other
-    [Documentation]    Tried as the guest's QEMU, with its user, profile, control group and mount namespace.
+A Guest Can Access Its Own Device And No Other
+    [Documentation]    The test tries the access as the guest's QEMU, with its user, profile, control group and mount
+    ...    namespace.
     [Tags]    sc-01
     ${confinement} =    Get Guest Confinement    ${GUEST}
     Skip If    not $confinement.profile
@@ -21,7 +22,7 @@ A Guest Reaches Its Own Device And No Other
     Guest Should Reach Only Its Own Devices    ${GUEST}
 
 The Profile Of A Guest Names Its Device And No Other
-    [Documentation]    What libvirt wrote for the kernel has the one device of this guest.
+    [Documentation]    The rules that libvirt wrote for the kernel contain only the device of this guest.
     [Tags]    sc-01
     ${confinement} =    Get Guest Confinement    ${GUEST}
     Skip If    not $confinement.profile
@@ -30,8 +31,8 @@ The Profile Of A Guest Names Its Device And No Other
     Should Contain    ${rules.text}    "${NAMESPACE.device}" rw
     Should Not Contain    ${rules.text}    "${NEIGHBOUR.device}"
 
-A Guest That Is Not To Be Confined Has No Profile
-    [Documentation]    Its QEMU's user, mount namespace and control group keep it from other devices all the same.
+An Unconfined Guest Has No Profile
+    [Documentation]    The user, mount namespace and control group of the guest's QEMU still keep it from other devices.
     [Tags]    sc-01
     ${unconfined} =    Start New Guest    vpmem=${NEIGHBOUR}    confined=False
     ${confinement} =    Get Guest Confinement    ${unconfined}
@@ -41,8 +42,8 @@ A Guest That Is Not To Be Confined Has No Profile
     Destroy Guest    ${unconfined}
     Undefine Guest    ${unconfined}
 
-A Device Of A Running Guest Is Refused To Another
-    [Documentation]    Neither by its path nor by a link to it; no guest comes of it.
+A Device Of A Running Guest Is Refused To Another Guest
+    [Documentation]    The device is refused by its path and by a link to it. No guest is created.
     [Tags]    sc-02
     Run Keyword And Expect Error    *no running guest has*    Define Guest    vpmem=${NAMESPACE}    name=intruder
     Run On Host    ln    -s    ${NAMESPACE.device}    /run/vpmem-by-another-name
@@ -53,8 +54,8 @@ A Device Of A Running Guest Is Refused To Another
     Should Not Contain    ${guests}    intruder
     [Teardown]    Run On Host    rm    -f    /run/vpmem-by-another-name
 
-A Device Is Refused When A Guest That Was Defined Before Starts
-    [Documentation]    The other guest took the device after this one was defined.
+A Guest Defined Earlier Does Not Start If Its Device Is In Use
+    [Documentation]    The other guest got the device after this guest was defined.
     [Tags]    sc-02
     ${waiting} =    Define Guest    vpmem=${NEIGHBOUR}
     Attach Vpmem Device    ${GUEST}    ${NEIGHBOUR}    persistent=False
@@ -62,8 +63,8 @@ A Device Is Refused When A Guest That Was Defined Before Starts
     Get Guest State    ${waiting}    ==    shut off
     Undefine Guest    ${waiting}
 
-Two Guests Share A Device When It Is Asked For In Words
-    [Documentation]    What one writes the other reads.
+Two Guests Share A Device If The Call Allows It
+    [Documentation]    One guest writes, and the other guest reads the same bytes.
     [Tags]    sc-02
     ${second} =    Start New Guest    vpmem=${NAMESPACE}    share_backing=True
     Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=for both    length=4MiB
@@ -73,5 +74,5 @@ Two Guests Share A Device When It Is Asked For In Words
 
 *** Keywords ***
 Boot A Guest Beside Another Namespace
-    [Documentation]    A confined guest on one namespace; the namespace beside it is nobody's.
+    [Documentation]    Boot a confined guest on one namespace. No guest uses the second namespace.
     Boot A Guest On One Namespace    64MiB    confined=True

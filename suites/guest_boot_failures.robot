@@ -1,7 +1,9 @@
 *** Settings ***
-Documentation     Guests that never get ready fail within their time, and say what was last on their console.
+Documentation     A guest that never becomes ready fails within its timeout. The error has the last lines of its
+...               console.
 ...
-...               A guest that can never be ready is told at once; only one that might still be is waited for.
+...               A guest that can never become ready fails at once. The library waits only for a guest that can still
+...               become ready.
 
 Library           DateTime
 Resource          ../resources/guest.resource
@@ -19,15 +21,15 @@ ${SHORT}        45 seconds
 ${SHORTEST}     10 seconds
 ${STARTING}     120
 ${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
-# Without an init in the initramfs the kernel looks for a root on a disk, and there is none.
+# Without an init in the initramfs the kernel looks for a root file system on a disk. There is no disk.
 ${NO_ROOT}      rdinit=/absent rootfstype=ext4
-# The kernel hands what follows the dashes to its init.
+# The kernel passes the words after the dashes to its init.
 ${HANGING}      rdinit=/bin/sh -- -c "echo This init hangs
 
 
 *** Test Cases ***
 A Guest Without An Init Process Fails With Its Kernel's Panic
-    [Documentation]    The kernel stands still after the panic; nobody waits until the time is over.
+    [Documentation]    The kernel halts after the panic. The library does not wait until the timeout.
     ${message}    ${seconds} =    Start Should Fail    ${NO_ROOT} panic=0    ${LONG}
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
     Should Match Regexp
@@ -35,21 +37,23 @@ A Guest Without An Init Process Fails With Its Kernel's Panic
     ...    (?s)at the panic:.*List of all bdev.*Kernel panic - not syncing: VFS.*Call Trace
     Should Be True    ${seconds} < 300
 
-A Guest That Panics And Reboots Again And Again Fails With The Panic
-    [Documentation]    It runs whenever one looks; what tells is the panic among what it wrote since its start.
+A Guest In A Panic And Reboot Loop Fails With The Panic
+    [Documentation]    The guest always appears to run. The library finds the panic in the console output since the
+    ...    start.
     ${message}    ${seconds} =    Start Should Fail    ${NO_ROOT} panic=-1    ${LONG}
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
     Should Match Regexp    ${message}    (?s)at the panic:.*List of all bdev.*Kernel panic - not syncing: VFS
     Should Be True    ${seconds} < 300
 
-A Guest Whose Init Process Hangs Fails When Its Time Is Over
-    [Documentation]    It might get ready at any time, so it is waited for; its last line says what it does.
+A Guest With A Hanging Init Process Fails At The Timeout
+    [Documentation]    The guest could become ready at any time, so the library waits. The last console line says what
+    ...    the guest does.
     ${message}    ${seconds} =    Start Should Fail    ${HANGING}; exec cat"    ${SHORT}
     Should Contain    ${message}    was not ready within 45 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*This init hangs
     Should Be True    45 <= ${seconds} < 45 + ${STARTING}
 
-A Guest That Waits For Its Console Fails With It As Well
+A Hanging Guest On The Serial Console Fails At The Timeout
     [Documentation]    No shell answers on the serial console of a guest that hangs.
     Set Guest Access    serial
     ${message}    ${seconds} =    Start Should Fail    ${HANGING}; exec sleep 9999"    ${SHORT}
@@ -58,8 +62,8 @@ A Guest That Waits For Its Console Fails With It As Well
     Should Be True    45 <= ${seconds} < 45 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Set Guest Access    agent
 
-A Guest Whose Boot Source Is No Kernel Fails With What There Is
-    [Documentation]    Nothing comes to its console; the message says so, and has the end of QEMU's log.
+A Guest Without A Valid Kernel Fails With The QEMU Log
+    [Documentation]    The console stays empty. The error says so and has the end of QEMU's log.
     Make A File That Is No Kernel
     ${message}    ${seconds} =    Start Should Fail
     ...    ${EMPTY}    ${SHORTEST}    kernel=${NO_KERNEL}    initrd=${EMPTY}
@@ -69,8 +73,8 @@ A Guest Whose Boot Source Is No Kernel Fails With What There Is
     Should Be True    10 <= ${seconds} < 10 + ${STARTING}
     [Teardown]    Run Keywords    Clean Up Host    AND    Run On Host    rm    -f    ${NO_KERNEL}
 
-A Guest That Qemu Refuses Fails At Once With Qemu's Words
-    [Documentation]    QEMU sees that what should take the initramfs is no kernel.
+A Guest That QEMU Refuses Fails At Once With QEMU's Message
+    [Documentation]    QEMU detects that the file that would load the initramfs is not a kernel.
     Make A File That Is No Kernel
     ${message}    ${seconds} =    Start Should Fail    ${EMPTY}    ${LONG}    kernel=${NO_KERNEL}
     Should Match Regexp    ${message}    could not start guest never-ready: .*qemu: linux kernel too old
@@ -80,7 +84,7 @@ A Guest That Qemu Refuses Fails At Once With Qemu's Words
 
 *** Keywords ***
 Take A Host With A Kernel For Guests
-    [Documentation]    A host whose guests boot from a kernel, whose command line can be made wrong.
+    [Documentation]    Take a host whose guests boot from a kernel, so that a test can set a wrong kernel command line.
     Take A Host
     ${host} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${host}[0]
@@ -90,7 +94,7 @@ Take A Host With A Kernel For Guests
     VAR    ${ENTRY} =    ${entry}    scope=SUITE
 
 Start Should Fail
-    [Documentation]    Starts a guest with a wrong command line; returns the failure's message and how long it took.
+    [Documentation]    Start a guest with a wrong command line. Return the message of the failure and the duration.
     [Arguments]    ${cmdline}    ${timeout}    ${kernel}=${ENTRY.guest_kernel}    ${initrd}=${ENTRY.guest_initrd}
     Set Guest Image    kernel=${kernel}    initrd=${initrd}    cmdline=${ENTRY.guest_cmdline} ${cmdline}
     ${guest} =    Define Guest    name=never-ready
@@ -102,5 +106,5 @@ Start Should Fail
     RETURN    ${message}    ${seconds}
 
 Make A File That Is No Kernel
-    [Documentation]    A MiB of zeros where libvirt's QEMU may read it.
+    [Documentation]    Create a file of 1 MiB of zeros where libvirt's QEMU may read it.
     Run On Host    sh    -c    head -c 1048576 /dev/zero >"$1" && chmod 644 "$1"    sh    ${NO_KERNEL}

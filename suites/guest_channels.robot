@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     One guest, looked into by its agent, over SSH and on its serial console: the answers are the same.
+Documentation     The agent, SSH and the serial console give the same answers about one guest.
 ...
-...               One guest with one device and a network is booted once and shared by the tests. What each way says is
-...               held against what the agent said, and against the host.
+...               One guest with one device and a network is booted once and shared by the tests. The answers of each
+...               channel are compared with the agent's answers and with the host.
 
 Resource          ../resources/guest.resource
 
@@ -22,8 +22,8 @@ ${LENGTH}        1MiB
 
 
 *** Test Cases ***
-Each Way Is Another Way Into The Same Boot
-    [Documentation]    What runs a command is another program for each way, and the kernel's boot id is the same.
+Each Channel Reaches The Same Boot By A Different Program
+    [Documentation]    A different program runs the commands of each channel. The kernel's boot id is the same.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         ${parent} =    Run In Guest    ${GUEST}    sh    -c    ${RUN_BY}
@@ -31,8 +31,9 @@ Each Way Is Another Way Into The Same Boot
         Get Guest Boot Id    ${GUEST}    ==    ${KNOWN_BOOT}
     END
 
-Each Way Tells The Same Of The Guest's Memory
-    [Documentation]    ndctl's records of regions and namespaces, and the kernel's map of physical addresses.
+Each Channel Returns The Same Memory Data
+    [Documentation]    The channels return the same regions and namespaces of ndctl, and the same kernel map of physical
+    ...    addresses.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         ${regions} =    Get Guest Regions    ${GUEST}
@@ -42,15 +43,16 @@ Each Way Tells The Same Of The Guest's Memory
         Should Contain    ${map.text}    Persistent Memory
     END
 
-Every View Of The Device Agrees By Each Way
-    [Documentation]    The guest's own view is read by each way, and compared with libvirt's and QEMU's.
+All Views Of The Device Agree Through Each Channel
+    [Documentation]    Each channel reads the guest's own view. It is compared with the views of libvirt and QEMU.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         All Views Should Agree    ${GUEST}
     END
 
-Each Way Carries Every Byte In Both Directions
-    [Documentation]    All 256 values of a byte come out as they are; text goes in as it is, by the guest's checksum.
+Each Channel Transfers Every Byte In Both Directions
+    [Documentation]    All 256 byte values come out of the guest unchanged. Text goes in unchanged, by the guest's
+    ...    checksum.
     ${text_sum} =    Evaluate    hashlib.sha256('é\\t"$(x)\\n'.encode()).hexdigest()    modules=hashlib
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
@@ -60,8 +62,8 @@ Each Way Carries Every Byte In Both Directions
         Should Start With    ${text.text}    ${text_sum}
     END
 
-Each Way Tells How A Command Ended
-    [Documentation]    An exit status, a signal, and a program that is not there.
+Each Channel Reports How A Command Ended
+    [Documentation]    The results are an exit status, a signal, and a program that does not exist.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         ${result} =    Run In Guest    ${GUEST}    sh    -c    echo out; echo err >&2; exit 7    expected_status=7
@@ -70,8 +72,8 @@ Each Way Tells How A Command Ended
         Run In Guest    ${GUEST}    no-such-program    expected_status=127
     END
 
-Each Way Ends A Command That Takes Too Long
-    [Documentation]    The command and its child are gone, as the agent sees it, and the way goes on working.
+Each Channel Ends A Command At Its Timeout
+    [Documentation]    The agent sees that the command and its child have ended. The channel still works.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         Run Keyword And Expect Error    *did not end within 3 s and was ended*
@@ -82,16 +84,17 @@ Each Way Ends A Command That Takes Too Long
         Should Not Contain    ${running.text}    4321
     END
 
-A Pattern Written By Each Way Is Found By The Host
-    [Documentation]    The guest writes and flushes what it is told to; the host reads the bytes in the namespace.
+The Host Finds A Pattern Written Through Each Channel
+    [Documentation]    The guest writes and flushes the pattern. The host reads the bytes in the namespace.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
         Write Pattern In Guest    ${GUEST}    seed=by ${channel}    length=${LENGTH}
         Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=by ${channel}    length=${LENGTH}
     END
 
-A Guest Is Waited For By The Way It Was Given
-    [Documentation]    A reboot is over when another boot answers on the serial console; the agent then has the same id.
+A Reboot Waits For The Selected Channel
+    [Documentation]    The reboot ends when a new boot answers on the serial console. The agent then reports the same
+    ...    boot id.
     Use Guest Channel    ${GUEST}    serial
     Reboot Guest    ${GUEST}    timeout=5 minutes
     Get Guest Channel    ${GUEST}    ==    serial
@@ -102,7 +105,7 @@ A Guest Is Waited For By The Way It Was Given
 
 *** Keywords ***
 Boot A Guest With A Network
-    [Documentation]    One guest on one namespace, on the host's bridge for guests; what the agent says of it is kept.
+    [Documentation]    Boot a guest on one namespace, on the host's bridge for guests. Save the agent's answers.
     Take A Host
     Skip Unless Guests Have A Network
     ${namespace} =    Create Devdax Namespace    64MiB    channels
@@ -112,7 +115,7 @@ Boot A Guest With A Network
     Keep What The Agent Says
 
 Skip Unless Guests Have A Network
-    [Documentation]    A host of a hosts file says by what bridge; on the lab there is one.
+    [Documentation]    Skip unless the hosts file names a bridge for guests. The lab has a bridge.
     ${host} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${host}[0]
     IF    not $entry.guest_bridge
@@ -120,7 +123,7 @@ Skip Unless Guests Have A Network
     END
 
 Keep What The Agent Says
-    [Documentation]    The boot id, the regions with their namespaces, and the map of physical addresses.
+    [Documentation]    Save the boot id, the regions with their namespaces, and the map of physical addresses.
     ${boot} =    Get Guest Boot Id    ${GUEST}
     VAR    ${KNOWN_BOOT} =    ${boot}    scope=SUITE
     ${regions} =    Get Guest Regions    ${GUEST}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Guests as they are defined: the order and sizes that were asked for, and guests that others defined.
+Documentation     The definitions of guests: the requested order and sizes, and the guests that other tools defined.
 
 Library           OperatingSystem
 Library           String
@@ -11,8 +11,8 @@ Suite Teardown    Give The Host Back
 
 
 *** Test Cases ***
-Several Devices Keep The Order Asked For
-    [Documentation]    The XML that libvirt keeps has the devices in the order given, whichever way round.
+Several Devices Keep The Requested Order
+    [Documentation]    libvirt's XML has the devices in the given order, in both orders.
     [Tags]    gd-02
     VAR    @{there} =    ${ONE}    ${TWO}
     VAR    @{back} =    ${TWO}    ${ONE}
@@ -24,8 +24,8 @@ Several Devices Keep The Order Asked For
         Undefine Guest    ${guest}
     END
 
-A Size That Is No Multiple Of Two Mebibytes Becomes The Predicted One
-    [Documentation]    libvirt rounds 31MiB up when the guest starts: its live XML has what was predicted, and QEMU too.
+A Size That Is Not A Multiple Of Two Mebibytes Becomes The Predicted Size
+    [Documentation]    libvirt rounds 31MiB up when the guest starts. Its live XML and QEMU have the predicted size.
     [Tags]    gd-05
     ${guest} =    Define A Guest With A Device Of 31MiB
     Start Guest    ${guest}
@@ -37,8 +37,8 @@ A Size That Is No Multiple Of Two Mebibytes Becomes The Predicted One
     Should Contain    ${line.text}    "size":${{int($predicted)}}
     [Teardown]    End The Guests Of This Run
 
-An Odd Size Is Refused Where The Library Itself Is Asked
-    [Documentation]    The sizes on either side are named, and no guest is left.
+An Odd Size Is Refused By The Library's Own Definition
+    [Documentation]    The error names the nearest valid sizes. No guest is created.
     [Tags]    gd-05
     ${device} =    New Vpmem Device    ${ONE}    size=31MiB
     Run Keyword And Expect Error    *31MiB*30MiB or 32MiB*    Define Guest    vpmem=${device}    name=odd
@@ -46,7 +46,7 @@ An Odd Size Is Refused Where The Library Itself Is Asked
     Should Not Contain    ${guests}    odd
 
 A Guest That Virsh Defined Is Read
-    [Documentation]    No alignment, no label, no access, read-only: each is read as what it is.
+    [Documentation]    The device has no alignment, label or access, and is read-only. Each of these is read correctly.
     [Tags]    gd-08
     ${device} =    Read The Device Of A Foreign Guest    virsh
     Should Be Equal    ${device.label_size}    ${None}
@@ -55,7 +55,7 @@ A Guest That Virsh Defined Is Read
     Should Not Be True    ${device.pmem}
 
 A Guest That Nova Defined Is Read
-    [Documentation]    The shape of Nova's libvirt driver: sizes in KiB without a unit.
+    [Documentation]    The XML is like that of Nova's libvirt driver, with sizes in KiB without a unit.
     [Tags]    gd-08
     ${device} =    Read The Device Of A Foreign Guest    nova
     Should Be Equal As Strings    ${device.label_size}    2MiB
@@ -64,14 +64,14 @@ A Guest That Nova Defined Is Read
     Should Be True    ${device.pmem}
 
 A Guest That oVirt Defined Is Read
-    [Documentation]    The shape of oVirt's engine: an alias of its own and a label of 128 KiB.
+    [Documentation]    The XML is like that of oVirt's engine, with a custom alias and a label of 128 KiB.
     [Tags]    gd-08
     ${device} =    Read The Device Of A Foreign Guest    ovirt
     Should Be Equal As Strings    ${device.label_size}    128KiB
     Should Be Equal As Strings    ${device.access}    shared
 
-A Foreign Guest Is Not Ended Or Undefined
-    [Documentation]    A guest without this run's mark is refused and stays, until it is said in words.
+A Foreign Guest Is Not Undefined
+    [Documentation]    A guest without this run's mark stays until the call says `foreign=True`.
     [Tags]    gd-08
     Define A Foreign Guest    nova
     Run Keyword And Expect Error    *not this run's own*    Undefine Guest    foreign-nova
@@ -82,7 +82,7 @@ A Foreign Guest Is Not Ended Or Undefined
 
 *** Keywords ***
 Make Two Namespaces
-    [Documentation]    Takes a host and makes two namespaces that guests can be defined on.
+    [Documentation]    Take a host and create two namespaces for guests.
     Take A Host
     ${one} =    Create Devdax Namespace    64MiB    one
     ${two} =    Create Devdax Namespace    64MiB    two
@@ -90,7 +90,8 @@ Make Two Namespaces
     VAR    ${TWO} =    ${two}    scope=SUITE
 
 Define A Guest With A Device Of 31MiB
-    [Documentation]    The library refuses such a size, so it is put into the XML of a good guest.
+    [Documentation]    Define a guest with a device of 31MiB. The library refuses this size, so change it in the XML of
+    ...    a valid guest.
     ${device} =    New Vpmem Device    ${ONE}    size=32MiB
     ${xml} =    New Guest Xml    vpmem=${device}
     ${root} =    XML.Parse Xml    ${xml}
@@ -100,7 +101,7 @@ Define A Guest With A Device Of 31MiB
     RETURN    ${guest}
 
 Define A Foreign Guest
-    [Documentation]    Has the host's own virsh define a guest on the first namespace, in the shape that others use.
+    [Documentation]    Define a guest on the first namespace with the host's own virsh, with the XML of another tool.
     [Arguments]    ${shape}
     ${xml} =    OperatingSystem.Get File    ${CURDIR}/../resources/domains/${shape}.xml
     VAR    ${kib} =    ${{$ONE.size // 1024}}
@@ -115,7 +116,8 @@ Define A Foreign Guest
     Run On Host    virsh    define    /dev/stdin    stdin=${xml}
 
 Read The Device Of A Foreign Guest
-    [Documentation]    Reads a guest that this library did not define, and compares it with what its author asked for.
+    [Documentation]    Read a guest that this library did not define, and compare it with its definition. Return its
+    ...    device.
     [Arguments]    ${shape}
     Define A Foreign Guest    ${shape}
     ${devices} =    Get Guest Devices    foreign-${shape}    inactive=True
@@ -127,7 +129,7 @@ Read The Device Of A Foreign Guest
     [Teardown]    Undefine Guest    foreign-${shape}    foreign=True
 
 End The Guests Of This Run
-    [Documentation]    Ends and undefines them, and leaves the namespaces.
+    [Documentation]    End and undefine the guests of this run. Keep the namespaces.
     ${guests} =    Get Guests
     ${run} =    Get Run Id
     FOR    ${guest}    IN    @{guests}

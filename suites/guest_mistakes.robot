@@ -1,7 +1,8 @@
 *** Settings ***
-Documentation     The classic mistakes in a guest's XML: each is refused with its own message, and nothing is made.
+Documentation     The common mistakes in a guest's XML. Each mistake is refused with a specific message, and nothing is
+...               created.
 ...
-...               Every test takes the XML of a good guest, makes one mistake in it, and has it defined.
+...               Every test makes one mistake in the XML of a valid guest and tries to define it.
 
 Library           XML
 Resource          ../resources/guest.resource
@@ -18,43 +19,43 @@ ${MEMORY}    devices/memory[2]
 
 
 *** Test Cases ***
-No Maximum Memory
+Missing Maximum Memory Is Refused
     *<maxMemory> of the domain XML 'none'*slots='2'*    Remove The Element    maxMemory
-No Slots
+Missing Slots Are Refused
     *slots of <maxMemory> 'none'*2 or more*    Remove The Attribute    maxMemory    slots
-No Numa Cell
+A Missing NUMA Cell Is Refused
     *<numa> of the domain XML 'none'*<cell>*    Remove The Element    cpu/numa
-No Node
+A Missing Node Is Refused
     *node of /dev/*None*0 is always there*    Remove The Element    ${MEMORY}/target/node
-A Node Out Of Range
+A Node Out Of Range Is Refused
     *node of /dev/* 3 cannot*a NUMA node of the guest: 0*    Set The Text    ${MEMORY}/target/node    3
-No Path
+A Missing Path Is Refused
     *path of a memory device 'none'*absolute path*    Remove The Element    ${MEMORY}/source/path
-A Relative Path
+A Relative Path Is Refused
     *path 'dax0.0'*absolute path*    Set The Text    ${MEMORY}/source/path    dax0.0
-The Same Path Twice
+The Same Path Twice Is Refused
     *path '/dev/*another backing*    Set The Text    ${MEMORY}/source/path    ${{'/dev/' + $FIRST}}
-A Label That Is Too Small
+A Label That Is Too Small Is Refused
     *label_size of /dev/* '64KiB'*128KiB at least*    Set The Text    ${MEMORY}/target/label/size    64
-A Label As Large As The Device
+A Label As Large As The Device Is Refused
     *label_size of /dev/* '*'*less than*    Set The Text    ${MEMORY}/target/label/size    ${LARGEST_LABEL}
-A Uuid On This Architecture
+A UUID On This Architecture Is Refused
     *uuid of /dev/*only pSeries*    Add An Element    ${MEMORY}    <uuid>94d02aa7-b6f2-4a01-a98b-bb4ad5be5e8c</uuid>
-Discard
+Discard Is Refused
     *discard of /dev/* 'yes'*none*    Set The Attribute    ${MEMORY}    discard    yes
-No Access So That Nothing Persists
+A Missing Access Attribute Is Refused
     *access of /dev/* 'none'*nothing persists*    Remove The Attribute    ${MEMORY}    access
-A Label On Virtio Pmem
+A Label On Virtio Pmem Is Refused
     *label_size of /dev/*virtio-pmem has no label*    Set The Attribute    ${MEMORY}    model    virtio-pmem
-A Backing That Is Not There
+A Missing Backing Is Refused
     *path '/dev/dax99.9'*a device node or file*    Set The Text    ${MEMORY}/source/path    /dev/dax99.9
-A Device Larger Than Its Backing
+A Device Larger Than Its Backing Is Refused
     *size of /dev/*at most what the backing has*    Set The Text    ${MEMORY}/target/size    8388608
 
 
 *** Keywords ***
 Make A Good Guest's Xml
-    [Documentation]    Takes a host, and makes the XML of a guest on two namespaces; the good one is taken by libvirt.
+    [Documentation]    Take a host, and create the XML of a valid guest on two namespaces. libvirt accepts this XML.
     Take A Host
     ${one} =    Create Devdax Namespace    64MiB    one
     ${two} =    Create Devdax Namespace    64MiB    two
@@ -67,7 +68,7 @@ Make A Good Guest's Xml
     VAR    ${LARGEST_LABEL} =    ${{int($one.size) // 1024}}    scope=SUITE
 
 Mistake Should Be Refused
-    [Documentation]    Makes one mistake, expects the message, and proves that no guest and no file came of it.
+    [Documentation]    Make one mistake, expect the message, and check that no guest and no file was created.
     [Arguments]    ${message}    ${edit}    @{arguments}
     ${root} =    XML.Parse Xml    ${GOOD}
     Run Keyword    ${edit}    ${root}    @{arguments}
@@ -78,26 +79,26 @@ Mistake Should Be Refused
     Run On Host    test    !    -e    /dev/dax99.9
 
 Set The Text
-    [Documentation]    Gives an element another text.
+    [Documentation]    Set the text of an element.
     [Arguments]    ${root}    ${xpath}    ${text}
     XML.Set Element Text    ${root}    ${text}    xpath=${xpath}
 
 Set The Attribute
-    [Documentation]    Gives an element an attribute.
+    [Documentation]    Set an attribute of an element.
     [Arguments]    ${root}    ${xpath}    ${name}    ${value}
     XML.Set Element Attribute    ${root}    ${name}    ${value}    xpath=${xpath}
 
 Remove The Attribute
-    [Documentation]    Takes an attribute from an element.
+    [Documentation]    Remove an attribute from an element.
     [Arguments]    ${root}    ${xpath}    ${name}
     XML.Remove Element Attribute    ${root}    ${name}    xpath=${xpath}
 
 Remove The Element
-    [Documentation]    Takes an element out.
+    [Documentation]    Remove an element.
     [Arguments]    ${root}    ${xpath}
     XML.Remove Element    ${root}    xpath=${xpath}
 
 Add An Element
-    [Documentation]    Puts an element into another.
+    [Documentation]    Add an element to another element.
     [Arguments]    ${root}    ${xpath}    ${element}
     XML.Add Element    ${root}    ${element}    xpath=${xpath}

@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     A guest is a host too: labels and namespaces are made inside its device with the keywords of any host,
-...               are there after it rebooted, and the host finds them in the bytes of its own namespace.
+Documentation     A guest is a host too. The keywords for any host create labels and namespaces inside its device. The
+...               namespaces survive a reboot of the guest, and the host finds them in the bytes of its own namespace.
 ...
-...               One guest with one device is booted once; its tests follow one another.
+...               One guest with one device is booted once and shared by the tests. The tests depend on their order.
 
 Library           Collections
 Resource          ../resources/guest.resource
@@ -15,7 +15,7 @@ Test Tags         gb-02
 
 
 *** Variables ***
-# With a label area of 128KiB it leaves a region of 256MiB, which namespaces of every mode can be cut from.
+# With a label area of 128KiB this leaves a region of 256MiB. Namespaces of every mode fit in such a region.
 ${SIZE}          258MiB
 ${LABEL_SIZE}    128KiB
 @{MADE}          @{EMPTY}
@@ -33,7 +33,7 @@ Labels Are Initialised In The Guest
     Host Should Read In The Label Area    NAMESPACE_INDEX
 
 Namespaces Of Three Modes Are Created In The Device
-    [Documentation]    Each has the predicted size to the byte, in every view that the guest's kernel has of it.
+    [Documentation]    Each namespace has the predicted size to the byte, in every view of the guest's kernel.
     FOR    ${mode}    IN    fsdax    devdax    sector
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 64MiB    name=of-${mode}
         ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
@@ -46,14 +46,14 @@ Namespaces Of Three Modes Are Created In The Device
     Labels Should Be Consistent    ${REGION}
 
 The Host Reads The Guest's Labels In Its Own Namespace
-    [Documentation]    Their names, in the label area at the predicted offset; the guest is not asked.
+    [Documentation]    The host finds the names in the label area at the predicted offset, without the guest.
     FOR    ${namespace}    IN    @{MADE}
         Host Should Read In The Label Area    ${namespace.name}
     END
     Run Keyword And Expect Error    *not hold zeros*    Host Should Read Zeros In The Label Area
 
-Namespaces Are There After The Guest Rebooted
-    [Documentation]    Another boot of its kernel finds each by its UUID, with its name, mode, size and content.
+Namespaces Survive A Reboot Of The Guest
+    [Documentation]    The new boot of the guest's kernel finds each UUID with the same name, mode, size and content.
     ${before} =    Get Host Boot Id
     Reboot Host
     ${after} =    Get Host Boot Id
@@ -66,7 +66,8 @@ Namespaces Are There After The Guest Rebooted
     END
 
 Namespaces Are Changed In The Guest As On A Host
-    [Documentation]    Renamed, given another mode, disabled and enabled; the sector metadata and the room are sound.
+    [Documentation]    A namespace is renamed, gets another mode, and is disabled and enabled. The sector metadata and
+    ...    the free space are correct.
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 64MiB    name=before
     Rename Namespace    ${namespace}    after
     ${namespace} =    Reconfigure Namespace    ${namespace}    mode=fsdax
@@ -79,8 +80,8 @@ Namespaces Are Changed In The Guest As On A Host
     Region Room Views Should Agree    ${REGION}
     [Teardown]    Destroy Namespace    ${namespace}
 
-Namespaces Come Back With Labels From A File In The Guest
-    [Documentation]    The file goes out of the guest and into it again through its agent.
+Labels Restored From A File Bring The Namespaces Back
+    [Documentation]    The guest's agent transfers the file out of the guest and back.
     Save Labels    ${REGION}    ${OUTPUT_DIR}/guest.labels
     Zero Labels    ${REGION}
     ${listed} =    Run On Host    ndctl    list    --namespaces
@@ -91,8 +92,9 @@ Namespaces Come Back With Labels From A File In The Guest
         Pattern Should Be Intact    ${namespace}    seed=${namespace.name}    length=4MiB
     END
 
-The Facts Of A Guest Are Its Own
-    [Documentation]    Its kernel's and tools', and a preflight that misses what a guest has not.
+The Facts Of A Guest Are Not The Host's
+    [Documentation]    The facts are about the guest's kernel and tools. The preflight reports what the guest does not
+    ...    have.
     ${facts} =    Get Host Facts
     ${kernel} =    Run On Host    uname    -r
     Should Be Equal    ${facts.kernel}    ${kernel.text.strip()}
@@ -100,15 +102,15 @@ The Facts Of A Guest Are Its Own
     Kernel Modules Should Be Loaded
     Run Keyword And Expect Error    *libvirt*    Host Should Support Vpmem
 
-What Needs Libvirt Is Refused In A Guest
-    [Documentation]    A guest of the guest cannot be; the guest itself is still looked into.
+Keywords That Need Libvirt Are Refused In A Guest
+    [Documentation]    A guest inside the guest is refused. The guest itself still answers.
     Run Keyword And Expect Error    *inside is guest ${GUEST}, opened as a host: no libvirt*    Start New Guest
     ${guests} =    Get Guests
     Should Be Empty    ${guests}
     Get Guest State    ${GUEST}    ==    running
 
-Cleaning Up In The Guest Leaves The Guest As It Is
-    [Documentation]    What the run made in it is gone, by the guest's own ndctl; the guest runs on the same QEMU.
+Cleaning Up In The Guest Keeps The Guest
+    [Documentation]    The guest's own ndctl lists no namespace of the run. The guest still runs on the same QEMU.
     ${process} =    Get Guest Process    ${GUEST}
     Clean Up Host
     ${listed} =    Run On Host    ndctl    list    --namespaces
@@ -121,7 +123,7 @@ Cleaning Up In The Guest Leaves The Guest As It Is
 
 *** Keywords ***
 Boot A Guest And Open It As A Host
-    [Documentation]    One guest with one device, which is the current host afterwards.
+    [Documentation]    Boot one guest with one device. Make the guest the current host.
     Take A Host
     Make A Device That Tells Of No Earlier Guest
     ${guest} =    Start New Guest    vpmem=${DEVICE}
@@ -133,7 +135,7 @@ Boot A Guest And Open It As A Host
     VAR    ${REGION} =    ${regions}[0]    scope=SUITE
 
 Make A Device That Tells Of No Earlier Guest
-    [Documentation]    A device on a devdax namespace, with zeros where info blocks and labels would be.
+    [Documentation]    Create a device on a devdax namespace, with zeros at the places of info blocks and labels.
     ${namespace} =    Create Devdax Namespace    272MiB    inside
     ${device} =    New Vpmem Device    ${namespace}    size=${SIZE}    label_size=${LABEL_SIZE}
     ${label} =    Get Predicted Label Area Offset    ${device}
@@ -144,7 +146,7 @@ Make A Device That Tells Of No Earlier Guest
     VAR    ${LABEL} =    ${label}    scope=SUITE
 
 Host Should Read Zeros In The Label Area
-    [Documentation]    Fails if the bytes of the host's namespace there are anything else.
+    [Documentation]    Fail unless the label area in the host's namespace contains only zeros.
     Switch Host    ${OUTSIDE}
     TRY
         Content Should Be Zero    ${NAMESPACE}    offset=${LABEL}    length=${LABEL_SIZE}
@@ -153,7 +155,7 @@ Host Should Read Zeros In The Label Area
     END
 
 Host Should Read In The Label Area
-    [Documentation]    Fails unless the host finds a text in the bytes of its own namespace there, with daxio and grep.
+    [Documentation]    Fail unless daxio and grep on the host find a text in the label area of the host's namespace.
     [Arguments]    ${text}
     Switch Host    ${OUTSIDE}
     TRY

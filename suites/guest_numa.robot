@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     NUMA nodes: the namespace's on the host, and the device's in the guest.
+Documentation     NUMA nodes of the namespace on the host and of the device in the guest.
 
 Resource          ../resources/guest.resource
 
@@ -8,7 +8,7 @@ Suite Teardown    Give The Host Back
 
 
 *** Test Cases ***
-A Device Lies On The Node Asked For
+A Device Is On The Requested Node
     [Documentation]    The host's region, libvirt's XML, QEMU and the guest's kernel name the same node.
     [Tags]    nu-01
     Should Be Equal As Integers    ${NAMESPACE.numa_node}    1
@@ -20,8 +20,8 @@ A Device Lies On The Node Asked For
     Should Be Equal As Integers    ${regions[0].numa_node}    1
     All Views Should Agree    ${GUEST}
 
-A Node That The Guest Has Not Is Refused
-    [Documentation]    The message has the nodes that there are, and no guest is left.
+A Node That The Guest Does Not Have Is Refused
+    [Documentation]    The error names the nodes of the guest. No guest is created.
     [Tags]    nu-02
     ${device} =    New Vpmem Device    ${OTHER}    node=2
     Run Keyword And Expect Error    *node of ${OTHER.device} 2 cannot be used*0 to 1*
@@ -35,7 +35,7 @@ A Node That The Guest Has Not Is Refused
 
 *** Keywords ***
 Boot A Guest With A Device On The Second Node
-    [Documentation]    A guest with two NUMA nodes, whose device lies on a namespace of the host's second node.
+    [Documentation]    Boot a guest with two NUMA nodes whose device is backed by a namespace of the host's second node.
     Take A Host
     ${region} =    Get A Region Of The Second Node
     ${namespace} =    Create Devdax Namespace    64MiB    far    region=${region}
@@ -47,7 +47,7 @@ Boot A Guest With A Device On The Second Node
     VAR    ${GUEST} =    ${guest}    scope=SUITE
 
 Get A Region Of The Second Node
-    [Documentation]    Returns one with room, or skips the suite on a host that has one node only.
+    [Documentation]    Return a region of node 1 with enough room. Skip the suite if the host has only one node.
     ${facts} =    Get Host Facts
     Skip If    len($facts.numa_nodes) < 2    The host has one NUMA node: take one with a region on node 1.
     ${region} =    Get Roomiest Region    at_least=64MiB    numa_node=1

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     A guest on device DAX: what was asked for, libvirt, QEMU and the guest's kernel tell the same story.
+Documentation     A guest on device DAX. The requested device, libvirt, QEMU and the guest's kernel agree.
 ...
 ...               One guest with three devices of different sizes is booted once and shared by the tests.
 
@@ -13,12 +13,12 @@ Test Tags         smoke
 
 *** Test Cases ***
 All Views Of Every Device Agree
-    [Documentation]    Path, size, alignment, label, pmem, share and node in five independent views.
+    [Documentation]    The path, size, alignment, label, pmem, share and node agree in five independent views.
     [Tags]    gd-01
     All Views Should Agree    ${GUEST}
 
-The Guest Sees Each Device Less Its Label Area
-    [Documentation]    A region of the predicted size for every device, on the node asked for, with its block device.
+The Guest Sees Each Device Without Its Label Area
+    [Documentation]    Each device has a region of the predicted size on the requested node, and a block device.
     [Tags]    gb-01
     FOR    ${device}    IN    @{GUEST.devices}
         ${predicted} =    Get Predicted Guest Region Size    ${device}
@@ -31,13 +31,13 @@ The Guest Sees Each Device Less Its Label Area
         Run In Guest    ${GUEST}    test    -b    /dev/${region.namespaces[0].blockdev}
     END
 
-Ram And Persistent Memory Are Told Apart
+RAM And Persistent Memory Are Distinguished
     [Documentation]    libvirt's info, XML and statistics, QEMU's monitor and the guest's kernel agree on both.
     [Tags]    gb-04
     Guest Memory Should Agree    ${GUEST}
 
-Devices Are Matched By A Stable Key Rather Than By Order
-    [Documentation]    A pattern written through the host's namespace is found in the guest's device of that handle.
+Devices Are Matched By A Stable Key And Not By Order
+    [Documentation]    A pattern that the guest writes to the device with that handle is found in the host's namespace.
     [Tags]    gb-03
     FOR    ${namespace}    IN    @{NAMESPACES}
         ${device} =    Get Guest Device    ${GUEST}    backing=${namespace}
@@ -50,7 +50,7 @@ Devices Are Matched By A Stable Key Rather Than By Order
 
 *** Keywords ***
 Boot A Guest With Three Devices
-    [Documentation]    Three devdax namespaces of different sizes, one guest.
+    [Documentation]    Boot one guest on three devdax namespaces of different sizes.
     Take A Host
     ${size} =    Get Smallest Size    64MiB
     ${small} =    Create Devdax Namespace    ${size}    small

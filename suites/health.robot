@@ -1,7 +1,8 @@
 *** Settings ***
-Documentation     The health of DIMMs and their bad blocks, and what a bus does that takes no injections.
+Documentation     The health of DIMMs and their bad blocks, and the behaviour of a bus without injection.
 ...
-...               What no DIMM tells is absent, never 0: each value is held against sysfs, read by itself.
+...               A value that no DIMM reports is absent, never 0. Each value is compared with a separate reading of
+...               sysfs.
 
 Resource          ../resources/host.resource
 
@@ -15,9 +16,9 @@ ${SYSFS}    /sys/bus/nd/devices
 
 
 *** Test Cases ***
-The Health Of Every DIMM Is What The Kernel Has
-    [Documentation]    One table for the host. Flags and dirty-shutdown counts are those of sysfs, and None where it has
-    ...    none; the other fields agree in ndctl and sysfs.
+The Health Of Every DIMM Matches The Kernel
+    [Documentation]    One table describes the host. Flags and dirty-shutdown counts match sysfs, and are None if sysfs
+    ...    has none. The other fields agree in ndctl and sysfs.
     [Tags]    hl-04
     ${healths} =    Get Health
     ${names} =    Run On Host    sh    -c    cd ${SYSFS} && ls -d nmem* | sort -V
@@ -30,8 +31,9 @@ The Health Of Every DIMM Is What The Kernel Has
         Dimm Health Views Should Agree    ${health.dev}
     END
 
-A Count That Nothing Tells Is Absent Rather Than Zero
-    [Documentation]    A DIMM with neither SMART nor a count of the kernel's: None in the record, an error when asked.
+A Count That Is Not Reported Is Absent And Not Zero
+    [Documentation]    A DIMM has neither SMART nor a kernel count. The record has None, and a keyword for the count
+    ...    fails.
     [Tags]    hl-04
     ${dimm} =    Choose A Silent DIMM
     ${health} =    Get Dimm Health    ${dimm}
@@ -45,7 +47,8 @@ A Count That Nothing Tells Is Absent Rather Than Zero
     Kernel Should Say    ${dimm}/nfit/dirty_shutdown    ${None}
 
 A Bus Without Error Injection Refuses It And Nothing Changes
-    [Documentation]    ndctl's own refusal with its exit status, by the bus's name; bad blocks and bytes are as before.
+    [Documentation]    The error has ndctl's own refusal with its exit status and the name of the bus. Bad blocks and
+    ...    bytes do not change.
     [Tags]    hl-03
     ${region} =    Choose A Region Without Injection
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=unhurt
@@ -61,8 +64,8 @@ A Bus Without Error Injection Refuses It And Nothing Changes
     Pattern Should Be Intact    ${namespace}    seed=unhurt
 
 A DIMM Without SMART Injection Refuses It And Nothing Changes
-    [Documentation]    ndctl's own refusal with its exit status; the DIMM is as it was. A real DIMM is not even asked
-    ...    unless told so in words.
+    [Documentation]    The error has ndctl's own refusal with its exit status. The DIMM does not change. The library
+    ...    asks a real DIMM only with `foreign=True`.
     [Tags]    hl-03
     ${dimm} =    Choose A Silent DIMM
     ${before} =    Get Dimm Health    ${dimm}
@@ -75,8 +78,9 @@ A DIMM Without SMART Injection Refuses It And Nothing Changes
     ${after} =    Get Dimm Health    ${dimm}
     Should Be Equal    ${after}    ${before}
 
-An Injection That Cannot Be Is Refused Before The Bus Is Asked
-    [Documentation]    Half a sector, a range past the end, no value at all, and what another made.
+An Invalid Injection Is Refused Before The Bus Gets It
+    [Documentation]    Refused are half a sector, a range beyond the end, an empty range, and an injection without
+    ...    values.
     [Tags]    hl-03
     ${region} =    Get Roomiest Region    at_least=16MiB
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB
@@ -92,7 +96,7 @@ An Injection That Cannot Be Is Refused Before The Bus Is Asked
 
 *** Keywords ***
 Kernel Should Say
-    [Documentation]    Compares a value with one file of sysfs; None stands for a file that is not there.
+    [Documentation]    Compare a value with one file of sysfs. None stands for a missing file.
     [Arguments]    ${path}    ${value}
     ${file} =    Run On Host    cat    ${SYSFS}/${path}    expected_status=${None}
     IF    $file.exit_status == 0
@@ -102,12 +106,12 @@ Kernel Should Say
     END
 
 Read Bad Blocks Of The Kernel
-    [Documentation]    Returns the kernel's own lists of bad blocks, of every region.
+    [Documentation]    Return the kernel's own lists of bad blocks of every region.
     ${lists} =    Run On Host    sh    -c    cd ${SYSFS} && grep -H "" region*/badblocks; exit 0
     RETURN    ${lists.text}
 
 Choose A Silent DIMM
-    [Documentation]    Returns a DIMM that has neither SMART nor a count, so that it takes no SMART injection either.
+    [Documentation]    Return a DIMM with neither SMART nor a count. Such a DIMM does not support SMART injection.
     ${healths} =    Get Health
     FOR    ${health}    IN    @{healths}
         IF    not $health.values and $health.dirty_shutdown is None
@@ -117,7 +121,7 @@ Choose A Silent DIMM
     Skip    Every DIMM of this host tells its health. Mend: none is needed; QEMU's NVDIMMs are silent.
 
 Choose A Region Without Injection
-    [Documentation]    Returns a region with room whose bus takes no injection of errors (DSM functions 7 to 9).
+    [Documentation]    Return a region with room whose bus supports no error injection (DSM functions 7 to 9).
     ${region} =    Get Roomiest Region    at_least=16MiB
     ${mask} =    Run On Host    cat    ${SYSFS}/${region.bus}/nfit/dsm_mask    expected_status=${None}
     Skip If    int($mask.text.strip() or '0', 0) & 0x380

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What a host is, in one read, and whether it can carry virtual persistent memory.
+Documentation     The facts of a host in one read, and whether it supports virtual persistent memory.
 
 Library           Collections
 Resource          ../resources/host.resource
@@ -11,8 +11,8 @@ Test Tags         smoke
 
 
 *** Test Cases ***
-One Read Tells What A Host Is
-    [Documentation]    Each fact of the one read equals what its own source on the host says when asked alone.
+One Read Returns The Facts Of A Host
+    [Documentation]    Each fact equals the answer of its own source on the host.
     [Tags]    hs-01
     ${facts} =    Get Host Facts
     ${kernel} =    Run On Host    uname    -r
@@ -27,9 +27,9 @@ One Read Tells What A Host Is
         Should Contain    ${modules.text}    ${module}
     END
 
-Regions In The Facts Are Those Of The Kernel
-    [Documentation]    The facts have each region that sysfs has and no other, with its size, its free space and its
-    ...    NUMA node.
+Regions In The Facts Match The Kernel
+    [Documentation]    The facts have exactly the regions of sysfs, each with its size, its free space and its NUMA
+    ...    node.
     [Tags]    hs-01
     ${facts} =    Get Host Facts
     ${listed} =    Run On Host    ls    /sys/bus/nd/devices
@@ -44,14 +44,14 @@ Regions In The Facts Are Those Of The Kernel
     END
 
 The Preflight Passes On A Complete Host
-    [Documentation]    Every item that virtual persistent memory needs is there.
+    [Documentation]    The host has everything that virtual persistent memory needs.
     [Tags]    hs-02
     Host Should Support Vpmem
 
 
 *** Keywords ***
 Sysfs Should Say
-    [Documentation]    An attribute of a region has a value, as the kernel itself tells it.
+    [Documentation]    Fail unless the kernel's attribute of a region has a value.
     [Arguments]    ${region}    ${attribute}    ${value}
     ${read} =    Run On Host    cat    /sys/bus/nd/devices/${region}/${attribute}
     Should Be Equal As Integers    ${read.text}    ${value}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What a host's namespaces are after it was rebooted.
+Documentation     A host's namespaces after a reboot of the host.
 
 Resource          ../resources/host.resource
 
@@ -10,8 +10,8 @@ Test Tags         hs-04
 
 
 *** Test Cases ***
-A Reboot Leaves Every Namespace To Be Found By Its UUID
-    [Documentation]    Names, modes, sizes and content are the same after another boot; device names need not be.
+Every Namespace Is Found By Its UUID After A Host Reboot
+    [Documentation]    Names, modes, sizes and content are the same in the new boot. Device names may change.
     ${entry} =    The Entry Of The Taken Host
     Skip If    not $entry.may_reboot
     ...    ${entry.name} may not be rebooted: say host_may_reboot = yes in its section of the hosts file.
@@ -25,7 +25,7 @@ A Reboot Leaves Every Namespace To Be Found By Its UUID
     END
 
 A Host Is Not Rebooted Without Permission
-    [Documentation]    A host that was opened without the permission of a hosts file goes on with the same boot.
+    [Documentation]    The host is opened without the permission in a hosts file. It keeps its boot id.
     ${entry} =    The Entry Of The Taken Host
     Skip If    $entry.address == 'local'    This machine is opened without SSH: give a host with an address.
     ${boot} =    Get Host Boot Id
@@ -46,13 +46,13 @@ A Host Is Not Rebooted Without Permission
 
 *** Keywords ***
 The Entry Of The Taken Host
-    [Documentation]    Returns the taken host's section of the hosts file.
+    [Documentation]    Return the section of the taken host in the hosts file.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     RETURN    ${entry}
 
 Create Namespaces Of Every Mode
-    [Documentation]    Makes one namespace of each mode, each with a pattern of its own, and returns them.
+    [Documentation]    Create one namespace of each mode, each with a different pattern. Return the namespaces.
     ${region} =    Get Roomiest Region    at_least=256MiB
     FOR    ${mode}    IN    devdax    fsdax    sector    raw
         ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 64MiB    name=kept-${mode}
@@ -62,7 +62,7 @@ Create Namespaces Of Every Mode
     RETURN    ${{[each for each in $after.namespaces if each.name.startswith('kept-')]}}
 
 Namespace Should Be As Before
-    [Documentation]    Finds a namespace by its UUID and compares what it is and what it holds.
+    [Documentation]    Find a namespace by its UUID, and compare its name, mode, size and content.
     [Arguments]    ${before}
     ${found} =    Get Namespace    ${before.uuid}
     Should Be Equal    ${found.name}    ${before.name}

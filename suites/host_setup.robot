@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     What a host must have before it can carry persistent memory, and what is done where it lacks it.
+Documentation     The requirements of a host for persistent memory, and the reports and fixes for missing parts.
 ...
-...               A host that lacks something is the taken host itself, seen through a mount namespace in which that one
-...               thing is hidden: the host is not changed.
+...               A host without a part is the taken host itself, seen through a mount namespace that hides that part.
+...               The host is not changed.
 
 Library           OperatingSystem
 Resource          ../resources/host.resource
@@ -20,31 +20,31 @@ ${OLD_NDCTL}    mount -t tmpfs none /mnt && printf '#!/bin/sh\\necho 61\\n' >/mn
 
 *** Test Cases ***
 The Preflight Names A Missing Tool And Its Package
-    [Documentation]    A host without ndctl.
+    [Documentation]    The host has no ndctl.
     [Tags]    hs-02
     Preflight Should Tell    mount --bind /dev/null "$(command -v ndctl)"
     ...    ndctl is missing    62 or newer    install ndctl
 
 The Preflight Names A Tool That Is Too Old
-    [Documentation]    A host with ndctl 61.
+    [Documentation]    The host has ndctl 61.
     [Tags]    hs-02
     Preflight Should Tell    ${OLD_NDCTL} && mount --bind /mnt/ndctl "$(command -v ndctl)"
     ...    ndctl is too old    found: 61    62 or newer    install ndctl
 
 The Preflight Names A Missing Region
-    [Documentation]    A host without an NVDIMM.
+    [Documentation]    The host has no NVDIMM.
     [Tags]    hs-02
     Preflight Should Tell    mount -t tmpfs none /sys/bus/nd/devices
     ...    region is missing    App Direct    kernel parameter memmap
 
 The Preflight Names A Missing Module
-    [Documentation]    A host whose kernel has none of the modules.
+    [Documentation]    The host's kernel has none of the modules.
     [Tags]    hs-02
     Preflight Should Tell    mount -t tmpfs none /sys/module && mount -t tmpfs none /lib/modules
     ...    module nd_pmem is missing    module device_dax is missing    modules package
 
-A Missing Module Is Loaded And Seen In The Kernel
-    [Documentation]    Is unloaded first; afterwards the kernel's own list has it.
+A Missing Module Is Loaded
+    [Documentation]    The module is unloaded first. Afterwards the kernel's own list contains it.
     [Tags]    hs-03
     Run On Host    modprobe    -r    kmem    expected_status=${None}
     ${before} =    Run On Host    cat    /proc/modules
@@ -58,19 +58,19 @@ A Missing Module Is Loaded And Seen In The Kernel
     [Teardown]    Run On Host    modprobe    -r    kmem
 
 A Module That The Kernel Does Not Have Is An Error
-    [Documentation]    The error names the module and carries what modprobe said.
+    [Documentation]    The error names the module and has the message of modprobe.
     [Tags]    hs-03
     Run Keyword And Expect Error    *no module no_such_module*exit status: 1*not found*
     ...    Load Kernel Modules    no_such_module
 
 An Unknown Host Key Is Refused
-    [Documentation]    The host is not in the file of known hosts.
+    [Documentation]    The host is not in the known_hosts file.
     [Tags]    hs-05
     ${known_hosts} =    Write Known Hosts    ${EMPTY}
     Opening Should Be Refused    ${known_hosts}    *not known*
 
 A Changed Host Key Is Refused
-    [Documentation]    The file of known hosts has another key for the host, which may be another machine.
+    [Documentation]    The known_hosts file has a different key for the host, which may be a different machine.
     [Tags]    hs-05
     VAR    ${key} =    ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUVc/7Wr3dzGJx0v5Qb0sxBSH5jTbO8gC5aSgV3zEuv
     ${known_hosts} =    Write Known Hosts    ${key}
@@ -79,7 +79,7 @@ A Changed Host Key Is Refused
 
 *** Keywords ***
 Preflight Should Tell
-    [Documentation]    Expects the preflight to fail after a change, and its text to have all of these.
+    [Documentation]    Expect the preflight to fail after a change, with all of these texts in its report.
     [Arguments]    ${change}    @{texts}
     Look At The Host Through    ${change}
     ${told} =    Run Keyword And Expect Error    *    Host Should Support Vpmem
@@ -88,7 +88,7 @@ Preflight Should Tell
     END
 
 Write Known Hosts
-    [Documentation]    Writes a file of known hosts that has this key for the taken host, or no key.
+    [Documentation]    Write a known_hosts file with this key for the taken host, or without a key.
     [Arguments]    ${key}
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
@@ -99,7 +99,8 @@ Write Known Hosts
     RETURN    ${path}
 
 Opening Should Be Refused
-    [Documentation]    Expects the taken host to be refused with a file of known hosts, and to be open with its own.
+    [Documentation]    Fail unless the host is refused with this known_hosts file. The host stays open with its own
+    ...    file.
     [Arguments]    ${known_hosts}    ${message}
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]

@@ -1,8 +1,9 @@
 *** Settings ***
-Documentation     Names and paths made to run something run nothing: each is refused with its name, or kept as it is.
+Documentation     Names and paths that try to run a command run nothing. Each text is refused with its value, or kept
+...               unchanged.
 ...
-...               Whatever ran would make a file on the host or on this machine, and there must be none. What is kept is
-...               read back by the host's own tools.
+...               A command that ran would create a file on the host or on this machine. No such file may exist. The
+...               host's own tools read the kept texts back.
 
 Library           OperatingSystem
 Library           String
@@ -17,14 +18,14 @@ Test Tags         sc-03
 
 *** Variables ***
 ${MARK}      /tmp/tmp.vpmem-hostile-${{secrets.token_hex(4)}}
-# Each is completed with the file that it would make; %n is a line break.
+# Each text gets the path of the file that it tries to create. %n is a line break.
 @{SHAPES}    $(touch {})    `touch {}`    ; touch {}    | touch {}    && touch {}    ' ; touch {} ; '
 ...          " ; touch {} ; "    %ntouch {}%n    --help    -f    ../{}    *    {}${SPACE}    <a>&b;    ü€中
 
 
 *** Test Cases ***
-A Namespace's Name Runs Nothing
-    [Documentation]    ndctl's own listing has the name as it was given, or there is no such namespace.
+A Hostile Namespace Name Runs No Command
+    [Documentation]    ndctl's own listing has the name unchanged, or there is no such namespace.
     ${region} =    Get Roomiest Region    at_least=32MiB
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted
@@ -38,8 +39,8 @@ A Namespace's Name Runs Nothing
         Clean Up Host
     END
 
-A Guest's Name Runs Nothing
-    [Documentation]    virsh has the name as it was given, or there is no such domain.
+A Hostile Guest Name Runs No Command
+    [Documentation]    virsh has the name unchanged, or there is no such domain.
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Define Guest    name=${text}
         ${domains} =    Run On Host    virsh    list    --all    --name
@@ -48,8 +49,8 @@ A Guest's Name Runs Nothing
         Clean Up Host
     END
 
-A Claim's Label And A Setting Run Nothing
-    [Documentation]    What is no label of the setting is refused; nothing is held then.
+A Hostile Claim Label Or Setting Runs No Command
+    [Documentation]    A text that is not a label of the setting is refused, and nothing is claimed.
     Create Pmem Namespaces    SMALL:hostile_0    SMALL=at least 16MiB
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Claim Namespace    label=${text}
@@ -60,8 +61,8 @@ A Claim's Label And A Setting Run Nothing
         Nothing Should Have Run
     END
 
-A File's Path Runs Nothing
-    [Documentation]    Bytes are written to and read from the very file; what is no absolute path is refused.
+A Hostile File Path Runs No Command
+    [Documentation]    Bytes are written to and read from exactly this file. A path that is not absolute is refused.
     ${directory} =    Run On Host    mktemp    -d
     FOR    ${text}    IN    @{HOSTILE}
         ${name} =    Evaluate    $text.replace('/', '_')[:200]
@@ -76,8 +77,8 @@ A File's Path Runs Nothing
     END
     [Teardown]    Run On Host    rm    -rf    ${directory.text.strip()}
 
-A Command's Arguments Arrive As They Are
-    [Documentation]    Each is one argument, whatever is in it.
+Hostile Arguments Arrive Unchanged
+    [Documentation]    Each text arrives as one argument.
     FOR    ${text}    IN    @{HOSTILE}
         ${echoed} =    Run On Host    printf    %s|%s    ${text}    end
         Should Be Equal    ${echoed.text}    ${text}|end    strip_spaces=False
@@ -87,7 +88,7 @@ A Command's Arguments Arrive As They Are
 
 *** Keywords ***
 Take A Host And Make Up Hostile Texts
-    [Documentation]    A short one of each shape, and a long one.
+    [Documentation]    Take a host, and create a short text of each shape and a long text.
     Take A Host
     VAR    @{HOSTILE} =    ${{'x' * 3000}}    scope=SUITE
     FOR    ${shape}    IN    @{SHAPES}
@@ -97,7 +98,7 @@ Take A Host And Make Up Hostile Texts
     END
 
 Was Accepted
-    [Documentation]    Runs a keyword; returns whether it accepted what it was given. A refusal must say what would be.
+    [Documentation]    Run a keyword and return whether it accepted its arguments. A refusal must say what is valid.
     [Arguments]    ${keyword}    @{arguments}    &{named}
     TRY
         Run Keyword    ${keyword}    @{arguments}    &{named}
@@ -108,18 +109,19 @@ Was Accepted
     RETURN    ${True}
 
 Namespace Should Be Listed
-    [Documentation]    The host's own tool lists the name exactly as it was given, if that was accepted.
+    [Documentation]    Fail unless the host's own tool lists an accepted name unchanged, and does not list a refused
+    ...    name.
     [Arguments]    ${name}    ${expected}
     ${listed} =    Run On Host    ndctl    list    -N
     ${names} =    Evaluate    [each.get('name') for each in json.loads($listed.text or '[]')]
     Should Be Equal    ${{$name in $names}}    ${expected}
 
 Content Should Differ From Zeros
-    [Documentation]    The host's own tool finds other bytes in the file.
+    [Documentation]    Fail unless the host's own tool finds bytes other than zero in the file.
     [Arguments]    ${path}
     Run On Host    cmp    -s    -n    8192    --    ${path}    /dev/zero    expected_status=1
 
 Nothing Should Have Run
-    [Documentation]    Neither on the host nor on this machine is there a file that a text would have made.
+    [Documentation]    Fail if a file that a text tries to create exists on the host or on this machine.
     Run On Host    test    !    -e    ${MARK}
     OperatingSystem.File Should Not Exist    ${MARK}

@@ -1,7 +1,8 @@
 *** Settings ***
 Documentation     Devices that a guest gets and loses after it was defined.
 ...
-...               One guest with one device and two spare slots; each test goes on from where the one before it stopped.
+...               One guest with one device and two spare slots is booted once. Each test depends on the tests before
+...               it.
 
 Resource          ../resources/guest.resource
 
@@ -15,15 +16,16 @@ ${LENGTH}    8MiB
 
 
 *** Test Cases ***
-A Device Larger Than The Room That Is Left Is Refused
-    [Documentation]    The message has the room that is left; the guest goes on with its bytes.
+A Device Larger Than The Free Memory Is Refused
+    [Documentation]    The error has the free memory. The guest keeps running with its bytes.
     [Tags]    hp-04
     Run Keyword And Expect Error    *no room for the ${LARGE.size}*${SPARE} are left*
     ...    Attach Vpmem Device    ${GUEST}    ${LARGE}
     The Guest Should Be Unharmed    devices=1
 
-The Backing Of Another Device Is Refused
-    [Documentation]    The same path twice, and a symbolic link to it, which libvirt takes in silence.
+The Backing Of An Attached Device Is Refused
+    [Documentation]    The same path is refused, and so is a symbolic link to it. libvirt itself accepts the link
+    ...    without an error.
     [Tags]    hp-04
     Run Keyword And Expect Error    *another backing for each device*    Attach Vpmem Device    ${GUEST}    ${FIRST}
     Run On Host    ln    -s    ${FIRST.device}    /run/vpmem-the-same
@@ -33,7 +35,8 @@ The Backing Of Another Device Is Refused
     [Teardown]    Run On Host    rm    -f    /run/vpmem-the-same
 
 A Device Is Attached To A Running Guest
-    [Documentation]    libvirt's event and XML, QEMU's monitor and the guest's kernel have it, and the host its bytes.
+    [Documentation]    libvirt's event and XML, QEMU's monitor and the guest's kernel have the device. The host finds
+    ...    its bytes.
     [Tags]    hp-01
     ${attached} =    Attach Vpmem Device    ${GUEST}    ${SECOND}
     Should Match Regexp    ${attached.event}    (mem)?nvdimm1
@@ -45,8 +48,8 @@ A Device Is Attached To A Running Guest
     Host Should Hold Guest Pattern    ${GUEST}    ${SECOND}    seed=attached    length=${LENGTH}
     The Guest Should Be Unharmed    devices=2
 
-A Device May Be Attached For This Run Of The Guest Alone
-    [Documentation]    The running guest has it, the XML of its next start has not.
+A Device Is Attached Only Until The Guest Stops
+    [Documentation]    The running guest has the device, but the XML for its next start does not.
     [Tags]    hp-01
     Attach Vpmem Device    ${GUEST}    ${THIRD}    persistent=False
     All Views Should Agree    ${GUEST}
@@ -54,22 +57,22 @@ A Device May Be Attached For This Run Of The Guest Alone
     Length Should Be    ${inactive}    2
     The Guest Should Be Unharmed    devices=3
 
-No Device Is Taken Where No Slot Is Left
-    [Documentation]    All three slots are taken.
+A Device Is Refused If No Slot Is Free
+    [Documentation]    All three slots are used.
     [Tags]    hp-04
     Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are taken*
     ...    Attach Vpmem Device    ${GUEST}    ${FOURTH}    persistent=False
     The Guest Should Be Unharmed    devices=3
 
 A Running Guest Keeps Its Devices
-    [Documentation]    QEMU refuses to take an NVDIMM out; the message has its code and the mend.
+    [Documentation]    QEMU refuses to remove an NVDIMM. The error has libvirt's error code and the fix.
     [Tags]    hp-02
     Run Keyword And Expect Error    *libvirt error code 1*detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${SECOND}    live=True
     The Guest Should Be Unharmed    devices=3
 
-What Was Attached Survives A Reboot
-    [Documentation]    It is another boot of the same QEMU, with both devices and their bytes.
+Attached Devices Survive A Reboot
+    [Documentation]    A new boot of the same QEMU has all devices and their bytes.
     [Tags]    hp-05
     ${before} =    Get Guest Boot Id    ${GUEST}
     Reboot Guest    ${GUEST}
@@ -78,8 +81,9 @@ What Was Attached Survives A Reboot
     Guest Pattern Should Be Intact    ${GUEST}    ${SECOND}    seed=attached    length=${LENGTH}
     The Guest Should Be Unharmed    devices=3
 
-A Restarted Guest Has What Its Configuration Says
-    [Documentation]    What was attached for good is there, what was attached for one run is not.
+A Restarted Guest Has The Devices Of Its Configuration
+    [Documentation]    The guest keeps the device that was attached persistently, and loses the device that was attached
+    ...    live only.
     [Tags]    hp-05
     Destroy Guest    ${GUEST}
     Start Guest    ${GUEST}
@@ -89,7 +93,7 @@ A Restarted Guest Has What Its Configuration Says
     The Guest Should Be Unharmed    devices=2
 
 A Device Is Detached From The Next Start
-    [Documentation]    The guest boots without it, and its bytes stay in its namespace.
+    [Documentation]    The guest boots without the device. The device's bytes stay in its namespace.
     [Tags]    hp-03
     Destroy Guest    ${GUEST}
     Detach Vpmem Device    ${GUEST}    ${SECOND}
@@ -100,7 +104,7 @@ A Device Is Detached From The Next Start
 
 *** Keywords ***
 Boot A Guest With Two Spare Slots
-    [Documentation]    A guest that has a device with a pattern, and the namespaces to attach to it.
+    [Documentation]    Boot a guest that has a device with a pattern, and create the namespaces to attach.
     Take A Host
     ${size} =    Get Smallest Size    64MiB
     VAR    ${SPARE} =    ${{type($size)(3 * $size)}}    scope=SUITE
@@ -115,7 +119,8 @@ Boot A Guest With Two Spare Slots
     Write Pattern In Guest    ${GUEST}    ${FIRST}    seed=${SEED}    length=${LENGTH}
 
 The Guest Should Be Unharmed
-    [Documentation]    Its kernel has so many regions, and its first device the bytes that it wrote at the start.
+    [Documentation]    Check that the guest's kernel has `devices` regions, and that the first device has the bytes from
+    ...    the start.
     [Arguments]    ${devices}
     ${regions} =    Get Guest Regions    ${GUEST}
     Length Should Be    ${regions}    ${devices}

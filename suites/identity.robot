@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     A guest's device stays itself, whatever happens around it: labels, the namespace in it, and bytes.
+Documentation     A guest's device keeps its identity: its labels, the namespace in it, and its bytes.
 ...
-...               A guest makes a namespace in its device and writes to it. Each test does something to the guest, to
-...               libvirt or to the host, and then looks the device over from both sides; they follow one another.
+...               A guest creates a namespace in its device and writes to it. Each test changes the guest, libvirt or
+...               the host, and then checks the device from both sides. The tests depend on their order.
 
 Resource          ../resources/guest.resource
 
@@ -16,28 +16,29 @@ Test Tags         ps-08
 *** Variables ***
 ${SEED}          written in the guest's own namespace
 ${LENGTH}        8MiB
-# With a label area of 128KiB it leaves a region of 64MiB, which namespaces of every mode can be cut from.
+# With a label area of 128KiB this leaves a region of 64MiB. Namespaces of every mode fit in such a region.
 ${SIZE}          66MiB
 ${LABEL_SIZE}    128KiB
 
 
 *** Test Cases ***
 The Host Reads The Guest's Labels
-    [Documentation]    What the host decodes at the end of its namespace is what the guest's kernel has.
+    [Documentation]    The host decodes the labels at the end of its namespace. They match the labels of the guest's
+    ...    kernel.
     [Tags]    ps-07
     Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
     The Device Should Be Itself
 
-After A Guest Reboot
-    [Documentation]    Another boot of the guest's kernel.
+The Device Keeps Its Identity After A Guest Reboot
+    [Documentation]    The guest's kernel boots again.
     [Tags]    ps-01
     ${before} =    Get Guest Boot Id    ${GUEST}
     Reboot Guest    ${GUEST}
     Get Guest Boot Id    ${GUEST}    !=    ${before}
     The Device Should Be Itself
 
-After A Managed Save And Restore
-    [Documentation]    Another QEMU that goes on with the same boot of the guest's kernel.
+The Device Keeps Its Identity After A Managed Save And Restore
+    [Documentation]    A new QEMU continues the same boot of the guest's kernel.
     [Tags]    ps-03    sv-01
     ${boot} =    Get Guest Boot Id    ${GUEST}
     ${process} =    Get Guest Process    ${GUEST}
@@ -49,8 +50,8 @@ After A Managed Save And Restore
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     The Device Should Be Itself
 
-After Libvirt's Daemon Was Restarted
-    [Documentation]    The daemon is another process, the guest's QEMU and boot are the same.
+The Device Keeps Its Identity After A Restart Of libvirt's Daemon
+    [Documentation]    The daemon is a new process. The guest's QEMU and boot are the same.
     [Tags]    ps-04
     ${process} =    Get Guest Process    ${GUEST}
     ${boot} =    Get Guest Boot Id    ${GUEST}
@@ -63,8 +64,8 @@ After Libvirt's Daemon Was Restarted
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     The Device Should Be Itself
 
-Under Another Name
-    [Documentation]    The guest is undefined and another one defined on the same namespace.
+The Device Keeps Its Identity Under A New Guest Name
+    [Documentation]    The guest is undefined. A new guest is defined on the same namespace.
     [Tags]    ps-06
     Destroy Guest    ${GUEST}
     Undefine Guest    ${GUEST}
@@ -73,15 +74,16 @@ Under Another Name
     Should Not Be Equal    ${GUEST.name}    ${before}
     The Device Should Be Itself
 
-In Another Guest
-    [Documentation]    The backing is moved to a guest that has a second device, and is recognised there.
+The Device Keeps Its Identity In A Guest With Two Devices
+    [Documentation]    The backing moves to a guest that has a second device, and is recognised there.
     [Tags]    ps-09
     Destroy Guest    ${GUEST}
     Start Another Guest    ${NAMESPACE}    ${NEIGHBOUR}
     The Device Should Be Itself
 
-In Another Slot
-    [Documentation]    The bytes are the same and the host recognises them, but QEMU's NVDIMM is another interleave set.
+The Device Keeps Its Identity In A Different Slot
+    [Documentation]    The bytes are the same and the host recognises them, but QEMU's NVDIMM is in a different
+    ...    interleave set.
     [Tags]    ps-09
     Destroy Guest    ${GUEST}
     Start Another Guest    ${NEIGHBOUR}    ${NAMESPACE}
@@ -92,8 +94,8 @@ In Another Slot
     Run Keyword And Expect Error    *written in another interleave set*give the device the slot that it had*
     ...    Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
 
-After The Host Rebooted
-    [Documentation]    The namespace is found by its UUID, whatever its device node is called now.
+The Device Keeps Its Identity After A Host Reboot
+    [Documentation]    The namespace is found by its UUID. Its device node may have a new name.
     [Tags]    ps-05
     ${entry} =    Get Host Entry    ${HOSTS}    ${OUTSIDE}
     Skip If    not $entry.may_reboot
@@ -110,7 +112,8 @@ After The Host Rebooted
 
 *** Keywords ***
 Make A Namespace In A Guest
-    [Documentation]    Two namespaces on the host; a guest on the first one, and in it a namespace with a pattern.
+    [Documentation]    Create two namespaces on the host, and start a guest on the first one. Create a namespace with a
+    ...    pattern in the guest.
     Take A Host
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
@@ -121,7 +124,8 @@ Make A Namespace In A Guest
     VAR    ${IDENTITY} =    ${identity}    scope=SUITE
 
 Make Two Namespaces
-    [Documentation]    One with zeros, so that it tells of no earlier guest, and one with a pattern.
+    [Documentation]    Create a namespace with zeros, so that it has no data of an earlier guest, and a namespace with a
+    ...    pattern.
     ${namespace} =    Create Devdax Namespace    80MiB    kept
     ${neighbour} =    Create Devdax Namespace    80MiB    neighbour    region=${namespace.region}
     Wipe Content    ${namespace}
@@ -130,7 +134,7 @@ Make Two Namespaces
     VAR    ${NEIGHBOUR} =    ${neighbour}    scope=SUITE
 
 Start Another Guest
-    [Documentation]    Starts a guest that has a device with a small label area on each namespace, in that order.
+    [Documentation]    Start a guest that has a device with a small label area on each namespace, in that order.
     [Arguments]    @{namespaces}
     VAR    @{devices} =    @{EMPTY}
     FOR    ${namespace}    IN    @{namespaces}
@@ -141,7 +145,7 @@ Start Another Guest
     VAR    ${GUEST} =    ${guest}    scope=SUITE
 
 Make The Inner Namespace
-    [Documentation]    Labels, a raw namespace that has the whole region, and a pattern in it.
+    [Documentation]    Create labels, a raw namespace as large as the region, and a pattern in this namespace.
     Open Guest As Host    ${GUEST}    alias=inside
     ${regions} =    Get Regions
     Initialize Labels    ${regions}[0]
@@ -151,7 +155,8 @@ Make The Inner Namespace
     Be On The Host
 
 The Device Should Be Itself
-    [Documentation]    Its identity, the namespace in it and its bytes as they were made, read by host and guest.
+    [Documentation]    Check from host and guest that the device's identity, the namespace in it and its bytes are
+    ...    unchanged.
     ${now} =    Get Device Identity    ${GUEST}    ${NAMESPACE}
     Should Be Equal    ${now}    ${IDENTITY}
     Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
@@ -164,7 +169,7 @@ The Device Should Be Itself
     Be On The Host
 
 Be On The Host
-    [Documentation]    Ends the look into the guest, if there is one.
+    [Documentation]    Make the taken host the current host, and close the guest if it is open as a host.
     ${aliases} =    Get Open Hosts
     IF    'inside' in $aliases    Close Host    inside
     Switch Host    ${OUTSIDE}

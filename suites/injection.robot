@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     Errors and SMART values are injected, found by every view, and mended.
+Documentation     Errors and SMART values are injected, found by every view, and fixed.
 ...
-...               That takes a bus of the kernel's nfit_test module: the host's own if it has one, else that of a guest
-...               whose kernel has it. A guest is a host too, so every keyword is that of any host.
+...               Injection needs a bus of the kernel's nfit_test module. The suite uses the host's own bus, or a guest
+...               whose kernel has the module. A guest is a host too, so all keywords are the same.
 
 Resource          ../resources/guest.resource
 
@@ -22,9 +22,9 @@ ${NO_TEST_BUS}
 
 
 *** Test Cases ***
-The Health Of Every DIMM Is What The Kernel Has
-    [Documentation]    Values that are told here and absent on QEMU's: temperature, spares, the last shutdown and its
-    ...    count; and the flags of modules that are in a bad way.
+The Health Of Every DIMM Matches The Kernel
+    [Documentation]    This bus reports values that are absent on QEMU's bus: temperature, spares, the last shutdown and
+    ...    its count. It also reports the flags of failed modules.
     [Tags]    hl-04
     ${healths} =    Get Health
     FOR    ${health}    IN    @{healths}
@@ -41,8 +41,9 @@ The Health Of Every DIMM Is What The Kernel Has
         Should Contain    ${flags}    ${flag}
     END
 
-Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
-    [Documentation]    Where they were injected, by ndctl and by the kernel; all before them can be read.
+Bad Blocks Are Listed, Fail To Be Read And Are Fixed By A Write
+    [Documentation]    ndctl and the kernel list the bad blocks where they were injected. All bytes before them can be
+    ...    read.
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=hurt
     Write Pattern    ${namespace}    seed=hurt    length=4MiB
@@ -56,7 +57,7 @@ Bad Blocks Are Listed Fail To Be Read And Are Mended By A Write
     Pattern Should Be Intact    ${namespace}    seed=hurt    length=4MiB
 
 Bad Blocks Are Cleared Without A Write
-    [Documentation]    By ndctl, in a namespace with metadata of its own: offsets count from its first usable byte.
+    [Documentation]    ndctl clears them in a namespace with metadata. Offsets count from the first usable byte.
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=cleared
     Write Pattern    ${namespace}    seed=cleared    length=2MiB
@@ -66,8 +67,8 @@ Bad Blocks Are Cleared Without A Write
     Nothing Should Be Bad    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=cleared    length=2MiB
 
-A Scrub Finds What The Kernel Was Not Told
-    [Documentation]    An error of which the bus says nothing is no bad block until it is looked for.
+A Scrub Finds An Error That The Kernel Does Not Know
+    [Documentation]    An error without a notification from the bus is not a bad block until a scrub.
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=scrubbed
     Run On Host    ndctl    inject-error    --no-notify    --block=64    --count=8    ${namespace.dev}
@@ -79,8 +80,8 @@ A Scrub Finds What The Kernel Was Not Told
     Write Pattern    ${namespace}    seed=scrubbed    length=64KiB
     Nothing Should Be Bad    ${namespace}
 
-An Error That Is Taken Back Is Known Until It Is Written To
-    [Documentation]    The bus has it no more; the kernel still refuses to read there.
+An Error That Is Taken Back Stays A Bad Block Until A Write
+    [Documentation]    The bus no longer has the error. The kernel still refuses to read there.
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=taken-back
     Inject Error    ${namespace}    offset=0    length=512
@@ -92,8 +93,9 @@ An Error That Is Taken Back Is Known Until It Is Written To
     Nothing Should Be Bad    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=taken back    length=4KiB
 
-SMART Values That Are Injected Are Read Back
-    [Documentation]    Each of them, and the DIMM's own afterwards; its neighbours keep theirs.
+Injected SMART Values Are Read Back
+    [Documentation]    The DIMM reports each injected value, and its own values afterwards. The other DIMMs keep their
+    ...    values.
     [Tags]    hl-02
     ${before} =    Get Health
     ${own} =    Get Dimm Health    ${DIMM}
@@ -110,8 +112,9 @@ SMART Values That Are Injected Are Read Back
     ...    shutdown=${own.shutdown_state}
     [Teardown]    Uninject Smart    ${DIMM}
 
-A Value Beyond Its Threshold Sets Off The Alarm
-    [Documentation]    `ndctl monitor` is told by the kernel of the one that is, and of none that is not.
+A Value Beyond Its Threshold Raises The Alarm
+    [Documentation]    The kernel notifies `ndctl monitor` of the value beyond its threshold, but not of a value below
+    ...    it.
     [Tags]    hl-02
     ${own} =    Get Dimm Health    ${DIMM}
     VAR    ${threshold} =    ${own.values['temperature_threshold']}
@@ -126,7 +129,8 @@ A Value Beyond Its Threshold Sets Off The Alarm
 
 *** Keywords ***
 Open A Host With A Test Bus
-    [Documentation]    The taken host where it has such a bus, else a guest that has one; its largest region has labels.
+    [Documentation]    Open the taken host if it has such a bus, otherwise a guest with such a bus. The bus's largest
+    ...    region has labels.
     Take A Host
     ${aliases} =    Get Open Hosts
     VAR    ${INJECTED} =    ${aliases}[0]    scope=SUITE
@@ -140,7 +144,7 @@ Open A Host With A Test Bus
     VAR    ${DIMM} =    ${bus_region.dimms}[0]    scope=SUITE
 
 Boot A Guest With A Test Bus
-    [Documentation]    Boots a guest with the module, opens it as a host, and returns the largest region of its bus.
+    [Documentation]    Boot a guest with the module, open it as a host, and return the largest region of its bus.
     [Arguments]    ${host}
     ${entry} =    Get Host Entry    ${HOSTS}    ${host}
     Skip If    not $entry.guest_nfit_test_initrd    ${NO_TEST_BUS}
@@ -148,7 +152,7 @@ Boot A Guest With A Test Bus
     ...    kernel=${entry.guest_kernel}
     ...    initrd=${entry.guest_nfit_test_initrd}
     ...    cmdline=${entry.guest_cmdline}
-    # The bus has its modules in the guest's own memory: 300 MiB.
+    # The modules of the bus use 300 MiB of the guest's own memory.
     ${guest} =    Start New Guest    memory=768MiB
     Open Guest As Host    ${guest}    alias=inside
     VAR    ${INJECTED} =    inside    scope=SUITE
@@ -156,21 +160,21 @@ Boot A Guest With A Test Bus
     RETURN    ${region}
 
 Find A Test Region
-    [Documentation]    Returns the largest region of the kernel's nfit_test module that has DIMMs; none without one.
+    [Documentation]    Return the largest region of the kernel's nfit_test module that has DIMMs, or None.
     ${regions} =    Get Regions
     ${of_test} =    Evaluate    [each for each in $regions if each.provider.startswith('nfit_test') and each.dimms]
     ${largest} =    Evaluate    max($of_test, key=lambda each: each.size, default=None)
     RETURN    ${largest}
 
 Kernel Should Say
-    [Documentation]    Compares a value with one file of sysfs.
+    [Documentation]    Compare a value with one file of sysfs.
     [Arguments]    ${path}    ${value}
     ${file} =    Run On Host    cat    ${path}
     Should Be Equal As Strings    ${file.text.strip()}    ${value}
 
 One Piece Should Be Bad
-    [Documentation]    Fails unless a namespace has one bad piece, in sectors of 512 bytes: by its bad blocks as the
-    ...    library tells them, by the kernel's own list for its block device, and by an attempt to read it.
+    [Documentation]    Fail unless a namespace has exactly one bad range, in sectors of 512 bytes. Check the library's
+    ...    bad blocks, the kernel's own list for the block device, and a read.
     [Arguments]    ${namespace}    ${sector}    ${count}
     ${bad} =    Get Bad Blocks    ${namespace}
     Should Be Equal    ${{[(each.offset, each.length) for each in $bad]}}
@@ -181,14 +185,14 @@ One Piece Should Be Bad
     Should Contain    ${read.error_text}    Input/output error
 
 Bus Should Have Injected
-    [Documentation]    Compares the errors that a bus itself has for a namespace with those expected.
+    [Documentation]    Compare the errors that a bus itself has for a namespace with the expected errors.
     [Arguments]    ${namespace}    ${expected}
     ${status} =    Run On Host    ndctl    inject-error    --status    ${namespace.dev}
-    # It prints nothing at all where there is none.
+    # ndctl prints nothing if there is no error.
     Should Be Equal    ${{json.loads($status.text or '{"badblocks": []}')['badblocks']}}    ${{${expected}}}
 
 Nothing Should Be Bad
-    [Documentation]    Fails unless a namespace has no bad block, in each of these views, and every sector can be read.
+    [Documentation]    Fail unless a namespace has no bad block in each of these views, and every sector can be read.
     [Arguments]    ${namespace}
     Get Bad Block Count    ${namespace}    ==    0
     Kernel Should Say    /sys/block/${namespace.blockdev}/badblocks    ${EMPTY}
@@ -196,7 +200,7 @@ Nothing Should Be Bad
     Should Be Equal As Integers    ${read.exit_status}    0    ${read.error_text}
 
 Read Sectors
-    [Documentation]    Reads from a namespace's block device, past the page cache, and returns what came of it.
+    [Documentation]    Read from a namespace's block device, bypass the page cache, and return the result.
     [Arguments]    ${namespace}    ${sector}    ${count}
     VAR    ${range} =    skip=${{int($sector) * 512}}    count=${{int($count) * 512}}    separator=${SPACE}
     ${read} =    Run On Host    sh    -c
@@ -205,7 +209,7 @@ Read Sectors
     RETURN    ${read}
 
 SMART Should Be
-    [Documentation]    Compares the values of a DIMM that can be injected.
+    [Documentation]    Compare the values of a DIMM that can be injected.
     [Arguments]    ${health}    ${temperature}    ${spares}    ${state}    ${shutdown}
     Should Be Equal As Numbers    ${health.temperature}    ${temperature}
     Should Be Equal As Integers    ${health.spares}    ${spares}
@@ -213,15 +217,15 @@ SMART Should Be
     Should Be Equal    ${health.shutdown_state}    ${shutdown}
 
 Others Should Be As Before
-    [Documentation]    Fails if the health of any DIMM but the injected one is not as in the given records.
+    [Documentation]    Fail unless the health of all DIMMs except the injected DIMM matches the given records.
     [Arguments]    ${before}
     ${after} =    Get Health
     Should Be Equal    ${{[health for health in $after if health.dev != '${DIMM}']}}
     ...    ${{[health for health in $before if health.dev != '${DIMM}']}}
 
 Start To Monitor The DIMM
-    [Documentation]    Has ndctl write each alarm of the DIMM as a line of JSON, and waits until it watches: it first
-    ...    tells what it finds.
+    [Documentation]    Start ndctl to write each alarm of the DIMM as a line of JSON. Wait until it watches: it first
+    ...    reports the current values.
     VAR    ${begin} =
     ...    mkdir ${MONITOR} && cd ${MONITOR} || exit
     ...    ndctl monitor --log=${MONITOR}/log --dimm="$1" --dimm-event=all </dev/null >out 2>&1 &
@@ -231,12 +235,12 @@ Start To Monitor The DIMM
     Wait Until Keyword Succeeds    1 minute    0.2s    Monitor Should Have Told    1
 
 Stop To Monitor The DIMM
-    [Documentation]    Ends the monitor, and gives the DIMM its own values back.
+    [Documentation]    End the monitor, and restore the DIMM's own values.
     Uninject Smart    ${DIMM}
     Run On Host    sh    -c    kill "$(cat ${MONITOR}/pid)" && rm -r ${MONITOR}
 
 Monitor Should Have Told
-    [Documentation]    Fails while it has told fewer events; returns the temperature in each.
+    [Documentation]    Fail while the monitor has reported fewer events. Return the temperature in each event.
     [Arguments]    ${count}
     ${log} =    Run On Host    cat    ${MONITOR}/log
     ${events} =    Evaluate    [json.loads(line) for line in $log.text.splitlines()]    json

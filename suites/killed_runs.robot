@@ -1,11 +1,12 @@
 *** Settings ***
-Documentation     Whatever becomes of a run, what it did not make stays as it was, and the next run starts clean.
+Documentation     If a run is killed or interrupted, everything that it did not make stays unchanged, and the next run
+...               starts clean.
 ...
-...               Other runs are processes of robot and pabot of their own. Before and after each, a namespace, a domain
-...               and a file that no run made are compared byte for byte.
+...               Other runs are separate processes of robot and pabot. Before and after each run, the suite compares a
+...               namespace, a domain and a file that no run made, byte by byte.
 ...
-...               A run is ended at a point that goes by the seed: one of its steps, and a moment within it. Here it is
-...               one point for each way to end it; `make kill-test` has twenty.
+...               A seed selects the point at which a run is ended: one of its steps, and a moment within it. Here each
+...               way to end a run has one point. `make kill-test` has twenty.
 
 Library           OperatingSystem
 Library           Process
@@ -26,48 +27,47 @@ ${SEED}       2
 
 
 *** Test Cases ***
-A Run That Ends Well Leaves Nothing
-    [Documentation]    It had namespaces, a mount, a claim and a server; it finds itself that nothing is left.
+A Run That Ends Normally Leaves Nothing
+    [Documentation]    The run had namespaces, a mount, a claim and a server. Its own check finds no leftovers.
     [Tags]    ow-01    ow-02
     Start A Run
     The Run Should End With    0
     Nothing Should Be Left And What Is Foreign Unchanged
 
-After Robot Is Killed The Next Run Starts Clean
-    [Documentation]    SIGKILL in the middle of a step: the next run's set-up takes back what is left.
+The Next Run Starts Clean After Robot Is Killed
+    [Documentation]    SIGKILL in the middle of a step. The next run's set-up removes the leftovers.
     [Tags]    ow-01    ow-03    cl-03
     End Runs By    robot    Kill The Run
 
-After Pabot Is Killed The Next Run Starts Clean
-    [Documentation]    SIGKILL of pabot and of its workers at once.
+The Next Run Starts Clean After Pabot Is Killed
+    [Documentation]    SIGKILL of pabot and its workers at the same time.
     [Tags]    ow-01    ow-03
     End Runs By    pabot    Kill The Run    runner=${PABOT}
 
-After The Connection Is Cut The Next Run Starts Clean
-    [Documentation]    Every connection of the run is ended on the host: whatever the run makes of it.
+The Next Run Starts Clean After The Connection Is Cut
+    [Documentation]    Every connection of the run is ended on the host. The run may then pass or fail.
     [Tags]    ow-01    ow-03
     End Runs By    connection    Cut The Connections Of The Run
 
-After Libvirt's Daemon Is Killed The Next Run Starts Clean
-    [Documentation]    SIGKILL of libvirtd, which systemd starts again: guests live on, and the run may do so as well.
+The Next Run Starts Clean After Libvirt's Daemon Is Killed
+    [Documentation]    SIGKILL of libvirtd, which systemd starts again. The guests survive, and the run may survive too.
     [Tags]    ow-01    ow-03
     End Runs By    libvirtd    Kill Libvirt's Daemon
 
-After The Host Reboots The Next Run Starts Clean
-    [Documentation]    In good order, but under the run, which knows nothing of it.
+The Next Run Starts Clean After The Host Reboots
+    [Documentation]    The host reboots cleanly during the run, without a notice to the run.
     [Tags]    ow-01    ow-03
     The Host Should Be Ours To Reboot
     End Runs By    reboot    Reboot Host    foreign=True
 
-After The Host Loses Its Power The Next Run Starts Clean
-    [Documentation]    What the run had on disks and NVDIMMs is there when the host is back, and its guests are not.
+The Next Run Starts Clean After The Host Loses Its Power
+    [Documentation]    When the host is back, the run's data on disks and NVDIMMs is there, but its guests do not run.
     [Tags]    ow-01    ow-03
     The Host Should Be Ours To Reboot
     End Runs By    power    Cut And Restore Host Power
 
-A Living Run Is Left Alone And Leaves Nothing When It Fails
-    [Documentation]    It is stopped while its server runs, so that it cannot do anything for itself, and goes on where
-    ...    it was.
+A Living Run Is Not Reclaimed And Leaves Nothing When It Fails
+    [Documentation]    The run is paused by SIGSTOP while its server runs. It then continues at the same place.
     [Tags]    ow-01
     Start A Run    failing=yes
     Wait For Step    running
@@ -80,8 +80,8 @@ A Living Run Is Left Alone And Leaves Nothing When It Fails
     The Run Should End With    1
     Nothing Should Be Left And What Is Foreign Unchanged
 
-A Leak Of Each Kind Is Told
-    [Documentation]    A suite that leaves anything fails at its end, and the message names each thing.
+The Leak Report Names Each Kind Of Leak
+    [Documentation]    A suite that leaves anything fails at its end. The message names each leak.
     [Tags]    ow-02
     Leave One Of Each Kind
     ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host Should Be As Remembered
@@ -91,9 +91,9 @@ A Leak Of Each Kind Is Told
     END
     Should Contain    ${told}    changed: free in region
 
-What Goes Is Told
-    [Documentation]    A suite that takes away what was there before it fails as well. Each thing is there when the host
-    ...    is looked at, and gone afterwards.
+The Leak Report Names Each Missing Object
+    [Documentation]    A suite that removes anything that existed before it fails too. Each object exists when the host
+    ...    state is remembered, and is gone afterwards.
     [Tags]    ow-01
     Leave One Of Each Kind
     Remember Host State
@@ -108,7 +108,7 @@ What Goes Is Told
 
 *** Keywords ***
 Make Foreign Things
-    [Documentation]    A namespace with content, a domain and a file, none of which has a mark.
+    [Documentation]    Create a namespace with content, a domain and a file, all without a mark.
     Take A Host
     ${run} =    Get Run Id
     VAR    ${FOREIGN} =    foreign-${run}    scope=SUITE
@@ -119,7 +119,8 @@ Make Foreign Things
     VAR    ${BEFORE} =    ${sums}    scope=SUITE
 
 Have Them Made By The Host's Own Tools
-    [Documentation]    By ndctl, by virsh, and a file beside the images of guests.
+    [Documentation]    Create the namespace with ndctl, the domain with virsh, and the file in the directory of guest
+    ...    images.
     ${region} =    Get Roomiest Region    at_least=32MiB
     VAR    ${domain} =    <domain type="kvm"><name>${FOREIGN}</name><memory unit="MiB">64</memory><vcpu>1</vcpu>
     ...    <os><type machine="pc">hvm</type></os></domain>    separator=
@@ -129,7 +130,7 @@ Have Them Made By The Host's Own Tools
     Run On Host    sh    -c    ${script}    sh    ${FOREIGN}    ${region.dev}    ${{int($size)}}    stdin=${domain}
 
 Remove Foreign Things
-    [Documentation]    Only once they were seen to be as they were.
+    [Documentation]    Remove the foreign objects after a check that they are unchanged.
     Host Should Be As Remembered
     Run On Host    rm    /var/lib/libvirt/images/${FOREIGN}
     Undefine Guest    ${FOREIGN}    foreign=True
@@ -138,20 +139,20 @@ Remove Foreign Things
     Give The Host Back
 
 Get Sums Of Foreign Things
-    [Documentation]    Every byte of the namespace and of the file, and the domain's XML.
+    [Documentation]    Return checksums of every byte of the namespace, and of the file and the domain's XML.
     ${namespace} =    Get Namespace Checksum    ${FOREIGN}
     ${others} =    Run On Host    sh    -c    (virsh dumpxml "$1"; cat "/var/lib/libvirt/images/$1") | sha256sum
     ...    sh    ${FOREIGN}
     RETURN    ${namespace} ${others.text}
 
 Nothing Should Be Left And What Is Foreign Unchanged
-    [Documentation]    Capacity, namespaces, domains, mounts, files and leases are what they were.
+    [Documentation]    Fail unless capacity, namespaces, domains, mounts, files and leases are as before.
     Host Should Be As Remembered
     ${sums} =    Get Sums Of Foreign Things
     Should Be Equal    ${sums}    ${BEFORE}
 
 Start A Run
-    [Documentation]    Starts robot or pabot as a run of its own, in a process group of its own.
+    [Documentation]    Start robot or pabot as a separate run, in a new process group.
     [Arguments]    ${runner}=${ROBOT}    ${failing}=${EMPTY}
     OperatingSystem.Remove Directory    ${MEETING}    recursive=True
     OperatingSystem.Create Directory    ${MEETING}
@@ -162,12 +163,13 @@ Start A Run
     ...    alias=run    env:VPMEM_RUN_ID=${EMPTY}    stdout=${OUTPUT_DIR}/dangerous-run.txt    stderr=STDOUT
 
 Wait For Step
-    [Documentation]    Waits until the run comes to a step.
+    [Documentation]    Wait until the run reaches a step.
     [Arguments]    ${step}
     OperatingSystem.Wait Until Created    ${MEETING}/at-${step}    timeout=4 minutes
 
 End Runs By
-    [Documentation]    Has one run after the other meet its end at a point of its own, with the next run starting clean.
+    [Documentation]    Start one run after another, end each run at a different point, and check that the next run
+    ...    starts clean.
     [Arguments]    ${way}    ${end}    @{arguments}    ${runner}=${ROBOT}    &{named}
     FOR    ${number}    IN RANGE    ${POINTS}
         ${step}    ${moment} =    Choose A Point    ${way}    ${number}
@@ -181,14 +183,14 @@ End Runs By
     END
 
 The Next Run Should Start Clean
-    [Documentation]    What is left is taken back, and no byte of it is there for whoever gets the room next.
+    [Documentation]    Reclaim the leftovers. Check that the next user of the space finds no byte of them.
     ${places} =    Get Places Of The Run's Pool
     Reclaim What Dead Runs Left
     Nothing Should Be Left And What Is Foreign Unchanged
     Places Should Be Zero    @{places}
 
 Get Places Of The Run's Pool
-    [Documentation]    Where the namespaces lie that it left and may have written to: a region and an extent for each.
+    [Documentation]    Return a region and an extent for each leftover namespace to which the run may have written.
     ${namespaces} =    Get Namespaces
     VAR    @{left} =    @{{[each for each in $namespaces if each.name in ('danger_1', 'danger_2') and each.device]}}
     VAR    @{places} =    @{EMPTY}
@@ -200,20 +202,20 @@ Get Places Of The Run's Pool
     RETURN    ${places}
 
 Places Should Be Zero
-    [Documentation]    A namespace that is made over each place finds no byte of the run there.
+    [Documentation]    Create a namespace over each place, and fail unless the place contains only zeros.
     [Arguments]    @{places}
     FOR    ${region}    ${extent}    IN    @{places}
         ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem
         ${extents} =    Get Region Extents    ${region}
         VAR    ${over} =    ${{dict((each.holder, each) for each in $extents)[$namespace.dev]}}
-        # Of each namespace the first 2 MiB are not its device's.
+        # The first 2 MiB of each namespace are not part of its device.
         Content Should Be Zero    ${namespace}    offset=${{$extent.offset - $over.offset}}
         ...    length=${{$extent.size - 2 * 1024 * 1024}}
         Destroy Namespace    ${namespace}
     END
 
 Choose A Point
-    [Documentation]    A step, and how many seconds it is under way by then.
+    [Documentation]    Return a step, and the number of seconds to wait after the run reaches it.
     [Arguments]    ${way}    ${number}
     VAR    ${chance} =    ${{random.Random('${SEED} ${way} ${number}')}}
     VAR    ${step} =    ${{$chance.choice($STEPS)}}
@@ -221,13 +223,13 @@ Choose A Point
     RETURN    ${step}    ${moment}
 
 Kill The Run
-    [Documentation]    Kills it and all that it started.
+    [Documentation]    Kill the run and all processes that it started.
     ${run} =    Process.Get Process Id    run
     VAR    @{pids} =    @{{[each.pid for each in psutil.Process($run).children(recursive=True)]}}    ${run}
     OperatingSystem.Run    kill -KILL ${{' '.join(map(str, $pids))}}
 
 Kill Libvirt's Daemon
-    [Documentation]    By SIGKILL, and waits until another one answers.
+    [Documentation]    Kill the daemon by SIGKILL, and wait until a new daemon answers.
     ${before} =    Run On Host    pgrep    -x    libvirtd
     Run On Host    pkill    -KILL    -x    libvirtd
     VAR    ${script} =    until virsh -q list >/dev/null 2>&1; do sleep 0.2; done; pgrep -x libvirtd
@@ -235,32 +237,32 @@ Kill Libvirt's Daemon
     Should Not Be Equal    ${after.text}    ${before.text}
 
 Cut And Restore Host Power
-    [Documentation]    The host is another boot's afterwards.
+    [Documentation]    Cut and restore the power. The host then has a new boot.
     Cut Host Power    foreign=True
     Restore Host Power
 
 The Host Should Be Ours To Reboot
-    [Documentation]    Skips where the hosts file does not say that the host may be rebooted and how its power is cut.
+    [Documentation]    Skip unless the hosts file permits a reboot of the host and says how to cut its power.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    not ($entry.may_reboot and $entry.power)
     ...    ${entry.name} may not be rebooted: say host_may_reboot, host_power_off and host_power_on in its section.
 
 The Run Should End With
-    [Documentation]    Shows what it printed if it ends otherwise.
+    [Documentation]    Wait for the run. Show its output if it ends with a different status.
     [Arguments]    ${status}
     ${ended} =    Process.Wait For Process    run    timeout=8 minutes    on_timeout=kill
     Should Be Equal As Integers    ${ended.rc}    ${status}    ${ended.stdout}
 
 Cut The Connections Of The Run
-    [Documentation]    Ends on the host each connection that holds leases but this worker's own.
+    [Documentation]    End each connection on the host that has leases, except this worker's own connection.
     VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
     ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
     ...    for holder in $(pgrep -f "^bash -c.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
     Run On Host    bash    -c    ${script}
 
 Leave One Of Each Kind
-    [Documentation]    A namespace, a mount, a claim, a domain and a file.
+    [Documentation]    Leave a namespace, a mount, a claim, a domain and a file.
     ${region} =    Get Roomiest Region    at_least=64MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 32MiB    name=left_behind
     Make File System    ${namespace}    ext4    overwrite=True
@@ -271,7 +273,7 @@ Leave One Of Each Kind
     Run On Host    touch    /var/lib/libvirt/images/left-behind
 
 End The Run
-    [Documentation]    Leaves no process, no file, no claim and nothing of this run's own.
+    [Documentation]    Remove all processes, files, claims and objects of this run.
     Process.Terminate All Processes    kill=True
     Reclaim What Dead Runs Left
     ${claims} =    Get Claims

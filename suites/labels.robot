@@ -1,6 +1,7 @@
 *** Settings ***
-Documentation     Labels, which describe namespaces on their DIMMs: proven by their bytes, by the kernel's own count and
-...               by what the namespaces hold. They are changed in one empty region, and are put back byte for byte.
+Documentation     Labels, which describe namespaces on their DIMMs. Their bytes, the kernel's own count and the content
+...               of the namespaces confirm them. The suite changes the labels of one empty region, and restores them
+...               byte for byte.
 
 Library           Collections
 Resource          ../resources/host.resource
@@ -16,13 +17,13 @@ ${WHY_NONE}       ${EMPTY}
 ${BARE}           ${None}
 ${BEFORE}         ${OUTPUT_DIR}/before.labels
 ${SAVED}          ${OUTPUT_DIR}/saved.labels
-# A namespace that run 00000000 made.
+# Run 00000000 made this namespace.
 ${OTHERS_UUID}    76706d65-6d00-8000-8000-b5c6d7e8f901
 
 
 *** Test Cases ***
-A Namespace Comes Back With Its Labels From A File
-    [Documentation]    Zeroed labels take the namespace away and leave its bytes; restored ones bring it back.
+Labels Restored From A File Bring A Namespace Back
+    [Documentation]    Zeroing the labels removes the namespace but not its bytes. Restoring the labels brings it back.
     [Tags]    lb-01
     [Setup]    There Must Be A Region For Labels
     Zero Labels    ${REGION}
@@ -36,8 +37,8 @@ A Namespace Comes Back With Its Labels From A File
     Restore Labels    ${REGION}    ${SAVED}
     Namespace Should Be As Before    ${namespace}
 
-Namespaces Of Every Mode Come Back With Labels As They Were Read
-    [Documentation]    What was read is written again, after other labels were there in the meantime.
+Labels Written Back Bring Namespaces Of Every Mode Back
+    [Documentation]    The labels that were read are written again, after different labels were in the area.
     [Tags]    lb-01
     [Setup]    There Must Be A Region For Labels
     VAR    @{namespaces} =    @{EMPTY}
@@ -53,8 +54,9 @@ Namespaces Of Every Mode Come Back With Labels As They Were Read
         Namespace Should Be As Before    ${namespace}
     END
 
-Each Label Version Has As Many Slots As Predicted
-    [Documentation]    The index block, its bytes and the kernel's own count agree with what the area's size predicts.
+Each Label Version Has The Predicted Slot Count
+    [Documentation]    The index block, its bytes and the kernel's own count agree with the prediction from the area's
+    ...    size.
     [Tags]    lb-02
     [Setup]    There Must Be A Region For Labels
     ${size} =    Get Label Area Size    ${REGION}
@@ -67,8 +69,9 @@ Each Label Version Has As Many Slots As Predicted
         Slots In The Bytes Should Be    ${slots}
     END
 
-Labels Of Both Versions Say What Ndctl Lists
-    [Documentation]    UUID, name, size and what claims it, read from each label's bytes; the kernel counts the label.
+Labels Of Both Versions Match The Listing Of ndctl
+    [Documentation]    The bytes of each label contain the UUID, name, size and claim class. The kernel counts the
+    ...    label.
     [Tags]    lb-02
     [Setup]    There Must Be A Region For Labels
     VAR    &{claims_1_1} =    devdax=${EMPTY}    sector=${EMPTY}
@@ -84,7 +87,8 @@ Labels Of Both Versions Say What Ndctl Lists
     END
 
 Every Broken Label Is Named
-    [Documentation]    A label that lost a byte ends its namespace; the reason is told, and the neighbour is unharmed.
+    [Documentation]    A label with a changed byte removes its namespace. The error gives the reason, and the neighbour
+    ...    does not change.
     [Tags]    lb-02
     [Setup]    There Must Be A Region For Labels
     ${broken} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=broken
@@ -98,8 +102,8 @@ Every Broken Label Is Named
     Write Labels    ${REGION}    @{labels}
     Namespace Should Exist    ${broken}
 
-A Region Goes And Comes Back With Its Namespaces
-    [Documentation]    A disabled region has no driver and its namespace no node; enabled, both are as before.
+A Disabled Region Comes Back With Its Namespaces
+    [Documentation]    A disabled region has no driver, and its namespace has no node. Enabling restores both.
     [Tags]    lb-03
     [Setup]    There Must Be A Region For Labels
     ${namespace} =    Create Namespace With A Pattern    devdax
@@ -111,8 +115,9 @@ A Region Goes And Comes Back With Its Namespaces
     Kernel Should Have Enabled    ${REGION}    ${True}
     Namespace Should Be As Before    ${namespace}
 
-An Enable That Fails And Exits 0 Is A Failure
-    [Documentation]    A region with labels cannot be enabled without its DIMM: ndctl says so on stderr and exits 0.
+An Enable That Fails With Exit Status 0 Is A Failure
+    [Documentation]    A region with labels cannot be enabled without its DIMM. ndctl reports this on stderr and exits
+    ...    0.
     [Tags]    lb-03
     [Setup]    There Must Be A Region For Labels
     Disable Region    ${REGION}
@@ -123,8 +128,8 @@ An Enable That Fails And Exits 0 Is A Failure
     Enable Region    ${REGION}
     Kernel Should Have Enabled    ${REGION}    ${True}
 
-A Region With Namespaces Of Others Is Left Alone
-    [Documentation]    Each keyword that would end a namespace of another run refuses, and every byte is as before.
+A Region With Foreign Namespaces Is Not Changed
+    [Documentation]    Each keyword that would remove a namespace of another run refuses. No byte changes.
     [Tags]    lb-03
     [Setup]    There Must Be A Region For Labels
     ${size} =    Get Smallest Namespace Size    ${REGION}
@@ -141,8 +146,8 @@ A Region With Namespaces Of Others Is Left Alone
     Should Be Equal    ${after}    ${labels}
     [Teardown]    Put The Labels Back    foreign=True
 
-What A Region Without Labels Cannot Do Is Refused
-    [Documentation]    No namespace can be cut from it and it has no labels to be read; it is as before every refusal.
+A Region Without Labels Refuses Label Operations
+    [Documentation]    Creating a namespace and reading labels are refused. No refusal changes the region.
     [Tags]    lb-04
     [Setup]    Take A Region Without Labels
     Get Region Label State    ${BARE}    ==    unlabeled
@@ -159,8 +164,8 @@ What A Region Without Labels Cannot Do Is Refused
     Label Area Should Be All Zeros    ${BARE}
     [Teardown]    Region Should Be As Before    ${BARE}
 
-A Region Without Labels Goes And Comes Back
-    [Documentation]    Its one raw namespace fills it before and after.
+A Region Without Labels Is Disabled And Enabled
+    [Documentation]    Its single raw namespace fills it before and after.
     [Tags]    lb-04
     [Setup]    Take A Region Without Labels
     Skip If    'may not be changed' in $WHY_NONE    ${WHY_NONE}
@@ -173,7 +178,7 @@ A Region Without Labels Goes And Comes Back
 
 *** Keywords ***
 Take A Host And A Region For Labels
-    [Documentation]    Chooses an empty region of a host, whose labels may be changed, and keeps its labels in a file.
+    [Documentation]    Take a host, choose an empty region whose labels may be changed, and save its labels in a file.
     Take A Host
     TRY
         ${found} =    Get Region For Labels
@@ -184,11 +189,11 @@ Take A Host And A Region For Labels
     END
 
 There Must Be A Region For Labels
-    [Documentation]    Skips with the reason where there is none.
+    [Documentation]    Skip with the reason if there is no such region.
     Skip If    not $REGION    ${WHY_NONE}
 
 Put The Labels Back
-    [Documentation]    Leaves the region enabled and empty, with the label bytes that it had.
+    [Documentation]    Leave the region enabled and empty, with its original label bytes.
     [Arguments]    ${foreign}=${False}
     IF    not $REGION    RETURN
     FOR    ${dimm}    IN    @{REGION.dimms}
@@ -199,7 +204,7 @@ Put The Labels Back
     Region Should Be As Before    ${REGION}
 
 Take A Region Without Labels
-    [Documentation]    Chooses a region that the kernel found no labels on; skips without one.
+    [Documentation]    Choose a region on which the kernel found no labels. Skip if there is none.
     VAR    ${BARE} =    ${None}    scope=SUITE
     ${regions} =    Get Unlabeled Regions
     Skip If    not $regions
@@ -207,21 +212,21 @@ Take A Region Without Labels
     VAR    ${BARE} =    ${regions}[0]    scope=SUITE
 
 Region Should Be As Before
-    [Documentation]    Fails unless a fresh listing shows the region as its record has it.
+    [Documentation]    Fail unless a fresh listing of the region equals its record.
     [Arguments]    ${before}
     IF    not $before    RETURN
     ${after} =    Get Region    ${before}
     Should Be Equal    ${after}    ${before}
 
 Create Namespace With A Pattern
-    [Documentation]    Makes a namespace in the chosen region whose first bytes are a pattern of its own.
+    [Documentation]    Create a namespace in the chosen region, and write a pattern to its first bytes.
     [Arguments]    ${mode}
     ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=of-${mode}
     Write Pattern    ${namespace}    seed=of-${mode}    length=256KiB
     RETURN    ${namespace}
 
 Namespace Should Be As Before
-    [Documentation]    Finds a namespace by its label UUID, and compares what it is and what it holds.
+    [Documentation]    Find a namespace by its label UUID, and compare its name, mode, size, UUID and content.
     [Arguments]    ${before}
     ${found} =    Get Namespace    ${before.label_uuid}
     Should Be Equal    ${{$found.name, $found.mode, $found.size, $found.uuid}}
@@ -230,7 +235,7 @@ Namespace Should Be As Before
     Pattern Should Be Intact    ${found}    seed=${before.name}    length=256KiB
 
 Label Should Describe
-    [Documentation]    Fails unless the one label of the region says of a namespace what ndctl lists.
+    [Documentation]    Fail unless the only label of the region matches ndctl's listing of a namespace.
     [Arguments]    ${namespace}    ${size}    ${claimed_by}
     ${areas} =    Read Labels    ${REGION}
     VAR    ${label} =    ${areas[0].labels[0]}
@@ -241,7 +246,7 @@ Label Should Describe
     Get Available Label Slots    ${REGION}    ==    ${areas[0].nslot - 2}
 
 Label Area Should Be All Zeros
-    [Documentation]    Reads the area with ndctl alone and fails on any byte that is not zero.
+    [Documentation]    Read the area with ndctl, and fail on any byte that is not zero.
     [Arguments]    ${region}
     FOR    ${dimm}    IN    @{region.dimms}
         ${result} =    Run On Host    sh    -c    ndctl read-labels "$1" | tr -d '\\000' | wc -c    sh    ${dimm}
@@ -249,7 +254,7 @@ Label Area Should Be All Zeros
     END
 
 Slots In The Bytes Should Be
-    [Documentation]    Reads each DIMM's area with ndctl, and compares the number at byte 56, the first block's slots.
+    [Documentation]    Read each DIMM's area with ndctl, and compare the slot count of the first block, at byte 56.
     [Arguments]    ${slots}
     FOR    ${dimm}    IN    @{REGION.dimms}
         ${result} =    Run On Host
@@ -258,13 +263,13 @@ Slots In The Bytes Should Be
     END
 
 Kernel Should Have Enabled
-    [Documentation]    Fails unless the kernel's own driver has the region, or has it not.
+    [Documentation]    Fail unless the kernel's own driver has the region, or does not have it, as `enabled` says.
     [Arguments]    ${region}    ${enabled}
     Run On Host    test    -e    /sys/bus/nd/drivers/nd_region/${region.dev}
     ...    expected_status=${{0 if $enabled else 1}}
 
 Should Be Refused
-    [Documentation]    Runs a keyword and fails unless it refuses for the namespace of another run.
+    [Documentation]    Run a keyword, and fail unless it refuses because of the namespace of another run.
     [Arguments]    ${keyword}    @{arguments}    &{options}
     Run Keyword And Expect Error    *others*not this run's own: run 00000000 made it*foreign=True*
     ...    ${keyword}    @{arguments}    &{options}

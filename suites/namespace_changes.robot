@@ -1,5 +1,6 @@
 *** Settings ***
-Documentation     Namespaces that change: mode, name, state. Content and labels prove what stays and what goes.
+Documentation     Changes of a namespace's mode, name and state. Content and labels confirm which parts change and which
+...               stay.
 
 Resource          ../resources/host.resource
 
@@ -11,7 +12,8 @@ Test Teardown     Clean Up Host
 
 *** Test Cases ***
 A Namespace Changes Its Mode In Place And Keeps Its Name
-    [Documentation]    Between fsdax and devdax every byte stays. What sector's tables overwrote is lost, not more.
+    [Documentation]    Between fsdax and devdax every byte stays. Mode sector loses only the bytes that its tables
+    ...    overwrite.
     [Tags]    ns-05
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=kept
     ${before} =    Get Region Extents    ${REGION}
@@ -28,7 +30,8 @@ A Namespace Changes Its Mode In Place And Keeps Its Name
     Should Be Equal    ${after}    ${before}
 
 A Disabled Namespace Keeps Identity And Content
-    [Documentation]    Of each mode: the node goes, ndctl shows it as raw and disabled, and all is back when enabled.
+    [Documentation]    For each mode: disabling removes the device node, and ndctl lists the namespace as disabled and
+    ...    raw. Enabling restores all.
     [Tags]    ns-08
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=off-${mode}
@@ -39,7 +42,7 @@ A Disabled Namespace Keeps Identity And Content
     END
 
 A Renamed Namespace Keeps Identity And Content
-    [Documentation]    The new name is in the label on the DIMM, and nothing else of the namespace changes.
+    [Documentation]    The label on the DIMM has the new name. Nothing else of the namespace changes.
     [Tags]    ns-02    ns-11
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=old
     Write Pattern    ${namespace}    seed=renamed
@@ -52,8 +55,8 @@ A Renamed Namespace Keeps Identity And Content
     Namespace Views Should Agree    new
     Pattern Should Be Intact    new    seed=renamed
 
-A Namespace That Is In Use Is Not Renamed
-    [Documentation]    It is mounted: the refusal names the mount point, and the name stays.
+A Namespace In Use Is Not Renamed
+    [Documentation]    The namespace is mounted. The error names the mount point, and the name stays.
     [Tags]    ns-11
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=used
     Run On Host    mkfs.ext4    -q    ${namespace.device}
@@ -67,8 +70,9 @@ A Namespace That Is In Use Is Not Renamed
         Run On Host    rmdir    ${directory.text.strip()}
     END
 
-A Name That Two Namespaces Have Is Reported And Never Resolved
-    [Documentation]    Every keyword refuses it with both UUIDs, nothing is destroyed, and a UUID still means one.
+A Name Of Two Namespaces Is Reported And Not Resolved
+    [Documentation]    Every keyword refuses the name with both UUIDs. Nothing is destroyed, and a UUID still identifies
+    ...    one namespace.
     [Tags]    ns-11
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=twice
     ${second} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=twice
@@ -86,12 +90,12 @@ A Name That Two Namespaces Have Is Reported And Never Resolved
 
 *** Keywords ***
 Choose A Region
-    [Documentation]    Picks the region with the largest free extent.
+    [Documentation]    Select the region with the largest free extent.
     ${region} =    Get Roomiest Region    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Changed Mode
-    [Documentation]    Gives a namespace another mode, and proves mode and name by every view.
+    [Documentation]    Change the mode of a namespace, and check mode and name in every view.
     [Arguments]    ${namespace}    ${mode}
     ${changed} =    Reconfigure Namespace    ${namespace}    mode=${mode}
     Get Namespace Mode    ${changed}    ==    ${mode}
@@ -100,7 +104,8 @@ Changed Mode
     RETURN    ${changed}
 
 Made Sector And Devdax Again
-    [Documentation]    Changes a devdax namespace twice, and returns it with how many of its bytes sector left.
+    [Documentation]    Change a devdax namespace to sector and back. Return it with the number of its bytes that sector
+    ...    kept.
     [Arguments]    ${namespace}
     ${devdax} =    Read Info Block    ${namespace}
     ${changed} =    Changed Mode    ${namespace}    sector
@@ -109,7 +114,7 @@ Made Sector And Devdax Again
     RETURN    ${again}    ${{$sector.map_offset - $devdax.data_offset}}
 
 Turn Off And On
-    [Documentation]    Disables a namespace and enables it again, and fails unless it is the same then.
+    [Documentation]    Disable and enable a namespace. Fail unless it is the same as before.
     [Arguments]    ${namespace}
     ${uuid} =    Get Namespace Uuid    ${namespace}
     Disable Namespace    ${namespace}
@@ -122,7 +127,7 @@ Turn Off And On
     Namespace Views Should Agree    ${again}
 
 Names In The Labels Should Be
-    [Documentation]    Reads the labels of the region's DIMMs afresh, and fails unless a UUID has that name on each.
+    [Documentation]    Read the labels of the region's DIMMs freshly. Fail unless the UUID has that name on each DIMM.
     [Arguments]    ${uuid}    ${name}
     ${areas} =    Read Labels    ${REGION}
     FOR    ${area}    IN    @{areas}

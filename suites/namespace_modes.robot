@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Namespaces as ndctl makes them, proven by sysfs and the device node rather than by ndctl's own word.
+Documentation     The namespaces that ndctl creates. sysfs and the device node confirm them, not only ndctl.
 
 Resource          ../resources/host.resource
 
@@ -13,7 +13,7 @@ Test Tags         smoke
 
 *** Test Cases ***
 Namespaces Of Every Mode Agree In Every View
-    [Documentation]    Mode, size and node of each mode as ndctl, sysfs and the device node have them.
+    [Documentation]    ndctl, sysfs and the device node agree on the mode, size and node of each mode.
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=of-${mode}
@@ -22,8 +22,8 @@ Namespaces Of Every Mode Agree In Every View
         Destroy Namespace    ${namespace}
     END
 
-Usable Sizes Are The Predicted Ones
-    [Documentation]    What ndctl leaves of a namespace in each mode is what the library predicts, to the byte.
+Usable Sizes Are As Predicted
+    [Documentation]    The library predicts the usable size of a namespace in each mode to the byte.
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}
@@ -32,8 +32,8 @@ Usable Sizes Are The Predicted Ones
         Destroy Namespace    ${namespace}
     END
 
-Several Namespaces Share A Region And Give It All Back
-    [Documentation]    Three named namespaces are all visible, take what they say, and leave the region as it was.
+Several Namespaces Share A Region And Return Its Whole Capacity
+    [Documentation]    Three named namespaces are visible, use their sizes, and leave the region as it was.
     [Tags]    ns-02
     VAR    &{modes} =    one=devdax    two=fsdax    three=raw
     ${before} =    Get Region Available Size    ${REGION}
@@ -50,8 +50,9 @@ Several Namespaces Share A Region And Give It All Back
     END
     Get Region Available Size    ${REGION}    ==    ${before}
 
-An Unaligned Size Is Refused With The Sizes On Either Side
-    [Documentation]    A size that is no multiple of the region's step: both neighbours are named and nothing is made.
+An Unaligned Size Is Refused With The Nearest Valid Sizes
+    [Documentation]    The size is not a multiple of the region's step. The error names both nearest sizes, and nothing
+    ...    is created.
     [Tags]    ns-03
     ${before} =    Get Region Available Size    ${REGION}
     ${step} =    Get Region Size Step    ${REGION}
@@ -61,8 +62,9 @@ An Unaligned Size Is Refused With The Sizes On Either Side
     Namespace Should Not Exist    unaligned
     Get Region Available Size    ${REGION}    ==    ${before}
 
-Destroying One Namespace Leaves Its Neighbours Every Byte
-    [Documentation]    Three patterned namespaces; the middle one goes; the others still hold their patterns whole.
+Destroying One Namespace Keeps Every Byte Of Its Neighbours
+    [Documentation]    Three namespaces have patterns. The middle namespace is destroyed. The other two still have their
+    ...    whole patterns.
     [Tags]    ns-09
     ${left} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=left
     ${middle} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=middle
@@ -78,7 +80,7 @@ Destroying One Namespace Leaves Its Neighbours Every Byte
 
 *** Keywords ***
 Choose A Region
-    [Documentation]    Picks the region with the largest free extent.
+    [Documentation]    Select the region with the largest free extent.
     ${region} =    Get Roomiest Region    at_least=256MiB
     ${size} =    Get Smallest Namespace Size    ${region}    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What a region gives: usable sizes, alignments, the room that is left and its pieces.
+Documentation     The space of a region: usable sizes, alignments, free space and its extents.
 
 Resource          ../resources/host.resource
 
@@ -10,8 +10,8 @@ Test Teardown     Clean Up Host
 
 
 *** Test Cases ***
-The Page Map Takes What Was Predicted
-    [Documentation]    With the map in memory or in the device, ndctl, kernel and node have the predicted bytes.
+The Page Map Uses The Predicted Size
+    [Documentation]    With the map in memory or in the device, ndctl, the kernel and the node have the predicted bytes.
     [Tags]    ns-06
     FOR    ${mode}    IN    fsdax    devdax
         ${with_dev} =    Usable Size With    ${mode}    dev
@@ -20,7 +20,8 @@ The Page Map Takes What Was Predicted
     END
 
 Sizes Are Multiples Of Their Alignment
-    [Documentation]    The usable size is a whole multiple of each alignment that fits anywhere, and sysfs has the same.
+    [Documentation]    The usable size is a multiple of each alignment that fits in any region. sysfs has the same
+    ...    alignment.
     [Tags]    ns-07
     FOR    ${mode}    IN    fsdax    devdax
         FOR    ${align}    IN    4KiB    2MiB
@@ -34,8 +35,9 @@ Sizes Are Multiples Of Their Alignment
         END
     END
 
-An Alignment Of A Gibibyte Is Made Or Refused Beforehand
-    [Documentation]    Up to a GiB at either end is lost: what leaves nothing usable is refused, and nothing is made.
+An Alignment Of A Gibibyte Is Created Or Refused
+    [Documentation]    Up to a GiB at each end is lost. A size that leaves nothing usable is refused, and nothing is
+    ...    created.
     [Tags]    ns-07
     ${largest} =    Get Largest Free Extent    ${REGION}
     Run Keyword And Expect Error    size '${SIZE}' cannot be used: expected a multiple of ${GIBIBYTES}*
@@ -53,8 +55,9 @@ An Alignment Of A Gibibyte Is Made Or Refused Beforehand
         Get Largest Free Extent    ${REGION}    ==    ${largest}
     END
 
-A Full Region Is Refused As Full
-    [Documentation]    Not as an absent device: the message says what is free, and no attempt leaves anything behind.
+A Full Region Is Reported As Full
+    [Documentation]    The error does not name an absent device. It says how much is free, and no attempt leaves
+    ...    anything.
     [Tags]    ns-04
     ${largest} =    Get Largest Free Extent    ${REGION}
     Run Keyword And Expect Error    There is no room for *the largest that fits has *
@@ -69,8 +72,8 @@ A Full Region Is Refused As Full
     Namespace Should Not Exist    too-large
     Namespace Should Not Exist    too-late
 
-The Room Of A Namespace That Went Is Used Again
-    [Documentation]    The gap between two others is the largest extent then, and a new namespace takes all of it.
+The Space Of A Destroyed Namespace Is Used Again
+    [Documentation]    The gap between two namespaces becomes the largest extent, and a new namespace fills it.
     [Tags]    ns-10
     @{made} =    Fill The Region With    1    4    1
     ${place} =    Offset Of    ${made}[1]
@@ -83,8 +86,9 @@ The Room Of A Namespace That Went Is Used Again
     Should Be Equal    ${offset}    ${place}
     Get Largest Free Extent    ${REGION}    ==    0
 
-Room That Lies In Pieces Is Reported So
-    [Documentation]    Two gaps of one size: half of what is free is out of reach, and a request for more names both.
+Fragmented Free Space Is Reported
+    [Documentation]    With two gaps of equal size, half of the free space is unusable for one namespace. The error for
+    ...    a larger request names both gaps.
     [Tags]    ns-10
     @{made} =    Fill The Region With    2    1    2
     Destroy Namespace    ${made}[0]
@@ -101,7 +105,7 @@ Room That Lies In Pieces Is Reported So
 
 *** Keywords ***
 Choose A Region
-    [Documentation]    Picks the region with the largest free extent, and sizes that it allows.
+    [Documentation]    Select the region with the largest free extent, and sizes that it allows.
     ${chosen} =    Get Roomiest Region    at_least=256MiB
     ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=32MiB
     ${gibibytes} =    Get Region Size Step    ${chosen}    align=1GiB
@@ -112,7 +116,8 @@ Choose A Region
     VAR    @{UNITS} =    @{{list(map(type($unit), range(0, 5 * $unit, $unit)))}}    scope=SUITE
 
 Usable Size With
-    [Documentation]    Makes a namespace with a page map there, proves its predicted size by every view, and returns it.
+    [Documentation]    Create a namespace with the page map there, check its predicted size in every view, and return
+    ...    the size.
     [Arguments]    ${mode}    ${map}
     ${size} =    Get Smallest Namespace Size    ${REGION}    at_least=128MiB
     ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    map=${map}    size=${size}
@@ -123,7 +128,8 @@ Usable Size With
     RETURN    ${namespace.size}
 
 Fill The Region With
-    [Documentation]    Makes raw namespaces of so many units one behind the other, takes all the rest, and returns them.
+    [Documentation]    Create raw namespaces of these numbers of units one after another. Fill the rest of the region,
+    ...    and return the namespaces.
     [Arguments]    @{counts}
     VAR    @{made} =    @{EMPTY}
     FOR    ${count}    IN    @{counts}
@@ -134,7 +140,7 @@ Fill The Region With
     RETURN    @{made}
 
 Fill The Rest
-    [Documentation]    Takes every free extent, until nothing of the region is free.
+    [Documentation]    Fill every free extent, until nothing of the region is free.
     WHILE    True    limit=64
         ${free} =    Get Largest Free Extent    ${REGION}
         IF    $free == 0    BREAK
@@ -142,7 +148,7 @@ Fill The Rest
     END
 
 Offset Of
-    [Documentation]    Returns where in the region a namespace lies, as sysfs has it.
+    [Documentation]    Return the offset of a namespace in the region, from sysfs.
     [Arguments]    ${namespace}
     ${extents} =    Get Region Extents    ${REGION}
     VAR    &{offsets} =    &{{{extent.holder: extent.offset for extent in $extents}}}

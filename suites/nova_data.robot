@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What becomes of a server's data: it stays through every stop, and nothing is left after a delete.
+Documentation     The data of a server. It survives every stop, and a delete erases all of it.
 
 Resource          ../resources/server.resource
 
@@ -9,7 +9,7 @@ Suite Teardown    Give The Servers Back
 
 *** Variables ***
 ${SEED}            tenant's data
-# A guest writes labels as it makes a namespace of its own.
+# A guest writes labels when it creates a namespace.
 ${WRITE_LABELS}    ndctl disable-region all && ndctl init-labels -f all && ndctl enable-region all
 
 
@@ -28,7 +28,7 @@ Stop And Start Keeps The Data
     Guest Pattern Should Be Intact    ${SERVER.guest}    seed=${SEED}    length=4MiB
 
 A Hard Reboot Keeps The Data
-    [Documentation]    QEMU is ended without asking and another one started.
+    [Documentation]    QEMU is ended without a guest shutdown, and a new QEMU is started.
     [Tags]    nv-09
     ${process} =    Get Guest Process    ${SERVER.guest}
     Reboot Server    ${SERVER}    hard=True
@@ -36,8 +36,8 @@ A Hard Reboot Keeps The Data
     Get Server Status    ${SERVER}    ==    ACTIVE
     Guest Pattern Should Be Intact    ${SERVER.guest}    seed=${SEED}    length=4MiB
 
-A Namespace Of A Server Cannot Be Left Out Of The Setting
-    [Documentation]    It is told which one, and who has it since when; the setting stays as it was.
+A Namespace Of A Server Cannot Be Removed From The Setting
+    [Documentation]    The error names the namespace, its holder and the start time. The setting does not change.
     [Tags]    nv-08
     ${run} =    Get Run Id
     VAR    ${other} =    ${{'ns_1' if $NAMESPACE.name == 'ns_2' else 'ns_2'}}
@@ -48,7 +48,7 @@ A Namespace Of A Server Cannot Be Left Out Of The Setting
     Set Pmem Namespaces    ${PMEM_NAMESPACES}
 
 A Rebuild Wipes And Keeps The Namespace
-    [Documentation]    The same namespace, with zeros in it where the server had data and labels.
+    [Documentation]    The server keeps the same namespace. It contains zeros in place of data and labels.
     [Tags]    nv-06
     Fill The Server
     Rebuild Server    ${SERVER}
@@ -57,7 +57,7 @@ A Rebuild Wipes And Keeps The Namespace
     Content Should Be Zero    ${NAMESPACE}
 
 A Delete Leaves No Byte To The Next Tenant
-    [Documentation]    The server wrote data and labels; afterwards every byte is zero, and so the next tenant reads it.
+    [Documentation]    The server wrote data and labels. Afterwards every byte is zero, and the next tenant reads zeros.
     [Tags]    nv-06
     Fill The Server
     Delete Server    ${SERVER}
@@ -70,9 +70,9 @@ A Delete Leaves No Byte To The Next Tenant
     Guest Should Read Zeros    ${next}
     [Teardown]    Clean Up Servers
 
-A Wipe That Fails Is An Error And The Namespace Is Not Given Out
-    [Documentation]    The host's wiping tool fails; the server is in ERROR, and nobody gets the namespace until it
-    ...    could be wiped.
+A Failed Wipe Is An Error And The Namespace Is Not Given Out
+    [Documentation]    The host's wiping tool fails. The server gets status ERROR, and no worker gets the namespace
+    ...    until a wipe succeeds.
     [Tags]    nv-06
     ${server} =    Make A Server Where Wiping Fails
     Run Keyword And Expect Error    *daxio*exit status: 1*    Delete Server    ${server}
@@ -91,7 +91,7 @@ A Wipe That Fails Is An Error And The Namespace Is Not Given Out
 
 *** Keywords ***
 Make A Server With Data
-    [Documentation]    One server, and a pattern in its namespace; another namespace holds another's bytes.
+    [Documentation]    Create a server with a pattern in its namespace. Write a different pattern to another namespace.
     Take A Host With Nova's Namespaces
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create Server    ${flavor}
@@ -102,20 +102,20 @@ Make A Server With Data
     Write Pattern    ns_0    seed=the neighbour    length=4MiB
 
 Fill The Server
-    [Documentation]    Writes data, and has the guest's kernel write its labels, whose index block begins 2 MiB before
-    ...    the end of the namespace.
+    [Documentation]    Write data. Make the guest's kernel write its labels, whose index block begins 2 MiB before the
+    ...    end of the namespace.
     Write Into Server    ${SERVER}    seed=${SEED}
     Run In Guest    ${SERVER.guest}    sh    -c    ${WRITE_LABELS}
     Label Area Should Begin With    ${NAMESPACE}    NAMESPACE_INDEX
 
 Guest Should Read Zeros
-    [Documentation]    In the guest itself, all of its device.
+    [Documentation]    Fail unless the guest reads only zeros from its whole device.
     [Arguments]    ${server}
     ${other} =    Run In Guest    ${server.guest}    sh    -c    tr -d '\\000' </dev/pmem0 | head -c 1 | wc -c
     Should Be Equal As Integers    ${other.text}    0
 
 Make A Server Where Wiping Fails
-    [Documentation]    On the host as it looks with a daxio that fails, whose patterns are written by the guest.
+    [Documentation]    Create a server on a host whose daxio fails. The guest itself writes the pattern.
     Look At The Host Through    mount --bind /bin/false "$(command -v daxio)"
     Set Pmem Namespaces    SMALL:${NAMESPACE.name}
     ${server} =    Create Server    ${FLAVOR}
@@ -123,7 +123,7 @@ Make A Server Where Wiping Fails
     RETURN    ${server}
 
 Give The Claims Back
-    [Documentation]    Leaves no claim, and looks at the host as it is.
+    [Documentation]    End the hidden daxio and release all claims.
     Look At The Host Itself
     ${claims} =    Get Claims
     Release Claims    @{claims}

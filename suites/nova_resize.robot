@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Nova's own test of resizing on one host, on real namespaces, and what becomes of the content.
+Documentation     Nova's own test of a resize on one host, with real namespaces and their content.
 
 Resource          ../resources/server.resource
 
@@ -10,9 +10,9 @@ Test Tags         nv-03
 
 
 *** Test Cases ***
-A Resize Holds The Old And The New Together
-    [Documentation]    Nova's test_resize_same_host: in VERIFY_RESIZE both namespaces of SMALL are held, and the one
-    ...    of 4GB. Content is not copied: the new namespaces hold zeros.
+A Resize Keeps The Old And New Namespaces Together
+    [Documentation]    Nova's test_resize_same_host: in VERIFY_RESIZE both namespaces of SMALL are in use, and the
+    ...    namespace of 4GB. Content is not copied: the new namespaces contain zeros.
     Resize Server    ${SERVER}    ${LARGER}
     Get Server Status    ${SERVER}    ==    VERIFY_RESIZE
     Server Should Have    ${SERVER}    4GB    SMALL
@@ -22,8 +22,8 @@ A Resize Holds The Old And The New Together
     Should Not Be Equal    ${SERVER.claims[1].namespace.uuid}    ${OLD.uuid}
     Content Should Be Zero    ${SERVER.claims[1].namespace}
 
-A Revert Gives The Old Data Back And Wipes The New
-    [Documentation]    The guest reads its pattern again; what it wrote meanwhile is zeros, to the last byte of each.
+A Revert Restores The Old Data And Wipes The New Namespaces
+    [Documentation]    The guest reads its pattern again. The namespaces that it wrote meanwhile contain only zeros.
     [Tags]    nv-07
     VAR    ${new} =    ${SERVER.claims}
     Write Into All Of Server    ${SERVER}    seed=in the new one
@@ -35,8 +35,8 @@ A Revert Gives The Old Data Back And Wipes The New
     Get Pmem Used    SMALL    ==    1
     Every Byte Should Be Zero    ${new}
 
-A Confirm Keeps The New And Wipes The Old
-    [Documentation]    The old namespace is zeros, its label area too, and free; the new data is the guest's.
+A Confirm Keeps The New Namespaces And Wipes The Old
+    [Documentation]    The old namespace and its label area contain zeros and are free. The guest has the new data.
     [Tags]    nv-07
     VAR    ${before} =    ${SERVER.claims}
     Resize Server    ${SERVER}    ${LARGER}
@@ -53,8 +53,8 @@ A Confirm Keeps The New And Wipes The Old
     Every Byte Should Be Zero    ${before}
     Get Pmem Used    SMALL    ==    1
 
-A Resize To What The Host Cannot Give Leaves The Server As It Was
-    [Documentation]    It runs on: the same QEMU, the same namespaces. What could have been met is not held.
+A Resize That The Host Cannot Provide Does Not Change The Server
+    [Documentation]    The server still runs with the same QEMU and namespaces. The resize takes no other namespace.
     ${process} =    Get Guest Process    ${SERVER.guest}
     ${other} =    Create Flavor    twice    hw:pmem=SMALL,4GB
     Run Keyword And Expect Error    All that meets label 4GB*is held*    Resize Server    ${SERVER}    ${other}
@@ -65,7 +65,7 @@ A Resize To What The Host Cannot Give Leaves The Server As It Was
 
 *** Keywords ***
 Make A Server To Be Resized
-    [Documentation]    One server of the smaller flavor, with data in it and what its kernel wrote into the label area.
+    [Documentation]    Create a server of the smaller flavor, with data in it, and with data in the label area.
     Take A Host With Nova's Namespaces
     ${smaller} =    Create Flavor    smaller    hw:pmem=SMALL
     ${larger} =    Create Flavor    larger    hw:pmem=4GB,SMALL

@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     Nova's own test of servers with vPMEM, on real namespaces, with real guests.
+Documentation     Nova's own test of servers with vPMEM, with real namespaces and real guests.
 ...
-...               Each server is proven by the lease on the host, the live XML, the argv of the running QEMU, QEMU's
-...               monitor and the guest's own kernel.
+...               The lease on the host, the live XML, the argv of the running QEMU, QEMU's monitor and the guest's own
+...               kernel confirm each server.
 
 Library           OperatingSystem
 Library           String
@@ -15,7 +15,7 @@ Test Teardown     Clean Up Servers
 
 
 *** Test Cases ***
-Two Servers Get One Each, The Third None, And One After A Delete
+Two Servers Get One Namespace Each And A Third Fails Until A Delete
     [Documentation]    Nova's test_create_servers_with_vpmem, step by step.
     [Tags]    nv-01
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
@@ -27,8 +27,8 @@ Two Servers Get One Each, The Third None, And One After A Delete
     ${four} =    Create Server    ${flavor}    name=four
     Both Should Be Active On A Namespace Each    ${two}    ${four}
 
-A Flavor's Labels Give Devices In Their Order, Repeats Too
-    [Documentation]    SMALL, 4GB, SMALL: three devices in that order in XML, argv and by handle in the guest.
+Devices Have The Order Of The Flavor's Labels With Repeats
+    [Documentation]    SMALL, 4GB, SMALL: three devices in that order in the XML, the argv, and the guest's handles.
     [Tags]    nv-05
     ${flavor} =    Create Flavor    three    hw:pmem=SMALL,4GB,SMALL
     ${server} =    Create Server    ${flavor}
@@ -41,8 +41,8 @@ A Flavor's Labels Give Devices In Their Order, Repeats Too
         ...    length=4MiB
     END
 
-A Label In Another Case Is Refused
-    [Documentation]    Nova schedules such a flavor and boots a server without the device. Here no server is made.
+A Label In The Wrong Case Is Refused
+    [Documentation]    Nova schedules such a flavor and boots a server without the device. Here no server is created.
     [Tags]    nv-05
     ${flavor} =    Create Flavor    wrong-case    hw:pmem=small
     Run Keyword And Expect Error    label 'small' cannot be used: *SMALL is meant*    Create Server    ${flavor}
@@ -51,8 +51,8 @@ A Label In Another Case Is Refused
     Collections.Should Not Contain Match    ${guests}    instance-${run}-*
     Get Pmem Used    SMALL    ==    0
 
-More Of A Label Than There Is Gives A Server In Error
-    [Documentation]    Nothing is held of what could have been met.
+A Server That Needs More Namespaces Than The Host Has Is In Error
+    [Documentation]    The server claims none of the labels, not even the labels that are free.
     [Tags]    nv-05
     ${flavor} =    Create Flavor    too-many    hw:pmem=4GB,SMALL,SMALL,SMALL
     ${server} =    Create Server    ${flavor}
@@ -60,9 +60,9 @@ More Of A Label Than There Is Gives A Server In Error
     Should Contain    ${server.fault}    3 of label SMALL
     Get Pmem Used    4GB    ==    0
 
-The Domain Is What Nova Would Define
-    [Documentation]    libvirt is given Nova's own shape for the same flavor: what it makes of both is the same, element
-    ...    by element, in all that concerns memory.
+The Domain Matches Nova's Definition
+    [Documentation]    libvirt gets Nova's XML for the same flavor. All memory elements of both definitions are the
+    ...    same.
     [Tags]    nv-10
     ${flavor} =    Create Flavor    both    hw:pmem=4GB,SMALL
     ${server} =    Create Server    ${flavor}
@@ -79,7 +79,7 @@ The Domain Is What Nova Would Define
 
 *** Keywords ***
 Both Should Be Active On A Namespace Each
-    [Documentation]    Two servers with one namespace each, not the same, and both are held.
+    [Documentation]    Fail unless two active servers have one namespace each, not the same one, and both are in use.
     [Arguments]    ${one}    ${two}
     FOR    ${server}    IN    ${one}    ${two}
         Get Server Status    ${server}    ==    ACTIVE
@@ -89,7 +89,7 @@ Both Should Be Active On A Namespace Each
     Get Pmem Used    SMALL    ==    2
 
 The Next Server Should Be In Error
-    [Documentation]    The reason names both namespaces and their holder, and no domain is left.
+    [Documentation]    Fail unless the error names both namespaces and their holder, and there is no domain.
     [Arguments]    ${flavor}    @{holders}
     ${three} =    Create Server    ${flavor}    name=three
     Get Server Status    ${three}    ==    ERROR
@@ -100,7 +100,8 @@ The Next Server Should Be In Error
     Should Not Contain    ${guests}    ${three.domain}
 
 Delete A Server That Has Written
-    [Documentation]    Of it there is no domain afterwards, no lease, and no byte of its namespace that is not zero.
+    [Documentation]    Delete a server. Fail unless its domain and its lease are gone, and its namespace contains only
+    ...    zeros.
     [Arguments]    ${server}
     VAR    ${namespace} =    ${server.claims[0].namespace}
     Write Into Server    ${server}    seed=written before the delete
@@ -113,7 +114,7 @@ Delete A Server That Has Written
     Content Should Be Zero    ${namespace}
 
 Have Nova's Shape Defined
-    [Documentation]    Has virsh define Nova's XML on the same namespaces, and returns what libvirt keeps of it.
+    [Documentation]    Define Nova's XML on the same namespaces with virsh, and return the XML that libvirt keeps.
     [Arguments]    ${claims}
     ${xml} =    OperatingSystem.Get File    ${CURDIR}/../resources/domains/nova_two_devices.xml
     VAR    @{kib} =    @{{[claim.namespace.size // 1024 for claim in $claims]}}
@@ -132,7 +133,8 @@ Have Nova's Shape Defined
     RETURN    ${kept.text}
 
 Elements Should Be The Same
-    [Documentation]    As many of them, in the same order, with the same texts, attributes and children.
+    [Documentation]    Fail unless both have the same number of elements, in the same order, with the same texts,
+    ...    attributes and children.
     [Arguments]    ${path}    ${ours}    ${novas}
     ${mine} =    XML.Get Elements    ${ours}    ${path}
     ${theirs} =    XML.Get Elements    ${novas}    ${path}
@@ -142,14 +144,14 @@ Elements Should Be The Same
     END
 
 Element Should Be In Neither
-    [Documentation]    Nova writes none for such a flavor.
+    [Documentation]    Fail if the element exists in either definition. Nova writes none for such a flavor.
     [Arguments]    ${path}    ${ours}    ${novas}
     FOR    ${xml}    IN    ${ours}    ${novas}
         XML.Element Should Not Exist    ${xml}    ${path}
     END
 
 Undefine Nova's Shape
-    [Documentation]    Leaves neither the foreign domain nor a server.
+    [Documentation]    Undefine the foreign domain and delete all servers.
     ${guests} =    Get Guests
     IF    'novas-own' in $guests    Undefine Guest    novas-own    foreign=True
     Clean Up Servers

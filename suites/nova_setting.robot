@@ -1,8 +1,8 @@
 *** Settings ***
 Documentation     Every rule of Nova's setting `pmem_namespaces` on a real host with namespaces of every kind.
 ...
-...               What Nova refuses is refused; what Nova takes and fails over later is refused as well. Each mistake
-...               has a message of its own, and leaves the setting as it was.
+...               The library refuses every setting that Nova refuses, and every setting that Nova accepts but fails
+...               over later. Each mistake has a specific message, and the setting stays as it was.
 
 Resource          ../resources/host.resource
 
@@ -17,8 +17,8 @@ ${GOOD}    4GB:ns_0,SMALL:ns_1|ns_2
 
 
 *** Test Cases ***
-Names Become The Namespaces That The Host Has
-    [Documentation]    The map of labels to devices, as Nova's own test asserts it at the start of the service.
+Names Are Mapped To The Namespaces Of The Host
+    [Documentation]    The map of labels to devices is the map that Nova's own test expects at the start of the service.
     ${found} =    Set Pmem Namespaces    ${GOOD}
     FOR    ${label}    ${names}    IN    4GB    ${{['ns_0']}}    SMALL    ${{['ns_1', 'ns_2']}}
         Should Be Equal    ${{[each.name for each in $found[$label]]}}    ${names}
@@ -30,8 +30,8 @@ Names Become The Namespaces That The Host Has
         Run On Host    test    -c    ${namespace.device}
     END
 
-What Is Not Of The Form Is Refused
-    [Documentation]    Each mistake has a message of its own, and no host is needed to see it.
+A Malformed Setting Is Refused
+    [Documentation]    Each mistake has a specific message. The library needs no host to find the mistake.
     [Template]    Setting Should Be Refused
     ns_0    'ns_0' cannot be used: expected a label, a colon and names
     4GB:ns_0,    item '' of pmem_namespaces '4GB:ns_0,' cannot be used: expected a label, a colon
@@ -43,8 +43,8 @@ What Is Not Of The Form Is Refused
     a-b:ns_0,a_b:ns_1    both are resource class CUSTOM_PMEM_NAMESPACE_A_B
     small:ns_0,SMALL:ns_1    both are resource class CUSTOM_PMEM_NAMESPACE_SMALL
 
-What Is No Usable Namespace Of The Host Is Refused
-    [Documentation]    Each mistake has a message of its own, which names the namespace.
+A Setting With An Unusable Namespace Is Refused
+    [Documentation]    Each mistake has a specific message, which names the namespace.
     [Template]    Setting Should Be Refused
     4GB:absent    No namespace 'absent' on *There are: *ns_0, ns_1, ns_2
     SMALL:ns_1 | ns_2    In pmem_namespaces blanks are part of a name: write 'ns_1'
@@ -54,13 +54,14 @@ What Is No Usable Namespace Of The Host Is Refused
     4GB:bytes    namespace bytes of label 4GB 'raw' cannot be used: expected mode devdax
     4GB:off    'disabled' cannot be used: expected an active devdax namespace
 
-A Label That Comes Again Goes On
-    [Documentation]    As in Nova, its namespaces are put together.
+A Repeated Label Combines Its Namespaces
+    [Documentation]    Nova does the same.
     Set Pmem Namespaces    SMALL:ns_1,4GB:ns_0,SMALL:ns_2
     Get Pmem Total    SMALL    ==    2
 
-An Empty Setting Is Off And Runs No Ndctl
-    [Documentation]    On a host whose ndctl fails, an empty setting is taken and any other one is told why it is not.
+An Empty Setting Is Off And Does Not Run ndctl
+    [Documentation]    On a host whose ndctl fails, an empty setting is accepted. Any other setting fails with the
+    ...    reason.
     Look At The Host Through    mount --bind /bin/false "$(command -v ndctl)"
     ${found} =    Set Pmem Namespaces    ${EMPTY}
     Should Be Empty    ${found}
@@ -68,14 +69,14 @@ An Empty Setting Is Off And Runs No Ndctl
     ...    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
-A Host Without Ndctl Is Told So
-    [Documentation]    Not as a namespace that is not there.
+A Missing ndctl Is Reported
+    [Documentation]    The error does not report a missing namespace.
     Look At The Host Through    mount --bind /dev/null "$(command -v ndctl)"
     Run Keyword And Expect Error    *Permission denied*is ndctl installed there*    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
-A Namespace That The Run Did Not Make Is Refused Until It Is Said
-    [Documentation]    Claimed namespaces are written to and wiped.
+A Foreign Namespace Is Refused Unless The Call Allows It
+    [Documentation]    The library writes to claimed namespaces and wipes them.
     Make A Foreign Namespace
     Run Keyword And Expect Error    *is not this run's own*written to and wiped*    Set Pmem Namespaces    4GB:foreign
     Set Pmem Namespaces    4GB:foreign    foreign=True
@@ -85,7 +86,8 @@ A Namespace That The Run Did Not Make Is Refused Until It Is Said
 
 *** Keywords ***
 Make Namespaces Of Every Kind
-    [Documentation]    Three good ones as in Nova's test, and one of each kind that cannot be used.
+    [Documentation]    Take a host. Create three valid namespaces as in Nova's test, and one namespace of each kind that
+    ...    is invalid.
     Take A Host
     Create Pmem Namespaces    ${GOOD}    4GB=at least 32MiB    SMALL=at least 16MiB
     FOR    ${name}    ${mode}    IN
@@ -99,20 +101,20 @@ Make Namespaces Of Every Kind
     Disable Namespace    off
 
 Setting Should Be Refused
-    [Documentation]    With its message, and what was set before stays.
+    [Documentation]    Fail unless the setting is refused with its message. The previous setting must stay.
     [Arguments]    ${setting}    ${told}
     Set Pmem Namespaces    ${GOOD}
     Run Keyword And Expect Error    *${told}*    Set Pmem Namespaces    ${setting}
     Get Pmem Total    SMALL    ==    2
 
 Make A Foreign Namespace
-    [Documentation]    Has the host's own ndctl make one, without any mark.
+    [Documentation]    Create a namespace with the host's own ndctl, without any mark.
     ${region} =    Get Roomiest Region    at_least=16MiB
     ${size} =    Get Smallest Namespace Size    ${region}
     Run On Host    ndctl    create-namespace    --region    ${region.dev}    --mode    devdax    --map    mem
     ...    --size    ${{int($size)}}    --name    foreign    --no-autolabel
 
 Remove The Foreign Namespace
-    [Documentation]    It was made for this test.
+    [Documentation]    Destroy the foreign namespace, which was created for this test.
     Set Pmem Namespaces    ${EMPTY}
     Destroy Namespace    foreign    foreign=True

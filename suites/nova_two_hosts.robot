@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Nova's own test of resizing from one host to another, with a revert and a confirm.
+Documentation     Nova's own test of a resize from one host to another, with a revert and a confirm.
 
 Resource          ../resources/server.resource
 
@@ -10,8 +10,9 @@ Test Tags         nv-02
 
 
 *** Test Cases ***
-A Resize To Another Host Is Held On Both
-    [Documentation]    Nova's test_resize: in VERIFY_RESIZE the new namespaces are on the other host, the old ones stay.
+A Resize To Another Host Uses Namespaces On Both Hosts
+    [Documentation]    Nova's test_resize: in VERIFY_RESIZE the new namespaces are on the other host. The old namespaces
+    ...    stay in use.
     Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
     Get Server Status    ${SERVER}    ==    VERIFY_RESIZE
     Server Should Have    ${SERVER}    4GB    SMALL
@@ -19,8 +20,9 @@ A Resize To Another Host Is Held On Both
     Held Should Be    ${OTHER}    4GB=1    SMALL=1
     Content Should Be Zero    ${SERVER.claims[1].namespace}
 
-A Revert Brings It Back With Its Data
-    [Documentation]    It runs on the first host again, and the other one is free and zeros.
+A Revert Brings The Server Back With Its Data
+    [Documentation]    The server runs on the first host again. The namespaces on the other host are free and contain
+    ...    zeros.
     VAR    ${new} =    ${SERVER.claims}
     Write Into All Of Server    ${SERVER}    seed=on the other host
     Revert Resize    ${SERVER}
@@ -31,7 +33,7 @@ A Revert Brings It Back With Its Data
     Every Byte Should Be Zero    ${new}
 
 A Confirm Leaves Nothing On The First Host
-    [Documentation]    It runs on the other host; the namespace that it had is zeros and free.
+    [Documentation]    The server runs on the other host. Its old namespace is free and contains zeros.
     VAR    ${before} =    ${SERVER.claims}
     Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
     Confirm Resize    ${SERVER}
@@ -44,7 +46,8 @@ A Confirm Leaves Nothing On The First Host
 
 *** Keywords ***
 Take Two Hosts With Nova's Namespaces
-    [Documentation]    Both have the same labels, as hosts of one cloud have; the server begins on the first one.
+    [Documentation]    Take two hosts with the same labels, as hosts of one cloud have. The server starts on the first
+    ...    host.
     ${one}    ${other} =    Take Two Hosts
     VAR    ${ONE} =    ${one}    scope=SUITE
     VAR    ${OTHER} =    ${other}    scope=SUITE
@@ -55,7 +58,7 @@ Take Two Hosts With Nova's Namespaces
     Make The Server
 
 Make The Server
-    [Documentation]    On the first host, of the smaller flavor, with data in it.
+    [Documentation]    Create a server of the smaller flavor on the first host, with data in it.
     ${smaller} =    Create Flavor    smaller    hw:pmem=SMALL
     ${larger} =    Create Flavor    larger    hw:pmem=4GB,SMALL
     ${server} =    Create Server    ${smaller}    host=${ONE}
@@ -64,7 +67,7 @@ Make The Server
     Write Into All Of Server    ${SERVER}    seed=old data
 
 Held Should Be
-    [Documentation]    Of each label, counted on the host; it is the current host afterwards.
+    [Documentation]    Compare the number of namespaces in use for each label on the host. Leave this host current.
     [Arguments]    ${host}    &{counts}
     Switch Host    ${host}
     FOR    ${label}    ${count}    IN    &{counts}
@@ -72,6 +75,6 @@ Held Should Be
     END
 
 Give The Server And Both Hosts Back
-    [Documentation]    Deletes the server first.
+    [Documentation]    Delete the servers, and then give both hosts back.
     Clean Up Servers
     Give Both Hosts Back

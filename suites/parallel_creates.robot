@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Two workers make namespaces in one region of one host at the same moment.
+Documentation     Two workers create namespaces in one region of one host at the same moment.
 
 Library           OperatingSystem
 Library           Process
@@ -15,7 +15,7 @@ ${ROUNDS}    2
 
 *** Test Cases ***
 Two Workers Create In One Region At Once
-    [Documentation]    Two processes of robot of their own; every namespace of each is there once, and none was lost.
+    [Documentation]    The workers are separate robot processes. Each namespace exists exactly once, and none is lost.
     [Tags]    ns-12
     ${region} =    Get Roomiest Region    at_least=256MiB
     Start A Worker    worker=one    other=two    region=${region.dev}
@@ -32,7 +32,7 @@ Two Workers Create In One Region At Once
 
 *** Keywords ***
 Start A Worker
-    [Documentation]    Starts robot with the suite of one worker, under this run's id.
+    [Documentation]    Start robot with the suite of one worker, with this run's id.
     [Arguments]    ${worker}    ${other}    ${region}
     VAR    ${meeting} =    ${OUTPUT_DIR}/meeting-of-the-workers
     OperatingSystem.Create Directory    ${meeting}
@@ -46,12 +46,12 @@ Start A Worker
     ...    alias=${worker}    env:VPMEM_RUN_ID=${run}    stdout=${OUTPUT_DIR}/worker-${worker}.txt    stderr=STDOUT
 
 End The Workers
-    [Documentation]    Leaves no process behind, nor the files by which the workers met.
+    [Documentation]    Remove the worker processes and the files through which the workers meet.
     Process.Terminate All Processes    kill=True
     OperatingSystem.Remove Directory    ${OUTPUT_DIR}/meeting-of-the-workers    recursive=True
 
 Every Worker Should End Well
-    [Documentation]    Waits for both workers; one that fails shows what it printed.
+    [Documentation]    Wait for both workers. Show the output of a worker that fails.
     FOR    ${worker}    IN    one    two
         ${ended} =    Process.Wait For Process    ${worker}    timeout=5 minutes    on_timeout=kill
         Should Be Equal As Integers    ${ended.rc}    0    ${ended.stdout}

@@ -1,7 +1,7 @@
 *** Settings ***
-Documentation     Workers that share a host have a region each, and nobody has the whole host meanwhile.
+Documentation     Workers that share a host have one region each. No worker has the whole host meanwhile.
 ...
-...               Both workers are this one, with a connection each: a lease goes by the connection.
+...               This worker acts as both workers with two connections, because a lease belongs to a connection.
 
 Resource          ../resources/host.resource
 
@@ -12,8 +12,9 @@ Test Tags         ns-12
 
 
 *** Test Cases ***
-The Next Worker Gets Another Region
-    [Documentation]    What both make at once lies in two regions; the host's kernel lists a lock for each.
+The Next Worker Gets A Different Region
+    [Documentation]    The namespaces of both workers are in two regions. The host's kernel lists a lock for each
+    ...    region.
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=first
     Open The Host Once More    second
     ${other} =    Hold Region    at_least=64MiB
@@ -28,15 +29,16 @@ The Next Worker Gets Another Region
     END
     [Teardown]    Clean Up Both
 
-A Region That Is Held Is Waited For And Then Told
-    [Documentation]    Whoever wants this very one is told who has it.
+A Request For A Reserved Region Fails At Its Timeout And Names The Holder
+    [Documentation]    The second worker acquires the other regions. Its next request waits until the timeout, and the
+    ...    error names the holder.
     Open The Host Once More    second
     Run Keyword And Expect Error    *Region ${REGION.dev} of second is held by run*Nothing was given back within 0 s*
     ...    Hold All Regions At Once
     [Teardown]    Clean Up Both
 
-Nobody Has The Whole Host Meanwhile
-    [Documentation]    A suite that needs it alone waits until the last region is given back.
+No Worker Gets The Whole Host Meanwhile
+    [Documentation]    A suite that needs the whole host waits until the last region is released.
     Open The Host Once More    second
     Run Keyword And Expect Error    Host second is held by run*Nothing was given back within 0 s*
     ...    Hold Host    timeout=0s
@@ -45,25 +47,25 @@ Nobody Has The Whole Host Meanwhile
 
 *** Keywords ***
 Open The Host Once More
-    [Documentation]    As another worker does: over a connection of its own.
+    [Documentation]    Open the host over a new connection, as another worker does.
     [Arguments]    ${alias}
     Open Host From File    ${HOSTS}    ${NAME}    alias=${alias}
 
 Hold All Regions At Once
-    [Documentation]    Takes one region after the other until none is left.
+    [Documentation]    Acquire one region after another until no region is free.
     ${regions} =    Get Regions
     FOR    ${_}    IN    @{regions}
         Hold Region    timeout=0s
     END
 
 Region Should Be Locked
-    [Documentation]    The host's kernel lists a lock on the record of the region's lease.
+    [Documentation]    Fail unless the host's kernel lists a lock on the lease record of the region.
     [Arguments]    ${region}
     VAR    ${script} =    inode=$(stat -c %i "/var/lib/vpmem/leases/region-$1") && grep ":$inode " /proc/locks
     Run On Host    sh    -c    ${script}    sh    ${{format($region.iset_id, 'x')}}
 
 Clean Up Both
-    [Documentation]    Lets the second worker go.
+    [Documentation]    Clean up both workers and close the second worker's connection.
     Clean Up Host
     ${open} =    Get Open Hosts
     IF    'second' in $open    Close Host    second

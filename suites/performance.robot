@@ -1,7 +1,8 @@
 *** Settings ***
-Documentation     How fast persistent memory is on the host and in a guest, and with DAX against the page cache. What is
-...               asserted is how two measurements compare, never a number: that depends on the machine. The least
-...               ratios are variables, low enough for emulation; give your own for a machine that you know.
+Documentation     The speed of persistent memory on the host and in a guest, and of DAX compared with the page cache.
+...               The suite checks the ratio of two measurements and never an absolute number, because that depends on
+...               the machine. The minimum ratios are variables, low enough for emulation. Set higher ratios for a
+...               machine that you know.
 
 Resource          ../resources/guest.resource
 
@@ -19,8 +20,8 @@ ${LENGTH}                 32MiB
 
 
 *** Test Cases ***
-A Guest Reads And Writes As Fast As Its Host In Proportion
-    [Documentation]    One piece of 1 MiB after the other, past the page cache.
+Guest Bandwidth Reaches A Minimum Ratio Of Host Bandwidth
+    [Documentation]    Blocks of 1 MiB are read and written in sequence, without the page cache.
     ${host_read}    ${host_write} =    Measure
     ...    alias=${OUTSIDE}
     ...    target=${ON_HOST}
@@ -34,8 +35,8 @@ A Guest Reads And Writes As Fast As Its Host In Proportion
     Get Bandwidth Ratio    ${guest_read}    ${host_read}    >=    ${IN_GUEST_TO_ON_HOST}
     Get Bandwidth Ratio    ${guest_write}    ${host_write}    >=    ${IN_GUEST_TO_ON_HOST}
 
-Random Places Cost Little
-    [Documentation]    Pieces of 4 KiB, in random places against one after the other, on the host and in the guest.
+Random Access Reaches A Minimum Ratio Of Sequential Access
+    [Documentation]    Blocks of 4 KiB are measured in random and in sequential order, on the host and in the guest.
     FOR    ${alias}    ${namespace}    IN    ${OUTSIDE}    ${ON_HOST}    inside    ${IN_GUEST}
         ${read}    ${write} =    Measure    alias=${alias}    target=${namespace}    order=sequential    block=4KiB
         ${random_read}    ${random_write} =    Measure
@@ -47,8 +48,8 @@ Random Places Cost Little
         Get Bandwidth Ratio    ${random_write}    ${write}    >=    ${RANDOM_TO_ORDERED}
     END
 
-A DAX File Is As Fast As One In The Page Cache In Proportion
-    [Documentation]    The same file system mounted with DAX and without; which one it is, its kernel says.
+DAX Bandwidth Reaches A Minimum Ratio Of Page Cache Bandwidth
+    [Documentation]    The same file system is mounted with DAX and without DAX. The host's kernel confirms each.
     [Tags]    pf-02
     Switch Host    ${OUTSIDE}
     Make File System    ${ON_HOST}    ext4    overwrite=True
@@ -59,14 +60,14 @@ A DAX File Is As Fast As One In The Page Cache In Proportion
 
 *** Keywords ***
 Make Namespaces On The Host And In A Guest
-    [Documentation]    An fsdax namespace on the host, and a guest whose device is a block device inside.
+    [Documentation]    Create an fsdax namespace on the host, and a guest whose device is a block device inside.
     Take A Host
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Make A Namespace And Boot A Guest
 
 Make A Namespace And Boot A Guest
-    [Documentation]    The namespace to measure on the host, and the guest with a node to measure in it.
+    [Documentation]    Create the namespace to measure on the host, and boot the guest with the node to measure.
     ${region} =    Get Roomiest Region    at_least=256MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=measured
     VAR    ${ON_HOST} =    ${namespace}    scope=SUITE
@@ -77,7 +78,7 @@ Make A Namespace And Boot A Guest
     Open Guest As Host    ${guest}    alias=inside
 
 Measure
-    [Documentation]    Measures reading and writing on a host or in the guest, and returns both.
+    [Documentation]    Measure reading and writing on a host or in the guest, and return both results.
     [Arguments]    ${alias}    ${target}    ${order}    ${block}
     Switch Host    ${alias}
     ${read} =    Measure Reading    ${target}    ${order}    block=${block}    length=${LENGTH}
@@ -85,7 +86,7 @@ Measure
     RETURN    ${read}    ${write}
 
 Measure A File On A Mount
-    [Documentation]    Measures reading a file, once it is proven how the kernel reaches it.
+    [Documentation]    Check how the kernel accesses a file, and measure reading it.
     [Arguments]    ${dax}    ${access}
     ${mount} =    Mount File System    ${ON_HOST}    dax=${dax}
     VAR    ${file} =    ${mount.mount_point}/measured

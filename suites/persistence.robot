@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What a guest writes and flushes is there afterwards, read by the guest and by the host.
+Documentation     The data that a guest writes and flushes persists. The guest and the host read it.
 
 Resource          ../resources/guest.resource
 
@@ -15,14 +15,14 @@ ${LENGTH}    16MiB
 
 
 *** Test Cases ***
-The Host Reads What The Guest Wrote At The Predicted Offset
-    [Documentation]    The host finds the guest's bytes in the namespace, and the neighbour's unchanged.
+The Host Reads The Guest's Bytes At The Predicted Offset
+    [Documentation]    The host finds the guest's bytes in the namespace. The neighbour's bytes are unchanged.
     [Tags]    ps-07
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=${SEED}    length=${LENGTH}
     Pattern Should Be Intact    ${NEIGHBOUR}    seed=the neighbour
 
 A Pattern Survives A Guest Reboot
-    [Documentation]    The guest's kernel is another boot's, and the bytes are the same.
+    [Documentation]    The guest's kernel has a new boot id, and the bytes are the same.
     [Tags]    ps-01
     ${before} =    Get Guest Boot Id    ${GUEST}
     Reboot Guest    ${GUEST}
@@ -30,7 +30,8 @@ A Pattern Survives A Guest Reboot
     Guest Pattern Should Be Intact    ${GUEST}    seed=${SEED}    length=${LENGTH}
 
 A Pattern Survives Destroy And Start
-    [Documentation]    QEMU is ended without warning and a new one started: another process, the same bytes.
+    [Documentation]    QEMU is ended without a guest shutdown, and a new QEMU is started. The process is different, the
+    ...    bytes are the same.
     [Tags]    ps-02
     ${before} =    Get Guest Process    ${GUEST}
     Destroy Guest    ${GUEST}
@@ -43,7 +44,7 @@ A Pattern Survives Destroy And Start
 
 *** Keywords ***
 Boot A Guest And Write Into It
-    [Documentation]    One guest, one pattern in it, another in the namespace beside it.
+    [Documentation]    Boot one guest and write a pattern in it. Write a different pattern to the neighbour namespace.
     Boot A Guest On One Namespace
     Write Pattern    ${NEIGHBOUR}    seed=the neighbour
     Write Pattern In Guest    ${GUEST}    seed=${SEED}    length=${LENGTH}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Secrets are in no log, report, output, error or process list.
+Documentation     Secrets do not appear in logs, reports, output, errors or process lists.
 
 Library           OperatingSystem
 Library           Process
@@ -10,9 +10,10 @@ Suite Teardown    Give The Host Back
 
 
 *** Test Cases ***
-A Secret Is Nowhere To Be Seen
-    [Documentation]    A run of robot at its most talkative logs in with a passphrase, fails with a password, and logs
-    ...    every process here and on the host meanwhile. What it leaves is searched for the secret and its encodings.
+A Secret Does Not Appear In Any Output
+    [Documentation]    A run of robot at log level TRACE logs in with a passphrase and fails with a password. It logs
+    ...    all processes of this machine and of the host meanwhile. The test searches all its output for the secret and
+    ...    its encodings.
     [Tags]    sc-04
     ${directory} =    Lock A Copy Of The Key With The Secret
     ${ended} =    Run With The Secret    ${directory}
@@ -29,20 +30,21 @@ A Secret Is Nowhere To Be Seen
 
 *** Keywords ***
 Some File Should Hold
-    [Documentation]    The search finds what is there.
+    [Documentation]    Fail unless the search finds a text that exists.
     [Arguments]    ${directory}    ${text}
     ${found} =    Process.Run Process    grep    -rlF    -e    ${text}    ${directory}
     Should Be Equal As Integers    ${found.rc}    0    ${found.stderr}
 
 No File Should Hold
-    [Documentation]    grep exits with 1 when it has read every file and found nothing, and with 2 when it could not.
+    [Documentation]    Fail unless grep exits with 1. It exits with 1 if it read every file and found nothing, and with
+    ...    2 if it could not read.
     [Arguments]    ${directory}    ${text}
     ${found} =    Process.Run Process    grep    -rlF    -e    ${text}    ${directory}
     Should Be Equal    ${found.stdout}    ${EMPTY}
     Should Be Equal As Integers    ${found.rc}    1    ${found.stderr}
 
 Lock A Copy Of The Key With The Secret
-    [Documentation]    A secret that no text has by chance, and a copy of the host's key that is opened by it.
+    [Documentation]    Create a secret that no text contains by chance, and encrypt a copy of the host's key with it.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    $entry.key_file is None    The hosts file names no key_file that could be copied.
@@ -64,7 +66,7 @@ Lock A Copy Of The Key With The Secret
     RETURN    ${directory}
 
 Run With The Secret
-    [Documentation]    Passes it in the environment, as a hosts file does.
+    [Documentation]    Run robot with the secret in the environment, as a hosts file does.
     [Arguments]    ${directory}
     ${ended} =    Process.Run Process
     ...    ${{sys.executable}}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     What lies under a namespace's mode: its info block, and the tables that make its sectors atomic.
+Documentation     The metadata of a namespace's mode: its info block, and the tables that make its sectors atomic.
 
 Resource          ../resources/host.resource
 
@@ -11,7 +11,8 @@ Test Teardown     Clean Up Host
 
 *** Test Cases ***
 A Healthy Sector Namespace Passes The Check
-    [Documentation]    Fresh and after writes; the check leaves it active, with every byte.
+    [Documentation]    The check passes on a fresh namespace and after writes. The namespace stays active with every
+    ...    byte.
     [Tags]    ns-13
     ${namespace} =    Written Sector Namespace
     Check Namespace    ${namespace}
@@ -22,8 +23,8 @@ A Healthy Sector Namespace Passes The Check
     Check Namespace    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=sectors    length=1MiB
 
-Torn Metadata That Has A Second Copy Is Detected And Repaired
-    [Documentation]    Either info block, and a write that was cut off: found, mended, and no sector is lost.
+Torn Metadata With A Second Copy Is Detected And Repaired
+    [Documentation]    Each info block and an interrupted write are detected and fixed. No sector is lost.
     [Tags]    ns-13
     ${namespace} =    Written Sector Namespace
     FOR    ${part}    IN    info    backup    write
@@ -37,8 +38,9 @@ Torn Metadata That Has A Second Copy Is Detected And Repaired
         Pattern Should Be Intact    ${again}    seed=sectors    length=1MiB
     END
 
-Torn Metadata That Has No Copy Is Detected And Not Called Repaired
-    [Documentation]    The map and the log exist once: the check finds it, and a repair that cannot succeed fails.
+Torn Metadata Without A Copy Is Detected And Not Reported As Repaired
+    [Documentation]    The map and the log exist only once. The check finds the damage, and a repair that cannot succeed
+    ...    fails.
     [Tags]    ns-13
     FOR    ${part}    IN    map    log
         ${namespace} =    Written Sector Namespace
@@ -48,8 +50,8 @@ Torn Metadata That Has No Copy Is Detected And Not Called Repaired
         Destroy Namespace    ${namespace}
     END
 
-What Is Torn Shows As It Is Until It Is Repaired
-    [Documentation]    Without its info block the kernel has it as raw, and says so; repaired, it is what it was.
+A Torn Namespace Is Raw Until It Is Repaired
+    [Documentation]    Without the info block the kernel reports the namespace as raw. The repair restores its mode.
     [Tags]    ns-13
     ${namespace} =    Written Sector Namespace
     Tear Sector Metadata    ${namespace}    info
@@ -62,16 +64,16 @@ What Is Torn Shows As It Is Until It Is Repaired
     Should Be Equal    ${again}    ${namespace}
     Pattern Should Be Intact    ${again}    seed=sectors    length=1MiB
 
-A Namespace Of Another Mode Is Not Checked As One
-    [Documentation]    Active or disabled: refused by its mode, and not called damaged.
+A Namespace Of A Different Mode Is Not Checked
+    [Documentation]    An active or disabled namespace is refused because of its mode. It is not reported as damaged.
     [Tags]    ns-13
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=no-sectors
     Run Keyword And Expect Error    *has mode fsdax*    Check Namespace    ${namespace}
     Disable Namespace    ${namespace}
     Run Keyword And Expect Error    *is no sector namespace*    Check Namespace    ${namespace}
 
-Info Blocks Say What ndctl And The Labels Say
-    [Documentation]    Mode, both UUIDs and sizes, decoded from the bytes, are those of the listing and of the label.
+Info Blocks Match ndctl And The Labels
+    [Documentation]    The mode, both UUIDs and the sizes, decoded from the bytes, match the listing and the label.
     [Tags]    ns-01    ns-06
     FOR    ${mode}    IN    fsdax    devdax    sector
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=of-${mode}
@@ -90,7 +92,8 @@ Info Blocks Say What ndctl And The Labels Say
     END
 
 A Written Info Block Gives A Raw Namespace A Mode
-    [Documentation]    The kernel takes it, every view agrees, and its size is that of a namespace made so.
+    [Documentation]    The kernel accepts the block, and every view agrees. The size is the predicted size of such a
+    ...    namespace.
     [Tags]    ns-05
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 32MiB    name=from-raw
     Run Keyword And Expect Error    No info block*    Read Info Block    ${namespace}
@@ -101,8 +104,8 @@ A Written Info Block Gives A Raw Namespace A Mode
     Get Namespace Size    from-raw    ==    ${predicted}
     Namespace Views Should Agree    from-raw
 
-A Label Is Not Contradicted By A Written Info Block
-    [Documentation]    The label of a sector namespace binds it, so the kernel would not see the block: refused.
+An Info Block That Contradicts The Label Is Refused
+    [Documentation]    The label of a sector namespace sets its mode, so the kernel would ignore the block.
     [Tags]    ns-05    ns-13
     ${namespace} =    Written Sector Namespace
     Run Keyword And Expect Error    *binds it to another mode*    Write Info Block    ${namespace}    mode=devdax
@@ -113,12 +116,12 @@ A Label Is Not Contradicted By A Written Info Block
 
 *** Keywords ***
 Choose A Region
-    [Documentation]    Picks the region with the largest free extent.
+    [Documentation]    Select the region with the largest free extent.
     ${region} =    Get Roomiest Region    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Written Sector Namespace
-    [Documentation]    Makes a small sector namespace that holds a pattern.
+    [Documentation]    Create a small sector namespace with a pattern.
     ${namespace} =    Create Namespace    ${REGION}    mode=sector    size=at least 32MiB    name=sectors
     Write Pattern    ${namespace}    seed=sectors    length=1MiB
     RETURN    ${namespace}

@@ -1,9 +1,9 @@
 *** Settings ***
-Documentation     A host that others use: what becomes of a run that sleeps, of a full disk, of a clock that jumps, of a
-...               libvirt that stands still, and what a local user without privileges can do. Nothing is lost, nothing
-...               of others is touched, and each keyword ends within its deadline.
+Documentation     A host that others use too. The suite covers a run that sleeps, a full disk, a clock that jumps, a
+...               libvirt that hangs, and a local user without privileges. Nothing is lost, nothing foreign changes, and
+...               each keyword ends within its deadline.
 ...
-...               The other run is a process of robot of its own.
+...               The other run is a separate process of robot.
 
 Library           OperatingSystem
 Library           Process
@@ -23,9 +23,10 @@ ${PLAYGROUND}    /run/vpmem-anybody
 
 
 *** Test Cases ***
-A Run That Slept Touches Nothing Of Others
-    [Documentation]    Its connection is ended while it sleeps, and its namespaces are reclaimed. This run then makes
-    ...    its own, which get the same device names. The run that wakes up is refused, and no byte changes.
+A Run That Slept Does Not Change Foreign Objects
+    [Documentation]    The connection of the other run ends while it sleeps, and its namespaces are reclaimed. This run
+    ...    then creates namespaces, which get the same device names. The other run wakes up, its changes are refused,
+    ...    and no byte changes.
     [Tags]    rc-02    ow-01
     Start A Run That Sleeps
     ${theirs} =    Get Names Of Devices    slept_1    slept_2
@@ -38,17 +39,18 @@ A Run That Slept Touches Nothing Of Others
     Pattern Should Be Intact    mine_1    seed=mine 1    length=16MiB
     Pattern Should Be Intact    mine_2    seed=mine 2    length=16MiB
 
-A Run That Only Waits Keeps What It Has
-    [Documentation]    The same run without a lost connection does what it wanted to do: the refusals are no accident.
+A Run That Only Waits Keeps Its Namespaces
+    [Documentation]    The same run without a lost connection makes all its changes. So the refusals of the test above
+    ...    have no other cause.
     [Tags]    rc-02    ow-01
     Start A Run That Sleeps
     Reclaim Should Find Nothing
     ${acts} =    Wake The Run And Get What It Did
     Should Match Regexp    ${acts}    (?s)\\APASS: .*\\nPASS: .*\\nPASS: .*\\Z
 
-A Full Disk Costs Nobody Anything
-    [Documentation]    The file system of the leases' records has no room. A new lease is refused with the reason,
-    ...    nothing is reclaimed, and the run that lives goes on.
+A Full Disk Does Not Harm Any Run
+    [Documentation]    The file system of the lease records is full. A new lease is refused with the reason, nothing is
+    ...    reclaimed, and the living run continues.
     [Tags]    rc-02    ow-01
     [Setup]    The Host Should Be Ours To Disturb
     Start A Run That Sleeps
@@ -62,8 +64,8 @@ A Full Disk Costs Nobody Anything
     ${acts} =    Wake The Run And Get What It Did
     Should Match Regexp    ${acts}    (?s)\\APASS: .*\\nPASS: .*\\nPASS: .*\\Z
 
-A Clock That Jumps Ends No Run
-    [Documentation]    Two hours forth, and then two hours back, while another run has namespaces.
+A Clock That Jumps Does Not End A Run
+    [Documentation]    The clock jumps two hours forward and then two hours back, while another run has namespaces.
     [Tags]    rc-02    ow-01
     [Setup]    The Host Should Be Ours To Disturb
     Start A Run That Sleeps
@@ -75,9 +77,10 @@ A Clock That Jumps Ends No Run
     ${acts} =    Wake The Run And Get What It Did
     Should Match Regexp    ${acts}    (?s)\\APASS: .*\\nPASS: .*\\nPASS: .*\\Z
 
-A Local User Can Neither Lock Out Nor Fool A Run
-    [Documentation]    Somebody without privileges locks what all may open, has files named like the devices open, and
-    ...    leaves files where the suites look. A namespace is disabled, wiped and destroyed meanwhile.
+A Local User Can Neither Block Nor Deceive A Run
+    [Documentation]    A user without privileges locks files that everybody may open, opens files that are named like
+    ...    the devices, and creates files in directories that the suites check. A namespace is disabled, wiped and
+    ...    destroyed meanwhile.
     [Tags]    ow-01
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine
     Let Anybody Get In The Way    ${namespace.chardev}
@@ -88,8 +91,8 @@ A Local User Can Neither Lock Out Nor Fool A Run
     Reclaim Should Find Nothing
     Host Should Be As Remembered
 
-A Libvirt That Stands Still Ends Keywords At Their Deadline
-    [Documentation]    The daemon accepts connections and answers nothing. Afterwards it is used as before.
+Keywords End At Their Deadline If libvirt Hangs
+    [Documentation]    The daemon accepts connections but does not answer. Afterwards it works as before.
     [Tags]    rc-02
     Get Guests
     Stop Libvirt's Daemon
@@ -102,13 +105,13 @@ A Libvirt That Stands Still Ends Keywords At Their Deadline
 
 *** Keywords ***
 Take A Host With Labels
-    [Documentation]    A host, and a region of it with room.
+    [Documentation]    Take a host, and select a region with room.
     Take A Host
     ${region} =    Get Roomiest Region    at_least=128MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Start A Run That Sleeps
-    [Documentation]    Returns when it has its namespaces.
+    [Documentation]    Start the other run, and return when it has its namespaces.
     OperatingSystem.Remove Directory    ${MEETING}    recursive=True
     OperatingSystem.Create Directory    ${MEETING}
     ${aliases} =    Get Open Hosts
@@ -119,7 +122,7 @@ Start A Run That Sleeps
     OperatingSystem.Wait Until Created    ${MEETING}/at-asleep    timeout=4 minutes
 
 Make Two Namespaces With Content
-    [Documentation]    Returns their device names.
+    [Documentation]    Create two namespaces with content, and return their device names.
     FOR    ${number}    IN    1    2
         ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine_${number}
         Write Pattern    ${namespace}    seed=mine ${number}    length=16MiB
@@ -128,12 +131,13 @@ Make Two Namespaces With Content
     RETURN    ${devices}
 
 Put The Run To Sleep And End Its Connection
-    [Documentation]    As a laptop whose lid is closed: it runs no more, and the host notices that it is gone.
+    [Documentation]    Pause the run and end its connection, as when a laptop sleeps. The host then notices that the run
+    ...    is gone.
     Process.Send Signal To Process    SIGSTOP    sleeper    group=True
     End The Connections Of Other Runs
 
 Wake The Run And Get What It Did
-    [Documentation]    Lets it go on, and returns the outcome of each of its acts.
+    [Documentation]    Continue the run, and return the result of each of its changes.
     OperatingSystem.Create File    ${MEETING}/go-on
     Process.Send Signal To Process    SIGCONT    sleeper    group=True
     Process.Wait For Process    sleeper    timeout=5 minutes    on_timeout=kill
@@ -141,7 +145,7 @@ Wake The Run And Get What It Did
     RETURN    ${acts}
 
 Get Names Of Devices
-    [Documentation]    Returns the device names of namespaces, in their order.
+    [Documentation]    Return the device names of the namespaces, in the same order.
     [Arguments]    @{names}
     VAR    @{devices} =    @{EMPTY}
     FOR    ${name}    IN    @{names}
@@ -151,42 +155,45 @@ Get Names Of Devices
     RETURN    ${devices}
 
 Reclaim Should Find Nothing
-    [Documentation]    Every run with a mark on the host lives.
+    [Documentation]    Fail unless every run with a mark on the host is alive.
     ${taken} =    Reclaim What Dead Runs Left
     Should Be Empty    ${taken}
 
 The Host Should Be Ours To Disturb
-    [Documentation]    Skips where the hosts file does not say that the host may be rebooted: then others may need it.
+    [Documentation]    Skip unless the hosts file allows a reboot of the host. Without that permission, other users may
+    ...    need the host.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
     Skip If    not $entry.may_reboot    ${entry.name} may not be disturbed: say host_may_reboot in its section.
 
 Fill The Disk
-    [Documentation]    To the last block, those that only root may use as well: no other file can be written.
+    [Documentation]    Fill the disk to the last block, including the blocks reserved for root, so that no file can be
+    ...    written.
     VAR    ${script} =    size=0; step=$((1 << 40)); while [ $step -ge 4096 ]; do
     ...    if fallocate -l $((size + step)) "$1" 2>/dev/null; then size=$((size + step)); else step=$((step / 2)); fi;
     ...    done; head -c 64K /dev/zero 2>/dev/null >"$1.more"; full=$?; rm "$1.more"; [ $full -ne 0 ]
     Run On Host    sh    -c    ${script}    sh    ${FILLER}
 
 Offer A Namespace
-    [Documentation]    Makes one that may be claimed.
+    [Documentation]    Create a namespace that may be claimed.
     Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=to_claim
     Set Pmem Namespaces    SMALL:to_claim
 
 Claim And Release The Namespace
-    [Documentation]    It was refused only for want of space.
+    [Documentation]    Claim and release the namespace. Only the full disk prevented this before.
     ${claim} =    Claim Namespace    name=to_claim
     Release Claims    ${claim}    wipe=False
 
 Set The Clock
-    [Documentation]    By seconds from the right time, which is remembered as the time of the boot until the test ends.
+    [Documentation]    Set the clock this number of seconds from the right time. Keep the right time as the boot time
+    ...    until the test ends.
     [Arguments]    ${by}
     VAR    ${script} =    up=$(cut -d. -f1 /proc/uptime); [ -e "$1" ] || echo $(($(date +%s) - up)) >"$1";
     ...    date -s "@$(($(cat "$1") + up ${by}))"
     Run On Host    sh    -c    ${script}    sh    ${BOOTED}
 
 Let Anybody Get In The Way
-    [Documentation]    Processes and files of a user without privileges, until the test ends.
+    [Documentation]    Start processes and create files of a user without privileges, until the test ends.
     [Arguments]    ${device}
     VAR    ${script} =
     ...    mkdir -p ${PLAYGROUND} && chmod 777 ${PLAYGROUND} && cd ${PLAYGROUND} &&
@@ -196,22 +203,22 @@ Let Anybody Get In The Way
     Run On Host    timeout    30    sh    -c    ${script}    sh    ${device}    ${REGION}
 
 End The Connections Of Other Runs
-    [Documentation]    Ends on the host each connection that holds leases but this worker's own.
+    [Documentation]    End each connection on the host that has leases, except this worker's own connection.
     VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
     ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
     ...    for holder in $(pgrep -f "^bash -c.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
     Run On Host    bash    -c    ${script}
 
 Stop Libvirt's Daemon
-    [Documentation]    SIGSTOP: it is there and does nothing.
+    [Documentation]    Pause the daemon by SIGSTOP: it exists but does nothing.
     Run On Host    pkill    -STOP    -x    libvirtd
 
 Let Libvirt's Daemon Go On
-    [Documentation]    Harmless where it runs.
+    [Documentation]    Continue the daemon. Do nothing if it runs.
     Run On Host    pkill    -CONT    -x    libvirtd
 
 End What The Test Began
-    [Documentation]    Leaves no process, no file, and nothing of the other run's.
+    [Documentation]    Remove all processes, files and leftovers of the other run.
     Let Libvirt's Daemon Go On
     Process.Terminate All Processes    kill=True
     VAR    ${script} =    [ ! -e ${BOOTED} ] || date -s "@$(($(cat ${BOOTED}) + $(cut -d. -f1 /proc/uptime)))";

@@ -1,9 +1,9 @@
 *** Settings ***
-Documentation     What a snapshot of a guest's memory holds of its persistent memory, by content.
+Documentation     The content of persistent memory in a snapshot of a guest's memory.
 ...
-...               QEMU's stream has every block of memory that a guest was given, and the backing of an nvdimm is one.
-...               So a device goes back with the guest's memory: what was written to it since is gone, whoever wrote
-...               it. What the guest was not given stays as it is.
+...               QEMU's migration stream contains every memory block of a guest, and the backing of an nvdimm is such a
+...               block. So a revert also restores the device. All writes since the snapshot are lost, from the guest or
+...               the host. Namespaces that the guest does not have stay unchanged.
 
 Resource          ../resources/guest.resource
 
@@ -17,8 +17,9 @@ ${MEMORY}    /var/tmp/vpmem-snapshot-${{secrets.token_hex(4)}}
 
 
 *** Test Cases ***
-A Managed Save Takes The Device Back To Where It Was
-    [Documentation]    The guest goes on in the same boot and finds its bytes, not those that the host wrote meanwhile.
+A Managed Save Restores The Device's Content
+    [Documentation]    The guest continues the same boot and finds its own bytes. The bytes that the host wrote
+    ...    meanwhile are lost.
     [Tags]    sv-01
     Write Pattern In Guest    ${GUEST}    seed=before the save    length=${LENGTH}
     ${boot} =    Get Guest Boot Id    ${GUEST}
@@ -30,9 +31,9 @@ A Managed Save Takes The Device Back To Where It Was
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     Guest And Host Should Hold    before the save
 
-A Memory Snapshot Takes The Device Back And Nothing Else
-    [Documentation]    What the guest wrote after the snapshot is gone; what the host wrote to a namespace that the
-    ...    guest has not stays.
+A Memory Snapshot Restores The Device And Nothing Else
+    [Documentation]    Writes of the guest after the snapshot are lost. Writes of the host to a namespace that the guest
+    ...    does not have stay.
     [Tags]    sn-01
     Write Pattern In Guest    ${GUEST}    seed=before the snapshot    length=${LENGTH}
     ${boot} =    Get Guest Boot Id    ${GUEST}
@@ -45,8 +46,9 @@ A Memory Snapshot Takes The Device Back And Nothing Else
     Guest And Host Should Hold    before the snapshot
     Pattern Should Be Intact    ${NEIGHBOUR}    seed=after the snapshot
 
-A Guest Without A Disk Image Has No Internal Snapshot
-    [Documentation]    It would lie in one: libvirt refuses with its code, and the guest is unharmed.
+A Guest Without A Disk Image Cannot Have An Internal Snapshot
+    [Documentation]    An internal snapshot is stored in a disk image. libvirt refuses with its error code, and the
+    ...    guest does not change.
     [Tags]    sn-01
     Write Pattern In Guest    ${GUEST}    seed=refused    length=${LENGTH}
     Run Keyword And Expect Error    *libvirt error code 67*    Take Guest Snapshot    ${GUEST}    internal
@@ -56,13 +58,14 @@ A Guest Without A Disk Image Has No Internal Snapshot
 
 *** Keywords ***
 Guest And Host Should Hold
-    [Documentation]    The pattern as the guest reads it in its device, and the host in the namespace.
+    [Documentation]    Fail unless the guest finds the pattern in its device, and the host finds it in the namespace.
     [Arguments]    ${seed}
     Guest Pattern Should Be Intact    ${GUEST}    seed=${seed}    length=${LENGTH}
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=${seed}    length=${LENGTH}
 
 Remove The Snapshot And Give The Host Back
-    [Documentation]    The file of the guest's memory lies outside what is cleaned up by itself.
+    [Documentation]    Remove the file of the guest's memory explicitly, because the automatic cleanup does not cover
+    ...    its directory.
     TRY
         Run On Host    rm    -f    ${MEMORY}
     FINALLY

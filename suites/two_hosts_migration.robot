@@ -1,7 +1,7 @@
 *** Settings ***
-Documentation     A guest with persistent memory goes from one host to another.
+Documentation     A guest with persistent memory moves from one host to another.
 ...
-...               Its bytes go with it when it runs, and stay where they are when it is off.
+...               The bytes of a running guest move with it. The bytes of a stopped guest stay on the source host.
 
 Resource          ../resources/guest.resource
 
@@ -15,8 +15,9 @@ ${LENGTH}    8MiB
 
 
 *** Test Cases ***
-A Guest Does Not Go Where There Is No Room For Its Device
-    [Documentation]    A device that is absent there, one too small, too few: nothing is lost, the guest runs on.
+A Migration Without A Valid Target Device Is Refused
+    [Documentation]    The target device is missing, too small, or there are too many. Nothing is lost, and the guest
+    ...    keeps running.
     [Tags]    mg-02
     Run Keyword And Expect Error    *path '/dev/dax99.9'*that is on ${SECOND}*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=/dev/dax99.9
@@ -27,15 +28,16 @@ A Guest Does Not Go Where There Is No Room For Its Device
     The Guest Should Be On    ${FIRST}    ${HERE}
     The Guest Should Not Be On    ${SECOND}
 
-A Guest That Runs Is Not Moved Offline
-    [Documentation]    The message says how it can be moved.
+A Running Guest Is Not Moved Offline
+    [Documentation]    The message says how the guest can be moved.
     [Tags]    mg-02
     Run Keyword And Expect Error    *is running: it can be moved live*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    live=False
     The Guest Should Be On    ${FIRST}    ${HERE}
 
 A Migration That Does Not End Is Aborted At Its Timeout
-    [Documentation]    At 1 MiB a second the guest's memory takes longer than the keyword may. The guest runs on.
+    [Documentation]    At 1 MiB per second the transfer of the guest's memory exceeds the timeout. The guest keeps
+    ...    running.
     [Tags]    mg-02
     Switch Host    ${FIRST}
     Run On Host    virsh    migrate-setspeed    ${GUEST.name}    1
@@ -45,8 +47,8 @@ A Migration That Does Not End Is Aborted At Its Timeout
     The Guest Should Not Be On    ${SECOND}
     [Teardown]    Run On Host    virsh    migrate-setspeed    ${GUEST.name}    8796093022207
 
-A Running Guest Goes With Its Bytes
-    [Documentation]    The same boot of the guest's kernel goes on in another QEMU, on the other host's namespace.
+A Running Guest Moves With Its Bytes
+    [Documentation]    The same boot of the guest's kernel continues in a new QEMU, on the other host's namespace.
     [Tags]    mg-01
     ${boot} =    Get Guest Boot Id    ${GUEST}
     ${moved} =    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}
@@ -55,14 +57,14 @@ A Running Guest Goes With Its Bytes
     The Guest Should Be On    ${SECOND}    ${THERE}
     The Guest Should Not Be On    ${FIRST}
 
-The Source Keeps What The Guest Left There
-    [Documentation]    It was not told to wipe it.
+The Source Keeps The Guest's Bytes
+    [Documentation]    The migration did not ask for a wipe.
     [Tags]    mg-01
     Switch Host    ${FIRST}
     Pattern Should Be Intact    ${HERE}    seed=${SEED}    length=${LENGTH}
 
-The Source Is Wiped When It Is Asked For
-    [Documentation]    The guest goes back; every byte of the namespace that it left is zero.
+The Source Is Wiped On Request
+    [Documentation]    The guest moves back. Every byte of its old namespace is zero.
     [Tags]    mg-01
     Switch Host    ${SECOND}
     ${moved} =    Migrate Guest    ${GUEST}    ${FIRST}    vpmem=${HERE}    wipe_source=True
@@ -71,8 +73,9 @@ The Source Is Wiped When It Is Asked For
     Switch Host    ${SECOND}
     Content Should Be Zero    ${THERE}
 
-A Guest That Is Off Goes Without Its Bytes
-    [Documentation]    Its definition is moved; the namespace on the target holds zeros as before, the source its bytes.
+A Stopped Guest Moves Without Its Bytes
+    [Documentation]    Only its definition moves. The namespace on the target still contains zeros, and the source keeps
+    ...    the bytes.
     [Tags]    mg-01
     Switch Host    ${FIRST}
     Destroy Guest    ${GUEST}
@@ -87,7 +90,7 @@ A Guest That Is Off Goes Without Its Bytes
 
 *** Keywords ***
 Boot A Guest On The First Of Two Hosts
-    [Documentation]    Namespaces on both, a guest on the first one's with a pattern in it.
+    [Documentation]    Create namespaces on both hosts, and a guest with a pattern on the first host.
     ${first}    ${second} =    Take Two Hosts
     VAR    ${FIRST} =    ${first}    scope=SUITE
     VAR    ${SECOND} =    ${second}    scope=SUITE
@@ -100,7 +103,8 @@ Boot A Guest On The First Of Two Hosts
     Write Pattern In Guest    ${GUEST}    seed=${SEED}    length=${LENGTH}
 
 Make Namespaces On The Second Host
-    [Documentation]    One of the same size, and one that is too small; its first bytes tell of no earlier guest.
+    [Documentation]    Create a namespace of the same size without data of an earlier guest, and a namespace that is too
+    ...    small.
     Switch Host    ${SECOND}
     ${smallest} =    Get Smallest Size    32MiB
     VAR    ${SIZE} =    ${{2 * $smallest}}    scope=SUITE
@@ -111,7 +115,7 @@ Make Namespaces On The Second Host
     VAR    ${TOO_SMALL} =    ${small}    scope=SUITE
 
 The Guest Should Be On
-    [Documentation]    It runs there, all views agree, and guest and host read its bytes.
+    [Documentation]    Fail unless the guest runs there, all views agree, and guest and host read its bytes.
     [Arguments]    ${host}    ${namespace}
     Switch Host    ${host}
     Get Guest State    ${GUEST}    ==    running
@@ -120,7 +124,7 @@ The Guest Should Be On
     Host Should Hold Guest Pattern    ${GUEST}    ${namespace}    seed=${SEED}    length=${LENGTH}
 
 The Guest Should Not Be On
-    [Documentation]    libvirt there knows nothing of it.
+    [Documentation]    Fail if libvirt on the host knows the guest.
     [Arguments]    ${host}
     Switch Host    ${host}
     ${guests} =    Get Guests

@@ -1,8 +1,8 @@
 *** Settings ***
-Documentation     virtio-pmem: a device that flushes by asking the host, in a guest that was booted with it.
+Documentation     virtio-pmem devices in a guest that boots with such a device. A flush is a request to the host.
 ...
-...               Its backing is an fsdax namespace as a block device: libvirt gives virtio-pmem no alignment, which
-...               device DAX would need.
+...               The backing is an fsdax namespace as a block device. Device DAX needs an alignment, which libvirt does
+...               not support for virtio-pmem.
 
 Resource          ../resources/guest.resource
 
@@ -15,8 +15,8 @@ ${LENGTH}    8MiB
 
 
 *** Test Cases ***
-A Guest Boots With It And Sees It By Its Provider
-    [Documentation]    Every view has the device, beside an NVDIMM; its region has no DIMM and no label area.
+A Guest Boots With Virtio Pmem And Sees It By Its Provider
+    [Documentation]    Every view has the device beside an NVDIMM. Its region has no DIMM and no label area.
     [Tags]    vp-01
     All Views Should Agree    ${GUEST}
     Guest Memory Should Agree    ${GUEST}
@@ -26,7 +26,7 @@ A Guest Boots With It And Sees It By Its Provider
     Should Be Equal As Integers    ${region.size}    ${BLOCK.size}
     Should Be Equal As Strings    ${region.namespaces[0].mode}    fsdax
 
-What The Guest Flushed Is There When Its Qemu Is Killed
+Flushed Data On Virtio Pmem Survives A Kill Of QEMU
     [Documentation]    The host reads the bytes from the namespace itself, and the next boot has them.
     [Tags]    vp-01
     Write Pattern In Guest    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
@@ -37,24 +37,25 @@ What The Guest Flushed Is There When Its Qemu Is Killed
     Start Guest    ${GUEST}
     Guest Pattern Should Be Intact    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
 
-It Is Attached To A Running Guest
-    [Documentation]    As an NVDIMM is, by the same keyword; it takes a slot of libvirt's.
+A Virtio Pmem Device Is Attached To A Running Guest
+    [Documentation]    The keyword is the same as for an NVDIMM. The device uses a slot of libvirt.
     [Tags]    vp-01
     ${device} =    New Vpmem Device    ${LATER}    model=virtio_pmem
     ${attached} =    Attach Vpmem Device    ${GUEST}    ${device}
     Should Be Equal    ${attached.region.provider}    virtio-pmem
     All Views Should Agree    ${GUEST}
 
-A Running Guest Keeps It
-    [Documentation]    QEMU refuses to take it out; the message has its code and the mend, and the guest its bytes.
+A Running Guest Keeps Its Virtio Pmem Device
+    [Documentation]    QEMU refuses to remove the device. The error has the error code and the fix, and the guest keeps
+    ...    its bytes.
     [Tags]    vp-03
     Run Keyword And Expect Error    *libvirt error code*detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${BLOCK}    live=True
     All Views Should Agree    ${GUEST}
     Guest Pattern Should Be Intact    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
 
-What It Cannot Have Is Refused
-    [Documentation]    Device DAX as its backing, which needs an alignment; no guest comes of it.
+Device DAX As A Virtio Pmem Backing Is Refused
+    [Documentation]    Device DAX needs an alignment. No guest is created.
     [Tags]    vp-01
     ${device} =    New Vpmem Device    ${NVDIMM}    model=virtio_pmem
     Run Keyword And Expect Error    *align of ${NVDIMM.device}*virtio-pmem*
@@ -65,7 +66,8 @@ What It Cannot Have Is Refused
 
 *** Keywords ***
 Boot A Guest With Virtio Pmem
-    [Documentation]    One NVDIMM and one virtio-pmem device, and a namespace for another one.
+    [Documentation]    Create an NVDIMM namespace, a virtio-pmem namespace and a namespace to attach later. Boot a
+    ...    guest.
     Take A Host
     ${nvdimm} =    Create Devdax Namespace    64MiB    nvdimm
     ${block} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=at least 64MiB    name=block
@@ -76,7 +78,7 @@ Boot A Guest With Virtio Pmem
     Boot It
 
 Boot It
-    [Documentation]    A guest with both.
+    [Documentation]    Boot a guest with both devices.
     ${virtio} =    New Vpmem Device    ${BLOCK}    model=virtio_pmem
     VAR    @{devices} =    ${NVDIMM}    ${virtio}
     ${guest} =    Start New Guest    vpmem=${devices}

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     The storage of a database: volumes that are what was asked for and keep their data.
+Documentation     The storage of a database: volumes with the requested properties that keep their data.
 
 Resource          resources/database.resource
 
@@ -8,17 +8,17 @@ Suite Teardown    Give The Database Host Back
 
 
 *** Test Cases ***
-A Volume Is What Was Asked For
-    [Documentation]    ndctl, daxctl and the kernel say the same of it.
+A Volume Has The Requested Properties
+    [Documentation]    ndctl, daxctl and the kernel agree on the volume.
     ${volume} =    Make A Volume    orders
     Namespace Views Should Agree    ${volume}
     Get Namespace Mode    ${volume}    ==    devdax
 
 A Volume Keeps Its Data
-    [Documentation]    Across being taken out of use.
+    [Documentation]    The data survives disabling and enabling the volume.
     ${volume} =    Make A Volume    invoices
     Volume Should Keep Its Data    ${volume}
 
-Nothing Else Is Destroyed
-    [Documentation]    A name that nobody has is refused, and the message says what is there.
+An Unknown Volume Name Destroys Nothing
+    [Documentation]    An unknown name is refused, and the message lists the existing namespaces.
     Run Keyword And Expect Error    No namespace 'no-such-volume'*    Destroy Namespace    no-such-volume

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     One worker: claims namespaces of a host that others claim at the same time, until none is left.
+Documentation     One worker that claims all free namespaces of a host, while other workers claim too.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -18,8 +18,8 @@ ${SEED}       ${EMPTY}
 
 
 *** Test Cases ***
-Whatever Is Free Is Claimed
-    [Documentation]    Begins when it is told to, tells what it got, and gives it back when it is told to.
+All Free Namespaces Are Claimed
+    [Documentation]    Start and release on a signal from the suite, and report the claims.
     OperatingSystem.Create File    ${MEETING}/ready-${WORKER}
     OperatingSystem.Wait Until Created    ${MEETING}/begin    timeout=2 minutes
     Claim Until Nothing Is Left
@@ -34,12 +34,13 @@ Whatever Is Free Is Claimed
 
 *** Keywords ***
 Open The Host
-    [Documentation]    The namespaces are another run's: this worker may use them all the same.
+    [Documentation]    Open the host. The namespaces belong to another run, so this worker allows foreign ones
+    ...    explicitly.
     Open Host From File    ${HOSTS}    ${HOST}
     Set Pmem Namespaces    ${SETTING}    foreign=True
 
 Claim Until Nothing Is Left
-    [Documentation]    Claims one after the other; a refusal must say that all are held.
+    [Documentation]    Claim one namespace after another. The refusal must say that all namespaces are held.
     TRY
         WHILE    True    limit=50
             Claim Namespace    label=POOL
@@ -49,7 +50,7 @@ Claim Until Nothing Is Left
     END
 
 Write Into Every Claim
-    [Documentation]    Leaves bytes that a next tenant must not find.
+    [Documentation]    Leave bytes that the next tenant must not find.
     [Arguments]    ${claims}
     FOR    ${claim}    IN    @{claims}
         Write Pattern    ${claim.namespace}    seed=${SEED}    length=1MiB    foreign=True

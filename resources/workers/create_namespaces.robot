@@ -1,5 +1,6 @@
 *** Settings ***
-Documentation     One worker: makes and destroys namespaces in one region of a host that others use at the same time.
+Documentation     One worker that creates and destroys namespaces in a region of a host, while another worker uses it
+...               too.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -19,8 +20,8 @@ ${ROUNDS}     4
 
 
 *** Test Cases ***
-Every Create Gives A Namespace Of Its Own
-    [Documentation]    Makes two namespaces a round, each at the same moment as the other worker, and keeps one.
+Every Create Gives A Separate Namespace
+    [Documentation]    Create two namespaces in each round, each at the same moment as the other worker, and keep one.
     FOR    ${round}    IN RANGE    ${ROUNDS}
         Meet The Other Worker    ${round}-kept
         ${kept} =    Create Namespace
@@ -41,15 +42,15 @@ Every Create Gives A Namespace Of Its Own
 
 *** Keywords ***
 Open The Host
-    [Documentation]    Opens the host so that every create starts with an even second of its clock: the workers'
-    ...    creates then begin at the same moment, as chance would have it now and then.
+    [Documentation]    Open the host so that every create starts at an even second of its clock. The creates of both
+    ...    workers then start at the same moment, as they sometimes do by chance.
     VAR    ${together} =    case "$*" in *create-namespace*)
     ...    until [ $(($(date +%s) % 2)) -eq 0 ]; do sleep 0.02; done;; esac; exec "$@"
     VAR    @{through} =    sh    -c    ${together}    sh
     Open Host From File    ${HOSTS}    ${HOST}    through=${through}
 
 Meet The Other Worker
-    [Documentation]    Waits until the other worker is as far.
+    [Documentation]    Wait until the other worker reaches the same point.
     [Arguments]    ${point}
     OperatingSystem.Touch    ${MEETING}/${point}-${WORKER}
     OperatingSystem.Wait Until Created    ${MEETING}/${point}-${OTHER}    timeout=2 minutes

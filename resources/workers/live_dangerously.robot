@@ -1,7 +1,7 @@
 *** Settings ***
-Documentation     One run with everything that a run may have on a host: it tells before each step that it comes to it.
+Documentation     One run with everything that a run may have on a host. It reports each step before it starts it.
 ...
-...               It ends well, fails, or is killed in the middle of a step.
+...               The run ends normally, fails, or is killed in the middle of a step.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -18,8 +18,8 @@ ${FAILING}    ${EMPTY}
 
 
 *** Test Cases ***
-All That A Run May Have
-    [Documentation]    Namespaces of two kinds, a mount, a claim, a server that writes, and the way back.
+All Objects That A Run May Have
+    [Documentation]    Create namespaces of two kinds, a mount, a claim and a server that writes. Remove them again.
     Make Namespaces And Mount One
     Come To    claim
     ${claim} =    Claim Namespace    label=SMALL
@@ -34,13 +34,14 @@ All That A Run May Have
 
 *** Keywords ***
 Open The Host
-    [Documentation]    As any suite: what dead runs left is taken back, and what is there is remembered.
+    [Documentation]    Open the host as any suite does: reclaim the leftovers of dead runs, and remember the host's
+    ...    state.
     Open Host From File    ${HOSTS}    ${HOST}
     Reclaim What Dead Runs Left
     Remember Host State
 
 Make Namespaces And Mount One
-    [Documentation]    Two of the setting, and one with a file system.
+    [Documentation]    Create two namespaces of the setting, and one namespace with a file system.
     Come To    namespaces
     Create Pmem Namespaces    SMALL:danger_1|danger_2    SMALL=at least 32MiB
     Come To    mount
@@ -50,7 +51,7 @@ Make Namespaces And Mount One
     Mount File System    ${namespace}
 
 Have A Server That Writes
-    [Documentation]    Returns it once it has written.
+    [Documentation]    Create a server, write in its guest, and return the server.
     Come To    server
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create Server    ${flavor}
@@ -59,12 +60,12 @@ Have A Server That Writes
     RETURN    ${server}
 
 Come To
-    [Documentation]    Tells which step comes now.
+    [Documentation]    Report the step that starts now.
     [Arguments]    ${step}
     OperatingSystem.Create File    ${MEETING}/at-${step}
 
 Clean Up And Close
-    [Documentation]    As any suite: nothing may be left.
+    [Documentation]    Clean up as any suite does: fail on any leftovers.
     ${claims} =    Get Claims
     Release Claims    @{claims}
     Clean Up Host

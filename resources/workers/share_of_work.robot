@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Equal pieces of work, to see how they go with several workers: each has a namespace and a guest.
+Documentation     Equal pieces of work, to measure several workers. Each piece has a namespace and a guest.
 
 Resource          ../guest.resource
 
@@ -18,7 +18,8 @@ The Fourth Piece    fourth
 
 *** Keywords ***
 A Guest's Bytes Should Be On Its Host
-    [Documentation]    Boots a guest on a namespace, has it write, and finds that on the host when the guest is gone.
+    [Documentation]    Boot a guest on a namespace and write in it. Find the bytes on the host after the guest is
+    ...    destroyed.
     [Arguments]    ${seed}
     ${namespace} =    Create Devdax Namespace    64MiB    ${seed}    region=${REGION}
     ${guest} =    Start New Guest    vpmem=${namespace}

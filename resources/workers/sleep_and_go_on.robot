@@ -1,6 +1,6 @@
 *** Settings ***
-Documentation     One run that makes two namespaces, waits for a sign, and then makes a third one, destroys the first
-...               and wipes the second. It writes down what became of each act.
+Documentation     One run that creates two namespaces and waits for a signal. Then it creates a third namespace,
+...               destroys the first and wipes the second. It writes down the result of each change.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -17,8 +17,8 @@ ${MEETING}    ${EMPTY}
 
 
 *** Test Cases ***
-Act On What It Had Before It Slept
-    [Documentation]    Each act is tried once with the record from before.
+Change The Objects From Before The Sleep
+    [Documentation]    Try each change once with the record from before the sleep.
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_1
     ${second} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_2
     OperatingSystem.Create File    ${MEETING}/at-asleep

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     One run that logs in with secrets, right ones and wrong ones, and shows every process while it does.
+Documentation     One run that logs in with a valid and an invalid secret, and logs all processes meanwhile.
 
 Library           OperatingSystem
 Library           VpmemLibrary
@@ -18,13 +18,14 @@ ${SECRET: Secret}    %{VPMEM_TEST_SECRET}
 
 *** Test Cases ***
 The Right Passphrase
-    [Documentation]    Opens the key, so the host is open; its processes and this machine's are logged.
+    [Documentation]    The passphrase opens the key, so the host opens. The processes of the host and of this machine
+    ...    are logged.
     Open Host    ${ADDRESS}    ${USER}    port=${PORT}    known_hosts=${KNOWN_HOSTS}    key_file=${KEY_FILE}
     ...    key_passphrase=${SECRET}    alias=right
     Run On Host    ps    -eo    args
     OperatingSystem.Run    ps -eo args
 
 The Wrong Password
-    [Documentation]    Is refused with an error.
+    [Documentation]    The login is refused with an error.
     Open Host    ${ADDRESS}    ${USER}    port=${PORT}    known_hosts=${KNOWN_HOSTS}    password=${SECRET}
     ...    alias=wrong
