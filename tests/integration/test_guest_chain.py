@@ -146,7 +146,7 @@ def test_the_same_name_and_the_same_backing_are_refused(bench: Bench) -> None:
 
 
 def test_what_libvirt_refuses_is_told_with_its_code_and_leaves_no_domain(bench: Bench) -> None:
-    spec = replace(bench.spec, name="refused", devices=(), machine="no-such-machine")
+    spec = replace(bench.spec, name="refused", devices=(), hypervisor="test")
     with pytest.raises(LibvirtError, match="define guest refused") as caught:
         define_guest(bench.host.transport, bench.link, spec)
     assert caught.value.code > 0

@@ -189,11 +189,7 @@ def test_a_process_that_is_stopped_is_waited_for_until_the_deadline(
     two.run(["kill", "-STOP", process]).check()
     started = time.monotonic()
     try:
-        if stopped == "holder":  # a new one replaces it
-            leases.require(["a"])
-        else:
-            with pytest.raises(UnreachableError):
-                leases.require(["a"])
+        leases.require(["a"])  # a new holder replaces the old one, over a new connection if sshd does not answer
         assert 2 <= time.monotonic() - started < 120
     finally:
         two.run(["kill", "-CONT", process])  # it may be gone
