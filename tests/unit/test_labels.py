@@ -319,9 +319,10 @@ def test_the_kernels_own_count_must_be_a_number() -> None:
     machine = LabelMachine(USED, areas=[])
     machine.answers["other"] = [left(0, "nmem0 506\n")]
     assert Host("h", machine).labels.available_slots("region0") == 506
-    machine.answers["other"] = [left(0, "nmem0 \n", "cat: No such device")]
-    with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
-        Host("h", machine).labels.available_slots("region0")
+    for answer in ("nmem0 \n", f"nmem0 {'9' * 5000}\n", "nmem0 \u0665\n"):
+        machine.answers["other"] = [left(0, answer, "cat: No such device")]
+        with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
+            Host("h", machine).labels.available_slots("region0")
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.2"])
