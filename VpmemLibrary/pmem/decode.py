@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -67,7 +68,12 @@ def decode_inventory(result: CommandResult) -> Inventory:
         UnreadableOutputError: The output is not in ndctl's format.
     """
     buses = [_bus(Fields(result, "bus", item)) for item in printed_items(result)]
-    return Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
+    inventory = Inventory(tuple(sorted(buses, key=lambda bus: _by_number(bus.dev))))
+    for devices in (inventory.buses, inventory.dimms, inventory.regions, inventory.namespaces):
+        names = Counter(device.dev for device in devices)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise UnreadableOutputError(result, f"ndctl lists {one_line(twice[0])} twice")
+    return inventory
 
 
 def decode_dax_devices(result: CommandResult) -> tuple[DaxDevice, ...]:

@@ -239,3 +239,17 @@ def test_a_listing_cut_short_is_never_taken_for_whole(length: int) -> None:
     if whole[:length].strip():
         with pytest.raises(UnreadableOutputError):
             decode_inventory(printed(whole[:length]))
+
+
+@pytest.mark.parametrize(
+    ("listing", "name"),
+    [
+        ('[{"dev": "ndbus0"}, {"dev": "ndbus0"}]', "ndbus0"),
+        ('[{"dev": "ndbus0", "dimms": [{"dev": "nmem0"}, {"dev": "nmem0"}]}]', "nmem0"),
+        ('[{"dev": "ndbus0", "regions": [{"dev": "region0", "size": 1}, {"dev": "region0", "size": 2}]}]', "region0"),
+    ],
+)
+def test_a_device_that_is_listed_twice_makes_a_listing_unreadable(listing: str, name: str) -> None:
+    result = CommandResult(("ndctl", "list"), 0, listing.encode(), b"", 0.1)
+    with pytest.raises(UnreadableOutputError, match=f"ndctl lists {name} twice"):
+        decode_inventory(result)

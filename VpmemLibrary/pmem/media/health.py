@@ -258,10 +258,9 @@ class Health:
             return tuple(bad for region in regions for bad in _bad_blocks(region) if dimm.dev in bad.dimms)
         if isinstance(where, Region) or (isinstance(where, str) and _REGION.fullmatch(where)):
             name = self._ndctl.region(where).dev
-            (region,) = self._listed(lambda region: region.dev == name)
-            return _bad_blocks(region)
+            return _bad_blocks(self._listed_one(name))
         namespace = self._ndctl.namespace(where)
-        (region,) = self._listed(lambda region: region.dev == namespace.region)
+        region = self._listed_one(namespace.region)
         begin, length = self._place(namespace)
         pieces = (bad.within(begin, length) for bad in _bad_blocks(region))
         return tuple(piece for piece in pieces if piece.length)
@@ -326,6 +325,13 @@ class Health:
                     "that none is listed would say nothing."
                 )
         return regions
+
+    def _listed_one(self, name: str) -> Region:
+        """Return one region with its bad blocks. Raise if the region is gone since it was last listed."""
+        regions = self._listed(lambda region: region.dev == name)
+        if not regions:
+            raise NotFoundError("region", name, [], self._ndctl.transport.name)
+        return regions[0]
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return the offset of a namespace's bytes in its region, and their number."""
