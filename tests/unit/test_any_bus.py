@@ -233,8 +233,26 @@ def test_several_buses_of_an_old_ndctl_are_read() -> None:
     assert regions["region1"].free_extent == 16 * GiB  # a kernel before 4.20 lists no largest extent
     assert [dimm.handle for dimm in inventory.dimms] == [1, 0x80000001]
     (dax,) = regions["region0"].namespaces
-    assert (dax.mode, dax.extra["mode"], dax.device) == (None, "dax", "/dev/dax0.0")
+    assert (dax.mode, dax.device) == (DEVDAX, "/dev/dax0.0")
     assert dax.uuid == "1e2f3a4b-0000-4000-8000-00c0ffee0001"
+
+
+@pytest.mark.parametrize(
+    ("printed", "mode"), [("memory", NamespaceMode.fsdax), ("dax", DEVDAX), ("sector", NamespaceMode.sector)]
+)
+def test_the_modes_of_old_versions_have_their_present_names(printed: str, mode: NamespaceMode) -> None:
+    listed = {"dev": "namespace0.0", "mode": printed, "size": 8587837440}
+    listing = changed(bus("six-way"), namespaces=[listed])
+    (namespace,) = region_of(listing).namespaces
+    assert (namespace.mode, namespace.extra) == (mode, {})
+
+
+@pytest.mark.parametrize("unknown", [-1, (1 << 64) - 1])
+def test_free_bytes_that_ndctl_could_not_read_are_no_room(unknown: int) -> None:
+    region = region_of(changed(bus("six-way"), available_size=unknown, max_available_extent=unknown))
+    assert (region.available_size, region.max_available_extent, region.free_extent) == (0, None, 0)
+    (dax,) = decode_dax_regions(left(0, f'[{{"id":0,"size":4096,"available_size":{unknown}}}]'))
+    assert dax.available_size == 0
 
 
 @pytest.mark.parametrize("text", ["", "\n", "[]", "[[]]", "null", "[null]", "[\n]\n"])
@@ -282,6 +300,10 @@ def test_the_health_of_power_is_read() -> None:
     (dimm,) = Health(Ndctl(machine)).dimms()
     assert (dimm.health_state, dimm.life_used, dimm.shutdown_state) == ("critical", 0, "clean")
     assert (dimm.flags, dimm.kernel_flags) == (("smart_event",), ("smart_notify",))
+    machine.answers["other"] = [left(0, "dimm nmem0\nid 8a6b1b2c-7a30-4f4c-8f0e-2a17c0de0001\nflags smart_notify\n")]
+    views = Health(Ndctl(machine)).views("nmem0")
+    views.require()
+    assert views.views["sysfs"]["flags"] == "smart_event"
 
 
 def test_capabilities_that_are_none_are_passed_over() -> None:

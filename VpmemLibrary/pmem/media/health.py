@@ -43,6 +43,8 @@ _FLAGS = {
     "map_fail": "failed_map",
     "smart_event": "smart_event",
 }
+# IBM Power reports a pending health event under another name (arch/powerpc/platforms/pseries/papr_scm.c, flags_show).
+_PAPR_FLAGS = _FLAGS | {"smart_notify": "smart_event"}
 _ALARMS = {
     "alarm_temperature": "temperature",
     "alarm_controller_temperature": "controller temperature",
@@ -282,7 +284,9 @@ class Health:
         ndctl: dict[str, object] = {"state": health.state, "flags": _shown(tuple(sorted(dimm.flags)))}
         sysfs: dict[str, object] = {"state": told.get("state", "active")}
         if health.kernel_flags is not None:
-            known = (_FLAGS[flag] for flag in health.kernel_flags if flag in _FLAGS)
+            provider = next((bus.provider for bus in inventory.buses if dimm in bus.dimms), "")
+            names = _PAPR_FLAGS if provider.startswith("ibm,") else _FLAGS
+            known = (names[flag] for flag in health.kernel_flags if flag in names)
             sysfs["flags"] = _shown(tuple(sorted(known)))
         for name, number in (("handle", dimm.handle), ("phys_id", dimm.phys_id)):
             if number is not None:
@@ -376,7 +380,7 @@ def _or_as_it_is(text: str) -> int | str:
 
 
 def _text(values: Mapping[str, object], key: str) -> str | None:
-    return one_line(str(values[key])) if key in values else None
+    return one_line(str(values[key])) if values.get(key) is not None else None
 
 
 def _number(values: Mapping[str, object], key: str) -> float | None:
