@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -278,3 +279,21 @@ def test_the_qemu_of_power_has_a_name_of_its_own(tmp_path: Path) -> None:
 def test_the_modules_that_are_loaded_by_default_are_those_of_the_host(printed: str, modules: list[str]) -> None:
     usual = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
     assert vpmem_modules(Recorded(printed.encode())) == ("libnvdimm", *modules, *usual)
+
+
+def test_the_vendors_os_release_and_a_modprobe_of_busybox_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/etc/os-release`` may be missing (os-release(5)), and the modprobe of busybox has no dry run."""
+    (tmp_path / "modprobe").write_text(
+        '#!/bin/sh\n[ "$1" = -n ] && { echo "modprobe: invalid option -- \'n\'" >&2; exit 1; }\n[ "$3" = nd_e820 ]\n'
+    )
+    (tmp_path / "cat").write_text(
+        "#!/bin/sh\ncase $1 in\n/etc/os-release) exit 1 ;;\n/usr/lib/os-release) echo 'ID=\"alpine\"' ;;\nesac\n"
+    )
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    facts = read_facts(LocalTransport())
+    assert facts.distribution == "alpine"
+    assert facts.module_states["nd_e820"] == "available"

@@ -29,7 +29,7 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, query
 
 _CHARDEV = re.compile(r"(?:/dev/)?(dax[0-9]+\.[0-9]+)", re.ASCII)
-_MODULE_SCRIPT = "[ -d /sys/module/kmem ] || modprobe -n -q kmem"
+_MODULE_SCRIPT = "[ -d /sys/module/kmem ] || modprobe -n -q kmem || modprobe -q -D kmem >/dev/null"
 _DYNAMIC_SCRIPT = r"""
 for path in "$@"; do
     if [ -e "/sys/devices$path/dax_region/create" ] || [ -e "/sys/devices$path/create" ]; then
