@@ -31,7 +31,7 @@ from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, dec
 from VpmemLibrary.pmem.guard import region_target
 from VpmemLibrary.pmem.labels.area import decode_label_area
 from VpmemLibrary.pmem.labels.labels import Labels
-from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.media.health import KERNEL_SCRIPT, Health
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.namespaces.plan import plan_namespace, smallest_size, step_of
 from VpmemLibrary.pmem.ndctl import Ndctl
@@ -47,7 +47,8 @@ from VpmemLibrary.pmem.records import NamespaceMode, Region
 from VpmemLibrary.pmem.regions.regions import LabelState, Regions
 from VpmemLibrary.pmem.regions.room import decode_room
 from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
-from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.base import CommandResult, query
+from VpmemLibrary.transport.local import LocalTransport
 
 DATA = Path(__file__).parents[1] / "data" / "bus"
 DEVDAX = NamespaceMode.devdax
@@ -304,6 +305,20 @@ def test_the_health_of_power_is_read() -> None:
     views = Health(Ndctl(machine)).views("nmem0")
     views.require()
     assert views.views["sysfs"]["flags"] == "smart_event"
+
+
+def test_an_empty_file_of_flags_means_that_no_flag_is_set(tmp_path: Path) -> None:
+    (tmp_path / "nmem0" / "papr").mkdir(parents=True)
+    (tmp_path / "nmem0" / "papr" / "flags").write_text("")
+    (tmp_path / "nmem1" / "nfit").mkdir(parents=True)
+    (tmp_path / "nmem1" / "nfit" / "flags").mkdir()  # cannot be read
+    script = KERNEL_SCRIPT.replace("/sys/bus/nd/devices", str(tmp_path))
+    printed = LocalTransport().run(query(script, "nmem0", "nmem1", "--")).check()
+    assert printed.lines == ["dimm nmem0", "state disabled", "flags ", "dimm nmem1", "state disabled"]
+    machine = Machine(bus("power"))
+    machine.answers["other"] = [printed]
+    (dimm,) = Health(Ndctl(machine)).dimms()
+    assert dimm.kernel_flags == ()
 
 
 def test_capabilities_that_are_none_are_passed_over() -> None:

@@ -51,7 +51,8 @@ _ALARMS = {
     "alarm_spares": "spares",
 }
 
-# An unreadable value is not printed. dirty_shutdown exists only if the DIMM counts dirty shutdowns.
+# An unreadable value is not printed. dirty_shutdown exists only if the DIMM counts dirty shutdowns. On IBM Power, the
+# file with the flags is empty if no flag is set. read fails for an empty file, cat does not.
 KERNEL_SCRIPT = r"""
 while [ "$1" != -- ]; do
     sys=/sys/bus/nd/devices/$1
@@ -59,7 +60,7 @@ while [ "$1" != -- ]; do
     [ -d "$sys" ] && [ ! -e "$sys/driver" ] && printf 'state disabled\n'
     for group in nfit papr cxl; do
         for name in flags dirty_shutdown handle phys_id id; do
-            [ -r "$sys/$group/$name" ] && read -r value <"$sys/$group/$name" && printf '%s %s\n' "$name" "$value"
+            [ -r "$sys/$group/$name" ] && value=$(cat "$sys/$group/$name") && printf '%s %s\n' "$name" "$value"
         done
     done
     shift
