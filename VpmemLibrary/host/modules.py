@@ -12,6 +12,8 @@ _COMMON = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
 FINDERS = {"ACPI.NFIT": "nfit", "e820": "nd_e820", "CXL": "cxl_pmem", "virtio-pmem": "virtio_pmem", "ibm,": "papr_scm"}
 """The module that finds a region, by the first characters of the provider of the region's bus."""
 
+_USUAL_FINDERS = {"ppc64": "papr_scm", "s390x": "virtio_pmem"}
+
 _PROVIDERS = r"""
 uname -m
 for provider in /sys/bus/nd/devices/ndbus*/provider; do
@@ -27,6 +29,12 @@ _FIND = r"""
 for module; do [ -d "/sys/module/$module" ] && echo "$module"; done
 exit 0
 """
+
+
+def usual_finder(architecture: str) -> str:
+    """Return the module that usually finds persistent memory on an architecture. Only some architectures have ACPI."""
+    found = (module for begins, module in _USUAL_FINDERS.items() if architecture.startswith(begins))
+    return next(found, "nfit")
 
 
 def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...]:
@@ -59,8 +67,7 @@ def vpmem_modules(transport: Transport) -> tuple[str, ...]:
     """
     machine, *providers = transport.run(query(_PROVIDERS)).check().lines or [""]
     found = [module for begins, module in FINDERS.items() if any(provider.startswith(begins) for provider in providers)]
-    usual = "papr_scm" if machine.startswith("ppc64") else "nfit"
-    return ("libnvdimm", *(found if providers else [usual]), *_COMMON)
+    return ("libnvdimm", *(found if providers else [usual_finder(machine)]), *_COMMON)
 
 
 def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, ...]:

@@ -331,7 +331,11 @@ def test_an_image_whose_agent_refuses_nothing_is_good() -> None:
         (("ubuntu", "debian"), "apt install netcat-openbsd coreutils"),
         (("rocky", "rhel", "centos", "fedora"), "dnf install nmap-ncat coreutils"),
         (("opensuse-leap", "suse", "opensuse"), "zypper install netcat-openbsd coreutils"),
-        (("gentoo",), "Install netcat-openbsd, coreutils with the package manager of the distribution."),
+        (
+            ("gentoo",),
+            "Install netcat-openbsd, coreutils with the package manager of the distribution "
+            "(these are Debian's names of the packages).",
+        ),
     ],
 )
 def test_the_command_is_that_of_the_distribution(family: tuple[str, ...], command: str) -> None:

@@ -145,6 +145,18 @@ def test_a_module_that_can_be_loaded_names_the_command_where_no_region_is(lab: H
     assert item.mend.startswith("Run: modprobe nfit")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "module", "memmap"),
+    [("x86_64", "nfit", True), ("aarch64", "nfit", False), ("s390x", "virtio_pmem", False)],
+)
+def test_the_advice_for_a_host_without_a_region_fits_its_architecture(
+    lab: HostFacts, architecture: str, module: str, memmap: bool
+) -> None:
+    items = {item.name: item for item in check_facts(replace(lab, architecture=architecture, regions=())).items}
+    assert f"module {module}" in items
+    assert ("memmap=4G!12G" in items["region"].mend) is memmap
+
+
 def facts_of(name: str, **changes: str) -> HostFacts:
     """Return the facts of a recorded host in which some texts are others."""
     facts = json.loads((DATA / f"facts_{name}.json").read_text())["facts"] | changes
@@ -270,6 +282,7 @@ def test_the_qemu_of_power_has_a_name_of_its_own(tmp_path: Path) -> None:
     [
         ("x86_64\n", ["nfit"]),
         ("ppc64le\n", ["papr_scm"]),
+        ("s390x\n", ["virtio_pmem"]),
         ("x86_64\ne820\nvirtio-pmem\n", ["nd_e820", "virtio_pmem"]),
         ("x86_64\nACPI.NFIT\nCXL\n", ["nfit", "cxl_pmem"]),
         ("ppc64le\nibm,persistent-memory:ibm,pmemory@44100000\n", ["papr_scm"]),
