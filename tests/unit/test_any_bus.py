@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
 )
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
+from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import to_size
 from VpmemLibrary.leases.leases import region_key
@@ -168,6 +170,15 @@ def test_pages_of_64_kib_have_their_own_alignments_and_smaller_page_maps() -> No
     with pytest.raises(InvalidValueError, match="64KiB or 16MiB"):
         plan_namespace(Ndctl(Machine(bus("power"))), "region0", mode=DEVDAX, align=Size(GiB))
     assert 4 * KiB in ALIGNMENTS
+
+
+@pytest.mark.parametrize("given", [lambda listing: "region0", region_of], ids=["name", "record"])
+def test_the_predicted_size_is_that_of_the_regions_machine(given: Callable[[CommandResult], Region | str]) -> None:
+    listing = bus("power")
+    host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
+    keyword = RoomKeywords(cast(Context, SimpleNamespace(host=host)))
+    assert keyword.get_predicted_usable_size(Size(GiB), region=given(listing)) == GiB - 16 * MiB
+    assert keyword.get_predicted_usable_size(Size(GiB)) == GiB - 18 * MiB
 
 
 # Regions that can have namespaces
