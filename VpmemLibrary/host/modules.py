@@ -97,14 +97,14 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
         loaded.append(name)
     if loaded:
         now = loaded_modules(transport, loaded)
-        if absent := [name for name in loaded if name not in now and not _built_in(transport, name)]:
+        if absent := [name for name in loaded if name not in now and not built_in(transport, name)]:
             raise CommandError(result, f"modprobe exited 0, and the kernel does not have {', '.join(absent)}")
     return tuple(loaded)
 
 
-def _built_in(transport: Transport, name: str) -> bool:
+def built_in(transport: Transport, name: str) -> bool:
     """Return whether a module is built into the kernel. modprobe then has nothing to load and prints ``builtin``."""
-    return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).check().text
+    return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).text
 
 
 def _checked(name: str) -> str:

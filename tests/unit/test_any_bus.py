@@ -19,6 +19,7 @@ from test_ndctl_changes import LABELS, Machine, left, recorded
 from VpmemLibrary.errors import (
     InvalidValueError,
     NoSpaceError,
+    NotFoundError,
     OutOfSpaceError,
     ToolMissingError,
     UnreadableOutputError,
@@ -336,6 +337,21 @@ def test_capabilities_that_are_none_are_passed_over() -> None:
     for value in (None, "x", [None], [{"mode": "devdax", "alignments": ["x", None, -1, True]}], {"mode": "devdax"}):
         region = region_of(changed(bus("six-way"), capabilities=value)) if value else region_of(bus("six-way"))
         assert step_of(region, DEVDAX) == 96 * MiB
+
+
+def test_what_vanishes_between_two_listings_is_named() -> None:
+    without_regions = json.loads(bus("power").text)
+    without_regions[0]["regions"] = []
+    gone = left(0, json.dumps(without_regions))
+    machine = Machine(bus("power"), gone)
+    machine.answers["other"] = [left(0)]
+    with pytest.raises(NotFoundError, match="Region region0 is no longer on recorded"):
+        Health(Ndctl(machine)).bad_blocks("region0")
+    with pytest.raises(NotFoundError, match=r"No DIMM 'nmem0' on recorded\. There is none"):
+        Health(Ndctl(Machine(left(0)))).views("nmem0")
+    ndctl = Ndctl(Machine(bus("power"), left(0)))
+    with pytest.raises(NotFoundError, match=r"No DIMM 'nmem0' on recorded\. There is none"):
+        Labels(ndctl, Regions(ndctl)).saved("region0")
 
 
 # A region that is full or in pieces

@@ -7,14 +7,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.facts import TOOLS, HostFacts, read_facts
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.modules import vpmem_modules
 from VpmemLibrary.host.preflight import PreflightStatus, check_facts
+from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
+from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.sizes import GiB
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
@@ -310,3 +315,19 @@ def test_the_vendors_os_release_and_a_modprobe_of_busybox_are_read(
     facts = read_facts(LocalTransport())
     assert facts.distribution == "alpine"
     assert facts.module_states["nd_e820"] == "available"
+
+
+def test_a_module_that_is_built_in_counts_as_loaded() -> None:
+    """sysfs has no directory of a built-in module without parameters."""
+    host = RecordedHost(
+        {
+            "/sys/module": left(0, "libnvdimm\n"),
+            "show-depends nd_pmem": left(0, "builtin nd_pmem\n"),
+            "show-depends kmem": left(1, stderr="modprobe: FATAL: Module kmem not found"),
+        }
+    )
+    current = SimpleNamespace(host=SimpleNamespace(transport=host, alias="recorded"))
+    keywords = HostSetupKeywords(cast(Context, current))
+    keywords.kernel_modules_should_be_loaded("libnvdimm", "nd_pmem")
+    with pytest.raises(AssertionError, match="has not loaded kmem: see Load Kernel Modules"):
+        keywords.kernel_modules_should_be_loaded("libnvdimm", "kmem")

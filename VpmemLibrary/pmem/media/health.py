@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from VpmemLibrary.agreement import Agreement
-from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.errors import GoneError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.decode import decode_inventory, whole_number
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked
@@ -261,10 +261,9 @@ class Health:
             return tuple(bad for region in regions for bad in _bad_blocks(region) if dimm.dev in bad.dimms)
         if isinstance(where, Region) or (isinstance(where, str) and _REGION.fullmatch(where)):
             name = self._ndctl.region(where).dev
-            (region,) = self._listed(lambda region: region.dev == name)
-            return _bad_blocks(region)
+            return _bad_blocks(self._listed_region(name))
         namespace = self._ndctl.namespace(where)
-        (region,) = self._listed(lambda region: region.dev == namespace.region)
+        region = self._listed_region(namespace.region)
         begin, length = self._place(namespace)
         pieces = (bad.within(begin, length) for bad in _bad_blocks(region))
         return tuple(piece for piece in pieces if piece.length)
@@ -275,9 +274,9 @@ class Health:
         Raises:
             NotFoundError: The DIMM does not exist.
         """
-        dev = self._ndctl.dimm(which).dev
         inventory = self._inventory()
-        dimm = next(dimm for dimm in inventory.dimms if dimm.dev == dev)
+        dimm = self._ndctl.dimm(which, inventory)
+        dev = dimm.dev
         regions = [region for region in inventory.regions if dev in region.dimms]
         kernel = self._kernel([dev], [region.dev for region in regions])
         told = kernel.dimms.get(dev, {})
@@ -331,6 +330,11 @@ class Health:
                     "that none is listed would say nothing."
                 )
         return regions
+
+    def _listed_region(self, name: str) -> Region:
+        for region in self._listed(lambda region: region.dev == name):
+            return region
+        raise GoneError(f"Region {name}", self._ndctl.transport.name)
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return the offset of a namespace's bytes in its region, and their number."""
