@@ -24,7 +24,9 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     UnreadableOutputError,
     UnsupportedError,
+    ViewsDisagreeError,
 )
+from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
 from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.support.context import Context
@@ -37,6 +39,7 @@ from VpmemLibrary.pmem.labels.labels import Labels
 from VpmemLibrary.pmem.media.health import KERNEL_SCRIPT, Health
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.namespaces.plan import plan_namespace, smallest_size, step_of
+from VpmemLibrary.pmem.namespaces.views import namespace_views
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked
 from VpmemLibrary.pmem.prediction import (
@@ -46,7 +49,7 @@ from VpmemLibrary.pmem.prediction import (
     size_step,
     smallest_valid_size,
 )
-from VpmemLibrary.pmem.records import NamespaceMode, Region
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.regions import LabelState, Regions
 from VpmemLibrary.pmem.regions.room import decode_room
 from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
@@ -352,6 +355,23 @@ def test_what_vanishes_between_two_listings_is_named() -> None:
     ndctl = Ndctl(Machine(bus("power"), left(0)))
     with pytest.raises(NotFoundError, match=r"No DIMM 'nmem0' on recorded\. There is none"):
         Labels(ndctl, Regions(ndctl)).saved("region0")
+
+
+def test_an_alignment_that_an_old_ndctl_does_not_list_is_no_disagreement() -> None:
+    """ndctl 61.5 lists no alignment of namespaces."""
+    namespace = Namespace("namespace0.0", NamespaceMode.fsdax, Size(4 * MiB), map=MapLocation.dev, blockdev="pmem0")
+    machine = Machine(left(0))
+    sysfs = "holder=pfn0.1\nmode=memory\nname=\nsize=4194304\nuuid=\nholder_mode=pmem\nholder_align=2097152\n"
+    machine.answers["other"] = [left(0, f"{sysfs}node_kind=block\nnode_size=4194304\n")]
+    namespace_views(machine, namespace).require()
+    assert "map" not in namespace_views(machine, replace(namespace, map=None)).views["ndctl"]
+    with pytest.raises(ViewsDisagreeError, match="differ in align"):
+        namespace_views(machine, replace(namespace, align=Size(4 * KiB))).require()
+    listing = changed(bus("six-way"), namespaces=[{"dev": "namespace0.0", "mode": "fsdax", "size": 4 * MiB}])
+    host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
+    getters = NamespaceGetterKeywords(cast(Context, SimpleNamespace(host=host)))
+    with pytest.raises(UnsupportedError, match="ndctl of recorded lists no alignment of namespace0"):
+        getters.get_namespace_align("namespace0.0")
 
 
 # A region that is full or in pieces
