@@ -27,7 +27,7 @@ Usable Sizes Are As Predicted
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}
-        ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}
+        ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}    region=${REGION}
         Get Namespace Size    ${namespace}    ==    ${predicted}
         Destroy Namespace    ${namespace}
     END

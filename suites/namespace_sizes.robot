@@ -121,7 +121,7 @@ Usable Size With
     [Arguments]    ${mode}    ${map}
     ${size} =    Get Smallest Namespace Size    ${REGION}    at_least=128MiB
     ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    map=${map}    size=${size}
-    ${predicted} =    Get Predicted Usable Size    ${size}    mode=${mode}    map=${map}
+    ${predicted} =    Get Predicted Usable Size    ${size}    mode=${mode}    map=${map}    region=${REGION}
     Get Namespace Size    ${namespace}    ==    ${predicted}
     Namespace Views Should Agree    ${namespace}
     Destroy Namespace    ${namespace}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import parse_qs
 
 from VpmemLibrary.doctor.facts import GUARD_TOOLS, RUN_DIRECTORY, DoctorFacts
@@ -13,8 +13,8 @@ from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import install
 from VpmemLibrary.host.preflight import Preflight
 from VpmemLibrary.leases.host_leases import DIRECTORY
-from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN, SMALLEST_NAMESPACE, size_step
-from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.pmem.namespaces.plan import smallest_size, step_of
+from VpmemLibrary.pmem.records import NamespaceMode, Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 CLOCK_TOLERANCE = 5.0
@@ -236,13 +236,16 @@ def check_confinement(facts: DoctorFacts, models: Sequence[str], *, confined: bo
         yield ok("confinement", f"{kernel or 'no AppArmor and no SELinux'}{off}")
 
 
-def check_regions(regions: Sequence[Region], unlabeled: Sequence[str], *, may_label: bool) -> Iterator[Finding]:
+def check_regions(
+    regions: Sequence[Region], unlabeled: Sequence[str], *, may_label: bool, read_only: Collection[str] = ()
+) -> Iterator[Finding]:
     """Check whether namespaces can be created in each region.
 
     Args:
         regions: All regions.
         unlabeled: The names of the regions that have label areas without labels.
         may_label: Whether the host's entry lets suites write labels.
+        read_only: The names of the read-only regions.
     """
     usable = 0
     for region in regions:
@@ -250,11 +253,14 @@ def check_regions(regions: Sequence[Region], unlabeled: Sequence[str], *, may_la
         if region.type not in _REGION_TYPES:
             yield ok(check, f"{region.size}, of type {region.type}: not persistent memory, left alone")
             continue
-        step = size_step(region_align=region.align, ways=region.ways, align=DEFAULT_ALIGN)
+        step = step_of(region, NamespaceMode.devdax)
         ways = f", interleaved over {region.ways} DIMMs" if region.ways > 1 else ""
         what = f"{region.size}, sizes in steps of {step}{ways}"
         if region.state == _DAMAGE:
             yield warning(check, f"{what}; it is disabled", f"ndctl enable-region {region.dev}")
+        elif region.dev in read_only:
+            fix = f"ndctl list -D {' '.join(f'-d {dimm}' for dimm in region.dimms)}  (flag_failed_arm names a DIMM)"
+            yield warning(check, f"{what}; it is read-only, so no namespace can be created in it", fix)
         elif not region.dimms:
             usable += 1
             yield warning(check, f"{what}; it has no DIMM, so no labels: it is one namespace as a whole")
@@ -269,7 +275,7 @@ def check_regions(regions: Sequence[Region], unlabeled: Sequence[str], *, may_la
                 yield warning(check, found, f"{fix}host_may_initialize_labels = yes in the hosts file")
         else:
             usable += 1
-            smallest = SMALLEST_NAMESPACE.up_to(step)
+            smallest = smallest_size(region, Size(0))
             room = region.free_extent.down_to(step)
             if room < smallest:
                 fix = f"ndctl list -N -r {region.dev}, then ndctl destroy-namespace of what nobody needs"

@@ -120,9 +120,10 @@ class _Question(Generic[T]):
         return self._answer.result(max(0.0, self._deadline - time.monotonic()))
 
 
-def _read_regions(host: Host) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+def _read_regions(host: Host) -> tuple[tuple[Region, ...], tuple[str, ...], set[str]]:
     listed = host.ndctl.inventory()
-    return listed.regions, tuple(region.dev for region in host.regions.unlabeled(listed))
+    unlabeled = tuple(region.dev for region in host.regions.unlabeled(listed))
+    return listed.regions, unlabeled, host.ndctl.read_only(listed.regions)
 
 
 def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Finding]:
@@ -141,8 +142,8 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
         return checks.check_confinement(facts.answer(), models, confined=entry.guest_confined)
 
     def regions() -> Iterable[Finding]:
-        listed, unlabeled = there.answer()
-        return checks.check_regions(listed, unlabeled, may_label=entry.may_initialize_labels)
+        listed, unlabeled, read_only = there.answer()
+        return checks.check_regions(listed, unlabeled, may_label=entry.may_initialize_labels, read_only=read_only)
 
     steps: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("commands", lambda: _check_commands(transport)),

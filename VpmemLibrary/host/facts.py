@@ -49,11 +49,12 @@ _VALUE = re.compile(r"([a-z_]+)=(.*?)(?= [a-z_]+=|$)")
 # absent fact has an empty value.
 _SCRIPT = r"""
 fact() { printf '%s\0' "$1"; shift; "$@" 2>/dev/null; printf '\0'; }
+release() { cat /etc/os-release || cat /usr/lib/os-release; }
 first() { for program; do command -v "$program" && return; done; }
 version() { program=$(first "$@") && "$program" --version; }
 module() {
     if [ -d "/sys/module/$1" ]; then echo loaded
-    elif modprobe -n -q "$1"; then echo available
+    elif modprobe -n -q "$1" || modprobe -q -D "$1" >/dev/null; then echo available # the modprobe of busybox has no -n
     fi
 }
 regions() {
@@ -84,7 +85,7 @@ qemu() {
 nodes() { for node in /sys/devices/system/node/node[0-9]*; do [ -d "$node" ] && echo "${node##*/node}"; done; }
 kvm() { [ -e /dev/kvm ] && echo present; ( : <>/dev/kvm ) && echo openable; }
 fact hostname uname -n
-fact os_release cat /etc/os-release
+fact os_release release
 fact kernel uname -r
 fact architecture uname -m
 fact cpus cpus

@@ -91,7 +91,9 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
         there = "one that exists" if text == "absent" else "a block device: device DAX, files and directories are none"
         raise InvalidValueError("path", path, f"{there} on {transport.name}")
     known = dict(line.partition("=")[::2] for line in result.lines)
-    if text and not {"TYPE", "PTTYPE"} & set(known):
+    # Of an empty partition, blkid describes the entry in the partition table (util-linux, misc-utils/blkid.c).
+    about = {name for name in known if name != "DEVNAME" and not name.startswith("PART_ENTRY_")}
+    if text and about and not {"TYPE", "PTTYPE"} & about:
         raise UnreadableOutputError(result, f"blkid did not tell the type of what {path} holds")
     return FileSystem(path, known.get("TYPE", "") or known.get("PTTYPE", ""), known.get("UUID", ""))
 

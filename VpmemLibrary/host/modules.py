@@ -12,6 +12,8 @@ _COMMON = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
 FINDERS = {"ACPI.NFIT": "nfit", "e820": "nd_e820", "CXL": "cxl_pmem", "virtio-pmem": "virtio_pmem", "ibm,": "papr_scm"}
 """The module that finds a region, by the first characters of the provider of the region's bus."""
 
+_USUAL_FINDERS = {"ppc64": "papr_scm", "s390x": "virtio_pmem"}
+
 _PROVIDERS = r"""
 uname -m
 for provider in /sys/bus/nd/devices/ndbus*/provider; do
@@ -27,6 +29,12 @@ _FIND = r"""
 for module; do [ -d "/sys/module/$module" ] && echo "$module"; done
 exit 0
 """
+
+
+def usual_finder(architecture: str) -> str:
+    """Return the module that usually finds persistent memory on an architecture. Only some architectures have ACPI."""
+    found = (module for begins, module in _USUAL_FINDERS.items() if architecture.startswith(begins))
+    return next(found, "nfit")
 
 
 def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...]:
@@ -59,8 +67,7 @@ def vpmem_modules(transport: Transport) -> tuple[str, ...]:
     """
     machine, *providers = transport.run(query(_PROVIDERS)).check().lines or [""]
     found = [module for begins, module in FINDERS.items() if any(provider.startswith(begins) for provider in providers)]
-    usual = "papr_scm" if machine.startswith("ppc64") else "nfit"
-    return ("libnvdimm", *(found if providers else [usual]), *_COMMON)
+    return ("libnvdimm", *(found if providers else [usual_finder(machine)]), *_COMMON)
 
 
 def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, ...]:
@@ -90,14 +97,14 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
         loaded.append(name)
     if loaded:
         now = loaded_modules(transport, loaded)
-        if absent := [name for name in loaded if name not in now and not _built_in(transport, name)]:
+        if absent := [name for name in loaded if name not in now and not built_in(transport, name)]:
             raise CommandError(result, f"modprobe exited 0, and the kernel does not have {', '.join(absent)}")
     return tuple(loaded)
 
 
-def _built_in(transport: Transport, name: str) -> bool:
+def built_in(transport: Transport, name: str) -> bool:
     """Return whether a module is built into the kernel. modprobe then has nothing to load and prints ``builtin``."""
-    return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).check().text
+    return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).text
 
 
 def _checked(name: str) -> str:

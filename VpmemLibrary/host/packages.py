@@ -53,7 +53,8 @@ def install(facts: HostFacts, *things: str) -> str:
     for column, (family, command) in enumerate(_FAMILIES):
         if family & set(facts.distribution_family):
             return f"{command} {' '.join(_packages(facts, things, column))}"
-    return f"Install {', '.join(_packages(facts, things, 0))} with the package manager of the distribution."
+    names = ", ".join(_packages(facts, things, 0))
+    return f"Install {names} with the package manager of the distribution (these are Debian's names of the packages)."
 
 
 def _packages(facts: HostFacts, things: tuple[str, ...], column: int) -> dict[str, None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.host.facts import HostFacts, kvm_modules
-from VpmemLibrary.host.modules import FINDERS
+from VpmemLibrary.host.modules import FINDERS, usual_finder
 from VpmemLibrary.host.packages import install
 from VpmemLibrary.visible import one_line
 
@@ -125,6 +125,8 @@ _MODULES = (
     ("device_dax", "character devices of devdax namespaces"),
 )
 
+_X86 = ("x86_64", "i686", "i386")  # only there memmap= makes persistent memory (arch/x86/kernel/e820.c)
+
 _FINDS = {
     "nfit": "finds NVDIMMs through ACPI",
     "nd_e820": "makes regions of the kernel parameter memmap",
@@ -179,13 +181,16 @@ def _region(facts: HostFacts) -> PreflightItem:
     needed = "one region at least, of persistent memory that can be written"
     if facts.regions and not found:
         needed += f": the host has {', '.join(map(str, facts.regions))}"
-    finder = _finder(facts)
+    finder = usual_finder(facts.architecture)
     load = f"Run: modprobe {finder}. If that finds none: " if facts.module_states.get(finder) == "available" else ""
     if finder == "papr_scm":
         fix = "assign a persistent memory volume to the partition at its hardware management console"
+    elif finder == "virtio_pmem":
+        fix = "give a virtual host a virtio-pmem device"
     else:
-        fix = "fit NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM; "
-        fix += "for a trial set RAM aside with the kernel parameter memmap=4G!12G"
+        fix = "fit NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM"
+        if facts.architecture in _X86:
+            fix += "; for a trial set RAM aside with the kernel parameter memmap=4G!12G"
     return _present("region", found, needed, load + (fix if load else fix[0].upper() + fix[1:]) + ".")
 
 
@@ -195,7 +200,7 @@ def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
     The module of another provider is not needed: an existing region proves that its own module is there.
     """
     if not any(region.holds_namespaces for region in facts.regions):
-        finder = _finder(facts)
+        finder = usual_finder(facts.architecture)
         return ((finder, _FINDS[finder]),)
     providers = {region.provider or "ACPI.NFIT" for region in facts.regions}
     return tuple(
@@ -203,11 +208,6 @@ def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
         for beginning, module in FINDERS.items()
         if any(provider.startswith(beginning) for provider in providers)
     )
-
-
-def _finder(facts: HostFacts) -> str:
-    """Return the module that finds persistent memory on the host's architecture."""
-    return "papr_scm" if facts.architecture.startswith("ppc64") else "nfit"
 
 
 def _kvm_module(facts: HostFacts) -> str:

@@ -169,13 +169,13 @@ poison() {
 }
 
 # With -p, blkid reads the device itself. It exits 2 if it recognizes no content, and 8 if it recognizes several
-# contents.
+# contents. For an empty partition it exits 0 and prints no type.
 make_file_system() {
     [ -b "$1" ] || refuse "absent block device $1"
     if [ -z "$2" ]; then
         held=$(blkid -p -o value -s TYPE -s PTTYPE "$1")
         case $? in
-        0) refuse "used it holds $(printf '%s' "$held" | tr '\n' ' ')" ;;
+        0) [ -z "$held" ] || refuse "used it holds $(printf '%s' "$held" | tr '\n' ' ')" ;;
         2) ;;
         8) refuse "used it holds several things" ;;
         *) return 1 ;;

@@ -53,6 +53,8 @@ _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _FLAG = "flag_"
 _MODES = {str(mode): mode for mode in NamespaceMode}
+# Old versions of ndctl have other names for two modes (ndctl 58).
+_MODES |= {"memory": NamespaceMode.fsdax, "dax": NamespaceMode.devdax}
 _MAPS = {str(where): where for where in MapLocation}
 
 
@@ -202,8 +204,8 @@ def _region(fields: Fields, bus: str, provider: str) -> Region:
     return Region(
         dev=dev,
         size=fields.size("size") or Size(0),
-        available_size=fields.size("available_size") or Size(0),
-        max_available_extent=fields.size("max_available_extent"),
+        available_size=fields.room("available_size") or Size(0),
+        max_available_extent=fields.room("max_available_extent"),
         align=fields.size("align"),
         type=fields.text("type"),
         numa_node=fields.node_number("numa_node"),
@@ -265,7 +267,7 @@ def _dax_region(fields: Fields) -> DaxRegion:
         id=fields.required_number("id"),
         path=fields.text("path"),
         size=fields.size("size") or Size(0),
-        available_size=fields.size("available_size") or Size(0),
+        available_size=fields.room("available_size") or Size(0),
         align=fields.size("align"),
         devices=tuple(sorted(devices, key=lambda device: _by_number(device.chardev))),
         extra=fields.rest(),
@@ -351,6 +353,12 @@ class Fields:
         if value < 0:
             raise self._unreadable(f"{key} of a {self._what} should not be negative: {value}")
         return Size(value)
+
+    def room(self, key: str) -> Size | None:
+        """Return free bytes. Return None for all 64 bits set, which ndctl prints if it cannot read the free bytes."""
+        if self._left.get(key) in (-1, _LARGEST):
+            del self._left[key]
+        return self.size(key)
 
     def member(self, key: str, members: Mapping[str, Member]) -> Member | None:
         """Return a member of an enumeration. An unknown value stays in `rest`."""

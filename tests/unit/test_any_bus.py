@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,16 @@ from test_ndctl_changes import LABELS, Machine, left, recorded
 from VpmemLibrary.errors import (
     InvalidValueError,
     NoSpaceError,
+    NotFoundError,
     OutOfSpaceError,
     ToolMissingError,
     UnreadableOutputError,
     UnsupportedError,
+    ViewsDisagreeError,
 )
+from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
+from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import to_size
 from VpmemLibrary.leases.leases import region_key
@@ -31,9 +36,10 @@ from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, dec
 from VpmemLibrary.pmem.guard import region_target
 from VpmemLibrary.pmem.labels.area import decode_label_area
 from VpmemLibrary.pmem.labels.labels import Labels
-from VpmemLibrary.pmem.media.health import Health
+from VpmemLibrary.pmem.media.health import KERNEL_SCRIPT, Health
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.namespaces.plan import plan_namespace, smallest_size, step_of
+from VpmemLibrary.pmem.namespaces.views import namespace_views
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked
 from VpmemLibrary.pmem.prediction import (
@@ -43,11 +49,12 @@ from VpmemLibrary.pmem.prediction import (
     size_step,
     smallest_valid_size,
 )
-from VpmemLibrary.pmem.records import NamespaceMode, Region
+from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.regions import LabelState, Regions
 from VpmemLibrary.pmem.regions.room import decode_room
 from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
-from VpmemLibrary.transport.base import CommandResult
+from VpmemLibrary.transport.base import CommandResult, query
+from VpmemLibrary.transport.local import LocalTransport
 
 DATA = Path(__file__).parents[1] / "data" / "bus"
 DEVDAX = NamespaceMode.devdax
@@ -169,6 +176,15 @@ def test_pages_of_64_kib_have_their_own_alignments_and_smaller_page_maps() -> No
     assert 4 * KiB in ALIGNMENTS
 
 
+@pytest.mark.parametrize("given", [lambda listing: "region0", region_of], ids=["name", "record"])
+def test_the_predicted_size_is_that_of_the_regions_machine(given: Callable[[CommandResult], Region | str]) -> None:
+    listing = bus("power")
+    host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
+    keyword = RoomKeywords(cast(Context, SimpleNamespace(host=host)))
+    assert keyword.get_predicted_usable_size(Size(GiB), region=given(listing)) == GiB - 16 * MiB
+    assert keyword.get_predicted_usable_size(Size(GiB)) == GiB - 18 * MiB
+
+
 # Regions that can have namespaces
 
 
@@ -233,8 +249,26 @@ def test_several_buses_of_an_old_ndctl_are_read() -> None:
     assert regions["region1"].free_extent == 16 * GiB  # a kernel before 4.20 lists no largest extent
     assert [dimm.handle for dimm in inventory.dimms] == [1, 0x80000001]
     (dax,) = regions["region0"].namespaces
-    assert (dax.mode, dax.extra["mode"], dax.device) == (None, "dax", "/dev/dax0.0")
+    assert (dax.mode, dax.device) == (DEVDAX, "/dev/dax0.0")
     assert dax.uuid == "1e2f3a4b-0000-4000-8000-00c0ffee0001"
+
+
+@pytest.mark.parametrize(
+    ("printed", "mode"), [("memory", NamespaceMode.fsdax), ("dax", DEVDAX), ("sector", NamespaceMode.sector)]
+)
+def test_the_modes_of_old_versions_have_their_present_names(printed: str, mode: NamespaceMode) -> None:
+    listed = {"dev": "namespace0.0", "mode": printed, "size": 8587837440}
+    listing = changed(bus("six-way"), namespaces=[listed])
+    (namespace,) = region_of(listing).namespaces
+    assert (namespace.mode, namespace.extra) == (mode, {})
+
+
+@pytest.mark.parametrize("unknown", [-1, (1 << 64) - 1])
+def test_free_bytes_that_ndctl_could_not_read_are_no_room(unknown: int) -> None:
+    region = region_of(changed(bus("six-way"), available_size=unknown, max_available_extent=unknown))
+    assert (region.available_size, region.max_available_extent, region.free_extent) == (0, None, 0)
+    (dax,) = decode_dax_regions(left(0, f'[{{"id":0,"size":4096,"available_size":{unknown}}}]'))
+    assert dax.available_size == 0
 
 
 @pytest.mark.parametrize("text", ["", "\n", "[]", "[[]]", "null", "[null]", "[\n]\n"])
@@ -282,12 +316,62 @@ def test_the_health_of_power_is_read() -> None:
     (dimm,) = Health(Ndctl(machine)).dimms()
     assert (dimm.health_state, dimm.life_used, dimm.shutdown_state) == ("critical", 0, "clean")
     assert (dimm.flags, dimm.kernel_flags) == (("smart_event",), ("smart_notify",))
+    machine.answers["other"] = [left(0, "dimm nmem0\nid 8a6b1b2c-7a30-4f4c-8f0e-2a17c0de0001\nflags smart_notify\n")]
+    views = Health(Ndctl(machine)).views("nmem0")
+    views.require()
+    assert views.views["sysfs"]["flags"] == "smart_event"
+
+
+def test_an_empty_file_of_flags_means_that_no_flag_is_set(tmp_path: Path) -> None:
+    (tmp_path / "nmem0" / "papr").mkdir(parents=True)
+    (tmp_path / "nmem0" / "papr" / "flags").write_text("")
+    (tmp_path / "nmem1" / "nfit").mkdir(parents=True)
+    (tmp_path / "nmem1" / "nfit" / "flags").mkdir()  # cannot be read
+    script = KERNEL_SCRIPT.replace("/sys/bus/nd/devices", str(tmp_path))
+    printed = LocalTransport().run(query(script, "nmem0", "nmem1", "--")).check()
+    assert printed.lines == ["dimm nmem0", "state disabled", "flags ", "dimm nmem1", "state disabled"]
+    machine = Machine(bus("power"))
+    machine.answers["other"] = [printed]
+    (dimm,) = Health(Ndctl(machine)).dimms()
+    assert dimm.kernel_flags == ()
 
 
 def test_capabilities_that_are_none_are_passed_over() -> None:
     for value in (None, "x", [None], [{"mode": "devdax", "alignments": ["x", None, -1, True]}], {"mode": "devdax"}):
         region = region_of(changed(bus("six-way"), capabilities=value)) if value else region_of(bus("six-way"))
         assert step_of(region, DEVDAX) == 96 * MiB
+
+
+def test_what_vanishes_between_two_listings_is_named() -> None:
+    without_regions = json.loads(bus("power").text)
+    without_regions[0]["regions"] = []
+    gone = left(0, json.dumps(without_regions))
+    machine = Machine(bus("power"), gone)
+    machine.answers["other"] = [left(0)]
+    with pytest.raises(NotFoundError, match="Region region0 is no longer on recorded"):
+        Health(Ndctl(machine)).bad_blocks("region0")
+    with pytest.raises(NotFoundError, match=r"No DIMM 'nmem0' on recorded\. There is none"):
+        Health(Ndctl(Machine(left(0)))).views("nmem0")
+    ndctl = Ndctl(Machine(bus("power"), left(0)))
+    with pytest.raises(NotFoundError, match=r"No DIMM 'nmem0' on recorded\. There is none"):
+        Labels(ndctl, Regions(ndctl)).saved("region0")
+
+
+def test_an_alignment_that_an_old_ndctl_does_not_list_is_no_disagreement() -> None:
+    """ndctl 61.5 lists no alignment of namespaces."""
+    namespace = Namespace("namespace0.0", NamespaceMode.fsdax, Size(4 * MiB), map=MapLocation.dev, blockdev="pmem0")
+    machine = Machine(left(0))
+    sysfs = "holder=pfn0.1\nmode=memory\nname=\nsize=4194304\nuuid=\nholder_mode=pmem\nholder_align=2097152\n"
+    machine.answers["other"] = [left(0, f"{sysfs}node_kind=block\nnode_size=4194304\n")]
+    namespace_views(machine, namespace).require()
+    assert "map" not in namespace_views(machine, replace(namespace, map=None)).views["ndctl"]
+    with pytest.raises(ViewsDisagreeError, match="differ in align"):
+        namespace_views(machine, replace(namespace, align=Size(4 * KiB))).require()
+    listing = changed(bus("six-way"), namespaces=[{"dev": "namespace0.0", "mode": "fsdax", "size": 4 * MiB}])
+    host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
+    getters = NamespaceGetterKeywords(cast(Context, SimpleNamespace(host=host)))
+    with pytest.raises(UnsupportedError, match="ndctl of recorded lists no alignment of namespace0"):
+        getters.get_namespace_align("namespace0.0")
 
 
 # A region that is full or in pieces

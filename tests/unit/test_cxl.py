@@ -84,7 +84,20 @@ def test_regions_are_read_with_their_uuid() -> None:
     assert cxl(host()).regions() == ()
 
 
-@pytest.mark.parametrize("printed", ["not json", '{"memdev": "mem0"}', '[{"other": 1}]', "[1]"])
+def test_a_list_with_disabled_devices_is_grouped() -> None:
+    """``cxl list -M -i`` groups the devices if some are enabled and some are disabled (ndctl, cxl/filter.c)."""
+    printed = """[
+      {"anon memdevs": [{"memdev": "mem1", "pmem_size": 268435456, "serial": "0x2", "state": "disabled"}]},
+      {"memdevs": [{"memdev": "mem0", "pmem_size": 536870912}]}
+    ]"""
+    disabled, enabled = cxl(host(memdevs=left(0, printed))).memdevs()
+    assert (disabled.dev, disabled.pmem_size, disabled.serial) == ("mem1", 256 * MiB, 2)
+    assert (enabled.dev, enabled.pmem_size) == ("mem0", 512 * MiB)
+
+
+@pytest.mark.parametrize(
+    "printed", ['[{"buses": [{"bus": "root0"}]}]', "not json", '{"memdev": "mem0"}', '[{"other": 1}]', "[1]"]
+)
 def test_what_is_no_list_of_devices_is_not_taken_for_none(printed: str) -> None:
     with pytest.raises(UnreadableOutputError, match="cxl list printed"):
         cxl(host(memdevs=left(0, printed))).memdevs()

@@ -269,6 +269,20 @@ def test_a_failed_change_leaves_a_device_and_tells_so(failure: str, error: type[
     assert machine.changes[-1] == "daxctl reconfigure-device --mode=devdax @node@"
 
 
+def test_memory_without_a_numa_node_is_named_as_the_cause() -> None:
+    """VMware and some firmware assign no NUMA node, so the kernel's kmem refuses the instance."""
+    listed = '[{"chardev":"dax0.0","size":266338304,"align":2097152,"mode":"devdax"}]'
+    refused = left(237, stderr="libdaxctl: daxctl_dev_enable: dax0.0: failed to enable")
+    machine = host(
+        to_ram=refused,
+        to_devdax="dax-back",
+        memory=["dax-memory-devdax", "dax-memory-disabled", "dax-memory-devdax"],
+        devices=left(0, listed),
+    )
+    with pytest.raises(CommandError, match=r"is now devdax\. daxctl lists no target_node for it"):
+        dax(machine).to_system_ram("ram")
+
+
 def test_it_becomes_a_device_by_way_of_offline() -> None:
     machine = host(
         offline_memory="dax-offline",

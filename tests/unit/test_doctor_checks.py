@@ -24,7 +24,7 @@ from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import PACKAGES, install
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
 from VpmemLibrary.pmem.records import Region
-from VpmemLibrary.sizes import GiB, MiB, Size
+from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 DATA = Path(__file__).parents[1] / "data" / "doctor"
 DEBIAN = HostFacts(distribution_family=("debian",))
@@ -225,6 +225,21 @@ def test_a_region_says_which_sizes_fit() -> None:
     assert "steps of 96MiB, interleaved over 6 DIMMs; namespaces from 96MiB to 960MiB fit" in found.found
 
 
+def test_the_sizes_that_fit_are_those_of_the_machines_own_alignments() -> None:
+    """arm64 with pages of 64 KiB maps 512 MiB at once."""
+    capabilities = [{"mode": "devdax", "alignments": [64 * KiB, 512 * MiB]}]
+    found = the(region(extra={"capabilities": capabilities}), "region region0").found
+    assert found == "1GiB, sizes in steps of 512MiB; namespaces from 512MiB to 1GiB fit"
+
+
+def test_a_read_only_region_takes_no_namespace() -> None:
+    one = Region("region0", size=Size(GiB), available_size=Size(GiB), type="pmem", dimms=("nmem0", "nmem1"))
+    findings = list(checks.check_regions([one], [], may_label=True, read_only={"region0"}))
+    assert "read-only" in the(findings, "region region0").found
+    assert the(findings, "region region0").fix.startswith("ndctl list -D -d nmem0 -d nmem1")
+    assert the(findings, "regions").verdict is Verdict.problem
+
+
 def test_regions_that_are_no_persistent_memory_are_left_alone() -> None:
     found = region(type="volatile")
     assert the(found, "region region0").verdict is Verdict.ok
@@ -316,7 +331,11 @@ def test_an_image_whose_agent_refuses_nothing_is_good() -> None:
         (("ubuntu", "debian"), "apt install netcat-openbsd coreutils"),
         (("rocky", "rhel", "centos", "fedora"), "dnf install nmap-ncat coreutils"),
         (("opensuse-leap", "suse", "opensuse"), "zypper install netcat-openbsd coreutils"),
-        (("gentoo",), "Install netcat-openbsd, coreutils with the package manager of the distribution."),
+        (
+            ("gentoo",),
+            "Install netcat-openbsd, coreutils with the package manager of the distribution "
+            "(these are Debian's names of the packages).",
+        ),
     ],
 )
 def test_the_command_is_that_of_the_distribution(family: tuple[str, ...], command: str) -> None:

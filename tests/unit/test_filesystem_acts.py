@@ -44,6 +44,20 @@ def loop(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
 
 
+def test_a_partition_without_content_takes_a_file_system(
+    guard: Guard, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """blkid exits 0 and prints no type, as for an empty partition."""
+    blkid = tmp_path / "bin" / "blkid"
+    blkid.parent.mkdir()
+    blkid.write_text("#!/bin/sh\nexit 0\n")
+    blkid.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{blkid.parent}:{os.environ['PATH']}")
+    command = act("make_file_system", NODE, "", "touch", str(tmp_path / "made"))
+    guard.run(command, path_target(loop), unused=True).check()
+    assert (tmp_path / "made").exists()
+
+
 @pytest.fixture
 def mounts(guard: Guard) -> Mounts:
     return Mounts(guard)

@@ -321,6 +321,16 @@ def test_a_device_without_a_file_system_cannot_be_mounted() -> None:
         read_file_system(RecordedHost({"blkid": left(0)}), "/dev/pmem0").known_type()
 
 
+def test_an_empty_partition_holds_nothing() -> None:
+    """blkid exits 0 for an empty partition, and describes its entry in the partition table."""
+    entry = "DEVNAME=/dev/pmem0p1\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_TYPE=0fc63daf-8483-4772-8e79-3d69d8477de4\n"
+    assert read_file_system(RecordedHost({"blkid": left(0, entry)}), "/dev/pmem0p1").type == ""
+    full = left(0, f"{entry}UUID=u\nTYPE=ext4\n")
+    assert read_file_system(RecordedHost({"blkid": full}), "/dev/pmem0p1").type == "ext4"
+    with pytest.raises(UnreadableOutputError, match="did not tell the type"):
+        read_file_system(RecordedHost({"blkid": left(0, f"{entry}USAGE=other\n")}), "/dev/pmem0p1")
+
+
 # DAX and MAP_SYNC
 
 

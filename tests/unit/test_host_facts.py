@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.host.facts import TOOLS, HostFacts, read_facts
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.modules import vpmem_modules
 from VpmemLibrary.host.preflight import PreflightStatus, check_facts
+from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
+from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.sizes import GiB
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
@@ -144,6 +150,18 @@ def test_a_module_that_can_be_loaded_names_the_command_where_no_region_is(lab: H
     assert item.mend.startswith("Run: modprobe nfit")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "module", "memmap"),
+    [("x86_64", "nfit", True), ("aarch64", "nfit", False), ("s390x", "virtio_pmem", False)],
+)
+def test_the_advice_for_a_host_without_a_region_fits_its_architecture(
+    lab: HostFacts, architecture: str, module: str, memmap: bool
+) -> None:
+    items = {item.name: item for item in check_facts(replace(lab, architecture=architecture, regions=())).items}
+    assert f"module {module}" in items
+    assert ("memmap=4G!12G" in items["region"].mend) is memmap
+
+
 def facts_of(name: str, **changes: str) -> HostFacts:
     """Return the facts of a recorded host in which some texts are others."""
     facts = json.loads((DATA / f"facts_{name}.json").read_text())["facts"] | changes
@@ -269,6 +287,7 @@ def test_the_qemu_of_power_has_a_name_of_its_own(tmp_path: Path) -> None:
     [
         ("x86_64\n", ["nfit"]),
         ("ppc64le\n", ["papr_scm"]),
+        ("s390x\n", ["virtio_pmem"]),
         ("x86_64\ne820\nvirtio-pmem\n", ["nd_e820", "virtio_pmem"]),
         ("x86_64\nACPI.NFIT\nCXL\n", ["nfit", "cxl_pmem"]),
         ("ppc64le\nibm,persistent-memory:ibm,pmemory@44100000\n", ["papr_scm"]),
@@ -278,3 +297,37 @@ def test_the_qemu_of_power_has_a_name_of_its_own(tmp_path: Path) -> None:
 def test_the_modules_that_are_loaded_by_default_are_those_of_the_host(printed: str, modules: list[str]) -> None:
     usual = ("nd_pmem", "nd_btt", "dax_pmem", "device_dax")
     assert vpmem_modules(Recorded(printed.encode())) == ("libnvdimm", *modules, *usual)
+
+
+def test_the_vendors_os_release_and_a_modprobe_of_busybox_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/etc/os-release`` may be missing (os-release(5)), and the modprobe of busybox has no dry run."""
+    (tmp_path / "modprobe").write_text(
+        '#!/bin/sh\n[ "$1" = -n ] && { echo "modprobe: invalid option -- \'n\'" >&2; exit 1; }\n[ "$3" = nd_e820 ]\n'
+    )
+    (tmp_path / "cat").write_text(
+        "#!/bin/sh\ncase $1 in\n/etc/os-release) exit 1 ;;\n/usr/lib/os-release) echo 'ID=\"alpine\"' ;;\nesac\n"
+    )
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    facts = read_facts(LocalTransport())
+    assert facts.distribution == "alpine"
+    assert facts.module_states["nd_e820"] == "available"
+
+
+def test_a_module_that_is_built_in_counts_as_loaded() -> None:
+    """sysfs has no directory of a built-in module without parameters."""
+    host = RecordedHost(
+        {
+            "/sys/module": left(0, "libnvdimm\n"),
+            "show-depends nd_pmem": left(0, "builtin nd_pmem\n"),
+            "show-depends kmem": left(1, stderr="modprobe: FATAL: Module kmem not found"),
+        }
+    )
+    current = SimpleNamespace(host=SimpleNamespace(transport=host, alias="recorded"))
+    keywords = HostSetupKeywords(cast(Context, current))
+    keywords.kernel_modules_should_be_loaded("libnvdimm", "nd_pmem")
+    with pytest.raises(AssertionError, match="has not loaded kmem: see Load Kernel Modules"):
+        keywords.kernel_modules_should_be_loaded("libnvdimm", "kmem")

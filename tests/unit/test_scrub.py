@@ -9,6 +9,7 @@ import pytest
 from test_ndctl_changes import Machine, left, recorded
 
 from VpmemLibrary.errors import (
+    AmbiguousError,
     BusyError,
     CommandError,
     NotFoundError,
@@ -29,6 +30,12 @@ def scrubbing(state: str) -> CommandResult:
 def test_a_bus_is_found_by_name_and_by_provider() -> None:
     scrub = Scrub(Ndctl(Machine("modes")))
     assert scrub.bus("ndbus0") == scrub.bus("ACPI.NFIT") == scrub.bus(scrub.bus("ndbus0"))
+    text = recorded("modes").text.strip().removeprefix("[").removesuffix("]")
+    second = text.replace("ndbus0", "ndbus1")
+    several = Scrub(Ndctl(Machine(replace(recorded("modes"), stdout=f"[{text},{second}]".encode()))))
+    assert several.bus("ndbus1").dev == "ndbus1"
+    with pytest.raises(AmbiguousError, match=r"2 buses on recorded have the provider 'ACPI\.NFIT': ndbus0, ndbus1"):
+        several.bus("ACPI.NFIT")
     with pytest.raises(NotFoundError, match=r"No bus 'ndbus9' on recorded\. There are: ndbus0 \(ACPI\.NFIT\)"):
         scrub.bus("ndbus9")
 

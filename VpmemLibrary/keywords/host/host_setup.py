@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.host.modules import load_modules, loaded_modules, vpmem_modules
+from VpmemLibrary.host.modules import built_in, load_modules, loaded_modules, vpmem_modules
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
@@ -71,7 +71,7 @@ class HostSetupKeywords:
         transport = self._context.host.transport
         wanted = [name.replace("-", "_") for name in modules or vpmem_modules(transport)]
         there = loaded_modules(transport, wanted)
-        if absent := [name for name in wanted if name not in there]:
+        if absent := [name for name in wanted if name not in there and not built_in(transport, name)]:
             raise AssertionError(
                 f"The kernel of {self._context.host.alias} has not loaded {', '.join(absent)}: see Load Kernel Modules."
             )

@@ -367,8 +367,9 @@ class HealthKeywords:
 
     def _free_to_inject(self, dimm: Dimm | str, foreign: bool) -> Dimm:
         ndctl = self._context.host.ndctl
-        found = ndctl.dimm(dimm)
-        provider = next(bus.provider for bus in ndctl.inventory().buses for each in bus.dimms if each.dev == found.dev)
+        listed = ndctl.inventory()
+        found = ndctl.dimm(dimm, listed)
+        provider = next(bus.provider for bus in listed.buses if found in bus.dimms)
         if not foreign and not provider.startswith(TEST_BUS):
             raise ForeignError(
                 f"DIMM {found.dev} on {self._context.host.alias} is of the real bus {provider}: no run made it. It was "

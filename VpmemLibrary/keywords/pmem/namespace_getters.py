@@ -7,13 +7,13 @@ from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.errors import AmbiguousError, NotFoundError
+from VpmemLibrary.errors import AmbiguousError, NotFoundError, UnsupportedError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
 from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_namespaces, log_table
 from VpmemLibrary.pmem.namespaces.views import namespace_views
 from VpmemLibrary.pmem.ndctl import Ndctl
-from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
 
@@ -275,6 +275,7 @@ class NamespaceGetterKeywords:
 
         Raises:
             NotFoundError: There is no such namespace.
+            UnsupportedError: This version of ndctl lists no alignment of namespaces.
             AssertionError: The value is not as expected.
 
         Example:
@@ -286,6 +287,11 @@ class NamespaceGetterKeywords:
         ```
         """
         found = self._ndctl.namespace(namespace)
+        if found.align is None and found.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
+            raise UnsupportedError(
+                f"The ndctl of {self._context.host.alias} lists no alignment of {_called(found)} ({found.mode}): newer "
+                "versions do. Namespace Views Should Agree shows the kernel's alignment."
+            )
         align = found.align or Size(0)
         return assert_size(align, assertion_operator, expected, f"Alignment of {_called(found)}", message)
 

@@ -11,9 +11,9 @@ from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_s
 from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.support.log import log_table
-from VpmemLibrary.pmem.namespaces.plan import plan_namespace
+from VpmemLibrary.pmem.namespaces.plan import alignments_of, plan_namespace
 from VpmemLibrary.pmem.ndctl import Ndctl
-from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN, predict_usable_size
+from VpmemLibrary.pmem.prediction import ALIGNMENTS, DEFAULT_ALIGN, predict_usable_size
 from VpmemLibrary.pmem.records import MapLocation, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.room import Extent, Room, read_room
 from VpmemLibrary.sizes import ALL, Size
@@ -39,8 +39,12 @@ class RoomKeywords:
         align: Size = DEFAULT_ALIGN,
         sector_size: int = 4096,
         label_version: str = "1.2",
+        region: Region | str | None = None,
     ) -> Size:
-        """Predict the usable size of a namespace. No host is accessed.
+        """Predict the usable size of a namespace. No host is accessed, unless `region` is a name.
+
+        The size depends on the page size of the machine's kernel. By default, pages have 4 KiB. Give the region if the
+        machine may have pages of 64 KiB, as on IBM Power and on some arm64 machines.
 
         Args:
             size: The size that is taken from the region.
@@ -49,12 +53,14 @@ class RoomKeywords:
             align: The mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes, for `sector`.
             label_version: The version of the region's labels, for `sector`: `1.1` or `1.2`.
+            region: The region's record or its name, for the page size and the mapping alignments of its machine.
 
         Returns:
             The usable size in bytes.
 
         Raises:
             InvalidValueError: A namespace of that size is invalid.
+            NotFoundError: There is no such region.
 
         Example:
 
@@ -65,8 +71,15 @@ class RoomKeywords:
             Should Be Equal As Integers    ${usable}    ${62 * 1024 * 1024}
         ```
         """
+        known = region if region is None or isinstance(region, Region) else self._ndctl.region(region)
         return predict_usable_size(
-            size, mode=mode, map_location=map, align=align, sector_size=sector_size, label_version=label_version
+            size,
+            mode=mode,
+            map_location=map,
+            align=wanted_align(align),
+            sector_size=sector_size,
+            label_version=label_version,
+            alignments=alignments_of(known, mode) if known else ALIGNMENTS,
         )
 
     @keyword(tags=("namespace", "prediction", "assertion"))

@@ -29,7 +29,7 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, query
 
 _CHARDEV = re.compile(r"(?:/dev/)?(dax[0-9]+\.[0-9]+)", re.ASCII)
-_MODULE_SCRIPT = "[ -d /sys/module/kmem ] || modprobe -n -q kmem"
+_MODULE_SCRIPT = "[ -d /sys/module/kmem ] || modprobe -n -q kmem || modprobe -q -D kmem >/dev/null"
 _DYNAMIC_SCRIPT = r"""
 for path in "$@"; do
     if [ -e "/sys/devices$path/dax_region/create" ] || [ -e "/sys/devices$path/create" ]; then
@@ -168,7 +168,8 @@ class DaxDevices:
             result = self._change(found, ["reconfigure-device", *options, NODE], timeout, unused=True)
             checked(result, action)
         except CommandError as error:
-            raise type(error)(error.result, f"{error.meaning}. {self._back_to_devdax(found)}") from error
+            meaning = f"{error.meaning}. {self._back_to_devdax(found)}{self._without_node(found)}"
+            raise type(error)(error.result, meaning) from error
         after = self._memory(found)
         if after.mode is not DaxMode.system_ram:
             raise CommandError(result, f"Could not {action} though daxctl exited 0. {self._back_to_devdax(found)}")
@@ -397,6 +398,15 @@ class DaxDevices:
                 f"The kernel of {self._name} has no module kmem, which makes device DAX system RAM "
                 "(CONFIG_DEV_DAX_KMEM). Mend: install the modules of its distribution's kernel."
             )
+
+    def _without_node(self, found: _Found) -> str:
+        """Return the reason why an instance without a NUMA node cannot be RAM. Return an empty text for others."""
+        if any(device.target_node is None for device in self.list() if device.chardev == found.chardev):
+            return (
+                ". daxctl lists no target_node for it, and the kernel takes no memory without a NUMA node as RAM: "
+                "the machine's firmware (ACPI SRAT) or its hypervisor must assign one"
+            )
+        return ""
 
     def _back_to_devdax(self, found: _Found) -> str:
         """Try to make an instance a device again after a failed change. Return a description of its state."""

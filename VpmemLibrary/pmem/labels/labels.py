@@ -229,8 +229,8 @@ class Labels:
         return self._change(region, lambda dimm: write_area(self._ndctl, region, dimm, data[dimm.dev]), confirm)
 
     def _dimms(self, region: Region) -> list[Dimm]:
-        there = {dimm.dev: dimm for dimm in self._ndctl.inventory().dimms}
-        return [there[dimm] for dimm in region.dimms]
+        listed = self._ndctl.inventory()
+        return [self._ndctl.dimm(dimm, listed) for dimm in region.dimms]
 
     def _change(self, region: Region, change: Callable[[Dimm], LabelArea], confirm: Confirm) -> Region:
         with self._regions.out_of_use(region, confirm) as out:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from VpmemLibrary.agreement import Agreement
-from VpmemLibrary.errors import InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.errors import GoneError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.decode import decode_inventory, whole_number
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked
@@ -43,13 +43,16 @@ _FLAGS = {
     "map_fail": "failed_map",
     "smart_event": "smart_event",
 }
+# IBM Power reports a pending health event under another name (arch/powerpc/platforms/pseries/papr_scm.c, flags_show).
+_PAPR_FLAGS = _FLAGS | {"smart_notify": "smart_event"}
 _ALARMS = {
     "alarm_temperature": "temperature",
     "alarm_controller_temperature": "controller temperature",
     "alarm_spares": "spares",
 }
 
-# An unreadable value is not printed. dirty_shutdown exists only if the DIMM counts dirty shutdowns.
+# An unreadable value is not printed. dirty_shutdown exists only if the DIMM counts dirty shutdowns. On IBM Power, the
+# file with the flags is empty if no flag is set. read fails for an empty file, cat does not.
 KERNEL_SCRIPT = r"""
 while [ "$1" != -- ]; do
     sys=/sys/bus/nd/devices/$1
@@ -57,7 +60,7 @@ while [ "$1" != -- ]; do
     [ -d "$sys" ] && [ ! -e "$sys/driver" ] && printf 'state disabled\n'
     for group in nfit papr cxl; do
         for name in flags dirty_shutdown handle phys_id id; do
-            [ -r "$sys/$group/$name" ] && read -r value <"$sys/$group/$name" && printf '%s %s\n' "$name" "$value"
+            [ -r "$sys/$group/$name" ] && value=$(cat "$sys/$group/$name") && printf '%s %s\n' "$name" "$value"
         done
     done
     shift
@@ -258,9 +261,9 @@ class Health:
             return tuple(bad for region in regions for bad in _bad_blocks(region) if dimm.dev in bad.dimms)
         if isinstance(where, Region) or (isinstance(where, str) and _REGION.fullmatch(where)):
             name = self._ndctl.region(where).dev
-            return _bad_blocks(self._listed_one(name))
+            return _bad_blocks(self._listed_region(name))
         namespace = self._ndctl.namespace(where)
-        region = self._listed_one(namespace.region)
+        region = self._listed_region(namespace.region)
         begin, length = self._place(namespace)
         pieces = (bad.within(begin, length) for bad in _bad_blocks(region))
         return tuple(piece for piece in pieces if piece.length)
@@ -271,9 +274,9 @@ class Health:
         Raises:
             NotFoundError: The DIMM does not exist.
         """
-        dev = self._ndctl.dimm(which).dev
         inventory = self._inventory()
-        dimm = next(dimm for dimm in inventory.dimms if dimm.dev == dev)
+        dimm = self._ndctl.dimm(which, inventory)
+        dev = dimm.dev
         regions = [region for region in inventory.regions if dev in region.dimms]
         kernel = self._kernel([dev], [region.dev for region in regions])
         told = kernel.dimms.get(dev, {})
@@ -281,7 +284,9 @@ class Health:
         ndctl: dict[str, object] = {"state": health.state, "flags": _shown(tuple(sorted(dimm.flags)))}
         sysfs: dict[str, object] = {"state": told.get("state", "active")}
         if health.kernel_flags is not None:
-            known = (_FLAGS[flag] for flag in health.kernel_flags if flag in _FLAGS)
+            provider = next((bus.provider for bus in inventory.buses if dimm in bus.dimms), "")
+            names = _PAPR_FLAGS if provider.startswith("ibm,") else _FLAGS
+            known = (names[flag] for flag in health.kernel_flags if flag in names)
             sysfs["flags"] = _shown(tuple(sorted(known)))
         for name, number in (("handle", dimm.handle), ("phys_id", dimm.phys_id)):
             if number is not None:
@@ -326,12 +331,11 @@ class Health:
                 )
         return regions
 
-    def _listed_one(self, name: str) -> Region:
+    def _listed_region(self, name: str) -> Region:
         """Return one region with its bad blocks. Raise if the region is gone since it was last listed."""
-        regions = self._listed(lambda region: region.dev == name)
-        if not regions:
-            raise NotFoundError("region", name, [], self._ndctl.transport.name)
-        return regions[0]
+        for region in self._listed(lambda region: region.dev == name):
+            return region
+        raise GoneError(f"Region {name}", self._ndctl.transport.name)
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
         """Return the offset of a namespace's bytes in its region, and their number."""
@@ -382,7 +386,7 @@ def _or_as_it_is(text: str) -> int | str:
 
 
 def _text(values: Mapping[str, object], key: str) -> str | None:
-    return one_line(str(values[key])) if key in values else None
+    return one_line(str(values[key])) if values.get(key) is not None else None
 
 
 def _number(values: Mapping[str, object], key: str) -> float | None:

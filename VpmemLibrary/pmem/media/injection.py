@@ -155,7 +155,7 @@ class Injection:
 
     def _supported(self, result: CommandResult, action: str, on_bus: Callable[[Bus], bool]) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
-            provider = next(bus.provider for bus in self._ndctl.inventory().buses if on_bus(bus))
+            provider = next((bus.provider for bus in self._ndctl.inventory().buses if on_bus(bus)), "unknown")
             reason = f"Could not {action}: its bus ({provider}) has no such injection. Nothing was changed. {_MEND}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)

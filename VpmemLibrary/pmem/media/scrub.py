@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from enum import StrEnum
 
-from VpmemLibrary.errors import CommandError, NotFoundError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.errors import AmbiguousError, CommandError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.guard import NAMESPACE, namespace_target
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked, status_of
@@ -52,12 +52,18 @@ class Scrub:
 
         Raises:
             NotFoundError: The bus does not exist. The message lists the existing buses.
+            AmbiguousError: Several buses have this provider, e.g. each virtio-pmem device has its own bus.
         """
         asked = which if isinstance(which, str) else which.dev
         buses = self._ndctl.inventory().buses
-        for bus in buses:
-            if asked in (bus.dev, bus.provider):
-                return bus
+        found = [bus for bus in buses if asked in (bus.dev, bus.provider)]
+        if len(found) > 1:
+            raise AmbiguousError(
+                f"{len(found)} buses on {self._ndctl.transport.name} have the provider {asked!r}: "
+                f"{', '.join(bus.dev for bus in found)}. Give the name of the one that is meant."
+            )
+        if found:
+            return found[0]
         raise NotFoundError(
             "bus", asked, [f"{bus.dev} ({bus.provider})" for bus in buses], where=self._ndctl.transport.name
         )

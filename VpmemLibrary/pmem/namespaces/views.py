@@ -72,10 +72,12 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
         "UUID": namespace.uuid,
         "node": "character" if namespace.chardev else "block" if namespace.blockdev else "none",
     }
+    more: dict[str, object] = {}
     if namespace.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
-        ndctl |= {"map": str(namespace.map), "align": namespace.align}
+        more = {"map": namespace.map and str(namespace.map), "align": namespace.align}
     elif namespace.mode is NamespaceMode.sector:
-        ndctl["sector size"] = namespace.sector_size
+        more = {"sector size": namespace.sector_size}
+    ndctl |= {field: value for field, value in more.items() if value is not None}  # old versions do not list all
     sysfs: dict[str, object] = {
         "mode": _KERNEL_MODES.get(found["mode"], found["mode"]),
         "name": found["name"],

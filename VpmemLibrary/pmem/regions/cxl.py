@@ -322,9 +322,10 @@ class Cxl:
             listed = printed_json(result)
         except UnreadableOutputError as error:
             raise UnreadableOutputError(result, f"cxl list printed what is not JSON: {error.meaning}") from None
-        if not isinstance(listed, list) or not all(isinstance(each, dict) and each.get(key) for each in listed):
+        items = [each for item in listed for each in _members(item)] if isinstance(listed, list) else [None]
+        if not all(isinstance(each, dict) and each.get(key) for each in items):
             raise UnreadableOutputError(result, f"cxl list printed no list of objects with {key!r}")
-        return [Fields(result, key, each) for each in listed]
+        return [Fields(result, key, each) for each in items]
 
     def _one(self, what: str, which: object, there: tuple[Item, ...]) -> Item:
         name = which if isinstance(which, str) else str(getattr(which, "dev", which))
@@ -332,6 +333,17 @@ class Cxl:
             if each.dev == name:
                 return each
         raise NotFoundError(what, name, [each.dev for each in there], where=self._ndctl.transport.name)
+
+
+def _members(item: object) -> list[object]:
+    """Return the members of a group of objects, or the object itself.
+
+    cxl groups its list if there are disabled devices: ``[{"anon memdevs": [...]}, {"memdevs": [...]}]``.
+    """
+    match list(item.values()) if isinstance(item, dict) else []:
+        case [list(members)]:
+            return members
+    return [item]
 
 
 def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
