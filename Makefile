@@ -73,7 +73,7 @@ soak: setup
 	$(BIN)/python -m VpmemLibrary.lab.soak
 
 lab-in-lab: setup
-	VPMEM_STATE=$(CURDIR)/.lab-in-lab $(BIN)/python -m VpmemLibrary.lab.in_lab
+	VPMEM_STATE='$(CURDIR)/.lab-in-lab' $(BIN)/python -m VpmemLibrary.lab.in_lab
 
 shards: setup
 	@scripts/shards

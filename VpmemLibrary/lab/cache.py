@@ -6,6 +6,7 @@ name. So an incomplete directory is never used. A second process waits for the f
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress
 
 MANIFEST = "manifest.json"
@@ -34,7 +36,6 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
     """
     if not faults(directory):
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
     with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
         wrong = faults(directory)
         if not wrong:
@@ -42,6 +43,7 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
         if directory.exists():
             progress.note(f"{directory} is broken ({wrong[0]}): making it anew")
         for leftover in directory.parent.glob(f"{MAKING}{directory.name}-*"):
+            kill_process(leftover)  # a machine that a killed process was about to save
             shutil.rmtree(leftover)
         fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f"{MAKING}{directory.name}-"))
         try:
@@ -107,7 +109,7 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
 @contextmanager
 def locked(path: Path, progress: Progress, purpose: str) -> Iterator[None]:
     """Hold an exclusive lock on `path`. The kernel frees the lock when the process ends for any reason."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -150,8 +152,10 @@ def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     while position < size:
         try:
             data = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: there is only a hole up to the end
-            return
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # the file system does not know its holes
+                yield from ((begin, min(begin + _CHUNK, size)) for begin in range(position, size, _CHUNK))
+            return  # there is only a hole up to the end
         begin = data // _CHUNK * _CHUNK
         hole = os.lseek(descriptor, data, os.SEEK_HOLE)
         end = min(-(-hole // _CHUNK) * _CHUNK, size)

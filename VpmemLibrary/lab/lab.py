@@ -28,7 +28,7 @@ from VpmemLibrary.lab.cache import faults, locked
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
-from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory, this_machine
+from VpmemLibrary.lab.paths import cache_directory, no_raw_errors, private_directory, state_directory, this_machine
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress, Silent
@@ -210,7 +210,7 @@ class LabHost:
         If two processes started the host at once, one machine would be lost.
         """
         self._require_here()
-        with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
+        with no_raw_errors(), locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
             yield
 
     def _require_here(self) -> None:
@@ -513,7 +513,7 @@ class Lab:
 
     @contextmanager
     def _locked(self, purpose: str) -> Iterator[None]:
-        with locked(self._root / "lab.lock", self._progress, purpose):
+        with no_raw_errors(), locked(self._root / "lab.lock", self._progress, purpose):
             yield
 
 

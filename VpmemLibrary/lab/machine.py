@@ -18,7 +18,7 @@ from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.network import network_socket
 from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
-from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, find_process, kill_process, start_qemu
+from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, find_process, kill_process, start_qemu, was_killed
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
@@ -259,9 +259,16 @@ class Machine:
     def log(self) -> str:
         """The last lines of QEMU's own output, for messages."""
         try:
-            return (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
+            said = (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
         except FileNotFoundError:
             return "(no log)"
+        if not was_killed(self.directory):
+            return said
+        return (
+            f"{said}\nQEMU was killed by SIGKILL, as the kernel does when memory runs out: a lab host needs up to "
+            f"{self.memory // MiB} MiB. Look at `free -m`, `dmesg`, and the memory limit of the container or session "
+            "(memory.max or memory.limit_in_bytes of its cgroup)."
+        )
 
     @property
     def process(self) -> Process | None:
@@ -398,13 +405,20 @@ def _node(node: int, size: Size, offset: int, memory: MemoryFile | None, process
     else:
         # A private, writable mapping of a read-only file: see QEMU's "VM templating" document.
         access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
-        backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset:d},{access}"
+        backend = (
+            f"memory-backend-file,id=ram{node},size={size:d},mem-path={_value(memory.path)},offset={offset:d},{access}"
+        )
     return ["-object", backend, "-numa", f"node,nodeid={node},memdev=ram{node}{processors}"]
+
+
+def _value(path: Path) -> str:
+    """Return a path as the value of one of QEMU's options, where a comma is doubled."""
+    return str(path).replace(",", ",,")
 
 
 def _disk(number: int, path: Path) -> list[str]:
     # The disk's cache is written back when the machine asks for it. It is discarded together with the machine.
-    drive = f"if=none,id=disk{number},file={path},format=raw,discard=unmap,cache=unsafe"
+    drive = f"if=none,id=disk{number},file={_value(path)},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 
 
@@ -426,14 +440,18 @@ def _named(monitor: Monitor, path: str) -> set[str]:
 
 
 def _checked(command: Sequence[str], purpose: str) -> None:
-    result = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TOOL_SECONDS,
-        umask=0o077,
-    )
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_TOOL_SECONDS,
+            umask=0o077,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_TOOL_SECONDS} s.") from error
     if result.returncode != 0:
         raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")

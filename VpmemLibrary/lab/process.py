@@ -120,6 +120,18 @@ def find_process(directory: Path) -> Process | None:
         return None
 
 
+def was_killed(directory: Path) -> bool:
+    """Return whether the process of `directory` got SIGKILL, but not from `kill_process`.
+
+    Only the process that started it knows this.
+    """
+    try:
+        known = Process(**json.loads((directory / _RECORD).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+    return any(child.pid == known.pid and child.poll() == -signal.SIGKILL for child in _children)
+
+
 def kill_process(directory: Path) -> None:
     """Kill the process of `directory` by SIGKILL, and wait until it has ended.
 

@@ -172,7 +172,9 @@ def wait_for_ssh(machine: Machine, transport: Transport, timeout: float = BOOT_S
             transport.run(["true"], timeout=10).check()
         except (UnreachableError, CommandTimeoutError) as error:
             if machine.process is None:
-                raise LabError(f"The lab machine ended while it started:\n{machine.console_tail()}") from error
+                raise LabError(
+                    f"The lab machine ended while it started:\n{machine.console_tail()}\nQEMU's log:\n{machine.log}"
+                ) from error
             if time.monotonic() > deadline:
                 raise LabError(
                     f"The lab host did not answer over SSH within {timeout:g} s ({error}). Its console:\n"
