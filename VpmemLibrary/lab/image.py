@@ -227,7 +227,10 @@ def _run(command: Sequence[str], purpose: str, **environment: str) -> None:
             timeout=_BUILD_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s.") from error
+        raise LabError(
+            f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s. "
+            "A nearer archive is faster: VPMEM_LAB_MIRROR=URI"
+        ) from error
     if result.returncode != 0:
         tail = "\n".join((result.stderr or result.stdout).strip().splitlines()[-15:])
         advice = "".join(f"\n{what}" for pattern, what in _ADVICE.items() if re.search(pattern, result.stderr))

@@ -7,6 +7,7 @@ the log of its console, its sockets, and the record of its process.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.network import network_socket
 from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
-from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, find_process, kill_process, start_qemu, was_killed
+from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
@@ -262,13 +263,18 @@ class Machine:
             said = (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
         except FileNotFoundError:
             return "(no log)"
-        if not was_killed(self.directory):
+        reasons: dict[int, str] = {
+            signal.SIGKILL: (
+                f"as the kernel does when memory runs out: a lab host needs up to {self.memory // MiB} MiB. Look at "
+                "`free -m`, `dmesg`, and the memory limit of the container or session (memory.max or "
+                "memory.limit_in_bytes of its cgroup)"
+            ),
+            signal.SIGBUS: f"as the kernel does when a file system is full: look at `df -h {self.directory}`",
+        }
+        number = fatal_signal(self.directory)
+        if number not in reasons:
             return said
-        return (
-            f"{said}\nQEMU was killed by SIGKILL, as the kernel does when memory runs out: a lab host needs up to "
-            f"{self.memory // MiB} MiB. Look at `free -m`, `dmesg`, and the memory limit of the container or session "
-            "(memory.max or memory.limit_in_bytes of its cgroup)."
-        )
+        return f"{said}\nQEMU was ended by {signal.Signals(number).name}, {reasons[number]}."
 
     @property
     def process(self) -> Process | None:

@@ -120,16 +120,17 @@ def find_process(directory: Path) -> Process | None:
         return None
 
 
-def was_killed(directory: Path) -> bool:
-    """Return whether the process of `directory` got SIGKILL, but not from `kill_process`.
+def fatal_signal(directory: Path) -> int:
+    """Return the signal that ended the process of `directory`, unless `kill_process` sent it. Return 0 if unknown.
 
-    Only the process that started it knows this.
+    Only the process that started it can find out.
     """
     try:
         known = Process(**json.loads((directory / _RECORD).read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
-        return False
-    return any(child.pid == known.pid and child.poll() == -signal.SIGKILL for child in _children)
+        return 0
+    ended = next((child.poll() for child in _children if child.pid == known.pid), None)
+    return max(-(ended or 0), 0)
 
 
 def kill_process(directory: Path) -> None:

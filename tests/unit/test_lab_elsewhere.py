@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import platform
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.cli import main as cli
 from VpmemLibrary.errors import InvalidValueError, LabError
-from VpmemLibrary.lab import cache, image, machine, process, progress, recipe
+from VpmemLibrary.lab import acceleration, cache, image, machine, process, progress, recipe
 from VpmemLibrary.lab import cli as lab_cli
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
@@ -125,7 +127,11 @@ def test_a_file_system_that_does_not_know_holes_has_its_data_compared(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     place = tmp_path / "cache/image-1"
-    cache.cached(place, lambda directory: [(directory / "disk").write_bytes(b"x" * (5 << 20))][0] and None, Silent())
+
+    def make(directory: Path) -> None:
+        (directory / "disk").write_bytes(b"x" * (5 << 20))
+
+    cache.cached(place, make, Silent())
     monkeypatch.setattr(os, "lseek", seek)
     assert cache.faults(place, thorough=True) == []
     (place / "disk").write_bytes(b"x" * ((5 << 20) - 1) + b"y")
@@ -163,19 +169,26 @@ def test_the_machine_that_a_killed_process_was_about_to_save_is_ended(tmp_path: 
         process.Process.find(orphan.pid)
 
 
-def test_a_machine_that_ran_out_of_memory_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "ended by SIGKILL, as the kernel does when memory runs out: a lab host needs up to 4096 MiB"),
+        (signal.SIGBUS, "ended by SIGBUS, as the kernel does when a file system is full: look at `df -h "),
+    ],
+)
+def test_a_machine_that_ran_out_of_memory_or_disk_says_so(number: int, said: str, tmp_path: Path) -> None:
     lab_machine = Machine(tmp_path / "lab-1", Image(tmp_path), Accelerator("tcg"))
     lab_machine.directory.mkdir()
     start_qemu(lab_machine.directory, FAKE_QEMU)
     running = lab_machine.process
     assert running is not None
-    assert "SIGKILL" not in lab_machine.log
-    os.kill(running.pid, 9)
+    assert "ended by" not in lab_machine.log
+    os.kill(running.pid, number)
     os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
     assert lab_machine.process is None
-    assert "a lab host needs up to 4096 MiB" in lab_machine.log
+    assert said in lab_machine.log
     kill_process(lab_machine.directory)
-    assert "SIGKILL" not in lab_machine.log
+    assert "ended by" not in lab_machine.log
 
 
 def test_a_tool_that_does_not_end_is_an_error_of_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +203,35 @@ def test_a_closed_standard_error_is_no_failure(
     monkeypatch.setattr("sys.stderr", None)
     progress.default_progress().note("said to nobody")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("group", "mode", "advice"),
+    [
+        ("kvm", 0o660, "sudo usermod -aG kvm $USER and log in again"),
+        ("libvirt", 0o660, "sudo usermod -aG libvirt $USER and log in again"),
+        ("kvm", 0o600, "sudo chmod 666 "),
+        ("", 0o660, "sudo chmod 666 "),
+    ],
+)
+def test_the_way_to_kvm_is_one_that_helps(
+    group: str, mode: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    device.chmod(mode)
+    os.chown(device, -1, device.stat().st_gid or 993)
+
+    def named(_: int) -> grp.struct_group:
+        if not group:
+            raise KeyError("no such group")
+        return grp.struct_group((group, "x", 993, []))
+
+    monkeypatch.setattr(grp, "getgrgid", named)
+    monkeypatch.setattr(acceleration, "_may_use", lambda _: False)
+    found = acceleration.find_accelerator(Image(tmp_path), device=device)
+    assert found.name == "tcg"
+    assert f"({advice}" in found.reason
 
 
 # --- the build --------------------------------------------------------------------------------------------------------
