@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.machine import Accelerator
+from VpmemLibrary.lab.machine import KVM_PROCESSOR, Accelerator
 from VpmemLibrary.lab.paths import cache_directory
 from VpmemLibrary.lab.processor import nesting
 from VpmemLibrary.lab.progress import Progress, Silent
@@ -136,7 +136,7 @@ def _probe(image: Image) -> _Probe:
         *image.tool("qemu-system-x86_64"),
         *(part for directory in image.firmware for part in ("-L", str(directory))),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
-        *("-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256M"),
+        *("-machine", "q35", "-accel", "kvm", "-cpu", KVM_PROCESSOR, "-m", "256M"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
         # Each character that a kernel prints is an exit to QEMU. These exits are slow with nested KVM.
         *("-append", "console=ttyS0 quiet vpmem.probe panic=-1"),

@@ -28,6 +28,7 @@ from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.lab.process import find_process, kill_process, start_qemu
 from VpmemLibrary.lab.progress import Silent
 
+PROBED = acceleration.PROBE_MARK.decode()
 PROJECT = Path(__file__).parents[2]
 
 
@@ -232,6 +233,17 @@ def test_the_way_to_kvm_is_one_that_helps(
     found = acceleration.find_accelerator(Image(tmp_path), device=device)
     assert found.name == "tcg"
     assert f"({advice}" in found.reason
+
+
+def test_the_probe_and_the_lab_hosts_have_the_same_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = tmp_path / "arguments"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "kvm").touch()
+    monkeypatch.setattr(Image, "tool", lambda *_: ["sh", "-c", f'echo "$*" >{arguments}; echo "$0"', PROBED])
+    assert acceleration.find_accelerator(Image(tmp_path), device=tmp_path / "kvm").name == "kvm"
+    processor = "-cpu host,arch-capabilities=off"
+    assert processor in arguments.read_text()
+    assert processor in " ".join(Accelerator("kvm").arguments)
 
 
 # --- the build --------------------------------------------------------------------------------------------------------
