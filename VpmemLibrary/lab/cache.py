@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from VpmemLibrary.lab.process import kill_process
@@ -56,6 +56,28 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
             if fresh.exists():
                 shutil.rmtree(fresh)
     return directory
+
+
+def remove_unfinished(parent: Path) -> list[Path]:
+    """Remove the directories that killed processes left unfinished, and end their machines. Return these directories.
+
+    A directory that a process is creating now stays.
+    """
+    removed = []
+    for path in sorted(parent.glob(f"{MAKING}*")):
+        name = path.name.removeprefix(MAKING).rpartition("-")[0]
+        with (
+            suppress(FileNotFoundError),
+            (parent / f"{name}.lock").open("r+b") as lock,
+        ):  # no lock: not made by `cached`
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            kill_process(path)
+            shutil.rmtree(path)
+            removed.append(path)
+    return removed
 
 
 def identity(directory: Path) -> int:

@@ -24,7 +24,7 @@ from pathlib import Path
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.lab.acceleration import find_accelerator
-from VpmemLibrary.lab.cache import faults, locked
+from VpmemLibrary.lab.cache import faults, locked, remove_unfinished
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
@@ -440,13 +440,14 @@ class Lab:
         """Remove from the cache what neither this version nor a lab host of this lab uses. Return what was removed.
 
         A saved state is in use if the disk of a lab host is based on it. It is also kept if it fits this machine: its
-        processor and kernel, and the number of processors that this process may use.
+        processor and kernel, and the number of processors that this process may use. What a killed process left
+        unfinished is removed.
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
             used = {host.machine.image.directory.name for host in hosts} | {image_name()}
             used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
-            removed = []
+            removed = remove_unfinished(cache_directory())
             for path in _directories(cache_directory()):
                 if path.name not in used:
                     shutil.rmtree(path)

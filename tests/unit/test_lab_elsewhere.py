@@ -170,6 +170,21 @@ def test_the_machine_that_a_killed_process_was_about_to_save_is_ended(tmp_path: 
         process.Process.find(orphan.pid)
 
 
+def test_clean_removes_what_a_killed_process_left_and_nothing_that_is_being_made(tmp_path: Path) -> None:
+    left, making = tmp_path / "cache/.making-state-1-abc", tmp_path / "cache/.making-state-2-abc"
+    left.mkdir(parents=True)
+    making.mkdir()
+    (tmp_path / "cache/state-1.lock").touch()
+    start_qemu(left, FAKE_QEMU)
+    orphan = find_process(left)
+    assert orphan is not None
+    with cache.locked(tmp_path / "cache/state-2.lock", Silent(), "making state-2"):
+        assert Lab().clean() == [left]
+    assert making.exists()
+    with pytest.raises(ProcessLookupError):
+        process.Process.find(orphan.pid)
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [
