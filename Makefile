@@ -31,6 +31,8 @@ EXAMPLES ?= 10000
 export HOSTS CONFINED ROUGH PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
+# Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.
+.NOTPARALLEL:
 .PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test scenarios docs release clean
 
 help:
@@ -73,7 +75,7 @@ soak: setup
 	$(BIN)/python -m VpmemLibrary.lab.soak
 
 lab-in-lab: setup
-	VPMEM_STATE=$(CURDIR)/.lab-in-lab $(BIN)/python -m VpmemLibrary.lab.in_lab
+	VPMEM_STATE='$(CURDIR)/.lab-in-lab' $(BIN)/python -m VpmemLibrary.lab.in_lab
 
 shards: setup
 	@scripts/shards

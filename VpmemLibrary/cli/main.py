@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 
 import click
@@ -39,10 +40,14 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command. Show an error of this project as its message alone, without a traceback."""
+        """Run a command. Show an error of this project or of the system as its message alone."""
         try:
             return super().invoke(ctx)
         except VpmemError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click ends quietly
+                raise
             raise click.ClickException(str(error)) from error
 
 

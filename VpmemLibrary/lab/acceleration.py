@@ -8,6 +8,7 @@ KVM.
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.machine import Accelerator
+from VpmemLibrary.lab.machine import KVM_PROCESSOR, Accelerator
 from VpmemLibrary.lab.paths import cache_directory
 from VpmemLibrary.lab.processor import nesting
 from VpmemLibrary.lab.progress import Progress, Silent
@@ -77,10 +78,13 @@ def find_accelerator(image: Image, progress: Progress | None = None, *, device: 
 
 def _without_probe(device: Path) -> Accelerator | None:
     if not device.exists():
-        advice = "load kvm_intel or kvm_amd; a virtual machine needs nested virtualisation from its own host"
+        advice = (
+            "load kvm_intel or kvm_amd; a virtual machine needs nested virtualisation from its own host, and a "
+            "container needs --device /dev/kvm"
+        )
         return Accelerator("tcg", f"there is no {device} ({advice})")
     if not _may_use(device):
-        advice = "sudo usermod -aG kvm $USER and log in again; docs/lab.md has a udev rule for CI runners"
+        advice = f"{_way_in(device)}; docs/lab.md has a udev rule for CI runners"
         return Accelerator("tcg", f"this user may not read and write {device} ({advice})")
     return None
 
@@ -132,7 +136,7 @@ def _probe(image: Image) -> _Probe:
         *image.tool("qemu-system-x86_64"),
         *(part for directory in image.firmware for part in ("-L", str(directory))),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
-        *("-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256M"),
+        *("-machine", "q35", "-accel", "kvm", "-cpu", KVM_PROCESSOR, "-m", "256M"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
         # Each character that a kernel prints is an exit to QEMU. These exits are slow with nested KVM.
         *("-append", "console=ttyS0 quiet vpmem.probe panic=-1"),
@@ -185,6 +189,16 @@ def _run(command: Sequence[str]) -> tuple[bytes, str, int | None]:
 
 def _may_use(device: Path) -> bool:
     return os.access(device, os.R_OK | os.W_OK)
+
+
+def _way_in(device: Path) -> str:
+    """Return what gives this user access: to join the device's group, if the group has access and a name."""
+    found = device.stat()
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name if found.st_gid and found.st_mode & 0o060 == 0o060 else ""
+    except KeyError:  # in a container, where the group of the machine has no name
+        group = ""
+    return f"sudo usermod -aG {group} $USER and log in again" if group else f"sudo chmod 666 {device}"
 
 
 def _boot_id() -> str:

@@ -6,6 +6,7 @@ name. So an incomplete directory is never used. A second process waits for the f
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,9 +14,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress
 
 MANIFEST = "manifest.json"
@@ -34,7 +36,6 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
     """
     if not faults(directory):
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
     with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
         wrong = faults(directory)
         if not wrong:
@@ -42,6 +43,7 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
         if directory.exists():
             progress.note(f"{directory} is broken ({wrong[0]}): making it anew")
         for leftover in directory.parent.glob(f"{MAKING}{directory.name}-*"):
+            kill_process(leftover)  # a machine that a killed process was about to save
             shutil.rmtree(leftover)
         fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f"{MAKING}{directory.name}-"))
         try:
@@ -54,6 +56,28 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
             if fresh.exists():
                 shutil.rmtree(fresh)
     return directory
+
+
+def remove_unfinished(parent: Path) -> list[Path]:
+    """Remove the directories that killed processes left unfinished, and end their machines. Return these directories.
+
+    A directory that a process is creating now stays.
+    """
+    removed = []
+    for path in sorted(parent.glob(f"{MAKING}*")):
+        name = path.name.removeprefix(MAKING).rpartition("-")[0]
+        with (
+            suppress(FileNotFoundError),
+            (parent / f"{name}.lock").open("r+b") as lock,
+        ):  # no lock: not made by `cached`
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            kill_process(path)
+            shutil.rmtree(path)
+            removed.append(path)
+    return removed
 
 
 def identity(directory: Path) -> int:
@@ -107,7 +131,7 @@ def faults(directory: Path, *, thorough: bool = False) -> list[str]:
 @contextmanager
 def locked(path: Path, progress: Progress, purpose: str) -> Iterator[None]:
     """Hold an exclusive lock on `path`. The kernel frees the lock when the process ends for any reason."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -150,8 +174,10 @@ def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     while position < size:
         try:
             data = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: there is only a hole up to the end
-            return
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # the file system does not know its holes
+                yield from ((begin, min(begin + _CHUNK, size)) for begin in range(position, size, _CHUNK))
+            return  # there is only a hole up to the end
         begin = data // _CHUNK * _CHUNK
         hole = os.lseek(descriptor, data, os.SEEK_HOLE)
         end = min(-(-hole // _CHUNK) * _CHUNK, size)

@@ -153,13 +153,15 @@ def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     ssh_config = path.resolve().with_name(f"{path.name}.ssh_config") if rough else None
     if ssh_config:
-        ssh_config.write_text(rough_ssh_config(hosts))
-    path.write_text(hosts_file(hosts, confined=confined, ssh_config=ssh_config))
+        ssh_config.write_text(rough_ssh_config(hosts), "utf-8")
+    path.write_text(hosts_file(hosts, confined=confined, ssh_config=ssh_config), "utf-8")
 
 
 def _ssh_command(host: LabHost) -> list[str]:
+    # ssh splits an option's value at spaces, and replaces what follows a percent sign.
+    key_file, known_hosts = (f'"{path}"'.replace("%", "%%") for path in (host.key_file, host.known_hosts))
     return [
-        *("ssh", "-F", "none", "-p", str(host.port), "-i", str(host.key_file)),
-        *("-o", f"UserKnownHostsFile={host.known_hosts}", "-o", "IdentitiesOnly=yes"),
+        *("ssh", "-F", "none", "-p", str(host.port), "-o", f"IdentityFile={key_file}"),
+        *("-o", f"UserKnownHostsFile={known_hosts}", "-o", "IdentitiesOnly=yes"),
         f"{host.user}@{host.address}",
     ]

@@ -21,12 +21,15 @@ def use_console(machine: Machine) -> None:
     """Pass bytes between this terminal and the console until the user presses Ctrl-] or the machine ends.
 
     Raises:
-        LabError: The machine does not run, or another process uses its console.
+        LabError: The machine does not run, another process uses its console, or this process has no input or output.
     """
     try:
         console = connect_unix(machine.console_socket)
     except OSError as error:
         raise LabError(f"The console of {machine.directory.name} does not answer: {error.strerror}.") from error
+    if sys.stdin is None or sys.stdout is None:
+        console.close()
+        raise LabError("The console needs a standard input and a standard output, and one of them is closed.")
     print(f"console of {machine.directory.name}; Ctrl-] leaves it", file=sys.stderr)
     terminal = sys.stdin.fileno()
     saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None

@@ -7,6 +7,8 @@ keys of this installation. It also contains the tools that the lab runs on this 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -57,6 +59,22 @@ _TOOLS = (
     "./usr/share/seabios",
 )
 _ROOT_DISK_SIZE = "6G"
+_ADVICE = {
+    r"No space left on device|Disk quota exceeded": "Free 4 GiB in the cache (VPMEM_CACHE) and in TMPDIR: `df -h`.",
+    r"subuid|subgid|newuidmap|chroot mode|uid_map|unshare": (
+        "Without root, the build needs user namespaces, the package uidmap, and a range of ids: sudo usermod "
+        "--add-subuids 100000-165535 --add-subgids 100000-165535 $USER. In a container without user namespaces, run "
+        "as root. Where AppArmor restricts them: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    ),
+    r"NO_PUBKEY|not signed|is not valid yet|[Ee]xpired": (
+        "Check this machine's clock and that debian-archive-keyring is that of Debian 13 or newer, or name another "
+        "archive: VPMEM_LAB_MIRROR=URI"
+    ),
+    r"Could not (resolve|connect)|Failed to fetch|[Cc]onnection (failed|timed out)": (
+        "Name an archive that this machine reaches by VPMEM_LAB_MIRROR=URI, or a proxy by http_proxy=URI or apt.conf."
+    ),
+}
+"""What to do about the failures of a build, by what the tool says."""
 _BUILD_SECONDS = 900
 
 
@@ -152,6 +170,8 @@ def find_or_build_image(progress: Progress | None = None) -> Image:
 
 
 def _build(image: Image, progress: Progress) -> None:
+    if (machine := platform.machine()) != "x86_64":
+        raise LabError(f"The lab needs an x86-64 machine, and this one is {machine}. Use hosts of your own: HOSTS=FILE")
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed here: apt-get install mmdebstrap debian-archive-keyring uidmap")
     keys = image.directory / "keys"
@@ -201,12 +221,17 @@ def _run(command: Sequence[str], purpose: str, **environment: str) -> None:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=_BUILD_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s.") from error
+        raise LabError(
+            f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s. "
+            "A nearer archive is faster: VPMEM_LAB_MIRROR=URI"
+        ) from error
     if result.returncode != 0:
         tail = "\n".join((result.stderr or result.stdout).strip().splitlines()[-15:])
-        raise LabError(f"Could not {purpose}: {command[0]} ended with status {result.returncode}:\n{tail}")
+        advice = "".join(f"\n{what}" for pattern, what in _ADVICE.items() if re.search(pattern, result.stderr))
+        raise LabError(f"Could not {purpose}: {command[0]} ended with status {result.returncode}:\n{tail}{advice}")

@@ -24,11 +24,11 @@ from pathlib import Path
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.lab.acceleration import find_accelerator
-from VpmemLibrary.lab.cache import faults, locked
+from VpmemLibrary.lab.cache import faults, locked, remove_unfinished
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
-from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory, this_machine
+from VpmemLibrary.lab.paths import cache_directory, no_raw_errors, private_directory, state_directory, this_machine
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import Progress, Silent
@@ -210,7 +210,7 @@ class LabHost:
         If two processes started the host at once, one machine would be lost.
         """
         self._require_here()
-        with locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
+        with no_raw_errors(), locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
             yield
 
     def _require_here(self) -> None:
@@ -440,13 +440,14 @@ class Lab:
         """Remove from the cache what neither this version nor a lab host of this lab uses. Return what was removed.
 
         A saved state is in use if the disk of a lab host is based on it. It is also kept if it fits this machine: its
-        processor and kernel, and the number of processors that this process may use.
+        processor and kernel, and the number of processors that this process may use. What a killed process left
+        unfinished is removed.
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
             used = {host.machine.image.directory.name for host in hosts} | {image_name()}
             used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
-            removed = []
+            removed = remove_unfinished(cache_directory())
             for path in _directories(cache_directory()):
                 if path.name not in used:
                     shutil.rmtree(path)
@@ -513,7 +514,7 @@ class Lab:
 
     @contextmanager
     def _locked(self, purpose: str) -> Iterator[None]:
-        with locked(self._root / "lab.lock", self._progress, purpose):
+        with no_raw_errors(), locked(self._root / "lab.lock", self._progress, purpose):
             yield
 
 

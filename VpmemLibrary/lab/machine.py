@@ -7,6 +7,7 @@ the log of its console, its sockets, and the record of its process.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.network import network_socket
 from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
-from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, find_process, kill_process, start_qemu
+from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
@@ -80,6 +81,13 @@ each program start discards all translations (QEMU ``target/i386/tcg``, ``helper
 
 _MACHINE = "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off"
 
+KVM_PROCESSOR = "host,arch-capabilities=off"
+"""The processor with KVM: the machine's own, without a register (MSR 0x10a) that some clouds refuse to set.
+
+Then QEMU ends at its start, for instance on some GitHub-hosted runners. The register only describes mitigations, which
+a lab host does not use.
+"""
+
 _ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Environment variables for QEMU in addition to this process's: use huge pages for the heap.
 
@@ -135,7 +143,7 @@ class Accelerator:
         The emulation does not use thread=single. With it a lab host lost its timer and stopped for minutes while a
         nested guest booted.
         """
-        cpu = f"max,{_SLOW_UNDER_EMULATION}" if self.name == "tcg" else "host"
+        cpu = f"max,{_SLOW_UNDER_EMULATION}" if self.name == "tcg" else KVM_PROCESSOR
         accelerator = "tcg,thread=multi,tb-size=1024" if self.name == "tcg" else "kvm"
         return ["-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)]
 
@@ -259,9 +267,21 @@ class Machine:
     def log(self) -> str:
         """The last lines of QEMU's own output, for messages."""
         try:
-            return (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
+            said = (self.directory / QEMU_LOG).read_bytes()[-4000:].decode("utf-8", "replace").strip() or "(empty)"
         except FileNotFoundError:
             return "(no log)"
+        reasons: dict[int, str] = {
+            signal.SIGKILL: (
+                f"as the kernel does when memory runs out: a lab host needs up to {self.memory // MiB} MiB. Look at "
+                "`free -m`, `dmesg`, and the memory limit of the container or session (memory.max or "
+                "memory.limit_in_bytes of its cgroup)"
+            ),
+            signal.SIGBUS: f"as the kernel does when a file system is full: look at `df -h {self.directory}`",
+        }
+        number = fatal_signal(self.directory)
+        if number not in reasons:
+            return said
+        return f"{said}\nQEMU was ended by {signal.Signals(number).name}, {reasons[number]}."
 
     @property
     def process(self) -> Process | None:
@@ -398,13 +418,20 @@ def _node(node: int, size: Size, offset: int, memory: MemoryFile | None, process
     else:
         # A private, writable mapping of a read-only file: see QEMU's "VM templating" document.
         access = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
-        backend = f"memory-backend-file,id=ram{node},size={size:d},mem-path={memory.path},offset={offset:d},{access}"
+        backend = (
+            f"memory-backend-file,id=ram{node},size={size:d},mem-path={_value(memory.path)},offset={offset:d},{access}"
+        )
     return ["-object", backend, "-numa", f"node,nodeid={node},memdev=ram{node}{processors}"]
+
+
+def _value(path: Path) -> str:
+    """Return a path as the value of one of QEMU's options, where a comma is doubled."""
+    return str(path).replace(",", ",,")
 
 
 def _disk(number: int, path: Path) -> list[str]:
     # The disk's cache is written back when the machine asks for it. It is discarded together with the machine.
-    drive = f"if=none,id=disk{number},file={path},format=raw,discard=unmap,cache=unsafe"
+    drive = f"if=none,id=disk{number},file={_value(path)},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 
 
@@ -426,14 +453,18 @@ def _named(monitor: Monitor, path: str) -> set[str]:
 
 
 def _checked(command: Sequence[str], purpose: str) -> None:
-    result = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TOOL_SECONDS,
-        umask=0o077,
-    )
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_TOOL_SECONDS,
+            umask=0o077,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_TOOL_SECONDS} s.") from error
     if result.returncode != 0:
         raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from VpmemLibrary.errors import LabError
+from VpmemLibrary.errors import InvalidValueError, LabError, VpmemError
+
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "The image and a saved state need some 4 GiB, and each lab host more as it writes: free space there, or",
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "An earlier run as root or with sudo may own it (`ls -ld`), or it is on a file system that is mounted noexec. "
+        "Change its owner, or",
+    ),
+    **dict.fromkeys((errno.ENOLCK, errno.EOPNOTSUPP), "Its file system has no locks or no sockets:"),
+}
+"""What to do about an error of the operating system, before the advice that is always given."""
 
 
 def cache_directory() -> Path:
@@ -25,11 +41,36 @@ def state_directory() -> Path:
 def _directory(variable: str, default: str) -> Path:
     given = os.environ.get(variable)
     if given:
-        return Path(given).expanduser().resolve()
+        try:
+            return Path(given).expanduser().resolve()
+        except RuntimeError as error:  # there is no such user, or a symbolic link leads to itself
+            raise InvalidValueError(variable, given, f"a directory ({error})") from error
     import platformdirs  # noqa: PLC0415
 
     path: Path = getattr(platformdirs, default)("vpmem", appauthor=False)
+    if not path.is_absolute():  # XDG_CACHE_HOME or XDG_STATE_HOME is relative, or this user has no home
+        valid = f"an absolute path: correct HOME and the XDG_*_HOME variables, or set {variable} to a directory"
+        raise InvalidValueError("the lab's directory", str(path), valid)
     return path
+
+
+@contextmanager
+def no_raw_errors() -> Iterator[None]:
+    """Raise an error of the operating system as a LabError that says what to do.
+
+    Raises:
+        LabError: The operating system refused something. The message has the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, VpmemError):
+            raise
+        advice = _ADVICE.get(error.errno or 0, "If the path is one of the lab's,")
+        raise LabError(
+            f"The lab cannot go on: {error}. {advice} set VPMEM_CACHE and VPMEM_STATE to other directories "
+            f"(now {cache_directory()} and {state_directory()})."
+        ) from error
 
 
 def this_machine() -> str:
@@ -67,4 +108,9 @@ def disk_usage(path: Path) -> int:
     """Return the bytes that a file or a directory occupies on disk. Holes in sparse files occupy nothing."""
     if not path.is_dir() or path.is_symlink():
         return path.lstat().st_blocks * 512
-    return sum(entry.lstat().st_blocks * 512 for entry in path.rglob("*"))
+    used = 0
+    for parent, directories, files in os.walk(path):
+        for name in (*directories, *files):
+            with suppress(FileNotFoundError):  # another process is changing the directory
+                used += Path(parent, name).lstat().st_blocks * 512
+    return used

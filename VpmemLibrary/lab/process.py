@@ -120,6 +120,19 @@ def find_process(directory: Path) -> Process | None:
         return None
 
 
+def fatal_signal(directory: Path) -> int:
+    """Return the signal that ended the process of `directory`, unless `kill_process` sent it. Return 0 if unknown.
+
+    Only the process that started it can find out.
+    """
+    try:
+        known = Process(**json.loads((directory / _RECORD).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return 0
+    ended = next((child.poll() for child in _children if child.pid == known.pid), None)
+    return max(-(ended or 0), 0)
+
+
 def kill_process(directory: Path) -> None:
     """Kill the process of `directory` by SIGKILL, and wait until it has ended.
 

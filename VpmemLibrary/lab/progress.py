@@ -89,8 +89,9 @@ class LiveBar:
 
 def default_progress() -> Progress:
     """Return the live bar if standard error is a terminal, and plain lines otherwise."""
-    return LiveBar() if sys.stderr.isatty() else PlainLines()
+    return LiveBar() if sys.stderr is not None and sys.stderr.isatty() else PlainLines()
 
 
 def _print(text: str) -> None:
-    print(f"[lab] {visible(text)}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # None: the shell closed it (2>&-)
+        print(f"[lab] {visible(text)}", file=sys.stderr, flush=True)

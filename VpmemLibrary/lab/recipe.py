@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -50,6 +51,7 @@ _LEFT_OUT = (
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _APT_HELPER = "/usr/lib/apt/apt-helper"
 _HAS_SUITE_SECONDS = 60
+_ACCESS = re.compile(r"Acquire::((https?|ftp)::|(Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) )", re.IGNORECASE)
 
 
 def recipe_key() -> str:
@@ -71,10 +73,12 @@ class Sources:
         lines: Lines as in apt's sources.list. Without lines, mmdebstrap uses its default for the suite, with all
             updates.
         without: The update suites that no archive has.
+        settings: Settings of this machine's apt for reaching an archive, e.g. a proxy.
     """
 
     lines: tuple[str, ...]
     without: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
@@ -93,10 +97,13 @@ def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
         "--mode=auto",
         "--variant=apt",
         '--aptopt=APT::Install-Recommends "false"',
+        *(f"--aptopt={setting}" for setting in sources.settings),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         f"--include={','.join(PACKAGES)}",
         f"--customize-hook=copy-in {shlex.quote(str(FILES))} {shlex.quote(str(keys))} /tmp",
         '--customize-hook=chroot "$1" sh /tmp/files/customize',
+        # The settings may have a proxy's password. Nothing on a lab host uses apt.
+        *(['--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"'] if sources.settings else []),
         SUITE,
         str(target),
         *sources.lines,
@@ -111,22 +118,25 @@ def find_sources() -> Sources:
     is asked whether it has the suite. If the machine's apt uses no Debian archive (for instance on Ubuntu), mmdebstrap
     uses its default.
 
+    mmdebstrap reads no settings of this machine's apt, so the settings for reaching an archive are passed on.
+
     Raises:
         InvalidValueError: ``VPMEM_LAB_MIRROR`` is not a URI.
     """
     targets = _index_targets()
     given = _given_mirror()
-    archive = given or debian_archive(targets, "Debian")
+    archive = given or _first_mirror(debian_archive(targets, "Debian"))
+    settings = _access_settings()
     if archive is None:
-        return Sources(())
+        return Sources((), settings=settings)
     lines, without = [_line(archive, SUITE, given)], []
-    security = debian_archive(targets, "Debian-Security")
+    security = _first_mirror(debian_archive(targets, "Debian-Security"))
     for suite, place in ((f"{SUITE}-updates", archive), (f"{SUITE}-security", security)):
         if place is not None and _has_suite(place, suite):
             lines.append(_line(place, suite, given))
         else:
             without.append(suite)
-    return Sources(tuple(lines), tuple(without))
+    return Sources(tuple(lines), tuple(without), settings)
 
 
 def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
@@ -138,9 +148,25 @@ def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
     """
     for line in index_targets:
         found = line.split("\t", 2)
-        if found[:2] == ["Debian", label] and len(found) == 3 and found[2]:
+        # A machine that was installed from a disc may still name the disc, which has no other release.
+        if found[:2] == ["Debian", label] and len(found) == 3 and found[2] and not found[2].startswith("cdrom:"):
             return found[2]
     return None
+
+
+def _first_mirror(archive: str | None) -> str | None:
+    """Return the first archive of a list of mirrors (apt-transport-mirror(1)), which Debian's cloud images use.
+
+    apt-helper reads no such lists. An archive that is no list in a file is returned as it is.
+    """
+    if archive is None or not archive.startswith("mirror+file:"):
+        return archive
+    path = Path("/" + archive.removeprefix("mirror+file:").strip("/"))
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return archive
+    return next((line.split()[0] for line in lines if line.split() and not line.lstrip().startswith("#")), archive)
 
 
 def _given_mirror() -> str:
@@ -151,13 +177,29 @@ def _given_mirror() -> str:
 
 
 def _index_targets() -> list[str]:
-    result = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    return _lines(["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)"])
+
+
+def _access_settings() -> tuple[str, ...]:
+    """Return the settings of this machine's apt for reaching an archive, as lines of an apt.conf."""
+    found = _lines(["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n', "Acquire"])
+    return tuple(line for line in found if _ACCESS.match(line))
+
+
+def _lines(command: Sequence[str]) -> list[str]:
+    """Return the lines that one of apt's programs prints. Return no line if it fails, or if there is no apt."""
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     return result.stdout.splitlines() if result.returncode == 0 else []
 
 
@@ -170,11 +212,19 @@ def _line(archive: str, suite: str, given: str) -> str:
 
 def _has_suite(archive: str, suite: str) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
-        result = subprocess.run(
-            [_APT_HELPER, "download-file", f"{archive.rstrip('/')}/dists/{suite}/InRelease", f"{scratch}/InRelease"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=_HAS_SUITE_SECONDS,
-        )
+        try:
+            result = subprocess.run(
+                [
+                    _APT_HELPER,
+                    "download-file",
+                    f"{archive.rstrip('/')}/dists/{suite}/InRelease",
+                    f"{scratch}/InRelease",
+                ],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_HAS_SUITE_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
     return result.returncode == 0

@@ -172,10 +172,13 @@ def wait_for_ssh(machine: Machine, transport: Transport, timeout: float = BOOT_S
             transport.run(["true"], timeout=10).check()
         except (UnreachableError, CommandTimeoutError) as error:
             if machine.process is None:
-                raise LabError(f"The lab machine ended while it started:\n{machine.console_tail()}") from error
+                raise LabError(
+                    f"The lab machine ended while it started:\n{machine.console_tail()}\nQEMU's log:\n{machine.log}"
+                ) from error
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"The lab host did not answer over SSH within {timeout:g} s ({error}). Its console:\n"
+                    f"The lab host did not answer over SSH within {timeout:g} s ({error}).{_stopped(machine)} "
+                    "Its console:\n"
                     f"{machine.console_tail()}"
                 ) from error
             time.sleep(_POLL)
@@ -240,6 +243,14 @@ def _warm(host: Transport) -> None:
         end_guest(host, "warm-up")
     host.run(["find", "/var/log/libvirt/qemu", "-type", "f", "-delete"]).check()
     host.run(["sync"]).check()
+
+
+def _stopped(machine: Machine) -> str:
+    """Return a sentence about a machine that QEMU has stopped because it could not write to a disk."""
+    with suppress(LabError), machine.monitor() as monitor:
+        if _status(monitor) == "io-error":
+            return f" QEMU stopped it because a file could not be written: look at `df -h {machine.directory}`."
+    return ""
 
 
 def _status(monitor: Monitor) -> str:

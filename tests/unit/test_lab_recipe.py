@@ -24,6 +24,7 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(recipe, "_APT_HELPER", str(helper))
     lines = (DATA / "apt-2.6.1-indextargets-debian.txt").read_text().splitlines()
     monkeypatch.setattr(recipe, "_index_targets", lambda: lines)
+    monkeypatch.setattr(recipe, "_access_settings", lambda: ())
     monkeypatch.delenv("VPMEM_LAB_MIRROR", raising=False)
     suites.write_text(
         "http://archive.example/debian/dists/trixie-updates/InRelease\n"
