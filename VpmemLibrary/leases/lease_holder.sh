@@ -23,6 +23,7 @@
 
 LC_ALL=C
 umask 077
+unset TMOUT # hardened hosts set it, and bash's read would stop waiting for a request after so many seconds
 directory=$1 who=$2 token=$3 gate_seconds=$4
 shift 4
 declare -A held=()  # the files that this process has locked, each with its descriptor

@@ -59,6 +59,17 @@ def test_one_process_holds_many(workers: Workers) -> None:
     assert len(transport.pids) == 1
 
 
+def test_a_time_limit_for_idle_shells_does_not_end_the_holder(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMOUT", "1")
+    leases, transport = workers.one("1")
+    leases.take([["a"]])
+    time.sleep(1.5)
+    leases.require(["a"])
+    assert len(transport.pids) == 1
+
+
 def test_nothing_is_left_of_what_was_given_back(workers: Workers) -> None:
     leases, _ = workers.one("1")
     leases.take([["a"], ["b"]])
