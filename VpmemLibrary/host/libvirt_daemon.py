@@ -217,6 +217,7 @@ fi
 """
 
 _CONNECT = r"""
+unset PERL_UNICODE PERL5OPT PYTHONHOME
 tried=
 is_there() { command -v "$1" >/dev/null 2>&1 || { tried="$tried $1 is not installed;"; return 1; }; }
 works() { "$@" </dev/null >/dev/null 2>&1 || { tried="$tried $1 does not run;"; return 1; }; }

@@ -24,9 +24,9 @@ _SHOWN_COMMAND = 200
 _LONGEST_NOISE = 1 << 16
 _CHUNK = 1 << 16
 
-# This script runs as root; $0 is the mark. sudo and doas may have reset the environment and the creation mask. The script
-# is a single line, so that `_refusal` can find and shorten it in a message of sudo that repeats the command. The trap
-# runs only if the command cannot be executed. sudo's noexec and intercept also forbid a second shell.
+# This script runs as root; $0 is the mark. sudo and doas may have reset the environment and the creation mask. The
+# script is a single line, so that `_refusal` can find and shorten it in a message of sudo that repeats the command. The
+# trap runs only if the command cannot be executed: the noexec of sudo forbids a second shell as well.
 _AS_ROOT = (
     "PATH=${PATH:+$PATH:}"
     f"{EXTRA_PATH}:/usr/bin:/bin "
@@ -101,8 +101,8 @@ def checked(result: CommandResult) -> CommandResult:
     if own.exit_status == _CANNOT_EXECUTE and own.stderr.endswith(_NOEXEC):
         raise AccessDeniedError(
             f"sudo{f' on {own.host}' if own.host else ''} lets a shell run as root, but forbids the shell to start "
-            "programs. Remove noexec (or the tag NOEXEC) and intercept for this user from sudoers (sudo -l shows them), "
-            f"or log in as root.\ncommand: {block(_short(own.command))}"
+            "programs. Remove noexec (or the tag NOEXEC) and intercept for this user from sudoers (sudo -l shows "
+            f"them), or log in as root.\ncommand: {block(_short(own.command))}"
         )
     return own
 
