@@ -112,6 +112,13 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
         program = kind if state == "works" else "doas"
         if sudo:
             yield ok("root", f"{program} runs commands as root without a password")
+            if state == "works" and account.facts.get("sudo_logs"):
+                yield warning(
+                    "sudo log",
+                    "sudo logs what commands print (log_output). Some versions of sudo then lose the end of outputs of "
+                    "more than 64 KiB, and still exit 0",
+                    f"Add the line `Defaults:{_shown(account.user)} !log_output` to sudoers, after the line that sets it",
+                )
         else:
             yield problem(
                 "root",

@@ -320,6 +320,29 @@ def test_sudo_that_works_is_found() -> None:
     assert one.verdict is Verdict.ok
 
 
+@needs_root
+@pytest.mark.skipif(shutil.which("sudo") is None, reason="sudo is not installed")
+@pytest.mark.parametrize(
+    ("rules", "logs"),
+    [
+        ("Defaults:nobody log_output\nnobody ALL=(root) NOPASSWD: ALL", True),
+        ("nobody ALL=(root) NOPASSWD: LOG_OUTPUT: ALL", True),
+        ("Defaults:nobody !log_output\nnobody ALL=(root) NOPASSWD: ALL", False),
+    ],
+)
+def test_a_sudo_that_logs_outputs_is_found(rules: str, logs: bool) -> None:
+    file = Path(f"/etc/sudoers.d/vpmem-log{os.getpid()}")
+    file.write_text(f"{rules}\n")
+    file.chmod(0o440)
+    try:
+        login = asked(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/bin/sh"])
+    finally:
+        file.unlink()
+    found = list(account.check_elevation(login, sudo=True))
+    assert the(found, "root").verdict is Verdict.ok
+    assert [each.check for each in found] == (["root", "sudo log"] if logs else ["root"])
+
+
 @pytest.mark.parametrize(
     ("facts", "sudo", "verdict", "text"),
     [
