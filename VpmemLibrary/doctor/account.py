@@ -117,7 +117,7 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
                     "sudo log",
                     "sudo logs what commands print (log_output). Some versions of sudo then lose the end of outputs of "
                     "more than 64 KiB, and still exit 0",
-                    f"Add the line `Defaults:{_shown(account.user)} !log_output` to sudoers, after the line that sets it",
+                    f"Add the line `Defaults:{_shown(account.user)} !log_output` to the end of sudoers",
                 )
         else:
             yield problem(
