@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -27,6 +28,13 @@ _WORDS |= {"nu": "nushell", "xonsh": "xonsh"}
 
 def check_shell(account: Account) -> Iterator[Finding]:
     """Check the login shell, and what the login shell prints before and after a command."""
+    if not account.ran and account.facts:
+        yield problem(
+            "login shell",
+            f"it runs /bin/sh, but the question {list(account.facts)[-1]!r} about the account was not answered in time",
+            "Look for a program there that hangs: ps -o pid,etime,args -u USER",
+        )
+        return
     if not account.ran:
         printed = _shown(account.before + account.complaints)
         yield problem(
@@ -39,6 +47,8 @@ def check_shell(account: Account) -> Iterator[Finding]:
     shell = account.shell
     yield ok("login shell", f"{shell or 'none in the user database'} of user {account.user}; it runs /bin/sh")
     rc = ", ".join(rc_files(account))
+    home, directory = account.facts.get("home", ""), account.facts.get("directory", "")
+    homeless = home if account.facts.get("homeless") else ""
     noise = [
         f"{where}: {shown}"
         for where, text in (
@@ -46,15 +56,20 @@ def check_shell(account: Account) -> Iterator[Finding]:
             ("standard error", account.complaints),
             ("standard output, after the command", account.after),
         )
-        if (shown := _shown(text))
+        if (shown := _shown(text)) and not (homeless and homeless in text)  # sshd complains that the home is missing
     ]
     if noise:
         read = f" (it may come from {rc})" if rc else ""
         yield warning("noise", f"the login shell prints on {'; on '.join(noise)}{read}", quiet(shell))
     else:
         yield ok("noise", "the login shell prints nothing of its own")
-    home, directory = account.facts.get("home", ""), account.facts.get("directory", "")
-    if home and directory and PurePosixPath(home) != PurePosixPath(directory):
+    if homeless:
+        yield warning(
+            "directory",
+            f"the home {home} is not there, so commands start in {directory}",
+            f"As root: mkhomedir_helper {shlex.quote(account.user)}, or mount what the home is on",
+        )
+    elif home and directory and PurePosixPath(home) != PurePosixPath(directory):
         yield warning(
             "directory",
             f"commands start in {directory}, not in {home}",
@@ -97,6 +112,13 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
         program = kind if state == "works" else "doas"
         if sudo:
             yield ok("root", f"{program} runs commands as root without a password")
+            if state == "works" and account.facts.get("sudo_logs"):
+                yield warning(
+                    "sudo log",
+                    "sudo logs what commands print (log_output). Some versions of sudo then lose the end of outputs of "
+                    "more than 64 KiB, and still exit 0",
+                    f"Add the line `Defaults:{_shown(account.user)} !log_output` to the end of sudoers",
+                )
         else:
             yield problem(
                 "root",

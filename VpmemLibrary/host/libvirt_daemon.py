@@ -217,6 +217,7 @@ fi
 """
 
 _CONNECT = r"""
+unset PERL_UNICODE PERL5OPT PYTHONHOME
 tried=
 is_there() { command -v "$1" >/dev/null 2>&1 || { tried="$tried $1 is not installed;"; return 1; }; }
 works() { "$@" </dev/null >/dev/null 2>&1 || { tried="$tried $1 does not run;"; return 1; }; }
@@ -238,7 +239,7 @@ for each in nc nc.openbsd netcat; do
 done
 is_there ncat && works ncat --version && exec ncat -U "$socket"
 is_there socat && works socat -V && exec socat - "UNIX-CONNECT:$socket"
-for each in python3 /usr/libexec/platform-python python; do
+for each in python3 /usr/libexec/platform-python python python2; do
     is_there $each && works $each -c 'import socket, threading' && exec $each -c "$python" "$socket"
 done
 is_there perl && works perl -MSocket -e 1 && exec perl -e "$perl" "$socket"

@@ -23,6 +23,8 @@
 
 LC_ALL=C
 umask 077
+unset TMOUT # hardened hosts set it, and bash's read would stop waiting for a request after so many seconds
+ulimit -Sn hard 2>/dev/null # each lease is an open file
 directory=$1 who=$2 token=$3 gate_seconds=$4
 shift 4
 declare -A held=()  # the files that this process has locked, each with its descriptor
@@ -40,7 +42,10 @@ fail() {
     return 1
 }
 # Fail with the tool's reason: the part of its message after the last colon.
-fail_for() { fail "$1: ${2##*: }"; }
+fail_for() {
+    local why=${2##*: }
+    fail "$1: ${why:-a tool ended without a message, perhaps by a limit of the user (ulimit -a)}"
+}
 
 # Bash ends when it cannot start a process. Then this trap restarts the program in the same process, with the same
 # locks. The request is answered by an error.
@@ -66,7 +71,7 @@ trap 'busy=; exit 1' HUP INT TERM PIPE
 # Locks
 
 open_file() {
-    { exec {fd}<>"$1" || exec {fd}<"$1"; } 2>/dev/null || fail "$directory/$1 cannot be opened"
+    { exec {fd}<>"$1" || exec {fd}<"$1"; } 2>/dev/null || fail "$directory/$1 cannot be opened; the holder has $((${#held[@]} + ${#fresh[@]})) leases open (ulimit -n limits them)"
 }
 close_file() {
     local fd=$1

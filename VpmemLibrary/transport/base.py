@@ -260,6 +260,7 @@ def write_command(path: str, mode: int) -> tuple[str, ...]:
 _WRITE = """
 set -e
 [ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }
+[ -f "$1" ] || [ ! -e "$1" ] || { echo "$1 is no regular file" >&2; exit 1; }
 umask 077
 new=$(mktemp -u -- "$1.XXXXXX")
 set -C

@@ -24,13 +24,15 @@ _SHOWN_COMMAND = 200
 _LONGEST_NOISE = 1 << 16
 _CHUNK = 1 << 16
 
-# This script runs as root; $0 is the mark. sudo and doas may have reset the environment. The script is a single line,
-# so that `_refusal` can find and shorten it in a message of sudo that repeats the command.
+# This script runs as root; $0 is the mark. sudo and doas may have reset the environment and the creation mask. The
+# script is a single line, so that `_refusal` can find and shorten it in a message of sudo that repeats the command. The
+# trap runs only if the command cannot be executed: the noexec of sudo forbids a second shell as well.
 _AS_ROOT = (
     "PATH=${PATH:+$PATH:}"
     f"{EXTRA_PATH}:/usr/bin:/bin "
     + " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-    + f"; export PATH {' '.join(ENVIRONMENT)}; echo $0 started; echo $0 started >&2; "
+    + f"; export PATH {' '.join(ENVIRONMENT)}; umask 022; echo $0 started; echo $0 started >&2; "
+    "trap '/bin/sh -c : 2>/dev/null || echo $0 noexec >&2' EXIT; "
     'exec "$@"'
 )
 
@@ -52,6 +54,8 @@ exec "$program" -n -u root -- /bin/sh -c "$script" "$mark" "$@"
 
 _ASKED = re.compile(rf"^{_MARK} asked (sudo|doas|none) ([0-9]*) ?(.*)$".encode(), re.MULTILINE)
 _STARTED = re.compile(rf"^{_MARK} started\n".encode(), re.MULTILINE)
+_NOEXEC = f"{_MARK} noexec\n".encode()
+_CANNOT_EXECUTE = 126
 _NOT_STARTED = rb"(\1 had not started the command: try `\1 -n -u root true` there)"
 _PLAIN_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -93,7 +97,14 @@ def checked(result: CommandResult) -> CommandResult:
     """
     if _STARTED.search(result.stderr) is None:
         raise AccessDeniedError(_refusal(result))
-    return plain(result)
+    own = plain(result)
+    if own.exit_status == _CANNOT_EXECUTE and own.stderr.endswith(_NOEXEC):
+        raise AccessDeniedError(
+            f"sudo{f' on {own.host}' if own.host else ''} lets a shell run as root, but forbids the shell to start "
+            "programs. Remove noexec (or the tag NOEXEC) and intercept for this user from sudoers (sudo -l shows "
+            f"them), or log in as root.\ncommand: {block(_short(own.command))}"
+        )
+    return own
 
 
 class ElevatedStream:
@@ -148,6 +159,10 @@ def _own(output: bytes) -> bytes:
     return output if started is None else output[started.end() :]
 
 
+def _short(command: str) -> str:
+    return command if len(command) <= _SHOWN_COMMAND else f"{command[:_SHOWN_COMMAND]} ..."
+
+
 def _refusal(result: CommandResult) -> str:
     """Return a message that says why a command was not run as root, and what to do."""
     place = f" on {result.host}" if result.host else ""
@@ -156,8 +171,7 @@ def _refusal(result: CommandResult) -> str:
     text = said.decode("utf-8", "replace").replace(_AS_ROOT, "...").replace(_MARK, "...").strip()
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
     answer = f"It exited {result.exit_status} and said: {block(text) or '(nothing)'}"
-    command = result.command if len(result.command) <= _SHOWN_COMMAND else f"{result.command[:_SHOWN_COMMAND]} ..."
-    last = f"command: {block(command)}"
+    last = f"command: {block(_short(result.command))}"
     if asked is None:
         return f"The shell{place} did not start a command as root. {answer}\n{last}"
     program, uid, name = (each.decode("utf-8", "replace") for each in asked.groups())

@@ -27,6 +27,7 @@ _TENTHS = 10
 # A line of /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., with the start time as its 22nd word.
 _END = r"""
 case $1 in 0 | 1) echo "$1 is no process of a command" >&2; exit 1 ;; esac
+[ -r /proc/self/stat ] || { echo '/proc is not mounted there' >&2; exit 1; }
 [ -z "$3" ] || {
     read -r boot </proc/sys/kernel/random/boot_id
     [ "$boot" = "$3" ] || { echo 'the host has booted since' >&2; exit 1; }

@@ -253,6 +253,36 @@ def test_a_directory_that_an_rc_file_changes_is_found(tmp_path: Path) -> None:
     assert "start in /, not in" in one.found
 
 
+def test_a_missing_home_is_found_and_is_no_noise_of_the_shell(tmp_path: Path) -> None:
+    home = f"{tmp_path}/away"
+    login = asked(["/bin/sh"], HOME=home)
+    login = replace(login, complaints=f"Could not chdir to home directory {home}: No such file or directory\n")
+    found = list(account.check_shell(login))
+    assert the(found, "noise").verdict is Verdict.ok
+    assert f"the home {home} is not there, so commands start in " in the(found, "directory").found
+    assert the(found, "directory").fix.startswith(f"As root: mkhomedir_helper {ME}")
+
+
+def test_a_start_up_file_that_loses_the_path_hides_nothing() -> None:
+    login = asked(["/bin/sh"], PATH="/nowhere")
+    assert (login.user, login.facts["sudo"].partition("\n")[0] == "absent") == (ME, shutil.which("sudo") is None)
+
+
+def test_a_sudo_that_hangs_is_no_fault_of_the_login_shell(tmp_path: Path) -> None:
+    (tmp_path / "sudo").write_text("#!/bin/sh\nsleep 600\n")
+    (tmp_path / "sudo").chmod(0o755)
+    login = asked(["/bin/sh"], PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert the(list(account.check_shell(login)), "login shell").verdict is Verdict.ok
+    (one,) = account.check_elevation(replace(login, facts={**login.facts, "uid": "1000", "doas": "absent"}), sudo=True)
+    assert "it did not end within 4 s" in one.found
+
+
+def test_a_question_that_hangs_is_named() -> None:
+    (one,) = account.check_shell(Account({"user": "qa", "sudo": ""}))
+    assert one.verdict is Verdict.problem
+    assert "it runs /bin/sh, but the question 'sudo' about the account was not answered" in one.found
+
+
 @fuzz
 @fuzzed
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -288,6 +318,29 @@ def test_a_refusal_of_the_real_program_is_found(program: str) -> None:
 def test_sudo_that_works_is_found() -> None:
     (one,) = account.check_elevation(asked(["/bin/sh"]), sudo=True)
     assert one.verdict is Verdict.ok
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("sudo") is None, reason="sudo is not installed")
+@pytest.mark.parametrize(
+    ("rules", "logs"),
+    [
+        ("Defaults:nobody log_output\nnobody ALL=(root) NOPASSWD: ALL", True),
+        ("nobody ALL=(root) NOPASSWD: LOG_OUTPUT: ALL", True),
+        ("Defaults:nobody !log_output\nnobody ALL=(root) NOPASSWD: ALL", False),
+    ],
+)
+def test_a_sudo_that_logs_outputs_is_found(rules: str, logs: bool) -> None:
+    file = Path(f"/etc/sudoers.d/vpmem-log{os.getpid()}")
+    file.write_text(f"{rules}\n")
+    file.chmod(0o440)
+    try:
+        login = asked(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/bin/sh"])
+    finally:
+        file.unlink()
+    found = list(account.check_elevation(login, sudo=True))
+    assert the(found, "root").verdict is Verdict.ok
+    assert [each.check for each in found] == (["root", "sudo log"] if logs else ["root"])
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,9 @@ def test_a_command_is_run_as_root_with_its_arguments_outputs_and_status(
         [f"Defaults:{USER} runas_default=nobody", f"{USER} ALL=(ALL) NOPASSWD: ALL"],
         [f"Defaults:{USER} !env_reset, !use_pty, logfile=/dev/null", f"{USER} ALL=(root) NOPASSWD: ALL"],
         [f"Defaults:{USER} !authenticate", f"{USER} ALL=(root) ALL"],
+        [f"Defaults:{USER} umask=0077, umask_override", f"{USER} ALL=(root) NOPASSWD: ALL"],
+        [f"Defaults:{USER} targetpw, passwd_tries=1, closefrom=3", f"{USER} ALL=(root) NOPASSWD: ALL"],
+        [f"Defaults:{USER} intercept, log_subcmds", f"{USER} ALL=(root) NOPASSWD: ALL"],
     ],
 )
 def test_other_settings_of_sudo_change_nothing(someone: Someone, sudoers: Path, rules: list[str]) -> None:
@@ -162,6 +165,31 @@ def test_other_settings_of_sudo_change_nothing(someone: Someone, sudoers: Path, 
     allow(sudoers, *rules)
     result = someone.run(*SHOW)
     assert (result.stdout, result.stderr, result.exit_status) == (b"0 C a b ' \"$x\n", b"complaint\n", 7)
+    assert someone.run("sh", "-c", "umask").text == "0022\n"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [f"Defaults:{USER} noexec", f"{USER} ALL=(root) NOPASSWD: ALL"],
+        [f"{USER} ALL=(root) NOPASSWD: NOEXEC: ALL"],
+    ],
+)
+def test_a_sudo_whose_shell_starts_no_program_is_named(someone: Someone, sudoers: Path, rules: list[str]) -> None:
+    someone.give("sudo")
+    allow(sudoers, *rules)
+    with pytest.raises(AccessDeniedError, match=r"sudo on rack1 lets a shell .* Remove noexec"):
+        someone.run("true")
+
+
+@needs_root
+def test_a_command_that_cannot_be_executed_is_not_the_fault_of_sudo(someone: Someone, sudoers: Path) -> None:
+    someone.give("sudo")
+    allow(sudoers, f"{USER} ALL=(root) NOPASSWD: ALL")
+    result = someone.run("/etc/passwd")
+    assert result.exit_status == 126
+    assert b"vpmem-" not in result.stderr.partition(b": ")[2]
 
 
 @needs_root

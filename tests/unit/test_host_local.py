@@ -171,6 +171,13 @@ def test_a_command_is_ended_by_any_shell(shell: str) -> None:
         assert process.wait(20) == -signal.SIGKILL
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+def test_a_machine_without_proc_does_not_report_the_end_of_a_command() -> None:
+    script = 'mount -t tmpfs none /proc && exec "$@"'
+    ended = LocalTransport().run(["unshare", "-m", "sh", "-c", script, "sh", *end_command(os.getpid(), 0.1)])
+    assert "Whether it was ended is not known: /proc is not mounted there" in remaining(ended, os.getpid())
+
+
 def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = (
@@ -324,6 +331,14 @@ def test_a_file_is_written_whole_with_its_mode(local: LocalTransport, tmp_path: 
     assert local.read_file(str(path)) == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["a file"]
+
+
+def test_a_file_that_is_no_regular_file_is_not_replaced(local: LocalTransport, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(CommandError, match="is no regular file"):
+        local.write_file(str(pipe), b"one")
+    assert pipe.is_fifo()
 
 
 def test_a_stream_goes_both_ways(local: LocalTransport) -> None:

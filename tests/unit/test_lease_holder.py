@@ -59,6 +59,36 @@ def test_one_process_holds_many(workers: Workers) -> None:
     assert len(transport.pids) == 1
 
 
+def test_a_time_limit_for_idle_shells_does_not_end_the_holder(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMOUT", "1")
+    leases, transport = workers.one("1")
+    leases.take([["a"]])
+    time.sleep(1.5)
+    leases.require(["a"])
+    assert len(transport.pids) == 1
+
+
+def test_many_leases_are_held_although_a_shell_may_open_few_files(workers: Workers) -> None:
+    leases, _ = workers.one("1", transport=Watched("prlimit", "--nofile=64:1024"))
+    assert len(leases.take([[f"ns-{number}"] for number in range(80)])) == 80
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        ("--nofile=64", "leases open (ulimit -n limits them)"),
+        ("--fsize=0", "perhaps by a limit of the user (ulimit -a)"),
+    ],
+)
+def test_a_limit_of_the_user_is_named(workers: Workers, limit: str, text: str) -> None:
+    leases, _ = workers.one("1", transport=Watched("prlimit", limit))
+    with pytest.raises(LeaseRecordError, match=re.escape(text)):
+        leases.take([[f"ns-{number}"] for number in range(80)])
+    assert leases.entries() == ()
+
+
 def test_nothing_is_left_of_what_was_given_back(workers: Workers) -> None:
     leases, _ = workers.one("1")
     leases.take([["a"], ["b"]])

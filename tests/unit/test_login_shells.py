@@ -242,6 +242,29 @@ def test_a_login_shell_that_runs_no_command_is_named_with_its_answer(
             assert f"user '{user.name}' on 127.0.0.1:{server.port}" in str(caught.value)
 
 
+def test_options_that_a_start_up_file_exports_do_not_change_a_command(
+    server: OpensshServer, make_user: Callable[[str], LoginUser]
+) -> None:
+    user = make_user("/bin/bash")
+    user.write(".bashrc", "readonly TMOUT=1; shopt -s failglob; set -f; export TMOUT BASHOPTS SHELLOPTS\n")
+    with SshTransport(settings(server, user)) as host:
+        shown = host.run(["bash", "-c", 'echo "${TMOUT-none}"; echo /nowhere*; echo /et[c]'])
+        assert (shown.lines, shown.stderr) == (["none", "/nowhere*", "/etc"], b"")
+
+
+def test_a_process_in_the_background_that_keeps_the_output_is_named(
+    server: OpensshServer, make_user: Callable[[str], LoginUser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("VpmemLibrary.transport.ssh.transport._LOGIN_TIMEOUT", 2)
+    user = make_user("/bin/bash")
+    user.write(".bashrc", "sleep 600 & disown\n")
+    with (
+        SshTransport(settings(server, user)) as host,
+        pytest.raises(LoginShellError, match=rf"user '{user.name}' on .* starts a process in the background"),
+    ):
+        host.run(["true"])
+
+
 @pytest.mark.parametrize("command", ["internal-sftp", "echo 'only backups here'", "/usr/sbin/nologin"])
 def test_a_forced_command_is_named(make_user: Callable[[str], LoginUser], command: str) -> None:
     with sshd(ForceCommand=command) as server:

@@ -43,8 +43,9 @@ _NOT_FOUND = 127
 # creation mask are set to those of a new log-in, because a start-up file may have changed them.
 _PRELUDE = (
     "set +euxvfC; "
-    'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; esac 2>/dev/null; '
-    "unset ENV BASH_ENV CDPATH; "
+    'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; '
+    "*) unset SHELLOPTS BASHOPTS ;; esac 2>/dev/null; "
+    "unset ENV BASH_ENV CDPATH TMOUT; "
     f'PATH="${{PATH:+$PATH:}}{EXTRA_PATH}"; '
     f"export PATH {' '.join(f'{name}={value}' for name, value in ENVIRONMENT.items())}; "
     'umask 022; cd "${HOME:-/}" >/dev/null 2>&1 || cd /; '
@@ -136,6 +137,21 @@ class Start:
             exit_status: The exit status of the login shell; None if the login shell did not end.
         """
         return LoginShellError(self._describe(exit_status), exit_status)
+
+    def held(self, seconds: float) -> LoginShellError:
+        """Return the error for a login shell that leaves a process which keeps the command's outputs open.
+
+        Args:
+            seconds: How long the outputs stayed open after the command's end.
+        """
+        return LoginShellError(
+            f"The login shell of user {self._user!r} on {self.host} starts a process in the background. The process "
+            f"keeps the output of every command open, here for more than {seconds:g} s. In the start-up files "
+            "(.bashrc, config.fish, .tcshrc ...), start the process only in an interactive shell, or with "
+            "</dev/null >/dev/null 2>&1. See: ps -u "
+            f"{self._user} -o pid,etime,args",
+            None,
+        )
 
     def _describe(self, exit_status: int | None) -> str:
         noise = self.noise[-_SHOWN:] if self.too_noisy else self.noise[:_SHOWN]

@@ -178,7 +178,9 @@ class SshTransport:
         except paramiko.ChannelException as error:
             if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
                 raise UnreachableError(
-                    f"sshd on {self.name} makes no connection to {target}: set AllowTcpForwarding (local) there."
+                    f"sshd on {self.name} makes no connection to {target}: set AllowTcpForwarding (local) there, "
+                    "without DisableForwarding and PermitOpen, and without restrict and no-port-forwarding at the key "
+                    "in authorized_keys."
                 ) from error
             raise UnreachableError(
                 f"{target} does not answer, as seen from {self.name}. Is it up, and does a server listen on that port?"
@@ -398,6 +400,8 @@ class SshTransport:
             self._note(start.noise)
             if not ended and not start.begun:
                 raise self._not_begun(channel, start, command)
+            if not ended and channel.exit_status != NO_STATUS:
+                raise start.held(_LOGIN_TIMEOUT)
             mask = execution.result().text.strip()
         finally:
             close_channel(channel)
