@@ -227,6 +227,13 @@ def test_a_log_in_of_another_language_is_understood(make: Make, login: str, pass
     assert bench.transport.run(["echo", "in"]).text == "in\n"
 
 
+def test_a_log_in_is_done_while_the_kernel_writes_after_each_prompt(make: Make) -> None:
+    message = "[    1.234567] nd_pmem: region0\\r\\n[  OK  ] Started a unit.\\r\\n[    2.345678] nd_pm"
+    program = LOGIN.replace("login: ", f"login: {message}").replace("Password: ", f"Password: {message}")
+    bench = make([sys.executable, "-c", program], user="qa", password=PASSWORD)
+    assert bench.transport.run(["echo", "in"]).text == "in\n"
+
+
 def test_a_password_that_has_expired_is_reported_at_once(make: Make) -> None:
     expired = "getpass.getpass('Your password has expired.\\nCurrent password: '); sys.exit()"
     program = LOGIN.replace('subprocess.run(["sh"])', expired)

@@ -191,8 +191,8 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
         raise InvalidValueError(
             f"path of {device.model} device",
             device.path,
-            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {shlex.quote(device.path)}): of this "
-            f"one {backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
+            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {shlex.quote(device.path)}): of "
+            f"this one {backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
         )
 
 

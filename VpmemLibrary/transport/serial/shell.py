@@ -82,6 +82,10 @@ _HEADER = re.compile(rb"(-?[0-9]{1,3}) ([0-9]{1,9})")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 
 
+_MESSAGES = re.compile(r"\[ *(?:[0-9]{1,9}\.[0-9]{1,9}|OK|FAILED|DEPEND|WARN|INFO|TIME) *\][^\n]{0,2000}\n?")
+"""The messages of the kernel and of systemd, which may follow a prompt on its line."""
+
+
 class Line(Protocol):
     """A two-way byte connection to a console."""
 
@@ -358,7 +362,7 @@ class SerialShell:
             self._receive(left)
 
     def _waits_for(self, prompt: re.Pattern[str]) -> bool:
-        return prompt.search(_plain(self._text[-_TAIL:])) is not None
+        return prompt.search(_MESSAGES.sub("", _plain(self._text[-_TAIL:]))) is not None
 
     # Requests
 
