@@ -39,6 +39,7 @@ from VpmemLibrary.guest.views.qmp import (
     qmp_plugged_ram,
 )
 from VpmemLibrary.guest.views.views import compare, device_view
+from VpmemLibrary.keywords.guest.guest_xml import _text as xml_text
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -414,6 +415,32 @@ def test_devices_of_a_domain_s_own_command_line_are_read_and_checked() -> None:
         check_domain(xml.replace("id=mem1", "id=mem2"))
     with pytest.raises(InvalidValueError, match="<qemu:commandline> of the domain XML"):
         read_devices(xml.replace("size=4g", "size=4q"))
+
+
+def test_an_option_and_its_value_in_one_argument_is_refused() -> None:
+    arg = "<qemu:arg value='{}'/>"
+    one = arg.format("-object memory-backend-file,id=m,share=on,mem-path=/x,size=1G -device nvdimm,memdev=m")
+    xml = domain("").replace("<domain", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'")
+    line = "<qemu:commandline>{}</qemu:commandline></domain>"
+    with pytest.raises(InvalidValueError, match="<qemu:arg> of the domain XML '-object memory-backend-file"):
+        check_domain(xml.replace("</domain>", line.format(one)))
+    check_domain(xml.replace("</domain>", line.format(arg.format("-device") + arg.format("virtio-rng-pci,id=- m 1"))))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
+def test_a_file_with_domain_xml_may_have_any_encoding(tmp_path: Path, encoding: str) -> None:
+    declared = "<?xml version='1.0' encoding='ISO-8859-1'?>\n" if encoding.startswith("iso") else ""
+    xml = domain(SHARED.replace("/dev/dax0.0", "/mnt/für/a"))
+    path = tmp_path / "guest.xml"
+    path.write_text(declared + xml, encoding=encoding)
+    for given in (str(path), "\ufeff" + declared + xml):
+        assert read_devices(xml_text(given))[0].path == "/mnt/für/a"
+
+
+@pytest.mark.parametrize("path", ["/nonexistent", "/", "/dev/zero", "a\0b", ""])
+def test_what_is_neither_xml_nor_a_file_with_it_is_refused_with_the_reason(path: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"the path of a file that holds it \(.+\)"):
+        xml_text(path)
 
 
 def test_a_device_of_the_command_line_cannot_be_given_another_backing() -> None:

@@ -85,7 +85,7 @@ def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: s
     if device.access is not Access.shared and not unshared:
         raise InvalidValueError(
             f"access of {device.path}",
-            device.access or "none",
+            str(device.access or "none"),
             "shared: without it no write reaches the backing and nothing persists",
         )
 
@@ -183,7 +183,7 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
     # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
     if backing.kind == "c" and device.access is not Access.shared:
         raise InvalidValueError(
-            f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
+            f"access of {device.path}", str(device.access or "none"), "shared: device DAX cannot be mapped otherwise"
         )
     # libvirt, qemu_command.c: everything except persistent memory is preallocated
     preallocated = not (virtio or device.pmem) and device.access is Access.shared
