@@ -61,10 +61,15 @@ _CONSOLE_EVERY = 5.0
 NO_DOMAIN = 42  # VIR_ERRNO_DOMAIN
 _TARGET = 'readlink -f -- "$1" || printf "%s\\n" "$1"'
 
-# libvirt's virDomainState and virDomainShutoffReason, named as virsh names them.
+# libvirt's virDomainState, virDomainShutoffReason and virDomainPausedReason, named as virsh names them.
 _STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
 _OFF = "shut off"
 _OFF_REASONS = ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "daemon")
+_PAUSED_REASONS = (
+    *("unknown", "user", "migrating", "saving", "dumping", "I/O error", "watchdog", "from snapshot", "shutting down"),
+    *("creating snapshot", "crashed", "starting up", "post-copy", "post-copy failed", "api error"),
+)
+_REASONS = {_OFF: _OFF_REASONS, "paused": _PAUSED_REASONS}
 _GONE = "gone"
 _ALIVE = ("running", "idle", "paused", "in shutdown")
 
@@ -678,7 +683,7 @@ class Guest:
                         raise GuestError(self._told(f"panicked instead of being {wanted}: {panic.line}", panic))
                     next_console = time.monotonic() + _CONSOLE_EVERY
             panic = self._panic(console, start)
-            ended = f"panicked: {panic.line}" if panic else f"is {self.condition()[0]}"
+            ended = f"panicked: {panic.line}" if panic else f"is {''.join(self.condition())}"
             raise GuestError(self._told(f"was not {wanted} within {timeout:g} s: it {ended}", panic))
 
     def _panic(self, console: Console, start: int) -> Panic | None:
@@ -715,7 +720,7 @@ class Guest:
                 changed.wait(min(left, _POLL))
 
     def condition(self) -> tuple[str, str]:
-        """Return the guest's state and, if the guest is off, the reason. A transient domain is gone when it ends."""
+        """Return the guest's state and, if it is off or paused, the reason. A transient domain is gone when it ends."""
         try:
             state, reason = self.act("ask the state of", lambda domain: domain.state())
         except LibvirtError as error:
@@ -723,8 +728,8 @@ class Guest:
                 raise
             return _GONE, ""
         name = _STATES[state]
-        known = name == _OFF and reason < len(_OFF_REASONS)
-        return name, f" ({_OFF_REASONS[reason]})" if known else ""
+        reasons = _REASONS.get(name, ())
+        return name, f" ({reasons[reason]})" if 0 <= reason < len(reasons) else ""
 
     def _told(self, what: str, panic: Panic | None = None) -> str:
         with contextlib.suppress(LibvirtError):  # the console path is in the XML, which a domain that is gone lacks

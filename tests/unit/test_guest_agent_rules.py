@@ -97,6 +97,7 @@ def test_an_agent_that_tells_little_of_itself_is_refused_all_the_same(info: obje
     [
         ("Command guest-exec has been disabled: the agent is in frozen state", "virsh domfsthaw a"),
         ("The command guest-exec has not been found", "older than QEMU 2.5"),
+        ("this feature or command is not currently supported", "no such command"),
         ("Failed to execute child process “sh” (Permission denied)", "virt_qemu_ga_run_unconfined"),
     ],
 )
@@ -170,6 +171,8 @@ def test_a_domain_that_is_gone_is_no_absent_program() -> None:
         ),
         (("[general]\nallow-rpcs=guest-ping,guest-exec\n", "FILTER_RPC_ARGS=--allow-rpcs=guest-exec-status"), ()),
         (("ExecStart=/usr/bin/qemu-ga --method=virtio-serial -b guest-exec",), ("guest-exec",)),
+        (('FILTER_RPC_ARGS="--allow-rpcs=guest-ping,\\\n# old \\\nguest-exec,\\\nguest-exec-status"\n',), ()),
+        (("ExecStart=/usr/bin/qemu-ga \\\n  -m virtio-serial \\\n  --block-rpcs=guest-exec\n",), ("guest-exec",)),
         (("DAEMON_ARGS=-bguest-exec",), ("guest-exec",)),
         (("[general]\nblock-rpcs=guest-get-users\n",), ()),
         (("", "no file of any form\n[", "\0\ud800"), ()),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +14,20 @@ from recorded_guest import COMMAND_LINE, DATA, INACTIVE_XML, LIVE_XML, inside, m
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnsupportedError, ViewsDisagreeError
 from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel, in_slots
-from VpmemLibrary.guest.domain.template import add_devices
-from VpmemLibrary.guest.domain.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
+from VpmemLibrary.guest.domain.template import add_devices, as_own
+from VpmemLibrary.guest.domain.xml import (
+    has_balloon,
+    read_devices,
+    read_name,
+    read_plugged_ram,
+    read_ram,
+    read_room,
+)
 from VpmemLibrary.guest.domain.xml_checks import check_domain
 from VpmemLibrary.guest.migration import with_backings
 from VpmemLibrary.guest.prediction import configured_size
 from VpmemLibrary.guest.views.argv import argv_devices, argv_ram
-from VpmemLibrary.guest.views.inside import InsideRegion, device_key, inside_devices, inside_regions
+from VpmemLibrary.guest.views.inside import INSIDE_COMMAND, InsideRegion, device_key, inside_devices, inside_regions
 from VpmemLibrary.guest.views.memory import system_ram
 from VpmemLibrary.guest.views.qemu_options import config_files, parse_option, parse_size
 from VpmemLibrary.guest.views.qmp import (
@@ -29,6 +39,7 @@ from VpmemLibrary.guest.views.qmp import (
     qmp_plugged_ram,
 )
 from VpmemLibrary.guest.views.views import compare, device_view
+from VpmemLibrary.keywords.guest.guest_xml import _text as xml_text
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -213,6 +224,29 @@ def test_metadata_comments_and_other_namespaces_change_nothing() -> None:
     assert read_devices(f"<?xml version='1.0' encoding='ISO-8859-1'?>{odd}") == read_devices(LIVE_XML)
 
 
+def test_a_comment_inside_a_text_hides_no_part_of_it() -> None:
+    xml = domain(SHARED, cells="").replace("<name>a", "<name><!-- old -->a").replace("'>2<", "'><?x y?>2<!-- z --><")
+    new = VpmemDevice("/dev/dax1.0", Size(512 * MiB))
+    own = add_devices(as_own(xml, "0123abcd", name="b"), [new])
+    assert (read_name(own), read_ram(own)) == ("b", 1536 * MiB)
+    assert "<!-- here -->" in as_own(xml.replace("<devices>", "<devices><!-- here -->"), "0123abcd")
+
+
+@pytest.mark.parametrize("where", ["<path>&e;", "<path>/dev/&e;"])
+def test_an_entity_is_refused_and_not_read_as_nothing(where: str) -> None:
+    xml = "<!DOCTYPE domain [<!ENTITY e '/dev/dax0.0'>]>" + domain(SHARED.replace("<path>/dev/dax0.0", where))
+    for read in (read_devices, check_domain, lambda text: as_own(text, "0123abcd")):
+        with pytest.raises(InvalidValueError, match="without entities"):
+            read(xml)
+    assert read_devices("<!DOCTYPE domain>" + domain(SHARED))[0].path == "/dev/dax0.0"
+
+
+def test_devices_larger_than_all_memory_leave_no_negative_ram() -> None:
+    xml = domain(SHARED.replace(">512<", ">2048<"), cells="")
+    with pytest.raises(InvalidValueError, match=r"<memory> of the domain XML '2GiB'.*more than its memory devices"):
+        add_devices(xml, [VpmemDevice("/dev/dax1.0", Size(512 * MiB))])
+
+
 def test_an_xml_without_end_is_refused_by_its_length() -> None:
     with pytest.raises(InvalidValueError, match="at most 8388608"):
         read_devices(f"<domain>{' ' * (9 << 20)}</domain>")
@@ -321,6 +355,18 @@ def test_devices_without_a_slot_get_theirs_as_qemu_gives_them() -> None:
     assert list(argv_devices(argv[-4:], taken=[0])) == [2]
 
 
+def test_an_nvdimm_of_power_may_have_a_driver_of_its_own() -> None:
+    backend = "memory-backend-file,id=m,share=on,mem-path=/x,size=1G"
+    argv = ("-object", backend, "-device", "pc-dimm", "-device", "spapr-nvdimm,memdev=m,label-size=128K,uuid=u")
+    assert argv_devices(argv)[1]["label size"] == 128 * KiB
+
+    def ask(command: str, arguments: Mapping[str, object]) -> Any:
+        answer = nameless(command, arguments)
+        return json.loads(json.dumps(answer).replace("child<nvdimm>", "child<spapr-nvdimm>"))
+
+    assert qmp_devices(ask) == qmp_devices(nameless)
+
+
 def test_a_memfd_is_shared_unless_it_says_otherwise() -> None:
     def shared(backend: str) -> object:
         return argv_devices(("-object", backend, "-device", "nvdimm,memdev=m"))[0]["shared"]
@@ -369,6 +415,32 @@ def test_devices_of_a_domain_s_own_command_line_are_read_and_checked() -> None:
         check_domain(xml.replace("id=mem1", "id=mem2"))
     with pytest.raises(InvalidValueError, match="<qemu:commandline> of the domain XML"):
         read_devices(xml.replace("size=4g", "size=4q"))
+
+
+def test_an_option_and_its_value_in_one_argument_is_refused() -> None:
+    arg = "<qemu:arg value='{}'/>"
+    one = arg.format("-object memory-backend-file,id=m,share=on,mem-path=/x,size=1G -device nvdimm,memdev=m")
+    xml = domain("").replace("<domain", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'")
+    line = "<qemu:commandline>{}</qemu:commandline></domain>"
+    with pytest.raises(InvalidValueError, match="<qemu:arg> of the domain XML '-object memory-backend-file"):
+        check_domain(xml.replace("</domain>", line.format(one)))
+    check_domain(xml.replace("</domain>", line.format(arg.format("-device") + arg.format("virtio-rng-pci,id=- m 1"))))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
+def test_a_file_with_domain_xml_may_have_any_encoding(tmp_path: Path, encoding: str) -> None:
+    declared = "<?xml version='1.0' encoding='ISO-8859-1'?>\n" if encoding.startswith("iso") else ""
+    xml = domain(SHARED.replace("/dev/dax0.0", "/mnt/für/a"))
+    path = tmp_path / "guest.xml"
+    path.write_text(declared + xml, encoding=encoding)
+    for given in (str(path), "\ufeff" + declared + xml):
+        assert read_devices(xml_text(given))[0].path == "/mnt/für/a"
+
+
+@pytest.mark.parametrize("path", ["/nonexistent", "/", "/dev/zero", "a\0b", ""])
+def test_what_is_neither_xml_nor_a_file_with_it_is_refused_with_the_reason(path: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"the path of a file that holds it \(.+\)"):
+        xml_text(path)
 
 
 def test_a_device_of_the_command_line_cannot_be_given_another_backing() -> None:
@@ -514,6 +586,29 @@ def test_the_address_of_a_region_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     virtio, nvdimm = inside_regions(inside)
     assert (virtio.address, virtio.view["device node"]) == (0x113800000, "/dev/pmem2")
     assert (nvdimm.key, "device node" in nvdimm.view) == (0, False)
+
+
+def test_a_region_of_a_guest_on_power_is_known_by_its_slot(tmp_path: Path) -> None:
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    for number, index in enumerate(["90000000", "90000003", "nothing"]):
+        region = tmp_path / "ibm,persistent-memory" / f"ibm,persistent-memory:ibm,pmemory@{index}" / f"region{number}"
+        region.mkdir(parents=True)
+        (devices / region.name).symlink_to(region)
+        (devices / f"nmem{number}").mkdir()
+        for name, text in {"mapping0": f"nmem{number},0,268435456,0", "size": "268435456", "read_only": "0"}.items():
+            (region / name).write_text(f"{text}\n")
+    script = [*INSIDE_COMMAND]
+    assert "/sys/bus/nd/devices" in script[2]
+    script[2] = script[2].replace("/sys/bus/nd/devices", str(devices))
+
+    class Guest:
+        def run(self, _: object) -> CommandResult:
+            done = subprocess.run(script, capture_output=True, check=True)
+            return CommandResult(tuple(script), 0, done.stdout, done.stderr, 0.1)
+
+    power: Any = Guest()
+    assert [(region.key, region.size) for region in inside_regions(power)] == [(0, 256 * MiB), (3, 256 * MiB)]
 
 
 def test_two_devices_on_one_backing_are_compared_each_with_itself() -> None:

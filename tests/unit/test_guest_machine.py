@@ -78,6 +78,8 @@ def test_kvm_counts_for_the_host_s_own_architecture_alone() -> None:
     assert not has_kvm(capabilities(machine("pc"), kvm="xen"))
     other = capabilities(machine("pc")).replace("<arch>x86_64", "<arch>aarch64")
     assert not has_kvm(other)
+    own = "<guest><arch name='aarch64'><domain type='kvm'/></arch></guest></capabilities>"
+    assert not has_kvm(other.replace("kvm", "qemu").replace("</capabilities>", own))
 
 
 class Link:

@@ -16,6 +16,7 @@ from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.records import Access, BootSource, GuestSpec, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.domain.xml import build_domain, read_console_log, read_devices, read_mark
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 BOOT = BootSource(kernel="/boot/kernel", initrd="/boot/initrd", cmdline="console=ttyS0")
@@ -158,3 +159,19 @@ def test_a_wrong_image_is_refused(values: dict[str, str], message: str) -> None:
 def test_a_wrong_guest_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         spec(**changes)
+
+
+def test_a_guest_that_is_paused_says_why(connection: Any) -> None:
+    class Link:
+        host = "h"
+
+        def act(self, name: str, _: str, work: Any, *, timeout: float | None = None) -> Any:
+            return work(connection.lookupByName(name))
+
+    host: Any = None
+    link: Any = Link()
+    guest = Guest(host, link, "test")
+    assert guest.condition() == ("running", "")
+    connection.lookupByName("test").suspend()
+    assert guest.condition() == ("paused", " (user)")
+    assert guest.state_for_message() == "it is paused (user) on h"

@@ -211,6 +211,37 @@ def test_a_log_in_that_is_refused_says_so_and_shows_no_password(make: Make, pass
     assert "guest login" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("login", "password"),
+    [
+        ("debian login: ", "Passwort: "),
+        ("identifiant : ", "Mot de passe : "),
+        ("host login: ", "Contraseña: "),
+        ("login\uff1a", "密码\uff1a"),
+        ("\x1b[1mlogin: \x1b[0m\x1b[K", "Password for qa@EXAMPLE.ORG: \x1b]0;host\x07"),
+    ],
+)
+def test_a_log_in_of_another_language_is_understood(make: Make, login: str, password: str) -> None:
+    program = LOGIN.replace("guest login: ", login).replace('"Password: "', f'"{password}"')
+    bench = make([sys.executable, "-X", "utf8", "-c", program], user="qa", password=PASSWORD)
+    assert bench.transport.run(["echo", "in"]).text == "in\n"
+
+
+def test_a_log_in_is_done_while_the_kernel_writes_after_each_prompt(make: Make) -> None:
+    message = "[    1.234567] nd_pmem: region0\\r\\n[  OK  ] Started a unit.\\r\\n[    2.345678] nd_pm"
+    program = LOGIN.replace("login: ", f"login: {message}").replace("Password: ", f"Password: {message}")
+    bench = make([sys.executable, "-c", program], user="qa", password=PASSWORD)
+    assert bench.transport.run(["echo", "in"]).text == "in\n"
+
+
+def test_a_password_that_has_expired_is_reported_at_once(make: Make) -> None:
+    expired = "getpass.getpass('Your password has expired.\\nCurrent password: '); sys.exit()"
+    program = LOGIN.replace('subprocess.run(["sh"])', expired)
+    bench = make([sys.executable, "-c", program], user="qa", password=PASSWORD)
+    with pytest.raises(AccessDeniedError, match=r"one more password.*expired(.*\n)*.*has expired"):
+        bench.transport.run(["true"])
+
+
 def test_a_console_without_a_shell_is_told_with_its_last_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("VpmemLibrary.transport.serial.transport._START", 1)
     monkeypatch.setattr("VpmemLibrary.transport.serial.shell._PATIENCE", 0.5)

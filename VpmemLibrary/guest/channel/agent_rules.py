@@ -33,7 +33,7 @@ _LISTS = {"ALLOW_RPCS": True, "BLOCK_RPCS": False, "BLACKLIST_RPC": False}
 
 _DISABLED = re.compile(r"has been disabled|is disabled|not allowed")
 _FROZEN = re.compile(r"frozen state|is frozen")
-_UNKNOWN = re.compile(r"has not been found|CommandNotFound|[Uu]nknown command")
+_UNKNOWN = re.compile(r"has not been found|CommandNotFound|[Uu]nknown command|not currently supported")
 _DENIED = re.compile(r"Permission denied|Operation not permitted")
 
 
@@ -105,6 +105,7 @@ def _rules(text: str) -> list[tuple[bool, set[str]]]:
     """Return each list in a text, and whether it allows or blocks."""
     found: list[tuple[bool, set[str]]] = []
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
+    lines = "\n".join(lines).replace("\\\n", "").split("\n")  # a backslash at its end continues a line
     for match in _VARIABLE.finditer("\n".join(lines)):
         if match["name"] in _LISTS:
             found.append((_LISTS[match["name"]], _names(_unquoted(match["value"]))))

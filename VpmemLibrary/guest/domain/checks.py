@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: s
         )
     if device.size <= 0 or (device.size % SIZE_STEP and architecture not in POWER):
         below, above = device.size.down_to(SIZE_STEP), device.size.up_to(SIZE_STEP)
-        near = " or ".join(str(size) for size in (below, above) if size)
+        near = " or ".join(str(size) for size in (below, above) if size) or str(SIZE_STEP)
         raise InvalidValueError(f"size of {device.path}", str(device.size), f"a multiple of {SIZE_STEP}: {near}")
     if device.align is not None and (device.align < 4096 or device.align & (device.align - 1)):
         raise InvalidValueError(f"align of {device.path}", str(device.align), "a power of two, 4KiB at least: 2MiB")
@@ -84,7 +85,7 @@ def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: s
     if device.access is not Access.shared and not unshared:
         raise InvalidValueError(
             f"access of {device.path}",
-            device.access or "none",
+            str(device.access or "none"),
             "shared: without it no write reaches the backing and nothing persists",
         )
 
@@ -182,7 +183,7 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
     # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
     if backing.kind == "c" and device.access is not Access.shared:
         raise InvalidValueError(
-            f"access of {device.path}", device.access or "none", "shared: device DAX cannot be mapped otherwise"
+            f"access of {device.path}", str(device.access or "none"), "shared: device DAX cannot be mapped otherwise"
         )
     # libvirt, qemu_command.c: everything except persistent memory is preallocated
     preallocated = not (virtio or device.pmem) and device.access is Access.shared
@@ -190,8 +191,8 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
         raise InvalidValueError(
             f"path of {device.model} device",
             device.path,
-            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {device.path}): of this one "
-            f"{backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
+            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {shlex.quote(device.path)}): of "
+            f"this one {backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
         )
 
 

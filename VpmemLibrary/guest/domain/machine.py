@@ -69,14 +69,15 @@ def read_machines(capabilities: str, architecture: str = BUILT_FOR) -> tuple[Mac
 
 
 def has_kvm(capabilities: str) -> bool:
-    """Return whether libvirt offers KVM for guests of the host's own architecture.
+    """Return whether libvirt offers KVM for guests whose XML this library builds.
+
+    KVM runs only guests of the host's own architecture.
 
     Raises:
         InvalidValueError: The text is no capabilities XML.
     """
-    architecture = host_architecture(capabilities)
-    return any(
-        element.find("./domain[@type='kvm']") is not None for element in _architectures(capabilities, architecture)
+    return host_architecture(capabilities) == BUILT_FOR and any(
+        element.find("./domain[@type='kvm']") is not None for element in _architectures(capabilities, BUILT_FOR)
     )
 
 

@@ -106,6 +106,12 @@ def _give_numa(domain: Element) -> Size:
     if memory is None:
         raise InvalidValueError("domain XML", "no <memory>", "one that states its memory")
     attached = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
+    if memory <= attached:
+        raise InvalidValueError(
+            "<memory> of the domain XML",
+            str(memory),
+            f"more than its memory devices, which have {Size(attached)}: it is the RAM and all devices together",
+        )
     ram = Size(memory - attached)
     vcpus = (domain.findtext("./vcpu") or "1").strip()
     _append(_child(domain, "cpu"), numa_element(ram, whole_number(vcpus, "<vcpu> of the domain XML")))

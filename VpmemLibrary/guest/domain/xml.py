@@ -355,9 +355,14 @@ def parse_domain(xml: str, *, comments: bool = False) -> Element:
         comments: Whether to keep comments.
 
     Raises:
-        InvalidValueError: `xml` is not well-formed, or is no domain XML.
+        InvalidValueError: `xml` is not well-formed, is no domain XML, or defines entities.
     """
-    return parse_xml(xml, "domain", comments=comments)
+    domain = parse_xml(xml, "domain", comments=comments)
+    document_type: Any = domain.getroottree().docinfo.internalDTD
+    # Libvirt puts the text of an entity in its place, and nothing in the place of an entity that is in a file.
+    if document_type is not None and any(entity.system_url is None for entity in document_type.iterentities()):
+        raise InvalidValueError("domain XML", xml[:80], "XML without entities (<!ENTITY>): write their text instead")
+    return domain
 
 
 def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
@@ -389,7 +394,22 @@ def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
         raise InvalidValueError(f"{root} XML", xml[:80], f"well-formed XML ({error})") from error
     if element.tag != root:
         raise InvalidValueError(f"{root} XML", f"<{element.tag}>", f"a <{root}> element")
+    for inside in list(element.iter(etree.Comment, etree.ProcessingInstruction)):
+        _out_of_text(inside)
     return element
+
+
+def _out_of_text(comment: Element) -> None:
+    """Remove a comment that splits the text of an element: ``<name><!-- -->a</name>``."""
+    parent = comment.getparent()
+    if parent is not None and (comment.tail or "").strip():
+        before = comment.getprevious()
+        if before is None:
+            parent.text = (parent.text or "") + (comment.tail or "")
+        else:
+            before.tail = (before.tail or "") + (comment.tail or "")
+        comment.tail = None
+        parent.remove(comment)
 
 
 def _read_device(domain: Element, element: Element) -> VpmemDevice:

@@ -7,6 +7,7 @@ are not checked here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ _X86 = ("x86_64", "i686")
 _WITH_NVDIMM = {**dict.fromkeys(_X86, "pc or q35"), "aarch64": "virt", **dict.fromkeys(POWER, "pseries")}
 """The machine types that can have an NVDIMM (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
 
+_TWO_IN_ONE = re.compile(r"\s*--?(?:object|device|machine|m|M)\s+\S")
+"""An option with its value in one argument, which QEMU refuses as an unknown option."""
+
 _WITHOUT = ("isapc", "microvm", "xenpv", "xenfv", "none")
 
 
@@ -54,6 +58,11 @@ def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None
     """
     domain = parse_domain(xml)
     elements = [element for element in domain.findall("./devices/memory") if element.get("model") in tuple(VpmemModel)]
+    for argument in command_line(domain):
+        if _TWO_IN_ONE.match(argument):
+            raise InvalidValueError(
+                "<qemu:arg> of the domain XML", argument[:80], "one option or one value: write an <qemu:arg> for each"
+            )
     devices = read_devices(xml)
     if not devices:
         return
@@ -168,7 +177,7 @@ def _check_element(element: Element, architecture: str) -> None:
     own = read_access(element, "access")
     if element.get("model") == VpmemModel.virtio_pmem and own is not Access.shared:
         raise InvalidValueError(
-            f"access of {path}", own or "none", "shared: libvirt wants a virtio-pmem device itself to say so"
+            f"access of {path}", str(own or "none"), "shared: libvirt wants a virtio-pmem device itself to say so"
         )
     uuid = element.findtext("./uuid")
     if uuid is not None and architecture not in POWER:

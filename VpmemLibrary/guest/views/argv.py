@@ -22,7 +22,8 @@ from VpmemLibrary.sizes import Size
 
 _SHOWN = 2000
 
-_IN_SLOTS = ("nvdimm", "pc-dimm")
+_NVDIMMS = ("nvdimm", "spapr-nvdimm")
+_IN_SLOTS = (*_NVDIMMS, "pc-dimm")
 _VIRTIO = ("virtio-pmem-pci", "virtio-pmem")
 
 _SHARED_BY_DEFAULT = ("memory-backend-memfd", "memory-backend-shm")
@@ -118,7 +119,7 @@ def _devices(argv: tuple[str, ...], taken: Sequence[int]) -> dict[DeviceKey, dic
             if slot < 0:
                 slot = next(number for number in range(len(used) + 1) if number not in used)
             used.add(slot)
-            if driver == "nvdimm":
+            if driver in _NVDIMMS:
                 found[slot] = _nvdimm(device, backend)
         elif driver in _VIRTIO:
             view = _view(backend)

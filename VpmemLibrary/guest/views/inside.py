@@ -11,19 +11,27 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import Transport, query
 
 # Prints one line for each region: key, size, read_only, NUMA node, address, device nodes, name. The key identifies the
-# device. A region on a DIMM has an NFIT handle. A region of virtio-pmem has no handle; it is below its PCI device in
-# sysfs. Any other region (of memmap=, of CXL) is ignored, because the hypervisor does not list it.
+# device. A region on a DIMM has an NFIT handle. On POWER a region has no handle; it is below a device whose name ends
+# with an index, and the index has the memory slot in its low 28 bits (QEMU, hw/ppc/spapr_drc.c). A region of
+# virtio-pmem has no handle; it is below its PCI device in sysfs. Any other region (of memmap=, of CXL) is ignored,
+# because the hypervisor does not list it.
 # Attributes: kernel, Documentation/ABI/testing/sysfs-bus-nfit and drivers/nvdimm/region_devs.c.
 _SCRIPT = r"""
 cd /sys/bus/nd/devices 2>/dev/null || exit 0
 for region in region*; do
     [ -e "$region" ] || continue
+    path=$(readlink -f "$region")
     if [ -r "$region/mapping0" ]; then
         IFS=, read -r dimm rest <"$region/mapping0"
-        [ -r "$dimm/nfit/handle" ] || continue
-        read -r key <"$dimm/nfit/handle"
+        if [ -r "$dimm/nfit/handle" ]; then
+            read -r key <"$dimm/nfit/handle"
+        else
+            key=${path##*ibm,pmemory@}
+            key=${key%%/*}
+            case $key in '' | *[!0-9a-f]*) continue ;; esac
+            key=$(((0x$key & 0xfffffff) + 1))
+        fi
     else
-        path=$(readlink -f "$region")
         case $path in */virtio[0-9]*) ;; *) continue ;; esac
         path=${path%/virtio[0-9]*}
         key=pci:${path##*/}

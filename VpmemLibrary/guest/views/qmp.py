@@ -21,8 +21,8 @@ _RAM_KINDS = ("dimm", "virtio-mem")
 _NAMELESS = "/machine/peripheral-anon"
 """The path where QEMU keeps the devices without an id."""
 
-_DRIVERS = {"nvdimm": ("nvdimm", "slot"), "virtio-pmem": ("virtio-pmem-pci", "memaddr")}
-"""For each kind: the type of its device, and the property that identifies a device of that type."""
+_DRIVERS = {"nvdimm": (("nvdimm", "spapr-nvdimm"), "slot"), "virtio-pmem": (("virtio-pmem-pci",), "memaddr")}
+"""For each kind: the types of its device, and the property that identifies a device of these types."""
 
 NO_SUCH_PROPERTY = ("not found", "GenericError")
 """Parts of QEMU's error for a property that an object does not have."""
@@ -113,10 +113,11 @@ def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
     Raises:
         GuestError: QEMU has no such device.
     """
-    driver, told_by = _DRIVERS[kind]
+    drivers, told_by = _DRIVERS[kind]
+    types = [f"child<{driver}>" for driver in drivers]
     for child in monitor("qom-list", {"path": _NAMELESS}):
         path = f"{_NAMELESS}/{child['name']}"
-        if child["type"] == f"child<{driver}>" and _property(monitor, path, told_by) == data[told_by]:
+        if child["type"] in types and _property(monitor, path, told_by) == data[told_by]:
             return path
     raise GuestError(f"QEMU's monitor has no {kind} device with {told_by} {data[told_by]} in {_NAMELESS}.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path
 
 from robot.api.deco import keyword
@@ -16,6 +18,10 @@ from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.bounded_file import expanded, read_bounded
+
+_LONGEST = 32 * MiB
+_DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]{1,80}encoding=["']([A-Za-z][\w.-]{0,30})["']""")
 
 _COLUMNS = ("path", "model", "size", "label_size", "align", "access", "pmem", "readonly", "node", "slot")
 
@@ -197,12 +203,18 @@ class GuestXmlKeywords:
 
 
 def _text(xml: str) -> str:
-    if xml.lstrip().startswith("<"):
-        return xml
+    """Return domain XML, which is given as text or as the path of a file in any encoding that XML can declare."""
+    if (text := xml.lstrip("\ufeff \t\r\n")).startswith("<"):
+        return text
     try:
-        return Path(xml).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # ValueError: a null byte in the path, or no UTF-8 text
-        raise InvalidValueError("xml", xml[:80], "domain XML, or the path of a file that holds it") from None
+        data = read_bounded(expanded(Path(xml)), _LONGEST)
+        declared = _DECLARED.match(data)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+        return data.decode(declared[1].decode() if declared else "utf-8-sig").lstrip("\ufeff")
+    except (OSError, ValueError, LookupError) as error:  # ValueError: other bytes than the encoding's
+        valid = f"domain XML, or the path of a file that holds it ({error})"
+        raise InvalidValueError("xml", xml[:80], valid) from None
 
 
 def _shown(value: object) -> object:

@@ -65,11 +65,25 @@ _TAIL = 1 << 13
 _TAIL_LINES = 20
 _SHOWN = 200
 _NOT_KNOWN = -9
-_LOGIN = re.compile(rb"\blogin: ?$", re.IGNORECASE)
-_PASSWORD = re.compile(rb"\bpassword: ?$", re.IGNORECASE)
+
+# The prompts of getty, login and PAM in the languages of their translations. A letter with an accent may be any bytes.
+_LOGIN = re.compile(
+    r"(?:\blogin|\busername|anmeldung|identifiant|usuario|логин|登录|登入|ログイン|로그인)\s?[:\uff1a]\s?$",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(
+    r"(?:\bpassword(?: for [^\n]{1,80})?|passwort|kennwort|mot de passe|contrase.{1,2}a|senha|palavra-passe|wachtwoord|"
+    r"\bhas.{1,2}o|heslo|l.{1,2}senord|adgangskode|passord|salasana|jelsz.{1,2}|parola|пароль|密[码碼]|口令|パスワード|"
+    r"암호)\s?[:\uff1a]\s?$",
+    re.IGNORECASE,
+)
 _REFUSED = re.compile(rb"login incorrect|authentication failure", re.IGNORECASE)
 _HEADER = re.compile(rb"(-?[0-9]{1,3}) ([0-9]{1,9})")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+_MESSAGES = re.compile(r"\[ *(?:[0-9]{1,9}\.[0-9]{1,9}|OK|FAILED|DEPEND|WARN|INFO|TIME) *\][^\n]{0,2000}\n?")
+"""The messages of the kernel and of systemd, which may follow a prompt on its line."""
 
 
 class Line(Protocol):
@@ -269,6 +283,14 @@ class SerialShell:
             self._settle(_SILENT, least=3)
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
             raise AccessDeniedError(self._told(f"The serial console does not let user {user!r} in"))
+        if self._waits_for(_PASSWORD):
+            self._line.send(b"\x03", _TAKES)
+            raise AccessDeniedError(
+                self._told(
+                    f"The serial console asks user {user!r} for one more password: the password has expired, or is "
+                    "wrong. Log in once and set a new one"
+                )
+            )
 
     def _type_script(self, deadline: float) -> None:
         script = "\n".join(line.strip() for line in SCRIPT.splitlines()).encode()  # each byte costs time
@@ -339,8 +361,8 @@ class SerialShell:
                 return None
             self._receive(left)
 
-    def _waits_for(self, prompt: re.Pattern[bytes]) -> bool:
-        return prompt.search(self._text) is not None
+    def _waits_for(self, prompt: re.Pattern[str]) -> bool:
+        return prompt.search(_MESSAGES.sub("", _plain(self._text[-_TAIL:]))) is not None
 
     # Requests
 
@@ -481,9 +503,14 @@ class SerialShell:
         return GuestError(self._told(what))
 
     def _told(self, what: str) -> str:
-        text = _ESCAPES.sub("", self._tail.decode("utf-8", "replace"))
+        text = _plain(self._tail)
         if self._secret:
             text = text.replace(self._secret, "***")
         shown = [line[:_SHOWN] for line in text.splitlines() if line.strip() and self._nonce not in line][-_TAIL_LINES:]
         ends = "It shows nothing." if not shown else "It ends with:\n" + "\n".join(shown)
         return f"{what} of {self._name}. {ends}"
+
+
+def _plain(data: bytes) -> str:
+    """Return the text of a console without the codes for its terminal."""
+    return _ESCAPES.sub("", data.decode("utf-8", "replace"))
