@@ -87,6 +87,9 @@ class HostIdentity:
             except FileNotFoundError as error:
                 if self._settings.known_hosts is not None:
                     raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
+            except UnicodeError as error:
+                valid = f"a text in UTF-8, not in UTF-16: iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > NEW"
+                raise InvalidValueError("known_hosts", str(path), valid) from error
             except OSError as error:
                 if short := shortage(f"read {path}", error):
                     raise short from error

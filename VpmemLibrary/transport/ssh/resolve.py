@@ -182,9 +182,10 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     options, tokens = found.options, found.tokens
     line = options.first("hostname")
     what = f"hostname in {line.where}" if line and line.file else "address"
-    parsed = parse_address(f"[{tokens.hostname}]" if ":" in tokens.hostname else tokens.hostname, what)
-    if parsed.user is not None:
-        raise InvalidValueError(what, tokens.hostname, "a host's name or IP address alone, without a user")
+    parsed = parse_address(tokens.hostname, what)
+    if parsed.user is not None or parsed.port is not None:
+        valid = "a host's name or IP address alone: User and Port are options of their own"
+        raise InvalidValueError(what, tokens.hostname, valid)
     address = parsed.host
     user = options.first("user")
     if user is not None and found.target.user is None:
@@ -223,7 +224,8 @@ def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSetti
     what = f"proxyjump in {line.where}"
     texts = [text.strip() for text in line.value.strip().strip('"').split(",")]
     if depth + len(texts) > _MOST_JUMPS:
-        raise InvalidValueError(what, line.value, f"at most {_MOST_JUMPS} jump hosts; do they form a loop?")
+        valid = f"at most {_MOST_JUMPS} jump hosts. If they form a loop, begin with a block of the jump host that has "
+        raise InvalidValueError(what, line.value, valid + "`ProxyJump none`")
     hops: list[SshSettings] = []
     for position, text in enumerate(texts):
         expanded = expand(text, found.tokens, what, allowed="hnpr")
