@@ -41,6 +41,7 @@ _SINGLE = {
     "identitiesonly",
     "identityagent",
     "hostkeyalias",
+    "revokedhostkeys",
     "connecttimeout",
     "stricthostkeychecking",
     "canonicalizehostname",

@@ -163,7 +163,8 @@ class Start:
         if _EXPIRED in noise:
             return (
                 f"The password of user {self._user!r} on {self.host} has expired, so sshd runs no commands for "
-                f"the user. Log in once with ssh -t, and change it; or let it not expire: chage -M -1 {self._user}. {printed}"
+                f"the user. Log in once with ssh -t, and change it; or let it not expire: chage -M -1 {self._user}. "
+                f"{printed}"
             )
         return (
             f"{who} runs no commands: it exited {exit_status}. {printed or 'It printed nothing.'} The user needs a "

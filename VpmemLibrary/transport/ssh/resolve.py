@@ -193,6 +193,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     identities = tuple(_identities(found, "identityfile"))
     use_agent, agent = _agent(found)
     known_hosts, more = _known_hosts(found, request)
+    revoked = options.first("revokedhostkeys")
     return SshSettings(
         address=address if is_ipv6(address) else address.lower(),
         port=tokens.port,
@@ -210,6 +211,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
         identities_only=found.flag("identitiesonly"),
         user_known_hosts=known_hosts,
         more_known_hosts=more,
+        revoked_host_keys=Path(found.path(revoked)) if revoked and revoked.value.lower() != "none" else None,
         proxy_command=_proxy_command(found),
         sudo=request.sudo,
         connect_timeout=_connect_timeout(found) if request.connect_timeout is None else request.connect_timeout,
@@ -402,6 +404,7 @@ _SHOWN = {
     "hostkeyalias": "HostKeyAlias",
     "userknownhostsfile": "UserKnownHostsFile",
     "globalknownhostsfile": "GlobalKnownHostsFile",
+    "revokedhostkeys": "RevokedHostKeys",
     "stricthostkeychecking": "StrictHostKeyChecking",
     "connecttimeout": "ConnectTimeout",
 }
