@@ -198,6 +198,25 @@ def test_a_configuration_means_what_ssh_takes_it_for(tmp_path: Path, name: str, 
         assert mine == theirs, option
 
 
+@pytest.mark.skipif(SSH is None, reason="ssh is not installed (package openssh-client)")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2001:DB8:0:0::1",
+        "::ffff:0102:0304",
+        "fe80::0001%lo",
+        "fe80::0001%no-such",
+        "127.1",
+        "rack1",
+        "rack1.",
+        "1.2.3.4.5",
+    ],
+)
+def test_an_address_has_the_form_that_ssh_looks_up_in_known_hosts(tmp_path: Path, address: str) -> None:
+    path = write(tmp_path / "config", "")
+    assert settings(path, address).key_name == asked_ssh(path, address)["hostname"][0]
+
+
 def test_nothing_is_asked_of_a_configuration_that_is_turned_off(home: Path) -> None:
     write(home / ".ssh/config", "Host rack1\n HostName 192.0.2.13\n")
     assert resolve(SshRequest("rack1")).address == "192.0.2.13"

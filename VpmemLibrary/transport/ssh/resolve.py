@@ -195,7 +195,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     known_hosts, more = _known_hosts(found, request)
     revoked = options.first("revokedhostkeys")
     return SshSettings(
-        address=address if is_ipv6(address) else address.lower(),
+        address=_canonical_address(address if is_ipv6(address) else address.lower()),
         port=tokens.port,
         user=tokens.user,
         password=request.password,
@@ -338,6 +338,16 @@ def _canonical(name: str, options: HostOptions) -> tuple[bool, str]:
             "is. Check the name, or give the IP address."
         )
     return True, name
+
+
+def _canonical_address(host: str) -> str:
+    """Return an IP address in the form that ssh writes to known_hosts. Return a name unchanged."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        canonical, _ = socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    except (OSError, UnicodeError, ValueError):
+        return host
+    return host if canonical.lower() == host.lower() else canonical
 
 
 def _is_ipv4(name: str) -> bool:
