@@ -33,6 +33,7 @@ from VpmemLibrary.host.hosts_text import LARGEST, checked_value, decode, refuse_
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.prefixed import ThroughTransport
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, checked_port, host_and_port, parse_address
@@ -184,10 +185,12 @@ def read_hosts(path: Path) -> tuple[HostEntry, ...]:
         InvalidValueError: The file is absent, has another form, has an unknown field, or names one host twice.
     """
     try:
-        with path.open("rb") as file:
+        with expanded(path).open("rb") as file:
             data = file.read(LARGEST + 1)
-    except (OSError, ValueError):  # ValueError: the text contains a character that no path may have
-        raise InvalidValueError("hosts file", str(path), "a file that exists, with one [section] a host") from None
+    except (OSError, ValueError) as error:  # ValueError: the text contains a character that no path may have
+        reason = getattr(error, "strerror", None) or str(error)
+        valid = f"a file that exists and can be read, with one [section] a host ({reason})"
+        raise InvalidValueError("hosts file", str(path), valid) from None
     return parse_hosts(decode(data, str(path)), str(path))
 
 

@@ -74,6 +74,16 @@ RSA = rsa.generate_private_key(65537, 2048)
 EC = {curve.name: ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())}
 PUBLIC = ED25519.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 _EC = EC["secp256r1"]
+
+
+def small_rsa() -> rsa.RSAPrivateKey:
+    """Return an RSA key of 511 bits, which no program makes any more."""
+    p, q, e = 2**255 - 19, 2**256 - 189, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(e, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
+
+
 _OPENSSH, _PKCS1, _PKCS8 = PrivateFormat.OpenSSH, PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8
 
 GOOD: dict[str, bytes] = {
@@ -94,6 +104,9 @@ GOOD: dict[str, bytes] = {
     "indented": textwrap.indent(pem(ED25519, _OPENSSH).decode(), "    ").encode(),
     "after a comment": b"# of the lab\n\xfc\n\n" + pem(ED25519, _OPENSSH),
     "without a last newline": pem(ED25519, _OPENSSH).rstrip(),
+    "after its certificate": b"Bag Attributes\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    + pem(RSA, _PKCS8),
+    "in one line": pem(RSA, _PKCS1).replace(b"\n", b" "),
 }
 LOCKED: dict[str, bytes] = {
     "openssh": pem(ED25519, _OPENSSH, PASSPHRASE),
@@ -154,5 +167,12 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
         openssh(packed("ssh-rsa", b"x"), b"", "chacha20-poly1305@openssh.com", "bcrypt", packed(b"salt") + bytes(4)),
         "locked with the cipher chacha20-poly1305@openssh.com, which is not supported",
     ),
+    "literal line breaks": (pem(ED25519, _OPENSSH).replace(b"\n", b"\\n"), "printf '%b' \"$(cat FILE)\""),
+    "base64 twice": (base64.b64encode(pem(ED25519, _OPENSSH)), "base64 -d FILE > NEW"),
+    "pkcs12": (
+        b"\x30\x82\x0a\x00\x02\x01\x03\x30\x82\x09\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0\x82",
+        "it is a PKCS#12 file (.p12, .pfx): convert it with openssl pkcs12 -in FILE",
+    ),
+    "small rsa": (pem(small_rsa(), _PKCS1), "it is an RSA key of 511 bits, which SSH servers do not accept"),
     "der": (b"\x30\x82\x01\x00" + bytes(256), "it is a binary (DER) key, but it is damaged"),
 }

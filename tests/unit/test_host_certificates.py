@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from openssh_server import SSHD, OpensshServer
 
-from VpmemLibrary.errors import HostKeyError
+from VpmemLibrary.errors import HostKeyError, InvalidValueError
+from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.host_certificates import Certificate, parse_certificate
+from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
 from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
 from VpmemLibrary.transport.ssh.wire import Reader, packed
 
@@ -136,6 +138,24 @@ def test_a_revoked_authority_or_key_is_refused(certified: Certified) -> None:
         text = certified.refused(certified.trusts, f"@revoked * {public(certified.directory / name)}")
         assert says in text
         assert "line 2" in text
+
+
+def test_the_keys_of_revoked_host_keys_are_refused(certified: Certified, tmp_path: Path) -> None:
+    listed, config = tmp_path / "revoked", tmp_path / "ssh_config"
+    config.write_text(f"RevokedHostKeys {listed}\n")
+    settings = resolve(SshRequest("a", config=ConfigFiles(config)))
+    assert settings.revoked_host_keys == listed
+    listed.write_text(f"# none\n\n{public(certified.directory / 'user_key')}\n")
+    assert certified.opened(certified.trusts, revoked_host_keys=listed) == "in\n"
+    for name, says in (("ca", "signed by a revoked CA"), ("host_key", "is revoked")):
+        listed.write_text(f"# stolen\n{public(certified.directory / name)}\n")
+        text = certified.refused(certified.trusts, revoked_host_keys=listed)
+        assert says in text
+        assert str(listed) in text
+    keygen("-k", "-f", listed, certified.directory / "host_key.pub")
+    for file, says in ((listed, "a key revocation list"), (tmp_path / "absent", "no host is trusted")):
+        with pytest.raises(InvalidValueError, match=says):
+            certified.opened(certified.trusts, revoked_host_keys=file)
 
 
 def test_a_server_without_a_certificate_is_named(tmp_path: Path) -> None:

@@ -133,6 +133,14 @@ def test_a_wrong_file_is_refused_with_what_would_be_right(tmp_path: Path, text: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"nowhere\.dat"):
         read_hosts(tmp_path / "nowhere.dat")
+    with pytest.raises(InvalidValueError, match=r"can be read.*Is a directory"):
+        read_hosts(tmp_path)
+
+
+def test_a_file_in_the_home_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path, "[a]\nhost_address = 192.0.2.1\n")
+    assert read_hosts(Path("~") / path.name) == read_hosts(path)
 
 
 def test_how_to_log_in_to_guests_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

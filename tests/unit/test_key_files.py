@@ -83,6 +83,19 @@ def test_a_key_that_takes_for_ever_to_unlock_is_refused(tmp_path: Path) -> None:
     assert "2147483648 rounds of bcrypt" in read_key_file(written(tmp_path, content), "x").problem
 
 
+@pytest.mark.parametrize("cipher", [b"DES-CBC", b"AES-192-CBC", b"CAMELLIA-256-CBC"])
+def test_an_old_cipher_is_not_taken_for_a_wrong_passphrase(tmp_path: Path, cipher: bytes) -> None:
+    path = written(tmp_path, LOCKED["pkcs1"].replace(b"AES-256-CBC", cipher))
+    assert "locked with an old or rare cipher" in read_key_file(path, PASSPHRASE).problem
+    assert f"openssl pkey -provider legacy -provider default -aes256 -in {path}" in (
+        read_key_file(path, PASSPHRASE).problem
+    )
+
+
+def test_a_passphrase_of_odd_bytes_is_wrong_and_no_more(tmp_path: Path) -> None:
+    assert "key_passphrase is wrong" in read_key_file(written(tmp_path, LOCKED["openssh"]), "caf\udce9").problem
+
+
 @pytest.mark.parametrize("cipher", ["aes256-ctr", "aes256-gcm@openssh.com", "aes128-ctr", "3des-cbc"])
 @pytest.mark.skipif(SSHD is None, reason="OpenSSH is not installed")
 def test_keys_that_ssh_keygen_locked_are_read_or_named(tmp_path: Path, cipher: str) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.transport.ssh.host_identity import HostIdentity
 from VpmemLibrary.transport.ssh.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.transport.ssh.settings import SshSettings
 
 
 def key(number: int, kind: str = "ssh-ed25519") -> HostKey:
@@ -101,6 +104,21 @@ def test_a_line_that_cannot_be_read_is_skipped(tmp_path: Path, line: str | bytes
 @pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "ssh-of-the-future"])
 def test_keys_of_other_types_are_known_as_well(tmp_path: Path, kind: str) -> None:
     assert known(tmp_path, "a", key(3, kind).line("a"), A.line("a")).keys == (key(3, kind), A)
+
+
+@pytest.mark.parametrize("name", ["rsa-sha2-256", "rsa-sha2-512"])
+def test_a_signature_algorithm_as_the_type_of_an_rsa_key_is_understood(tmp_path: Path, name: str) -> None:
+    rsa = key(3, "ssh-rsa")
+    assert known(tmp_path, "a", rsa.line("a").replace("ssh-rsa", name)).keys == (rsa,)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_is_refused_with_the_command_that_converts_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "known_hosts"
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + (A.line("a") + "\r\n").encode(encoding))
+    with pytest.raises(InvalidValueError, match=f"iconv -f UTF-16 -t UTF-8 {path}"):
+        HostIdentity(SshSettings("a", known_hosts=path)).known()
 
 
 def test_a_key_says_where_it_is(tmp_path: Path) -> None:

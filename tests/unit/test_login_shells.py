@@ -17,6 +17,7 @@ from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LoginShe
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.transport.base import query
+from VpmemLibrary.transport.ssh.login_shell import Start
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytestmark = [
@@ -337,3 +338,10 @@ def test_leases_are_held_over_a_login_shell_that_prints(
         leases.require(["a"])  # over a new connection
         leases.release(["a"])
         leases.close()
+
+
+def test_an_expired_password_is_no_fault_of_the_login_shell() -> None:
+    start = Start("true", "rack1", "qa")
+    start.stderr.feed(b"WARNING: Your password has expired.\nPassword change required but no TTY available.\n")
+    assert "The password of user 'qa' on rack1 has expired" in str(start.failure(1))
+    assert "chage -M -1 qa" in str(start.failure(1))

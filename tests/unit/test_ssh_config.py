@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import grp
 import os
 import pwd
 import shutil
@@ -197,6 +198,25 @@ def test_a_configuration_means_what_ssh_takes_it_for(tmp_path: Path, name: str, 
         assert mine == theirs, option
 
 
+@pytest.mark.skipif(SSH is None, reason="ssh is not installed (package openssh-client)")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2001:DB8:0:0::1",
+        "::ffff:0102:0304",
+        "fe80::0001%lo",
+        "fe80::0001%no-such",
+        "127.1",
+        "rack1",
+        "rack1.",
+        "1.2.3.4.5",
+    ],
+)
+def test_an_address_has_the_form_that_ssh_looks_up_in_known_hosts(tmp_path: Path, address: str) -> None:
+    path = write(tmp_path / "config", "")
+    assert settings(path, address).key_name == asked_ssh(path, address)["hostname"][0]
+
+
 def test_nothing_is_asked_of_a_configuration_that_is_turned_off(home: Path) -> None:
     write(home / ".ssh/config", "Host rack1\n HostName 192.0.2.13\n")
     assert resolve(SshRequest("rack1")).address == "192.0.2.13"
@@ -349,7 +369,11 @@ def test_a_canonical_name_is_looked_for_in_the_domains(home: Path, monkeypatch: 
         ("HostName -oProxyCommand=x", "hostname in .* line 2"),
         ("HostName %z", r"hostname in .* line 2 '%z' .*tokens %%, %h, not %z"),
         ("HostName qa@rack1", "hostname in .* line 2"),
-        ("HostName rack1:22", "hostname in .* line 2"),
+        ("HostName rack1:22", "hostname in .* line 2 'rack1:22' .*User and Port are options"),
+        ("HostName [2001:db8::1]:22", r"hostname in .* line 2 '\[2001:db8::1\]:22' .*User and Port are options"),
+        ("HostName\u00a0192.0.2.13", "config line 2 .*a no-break space"),
+        ("\u00a0\u00a0HostName 192.0.2.13", "config line 2 .*a no-break space"),
+        ("\u200bPort 2222", "config line 2 .*a no-break space"),
         ('User "qa', "user in .* line 2 .*quotes that are closed"),
         ("User a;b", "user in .* line 2"),
         ("IdentitiesOnly perhaps", "identitiesonly in .* line 2 'perhaps' .*yes or no"),
@@ -369,7 +393,6 @@ def test_a_canonical_name_is_looked_for_in_the_domains(home: Path, monkeypatch: 
         ("Match hots rack1", "match in .* line 2 .*criteria that ssh knows .*not 'hots'"),
         ("Match all host a", "match in .* line 2 .*`all` alone"),
         ("Include ~no-such-user/x", "include in .* line 2"),
-        ("Include .", "ssh_config .*a regular file"),
         ("Include /dev/zero", "ssh_config '/dev/zero' .*a regular file"),
         ("Include config", "ssh_config .*16 levels"),
         ("Include config config config", "ssh_config .*16 levels"),
@@ -402,6 +425,49 @@ def test_a_file_that_others_can_write_is_refused_as_ssh_refuses_it(home: Path) -
         resolve(SshRequest("rack1"))
     path.chmod(0o600)
     assert resolve(SshRequest("rack1")).user == "qa"
+
+
+def test_a_file_of_a_private_group_is_read_and_one_of_another_user_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(home / ".ssh/config", "User qa\n")
+    path.chmod(0o664)
+    entry, group = pwd.getpwuid(os.getuid()), path.stat().st_gid
+    mine = pwd.struct_passwd((entry[0], "x", entry[2], group, *entry[4:]))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [mine])
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("qa", "x", number, [])))
+    assert resolve(SshRequest("rack1")).user == "qa"
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("qa", "x", number, ["other"])))
+    with pytest.raises(InvalidValueError, match="chmod go-w"):
+        resolve(SshRequest("rack1"))
+    monkeypatch.setattr(os, "getuid", lambda: entry.pw_uid + 4242)
+    if entry.pw_uid:
+        with pytest.raises(InvalidValueError, match=f"not of user id {entry.pw_uid}"):
+            resolve(SshRequest("rack1"))
+    else:
+        os.chown(path, 4242, -1)
+        monkeypatch.setattr(os, "getuid", lambda: 0)
+        with pytest.raises(InvalidValueError, match="not of user id 4242"):
+            resolve(SshRequest("rack1"))
+
+
+def test_a_directory_or_a_link_to_nothing_is_passed_over_as_ssh_does(home: Path) -> None:
+    (home / ".ssh/config.d/sub").mkdir(parents=True)
+    (home / ".ssh/config.d/gone").symlink_to("nowhere")
+    write(home / ".ssh/config.d/rack", "User qa\n")
+    path = write(home / ".ssh/config", "Include config.d/*\n")
+    assert resolve(SshRequest("rack1")).user == "qa"
+    path.unlink()
+    path.symlink_to("nowhere")
+    assert resolve(SshRequest("rack1")).user == "root"
+
+
+def test_a_user_without_a_home_directory_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "~")  # same effect as no HOME and no entry in /etc/passwd
+    path = write(tmp_path / "config", "IdentityFile %d/id\nUserKnownHostsFile /dev/null\n")
+    for config in (ConfigFiles(), ConfigFiles(path)):
+        with pytest.raises(InvalidValueError, match="no home directory: set HOME"):
+            resolve(SshRequest("rack1", config=config))
 
 
 def test_a_file_that_is_absent_is_refused_only_if_it_was_named(home: Path) -> None:

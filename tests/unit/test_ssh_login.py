@@ -330,6 +330,46 @@ def test_default_keys_are_tried_and_locked_ones_are_named(sshd: OpensshServer, h
 
 
 @needs_sshd
+@needs_sshd
+def test_a_key_that_the_host_asks_not_for_is_named(tmp_path: Path) -> None:
+    server = OpensshServer(tmp_path, PubkeyAuthentication="no")
+    text = denied(server.settings())
+    assert "The host accepts: password, keyboard-interactive." in text
+    assert f"the key {tmp_path / 'user_key'} (ssh-ed25519" in text
+    assert "not tried, the host does not accept it" in text
+    server.close()
+
+
+@needs_sshd
+def test_what_a_host_says_before_it_ends_the_connection_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "banner").write_bytes(b"Your account has expired; \xff please contact your administrator.\n")
+    server = OpensshServer(tmp_path, MaxAuthTries=1, Banner=tmp_path / "banner")
+    text = denied(replace(server.settings(), key_file=make_key(tmp_path / "wrong")))
+    assert "(the host said: Your account has expired; \ufffd please contact your administrator.)" in text
+    server.close()
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("option", "value", "instead"),
+    [
+        ("KexAlgorithms", "sntrup761x25519-sha512@openssh.com", "curve25519-sha256@libssh.org"),
+        ("Ciphers", "chacha20-poly1305@openssh.com", "aes256-ctr"),
+        ("MACs", "umac-128@openssh.com", "hmac-sha2-256"),
+    ],
+)
+def test_a_host_without_a_common_algorithm_is_named_with_one_to_add(
+    tmp_path: Path, option: str, value: str, instead: str
+) -> None:
+    server = OpensshServer(tmp_path, **{"Ciphers": "aes256-ctr", option: value})
+    with SshTransport(server.settings()) as host, pytest.raises(UnreachableError, match=f"add {instead}, .* {option} "):
+        host.run(["true"])
+    server.close()
+    server = OpensshServer(tmp_path, **{"Ciphers": "aes256-ctr", option: f"{value},{instead}"})
+    log_in(server.settings())
+    server.close()
+
+
 def test_nothing_to_log_in_with_says_so(sshd: OpensshServer) -> None:
     assert "There is nothing to log in to" in denied(with_agent(sshd))
 
@@ -420,6 +460,20 @@ def test_a_second_factor_is_refused_with_its_question(
     assert question[0].strip().replace("\x1b", r"\x1b") in text.replace(r"\\", "\\")
     assert "only a person can answer" in text
     assert PASSWORD not in text
+
+
+@pytest.mark.parametrize("third", ["New password: ", "Neues Passwort: "])
+def test_an_expired_password_is_named_and_not_changed(asking: Callable[..., Server], third: str) -> None:
+    prompts = iter(("Current password: ", third))
+    replies: list[str] = []
+
+    def again(_: object, responses: list[str]) -> paramiko.server.InteractiveQuery:
+        replies.extend(responses)
+        return paramiko.server.InteractiveQuery("", "", (next(prompts), False))
+
+    text = denied(with_agent(asking(check_auth_interactive_response=again), password=PASSWORD))
+    assert f"the host asks {third.strip()!r}: the password has expired. Log in once with ssh, and change it" in text
+    assert replies == [PASSWORD, PASSWORD]
 
 
 def test_a_wrong_answer_is_refused(asking: Callable[..., Server]) -> None:

@@ -8,7 +8,9 @@ OpenSSH's ``readconf.c``. The tests compare the results with ``ssh -G``.
 from __future__ import annotations
 
 import glob
+import grp
 import os
+import pwd
 import re
 import socket
 import stat
@@ -39,6 +41,7 @@ _SINGLE = {
     "identitiesonly",
     "identityagent",
     "hostkeyalias",
+    "revokedhostkeys",
     "connecttimeout",
     "stricthostkeychecking",
     "canonicalizehostname",
@@ -217,7 +220,7 @@ class Reader:
             return
         user = home(USER_FILE, "ssh_config")
         for file, system in ((user, False), (SYSTEM_FILE, True)):
-            if os.path.lexists(file):
+            if os.path.exists(file) and (not system or os.access(file, os.R_OK)):  # noqa: PTH110  no OSError
                 self._read_file(file, system=system, private=not system)
 
     def _read_file(self, file: str, *, system: bool, private: bool, active: bool = True, depth: int = 0) -> None:
@@ -235,7 +238,7 @@ class Reader:
                 enabled = self._match(line, active=active)
             elif line.option == "include":
                 for included in _included(line, system=system):
-                    if os.path.lexists(included):
+                    if os.path.exists(included):  # noqa: PTH110  no OSError
                         self._read_file(included, system=system, private=not system, active=enabled, depth=depth + 1)
             elif enabled:
                 self._options.add(line)
@@ -284,11 +287,14 @@ def _text_of(file: str, *, private: bool) -> str:
         if stat.S_ISREG(found.st_mode):
             if found.st_size > _LARGEST:
                 raise InvalidValueError("ssh_config", file, f"a file of at most {_LARGEST >> 10} KiB")
-        elif os.path.realpath(file) == os.devnull:
-            return ""
+        elif stat.S_ISDIR(found.st_mode) or os.path.realpath(file) == os.devnull:
+            return ""  # ssh also reads a directory as an empty file, e.g. for `Include config.d/*`
         else:
             raise InvalidValueError("ssh_config", file, "a regular file")
-        if private and (found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022):
+        if private and found.st_uid not in (0, os.getuid()):
+            valid = f"a file of your own or of root, not of user id {found.st_uid}; ssh refuses it as well: chown it"
+            raise InvalidValueError("ssh_config", file, f"{valid}, or set ssh_config to a path or to no")
+        if private and (found.st_mode & 0o002 or (found.st_mode & 0o020 and not _is_own_group(found.st_gid))):
             raise InvalidValueError(
                 "ssh_config", file, f"a file that only you can change; ssh refuses it as well: chmod go-w {file}"
             )
@@ -306,6 +312,20 @@ def _text_of(file: str, *, private: bool) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _is_own_group(group: int) -> bool:
+    """Return whether this user is the only member of a group. As in Debian's ssh, the group may then change the file.
+
+    Debian, Ubuntu and Fedora give each user such a group, and some of them set the umask 002.
+    """
+    try:
+        supplementary = grp.getgrgid(group).gr_mem
+    except KeyError:
+        return False
+    users = pwd.getpwall()
+    members = {*supplementary, *(user.pw_name for user in users if user.pw_gid == group)}
+    return bool(members) and members <= {user.pw_name for user in users if user.pw_uid == os.getuid()}
+
+
 def _line(text: str, file: str, number: int) -> Line | None:
     """Parse a line. Return None for a comment and for an option that is not used here."""
     stripped = text.strip(" \t\r\f")
@@ -315,6 +335,10 @@ def _line(text: str, file: str, number: int) -> Line | None:
     option = ((found[1] or found[0]) if found else stripped).lower()
     rest = re.sub(r"^[ \t]*=?[ \t]*", "", stripped[found.end() :] if found else "", count=1)
     if option not in _KNOWN:
+        visible = re.sub(r"[^!-~]+", " ", stripped).split()
+        if not option.isascii() and visible and visible[0].lower() in _KNOWN:
+            valid = "blanks and tabs between the words; it has other characters, e.g. a no-break space of a web page"
+            raise InvalidValueError(f"{file} line {number}", stripped, valid)
         return None
     where = f"{option} in {file} line {number}"
     if "\0" in rest:

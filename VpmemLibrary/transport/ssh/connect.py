@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 _KEEPALIVE = 10
 _SLACK = 8  # times the timeout, because each step of a log-in has its own deadline
+_MISSING = {
+    "kex": ("KexAlgorithms", "curve25519-sha256@libssh.org"),
+    "ciphers": ("Ciphers", "aes256-ctr"),
+    "macs": ("MACs", "hmac-sha2-256"),
+}
+"""The kinds of algorithms in paramiko's errors, with the option of sshd and an algorithm that paramiko has."""
 _SILENT = logging.NullHandler()
 
 
@@ -130,6 +136,10 @@ class Connector:
             reason = f"the handshake did not end within {settings.connect_timeout:g} s"
         if "no acceptable host key" in reason:
             reason += "; its keys sign with SHA-1 only: make others there with ssh-keygen -A, or update its SSH server"
-        return UnreachableError(
-            f"Something answers at {settings.address} port {settings.port}, but no SSH connection came about: {reason}."
-        )
+        for kind, (option, example) in _MISSING.items():
+            if f"no acceptable {kind}" in reason:
+                reason += f"; add {example}, which this library has, to {option} in its sshd_config"
+        answers = f"Something answers at {settings.address} port {settings.port}"
+        if settings.proxy_command:
+            answers = f"The ProxyCommand of host {settings.label} was started"
+        return UnreachableError(f"{answers}, but no SSH connection came about: {reason}.")

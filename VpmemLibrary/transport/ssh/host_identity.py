@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import HostKeyError, InvalidValueError
-from VpmemLibrary.transport.bounded_file import expanded
+from VpmemLibrary.transport.bounded_file import expanded, read_bounded
 from VpmemLibrary.transport.controller import shortage
 from VpmemLibrary.transport.ssh.address import SSH_PORT
 from VpmemLibrary.transport.ssh.host_certificates import Certificate, parse_certificate
-from VpmemLibrary.transport.ssh.known_hosts import HostKey, KnownKeys, read_known_keys
+from VpmemLibrary.transport.ssh.known_hosts import HostKey, KnownKeys, parse_known_keys, read_known_keys
 from VpmemLibrary.transport.ssh.protocol import supports
 from VpmemLibrary.transport.ssh.public_keys import SUFFIX
 from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
 from VpmemLibrary.transport.ssh.wire import Reader
 
+_LARGEST_LIST = 32 << 20
+_REVOCATION_LIST = b"SSHKRL\n\0"
 _OTHER_FILES = (
     Path("~/.ssh/known_hosts2"),
     Path("/etc/ssh/ssh_known_hosts"),
@@ -72,12 +74,31 @@ class HostIdentity:
         """Return the host's keys in the known-hosts files.
 
         Raises:
-            InvalidValueError: A file cannot be read, or `known_hosts` names a file that does not exist.
+            InvalidValueError: A file cannot be read or is a key revocation list, or `known_hosts` names a file that
+                does not exist.
         """
         settings = self._settings
         bare = settings.port != SSH_PORT and not settings.host_key_name
         names = (settings.key_name, settings.address) if bare else (settings.key_name,)
-        return Known(self._read(settings.key_name), self._read(*names))
+        return Known(self._read(settings.key_name), self._read(*names) + self._revoked())
+
+    def _revoked(self) -> KnownKeys:
+        """Return the keys of RevokedHostKeys. As in ssh, no host is trusted if the file cannot be read."""
+        path = self._settings.revoked_host_keys
+        if path is None:
+            return KnownKeys()
+        try:
+            content = read_bounded(path, _LARGEST_LIST)
+        except OSError as error:
+            if short := shortage(f"read {path}", error):
+                raise short from error
+            valid = f"a readable file, because without it no host is trusted ({error.strerror})"
+            raise InvalidValueError("RevokedHostKeys", str(path), valid) from error
+        if content.startswith(_REVOCATION_LIST):
+            valid = "a text with one public key a line; a key revocation list (ssh-keygen -k) is not supported"
+            raise InvalidValueError("RevokedHostKeys", str(path), valid)
+        lines = (b"@revoked * " + line for line in content.split(b"\n"))
+        return parse_known_keys(b"\n".join(lines), path, (self._settings.key_name,))
 
     def _read(self, *names: str) -> KnownKeys:
         known = KnownKeys()
@@ -87,6 +108,9 @@ class HostIdentity:
             except FileNotFoundError as error:
                 if self._settings.known_hosts is not None:
                     raise InvalidValueError("known_hosts", str(path), "a file that exists") from error
+            except UnicodeError as error:
+                valid = f"a text in UTF-8, not in UTF-16: iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > NEW"
+                raise InvalidValueError("known_hosts", str(path), valid) from error
             except OSError as error:
                 if short := shortage(f"read {path}", error):
                     raise short from error

@@ -30,9 +30,12 @@ _MOST_ROUNDS = 4000  # of bcrypt: about a minute
 _MAGIC = b"openssh-key-v1\0"
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _PARAMETERS = b"EC PARAMETERS"  # openssl ecparam -genkey writes them before the key
+_PRIVATE = ("OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+_SMALLEST_RSA = 1024  # bits, same limit as ssh
 _DAMAGED = "it is an OpenSSH key, but it is damaged: its beginning cannot be read"
 _CIPHERS = ("aes256-ctr", "aes256-cbc", "aes256-gcm@openssh.com")
 _PUBLIC_TYPE = re.compile(r"(sk-)?(ssh|ecdsa|rsa)-[\w@.-]+")
+_PKCS12 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"  # the type of its content: PKCS#7 data
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -78,10 +81,14 @@ def read_key_file(path: Path, passphrase: str | None = None) -> KeyFile:
         if short := shortage(f"read {path}", error):
             raise short from error
         return KeyFile(path, None, None, f"it cannot be read: {error.strerror}")
+    if b"-----\\n" in content:
+        command = f"printf '%b' \"$(cat {shlex.quote(str(path))})\" > NEW"
+        return KeyFile(path, None, None, f"its line breaks are written as \\n: convert it with {command}")
     public: PublicKey | None = None
     try:
         public = _public_half(content)
-        key = _private_key(content, shlex.quote(str(path)), passphrase.encode() if passphrase else None)
+        secret = passphrase.encode("utf-8", "surrogateescape") if passphrase else None
+        key = _private_key(content, shlex.quote(str(path)), secret)
     except _UnusableError as error:
         return KeyFile(path, None, public or _beside(path), str(error))
     return KeyFile(path, key, key.public)
@@ -94,10 +101,15 @@ def _private_key(content: bytes, name: str, passphrase: bytes | None) -> Private
         raise _UnusableError(f"it is a text in UTF-16: convert it with iconv -f UTF-16 -t UTF-8 {name} > NEW")
     content = content.removeprefix(_BOM)
     if content.startswith((b"\x30\x81", b"\x30\x82", b"\x30\x2e")):
+        if _PKCS12 in content[:64]:
+            raise _UnusableError(
+                f"it is a PKCS#12 file (.p12, .pfx): convert it with openssl pkcs12 -in {name} -nocerts -out NEW"
+            )
         return _loaded(load_der_private_key, content, "a binary (DER) key", name, passphrase)
     blocks = [match for match in _BLOCK.finditer(content) if match[1] != _PARAMETERS]
     if not blocks:
         raise _UnusableError(_kind_of_text(content, name))
+    blocks.sort(key=lambda match: match[1].decode() not in _PRIVATE)  # a bundle may have its certificates first
     tag = blocks[0][1].decode()
     block = b"\n".join(line.strip() for line in blocks[0][0].splitlines()) + b"\n"
     if tag == "OPENSSH PRIVATE KEY":
@@ -105,7 +117,7 @@ def _private_key(content: bytes, name: str, passphrase: bytes | None) -> Private
         return _loaded(load_ssh_private_key, block, "an OpenSSH key", name, passphrase)
     if tag == "DSA PRIVATE KEY":
         raise _UnusableError(_UNUSABLE_TYPES["ssh-dss"])
-    if tag in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
+    if tag in _PRIVATE:
         return _loaded(load_pem_private_key, block, f"a PEM file ({tag})", name, passphrase)
     raise _UnusableError(_kind_of_block(tag, name))
 
@@ -124,10 +136,19 @@ def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes |
                 f"ssh-keygen -p -f {name}, or load it into an agent with ssh-add {name}"
             ) from error
         except Exception as error:  # the loaders raise many kinds of errors for invalid data
+            if str(error).startswith(_UNKNOWN_CIPHERS):
+                raise _UnusableError(
+                    f"it is {kind} that is locked with an old or rare cipher, which is not supported: lock it with "
+                    f"another one (openssl pkey -provider legacy -provider default -aes256 -in {name} -out NEW)"
+                ) from error
             if secret:
                 raise _UnusableError(f"it is {kind}, and key_passphrase is wrong, or it is damaged") from error
             raise _UnusableError(f"it is {kind}, but it is damaged or not a private key") from error
     raise _UnusableError(_locked(name))
+
+
+_UNKNOWN_CIPHERS = ("Key encrypted with unknown cipher", "Unknown key encryption algorithm")
+"""The texts of cryptography's errors, which have the same type as the error for a wrong passphrase."""
 
 
 def _locked(name: str) -> str:
@@ -146,6 +167,11 @@ def _usable(key: object) -> PrivateKey:
         kind = type(key).__name__.removesuffix("PrivateKey")
         raise _UnusableError(
             f"it is a {kind} key, which SSH servers do not accept: make one with ssh-keygen -t ed25519"
+        )
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < _SMALLEST_RSA:
+        raise _UnusableError(
+            f"it is an RSA key of {key.key_size} bits, which SSH servers do not accept: make a key with ssh-keygen -t "
+            "ed25519"
         )
     text = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return PrivateKey(PublicKey(text.split()[0], base64.b64decode(text.split()[1])), key)
@@ -237,6 +263,7 @@ _BEGINNINGS = (
         (b"$ANSIBLE_VAULT;",),
         "it is encrypted by Ansible: decrypt it with ansible-vault decrypt --output NEW {name}",
     ),
+    ((b"LS0tLS1CRUdJTi",), "it is a key that was encoded in base64 once more: decode it with base64 -d {name} > NEW"),
     (_PGP_BYTES, "it looks like a PGP (GnuPG) file: for a key in GnuPG use gpg-agent as SSH agent"),
 )
 

@@ -16,6 +16,9 @@ _AUTHORITY = "@cert-authority"
 _REVOKED = "@revoked"
 _HASHED = "|1|"
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_RSA_NAMES = {"rsa-sha2-256": "ssh-rsa", "rsa-sha2-512": "ssh-rsa"}
+"""Names of signature algorithms that some programs write as the type of an RSA key. ssh accepts these names as well."""
 _LARGEST = 32 << 20
 _LONGEST_PATTERN = 1024  # same limit as ssh
 
@@ -79,8 +82,12 @@ def read_known_keys(path: Path, *names: str) -> KnownKeys:
 
     Raises:
         OSError: The file cannot be read.
+        UnicodeError: The file is a text in UTF-16. PowerShell writes such a file for ``ssh-keyscan HOST > FILE``.
     """
-    return parse_known_keys(read_bounded(path, _LARGEST), path, names)
+    content = read_bounded(path, _LARGEST)
+    if content.startswith(_UTF16) and content.count(0) > len(content) // 3:
+        raise UnicodeError("It is a text in UTF-16")
+    return parse_known_keys(content, path, names)
 
 
 def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownKeys:
@@ -97,8 +104,9 @@ def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownK
         marker = words.pop(0) if words and words[0].startswith("@") else ""
         if len(words) < 3 or words[0].startswith("#") or marker not in found:
             continue
-        if any(_is_for(words[0], name) for name in names) and (data := decode_key(words[1], words[2])):
-            found[marker].append(HostKey(words[1], data, path, number))
+        kind = _RSA_NAMES.get(words[1], words[1])
+        if any(_is_for(words[0], name) for name in names) and (data := decode_key(kind, words[2])):
+            found[marker].append(HostKey(kind, data, path, number))
     return KnownKeys(*(tuple(keys) for keys in found.values()))
 
 

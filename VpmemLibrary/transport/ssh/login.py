@@ -23,7 +23,10 @@ _KEYS_BEFORE_PASSWORD = 4
 password takes two attempts."""
 _CONNECTIONS = 2
 _MOST_QUESTIONS = 10  # rounds of keyboard-interactive
-_SECOND_FACTOR = re.compile(r"code|otp|token|one.?time|factor|verif|duo|\bpin\b|challenge|new password", re.IGNORECASE)
+_SECOND_FACTOR = re.compile(r"code|otp|token|one.?time|factor|verif|duo|\bpin\b|challenge", re.IGNORECASE)
+_NEW_PASSWORD = re.compile(r"new password|new unix password", re.IGNORECASE)
+_PASSWORD_ROUNDS = 2
+"""A host that asks again after the password and the current password asks for a new password, in any language."""
 _LONGEST_PROMPT = 200
 
 
@@ -90,7 +93,7 @@ class Login:
                     deadline += time.monotonic() - started
             transport.logged_in_by, transport.outcomes = current, tuple(self._outcomes)
         except EndedError as error:
-            raise self._ended(transport, current) from error
+            raise self._ended(transport, current, auth.banner) from error
         except TimeoutError as error:
             raise UnreachableError(
                 f"Host {settings.label} did not answer within {settings.connect_timeout:g} s while user "
@@ -138,8 +141,10 @@ class Login:
     def _note(self, attempt: _Attempt, outcome: str) -> None:
         self._outcomes.append(f"{attempt.label}: {outcome}")
 
-    def _ended(self, transport: HostTransport, current: str) -> Exception:
+    def _ended(self, transport: HostTransport, current: str, banner: bytes | None) -> Exception:
         why = f": {one_line(transport.ended)}" if transport.ended else ""
+        if banner and (text := banner.decode("utf-8", "replace").strip()):  # PAM's reason, e.g. an expired account
+            why += f" (the host said: {one_line(text[-_LONGEST_PROMPT:])})"
         if current == "the log-in":
             return UnreachableError(
                 f"Host {self._settings.label} ended the connection before user {self._settings.user!r} could log "
@@ -159,7 +164,8 @@ class Login:
     def _denied(self, methods: tuple[str, ...]) -> AccessDeniedError:
         settings = self._settings
         accepts = f" The host accepts: {', '.join(map(one_line, methods))}." if methods else ""
-        if not self._outcomes:
+        keys = [each for each in self._pending if each.method == "publickey"]
+        if not self._outcomes and not keys:
             missing = "no password or key_file was given, and neither an agent nor ~/.ssh has a key"
             if settings.password is not None:
                 missing = "the host takes no password"
@@ -211,11 +217,19 @@ class Login:
 def _answered(auth: UserAuth, password: str) -> Answer:
     """Answer a host's hidden questions with the password."""
     answer = auth.request("keyboard-interactive", bytes(8))  # no language, no submethods
+    asked = 0
     for _ in range(_MOST_QUESTIONS):
         if answer.more is None:
             return answer
         replies = []
-        for prompt, hidden in _prompts(answer.more):
+        prompts = _prompts(answer.more)
+        asked += bool(prompts)
+        for prompt, hidden in prompts:
+            if hidden and (asked > _PASSWORD_ROUNDS or _NEW_PASSWORD.search(prompt)):
+                raise _NotOfferedError(
+                    f"the host asks {one_line(prompt[:_LONGEST_PROMPT]).strip()!r}: the password has expired. Log in "
+                    "once with ssh, and change it"
+                )
             if not hidden or _SECOND_FACTOR.search(prompt):
                 raise _NotOfferedError(
                     f"the host asks {one_line(prompt[:_LONGEST_PROMPT]).strip()!r}, which only a person can answer: "

@@ -38,6 +38,8 @@ IGNORED_SIGNALS = "exec sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status"
 _SHOWN = 400
 _LONGEST_LINE = 128
 _NOT_FOUND = 127
+_EXPIRED = b"Password change required but no TTY available"
+"""OpenSSH's sshd prints this text instead of running a command. The text is the same in every language."""
 
 # Bash imports functions and options from the environment. They must not replace programs. The directory and the
 # creation mask are set to those of a new log-in, because a start-up file may have changed them.
@@ -173,6 +175,12 @@ class Start:
             return (
                 f"{who} has not run the command. Its start-up files may wait for something, or run another shell: let "
                 f"them do so only if they run interactively. {look}. {printed}".rstrip()
+            )
+        if _EXPIRED in noise:
+            return (
+                f"The password of user {self._user!r} on {self.host} has expired, so sshd runs no commands for "
+                f"the user. Log in once with ssh -t, and change it; or let it not expire: chage -M -1 {self._user}. "
+                f"{printed}"
             )
         return (
             f"{who} runs no commands: it exited {exit_status}. {printed or 'It printed nothing.'} The user needs a "

@@ -182,9 +182,10 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     options, tokens = found.options, found.tokens
     line = options.first("hostname")
     what = f"hostname in {line.where}" if line and line.file else "address"
-    parsed = parse_address(f"[{tokens.hostname}]" if ":" in tokens.hostname else tokens.hostname, what)
-    if parsed.user is not None:
-        raise InvalidValueError(what, tokens.hostname, "a host's name or IP address alone, without a user")
+    parsed = parse_address(tokens.hostname, what)
+    if parsed.user is not None or parsed.port is not None:
+        valid = "a host's name or IP address alone: User and Port are options of their own"
+        raise InvalidValueError(what, tokens.hostname, valid)
     address = parsed.host
     user = options.first("user")
     if user is not None and found.target.user is None:
@@ -192,8 +193,9 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     identities = tuple(_identities(found, "identityfile"))
     use_agent, agent = _agent(found)
     known_hosts, more = _known_hosts(found, request)
+    revoked = options.first("revokedhostkeys")
     return SshSettings(
-        address=address if is_ipv6(address) else address.lower(),
+        address=_canonical_address(address if is_ipv6(address) else address.lower()),
         port=tokens.port,
         user=tokens.user,
         password=request.password,
@@ -209,6 +211,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
         identities_only=found.flag("identitiesonly"),
         user_known_hosts=known_hosts,
         more_known_hosts=more,
+        revoked_host_keys=Path(found.path(revoked)) if revoked and revoked.value.lower() != "none" else None,
         proxy_command=_proxy_command(found),
         sudo=request.sudo,
         connect_timeout=_connect_timeout(found) if request.connect_timeout is None else request.connect_timeout,
@@ -223,7 +226,8 @@ def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSetti
     what = f"proxyjump in {line.where}"
     texts = [text.strip() for text in line.value.strip().strip('"').split(",")]
     if depth + len(texts) > _MOST_JUMPS:
-        raise InvalidValueError(what, line.value, f"at most {_MOST_JUMPS} jump hosts; do they form a loop?")
+        valid = f"at most {_MOST_JUMPS} jump hosts. If they form a loop, begin with a block of the jump host that has "
+        raise InvalidValueError(what, line.value, valid + "`ProxyJump none`")
     hops: list[SshSettings] = []
     for position, text in enumerate(texts):
         expanded = expand(text, found.tokens, what, allowed="hnpr")
@@ -336,6 +340,16 @@ def _canonical(name: str, options: HostOptions) -> tuple[bool, str]:
     return True, name
 
 
+def _canonical_address(host: str) -> str:
+    """Return an IP address in the form that ssh writes to known_hosts. Return a name unchanged."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        canonical, _ = socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    except (OSError, UnicodeError, ValueError):
+        return host
+    return host if canonical.lower() == host.lower() else canonical
+
+
 def _is_ipv4(name: str) -> bool:
     with suppress(OSError):
         socket.inet_aton(name)
@@ -400,6 +414,7 @@ _SHOWN = {
     "hostkeyalias": "HostKeyAlias",
     "userknownhostsfile": "UserKnownHostsFile",
     "globalknownhostsfile": "GlobalKnownHostsFile",
+    "revokedhostkeys": "RevokedHostKeys",
     "stricthostkeychecking": "StrictHostKeyChecking",
     "connecttimeout": "ConnectTimeout",
 }

@@ -49,6 +49,7 @@ class SshSettings:
             UserKnownHostsFile. It is skipped if it does not exist.
         more_known_hosts: More files that may have the host's key, as OpenSSH's UserKnownHostsFile and
             GlobalKnownHostsFile. Files that do not exist are skipped.
+        revoked_host_keys: A file with the keys that no host and no CA may use, as OpenSSH's RevokedHostKeys.
         jumps: The jump hosts on the way to the host, in order from this machine, as OpenSSH's ProxyJump.
         proxy_command: A command of this machine whose standard input and output are the connection, as OpenSSH's
             ProxyCommand, with its percent tokens replaced.
@@ -79,6 +80,7 @@ class SshSettings:
     identity_agent: str = ""
     user_known_hosts: Path | None = None
     more_known_hosts: tuple[Path, ...] = ()
+    revoked_host_keys: Path | None = None
     jumps: tuple[SshSettings, ...] = ()
     proxy_command: str = field(default="", repr=False)
     configured: str = field(default="", compare=False)

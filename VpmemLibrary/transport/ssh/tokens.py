@@ -93,7 +93,10 @@ def home(path: str, where: str) -> str:
     try:
         return str(Path(path).expanduser())
     except RuntimeError:
-        raise InvalidValueError(where, path, "a path below the home directory of a user who exists") from None
+        valid = "a path below the home directory of a user who exists"
+        if path.startswith("~/") or path == "~":
+            valid += "; the user of this process has no home directory: set HOME"
+        raise InvalidValueError(where, path, valid) from None
 
 
 def _connection(tokens: Tokens) -> str:
@@ -104,7 +107,7 @@ def _connection(tokens: Tokens) -> str:
 _MEANINGS: dict[str, Callable[[Tokens], str]] = {
     "C": _connection,
     "L": lambda _: socket.gethostname().partition(".")[0],
-    "d": lambda _: str(Path("~").expanduser()),
+    "d": lambda _: home("~", "%d"),
     "h": lambda tokens: tokens.hostname,
     "i": lambda _: str(os.getuid()),
     "j": lambda tokens: tokens.jump,
