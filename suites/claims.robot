@@ -194,9 +194,10 @@ Locks On The Host Should Be
     Should Be Equal As Integers    ${locked.text}    ${expected}
 
 Cut The Connection
-    [Documentation]    End this worker's connection on the host, as an outage would.
-    VAR    ${script} =    p=$$; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat); done;
-    ...    kill $p; sleep 5
+    [Documentation]    End this worker's connections on the host, as an outage would: that of its leases may be another
+    ...    one, where sshd gives a connection few sessions.
+    VAR    ${script} =    up() { p=$1; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat);
+    ...    done; echo $p; }; for it in $(pgrep -f '^bash.*vpmem-leases') $$; do kill $(up $it); done; sleep 5
     Run Keyword And Expect Error    *connection*broke*    Run On Host    sh    -c    ${script}
 
 Skip Unless Host Names Can Be Changed

@@ -23,8 +23,6 @@ Missing Maximum Memory Is Refused
     *<maxMemory> of the domain XML 'none'*slots='2'*    Remove The Element    maxMemory
 Missing Slots Are Refused
     *slots of <maxMemory> 'none'*2 or more*    Remove The Attribute    maxMemory    slots
-A Missing NUMA Cell Is Refused
-    *<numa> of the domain XML 'none'*<cell>*    Remove The Element    cpu/numa
 A Missing Node Is Refused
     *node of /dev/*None*0 is always there*    Remove The Element    ${MEMORY}/target/node
 A Node Out Of Range Is Refused
@@ -50,7 +48,7 @@ A Label On Virtio Pmem Is Refused
 A Missing Backing Is Refused
     *path '/dev/dax99.9'*a device node or file*    Set The Text    ${MEMORY}/source/path    /dev/dax99.9
 A Device Larger Than Its Backing Is Refused
-    *size of /dev/*at most what the backing has*    Set The Text    ${MEMORY}/target/size    8388608
+    *size of /dev/*at most what the backing has*    Set The Text    ${MEMORY}/target/size    1048576
 
 
 *** Keywords ***

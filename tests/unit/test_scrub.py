@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,7 +32,7 @@ def test_a_bus_is_found_by_name_and_by_provider() -> None:
     scrub = Scrub(Ndctl(Machine("modes")))
     assert scrub.bus("ndbus0") == scrub.bus("ACPI.NFIT") == scrub.bus(scrub.bus("ndbus0"))
     text = recorded("modes").text.strip().removeprefix("[").removesuffix("]")
-    second = text.replace("ndbus0", "ndbus1")
+    second = re.sub(r'"(nmem|region|namespace)([0-9])', r'"\g<1>1\2', text.replace("ndbus0", "ndbus1"))
     several = Scrub(Ndctl(Machine(replace(recorded("modes"), stdout=f"[{text},{second}]".encode()))))
     assert several.bus("ndbus1").dev == "ndbus1"
     with pytest.raises(AmbiguousError, match=r"2 buses on recorded have the provider 'ACPI\.NFIT': ndbus0, ndbus1"):
