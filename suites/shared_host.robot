@@ -125,7 +125,7 @@ Start A Run That Sleeps
 Restart The Numbers Of Devices
     [Documentation]    Disable and enable the region if it is empty. The kernel then numbers its devices from 0 again.
     ${regions} =    Get Regions
-    VAR    @{there} =    @{{[each for region in $regions if region.dev == $REGION for each in region.namespaces]}}
+    VAR    @{there} =    @{{[each for region in $regions if region.dev == '${REGION}' for each in region.namespaces]}}
     IF    not $there
         Disable Region    ${REGION}
         Enable Region    ${REGION}
