@@ -258,7 +258,7 @@ Cut The Connections Of The Run
     [Documentation]    End each connection on the host that has leases, except this worker's own connection.
     VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
     ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
-    ...    for holder in $(pgrep -f "^bash -c.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
+    ...    for holder in $(pgrep -f "^bash.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
     Run On Host    bash    -c    ${script}
 
 Leave One Of Each Kind

@@ -112,7 +112,6 @@ Take A Host With Labels
 
 Start A Run That Sleeps
     [Documentation]    Start the other run, and return when it has its namespaces.
-    Restart The Numbers Of Devices
     OperatingSystem.Remove Directory    ${MEETING}    recursive=True
     OperatingSystem.Create Directory    ${MEETING}
     ${aliases} =    Get Open Hosts
@@ -122,18 +121,8 @@ Start A Run That Sleeps
     ...    alias=sleeper    env:VPMEM_RUN_ID=${EMPTY}    stdout=${OUTPUT_DIR}/sleeper.txt    stderr=STDOUT
     OperatingSystem.Wait Until Created    ${MEETING}/at-asleep    timeout=4 minutes
 
-Restart The Numbers Of Devices
-    [Documentation]    Disable and enable the region if it is empty. The kernel then numbers its devices from 0 again.
-    ${regions} =    Get Regions
-    VAR    @{there} =    @{{[each for region in $regions if region.dev == '${REGION}' for each in region.namespaces]}}
-    IF    not $there
-        Disable Region    ${REGION}
-        Enable Region    ${REGION}
-    END
-
 Make Two Namespaces With Content
     [Documentation]    Create two namespaces with content, and return their device names.
-    Restart The Numbers Of Devices
     FOR    ${number}    IN    1    2
         ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine_${number}
         Write Pattern    ${namespace}    seed=mine ${number}    length=16MiB
@@ -217,7 +206,7 @@ End The Connections Of Other Runs
     [Documentation]    End each connection on the host that has leases, except this worker's own connection.
     VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
     ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
-    ...    for holder in $(pgrep -f "^bash -c.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
+    ...    for holder in $(pgrep -f "^bash.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
     Run On Host    bash    -c    ${script}
 
 Stop Libvirt's Daemon
