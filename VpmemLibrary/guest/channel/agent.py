@@ -249,7 +249,7 @@ class AgentTransport:
         except AgentRefusedError:
             raise
         except GuestError as error:
-            if not any(told in str(error) for told in _ABSENT):
+            if not any(text in str(error) for text in _ABSENT):
                 raise
             absent = _Status(exited=True, exit_status=_NOT_FOUND, stderr=f"{command[0]}: not found\n".encode())
             return self._result(command, absent, started, len(stdin))
@@ -393,9 +393,9 @@ class AgentTransport:
             decoded = None
         reply = _Reply(self.name, execute, answer, decoded)
         if isinstance(decoded, dict) and isinstance(wrong := decoded.get("error"), dict):
-            told = str(wrong.get("desc") or wrong.get("class"))[:_SHOWN]
-            raise refusal(self._name, execute, told) or GuestError(
-                f"The agent of {self.name} did not do {execute}: {told}."
+            reason = str(wrong.get("desc") or wrong.get("class"))[:_SHOWN]
+            raise refusal(self._name, execute, reason) or GuestError(
+                f"The agent of {self.name} did not do {execute}: {reason}."
             )
         if not reply.has("return"):
             raise reply.unreadable("a JSON object with 'return'")
@@ -421,24 +421,24 @@ class AgentTransport:
     def _details(self) -> str:
         """Return the agent's version, and which commands that this library uses are disabled in the agent."""
         try:
-            told = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
+            answer = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
         except VpmemError:  # the agent may refuse guest-info as well
             return "The agent does not tell which commands it allows (guest-info)."
-        listed = told.get("supported_commands") if isinstance(told, dict) else None
+        listed = answer.get("supported_commands") if isinstance(answer, dict) else None
         commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         wanted = (*USED_COMMANDS, *FILE_COMMANDS)
         disabled = [str(each.get("name")) for each in commands if each.get("enabled") is False]
         refused = [name for name in wanted if name in disabled]
-        version = str(told.get("version", "of an unknown version"))[:_SHOWN] if isinstance(told, dict) else ""
+        version = str(answer.get("version", "of an unknown version"))[:_SHOWN] if isinstance(answer, dict) else ""
         return f"The agent is qemu-guest-agent {version}; it says that it refuses: {', '.join(refused) or 'nothing'}."
 
     def _system(self) -> str:
         """Return the id of the guest's operating system, e.g. ``debian``; empty if the agent does not report it."""
         try:
-            told = self._ask("guest-get-osinfo").value
+            answer = self._ask("guest-get-osinfo").value
         except VpmemError:
             return ""
-        return str(told.get("id", "")) if isinstance(told, dict) else ""
+        return str(answer.get("id", "")) if isinstance(answer, dict) else ""
 
     def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
         """Start a command in the guest, and return its process id."""

@@ -64,26 +64,29 @@ def rules_problem(*texts: str) -> str:
     return f"The guest agent refuses {', '.join(refused)}. {_advice(refused)}" if refused else ""
 
 
-def refusal(name: str, execute: str, told: str, details: str = "") -> GuestError | None:
+def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestError | None:
     """Return the error for an agent's refusal of a command; None if its answer is not a refusal.
 
-    `name` is the guest, `execute` the agent command, and `told` the agent's answer. `details` are further facts about
-    the agent.
+    Args:
+        name: The guest.
+        execute: The agent command.
+        answer: The agent's answer.
+        details: Further facts about the agent.
     """
-    what = f"The agent of {name} answers, and refuses {execute}: {told}.{f' {details}' if details else ''}"
-    if _FROZEN.search(told):
+    what = f"The agent of {name} answers, and refuses {execute}: {answer}.{f' {details}' if details else ''}"
+    if _FROZEN.search(answer):
         return AgentRefusedError(
             f"{what} The guest's file systems are frozen (guest-fsfreeze-freeze), for a snapshot or a backup: thaw "
             f"them with `virsh domfsthaw {name}`. {OTHER_CHANNEL}"
         )
-    if _DISABLED.search(told):
+    if _DISABLED.search(answer):
         return AgentRefusedError(f"{what} {_advice((execute,))}")
-    if _UNKNOWN.search(told):
+    if _UNKNOWN.search(answer):
         return AgentRefusedError(
             f"{what} This agent has no such command: it is older than QEMU 2.5, or not QEMU's own. Install a newer "
             f"qemu-guest-agent in the guest. {OTHER_CHANNEL}"
         )
-    if _DENIED.search(told):
+    if _DENIED.search(answer):
         return AgentRefusedError(
             f"{what} The guest's SELinux may deny it (`ausearch -m avc -c qemu-ga` in the guest shows it; `setsebool "
             "-P virt_qemu_ga_run_unconfined on`, or virt_qemu_ga_read_nonsecurity_files for files, allows it), or the "
