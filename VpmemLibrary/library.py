@@ -73,7 +73,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     *** Test Cases ***
     A Guest Sees The Namespace It Was Given
         Open Host    192.0.2.13    user=qa    sudo=True
-        ${region} =    Get Roomiest Region    at_least=256MiB
+        ${region} =    Get Region With Largest Free Extent    at_least=256MiB
         ${namespace} =    Create Namespace    ${region}    mode=devdax    size=256MiB
         ${guest} =    Start New Guest    vpmem=${namespace}
         All Views Should Agree    ${guest}
@@ -111,7 +111,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     process is its own run.
 
     A live run holds a lease on every host where it created something. The host's kernel releases the lease when the
-    worker or its connection dies. Then [Reclaim What Dead Runs Left] can remove the leftovers.
+    worker or its connection dies. Then [Clean Up After Dead Runs] can remove the leftovers.
 
     # Claims
 

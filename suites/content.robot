@@ -97,8 +97,8 @@ Transfers Report Their Throughput
 *** Keywords ***
 Create One Namespace Of Each Kind
     [Documentation]    Create a device-DAX node, a block device and a file.
-    ${roomiest} =    Get Roomiest Region    at_least=128MiB
-    VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
+    ${region} =    Get Region With Largest Free Extent    at_least=128MiB
+    VAR    ${REGION} =    ${region.dev}    scope=SUITE
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=mapped
     VAR    ${DAX} =    ${namespace}    scope=SUITE
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=block

@@ -61,7 +61,7 @@ Every Acknowledged Record Survives A Power Cut Of The Host
     ...    has all acknowledged records. The file lost its records, as predicted, because they were in the host's page
     ...    cache.
     [Tags]    cr-03    rc-01
-    The Host's Power Should Be In Our Hands
+    Skip Unless The Host's Power May Be Cut
     ${boot} =    Get Host Boot Id
     Have Two Writers At Work
     Cut Host Power
@@ -135,7 +135,7 @@ Have Two Writers At Work
     VAR    ${WRITER} =    ${durable}    scope=SUITE
     VAR    ${FILE_WRITER} =    ${lost}    scope=SUITE
 
-The Host's Power Should Be In Our Hands
+Skip Unless The Host's Power May Be Cut
     [Documentation]    Skip unless the hosts file says how to cut the host's power.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
@@ -152,9 +152,9 @@ What The Run Has Should Be Nobody Else's While The Host Boots
     Open Host From File    ${HOSTS}    ${aliases}[0]    alias=other
     Run Keyword And Expect Error
     ...    Host other is kept until * for a worker that reboots the host: *
-    ...    Hold Host
+    ...    Reserve Host
     ...    timeout=0s
-    ${taken} =    Reclaim What Dead Runs Left
+    ${taken} =    Clean Up After Dead Runs
     Should Be Empty    ${taken}
     Close Host    other
     Switch Host    ${aliases}[0]

@@ -91,7 +91,7 @@ The CXL Region Of A Dead Run Is Destroyed
     ${region} =    Get Region Of A UUID    ${OF_A_DEAD_RUN}
     Clean Up Host
     Get Cxl Region    ${region}
-    ${told} =    Reclaim What Dead Runs Left
+    ${told} =    Clean Up After Dead Runs
     Should Be Equal    ${told}    ${{['CXL region ${region} (${OF_A_DEAD_RUN}) of run deadbeef']}}
     Run Keyword And Expect Error    No CXL region '${region}'*    Get Cxl Region    ${region}
 
@@ -139,7 +139,7 @@ Take One That Can Be Given A Device
     END
     VAR    @{wanted} =    @{{$able or $names}}
     ${taken} =    Open Free Host From File    ${HOSTS}    @{wanted}
-    Have It For This Suite Alone
+    Reserve The Host For This Suite
     ${entry} =    Get Host Entry    ${HOSTS}    ${taken}
     RETURN    ${entry}
 

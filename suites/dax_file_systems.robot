@@ -115,7 +115,7 @@ A Leaked Mount Is Reported And Cleaned Up
     Make File System    ${IN_GUEST}    ext4    overwrite=True
     ${mount} =    Mount File System    ${IN_GUEST}
     Run Keyword And Expect Error    *leaked: mount of ${IN_GUEST.device} at ${mount.mount_point} (ext4)*
-    ...    Host Should Be As Remembered
+    ...    Host State Should Be Unchanged
     Clean Up Host
     Run On Host    grep    ${mount.mount_point}    /proc/self/mountinfo    expected_status=1
     Run On Host    test    -e    ${mount.mount_point}    expected_status=1
@@ -126,7 +126,7 @@ Make Namespaces On A Host And In A Guest
     [Documentation]    Create block devices on the host. In the guest, create a namespace on the nvdimm, and find the
     ...    virtio-pmem namespace.
     Take A Host With Xfsprogs
-    ${region} =    Get Roomiest Region    at_least=704MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=704MiB
     ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=at least ${SIZE}    name=on-host
     ${on_sector} =    Create Namespace    ${region}    mode=sector    size=at least ${SIZE}    name=on-sector
     VAR    ${ON_HOST} =    ${on_host}    scope=SUITE

@@ -253,7 +253,7 @@ Give Back Namespaces And Memory
 Create Devdax Namespace
     [Documentation]    Create a devdax namespace with its page map in memory, in the region with the most room.
     [Arguments]    ${size}
-    ${region} =    Get Roomiest Region    at_least=${size}
+    ${region} =    Get Region With Largest Free Extent    at_least=${size}
     ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=at least ${size}    name=dax
     RETURN    ${namespace}
 
@@ -286,7 +286,7 @@ Make System RAM
 
 Create Foreign Namespace
     [Documentation]    Create a devdax namespace without this run's mark, as another user would.
-    ${region} =    Get Roomiest Region    at_least=16MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
     VAR    ${script} =    umask 077; mkdir -p /run/vpmem/locks && exec flock "/run/vpmem/locks/$1"
     ...    ndctl create-namespace --region "$1" --mode devdax --size "$2" --name foreign
     ...    separator=${SPACE}

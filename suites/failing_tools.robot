@@ -55,9 +55,9 @@ A Connection That Breaks During A Create Leaves No Namespace
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent.
-    ${roomiest} =    Get Roomiest Region    at_least=64MiB
-    VAR    ${REGION} =    ${roomiest.dev}    scope=SUITE
-    VAR    ${FREE} =    ${roomiest.available_size}    scope=SUITE
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
+    VAR    ${REGION} =    ${region.dev}    scope=SUITE
+    VAR    ${FREE} =    ${region.available_size}    scope=SUITE
 
 Look Through A Stand-In
     [Documentation]    Replace ndctl by a script that has the given lines and then calls the host's own ndctl.

@@ -50,5 +50,5 @@ Get A Region Of The Second Node
     [Documentation]    Return a region of node 1 with enough room. Skip the suite if the host has only one node.
     ${facts} =    Get Host Facts
     Skip If    len($facts.numa_nodes) < 2    The host has one NUMA node: take one with a region on node 1.
-    ${region} =    Get Roomiest Region    at_least=64MiB    numa_node=1
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB    numa_node=1
     RETURN    ${region}

@@ -82,7 +82,7 @@ An Invalid Injection Is Refused Before The Bus Gets It
     [Documentation]    Refused are half a sector, a range beyond the end, an empty range, and an injection without
     ...    values.
     [Tags]    hl-03
-    ${region} =    Get Roomiest Region    at_least=16MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB
     Run Keyword And Expect Error    offset '100B' cannot be used: expected a multiple of 512*
     ...    Inject Error    ${namespace}    offset=100    length=4KiB
@@ -122,7 +122,7 @@ Choose A Silent DIMM
 
 Choose A Region Without Injection
     [Documentation]    Return a region with room whose bus supports no error injection (DSM functions 7 to 9).
-    ${region} =    Get Roomiest Region    at_least=16MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
     ${mask} =    Run On Host    cat    ${SYSFS}/${region.bus}/nfit/dsm_mask    expected_status=${None}
     Skip If    int($mask.text.strip() or '0', 0) & 0x380
     ...    The bus of ${region.dev} takes injections: see the tests of HL-01. Mend: none is needed.

@@ -53,7 +53,7 @@ The Entry Of The Taken Host
 
 Create Namespaces Of Every Mode
     [Documentation]    Create one namespace of each mode, each with a different pattern. Return the namespaces.
-    ${region} =    Get Roomiest Region    at_least=256MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
     FOR    ${mode}    IN    devdax    fsdax    sector    raw
         ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 64MiB    name=kept-${mode}
         Write Pattern    ${namespace}    seed=${namespace.name}

@@ -26,7 +26,7 @@ ${MARK}      /tmp/tmp.vpmem-hostile-${{secrets.token_hex(4)}}
 *** Test Cases ***
 A Hostile Namespace Name Runs No Command
     [Documentation]    ndctl's own listing has the name unchanged, or there is no such namespace.
-    ${region} =    Get Roomiest Region    at_least=32MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=32MiB
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted
         ...    Create Namespace

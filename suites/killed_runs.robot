@@ -57,13 +57,13 @@ The Next Run Starts Clean After Libvirt's Daemon Is Killed
 The Next Run Starts Clean After The Host Reboots
     [Documentation]    The host reboots cleanly during the run, without a notice to the run.
     [Tags]    ow-01    ow-03
-    The Host Should Be Ours To Reboot
+    Skip Unless The Host's Power May Be Cut
     End Runs By    reboot    Reboot Host    foreign=True
 
 The Next Run Starts Clean After The Host Loses Its Power
     [Documentation]    When the host is back, the run's data on disks and NVDIMMs is there, but its guests do not run.
     [Tags]    ow-01    ow-03
-    The Host Should Be Ours To Reboot
+    Skip Unless The Host's Power May Be Cut
     End Runs By    power    Cut And Restore Host Power
 
 A Living Run Is Not Reclaimed And Leaves Nothing When It Fails
@@ -72,7 +72,7 @@ A Living Run Is Not Reclaimed And Leaves Nothing When It Fails
     Start A Run    failing=yes
     Wait For Step    running
     Process.Send Signal To Process    SIGSTOP    run    group=True
-    ${taken} =    Reclaim What Dead Runs Left
+    ${taken} =    Clean Up After Dead Runs
     Should Be Empty    ${taken}
     ${guests} =    Get Guests
     Collections.Should Contain Match    ${guests}    instance-*
@@ -84,7 +84,7 @@ The Leak Report Names Each Kind Of Leak
     [Documentation]    A suite that leaves anything fails at its end. The message names each leak.
     [Tags]    ow-02
     Leave One Of Each Kind
-    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host Should Be As Remembered
+    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
     FOR    ${kind}    IN    namespace left_behind    domain left-behind    mount of /dev/pmem    lease of
     ...    file /var/lib/libvirt/images/left-behind
         Should Contain    ${told}    leaked: ${kind}
@@ -98,7 +98,7 @@ The Leak Report Names Each Missing Object
     Leave One Of Each Kind
     Remember Host State
     End The Run
-    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host Should Be As Remembered
+    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
     FOR    ${kind}    IN    namespace left_behind    domain left-behind    mount of /dev/pmem
     ...    file /var/lib/libvirt/images/left-behind
         Should Contain    ${told}    gone: ${kind}
@@ -121,7 +121,7 @@ Make Foreign Things
 Have Them Made By The Host's Own Tools
     [Documentation]    Create the namespace with ndctl, the domain with virsh, and the file in the directory of guest
     ...    images.
-    ${region} =    Get Roomiest Region    at_least=32MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=32MiB
     VAR    ${domain} =    <domain type="kvm"><name>${FOREIGN}</name><memory unit="MiB">64</memory><vcpu>1</vcpu>
     ...    <os><type machine="pc">hvm</type></os></domain>    separator=
     VAR    ${script} =    ndctl create-namespace --region "$2" --mode devdax --map mem --size "$3" --name "$1"
@@ -131,7 +131,7 @@ Have Them Made By The Host's Own Tools
 
 Remove Foreign Things
     [Documentation]    Remove the foreign objects after a check that they are unchanged.
-    Host Should Be As Remembered
+    Host State Should Be Unchanged
     Run On Host    rm    /var/lib/libvirt/images/${FOREIGN}
     Undefine Guest    ${FOREIGN}    foreign=True
     Destroy Namespace    ${FOREIGN}    foreign=True
@@ -147,7 +147,7 @@ Get Sums Of Foreign Things
 
 Nothing Should Be Left And What Is Foreign Unchanged
     [Documentation]    Fail unless capacity, namespaces, domains, mounts, files and leases are as before.
-    Host Should Be As Remembered
+    Host State Should Be Unchanged
     ${sums} =    Get Sums Of Foreign Things
     Should Be Equal    ${sums}    ${BEFORE}
 
@@ -185,7 +185,7 @@ End Runs By
 The Next Run Should Start Clean
     [Documentation]    Reclaim the leftovers. Check that the next user of the space finds no byte of them.
     ${places} =    Get Places Of The Run's Pool
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     Nothing Should Be Left And What Is Foreign Unchanged
     Places Should Be Zero    @{places}
 
@@ -241,7 +241,7 @@ Cut And Restore Host Power
     Cut Host Power    foreign=True
     Restore Host Power
 
-The Host Should Be Ours To Reboot
+Skip Unless The Host's Power May Be Cut
     [Documentation]    Skip unless the hosts file permits a reboot of the host and says how to cut its power.
     ${aliases} =    Get Open Hosts
     ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
@@ -263,7 +263,7 @@ Cut The Connections Of The Run
 
 Leave One Of Each Kind
     [Documentation]    Leave a namespace, a mount, a claim, a domain and a file.
-    ${region} =    Get Roomiest Region    at_least=64MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 32MiB    name=left_behind
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
@@ -275,7 +275,7 @@ Leave One Of Each Kind
 End The Run
     [Documentation]    Remove all processes, files, claims and objects of this run.
     Process.Terminate All Processes    kill=True
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     ${claims} =    Get Claims
     Release Claims    @{claims}    wipe=False
     Clean Up Host

@@ -25,7 +25,7 @@ ${OTHERS_UUID}    76706d65-6d00-8000-8000-b5c6d7e8f901
 Labels Restored From A File Bring A Namespace Back
     [Documentation]    Zeroing the labels removes the namespace but not its bytes. Restoring the labels brings it back.
     [Tags]    lb-01
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     Zero Labels    ${REGION}
     Label Area Should Be All Zeros    ${REGION}
     Initialize Labels    ${REGION}
@@ -40,7 +40,7 @@ Labels Restored From A File Bring A Namespace Back
 Labels Written Back Bring Namespaces Of Every Mode Back
     [Documentation]    The labels that were read are written again, after different labels were in the area.
     [Tags]    lb-01
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     VAR    @{namespaces} =    @{EMPTY}
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace With A Pattern    ${mode}
@@ -58,7 +58,7 @@ Each Label Version Has The Predicted Slot Count
     [Documentation]    The index block, its bytes and the kernel's own count agree with the prediction from the area's
     ...    size.
     [Tags]    lb-02
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     ${size} =    Get Label Area Size    ${REGION}
     FOR    ${version}    IN    1.1    1.2
         Initialize Labels    ${REGION}    version=${version}    overwrite=True
@@ -73,7 +73,7 @@ Labels Of Both Versions Match The Listing Of ndctl
     [Documentation]    The bytes of each label contain the UUID, name, size and claim class. The kernel counts the
     ...    label.
     [Tags]    lb-02
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     VAR    &{claims_1_1} =    devdax=${EMPTY}    sector=${EMPTY}
     VAR    &{claims_1_2} =    devdax=dax    sector=btt2    fsdax=pfn    raw=${EMPTY}
     FOR    ${version}    ${claims}    IN    1.1    ${claims_1_1}    1.2    ${claims_1_2}
@@ -90,7 +90,7 @@ Every Broken Label Is Named
     [Documentation]    A label with a changed byte removes its namespace. The error gives the reason, and the neighbour
     ...    does not change.
     [Tags]    lb-02
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     ${broken} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=broken
     ${sound} =    Create Namespace With A Pattern    devdax
     Labels Should Be Consistent    ${REGION}
@@ -105,7 +105,7 @@ Every Broken Label Is Named
 A Disabled Region Comes Back With Its Namespaces
     [Documentation]    A disabled region has no driver, and its namespace has no node. Enabling restores both.
     [Tags]    lb-03
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     ${namespace} =    Create Namespace With A Pattern    devdax
     Disable Region    ${REGION}
     Get Region State    ${REGION}    ==    disabled
@@ -119,7 +119,7 @@ An Enable That Fails With Exit Status 0 Is A Failure
     [Documentation]    A region with labels cannot be enabled without its DIMM. ndctl reports this on stderr and exits
     ...    0.
     [Tags]    lb-03
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     Disable Region    ${REGION}
     Disable Dimm    ${REGION.dimms}[0]
     Run Keyword And Expect Error    *exit status: 0*enabled 0 regions*    Enable Region    ${REGION}
@@ -131,7 +131,7 @@ An Enable That Fails With Exit Status 0 Is A Failure
 A Region With Foreign Namespaces Is Not Changed
     [Documentation]    Each keyword that would remove a namespace of another run refuses. No byte changes.
     [Tags]    lb-03
-    [Setup]    There Must Be A Region For Labels
+    [Setup]    Skip Unless There Is A Region For Labels
     ${size} =    Get Smallest Namespace Size    ${REGION}
     Run On Host    ndctl    create-namespace    --region    ${REGION.dev}    --mode    raw    --size    ${{int($size)}}
     ...    --uuid    ${OTHERS_UUID}    --name    others
@@ -188,7 +188,7 @@ Take A Host And A Region For Labels
         VAR    ${WHY_NONE} =    ${reason}    scope=SUITE
     END
 
-There Must Be A Region For Labels
+Skip Unless There Is A Region For Labels
     [Documentation]    Skip with the reason if there is no such region.
     Skip If    not $REGION    ${WHY_NONE}
 

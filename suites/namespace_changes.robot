@@ -91,7 +91,7 @@ A Name Of Two Namespaces Is Reported And Not Resolved
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Roomiest Region    at_least=64MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Changed Mode

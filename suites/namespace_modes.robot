@@ -81,7 +81,7 @@ Destroying One Namespace Keeps Every Byte Of Its Neighbours
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Roomiest Region    at_least=256MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
     ${size} =    Get Smallest Namespace Size    ${region}    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
     VAR    ${SIZE} =    ${size}    scope=SUITE

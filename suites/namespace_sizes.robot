@@ -106,7 +106,7 @@ Fragmented Free Space Is Reported
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent, and sizes that it allows.
-    ${chosen} =    Get Roomiest Region    at_least=256MiB
+    ${chosen} =    Get Region With Largest Free Extent    at_least=256MiB
     ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=32MiB
     ${gibibytes} =    Get Region Size Step    ${chosen}    align=1GiB
     ${unit} =    Get Smallest Namespace Size    ${chosen}

@@ -83,7 +83,7 @@ A Failed Wipe Is An Error And The Namespace Is Not Given Out
     ...    *${NAMESPACE.name} on * is unfit since*
     ...    Claim Namespace
     ...    name=${NAMESPACE.name}
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     Content Should Be Zero    ${NAMESPACE}
     Claim Namespace    name=${NAMESPACE.name}
     [Teardown]    Give The Claims Back

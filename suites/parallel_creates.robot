@@ -17,7 +17,7 @@ ${ROUNDS}    2
 Two Workers Create In One Region At Once
     [Documentation]    The workers are separate robot processes. Each namespace exists exactly once, and none is lost.
     [Tags]    ns-12
-    ${region} =    Get Roomiest Region    at_least=256MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
     Start A Worker    worker=one    other=two    region=${region.dev}
     Start A Worker    worker=two    other=one    region=${region.dev}
     Every Worker Should End Well

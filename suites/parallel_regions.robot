@@ -17,7 +17,7 @@ The Next Worker Gets A Different Region
     ...    region.
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=first
     Open The Host Once More    second
-    ${other} =    Hold Region    at_least=64MiB
+    ${other} =    Reserve Region    at_least=64MiB
     Should Not Be Equal    ${other.dev}    ${REGION.dev}
     ${second} =    Create Namespace    ${other}    mode=devdax    size=at least 32MiB    name=second
     ${first} =    Get Namespace    ${first}
@@ -41,7 +41,7 @@ No Worker Gets The Whole Host Meanwhile
     [Documentation]    A suite that needs the whole host waits until the last region is released.
     Open The Host Once More    second
     Run Keyword And Expect Error    Host second is held by run*Nothing was given back within 0 s*
-    ...    Hold Host    timeout=0s
+    ...    Reserve Host    timeout=0s
     [Teardown]    Clean Up Both
 
 
@@ -55,7 +55,7 @@ Hold All Regions At Once
     [Documentation]    Acquire one region after another until no region is free.
     ${regions} =    Get Regions
     FOR    ${_}    IN    @{regions}
-        Hold Region    timeout=0s
+        Reserve Region    timeout=0s
     END
 
 Region Should Be Locked

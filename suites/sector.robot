@@ -117,7 +117,7 @@ An Info Block That Contradicts The Label Is Refused
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Roomiest Region    at_least=64MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Written Sector Namespace

@@ -31,7 +31,7 @@ A Run That Slept Does Not Change Foreign Objects
     Start A Run That Sleeps
     ${theirs} =    Get Names Of Devices    slept_1    slept_2
     Put The Run To Sleep And End Its Connection
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     ${ours} =    Make Two Namespaces With Content
     Should Not Be Empty    ${{set($ours) & set($theirs)}}    No device name was used again.
     ${acts} =    Wake The Run And Get What It Did
@@ -52,11 +52,11 @@ A Full Disk Does Not Harm Any Run
     [Documentation]    The file system of the lease records is full. A new lease is refused with the reason, nothing is
     ...    reclaimed, and the living run continues.
     [Tags]    rc-02    ow-01
-    [Setup]    The Host Should Be Ours To Disturb
+    [Setup]    Skip Unless The Host May Be Disturbed
     Start A Run That Sleeps
     Offer A Namespace
     Fill The Disk
-    Run Keyword And Expect Error    *no space left*    Reclaim What Dead Runs Left
+    Run Keyword And Expect Error    *no space left*    Clean Up After Dead Runs
     Run Keyword And Expect Error    *no space left*    Claim Namespace    name=to_claim
     Run On Host    rm    ${FILLER}
     Reclaim Should Find Nothing
@@ -67,7 +67,7 @@ A Full Disk Does Not Harm Any Run
 A Clock That Jumps Does Not End A Run
     [Documentation]    The clock jumps two hours forward and then two hours back, while another run has namespaces.
     [Tags]    rc-02    ow-01
-    [Setup]    The Host Should Be Ours To Disturb
+    [Setup]    Skip Unless The Host May Be Disturbed
     Start A Run That Sleeps
     Set The Clock    + 7200
     Reclaim Should Find Nothing
@@ -89,7 +89,7 @@ A Local User Can Neither Block Nor Deceive A Run
     Wipe Content    ${namespace}
     Destroy Namespace    ${namespace}
     Reclaim Should Find Nothing
-    Host Should Be As Remembered
+    Host State Should Be Unchanged
 
 Keywords End At Their Deadline If libvirt Hangs
     [Documentation]    The daemon accepts connections but does not answer. Afterwards it works as before.
@@ -107,7 +107,7 @@ Keywords End At Their Deadline If libvirt Hangs
 Take A Host With Labels
     [Documentation]    Take a host, and select a region with room.
     Take A Host
-    ${region} =    Get Roomiest Region    at_least=128MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=128MiB
     VAR    ${REGION} =    ${region.dev}    scope=SUITE
 
 Start A Run That Sleeps
@@ -156,10 +156,10 @@ Get Names Of Devices
 
 Reclaim Should Find Nothing
     [Documentation]    Fail unless every run with a mark on the host is alive.
-    ${taken} =    Reclaim What Dead Runs Left
+    ${taken} =    Clean Up After Dead Runs
     Should Be Empty    ${taken}
 
-The Host Should Be Ours To Disturb
+Skip Unless The Host May Be Disturbed
     [Documentation]    Skip unless the hosts file allows a reboot of the host. Without that permission, other users may
     ...    need the host.
     ${aliases} =    Get Open Hosts
@@ -225,5 +225,5 @@ End What The Test Began
     ...    rm -f ${BOOTED} ${FILLER} /tmp/tmp.anybody /dev/shm/anybody; pkill -u 65534 -x sleep;
     ...    rm -rf ${PLAYGROUND}; true
     Run On Host    sh    -c    ${script}
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     Clean Up Host

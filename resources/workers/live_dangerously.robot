@@ -37,7 +37,7 @@ Open The Host
     [Documentation]    Open the host as any suite does: reclaim the leftovers of dead runs, and remember the host's
     ...    state.
     Open Host From File    ${HOSTS}    ${HOST}
-    Reclaim What Dead Runs Left
+    Clean Up After Dead Runs
     Remember Host State
 
 Make Namespaces And Mount One
@@ -45,7 +45,7 @@ Make Namespaces And Mount One
     Come To    namespaces
     Create Pmem Namespaces    SMALL:danger_1|danger_2    SMALL=at least 32MiB
     Come To    mount
-    ${region} =    Get Roomiest Region    at_least=64MiB
+    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=danger_fs
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
@@ -69,5 +69,5 @@ Clean Up And Close
     ${claims} =    Get Claims
     Release Claims    @{claims}
     Clean Up Host
-    Host Should Be As Remembered
+    Host State Should Be Unchanged
     Close All Hosts

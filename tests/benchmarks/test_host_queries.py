@@ -62,7 +62,7 @@ def test_a_query_beside_a_new_ssh_for_each_command(library: VpmemLibrary, entry:
 @pytest.mark.lab
 def test_a_create_and_destroy_beside_the_bare_commands(library: VpmemLibrary, transport: Transport) -> None:
     library.keywords["initialize_unlabeled_regions"]()
-    region: Region = library.keywords["get_roomiest_region"]()
+    region: Region = library.keywords["get_region_with_largest_free_extent"]()
 
     def ours() -> None:
         namespace = library.keywords["create_namespace"](region, size=region.size.parse("64MiB"))

@@ -149,7 +149,7 @@ def test_a_worker_that_lost_its_host_is_refused_until_it_has_it_again(
     with pytest.raises(LeaseLostError, match=r"lost its lease of host on .*: it is held by run 0123abc1"):
         first.holds.host(0)
     for refused in (first.new_uuid, first.fence, first.require_may_reboot):
-        with pytest.raises(LeaseLostError, match="until it calls Hold Host"):
+        with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             refused()
     with pytest.raises(BusyError, match="Host lab is held by run 0123abc1"):
         first.holds.host(0)

@@ -191,15 +191,15 @@ def test_the_predicted_size_is_that_of_the_regions_machine(given: Callable[[Comm
 def test_the_roomiest_region_is_one_that_can_have_namespaces() -> None:
     keyword = keywords(Machine(bus("blk-and-volatile")))
     assert [region.type for region in keyword.get_regions()] == ["pmem", "blk", "volatile"]
-    assert keyword.get_roomiest_region().dev == "region0"
+    assert keyword.get_region_with_largest_free_extent().dev == "region0"
     with pytest.raises(UnsupportedError, match="No region of recorded has 8GiB free in one piece: region0 4GiB"):
-        keyword.get_roomiest_region(at_least=Size(8 * GiB))
+        keyword.get_region_with_largest_free_extent(at_least=Size(8 * GiB))
 
 
 def test_a_host_without_persistent_regions_is_told_what_it_has() -> None:
     listing = replace(bus("blk-and-volatile"), stdout=bus("blk-and-volatile").stdout.replace(b'"pmem"', b'"hmem"'))
     with pytest.raises(UnsupportedError, match="region0 hmem, region1 blk, region2 volatile"):
-        keywords(Machine(listing)).get_roomiest_region()
+        keywords(Machine(listing)).get_region_with_largest_free_extent()
 
 
 @pytest.mark.parametrize(("region", "kind"), [("region1", "blk"), ("region2", "volatile")])
@@ -218,7 +218,7 @@ def test_a_blk_region_is_not_one_without_labels() -> None:
 def test_a_read_only_region_is_neither_roomy_nor_changed() -> None:
     machine = Machine("everything")
     machine.answers["nstype"] = [left(0, "region0 5 1\nregion1 5 1\nregion2 5 1\nregion3 5 0\n")]
-    assert keywords(machine).get_roomiest_region().dev == "region3"
+    assert keywords(machine).get_region_with_largest_free_extent().dev == "region3"
     with pytest.raises(UnsupportedError, match="region0 on recorded is read-only"):
         plan_namespace(Ndctl(machine), "region0", mode=DEVDAX)
 

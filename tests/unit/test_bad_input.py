@@ -180,7 +180,7 @@ def test_ndctl_that_prints_nothing_means_that_there_is_nothing(tmp_path: Path, m
     assert "No namespace 'ns_0' on local. There is none." in message
     message = message_of(tmp_path, LOCAL, "Create Namespace    region0    size=64MiB")
     assert "No region 'region0' on local. There is none." in message
-    message = message_of(tmp_path, LOCAL, "Get Roomiest Region")
+    message = message_of(tmp_path, LOCAL, "Get Region With Largest Free Extent")
     assert "has no region" in message
 
 

@@ -117,7 +117,7 @@ def test_a_mount_that_is_left_fails_the_run() -> None:
     opened.guest_names = list  # type: ignore[method-assign]
     ownership.remember_host_state()
     with pytest.raises(AssertionError, match=r"leaked: mount of /dev/pmem0 at /mine \(ext4\)$"):
-        ownership.host_should_be_as_remembered()
+        ownership.host_state_should_be_unchanged()
 
 
 def test_only_mounts_of_block_devices_are_listed() -> None:

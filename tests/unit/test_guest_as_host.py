@@ -122,7 +122,7 @@ def test_clean_up_in_a_guest_leaves_the_guests_of_its_host(context: Context, lin
     HostKeywords(context).open_guest_as_host(guest, alias="inside")
     OwnershipKeywords(context).remember_host_state()
     OwnershipKeywords(context).clean_up_host()
-    OwnershipKeywords(context).host_should_be_as_remembered()
+    OwnershipKeywords(context).host_state_should_be_unchanged()
     assert guest.state() == "shut off"
     assert context.aliases == ["outer", "inside"]
 

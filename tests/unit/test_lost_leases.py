@@ -67,7 +67,7 @@ def test_a_worker_that_lost_its_host_changes_nothing_until_it_has_it_again(
         lambda: opened.leases.take([["ns-1"]]),
     ]
     for change in changing * 2:
-        with pytest.raises(LeaseLostError, match="until it calls Hold Host"):
+        with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             change()
     with pytest.raises(BusyError, match="Host rack1 is held by run cccccccc"):
         opened.holds.host(0)

@@ -277,7 +277,7 @@ def test_a_host_on_which_others_are_at_work_keeps_its_power(
     with pytest.raises(
         ForeignError,
         match=r"Others use switched, which this worker does not have alone: region-1 is held by run bbbbbbbb, .*; "
-        r"run-bbbbbbbb is held by run bbbbbbbb, .*Say foreign=True .* Or call Hold Host before",
+        r"run-bbbbbbbb is held by run bbbbbbbb, .*Say foreign=True .* Or call Reserve Host before",
     ):
         PowerKeywords(context).cut_host_power()
     assert host.plug.exists()

@@ -251,7 +251,7 @@ class ClaimKeywords:
         """Release claims of this worker. Wipe each namespace first, and check the wipe by reading.
 
         A namespace that cannot be wiped becomes unfit: nobody can claim it until it is wiped.
-        [Reclaim What Dead Runs Left] tries to wipe it again.
+        [Clean Up After Dead Runs] tries to wipe it again.
 
         Args:
             claims: The claims.

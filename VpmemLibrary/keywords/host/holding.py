@@ -27,14 +27,14 @@ class HoldingKeywords:
         self._context = context
 
     @keyword(tags=("host",))
-    def hold_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
+    def reserve_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
         """Reserve the current host for this worker alone. Wait while another worker has the host.
 
         The reservation is a lease that the host's own kernel keeps. It also works between test controllers on different
         machines. It ends with the worker's connection or when the host is closed. It keeps out only workers that
         reserve the host too. A worker that needs several hosts should reserve them in the order of their names, so that
         two workers never wait for each other. Workers may also share a host, with one region for each worker: see
-        [Hold Region].
+        [Reserve Region].
 
         The lease is lost if the connection breaks and another worker reserves the host. Then every keyword that changes
         the host fails, until this keyword has reserved the host again.
@@ -55,7 +55,7 @@ class HoldingKeywords:
         *** Test Cases ***
         Alone
             Open Host    192.0.2.13
-            Hold Host    timeout=10 minutes
+            Reserve Host    timeout=10 minutes
         ```
         """
         self._context.current.holds.host(timeout.total_seconds(), shared=shared)
@@ -64,7 +64,7 @@ class HoldingKeywords:
     def open_free_host_from_file(
         self, hosts: str, *names: str, shared: bool = False, timeout: timedelta = timedelta(hours=2)
     ) -> str:
-        """Open a host of a hosts file that no worker has, and reserve it for this worker as [Hold Host] does.
+        """Open a host of a hosts file that no worker has, and reserve it for this worker as [Reserve Host] does.
 
         The keyword takes the first free host. If all hosts are reserved, it waits and takes the first host that becomes
         free. So any number of workers, of one test controller or of several, can share the hosts of a file. The keyword

@@ -104,7 +104,7 @@ class HostSetupKeywords:
 
         - Its section of the hosts file has `host_may_reboot = yes`.
         - Every guest that runs on it was made by this run.
-        - This worker has the host alone ([Hold Host]), or no other worker has a lease there.
+        - This worker has the host alone ([Reserve Host]), or no other worker has a lease there.
 
         A guest that is open as a host may be rebooted if this run made it.
 

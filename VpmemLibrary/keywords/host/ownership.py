@@ -66,7 +66,7 @@ class OwnershipKeywords:
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
     @keyword(tags=("ownership", "destructive"))
-    def reclaim_what_dead_runs_left(self) -> list[str]:
+    def clean_up_after_dead_runs(self) -> list[str]:
         """Clean up the leftovers of dead runs on the current host.
 
         A dead run was killed, or ended without cleaning up. A living run holds its own lease on the host from the first
@@ -88,7 +88,7 @@ class OwnershipKeywords:
 
         ```robotframework
         *** Settings ***
-        Suite Setup    Reclaim What Dead Runs Left
+        Suite Setup    Clean Up After Dead Runs
         ```
         """
         opened = self._context.current
@@ -101,7 +101,7 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership",))
     def remember_host_state(self) -> None:
-        """Remember the state of the current host, for [Host Should Be As Remembered].
+        """Remember the state of the current host, for [Host State Should Be Unchanged].
 
         The state has these parts:
 
@@ -127,7 +127,7 @@ class OwnershipKeywords:
         opened.remembered = opened.state()
 
     @keyword(tags=("ownership", "assertion"))
-    def host_should_be_as_remembered(self) -> None:
+    def host_state_should_be_unchanged(self) -> None:
         """Fail if the state of the current host differs from the state that [Remember Host State] read.
 
         Raises:
@@ -138,7 +138,7 @@ class OwnershipKeywords:
 
         ```robotframework
         *** Settings ***
-        Suite Teardown    Host Should Be As Remembered
+        Suite Teardown    Host State Should Be Unchanged
         ```
         """
         opened = self._context.current

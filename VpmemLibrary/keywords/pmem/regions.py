@@ -215,7 +215,7 @@ class RegionKeywords:
         )
 
     @keyword(tags=("region", "getter"))
-    def get_roomiest_region(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
+    def get_region_with_largest_free_extent(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
         """Return the region of the current host with the largest free extent, optionally on one NUMA node.
 
         Args:
@@ -233,7 +233,7 @@ class RegionKeywords:
         ```robotframework
         *** Test Cases ***
         Somewhere
-            ${region} =    Get Roomiest Region    at_least=256MiB
+            ${region} =    Get Region With Largest Free Extent    at_least=256MiB
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """
@@ -326,14 +326,14 @@ class RegionKeywords:
         return smallest_size(found, at_least, mode=mode, align=wanted_align(align))
 
     @keyword(tags=("region",))
-    def hold_region(
+    def reserve_region(
         self, at_least: Size = Size(0), numa_node: int | None = None, *, timeout: timedelta = timedelta(hours=2)
     ) -> Region:
         """Acquire an exclusive lease on a region of the current host for this worker.
 
         Several workers can share one host in this way. The library chooses a region that no other worker holds. Among
         these regions it takes the region with the largest free extent. The lease keeps out only workers that also call
-        this keyword. The host's own kernel keeps the lease, as with [Hold Host]. The lease ends when the host is
+        this keyword. The host's own kernel keeps the lease, as with [Reserve Host]. The lease ends when the host is
         closed. Until then nobody can hold the whole host.
 
         Args:
@@ -356,7 +356,7 @@ class RegionKeywords:
         *** Test Cases ***
         A Region Of My Own
             Open Host    192.0.2.13
-            ${region} =    Hold Region    at_least=256MiB
+            ${region} =    Reserve Region    at_least=256MiB
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """

@@ -371,7 +371,7 @@ class OpenHost:
         if others := self._others_that_hold():
             raise ForeignError(
                 f"Others use {self.host.alias}, which this worker does not have alone: {'; '.join(others)}. {mend} "
-                "Or call Hold Host before."
+                "Or call Reserve Host before."
             )
 
     def _others_that_hold(self) -> list[str]:
