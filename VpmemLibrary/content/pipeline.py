@@ -39,16 +39,16 @@ class Guarded:
     Args:
         guard: The guard of the machine.
         target: The target that the commands change.
-        unused: Whether the target must not be in use.
+        must_be_unused: Whether the target must not be in use.
     """
 
     guard: Guard
     target: Target
-    unused: bool
+    must_be_unused: bool
 
     def run(self, argv: Sequence[str], *, timeout: float) -> CommandResult:
         """Run a command under the guard. See `Guard.run`."""
-        return self.guard.run(argv, self.target, unused=self.unused, timeout=timeout)
+        return self.guard.run(argv, self.target, must_be_unused=self.must_be_unused, timeout=timeout)
 
 
 def run_pipeline(

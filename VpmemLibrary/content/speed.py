@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from VpmemLibrary.content.pipeline import Guarded
-from VpmemLibrary.content.target import Target, TargetKind, look_at
+from VpmemLibrary.content.target import Target, TargetKind, inspect_path
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.guard import NODE
 from VpmemLibrary.sizes import MiB, Size
@@ -124,7 +124,7 @@ def measure(
     """
     if rounds < 1:
         raise InvalidValueError("rounds", rounds, "1 or more, e.g. 3")
-    target = look_at(transport, path)
+    target = inspect_path(transport, path)
     if target.kind is TargetKind.devdax:
         raise UnsupportedError(f"{path} is device DAX: it knows no read and no write that could be measured.")
     target.check_range(0, workload.length)

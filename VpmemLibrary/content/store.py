@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from VpmemLibrary.content.pattern import BLOCK, Pattern
 from VpmemLibrary.content.pipeline import SECOND_INPUT, SUBJECT, Guarded, Runner, run_pipeline
-from VpmemLibrary.content.target import Target, TargetKind, chunk_of, look_at
+from VpmemLibrary.content.target import Target, TargetKind, chunk_of, inspect_path
 from VpmemLibrary.errors import (
     ContentDiffersError,
     InvalidValueError,
@@ -166,7 +166,7 @@ class ContentStore:
         return self._store(subject, offset, pattern.length, pattern)
 
     def zero(
-        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, unused: bool = False
+        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, must_be_unused: bool = False
     ) -> Transfer:
         """Overwrite a range with zeros and flush it.
 
@@ -174,7 +174,7 @@ class ContentStore:
             where: A namespace, or the path of a block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-            unused: Whether the target must not be in use.
+            must_be_unused: Whether the target must not be in use.
 
         Raises:
             InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
@@ -183,7 +183,7 @@ class ContentStore:
             LeaseLostError: The caller has lost a lease.
             CommandError: A tool failed.
         """
-        subject, offset = self._subject(where, length, offset, unused=unused)
+        subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
         length = subject.target.size - offset if length is None else length
         return self._store(subject, offset, length, None)
 
@@ -222,7 +222,7 @@ class ContentStore:
         return self._compare(self._readable(target), offset, length, None)
 
     def wipe(
-        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, unused: bool = False
+        self, where: Namespace | str, offset: int = 0, length: int | None = None, *, must_be_unused: bool = False
     ) -> Transfer:
         """Overwrite a range with zeros, flush it, and read the range again to prove that it contains only zeros.
 
@@ -230,7 +230,7 @@ class ContentStore:
             where: A namespace, or the path of a block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-            unused: Whether the target must not be in use.
+            must_be_unused: Whether the target must not be in use.
 
         Returns:
             The transfer of the write, without the time of the proof.
@@ -243,7 +243,7 @@ class ContentStore:
             CommandError: A tool failed. Part of the range may still have its old content.
             ContentDiffersError: The range contains other bytes than zeros although the tools reported success.
         """
-        subject, offset = self._subject(where, length, offset, unused=unused)
+        subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
         length = subject.target.size - offset if length is None else length
         written = self._store(subject, offset, length, None)
         try:
@@ -262,7 +262,7 @@ class ContentStore:
         offset: int = 0,
         at: int | None = None,
         length: int | None = None,
-        unused: bool = False,
+        must_be_unused: bool = False,
     ) -> Transfer:
         """Copy a range of one target to another target, and flush it.
 
@@ -272,7 +272,7 @@ class ContentStore:
             offset: The offset of the first byte to read, a multiple of 4 KiB.
             at: The offset of the first byte to write, a multiple of 4 KiB. The default is `offset`.
             length: How many bytes, a multiple of 4 KiB. The default is to the end of the source.
-            unused: Whether the written target must not be in use.
+            must_be_unused: Whether the written target must not be in use.
 
         Raises:
             InvalidValueError: A path is absent or a range is outside its target. Nothing was written.
@@ -283,7 +283,7 @@ class ContentStore:
         """
         read, start = self._target(source, length, offset)
         length = read.size - start if length is None else length
-        subject, there = self._subject(where, length, offset if at is None else at, unused=unused)
+        subject, there = self._subject(where, length, offset if at is None else at, must_be_unused=must_be_unused)
         path = subject.target.path
         action = f"copy {Size(length)} of {source} to {path}"
 
@@ -381,7 +381,7 @@ class ContentStore:
         """
         if length > _LARGEST_READ:
             raise InvalidValueError("length", str(Size(length)), f"{Size(_LARGEST_READ)} at most; see checksum")
-        target = look_at(self._transport, path)
+        target = inspect_path(self._transport, path)
         target.check_range(offset, length)
         start = offset // BLOCK * BLOCK
         end = min(int(Size(offset + length).up_to(BLOCK)), int(target.size))
@@ -395,13 +395,13 @@ class ContentStore:
             InvalidValueError: The path is absent.
             UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
         """
-        return look_at(self._transport, path).size
+        return inspect_path(self._transport, path).size
 
     def _target(self, path: str, length: int | None, offset: int, *, force: bool = False) -> tuple[Target, Size]:
         for what, value in (("offset", offset), ("length", length)):
             if value is not None and value % BLOCK:
                 raise InvalidValueError(what, value, "a multiple of 4KiB")
-        target = look_at(self._transport, path)
+        target = inspect_path(self._transport, path)
         if force and target.kind is not TargetKind.file and offset >= 0:
             return target, Size(offset)
         target.check_range(offset, target.size - offset if length is None else length)
@@ -414,16 +414,16 @@ class ContentStore:
         offset: int,
         *,
         force: bool = False,
-        unused: bool = False,
+        must_be_unused: bool = False,
     ) -> tuple[_Subject, Size]:
         """Return the target to change and the offset in it. Inspect the current path first."""
         path = where if isinstance(where, str) else where.device
         target, start = self._target(path, length, offset, force=force)
         if self._guard is None:
-            if unused:
+            if must_be_unused:
                 raise UnsupportedError(f"Who uses {path} on {self._transport.name} is not known: it has no guard.")
             return _Subject(target, self._transport, path), start
-        return _Subject(target, Guarded(self._guard, target_of(where), unused), NODE), start
+        return _Subject(target, Guarded(self._guard, target_of(where), must_be_unused), NODE), start
 
     def _readable(self, target: Target) -> _Subject:
         return _Subject(target, self._transport, target.path)

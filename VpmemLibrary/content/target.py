@@ -153,7 +153,7 @@ def chunk_of(length: int) -> int:
     return math.gcd(int(length), _LARGEST_CHUNK)
 
 
-def look_at(transport: Transport, path: str) -> Target:
+def inspect_path(transport: Transport, path: str) -> Target:
     """Return the target at a path on a machine.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from VpmemLibrary.doctor import account, checks, reach
 from VpmemLibrary.doctor.facts import read_doctor_facts
-from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict, checked, ok, problem, reason
+from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict, ok, problem, reason, run_check
 from VpmemLibrary.doctor.image import IMAGE_TIMEOUT, check_image
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, ask_libvirt
 from VpmemLibrary.errors import VpmemError
@@ -78,16 +78,16 @@ def _log_in(plain: Transport, entry: HostEntry) -> tuple[list[Finding], bool, bo
     if isinstance(plain, SshTransport):
         link = reach.Link(plain.settings)
         try:
-            findings += checked("address", link.log_in, _DEADLINE)
+            findings += run_check("address", link.log_in, _DEADLINE)
             if not link.is_open:
                 return findings, False, False
-            findings += checked("sessions", link.count_sessions, _DEADLINE)
-            findings += checked("login shell", lambda: ask(link.ask_account), _DEADLINE)
+            findings += run_check("sessions", link.count_sessions, _DEADLINE)
+            findings += run_check("login shell", lambda: ask(link.ask_account), _DEADLINE)
         finally:
             link.close()
     else:
         findings.append(ok("address", "this machine, without SSH"))
-        findings += checked("login shell", lambda: ask(reach.ask_local_account), _DEADLINE)
+        findings += run_check("login shell", lambda: ask(reach.ask_local_account), _DEADLINE)
     root = [each for known in accounts for each in account.check_elevation(known, sudo=entry.sudo)]
     return [*findings, *root], True, all(each.verdict is not Verdict.problem for each in root)
 
@@ -160,10 +160,10 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
         ("leases", lambda: checks.check_leases(facts.answer())),
         ("clock", lambda: checks.check_clock(facts.answer())),
     ]
-    findings = [each for check, work in steps for each in checked(check, work, _DEADLINE + 1)]
+    findings = [each for check, work in steps for each in run_check(check, work, _DEADLINE + 1)]
     if guest_image:
         image = partial(check_image, transport, guest_image)
-        findings += checked("guest image", lambda: image(host.answer()), IMAGE_TIMEOUT)
+        findings += run_check("guest image", lambda: image(host.answer()), IMAGE_TIMEOUT)
     return findings
 
 

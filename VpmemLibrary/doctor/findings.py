@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.visible import one_line
 
 
@@ -95,7 +95,7 @@ def problem(check: str, found: str, fix: str = "") -> Finding:
     return Finding(check, Verdict.problem, found, fix)
 
 
-def checked(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -> list[Finding]:
+def run_check(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -> list[Finding]:
     """Return the findings of a check. A check that fails or takes too long does not stop the other checks.
 
     Args:
@@ -107,7 +107,7 @@ def checked(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -
         The findings. If the check was not possible, a finding with the reason.
     """
     try:
-        return within(seconds, lambda: list(work()))
+        return call_with_deadline(seconds, lambda: list(work()))
     except TimeoutError:
         return [problem(check, f"could not be checked: no answer within {seconds:g} s")]
     except Exception as error:  # any error that a host causes must not stop the other checks

@@ -15,7 +15,7 @@ from VpmemLibrary.doctor.findings import Finding, ok, problem, reason, warning
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError, VpmemError
 from VpmemLibrary.host.hosts_file import HostEntry, transport_to
 from VpmemLibrary.transport.base import Transport
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.ssh.channel import close_channel
 from VpmemLibrary.transport.ssh.connect import Connector
@@ -212,7 +212,7 @@ def _ask_account(session: paramiko.Channel, line: str) -> Account:
     mark = f"vpmem-{secrets.token_hex(8)}"
     deadline = time.monotonic() + _TIMEOUT
     try:
-        within(CONNECT_TIMEOUT, lambda: session.exec_command(line))
+        call_with_deadline(CONNECT_TIMEOUT, lambda: session.exec_command(line))
         session.settimeout(_TIMEOUT)
         with suppress(OSError, EOFError):  # a login shell may end without reading its input
             session.sendall(_SCRIPT.replace(_MARK, mark).encode())

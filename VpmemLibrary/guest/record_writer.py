@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
-from VpmemLibrary.content.target import TargetKind, look_at
+from VpmemLibrary.content.target import TargetKind, inspect_path
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.guest.channel.console import READ_AT_ONCE
 from VpmemLibrary.guest.domain.records import VpmemDevice
@@ -168,7 +168,7 @@ def start_writer(
     if not guest.has_console_log:
         raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
     node = guest.node_of(device)
-    target = look_at(guest.transport, node)
+    target = inspect_path(guest.transport, node)
     if target.kind is TargetKind.file:
         raise UnsupportedError(f"{node} in guest {guest.name} is a file: records are written to a device.")
     if target.kind is TargetKind.devdax and not flush:

@@ -123,7 +123,7 @@ def make_file_system(
             "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to end that"
         )
     command = act("make_file_system", NODE, "overwrite" if overwrite else "", *_MAKE[file_system], NODE)
-    result = guard.run(command, target_of(where), unused=True, timeout=_TIMEOUT)
+    result = guard.run(command, target_of(where), must_be_unused=True, timeout=_TIMEOUT)
     _check_made(result, path, file_system)
     found = read_file_system(guard.transport, path)
     if found.type != file_system:

@@ -35,7 +35,7 @@ from VpmemLibrary.host.power import PowerControl
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, checked_port, host_and_port, parse_address
 from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
@@ -231,12 +231,12 @@ def transport_to(entry: HostEntry) -> Transport:
         UnreachableError: The SSH configuration requires a canonical name, and the host has none.
     """
     direct = _direct_transport_to(entry)
-    return ThroughTransport(direct, entry.through) if entry.through else direct
+    return PrefixedTransport(direct, entry.through) if entry.through else direct
 
 
 def configured(transport: Transport) -> str:
     """Describe in one line which settings of a transport come from the SSH configuration. Empty if none do."""
-    direct = transport.inner if isinstance(transport, ThroughTransport) else transport
+    direct = transport.inner if isinstance(transport, PrefixedTransport) else transport
     return direct.settings.configured if isinstance(direct, SshTransport) else ""
 
 

@@ -87,4 +87,4 @@ def wipe_namespace(host: Host, namespace: Namespace) -> None:
     """
     if not namespace.device:
         raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device to be wiped")
-    host.content.wipe(namespace, unused=True)
+    host.content.wipe(namespace, must_be_unused=True)

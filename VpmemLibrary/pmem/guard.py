@@ -149,7 +149,7 @@ class Guard:
     Example::
 
         guard = Guard(transport)
-        guard.run(["ndctl", "destroy-namespace", NAMESPACE], namespace_target(namespace), unused=True).check()
+        guard.run(["ndctl", "destroy-namespace", NAMESPACE], namespace_target(namespace), must_be_unused=True).check()
     """
 
     def __init__(self, transport: Transport, fence: Callable[[], Sequence[LeaseProof]] = tuple) -> None:
@@ -166,7 +166,7 @@ class Guard:
         self,
         command: Sequence[str],
         *targets: Target,
-        unused: bool = False,
+        must_be_unused: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
         stdin: bytes = b"",
     ) -> CommandResult:
@@ -176,7 +176,7 @@ class Guard:
             command: The command, one item per argument. The placeholders `NAMESPACE`, `NODE`, `REGION` and `DIMM` are
                 replaced by the current names.
             targets: The targets of the command.
-            unused: Refuse the command if a target is in use.
+            must_be_unused: Refuse the command if a target is in use.
             timeout: Seconds for the whole call, including the wait for the lock.
             stdin: The bytes that the command reads from standard input.
 
@@ -193,7 +193,7 @@ class Guard:
         options = [word for proof in proofs for word in ("-l", proof.path, proof.text)]
         for target in targets:
             options += [target.option, target.identity]
-        if unused:
+        if must_be_unused:
             options.append("-u")
         argv = ["sh", guard_path(), *options, "--", *command]
         try:
@@ -219,7 +219,7 @@ class Guard:
             NotFoundError: A target no longer exists.
             BusyError: A target is in use.
         """
-        self.run(["true"], *targets, unused=True, timeout=timeout).check()
+        self.run(["true"], *targets, must_be_unused=True, timeout=timeout).check()
 
     def _run(self, argv: Sequence[str], timeout: float, stdin: bytes) -> CommandResult:
         if not self._installed:

@@ -148,7 +148,7 @@ class Ndctl:
         self,
         command: Sequence[str],
         *targets: Target,
-        unused: bool = False,
+        must_be_unused: bool = False,
         timeout: float | None = None,
         stdin: bytes = b"",
     ) -> CommandResult:
@@ -157,7 +157,7 @@ class Ndctl:
         Args:
             command: The command, one item per argument.
             targets: The targets that the command changes.
-            unused: Refuse the change if a target is in use.
+            must_be_unused: Refuse the change if a target is in use.
             timeout: Seconds for the whole call. The default is this object's timeout.
             stdin: The bytes that the command reads from standard input.
 
@@ -168,7 +168,7 @@ class Ndctl:
             CommandTimeoutError: The command did not end within `timeout`.
         """
         seconds = self.timeout if timeout is None else timeout
-        return self.guard.run(command, *targets, unused=unused, timeout=seconds, stdin=stdin)
+        return self.guard.run(command, *targets, must_be_unused=must_be_unused, timeout=seconds, stdin=stdin)
 
     def labeled(self, regions: Iterable[Region]) -> set[str]:
         """Return the names of the regions among `regions` that take their namespaces from labels."""

@@ -10,7 +10,7 @@ from VpmemLibrary.transport.controller import start_thread
 T = TypeVar("T")
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def call_with_deadline(seconds: float, work: Callable[[], T]) -> T:
     """Run `work` in another thread. Return what it returns, or raise what it raises.
 
     Args:
@@ -21,7 +21,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         TimeoutError: `work` did not end in time.
         ControllerError: No thread can be started.
 
-    Example: ``within(15, lambda: socket.getaddrinfo("rack1", 22))``.
+    Example: ``call_with_deadline(15, lambda: socket.getaddrinfo("rack1", 22))``.
     """
     returned: list[T] = []
     raised: list[BaseException] = []

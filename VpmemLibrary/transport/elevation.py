@@ -69,12 +69,12 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
     Args:
         argv: The command.
 
-    Example: ``checked(transport.run(elevated(["ndctl", "list"])))``.
+    Example: ``require_started_as_root(transport.run(elevated(["ndctl", "list"])))``.
     """
     return ("/bin/sh", "-c", _START, "sh", _MARK, _AS_ROOT, *checked_argv(argv))
 
 
-def plain(result: CommandResult) -> CommandResult:
+def without_marker_lines(result: CommandResult) -> CommandResult:
     """Return the command's own output, without this library's marker lines and without earlier text from sudo.
 
     Args:
@@ -85,7 +85,7 @@ def plain(result: CommandResult) -> CommandResult:
     return replace(result, stdout=_own(result.stdout), stderr=stderr)
 
 
-def checked(result: CommandResult) -> CommandResult:
+def require_started_as_root(result: CommandResult) -> CommandResult:
     """Return the command's own result, or raise if the command was never started as root.
 
     Args:
@@ -97,7 +97,7 @@ def checked(result: CommandResult) -> CommandResult:
     """
     if _STARTED.search(result.stderr) is None:
         raise AccessDeniedError(_refusal(result))
-    own = plain(result)
+    own = without_marker_lines(result)
     if own.exit_status == _CANNOT_EXECUTE and own.stderr.endswith(_NOEXEC):
         raise AccessDeniedError(
             f"sudo{f' on {own.host}' if own.host else ''} lets a shell run as root, but forbids the shell to start "

@@ -93,7 +93,7 @@ def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
     return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))), boot)
 
 
-def remaining(ended: CommandResult, pid: int) -> str:
+def remaining_message(ended: CommandResult, pid: int) -> str:
     """Return a message about a command that did not end. Return an empty text if the command was seen to end.
 
     Args:
@@ -102,14 +102,16 @@ def remaining(ended: CommandResult, pid: int) -> str:
     """
     pids = ended.text.split()
     if ended.exit_status != 0 or not all(each.isdigit() for each in pids):
-        return unknown(ended.error_text.strip() or f"the command that ends it exited {ended.exit_status}", pid)
+        return unknown_end_message(
+            ended.error_text.strip() or f"the command that ends it exited {ended.exit_status}", pid
+        )
     if not pids:
         return ""
     which = f"process {pids[0]} does" if len(pids) == 1 else f"processes {', '.join(pids)} do"
     return f"It could not be ended and still runs: {which} not go. See: ps -o pid,stat,etime,args -p {','.join(pids)}"
 
 
-def unknown(reason: str, pid: int | None) -> str:
+def unknown_end_message(reason: str, pid: int | None) -> str:
     """Return a message about a command that may still run.
 
     Args:
@@ -126,14 +128,14 @@ OUTPUT_IS_HELD = (
 )
 
 
-def failed(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
+def ended_error(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
     """Return the error for a command that had to be ended.
 
     Args:
         result: The command's result so far.
         timeout: The command's timeout in seconds.
         too_large: True if the command printed too much, False if it took too long.
-        remains: The message about a command that was not seen to end; see `remaining`.
+        remains: The message about a command that was not seen to end; see `remaining_message`.
     """
     how = f". {remains}" if remains else " and was ended"
     if too_large:

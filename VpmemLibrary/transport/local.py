@@ -23,16 +23,16 @@ from VpmemLibrary.transport.base import (
     write_command,
 )
 from VpmemLibrary.transport.controller import too_little
-from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
 from VpmemLibrary.transport.ending import (
     HASTE,
     LIMIT,
     OUTPUT_IS_HELD,
     PATIENCE,
     end_command,
-    failed,
-    remaining,
-    unknown,
+    ended_error,
+    remaining_message,
+    unknown_end_message,
 )
 from VpmemLibrary.transport.local_process import Execution, LocalStream
 from VpmemLibrary.transport.tcp import connect_tcp
@@ -125,9 +125,14 @@ class LocalTransport:
                 too_large = execution.too_large
                 remains = self._end(process.pid, PATIENCE, execution)
                 result = self._result(command, execution, stdin)
-                raise failed(plain(result) if self._sudo else result, timeout, too_large=too_large, remains=remains)
+                raise ended_error(
+                    without_marker_lines(result) if self._sudo else result,
+                    timeout,
+                    too_large=too_large,
+                    remains=remains,
+                )
             result = self._result(command, execution, stdin)
-        return checked(result) if self._sudo else result
+        return require_started_as_root(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
@@ -212,13 +217,13 @@ class LocalTransport:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             ended = execution is not None and execution.wait(seconds, limited=False)
-            return "" if ended else unknown(f"nothing could be started that looks ({error.strerror})", pid)
+            return "" if ended else unknown_end_message(f"nothing could be started that looks ({error.strerror})", pid)
         with contextlib.closing(Execution(process, b"")) as ender:
             if execution is not None:
                 execution.wait(2 * seconds, limited=False)
             if not ender.wait(LIMIT * seconds):
-                return unknown(f"ending it took longer than {LIMIT * seconds:g} s", pid)
-            remains = remaining(plain(self._result(command, ender, b"")), pid)
+                return unknown_end_message(f"ending it took longer than {LIMIT * seconds:g} s", pid)
+            remains = remaining_message(without_marker_lines(self._result(command, ender, b"")), pid)
         if not remains and execution is not None and not execution.wait(seconds, limited=False):
             return OUTPUT_IS_HELD
         return remains

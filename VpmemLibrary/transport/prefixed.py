@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport, checked_argv
 
 
-class ThroughTransport:
+class PrefixedTransport:
     """A transport that puts a program and its arguments before every command of another transport.
 
     Files and TCP connections do not use the program; they go directly to the other transport.
@@ -19,7 +19,7 @@ class ThroughTransport:
     Raises:
         InvalidValueError: The prefix is not a list of arguments.
 
-    Example: ``ThroughTransport(LocalTransport(), ["nsenter", "-t", "1", "-m", "--"])``.
+    Example: ``PrefixedTransport(LocalTransport(), ["nsenter", "-t", "1", "-m", "--"])``.
     """
 
     def __init__(self, inner: Transport, prefix: Sequence[str]) -> None:

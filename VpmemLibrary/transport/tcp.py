@@ -7,7 +7,7 @@ import time
 
 from VpmemLibrary.errors import UnreachableError
 from VpmemLibrary.transport.controller import shortage
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 
 _DEAD_AFTER_MS = 60_000
 
@@ -56,7 +56,7 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
 def _connect(address: str, port: int, timeout: float) -> socket.socket:
     deadline = time.monotonic() + timeout
     failure: OSError | None = None
-    found = within(timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+    found = call_with_deadline(timeout, lambda: socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
     for number, (family, kind, protocol, _, where) in enumerate(found):
         try:
             connection = socket.socket(family, kind, protocol)

@@ -113,7 +113,7 @@ def test_every_mode_is_wiped_to_its_end(
     device = namespace.device
     store.write(device, Pattern("tail", length=PAGE), at=size - PAGE)
     assert store.verify_zero(device, size - PAGE, PAGE).differing > 4000
-    store.wipe(namespace, unused=True)
+    store.wipe(namespace, must_be_unused=True)
     assert store.verify_zero(device).intact
     assert store.read(device, size - 3, 3) == bytes(3)
 
@@ -135,7 +135,7 @@ def test_every_mode_is_copied_and_compared_with_every_other(
     store.write(device, Pattern("one", length=MiB))
     for namespace in (each for each in namespaces.values() if each.mode is not mode):
         other = namespace.device
-        store.copy(device, namespace, length=MiB, at=2 * MiB, unused=True)
+        store.copy(device, namespace, length=MiB, at=2 * MiB, must_be_unused=True)
         assert store.compare(device, other, length=MiB, at=2 * MiB).intact
         store.zero(other, 2 * MiB + 3 * PAGE, PAGE)
         found = store.compare(device, other, length=MiB, at=2 * MiB)
@@ -179,9 +179,9 @@ def test_a_device_that_a_process_has_open_by_another_name_is_not_wiped(
     pid = lab_transport.run(["sh", "-c", script, "sh", namespace.device, node]).check().text.strip()
     try:
         with pytest.raises(BusyError, match=rf"in use on .*: process {pid} \(sleep\)"):
-            store.wipe(namespace, unused=True)
+            store.wipe(namespace, must_be_unused=True)
         with pytest.raises(BusyError, match=rf"process {pid} "):
-            store.wipe(namespace.device, unused=True)
+            store.wipe(namespace.device, must_be_unused=True)
     finally:
         lab_transport.run(["sh", "-c", 'kill "$1"; rm -f "$2"', "sh", pid, node]).check()
     assert store.checksum(namespace.device) == before

@@ -15,7 +15,7 @@ from VpmemLibrary.host.libvirt_daemon import Daemon
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.transport.base import Transport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 pytest_plugins = ["host_under_test"]
@@ -96,7 +96,7 @@ def test_each_way_that_the_host_has_leads_to_libvirt(lab_transport: SshTransport
     tools = ["sh", "env", "id", "grep", "cut", "getent", way]
     lab_transport.run(["sh", "-c", link_tools, "sh", folder, *tools]).check()
     try:
-        through: Transport = ThroughTransport(lab_transport, ["env", f"PATH={folder}"])
+        through: Transport = PrefixedTransport(lab_transport, ["env", f"PATH={folder}"])
         link = LibvirtLink(through)
         assert link.call("read the version", lambda connection: connection.getLibVersion()) > 5_000_000
         assert link.call("read the machine", lambda connection: len(connection.getCapabilities())) > 1000

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 
 LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin")
 
@@ -111,13 +111,13 @@ class Libvirtd:
         children = psutil.Process(self._process.pid).children()
         return children[0].pid if children else 0
 
-    def transport(self, *prefix: str, user: str = "", path: str = "") -> ThroughTransport:
+    def transport(self, *prefix: str, user: str = "", path: str = "") -> PrefixedTransport:
         """Return the way into its namespace: as root, or as another user."""
         enter: Sequence[str] = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--", *prefix]
         if user:
             enter = [*enter, "setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups"]
         environment = ["env", "-u", "XDG_RUNTIME_DIR", f"PATH={path or os.environ['PATH']}", "HOME=/nonexistent"]
-        return ThroughTransport(LocalTransport(name="rack1"), [*enter, *environment])
+        return PrefixedTransport(LocalTransport(name="rack1"), [*enter, *environment])
 
     def close(self) -> None:
         """End it and all in its namespace."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.pipeline import SECOND_INPUT, run_pipeline
 from VpmemLibrary.content.store import COUNTED, ContentStore
-from VpmemLibrary.content.target import Target, TargetKind, look_at
+from VpmemLibrary.content.target import Target, TargetKind, inspect_path
 from VpmemLibrary.errors import (
     CommandError,
     ContentDiffersError,
@@ -263,7 +263,7 @@ def test_a_pattern_that_cannot_be_is_refused(arguments: dict[str, object]) -> No
 
 
 def test_a_file_is_known_by_its_size(path: Path) -> None:
-    target = look_at(LocalTransport(), str(path))
+    target = inspect_path(LocalTransport(), str(path))
     assert (target.kind, target.size) == (TargetKind.file, SIZE)
 
 

@@ -52,7 +52,7 @@ class RealGuard(Guard):
     def run(self, command: Sequence[str], *targets: guard_module.Target, **options: object) -> CommandResult:
         """Run an act: the device's path becomes that of its file once the guard has found it."""
         self._before(len(self.acts))
-        self.acts.append((tuple(target.identity for target in targets), bool(options["unused"])))
+        self.acts.append((tuple(target.identity for target in targets), bool(options["must_be_unused"])))
         if targets[0].option == "-p":
             return super().run(command, *targets, **options)  # type: ignore[arg-type]
         in_devices = ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(self._devices)]
@@ -186,9 +186,9 @@ def test_what_is_in_use_is_neither_wiped_nor_copied_to(
     real_processes()
     machine.write(machine.bus / "namespace0.1/block/pmem0.1/holders/dm-3/dev", "252:3")
     steps: tuple[Callable[[], object], ...] = (
-        lambda: store.wipe(namespace, unused=True),
-        lambda: store.zero(namespace, unused=True),
-        lambda: store.copy(str(device), namespace, unused=True),
+        lambda: store.wipe(namespace, must_be_unused=True),
+        lambda: store.zero(namespace, must_be_unused=True),
+        lambda: store.copy(str(device), namespace, must_be_unused=True),
     )
     for step in steps:
         with pytest.raises(BusyError, match=r"ns_0 \(namespace0.1\) is in use on rack1: block device dm-3"):
@@ -207,7 +207,7 @@ def test_a_use_that_begins_between_two_pieces_ends_the_wipe_which_says_how_far_i
     held = machine.bus / "namespace0.1/block/pmem0.1/holders/dm-3/dev"
     guard._before = lambda number: None if number != 2 else (machine.write(held, "252:3"), None)[1]
     with pytest.raises(BusyError, match=r"dm-3 on it(.|\n)*128KiB of 160KiB were done before"):
-        store.wipe(namespace, unused=True)
+        store.wipe(namespace, must_be_unused=True)
     assert device.read_bytes() == bytes(2 * PIECE) + b"\xff" * (SIZE - 2 * PIECE)
 
 
@@ -263,7 +263,7 @@ def test_a_wipe_whose_proof_fails_says_that_it_was_not_proven(
 
 def test_who_uses_something_is_asked_of_a_guard_only(device: Path) -> None:
     with pytest.raises(UnsupportedError, match="has no guard"):
-        ContentStore(LocalTransport()).wipe(str(device), unused=True)
+        ContentStore(LocalTransport()).wipe(str(device), must_be_unused=True)
     assert device.read_bytes() == b"\xff" * SIZE
 
 

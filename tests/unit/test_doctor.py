@@ -32,7 +32,7 @@ from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import LOCAL, HostEntry
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.query_shell import is_query
 from VpmemLibrary.transport.ssh.settings import SshSettings
 
@@ -416,7 +416,7 @@ def test_another_image_is_read_by_libguestfs(tmp_path: Path) -> None:
     fake.chmod(0o755)
     transport = LocalTransport(environment={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
     # The environment's own PATH comes last, so that the fake is found through a shell that sets it.
-    through = ThroughTransport(transport, ["env", f"PATH={fake.parent}:{os.environ['PATH']}"])
+    through = PrefixedTransport(transport, ["env", f"PATH={fake.parent}:{os.environ['PATH']}"])
     (one,) = check_image(through, str(image), HostFacts())
     assert one.verdict is Verdict.problem
     assert (tmp_path / "bin" / "guestfish.args").read_text().split() == ["--ro", "--inspector", "--add", str(image)]
@@ -468,7 +468,7 @@ def test_the_scripts_of_the_doctor_run_on_a_file_system_that_cannot_be_written()
     if "Read-only file system" not in probe.stderr:
         pytest.skip(f"no read-only file system can be had here: {probe.stderr.strip()}")
     there = read_doctor_facts(LocalTransport())
-    read_only = read_doctor_facts(ThroughTransport(LocalTransport(), frozen))
+    read_only = read_doctor_facts(PrefixedTransport(LocalTransport(), frozen))
     volatile = {"now", "run", "lease_directory", "locks"}
     assert {k: v for k, v in read_only.values.items() if k not in volatile} == {
         k: v for k, v in there.values.items() if k not in volatile

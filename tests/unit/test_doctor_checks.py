@@ -16,7 +16,7 @@ from recorded_host import left
 
 from VpmemLibrary.doctor import checks
 from VpmemLibrary.doctor.facts import GUARD_TOOLS, DoctorFacts, decode_doctor_facts
-from VpmemLibrary.doctor.findings import Finding, Verdict, checked
+from VpmemLibrary.doctor.findings import Finding, Verdict, run_check
 from VpmemLibrary.doctor.image import decode_image, refused_commands
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, decode_capabilities
 from VpmemLibrary.errors import UnreadableOutputError, VpmemError
@@ -272,8 +272,8 @@ def test_a_check_that_fails_or_hangs_hides_no_other() -> None:
         threading.Event().wait(5)
         return []
 
-    (failed,) = checked("sudo", fail, 5)
-    (hung,) = checked("libvirt", hang, 0.05)
+    (failed,) = run_check("sudo", fail, 5)
+    (hung,) = run_check("libvirt", hang, 0.05)
     assert (failed.verdict, failed.found) == (Verdict.problem, "could not be checked: 'x'")
     assert (hung.verdict, hung.found) == (Verdict.problem, "could not be checked: no answer within 0.05 s")
 

@@ -17,7 +17,7 @@ from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError
 from VpmemLibrary.transport.base import CommandResult
-from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
@@ -78,7 +78,7 @@ class Someone:
 
     def run(self, *argv: str) -> CommandResult:
         """Return what a command leaves that the user runs as root."""
-        return checked(self.left(*argv))
+        return require_started_as_root(self.left(*argv))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_a_host_name_that_sudo_cannot_resolve_changes_nothing(someone: Someone, 
     allow(sudoers, f"{USER} ALL=(root) NOPASSWD: ALL")
     left = someone.left("sh", "-c", "echo complaint >&2; exit 1")
     assert b"unresolved.invalid" in left.stderr
-    assert (checked(left).stderr, left.exit_status) == (b"complaint\n", 1)
+    assert (require_started_as_root(left).stderr, left.exit_status) == (b"complaint\n", 1)
     allow(sudoers)
     with pytest.raises(AccessDeniedError, match=r"unresolved\.invalid"):
         someone.run("true")
@@ -360,7 +360,7 @@ def test_a_sudo_that_hangs_is_named(someone: Someone) -> None:
     someone.stand_in("sudo", "exec sleep 60")
     with pytest.raises(CommandTimeoutError) as caught:
         someone.left("true", timeout=2)
-    assert plain(caught.value.result).stderr == (
+    assert without_marker_lines(caught.value.result).stderr == (
         b"(sudo had not started the command: try `sudo -n -u root true` there)\n"
     )
 

@@ -54,7 +54,7 @@ def test_a_partition_without_content_takes_a_file_system(
     blkid.chmod(0o755)
     monkeypatch.setenv("PATH", f"{blkid.parent}:{os.environ['PATH']}")
     command = act("make_file_system", NODE, "", "touch", str(tmp_path / "made"))
-    guard.run(command, path_target(loop), unused=True).check()
+    guard.run(command, path_target(loop), must_be_unused=True).check()
     assert (tmp_path / "made").exists()
 
 

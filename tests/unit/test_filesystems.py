@@ -42,7 +42,7 @@ from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, 
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 
 BLKID = "util-linux-2.41.5"
 KERNEL = "linux-6.12.117+deb13-cloud-amd64_xfsprogs-6.13.0"
@@ -132,7 +132,7 @@ def test_real_mounts_of_any_name_are_read(tmp_path: Path) -> None:
         done
         exec "$@"
     """
-    private = ThroughTransport(LocalTransport(), ["unshare", "-Urm", "sh", "-c", script, "sh", *points, "--"])
+    private = PrefixedTransport(LocalTransport(), ["unshare", "-Urm", "sh", "-c", script, "sh", *points, "--"])
     if private.run(["true"]).exit_status:
         pytest.skip("this machine gives no mount namespace to its users")
     found = [mount.mount_point for mount in Mounts(Guard(private)).all()]

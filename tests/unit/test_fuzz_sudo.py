@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from VpmemLibrary.errors import AccessDeniedError
 from VpmemLibrary.transport.base import CommandResult
-from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
 
 MARK = elevated(["true"])[4].encode()
 STARTED = MARK + b" started\n"
@@ -49,12 +49,12 @@ def _left(status: int, stdout: bytes, stderr: bytes) -> CommandResult:
 def test_without_the_line_of_a_start_it_is_a_refusal(status: int, stdout: bytes, stderr: bytes) -> None:
     left = _left(status, stdout, stderr)
     if any(line.startswith(STARTED) for line in stderr.splitlines(keepends=True)):
-        checked(left)
+        require_started_as_root(left)
         return
     with pytest.raises(AccessDeniedError) as caught:
-        checked(left)
+        require_started_as_root(left)
     assert len(str(caught.value)) < 8000
-    assert len(plain(left).stderr) < len(stderr) + 200
+    assert len(without_marker_lines(left).stderr) < len(stderr) + 200
 
 
 @fuzz
@@ -65,7 +65,7 @@ def test_after_the_line_of_a_start_all_is_the_commands(
 ) -> None:
     before, complaint = (each.replace(MARK + b" started", b"") + b"\n" for each in (before, complaint))
     left = _left(status, before + STARTED + stdout, complaint + STARTED + stderr)
-    assert checked(left) == plain(left) == _left(status, stdout, stderr)
+    assert require_started_as_root(left) == without_marker_lines(left) == _left(status, stdout, stderr)
 
 
 class _Chunks:

@@ -160,7 +160,7 @@ def test_what_is_in_use_is_busy_and_all_users_are_named(
         "Nothing was changed"
     )
     with pytest.raises(BusyError, match=expected):
-        guard.run(["false"], TARGET, unused=True)
+        guard.run(["false"], TARGET, must_be_unused=True)
     with pytest.raises(BusyError, match=expected):
         guard.require_unused(TARGET)
     assert guard.run(["echo", NODE], TARGET).text == "/dev/pmem0\n", "nobody asked whether it is in use"
@@ -207,7 +207,7 @@ def test_what_is_ambiguous_unsafe_or_not_to_be_seen_is_unsupported(
 ) -> None:
     guard = Guard(transport)
     with pytest.raises(UnsupportedError, match=r"ns_0 .* was left as it is: blind: mappings of other"):
-        guard.run(["true"], TARGET, unused=True)
+        guard.run(["true"], TARGET, must_be_unused=True)
     with pytest.raises(UnsupportedError, match="absent @dimm@"):
         guard.run(["echo", "@dimm@"], TARGET)
     machine.namespace("namespace0.2", UUID)

@@ -29,7 +29,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.file_dax import map_sync, read_file_dax
 from VpmemLibrary.transport.base import OUTPUT_LIMIT, CommandResult, Transport, checked_argv, checked_name, shell_line
-from VpmemLibrary.transport.ending import end_command, remaining
+from VpmemLibrary.transport.ending import end_command, remaining_message
 from VpmemLibrary.transport.local import LocalTransport
 
 hostile = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40)
@@ -151,7 +151,9 @@ def test_processes_that_cannot_be_ended_are_named(shell: str) -> None:
             )
             assert str(process.pid) in left.stdout.decode().split()
             result = CommandResult(("sh",), left.returncode, left.stdout, left.stderr, 0.1)
-            assert f"It could not be ended and still runs: processes {process.pid}, " in remaining(result, process.pid)
+            assert f"It could not be ended and still runs: processes {process.pid}, " in remaining_message(
+                result, process.pid
+            )
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -175,7 +177,7 @@ def test_a_command_is_ended_by_any_shell(shell: str) -> None:
 def test_a_machine_without_proc_does_not_report_the_end_of_a_command() -> None:
     script = 'mount -t tmpfs none /proc && exec "$@"'
     ended = LocalTransport().run(["unshare", "-m", "sh", "-c", script, "sh", *end_command(os.getpid(), 0.1)])
-    assert "Whether it was ended is not known: /proc is not mounted there" in remaining(ended, os.getpid())
+    assert "Whether it was ended is not known: /proc is not mounted there" in remaining_message(ended, os.getpid())
 
 
 def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:

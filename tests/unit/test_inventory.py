@@ -25,7 +25,7 @@ from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, 
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 
 run_ids = st.integers(min_value=0, max_value=0xFFFFFFFF).map(lambda number: f"{number:08x}")
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
@@ -120,10 +120,10 @@ class Shelf:
         self.namespaces = [namespace for namespace in self.namespaces if namespace.name != self._lost]
         return Inventory((Bus("ndbus0", regions=(region,)),))
 
-    def change(self, command: Sequence[str], target: Target, *, unused: bool = False) -> CommandResult:
+    def change(self, command: Sequence[str], target: Target, *, must_be_unused: bool = False) -> CommandResult:
         """Destroy the namespace whose UUID is given, as the guard finds it."""
         assert command[2:] == ["destroy", "@namespace@"]
-        assert unused
+        assert must_be_unused
         found = [each for each in self.namespaces if each.label_uuid == target.identity and each.name != self._denied]
         if not found:
             raise NotFoundError("target", target.called, [], where="here")
@@ -302,7 +302,7 @@ def test_files_are_looked_for_where_a_directory_is_closed_or_absent(tmp_path: Pa
         if directory == tmp_path or directory.name.startswith(("pytest-", "popen-")):
             directory.chmod(0o755)
     found = left_files(
-        ThroughTransport(LocalTransport(), user),
+        PrefixedTransport(LocalTransport(), user),
         [str(tmp_path / "absent"), str(tmp_path)],
         shared=str(tmp_path / "absent"),
         temporary=str(tmp_path),
@@ -314,7 +314,7 @@ def test_files_are_looked_for_where_a_directory_is_closed_or_absent(tmp_path: Pa
 def test_a_machine_without_find_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to("/bin/sh")
     (tmp_path / "id").symlink_to("/usr/bin/id")
-    bare = ThroughTransport(LocalTransport(), ["env", f"PATH={tmp_path}"])
+    bare = PrefixedTransport(LocalTransport(), ["env", f"PATH={tmp_path}"])
     with pytest.raises(CommandError, match=r"stderr: .*find: .*not found"):
         left_files(bare, [str(tmp_path)])
 

@@ -17,7 +17,7 @@ from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.transport.base import CommandResult, Transport
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 
 BASE = ("sh", "env", "id", "grep", "cut", "getent", "cat", "sed", "setpriv", "nsenter")
 WAYS = {
@@ -235,7 +235,7 @@ def test_the_daemon_of_a_session_is_used_when_it_is_asked_for(tmp_path: Path) ->
             time.sleep(0.05)
         for way in ("virt-ssh-helper", "socat"):
             path = tools(home / way, **{way: WAYS[way]})
-            transport = ThroughTransport(LocalTransport(), [*identity[:-1], f"PATH={path}", *places])
+            transport = PrefixedTransport(LocalTransport(), [*identity[:-1], f"PATH={path}", *places])
             assert version(transport, Daemon.of("qemu:///session")) > 5_000_000
         assert version(LocalTransport(), Daemon.of(f"qemu:///session?socket={socket}")) > 5_000_000
     finally:

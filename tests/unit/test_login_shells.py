@@ -310,7 +310,7 @@ def test_few_sessions_are_enough(
             with pytest.raises(CommandTimeoutError, match="and was ended"):
                 host.run(["sleep", "600"], timeout=1)
             assert [host.connect("127.0.0.1", server.port).recv(4)] == [b"SSH-"]
-            assert len(host._connections._lines) <= 4 // limit + 1
+            assert len(host._connections._connections) <= 4 // limit + 1
             for stream in streams:
                 stream.close()
         assert sum("MaxSessions" in each.message for each in caplog.records) == 1

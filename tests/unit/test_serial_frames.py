@@ -15,9 +15,9 @@ from VpmemLibrary.transport.limits import MOST_OUTPUT
 from VpmemLibrary.transport.serial.frames import (
     LINE,
     MOST_PARTS,
-    Answer,
     Part,
     Reader,
+    ScriptAnswer,
     checksum,
     file_lines,
     file_sum,
@@ -41,7 +41,7 @@ def answer_line(text: str) -> bytes:
     return f"@{NONCE} {len(text)} {text} .".encode()
 
 
-def read(data: bytes) -> list[Answer | Part]:
+def read(data: bytes) -> list[ScriptAnswer | Part]:
     return list(Reader(NONCE).feed(data))
 
 
@@ -74,7 +74,7 @@ def test_a_part_is_found_whatever_stands_beside_it_and_however_it_comes(
 ) -> None:
     reader = Reader(NONCE)
     rest = noise + part_line(number, index, data) + noise + b"\r\n"
-    found: list[Answer | Part] = []
+    found: list[ScriptAnswer | Part] = []
     for cut in cuts:
         found += reader.feed(rest[:cut])
         rest = rest[cut:]
@@ -103,15 +103,15 @@ def test_an_answer_that_was_written_into_or_lost_a_byte_is_not_there(
     number: int, words: str, at: int, kind: int
 ) -> None:
     line = answer_line(f"{number} {words}")
-    assert read(line + b"\n") == [Answer(number, tuple(words.split()))]
+    assert read(line + b"\n") == [ScriptAnswer(number, tuple(words.split()))]
     at = at % (len(line) - 1) + 1
     damaged = line[:at] + line[at + 1 :] if kind == 0 else line[:at] + b"[  1.0] x\r\n"[:kind] + line[at:]
-    assert read(damaged + b"\n") in ([], [Answer(number, tuple(words.split()))])
+    assert read(damaged + b"\n") in ([], [ScriptAnswer(number, tuple(words.split()))])
 
 
 def test_two_answers_in_one_line_are_both_found() -> None:
     both = answer_line("1 started") + answer_line("1 done 3") + b"\r\n"
-    assert read(both) == [Answer(1, ("started",)), Answer(1, ("done", "3"))]
+    assert read(both) == [ScriptAnswer(1, ("started",)), ScriptAnswer(1, ("done", "3"))]
 
 
 def test_another_session_s_lines_are_not_this_one_s() -> None:
@@ -123,7 +123,7 @@ def test_a_console_without_line_ends_does_not_fill_the_memory() -> None:
     reader = Reader(NONCE)
     for _ in range(64):
         assert not list(reader.feed(bytes(1 << 16)))
-    assert list(reader.feed(b"\n" + answer_line("2 shown") + b"\n")) == [Answer(2, ("shown",))]
+    assert list(reader.feed(b"\n" + answer_line("2 shown") + b"\n")) == [ScriptAnswer(2, ("shown",))]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_part_that_is_no_base64_is_not_there_though_its_checksum_is_right() ->
 def test_answers_inside_one_another_take_no_more_room_than_their_line() -> None:
     inner = b"@%b 9000 1 x" % NONCE.encode()
     line = inner * 3000 + b" ." * 10_000
-    assert sum(len(item.words) for item in read(line + b"\n") if isinstance(item, Answer)) <= len(line)
+    assert sum(len(item.words) for item in read(line + b"\n") if isinstance(item, ScriptAnswer)) <= len(line)
 
 
 @pytest.mark.parametrize("packing", ["gzip -c", "cat"])

@@ -60,7 +60,7 @@ def test_device_dax_and_a_range_past_the_end_are_refused() -> None:
 def test_what_is_written_to_is_found_by_its_uuid_and_unused() -> None:
     namespace = Namespace("namespace0.0", NamespaceMode.raw, uuid=RunMark("aaaaaaaa").new_uuid(), blockdev="pmem0")
     host = RecordedHost({"getsize64": left(0, "block 8388608"), "pwrite": left(0, PRINTED.splitlines()[0])})
-    guarded = Guarded(Guard(host), target_of(namespace), unused=True)
+    guarded = Guarded(Guard(host), target_of(namespace), must_be_unused=True)
     workload = Workload(Operation.write, Order.random, Size(4 * KiB), Size(8 * MiB))
     assert measure(host, "/dev/pmem0", workload, rounds=1, guarded=guarded).where == "/dev/pmem0 on recorded"
     assert [(act.targets, act.unused) for act in host.acts] == [((f"-n {namespace.uuid}",), True)]

@@ -114,6 +114,6 @@ class MigrationKeywords:
 
 def _wipe(source: OpenHost, left: Namespace | str) -> None:
     if isinstance(left, str):
-        source.content.wipe(left, unused=True)
+        source.content.wipe(left, must_be_unused=True)
     else:
         wipe_namespace(source.host, source.host.ndctl.namespace(left))

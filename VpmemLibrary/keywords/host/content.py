@@ -155,7 +155,7 @@ class ContentKeywords:
         ```
         """
         found = own_target_of(self._context, target, foreign=foreign)
-        return _logged("Wiped", self._store.wipe(found, offset, None if length is ALL else length, unused=True))
+        return _logged("Wiped", self._store.wipe(found, offset, None if length is ALL else length, must_be_unused=True))
 
     @keyword(tags=("content", "destructive"))
     def copy_content(
@@ -205,7 +205,7 @@ class ContentKeywords:
             offset=offset,
             at=None if at is ALL else at,
             length=None if length is ALL else length,
-            unused=True,
+            must_be_unused=True,
         )
         return _logged("Copied", copied)
 

@@ -21,7 +21,7 @@ from VpmemLibrary.keywords.support.converters import to_bytes
 from VpmemLibrary.keywords.support.log import log_table
 from VpmemLibrary.transport.base import CommandResult, Transport
 from VpmemLibrary.transport.local import LocalTransport
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.address import parse_address
 from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
@@ -510,4 +510,4 @@ class HostKeywords:
 
 
 def _through(transport: Transport, prefix: Sequence[str]) -> Transport:
-    return ThroughTransport(transport, prefix) if prefix else transport
+    return PrefixedTransport(transport, prefix) if prefix else transport

@@ -125,7 +125,7 @@ class PerformanceKeywords:
         """
         found = own_target_of(self._context, target, foreign=foreign)
         workload = Workload(Operation.write, order, block, length)
-        guarded = Guarded(self._context.host.ndctl.guard, target_of(found), unused=True)
+        guarded = Guarded(self._context.host.ndctl.guard, target_of(found), must_be_unused=True)
         return self._measured(shown_path(found), workload, rounds, timeout, guarded)
 
     @keyword(tags=("getter",))

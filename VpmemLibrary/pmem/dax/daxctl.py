@@ -165,7 +165,7 @@ class DaxDevices:
         options += ["--force"] if before.auto_online.startswith("online") and (movable or not online) else []
         action = f"make {found.called} system RAM"
         try:
-            result = self._change(found, ["reconfigure-device", *options, NODE], timeout, unused=True)
+            result = self._change(found, ["reconfigure-device", *options, NODE], timeout, must_be_unused=True)
             checked(result, action)
         except CommandError as error:
             meaning = f"{error.meaning}. {self._back_to_devdax(found)}{self._without_node(found)}"
@@ -306,7 +306,7 @@ class DaxDevices:
             CommandError: daxctl failed. The instance was enabled again.
         """
         found = self._dynamic(which, "it goes with its namespace")
-        result = self._ndctl.change(act("remove", NODE), *found.targets, unused=True)
+        result = self._ndctl.change(act("remove", NODE), *found.targets, must_be_unused=True)
         checked(result, f"destroy {found.called}")
         left = [device for device in self.list() if device.chardev == found.chardev and device.size]
         if left:
@@ -331,7 +331,7 @@ class DaxDevices:
         room = self._region_of(found.chardev).available_size + before.size
         if size > room:
             raise OutOfSpaceError(f"{found.called} on {self._name} can have {room} at most, not {size}.")
-        result = self._ndctl.change(act("resize", NODE, str(int(size))), *found.targets, unused=True)
+        result = self._ndctl.change(act("resize", NODE, str(int(size))), *found.targets, must_be_unused=True)
         checked(result, f"resize {found.called}")
         after = self._listed(found.chardev)
         if after.size != size:
@@ -377,9 +377,9 @@ class DaxDevices:
         return memory
 
     def _change(
-        self, found: _Found, command: Sequence[str], timeout: float | None, *, unused: bool = False
+        self, found: _Found, command: Sequence[str], timeout: float | None, *, must_be_unused: bool = False
     ) -> CommandResult:
-        return self._ndctl.change(["daxctl", *command], *found.targets, unused=unused, timeout=timeout)
+        return self._ndctl.change(["daxctl", *command], *found.targets, must_be_unused=must_be_unused, timeout=timeout)
 
     def _refuse_as_ram(self, found: _Found, memory: DaxMemory) -> None:
         if not memory.block_size:

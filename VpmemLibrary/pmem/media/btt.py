@@ -165,7 +165,7 @@ class Btt:
 
     def _check(self, idle: Namespace, *options: str) -> SectorCheck:
         result = self._ndctl.change(
-            ["ndctl", "check-namespace", *options, NAMESPACE], namespace_target(idle), unused=True
+            ["ndctl", "check-namespace", *options, NAMESPACE], namespace_target(idle), must_be_unused=True
         )
         complaints = tuple(_COMPLAINT.findall(result.error_text))
         if result.exit_status not in _DAMAGED or not complaints:

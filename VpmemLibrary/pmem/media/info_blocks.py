@@ -93,7 +93,7 @@ class InfoBlocks:
             start = self._refuse_bound(idle, mode)
             predict_usable_size(idle.size, mode=mode, map_location=map_location, align=align, start=start)
             command = ["ndctl", "write-infoblock", NAMESPACE, *options, "--offset", str(start)]
-            result = self._ndctl.change(command, namespace_target(idle), unused=True)
+            result = self._ndctl.change(command, namespace_target(idle), must_be_unused=True)
             checked(result, f"write the info block of {before.called}")
             written = self._read(idle)
             told = written.faults(idle.label_uuid)

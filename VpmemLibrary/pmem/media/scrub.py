@@ -142,7 +142,7 @@ class Scrub:
                 f"{found.called} is disabled: ndctl would clear its metadata as well. Enable it first."
             )
         command = ["ndctl", "clear-errors", *(["--scrub"] if scrub else []), NAMESPACE]
-        result = self._ndctl.change(command, namespace_target(found), unused=True, timeout=timeout)
+        result = self._ndctl.change(command, namespace_target(found), must_be_unused=True, timeout=timeout)
         provider = next((bus.provider for bus in self._ndctl.inventory().buses if bus.dev == found.bus), found.bus)
         self._supported(result, f"clear the errors of {found.called}", provider)
 

@@ -144,7 +144,7 @@ class Namespaces:
         action = f"reconfigure {before.called} as {mode}"
         command = act("reconfigure", NAMESPACE, *options)
         try:
-            result = checked(self._ndctl.change(command, namespace_target(before), unused=True), action)
+            result = checked(self._ndctl.change(command, namespace_target(before), must_be_unused=True), action)
         except BaseException:
             self._restore(before)
             raise
@@ -178,7 +178,7 @@ class Namespaces:
             raise UnsupportedError(f"{before.called} has no label, and a name is kept in the label.")
         command = act("rename", NAMESPACE, name)
         try:
-            result = self._ndctl.change(command, namespace_target(before), unused=True)
+            result = self._ndctl.change(command, namespace_target(before), must_be_unused=True)
             checked(result, f"rename {before.called} to {name}")
         except BaseException:
             self._restore(before)
@@ -276,7 +276,7 @@ class Namespaces:
             CommandError: The namespace could not be destroyed.
         """
         command = act("destroy", NAMESPACE)
-        result = self._ndctl.change(command, namespace_target(namespace), unused=True)
+        result = self._ndctl.change(command, namespace_target(namespace), must_be_unused=True)
         return checked(result, f"destroy {namespace.called}")
 
     def still_there(self, removed: Iterable[tuple[Namespace, CommandResult]]) -> tuple[CommandError, ...]:
@@ -392,7 +392,7 @@ class Namespaces:
 
     def _disable(self, namespace: Namespace) -> CommandResult:
         command = ["ndctl", "disable-namespace", NAMESPACE]
-        result = self._ndctl.change(command, namespace_target(namespace), unused=True)
+        result = self._ndctl.change(command, namespace_target(namespace), must_be_unused=True)
         return checked(result, f"disable {namespace.called}")
 
 

@@ -70,7 +70,7 @@ class RawBytes:
         target = namespace_target(self._namespace)
         command = act(verb, NAMESPACE, *(str(int(number)) for number in numbers))
         try:
-            result = self._ndctl.change(command, target, unused=True, stdin=stdin)
+            result = self._ndctl.change(command, target, must_be_unused=True, stdin=stdin)
         except (BusyError, LeaseLostError, NotFoundError):  # the act did not start
             raise
         except BaseException as error:

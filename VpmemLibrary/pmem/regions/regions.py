@@ -220,7 +220,9 @@ class Regions:
         under = next((dimm for dimm in dimms if dimm.dev in region.dimms), None)
         targets = (region_target(region),) if under is None else region_on_dimm(region, under)
         try:
-            result = self._ndctl.change(["ndctl", f"{verb}-region", REGION], *targets, unused=wanted == _DISABLED)
+            result = self._ndctl.change(
+                ["ndctl", f"{verb}-region", REGION], *targets, must_be_unused=wanted == _DISABLED
+            )
         except BusyError as error:
             error.add(f"It has {', '.join(f'namespace {each.called}' for each in region.namespaces)}.")
             raise

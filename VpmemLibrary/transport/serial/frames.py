@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptAnswer:
     """The script's answer to a request.
 
     Args:
@@ -134,7 +134,7 @@ class Reader:
         self._part = re.compile(rb"#%b (\d{6}) ([0-9a-f]{8}) (\d{6}) ([A-Za-z0-9+/]+={0,2}) \." % nonce.encode())
         self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[Answer | Part]:
+    def feed(self, data: bytes) -> Iterator[ScriptAnswer | Part]:
         """Return the complete answers and parts in the lines that end with `data`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LONGEST:]
@@ -142,7 +142,7 @@ class Reader:
             yield from self._answers(line)
             yield from self._parts(line)
 
-    def _answers(self, line: bytes) -> Iterator[Answer]:
+    def _answers(self, line: bytes) -> Iterator[ScriptAnswer]:
         at = 0
         while found := self._answer.search(line, at):
             at, end = found.end(), found.end() + int(found[1])
@@ -151,7 +151,7 @@ class Reader:
             number, *words = line[at:end].decode("ascii", "replace").split(" ")
             at = end  # answers do not nest: together they are at most one line
             if _NUMBER.fullmatch(number):
-                yield Answer(int(number), tuple(words))
+                yield ScriptAnswer(int(number), tuple(words))
 
     def _parts(self, line: bytes) -> Iterator[Part]:
         for found in self._part.finditer(line):

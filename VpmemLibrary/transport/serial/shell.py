@@ -18,9 +18,9 @@ from VpmemLibrary.errors import AccessDeniedError, GuestError
 from VpmemLibrary.transport.serial.ending import overdue
 from VpmemLibrary.transport.serial.frames import (
     MOST_PARTS,
-    Answer,
     Part,
     Reader,
+    ScriptAnswer,
     checksum,
     file_lines,
     file_sum,
@@ -140,7 +140,7 @@ class _Run:
     shown: bool = False
     trouble: str = ""
 
-    def take(self, item: Answer | Part) -> None:
+    def take(self, item: ScriptAnswer | Part) -> None:
         """Keep an answer or a part that belongs to this command."""
         if item.number != self.number:  # a part that is sent again has its command's number
             return
@@ -447,7 +447,7 @@ class SerialShell:
         size = int(found[2])
         return Ended(int(found[1]), output[:size], output[size:])
 
-    def _ask(self, text: str, deadline: float, *, number: int | None = None) -> Answer:
+    def _ask(self, text: str, deadline: float, *, number: int | None = None) -> ScriptAnswer:
         """Send a request until its answer arrives.
 
         Args:
@@ -471,7 +471,7 @@ class SerialShell:
             for item in self._take(min(again, deadline) - time.monotonic()):
                 heard = time.monotonic()
                 again = heard + _AGAIN
-                if isinstance(item, Answer) and item.number == number:
+                if isinstance(item, ScriptAnswer) and item.number == number:
                     return item
             now = time.monotonic()
         raise _LateError(self._told("The shell on the serial console did not answer in time"))
@@ -480,7 +480,7 @@ class SerialShell:
         self._number += 1
         return self._number
 
-    def _take(self, timeout: float) -> list[Answer | Part]:
+    def _take(self, timeout: float) -> list[ScriptAnswer | Part]:
         """Return the next answers and parts from the shell. Give the running command its answers and parts first."""
         deadline = time.monotonic() + timeout
         while True:

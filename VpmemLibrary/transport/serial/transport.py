@@ -17,7 +17,7 @@ from VpmemLibrary.transport.base import (
     shell_line,
     write_command,
 )
-from VpmemLibrary.transport.elevation import checked, elevated, plain
+from VpmemLibrary.transport.elevation import elevated, require_started_as_root, without_marker_lines
 from VpmemLibrary.transport.serial.shell import Line, SerialShell
 
 _START = 30.0
@@ -132,8 +132,8 @@ class SerialTransport:
                 stdin_bytes=len(stdin),
             )
         if ended.overdue:
-            raise CommandTimeoutError(plain(result), ended.overdue)
-        return checked(result) if self._sudo else result
+            raise CommandTimeoutError(without_marker_lines(result), ended.overdue)
+        return require_started_as_root(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Raise, because a console has no streams.

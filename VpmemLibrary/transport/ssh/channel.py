@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from VpmemLibrary.errors import ControllerError, UnreachableError
 from VpmemLibrary.transport.base import CommandResult, shell_line
 from VpmemLibrary.transport.controller import start_thread
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.output import Output
 from VpmemLibrary.transport.ssh.login_shell import Opening, Start
 
@@ -70,7 +70,7 @@ def close_channel(channel: paramiko.Channel) -> None:
         return
     with contextlib.suppress(OSError, EOFError):  # the connection may be gone
         try:
-            within(_CLOSING, channel.close)
+            call_with_deadline(_CLOSING, channel.close)
         except ControllerError:  # no thread can be started
             channel.close()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError, VpmemError
 from VpmemLibrary.transport.controller import shortage
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.ssh.proxy import Dial, Way, dial_for
 from VpmemLibrary.transport.ssh.settings import SshSettings
 
@@ -111,7 +111,7 @@ class Connector:
         try:
             connection = self._dial(settings.address, settings.port, settings.connect_timeout)
             link = Link(connection)
-            within(_SLACK * settings.connect_timeout, log_in)
+            call_with_deadline(_SLACK * settings.connect_timeout, log_in)
         except BaseException as error:
             client.close()
             if connection is not None:  # paramiko closes it only after it has started the handshake

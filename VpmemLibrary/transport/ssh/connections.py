@@ -22,7 +22,7 @@ _RETRY = 0.005
 _LOG = logging.getLogger(__name__)
 
 
-class _Line:
+class _Connection:
     """One connection with its sessions.
 
     Args:
@@ -69,12 +69,12 @@ class Connections:
         self._name = name
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._lines: list[_Line] = []
+        self._connections: list[_Connection] = []
 
     def transport(self) -> paramiko.Transport:
         """Return an active connection. Make a new connection if there is none."""
         with self._lock:
-            return self._line(need_room=False).transport
+            return self._connection(need_room=False).transport
 
     def open_session(self) -> paramiko.Channel:
         """Open a session.
@@ -91,14 +91,14 @@ class Connections:
         asked_silent = False
         while True:
             with self._lock:
-                line = self._line(need_room=True)
-                line.opening += 1
+                connection = self._connection(need_room=True)
+                connection.opening += 1
             try:
-                channel = line.transport.open_session(window_size=_WINDOW, timeout=self._timeout)
+                channel = connection.transport.open_session(window_size=_WINDOW, timeout=self._timeout)
             except paramiko.ChannelException as error:
                 with self._lock:
-                    others = line.sessions
-                    since = refused_since.setdefault((id(line), others), time.monotonic())
+                    others = connection.sessions
+                    since = refused_since.setdefault((id(connection), others), time.monotonic())
                     if others and time.monotonic() - since > self.settled_after:
                         self._learn(others)
                         continue
@@ -109,29 +109,29 @@ class Connections:
                     ) from error
                 time.sleep(_RETRY)
             except (paramiko.SSHException, OSError, EOFError) as error:  # no command was started yet
-                if isinstance(error, paramiko.SSHException) and line.transport.is_active():
+                if isinstance(error, paramiko.SSHException) and connection.transport.is_active():
                     if asked_silent:
                         raise
                     # A router may have dropped the connection. A new connection shows whether the host still answers.
-                    asked_silent = line.silent = True
+                    asked_silent = connection.silent = True
                 elif time.monotonic() > deadline:
                     raise
                 else:
-                    line.transport.close()
+                    connection.transport.close()
             else:
                 with self._lock:
-                    line.add(channel)
+                    connection.add(channel)
                 return channel
             finally:
                 with self._lock:
-                    line.opening -= 1
+                    connection.opening -= 1
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            lines, self._lines = self._lines, []
-        for line in lines:
-            line.client.close()
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.client.close()
 
     def _learn(self, sessions: int) -> None:
         if sessions < self.limit:
@@ -142,18 +142,20 @@ class Connections:
                 sessions,
             )
 
-    def _line(self, *, need_room: bool) -> _Line:
-        for line in list(self._lines):
-            if not line.transport.is_active() or (line.silent and not line.sessions and not line.opening):
-                self._lines.remove(line)
-                line.client.close()
-        for line in self._lines:
-            if not line.silent and (not need_room or line.sessions + line.opening < self.limit):
-                return line
+    def _connection(self, *, need_room: bool) -> _Connection:
+        for connection in list(self._connections):
+            if not connection.transport.is_active() or (
+                connection.silent and not connection.sessions and not connection.opening
+            ):
+                self._connections.remove(connection)
+                connection.client.close()
+        for connection in self._connections:
+            if not connection.silent and (not need_room or connection.sessions + connection.opening < self.limit):
+                return connection
         try:
             client = self._connect()
         except UnreachableError as error:
-            if any(not line.silent for line in self._lines):
+            if any(not connection.silent for connection in self._connections):
                 raise UnreachableError(
                     f"sshd on {self._name} allows {self.limit} sessions a connection, and there is no further "
                     f"connection: {error} Set MaxSessions 10 in its sshd_config."
@@ -164,6 +166,6 @@ class Connections:
             with contextlib.suppress(OSError, EOFError):
                 client.close()
             raise UnreachableError(f"The connection to {self._name} broke as soon as it was made.")
-        line = _Line(client, transport)
-        self._lines.append(line)
-        return line
+        connection = _Connection(client, transport)
+        self._connections.append(connection)
+        return connection

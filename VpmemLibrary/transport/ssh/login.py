@@ -14,7 +14,7 @@ from VpmemLibrary.transport.ssh.protocol import HostTransport
 from VpmemLibrary.transport.ssh.public_keys import plain_type
 from VpmemLibrary.transport.ssh.settings import SshSettings
 from VpmemLibrary.transport.ssh.signing import algorithm_for
-from VpmemLibrary.transport.ssh.userauth import Answer, EndedError, UserAuth
+from VpmemLibrary.transport.ssh.userauth import EndedError, LoginAnswer, UserAuth
 from VpmemLibrary.transport.ssh.wire import Reader
 from VpmemLibrary.visible import one_line
 
@@ -42,7 +42,7 @@ class _NotOfferedError(Exception):
 class _Attempt:
     label: str
     method: str
-    act: Callable[[UserAuth], Answer]
+    act: Callable[[UserAuth], LoginAnswer]
     agent: bool = False
 
 
@@ -100,7 +100,7 @@ class Login:
                 f"{settings.user!r} logged in ({current})."
             ) from error
 
-    def _next(self, answer: Answer, deadline: float) -> _Attempt:
+    def _next(self, answer: LoginAnswer, deadline: float) -> _Attempt:
         attempt = next((each for each in self._pending if each.method in answer.methods), None)
         if attempt is None:
             raise self._denied(answer.methods)
@@ -113,7 +113,7 @@ class Login:
         self._outcomes.append(f"a second connection for the rest: {error}")
         return self._denied(())
 
-    def _made(self, attempt: _Attempt, auth: UserAuth, before: Answer) -> Answer:
+    def _made(self, attempt: _Attempt, auth: UserAuth, before: LoginAnswer) -> LoginAnswer:
         """Make an attempt. Return the answer, which lists the methods that can follow."""
         try:
             answer = attempt.act(auth)
@@ -183,7 +183,7 @@ class Login:
         )
 
     def _key(self, identity: Identity) -> _Attempt:
-        def act(auth: UserAuth) -> Answer:
+        def act(auth: UserAuth) -> LoginAnswer:
             public = identity.public
             algorithm = algorithm_for(public.type, auth.accepted_algorithms())
             if algorithm is None:
@@ -214,8 +214,8 @@ class Login:
         ]
 
 
-def _answered(auth: UserAuth, password: str) -> Answer:
-    """Answer a host's hidden questions with the password."""
+def _answered(auth: UserAuth, password: str) -> LoginAnswer:
+    """LoginAnswer a host's hidden questions with the password."""
     answer = auth.request("keyboard-interactive", bytes(8))  # no language, no submethods
     asked = 0
     for _ in range(_MOST_QUESTIONS):

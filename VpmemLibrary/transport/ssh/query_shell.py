@@ -35,7 +35,7 @@ def is_query(argv: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """The result of a query.
 
     Args:
@@ -74,7 +74,7 @@ class ResidentShell:
         self._nonce = secrets.token_hex(8)
         self._asked = 0
 
-    def ask(self, argv: Sequence[str], timeout: float) -> Answer | None:
+    def ask(self, argv: Sequence[str], timeout: float) -> QueryResult | None:
         """Run a query and return its result; None if the shell is gone.
 
         Args:
@@ -109,8 +109,8 @@ class ResidentShell:
                 return None
             stdout, stderr = (output.take() for output in outputs)
         if status is None:
-            return Answer(None, stdout, stderr, seconds, too_large)
-        return Answer(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)
+            return QueryResult(None, stdout, stderr, seconds, too_large)
+        return QueryResult(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)
 
     def close(self) -> None:
         """End the shell and its channel. A second call has no effect."""

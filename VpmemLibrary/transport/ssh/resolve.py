@@ -14,7 +14,7 @@ from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError, UnreachableError
 from VpmemLibrary.transport.controller import shortage
-from VpmemLibrary.transport.deadline import within
+from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.ssh.address import check_user, is_ipv6, parse_address
 from VpmemLibrary.transport.ssh.config import DEFAULT_FILES, ConfigFiles, HostOptions, Line, Query, Reader
 from VpmemLibrary.transport.ssh.settings import NO_IDENTITY, HostKeyPolicy, SshSettings
@@ -359,7 +359,7 @@ def _is_ipv4(name: str) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        return bool(within(CONNECT_TIMEOUT, lambda: socket.getaddrinfo(name, None)))
+        return bool(call_with_deadline(CONNECT_TIMEOUT, lambda: socket.getaddrinfo(name, None)))
     except (OSError, UnicodeError):
         return False
 

@@ -19,17 +19,17 @@ from VpmemLibrary.transport.base import (
     shell_line,
     write_command,
 )
-from VpmemLibrary.transport.deadline import within
-from VpmemLibrary.transport.elevation import ElevatedStream, checked, elevated, plain
+from VpmemLibrary.transport.deadline import call_with_deadline
+from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
 from VpmemLibrary.transport.ending import (
     HASTE,
     LIMIT,
     OUTPUT_IS_HELD,
     PATIENCE,
     end_command,
-    failed,
-    remaining,
-    unknown,
+    ended_error,
+    remaining_message,
+    unknown_end_message,
 )
 from VpmemLibrary.transport.ssh.channel import NO_STATUS, Execution, SshStream, close_channel, request
 from VpmemLibrary.transport.ssh.connect import Connector
@@ -37,7 +37,7 @@ from VpmemLibrary.transport.ssh.connections import SESSIONS, Connections
 from VpmemLibrary.transport.ssh.greeting import Greeter
 from VpmemLibrary.transport.ssh.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
 from VpmemLibrary.transport.ssh.proxy import Dial, dial_for
-from VpmemLibrary.transport.ssh.query_shell import Answer, ResidentShell, is_query
+from VpmemLibrary.transport.ssh.query_shell import QueryResult, ResidentShell, is_query
 from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
 
 if TYPE_CHECKING:
@@ -135,9 +135,11 @@ class SshTransport:
                 remains = self._end(channel, start, PATIENCE)
                 if not remains and not execution.wait(PATIENCE, limited=False):
                     remains = OUTPUT_IS_HELD
-                raise failed(plain(execution.result()), timeout, too_large=too_large, remains=remains)
+                raise ended_error(
+                    without_marker_lines(execution.result()), timeout, too_large=too_large, remains=remains
+                )
             result = execution.result()
-        return checked(result) if self._settings.sudo else result
+        return require_started_as_root(result) if self._settings.sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
         """Start a command and return its standard input and output as one stream.
@@ -241,15 +243,15 @@ class SshTransport:
             if answer is None:
                 self._dismiss()
                 return None
-            result = plain(self._answered(command, answer))  # the resident shell itself runs as root
+            result = without_marker_lines(self._answered(command, answer))  # the resident shell itself runs as root
             if answer.exit_status is None:
                 remains = self._dismiss(PATIENCE)
-                raise failed(result, timeout, too_large=answer.too_large, remains=remains)
+                raise ended_error(result, timeout, too_large=answer.too_large, remains=remains)
             return result
         finally:
             self._asking.release()
 
-    def _answered(self, command: tuple[str, ...], answer: Answer) -> CommandResult:
+    def _answered(self, command: tuple[str, ...], answer: QueryResult) -> CommandResult:
         return CommandResult(
             argv=command,
             exit_status=NO_STATUS if answer.exit_status is None else answer.exit_status,
@@ -435,7 +437,7 @@ class SshTransport:
 
         pid = start.stdout.pid or start.stderr.pid
         if pid is None:
-            return unknown("the login shell did not report a process id", None)
+            return unknown_end_message("the login shell did not report a process id", None)
         command = end_command(pid, seconds, start.stdout.boot)
 
         def end() -> CommandResult:
@@ -453,9 +455,9 @@ class SshTransport:
                 close_channel(beside)
 
         try:
-            return remaining(plain(within(LIMIT * seconds, end)), pid)
+            return remaining_message(without_marker_lines(call_with_deadline(LIMIT * seconds, end)), pid)
         except Exception as error:  # paramiko may raise anything
-            return unknown(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
+            return unknown_end_message(str(error).splitlines()[0] if str(error) else type(error).__name__, pid)
 
     def _note(self, noise: bytes) -> None:
         """Log once that the host's shell prints text before each command."""

@@ -28,7 +28,7 @@ class EndedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoginAnswer:
     """A host's answer to a request.
 
     Args:
@@ -57,15 +57,15 @@ class UserAuth:
         self._transport = transport
         self._user = user
         self._timeout = answer_timeout
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[LoginAnswer | None] = queue.SimpleQueue()
         self._accepted = False
         self.banner: bytes | None = None
         self._handler_table: dict[int, Callable[[paramiko.Message], None]] = {
-            _SERVICE_ACCEPT: lambda _: self._answers.put(Answer()),
+            _SERVICE_ACCEPT: lambda _: self._answers.put(LoginAnswer()),
             _FAILURE: self._on_failure,
             _SUCCESS: self._on_success,
             _BANNER: self._on_banner,
-            _MORE: lambda message: self._answers.put(Answer(more=message.asbytes())),
+            _MORE: lambda message: self._answers.put(LoginAnswer(more=message.asbytes())),
         }
         transport.auth_handler = self  # type: ignore[assignment]  # it has all methods of a handler that paramiko calls
 
@@ -97,7 +97,7 @@ class UserAuth:
         self._send(_SERVICE_REQUEST, packed("ssh-userauth"))
         self._wait()
 
-    def request(self, method: str, fields: bytes = b"") -> Answer:
+    def request(self, method: str, fields: bytes = b"") -> LoginAnswer:
         """Send a log-in request and return the answer.
 
         Args:
@@ -111,15 +111,15 @@ class UserAuth:
         self._send(_REQUEST, packed(self._user, _SERVICE, method) + fields)
         return self._wait()
 
-    def password(self, password: str) -> Answer:
+    def password(self, password: str) -> LoginAnswer:
         """Send a password and return the answer."""
         return self.request("password", _NO + packed(password.encode("utf-8", "surrogateescape")))
 
-    def takes_key(self, algorithm: str, blob: bytes) -> Answer:
+    def takes_key(self, algorithm: str, blob: bytes) -> LoginAnswer:
         """Ask whether the host would accept a key. If so, the answer has `more`."""
         return self.request("publickey", _NO + packed(algorithm, blob))
 
-    def signed(self, algorithm: str, blob: bytes, sign: Callable[[bytes], bytes]) -> Answer:
+    def signed(self, algorithm: str, blob: bytes, sign: Callable[[bytes], bytes]) -> LoginAnswer:
         """Send a key with a signature and return the answer.
 
         Args:
@@ -132,7 +132,7 @@ class UserAuth:
         signature = sign(head + packed(self._user, _SERVICE, "publickey") + fields)
         return self.request("publickey", fields + packed(signature))
 
-    def reply(self, answers: list[str]) -> Answer:
+    def reply(self, answers: list[str]) -> LoginAnswer:
         """Send the answers to a host's questions (keyboard-interactive). Return the host's next answer."""
         texts = [answer.encode("utf-8", "surrogateescape") for answer in answers]
         self._send(_REPLY, len(texts).to_bytes(4, "big") + packed(*texts))
@@ -148,7 +148,7 @@ class UserAuth:
         except (OSError, EOFError) as error:
             raise EndedError from error
 
-    def _wait(self) -> Answer:
+    def _wait(self) -> LoginAnswer:
         deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -165,12 +165,12 @@ class UserAuth:
     def _on_success(self, _: paramiko.Message) -> None:
         self._accepted = True
         self._transport._auth_trigger()  # type: ignore[attr-defined]  # start delayed compression
-        self._answers.put(Answer(success=True))
+        self._answers.put(LoginAnswer(success=True))
 
     def _on_failure(self, message: paramiko.Message) -> None:
         reader = Reader(message.asbytes())
         methods = tuple(method for method in reader.text().split(",") if method)
-        self._answers.put(Answer(partial=reader.take(1) != _NO, methods=methods))
+        self._answers.put(LoginAnswer(partial=reader.take(1) != _NO, methods=methods))
 
     def _on_banner(self, message: paramiko.Message) -> None:
         self.banner = Reader(message.asbytes()).string()

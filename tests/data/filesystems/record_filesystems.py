@@ -24,7 +24,7 @@ from VpmemLibrary.pmem.guard import Guard
 from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult
-from VpmemLibrary.transport.prefixed import ThroughTransport
+from VpmemLibrary.transport.prefixed import PrefixedTransport
 
 HERE = Path(__file__).parent
 POINT = "/run/a mount point"
@@ -72,7 +72,7 @@ def main(hosts: str) -> None:
         host.close()
 
 
-class Recorder(ThroughTransport):
+class Recorder(PrefixedTransport):
     """A host's transport that keeps what a command left.
 
     Args:
