@@ -42,9 +42,10 @@ from VpmemLibrary.keywords.pmem.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
 from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.pmem.scrub import ScrubKeywords
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import CONVERTERS
+from VpmemLibrary.keywords.support.progress import robot_reporting
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.version import __version__
 from VpmemLibrary.visible import message
 
@@ -146,41 +147,41 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         Library    VpmemLibrary    timeout=2 minutes
         ```
         """
-        context = Context(RunMark.of_this_run(run_id), timeout.total_seconds())
+        session = Session(RunMark.of_this_run(run_id), timeout.total_seconds(), reporting=robot_reporting())
         super().__init__(
             [
-                HostKeywords(context),
-                HoldingKeywords(context),
-                HostSetupKeywords(context),
-                PowerKeywords(context),
-                RegionKeywords(context),
-                LabelKeywords(context),
-                RoomKeywords(context),
-                NamespaceKeywords(context),
-                NamespaceGetterKeywords(context),
-                InfoBlockKeywords(context),
-                ScrubKeywords(context),
-                DaxKeywords(context),
-                HealthKeywords(context),
-                CxlKeywords(context),
-                ContentKeywords(context),
-                FileSystemKeywords(context),
-                ClaimKeywords(context),
-                DeviceKeywords(context),
-                GuestKeywords(context),
-                GuestXmlKeywords(context),
-                ChannelKeywords(context),
-                HotplugKeywords(context),
-                InsideKeywords(context),
-                IdentityKeywords(context),
-                GuestMemoryKeywords(context),
-                AccessKeywords(context),
-                MigrationKeywords(context),
-                ServerKeywords(context),
-                RecordKeywords(context),
-                SnapshotKeywords(context),
-                PerformanceKeywords(context),
-                OwnershipKeywords(context),
+                HostKeywords(session),
+                HoldingKeywords(session),
+                HostSetupKeywords(session),
+                PowerKeywords(session),
+                RegionKeywords(session),
+                LabelKeywords(session),
+                RoomKeywords(session),
+                NamespaceKeywords(session),
+                NamespaceGetterKeywords(session),
+                InfoBlockKeywords(session),
+                ScrubKeywords(session),
+                DaxKeywords(session),
+                HealthKeywords(session),
+                CxlKeywords(session),
+                ContentKeywords(session),
+                FileSystemKeywords(session),
+                ClaimKeywords(session),
+                DeviceKeywords(session),
+                GuestKeywords(session),
+                GuestXmlKeywords(session),
+                ChannelKeywords(session),
+                HotplugKeywords(session),
+                InsideKeywords(session),
+                IdentityKeywords(session),
+                GuestMemoryKeywords(session),
+                AccessKeywords(session),
+                MigrationKeywords(session),
+                ServerKeywords(session),
+                RecordKeywords(session),
+                SnapshotKeywords(session),
+                PerformanceKeywords(session),
+                OwnershipKeywords(session),
             ]
         )
 

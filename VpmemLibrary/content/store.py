@@ -124,8 +124,6 @@ class ContentStore:
         transport: The transport to the machine: a host or a guest.
         guard: The machine's guard. It finds namespaces and refuses to write to a device in use.
         piece: How many bytes one command writes or reads, a multiple of 4 KiB.
-
-    Attributes:
         progress: If a range is longer than one piece, this function is called with a line of text after each piece.
 
     Example::
@@ -136,11 +134,18 @@ class ContentStore:
         store.verify("/dev/dax0.0", pattern).require()
     """
 
-    def __init__(self, transport: Transport, *, guard: Guard | None = None, piece: int = PIECE) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        guard: Guard | None = None,
+        piece: int = PIECE,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
         self._transport = transport
         self._guard = guard
         self._piece = piece
-        self.progress: Callable[[str], None] | None = None
+        self._progress = progress
 
     def write(
         self, where: Namespace | str, pattern: Pattern, *, at: int | None = None, force: bool = False
@@ -449,8 +454,8 @@ class ContentStore:
                 raise
             yield done, result
             done += part
-            if self.progress and length > self._piece:
-                self.progress(f"{action}: {Size(done)} of {Size(length)}")
+            if self._progress and length > self._piece:
+                self._progress(f"{action}: {Size(done)} of {Size(length)}")
 
     def _act(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.host.facts import HostFacts, read_facts
@@ -29,6 +29,7 @@ class Host:
         alias: The host's name in suites.
         transport: The transport to the host.
         timeout: Maximum seconds that one ndctl command may take.
+        progress: Is called with a line of text after each piece of a long read or write.
 
     Example::
 
@@ -36,7 +37,14 @@ class Host:
         host.ndctl.inventory()
     """
 
-    def __init__(self, alias: str, transport: Transport, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        alias: str,
+        transport: Transport,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
         self.alias = alias
         self.transport = transport
         self.ndctl = Ndctl(transport, timeout=timeout)
@@ -46,7 +54,7 @@ class Host:
         self.info_blocks = InfoBlocks(self.ndctl, self.namespaces)
         self.btt = Btt(self.ndctl, self.namespaces, self.info_blocks)
         self.scrub = Scrub(self.ndctl)
-        self.content = ContentStore(transport, guard=self.ndctl.guard)
+        self.content = ContentStore(transport, guard=self.ndctl.guard, progress=progress)
         self.mounts = Mounts(self.ndctl.guard)
         self.dax = DaxDevices(self.ndctl)
         self.health = Health(self.ndctl)
@@ -56,6 +64,10 @@ class Host:
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command on the host; see `Transport.run`."""
         return self.transport.run(argv, timeout=timeout, stdin=stdin)
+
+    def set_timeout(self, timeout: float) -> None:
+        """Set the maximum seconds that one ndctl command may take from now on."""
+        self.ndctl.timeout = timeout
 
     def facts(self) -> HostFacts:
         """Return the facts of the host, freshly read in one round trip."""

@@ -11,11 +11,11 @@ from host_under_test import lab_settings, labeled
 
 from VpmemLibrary.errors import BusyError, LeaseLostError, UnreachableError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.keywords.support.context import OpenHost
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder, LeasesHeldError, LeaseSpaceError, Taken
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.records import NamespaceMode
+from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.ssh.transport import SshTransport
 

@@ -29,7 +29,6 @@ from VpmemLibrary.errors import (
 from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
 from VpmemLibrary.keywords.pmem.room import RoomKeywords
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import to_size
 from VpmemLibrary.leases.leases import region_key
 from VpmemLibrary.pmem.decode import decode_dax_devices, decode_dax_regions, decode_inventory
@@ -52,6 +51,7 @@ from VpmemLibrary.pmem.prediction import (
 from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.regions import LabelState, Regions
 from VpmemLibrary.pmem.regions.room import decode_room
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, AtLeast, GiB, KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.transport.local import LocalTransport
@@ -81,7 +81,7 @@ def region_of(result: CommandResult) -> Region:
 
 def keywords(machine: Machine) -> RegionKeywords:
     host = SimpleNamespace(ndctl=Ndctl(machine), alias="recorded")
-    return RegionKeywords(cast(Context, SimpleNamespace(host=host)))
+    return RegionKeywords(cast(Session, SimpleNamespace(host=host)))
 
 
 # Any size step
@@ -180,7 +180,7 @@ def test_pages_of_64_kib_have_their_own_alignments_and_smaller_page_maps() -> No
 def test_the_predicted_size_is_that_of_the_regions_machine(given: Callable[[CommandResult], Region | str]) -> None:
     listing = bus("power")
     host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
-    keyword = RoomKeywords(cast(Context, SimpleNamespace(host=host)))
+    keyword = RoomKeywords(cast(Session, SimpleNamespace(host=host)))
     assert keyword.get_predicted_usable_size(Size(GiB), region=given(listing)) == GiB - 16 * MiB
     assert keyword.get_predicted_usable_size(Size(GiB)) == GiB - 18 * MiB
 
@@ -369,7 +369,7 @@ def test_an_alignment_that_an_old_ndctl_does_not_list_is_no_disagreement() -> No
         namespace_views(machine, replace(namespace, align=Size(4 * KiB))).require()
     listing = changed(bus("six-way"), namespaces=[{"dev": "namespace0.0", "mode": "fsdax", "size": 4 * MiB}])
     host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
-    getters = NamespaceGetterKeywords(cast(Context, SimpleNamespace(host=host)))
+    getters = NamespaceGetterKeywords(cast(Session, SimpleNamespace(host=host)))
     with pytest.raises(UnsupportedError, match="ndctl of recorded lists no alignment of namespace0"):
         getters.get_namespace_align("namespace0.0")
 

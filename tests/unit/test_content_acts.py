@@ -152,10 +152,10 @@ def test_the_piece_that_differs_first_is_found_and_all_are_counted(
 
 
 def test_a_wipe_is_written_and_proven_under_the_guard_and_its_progress_is_told(
-    store: ContentStore, guard: RealGuard, namespace: Namespace, device: Path
+    guard: RealGuard, namespace: Namespace, device: Path
 ) -> None:
     told: list[str] = []
-    store.progress = told.append
+    store = ContentStore(guard.transport, guard=guard, piece=PIECE, progress=told.append)
     store.wipe(namespace, PAGE, SIZE - 2 * PAGE)
     assert device.read_bytes() == b"\xff" * PAGE + bytes(SIZE - 2 * PAGE) + b"\xff" * PAGE
     assert guard.acts == [((UUID,), False)] * 6

@@ -14,9 +14,10 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.host.content import ContentKeywords
 from VpmemLibrary.keywords.host.performance import PerformanceKeywords
 from VpmemLibrary.keywords.support import progress
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB
 from VpmemLibrary.transport.base import CommandResult
 
@@ -31,8 +32,8 @@ def copied(stages: int, printed: str = "", *, times: int = 1) -> CommandResult:
     return left(0, printed, said)
 
 
-def opened(*, users: str = "") -> tuple[Context, RecordedHost]:
-    """Return a context with a host that has a namespace of this run, one of another run, and one that is disabled."""
+def opened(*, users: str = "") -> tuple[Session, RecordedHost]:
+    """Return a session with a host that has a namespace of this run, one of another run, and one that is disabled."""
     namespaces = [
         {"dev": "namespace0.0", "mode": "raw", "uuid": UUID, "blockdev": "pmem0", "name": "mine"},
         {"dev": "namespace0.1", "mode": "raw", "uuid": OTHER.new_uuid(), "blockdev": "pmem0.1", "name": "theirs"},
@@ -52,25 +53,25 @@ def opened(*, users: str = "") -> tuple[Context, RecordedHost]:
         },
         users=users,
     )
-    context = Context(MINE, 60)
-    context.add(OpenHost(Host("recorded", host), MINE))
-    return context, host
+    session = Session(MINE, 60)
+    session.add(OpenHost(Host("recorded", host), MINE))
+    return session, host
 
 
-def write(context: Context, target: str, *, foreign: bool = False) -> object:
-    return ContentKeywords(context).write_pattern(target, seed="x", foreign=foreign)
+def write(session: Session, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(session).write_pattern(target, seed="x", foreign=foreign)
 
 
-def wipe(context: Context, target: str, *, foreign: bool = False) -> object:
-    return ContentKeywords(context).wipe_content(target, foreign=foreign)
+def wipe(session: Session, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(session).wipe_content(target, foreign=foreign)
 
 
-def copy(context: Context, target: str, *, foreign: bool = False) -> object:
-    return ContentKeywords(context).copy_content("/file", target, foreign=foreign)
+def copy(session: Session, target: str, *, foreign: bool = False) -> object:
+    return ContentKeywords(session).copy_content("/file", target, foreign=foreign)
 
 
-def measure(context: Context, target: str, *, foreign: bool = False) -> object:
-    return PerformanceKeywords(context).measure_writing(target, rounds=1, foreign=foreign)
+def measure(session: Session, target: str, *, foreign: bool = False) -> object:
+    return PerformanceKeywords(session).measure_writing(target, rounds=1, foreign=foreign)
 
 
 UNUSED = (wipe, copy, measure)
@@ -80,29 +81,29 @@ STEPS = (write, *UNUSED)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("called", ["mine", "namespace0.0", "/dev/pmem0", UUID], ids=["name", "device", "node", "uuid"])
 def test_a_namespace_is_written_to_by_its_uuid_whatever_it_was_called(step: Callable[..., object], called: str) -> None:
-    context, host = opened()
-    step(context, called)
+    session, host = opened()
+    step(session, called)
     assert {(act.targets, act.unused) for act in host.acts} == {((f"-n {UUID}",), step in UNUSED)}
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_what_is_foreign_or_disabled_is_not_written_to(step: Callable[..., object]) -> None:
-    context, host = opened()
+    session, host = opened()
     for target in ("theirs", "/dev/pmem0.1", "/file"):
         with pytest.raises(ForeignError, match="foreign=True"):
-            step(context, target)
+            step(session, target)
     with pytest.raises(InvalidValueError, match="an active one"):
-        step(context, "off")
+        step(session, "off")
     assert not host.acts
-    step(context, "/file", foreign=True)
+    step(session, "/file", foreign=True)
     assert {act.targets for act in host.acts} == {("-p /file",)}
 
 
 @pytest.mark.parametrize("step", UNUSED)
 def test_what_is_in_use_is_left_as_it_is(step: Callable[..., object]) -> None:
-    context, host = opened(users="process 7 (qemu)")
+    session, host = opened(users="process 7 (qemu)")
     with pytest.raises(BusyError, match=r"mine \(namespace0.0\) is in use on recorded: process 7 \(qemu\)"):
-        step(context, "mine")
+        step(session, "mine")
     assert not host.acts
 
 
@@ -116,8 +117,3 @@ def test_progress_is_in_the_log_and_now_and_then_on_the_console(monkeypatch: pyt
         clock[0] += seconds
         tell(text)
     assert shown == [("1MiB", False), ("2MiB", True), ("3MiB", False), ("4MiB", True)]
-
-
-def test_every_host_that_is_opened_shows_progress() -> None:
-    context, _ = opened()
-    assert isinstance(context.current.content.progress, progress.ProgressLog)

@@ -13,8 +13,9 @@ from VpmemLibrary.errors import CommandError, ForeignError, UnsupportedError
 from VpmemLibrary.host.cxl_control import CxlControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.pmem.cxl import CxlKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -23,11 +24,11 @@ OWN, OTHER = RunMark("01234567"), RunMark("89abcdef")
 
 def keywords(machine: RecordedHost, run: RunMark = OWN, cxl: CxlControl | None = None) -> CxlKeywords:
     """Return the keywords with one open host."""
-    context = Context(run, 60)
+    session = Session(run, 60)
     opened = OpenHost(Host("recorded", machine), run)
     opened.cxl = cxl
-    context.add(opened)
-    return CxlKeywords(context)
+    session.add(opened)
+    return CxlKeywords(session)
 
 
 def test_a_device_is_added_and_removed_by_the_commands(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from VpmemLibrary.errors import ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.host.filesystems import FileSystemKeywords
 from VpmemLibrary.keywords.host.ownership import OwnershipKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult
 
 MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
@@ -42,9 +43,9 @@ def keywords_on(**answers: CommandResult | list[CommandResult]) -> tuple[FileSys
     """Return the keywords on a host that has the listing, and what was asked of it."""
     known = dict(answers)
     host = RecordedHost({"ndctl list": listing(), "mktemp": left(0), **known})  # type: ignore[dict-item]
-    context = Context(MINE, 60)
-    context.add(OpenHost(Host("recorded", host), MINE))
-    return FileSystemKeywords(context), host
+    session = Session(MINE, 60)
+    session.add(OpenHost(Host("recorded", host), MINE))
+    return FileSystemKeywords(session), host
 
 
 def test_what_this_run_did_not_make_is_not_formatted_mounted_or_unmounted() -> None:
@@ -112,8 +113,8 @@ def test_own_mounts_go_and_the_mounts_of_others_stay() -> None:
 
 def test_a_mount_that_is_left_fails_the_run() -> None:
     keywords, _ = keywords_on(mountinfo=[mounts(), mounts(("pmem0", "/mine"), ("vda1", "/"))], find=left(0))
-    ownership = OwnershipKeywords(keywords._context)
-    opened = keywords._context.current
+    ownership = OwnershipKeywords(keywords._session)
+    opened = keywords._session.current
     opened.guest_names = list  # type: ignore[method-assign]
     ownership.remember_host_state()
     with pytest.raises(AssertionError, match=r"leaked: mount of /dev/pmem0 at /mine \(ext4\)$"):

@@ -11,10 +11,11 @@ import pytest
 
 from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
 from VpmemLibrary.keywords.host.holding import HoldingKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.local import LocalTransport
 
 FILE = "[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n"
@@ -62,7 +63,7 @@ class Rack:
 def rack(monkeypatch: pytest.MonkeyPatch) -> Rack:
     made = Rack()
     monkeypatch.setattr(OpenHost, "leases", property(made.leases_of))
-    monkeypatch.setattr("VpmemLibrary.keywords.host.opening.transport_to", lambda _: LocalTransport())
+    monkeypatch.setattr("VpmemLibrary.session.session.transport_to", lambda _: LocalTransport())
     return made
 
 
@@ -74,18 +75,18 @@ def hosts(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def workers() -> Iterator[list[Context]]:
-    contexts = [Context(RunMark("0123abcd"), 60) for _ in range(3)]
+def workers() -> Iterator[list[Session]]:
+    contexts = [Session(RunMark("0123abcd"), 60) for _ in range(3)]
     yield contexts
-    for context in contexts:
-        context._open.clear()
+    for session in contexts:
+        session._open.clear()
 
 
-def take(worker: Context, hosts: str, *names: str, shared: bool = False, timeout: timedelta = AT_ONCE) -> str:
+def take(worker: Session, hosts: str, *names: str, shared: bool = False, timeout: timedelta = AT_ONCE) -> str:
     return str(HoldingKeywords(worker).open_free_host_from_file(hosts, *names, shared=shared, timeout=timeout))
 
 
-def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, workers: list[Session]) -> None:
     assert [take(worker, hosts) for worker in workers[:2]] == ["first", "second"]
     assert [worker.aliases for worker in workers[:2]] == [["first"], ["second"]]
     with pytest.raises(BusyError, match="Host first is held by run 0123abcd") as caught:
@@ -95,7 +96,7 @@ def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, worke
 
 
 def test_the_first_host_that_is_given_back_is_taken(
-    rack: Rack, hosts: str, workers: list[Context], monkeypatch: pytest.MonkeyPatch
+    rack: Rack, hosts: str, workers: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for worker in workers[:2]:
         take(worker, hosts)
@@ -106,12 +107,12 @@ def test_the_first_host_that_is_given_back_is_taken(
     assert workers[2].current_alias == "second"
 
 
-def test_a_host_that_does_not_answer_is_passed_over(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_a_host_that_does_not_answer_is_passed_over(rack: Rack, hosts: str, workers: list[Session]) -> None:
     rack.down.add("first")
     assert take(workers[0], hosts) == "second"
 
 
-def test_a_host_with_a_full_disk_is_passed_over(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_a_host_with_a_full_disk_is_passed_over(rack: Rack, hosts: str, workers: list[Session]) -> None:
     rack.full.add("first")
     assert take(workers[0], hosts) == "second"
     rack.full.add("second")
@@ -121,14 +122,14 @@ def test_a_host_with_a_full_disk_is_passed_over(rack: Rack, hosts: str, workers:
     assert workers[1].aliases == []
 
 
-def test_when_none_answers_that_is_told_of_each(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_when_none_answers_that_is_told_of_each(rack: Rack, hosts: str, workers: list[Session]) -> None:
     rack.down.update(("first", "second"))
     with pytest.raises(UnreachableError, match="first does not answer") as caught:
         take(workers[0], hosts, timeout=timedelta(hours=1))
     assert "second does not answer" in str(caught.value)
 
 
-def test_only_the_named_host_will_do(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_only_the_named_host_will_do(rack: Rack, hosts: str, workers: list[Session]) -> None:
     assert take(workers[0], hosts, "second") == "second"
     with pytest.raises(BusyError, match="Host second is held"):
         take(workers[1], hosts, "second")
@@ -136,26 +137,26 @@ def test_only_the_named_host_will_do(rack: Rack, hosts: str, workers: list[Conte
         take(workers[1], hosts, "third")
 
 
-def test_named_hosts_are_tried_in_the_order_of_their_naming(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_named_hosts_are_tried_in_the_order_of_their_naming(rack: Rack, hosts: str, workers: list[Session]) -> None:
     assert take(workers[0], hosts, "second", "first") == "second"
     assert take(workers[1], hosts, "second", "first") == "first"
 
 
-def test_an_empty_name_names_none(rack: Rack, hosts: str, workers: list[Context]) -> None:
+def test_an_empty_name_names_none(rack: Rack, hosts: str, workers: list[Session]) -> None:
     assert take(workers[0], hosts, "") == "first"
 
 
 def test_a_host_is_shared_with_those_that_share_it_and_with_nobody_else(
-    rack: Rack, hosts: str, workers: list[Context]
+    rack: Rack, hosts: str, workers: list[Session]
 ) -> None:
     assert [take(worker, hosts, shared=True) for worker in workers[:2]] == ["first", "first"]
     assert take(workers[2], hosts) == "second"
     with pytest.raises(BusyError, match="Host second is held"):
-        take(Context(RunMark("0123abcd"), 60), hosts, "second", shared=True)
+        take(Session(RunMark("0123abcd"), 60), hosts, "second", shared=True)
 
 
 def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
-    rack: Rack, hosts: str, workers: list[Context], monkeypatch: pytest.MonkeyPatch
+    rack: Rack, hosts: str, workers: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(workers[0], hosts, "first")
     take(workers[1], hosts, "second")

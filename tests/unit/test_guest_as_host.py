@@ -22,8 +22,9 @@ from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.host.hosts import HostKeywords
 from VpmemLibrary.keywords.host.ownership import OwnershipKeywords
 from VpmemLibrary.keywords.pmem.labels import LabelKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult
 
 MINE = "0123abcd"
@@ -48,10 +49,10 @@ class Machine(RecordedHost):
 
 
 @pytest.fixture
-def context() -> Context:
-    context = Context(RunMark(MINE), 60)
-    context.add(OpenHost(Host("outer", Machine()), context.run))
-    return context
+def session() -> Session:
+    session = Session(RunMark(MINE), 60)
+    session.add(OpenHost(Host("outer", Machine()), session.run))
+    return session
 
 
 @pytest.fixture
@@ -70,103 +71,103 @@ def guest_of(link: LibvirtLink, run_id: str = MINE, name: str = "a") -> Guest:
     return guest
 
 
-def test_a_command_timeout_holds_for_calls_to_libvirt(context: Context) -> None:
-    opened = context.current.link
-    HostKeywords(context).set_command_timeout(timedelta(milliseconds=200))
+def test_a_command_timeout_holds_for_calls_to_libvirt(session: Session) -> None:
+    opened = session.current.link
+    HostKeywords(session).set_command_timeout(timedelta(milliseconds=200))
     with pytest.raises(LibvirtTimeoutError, match=r"within 0\.2 s on recorded"):
         opened._call("wait", lambda _: threading.Event().wait(60))
     opened.close()
 
 
-def test_a_guest_becomes_the_current_host_under_its_name_or_an_alias(context: Context, link: LibvirtLink) -> None:
+def test_a_guest_becomes_the_current_host_under_its_name_or_an_alias(session: Session, link: LibvirtLink) -> None:
     guest = guest_of(link)
-    assert HostKeywords(context).open_guest_as_host(guest) == "a"
-    assert context.current_alias == "a"
-    assert context.host.transport is guest.transport
-    context.switch("outer")
-    assert HostKeywords(context).open_guest_as_host(guest, alias="inside") == "inside"
-    assert context.aliases == ["outer", "a", "inside"]
+    assert HostKeywords(session).open_guest_as_host(guest) == "a"
+    assert session.current_alias == "a"
+    assert session.host.transport is guest.transport
+    session.switch("outer")
+    assert HostKeywords(session).open_guest_as_host(guest, alias="inside") == "inside"
+    assert session.aliases == ["outer", "a", "inside"]
 
 
-def test_labels_may_be_initialised_in_a_guest_of_this_run_only(context: Context, link: LibvirtLink) -> None:
-    HostKeywords(context).open_guest_as_host(guest_of(link), alias="own")
-    assert context.current.may_initialize_labels
-    context.switch("outer")
-    HostKeywords(context).open_guest_as_host(guest_of(link, "ffffffff", "b"), alias="foreign")
-    assert not context.current.may_initialize_labels
+def test_labels_may_be_initialised_in_a_guest_of_this_run_only(session: Session, link: LibvirtLink) -> None:
+    HostKeywords(session).open_guest_as_host(guest_of(link), alias="own")
+    assert session.current.may_initialize_labels
+    session.switch("outer")
+    HostKeywords(session).open_guest_as_host(guest_of(link, "ffffffff", "b"), alias="foreign")
+    assert not session.current.may_initialize_labels
     with pytest.raises(UnsupportedError, match="Labels of foreign may not be changed"):
-        LabelKeywords(context).get_region_for_labels()
+        LabelKeywords(session).get_region_for_labels()
     with pytest.raises(ForeignError, match="Guest b may not be rebooted: this run did not make it"):
-        HostSetupKeywords(context).reboot_host()
+        HostSetupKeywords(session).reboot_host()
 
 
-def test_what_needs_libvirt_is_refused_and_what_lists_guests_finds_none(context: Context, link: LibvirtLink) -> None:
-    HostKeywords(context).open_guest_as_host(guest_of(link), alias="inside")
+def test_what_needs_libvirt_is_refused_and_what_lists_guests_finds_none(session: Session, link: LibvirtLink) -> None:
+    HostKeywords(session).open_guest_as_host(guest_of(link), alias="inside")
     refused = "inside is guest a, opened as a host: no libvirt is reached in a guest"
     steps: tuple[Callable[[], object], ...] = (
-        lambda: GuestKeywords(context).define_guest(),
-        lambda: GuestXmlKeywords(context).new_guest_xml(),
-        lambda: GuestXmlKeywords(context).define_guest_from_xml("<domain/>"),
-        lambda: GuestKeywords(context).get_guest_state("a"),
-        lambda: HostKeywords(context).open_guest_as_host("a"),
+        lambda: GuestKeywords(session).define_guest(),
+        lambda: GuestXmlKeywords(session).new_guest_xml(),
+        lambda: GuestXmlKeywords(session).define_guest_from_xml("<domain/>"),
+        lambda: GuestKeywords(session).get_guest_state("a"),
+        lambda: HostKeywords(session).open_guest_as_host("a"),
     )
     for step in steps:
         with pytest.raises(UnsupportedError, match=refused):
             step()
-    assert GuestXmlKeywords(context).get_guests() == []
-    assert context.current.foreign_guests_running() == []
+    assert GuestXmlKeywords(session).get_guests() == []
+    assert session.current.foreign_guests_running() == []
 
 
-def test_clean_up_in_a_guest_leaves_the_guests_of_its_host(context: Context, link: LibvirtLink) -> None:
+def test_clean_up_in_a_guest_leaves_the_guests_of_its_host(session: Session, link: LibvirtLink) -> None:
     guest = guest_of(link)
-    HostKeywords(context).open_guest_as_host(guest, alias="inside")
-    OwnershipKeywords(context).remember_host_state()
-    OwnershipKeywords(context).clean_up_host()
-    OwnershipKeywords(context).host_state_should_be_unchanged()
+    HostKeywords(session).open_guest_as_host(guest, alias="inside")
+    OwnershipKeywords(session).remember_host_state()
+    OwnershipKeywords(session).clean_up_host()
+    OwnershipKeywords(session).host_state_should_be_unchanged()
     assert guest.state() == "shut off"
-    assert context.aliases == ["outer", "inside"]
+    assert session.aliases == ["outer", "inside"]
 
 
-def test_a_guest_that_does_not_answer_is_not_opened(context: Context, link: LibvirtLink) -> None:
+def test_a_guest_that_does_not_answer_is_not_opened(session: Session, link: LibvirtLink) -> None:
     guest = guest_of(link)
     guest.transport = Machine(silent=True)
     with pytest.raises(UnreachableError):
-        HostKeywords(context).open_guest_as_host(guest)
-    assert (context.aliases, context.current_alias) == (["outer"], "outer")
+        HostKeywords(session).open_guest_as_host(guest)
+    assert (session.aliases, session.current_alias) == (["outer"], "outer")
 
 
-def test_an_alias_that_is_taken_is_refused(context: Context, link: LibvirtLink) -> None:
+def test_an_alias_that_is_taken_is_refused(session: Session, link: LibvirtLink) -> None:
     with pytest.raises(InvalidValueError, match="alias 'outer'"):
-        HostKeywords(context).open_guest_as_host(guest_of(link), alias="outer")
+        HostKeywords(session).open_guest_as_host(guest_of(link), alias="outer")
 
 
-def test_closing_a_host_closes_the_guests_in_it_and_no_other(context: Context, link: LibvirtLink) -> None:
-    context.add(OpenHost(Host("other", Machine()), context.run))
-    HostKeywords(context).open_guest_as_host(guest_of(link, name="b"), alias="in other")
-    context.switch("outer")
-    HostKeywords(context).open_guest_as_host(guest_of(link), alias="in outer")
-    context.close("outer")
-    assert context.aliases == ["other", "in other"]
-    context.close_all()
-    assert context.aliases == []
+def test_closing_a_host_closes_the_guests_in_it_and_no_other(session: Session, link: LibvirtLink) -> None:
+    session.add(OpenHost(Host("other", Machine()), session.run))
+    HostKeywords(session).open_guest_as_host(guest_of(link, name="b"), alias="in other")
+    session.switch("outer")
+    HostKeywords(session).open_guest_as_host(guest_of(link), alias="in outer")
+    session.close("outer")
+    assert session.aliases == ["other", "in other"]
+    session.close_all()
+    assert session.aliases == []
 
 
-def test_closing_a_guest_leaves_its_host_open_and_current(context: Context, link: LibvirtLink) -> None:
-    outer = context.host.transport
-    HostKeywords(context).open_guest_as_host(guest_of(link), alias="inside")
-    context.close("inside")
-    assert context.current_alias == "outer"
+def test_closing_a_guest_leaves_its_host_open_and_current(session: Session, link: LibvirtLink) -> None:
+    outer = session.host.transport
+    HostKeywords(session).open_guest_as_host(guest_of(link), alias="inside")
+    session.close("inside")
+    assert session.current_alias == "outer"
     assert isinstance(outer, Machine)
     assert not outer.closed
 
 
 def test_guests_that_a_cleanup_removes_are_closed(
-    context: Context, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
+    session: Session, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
-        context.switch("outer")
-        HostKeywords(context).open_guest_as_host(guest_of(link, name=name))
-    context.switch("outer")
-    monkeypatch.setattr(context.current, "remove_guests", lambda: ["a"])
-    OwnershipKeywords(context).clean_up_host()
-    assert context.aliases == ["outer", "b"]
+        session.switch("outer")
+        HostKeywords(session).open_guest_as_host(guest_of(link, name=name))
+    session.switch("outer")
+    monkeypatch.setattr(session.current, "remove_guests", lambda: ["a"])
+    OwnershipKeywords(session).clean_up_host()
+    assert session.aliases == ["outer", "b"]

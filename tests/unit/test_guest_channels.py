@@ -27,8 +27,9 @@ from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
 from VpmemLibrary.guest.domain.xml import build_domain, read_interface
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.guest.channels import ChannelKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.local import LocalTransport
@@ -228,9 +229,9 @@ def test_a_guest_has_a_network_where_it_is_asked_for_or_needed(monkeypatch: pyte
 
 
 def keywords_on(opened: OpenHost) -> ChannelKeywords:
-    context = Context(RunMark.of_this_run("1a2b3c4d"), 60)
-    context._open["a"], context._current = opened, "a"
-    return ChannelKeywords(context)
+    session = Session(RunMark.of_this_run("1a2b3c4d"), 60)
+    session._open["a"], session._current = opened, "a"
+    return ChannelKeywords(session)
 
 
 def test_access_that_is_set_keeps_what_is_not_given() -> None:

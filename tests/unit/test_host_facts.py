@@ -19,7 +19,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.modules import vpmem_modules
 from VpmemLibrary.host.preflight import PreflightStatus, check_facts
 from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
-from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import GiB
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
@@ -327,7 +327,7 @@ def test_a_module_that_is_built_in_counts_as_loaded() -> None:
         }
     )
     current = SimpleNamespace(host=SimpleNamespace(transport=host, alias="recorded"))
-    keywords = HostSetupKeywords(cast(Context, current))
+    keywords = HostSetupKeywords(cast(Session, current))
     keywords.kernel_modules_should_be_loaded("libnvdimm", "nd_pmem")
     with pytest.raises(AssertionError, match="has not loaded kmem: see Load Kernel Modules"):
         keywords.kernel_modules_should_be_loaded("libnvdimm", "kmem")

@@ -37,11 +37,11 @@ from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.support.assertions import AssertionOperator
-from VpmemLibrary.keywords.support.context import OpenHost
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.pmem.records import NamespaceMode
+from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, shell_line
 
@@ -235,9 +235,9 @@ def calling(name: str, argument: str, text: str) -> Outcome:
     """Call a keyword with a hostile text, on a host that runs nothing."""
     trap = Trap()
     method = LIBRARY.keywords[name]
-    context = method.__self__._context
-    context._open.clear()
-    opened = OpenHost(Host("trap", trap, timeout=1), context.run)
+    session = method.__self__._session
+    session._open.clear()
+    opened = OpenHost(Host("trap", trap, timeout=1), session.run)
     opened.boot = BootSource(kernel="/boot/kernel", initrd="/boot/initrd")
     opened.bridge = "br0"
     opened.may_initialize_labels = opened.may_reboot = True
@@ -246,8 +246,8 @@ def calling(name: str, argument: str, text: str) -> Outcome:
     guest = Guest(trap, opened._link, "test", devices=(DEVICE,))
     guest.transport = trap
     opened._guests["test"] = guest
-    context.add(OpenHost(Host("other", trap, timeout=1), context.run))
-    context.add(opened)
+    session.add(OpenHost(Host("other", trap, timeout=1), session.run))
+    session.add(opened)
     try:
         positional, named = arguments(method, argument, text)
         result, error = None, None
@@ -255,7 +255,7 @@ def calling(name: str, argument: str, text: str) -> Outcome:
             result = method(*positional, **named)
         except (VpmemError, AssertionError) as raised:
             error = raised
-        state = [context.aliases, opened.boot, opened.access, opened.bridge, [*opened._guests]]
+        state = [session.aliases, opened.boot, opened.access, opened.bridge, [*opened._guests]]
         inside = [guest._devices, vars(guest._channel)]
         return Outcome(trap, error, repr([result, *state, *inside]))
     finally:

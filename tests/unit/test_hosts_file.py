@@ -299,7 +299,7 @@ def test_the_log_has_what_came_from_the_ssh_configuration(tmp_path: Path, monkey
     config = tmp_path / "config"
     config.write_text("Host rack1\n ProxyCommand false\n")
     logged: list[str] = []
-    monkeypatch.setattr("VpmemLibrary.keywords.host.opening.logger.info", logged.append)
+    monkeypatch.setattr("VpmemLibrary.keywords.support.progress.logger.info", logged.append)
     library = VpmemLibrary()
     with pytest.raises(UnreachableError, match=r"ProxyCommand \(false \.\.\.\)"):
         library.run_keyword("open_host", ["qa@rack1"], {"ssh_config": str(config)})

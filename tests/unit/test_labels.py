@@ -21,12 +21,13 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.pmem.labels import LabelKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.regions import namespaces_on, require_own_region
 from VpmemLibrary.pmem.labels.file import SavedArea, SavedLabels
 from VpmemLibrary.pmem.records import Dimm
 from VpmemLibrary.pmem.regions.regions import LabelState
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -462,8 +463,8 @@ def test_what_is_not_confirmed_once_the_region_is_disabled_changes_nothing(chang
 def test_labels_of_a_namespace_that_another_run_made_after_the_first_look_stay() -> None:
     """The first look, what there is to zero, and then, with the region disabled, the other run's labels."""
     machine = LabelMachine(FREE, areas=["empty-1.2", "empty-1.2", "used-1.2"])
-    context = Context(RunMark("0123abcd"), 60)
-    context.add(OpenHost(Host("h", machine), context.run))
+    session = Session(RunMark("0123abcd"), 60)
+    session.add(OpenHost(Host("h", machine), session.run))
     with pytest.raises(ForeignError, match=r"one \(slot 1 of nmem0\)"):
-        LabelKeywords(context).zero_labels("region0")
+        LabelKeywords(session).zero_labels("region0")
     assert machine.changes == ["disable-region", "enable-region"]

@@ -15,11 +15,11 @@ from VpmemLibrary.claims.claims import Claim
 from VpmemLibrary.errors import BusyError, LeaseLostError
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.keywords.support.context import OpenHost
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import HOST_KEY, UnknownHolderError, living_runs, run_key
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.reclaim import Reclaim
+from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
 

@@ -12,8 +12,9 @@ from VpmemLibrary.errors import BusyError, ForeignError, NotFoundError
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.guest.migration import MigrationKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -63,16 +64,16 @@ def migrated(
         users=users,
     )
     target = RecordedHost({"ndctl list": listing(dax7=UUID)})
-    context = Context(MINE, 60)
+    session = Session(MINE, 60)
     for alias, host in (("right", target), ("left", source)):
         opened = OpenHost(Host(alias, host), MINE)
         opened._link = object()  # type: ignore[assignment]
         monkeypatch.setattr(opened, "guest", lambda _: Guest())
         monkeypatch.setattr(opened, "adopt_guest", lambda *_: Guest())
-        context.add(opened)
-    context.switch("left")
+        session.add(opened)
+    session.switch("left")
     monkeypatch.setattr("VpmemLibrary.keywords.guest.migration.migrate", lambda *_, **__: Guest.devices)
-    return MigrationKeywords(context).migrate_guest, source
+    return MigrationKeywords(session).migrate_guest, source
 
 
 def test_the_namespace_that_the_guest_left_is_wiped_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,11 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
 from VpmemLibrary.keywords.host.power import PowerKeywords
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder, LeaseRecordError
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult, Stream
 from VpmemLibrary.transport.local import LocalTransport
 
@@ -71,14 +72,14 @@ def control(host: Switched, boot: str = "2") -> PowerControl:
     return PowerControl(off=("rm", str(host.plug)), on=(*on, str(host.plug), boot))
 
 
-def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: bool = True) -> tuple[Context, OpenHost]:
-    context = Context(RunMark("aaaaaaaa"), 60)
-    found = OpenHost(Host("switched", host), context.run)
-    found.leases = leases_on(host, host.plug.parent, context.run.run_id)
+def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: bool = True) -> tuple[Session, OpenHost]:
+    session = Session(RunMark("aaaaaaaa"), 60)
+    found = OpenHost(Host("switched", host), session.run)
+    found.leases = leases_on(host, host.plug.parent, session.run.run_id)
     found.may_reboot = may_reboot
     found.power = power
-    context.add(found)
-    return context, found
+    session.add(found)
+    return session, found
 
 
 def test_a_host_whose_power_was_cut_comes_back_with_another_boot(host: Switched) -> None:
@@ -179,27 +180,27 @@ def test_this_machine_keeps_its_power(tmp_path: Path) -> None:
 
 
 def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Switched) -> None:
-    context, _ = opened(host)
+    session, _ = opened(host)
     with pytest.raises(UnsupportedError, match="say host_power_off and host_power_on"):
-        PowerKeywords(context).cut_host_power()
-    context, _ = opened(host, control(host), may_reboot=False)
+        PowerKeywords(session).cut_host_power()
+    session, _ = opened(host, control(host), may_reboot=False)
     with pytest.raises(ForeignError, match=r"Host switched may not lose its power: .*host_may_reboot"):
-        PowerKeywords(context).cut_host_power()
+        PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
 
 
 def test_a_host_with_guests_of_others_keeps_its_power(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, found = opened(host, control(host))
+    session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", lambda: ["theirs"])
     with pytest.raises(ForeignError, match="Guests run on switched that this run did not make: theirs"):
-        PowerKeywords(context).cut_host_power()
+        PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
 
 
 def test_power_is_restored_only_after_it_was_cut(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, found = opened(host, control(host))
+    session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
-    keywords = PowerKeywords(context)
+    keywords = PowerKeywords(session)
     with pytest.raises(UnsupportedError, match="switched has its power"):
         keywords.restore_host_power()
     keywords.cut_host_power(timeout=timedelta(seconds=5))
@@ -219,12 +220,12 @@ def others(tmp_path: Path) -> Iterator[HostLeases]:
 
 
 @pytest.fixture
-def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Context, OpenHost]]:
+def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Session, OpenHost]]:
     """This run, which has the host for itself; nobody else has guests on it."""
-    context, found = opened(host, control(host))
+    session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
     found.holds.host(0)
-    yield context, found
+    yield session, found
     found.leases.close()
 
 
@@ -233,7 +234,7 @@ def leases_on(host: LocalTransport, directory: Path, run: str) -> HostLeases:
 
 
 def test_a_host_without_power_is_kept_for_who_cut_it(
-    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+    host: Switched, holding: tuple[Session, OpenHost], others: HostLeases
 ) -> None:
     keywords = PowerKeywords(holding[0])
     keywords.cut_host_power(timeout=timedelta(seconds=5))
@@ -247,18 +248,18 @@ def test_a_host_without_power_is_kept_for_who_cut_it(
 
 
 def test_a_host_whose_power_could_not_be_cut_is_kept_no_longer(
-    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+    host: Switched, holding: tuple[Session, OpenHost], others: HostLeases
 ) -> None:
-    context, found = holding
+    session, found = holding
     found.power = PowerControl(("false",), ("true",))
     with pytest.raises(CommandError, match="could not be cut"):
-        PowerKeywords(context).cut_host_power()
+        PowerKeywords(session).cut_host_power()
     host.close()
     assert [entry.held for entry in others.entries()] == [False]
 
 
 def test_a_host_whose_lease_cannot_be_kept_keeps_its_power(
-    host: Switched, holding: tuple[Context, OpenHost], tmp_path: Path
+    host: Switched, holding: tuple[Session, OpenHost], tmp_path: Path
 ) -> None:
     (tmp_path / "leases/.new/host").mkdir()  # so that no record can be written there
     with pytest.raises(LeaseRecordError, match="leases cannot be written: Is a directory"):
@@ -269,7 +270,7 @@ def test_a_host_whose_lease_cannot_be_kept_keeps_its_power(
 def test_a_host_on_which_others_are_at_work_keeps_its_power(
     host: Switched, others: HostLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, found = opened(host, control(host))
+    session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
     others.take([["run-bbbbbbbb"]], shared=True)
     others.take([["region-1"]])
@@ -279,10 +280,10 @@ def test_a_host_on_which_others_are_at_work_keeps_its_power(
         match=r"Others use switched, which this worker does not have alone: region-1 is held by run bbbbbbbb, .*; "
         r"run-bbbbbbbb is held by run bbbbbbbb, .*Say foreign=True .* Or call Reserve Host before",
     ):
-        PowerKeywords(context).cut_host_power()
+        PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
     others.release(["region-1", "run-bbbbbbbb"])
-    PowerKeywords(context).cut_host_power(timeout=timedelta(seconds=5))
+    PowerKeywords(session).cut_host_power(timeout=timedelta(seconds=5))
     assert not host.plug.exists()
     host.close()
 
@@ -290,21 +291,21 @@ def test_a_host_on_which_others_are_at_work_keeps_its_power(
 def test_another_worker_of_the_same_run_counts_as_others(
     host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, found = opened(host, control(host))
+    session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
     found.show_alive()
-    sibling = HostLeases(LocalTransport(), Holder.here(context.run.run_id, "2"), directory=str(tmp_path / "leases"))
-    sibling.take([[f"run-{context.run.run_id}"]], shared=True)
+    sibling = HostLeases(LocalTransport(), Holder.here(session.run.run_id, "2"), directory=str(tmp_path / "leases"))
+    sibling.take([[f"run-{session.run.run_id}"]], shared=True)
     with pytest.raises(ForeignError, match="run-aaaaaaaa is held by run aaaaaaaa"):
-        PowerKeywords(context).cut_host_power()
-    PowerKeywords(context).cut_host_power(timeout=timedelta(seconds=5), foreign=True)
+        PowerKeywords(session).cut_host_power()
+    PowerKeywords(session).cut_host_power(timeout=timedelta(seconds=5), foreign=True)
     assert not host.plug.exists()
     sibling.close()
     host.close()
 
 
 def test_a_host_that_is_this_workers_alone_may_lose_its_power(
-    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases
+    host: Switched, holding: tuple[Session, OpenHost], others: HostLeases
 ) -> None:
     others.take([["run-bbbbbbbb"]], shared=True)
     PowerKeywords(holding[0]).cut_host_power(timeout=timedelta(seconds=5))
@@ -312,7 +313,7 @@ def test_a_host_that_is_this_workers_alone_may_lose_its_power(
 
 
 def test_a_host_is_kept_while_it_reboots(
-    host: Switched, holding: tuple[Context, OpenHost], others: HostLeases, monkeypatch: pytest.MonkeyPatch
+    host: Switched, holding: tuple[Session, OpenHost], others: HostLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     while_it_booted: list[int] = []
 
@@ -321,7 +322,7 @@ def test_a_host_is_kept_while_it_reboots(
         while_it_booted.extend(entry.kept_until for entry in others.entries())
         return timeout
 
-    monkeypatch.setattr("VpmemLibrary.keywords.support.context.reboot", reboot)
+    monkeypatch.setattr("VpmemLibrary.session.open_host.reboot", reboot)
     holding[1].reboot(300)
     (until,) = while_it_booted
     assert time.time() + 300 < until < time.time() + 500

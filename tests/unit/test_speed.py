@@ -11,11 +11,11 @@ from VpmemLibrary.content.target import Target, TargetKind
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.keywords.host.performance import PerformanceKeywords
 from VpmemLibrary.keywords.support.assertions import AssertionOperator
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.drawing import bars_svg
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.guard import Guard, target_of
 from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 RANDOM = Workload(Operation.read, Order.random, Size(4 * KiB), Size(8 * MiB))
@@ -74,7 +74,7 @@ def test_a_workload_that_cannot_be_is_refused(block: int, length: int) -> None:
 
 
 def test_a_ratio_is_asserted_and_like_is_compared_with_like() -> None:
-    keywords = PerformanceKeywords(Context(RunMark("aaaaaaaa"), 60))
+    keywords = PerformanceKeywords(Session(RunMark("aaaaaaaa"), 60))
     fast, slow = (Speed("/dev/pmem0 on lab-1", RANDOM, rate * MiB, 1e6) for rate in (400.0, 100.0))
     assert keywords.get_bandwidth_ratio(slow, fast) == 0.25
     greater = AssertionOperator[">="]

@@ -6,15 +6,15 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.guest.confinement import Confinement, read_confinement, refusals
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table
+from VpmemLibrary.session.session import Session
 
 
 class AccessKeywords:
     """Keywords for the access of guests to the devices of their host."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest", "getter"))
     def get_guest_confinement(self, guest: Guest | str) -> Confinement:
@@ -39,7 +39,7 @@ class AccessKeywords:
             Should Be True    ${confinement.enforced}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         return read_confinement(found.host, found.qemu())
 
     @keyword(tags=("guest", "assertion"))
@@ -66,9 +66,9 @@ class AccessKeywords:
             Guest Should Reach Only Its Own Devices    ${guest}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         own = {device.path for device in found.live_devices}
-        nodes = {each.device for each in self._context.host.ndctl.inventory().namespaces if each.device}
+        nodes = {each.device for each in self._session.host.ndctl.inventory().namespaces if each.device}
         qemu = found.qemu()
         refused = refusals(found.host, qemu, read_confinement(found.host, qemu), sorted(own | nodes))
         wrong = {path for path, reason in refused.items() if bool(reason) is (path in own)}

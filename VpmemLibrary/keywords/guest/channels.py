@@ -12,15 +12,15 @@ from robot.api.types import Secret
 from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
-from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.ssh.transport import HostKeyPolicy
 
 
 class ChannelKeywords:
     """Keywords for guest channels."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest",))
     def set_guest_access(
@@ -66,7 +66,7 @@ class ChannelKeywords:
             ${guest} =    Start New Guest    vpmem=ns_0
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         opened.channel = channel or opened.channel
         opened.bridge = bridge or opened.bridge
         opened.access = _changed(
@@ -139,7 +139,7 @@ class ChannelKeywords:
             Use Guest Channel    ${guest}    agent
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         access = _changed(
             opened.access,
             user=user,
@@ -183,7 +183,7 @@ class ChannelKeywords:
             Get Guest Channel    ${guest}    ==    agent
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         return assert_text(str(found.channel), assertion_operator, expected, f"Channel of guest {found.name}", message)
 
 

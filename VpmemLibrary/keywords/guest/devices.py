@@ -11,10 +11,10 @@ from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.persistence import Persistence, backing_kind, persistence_of
 from VpmemLibrary.guest.prediction import configured_size
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.keywords.support.targets import path_of
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, MiB, Size
 
 VpmemChoice = VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str] | None
@@ -24,8 +24,8 @@ VpmemChoice = VpmemDevice | Namespace | str | list[VpmemDevice | Namespace | str
 class DeviceKeywords:
     """Keywords for devices that no guest has yet."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest",))
     def new_vpmem_device(
@@ -72,7 +72,7 @@ class DeviceKeywords:
         """
         virtio = model is VpmemModel.virtio_pmem
         return device_on(
-            self._context,
+            self._session,
             backing,
             size=size,
             model=model,
@@ -122,8 +122,8 @@ class DeviceKeywords:
             Get Backing Kind    ${mount.mount_point}/backing    ==    dax file
         ```
         """
-        path = _path_of(self._context, backing)
-        kind = backing_kind(self._context.host.transport, path)
+        path = _path_of(self._session, backing)
+        kind = backing_kind(self._session.host.transport, path)
         return assert_text(str(kind), assertion_operator, expected, f"Kind of {path}", message)
 
     @keyword(tags=("prediction",))
@@ -156,7 +156,7 @@ class DeviceKeywords:
             Should Not Be True    ${predicted.restart}
         ```
         """
-        kind = backing_kind(self._context.host.transport, device.path)
+        kind = backing_kind(self._session.host.transport, device.path)
         predicted = persistence_of(device, kind)
         logger.info(f"{device.path}, a {kind}: {predicted}.")
         return predicted
@@ -183,7 +183,7 @@ class DeviceKeywords:
         return configured_size(size)
 
 
-def devices_of(context: Context, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
+def devices_of(session: Session, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
     """Return the devices for a keyword's argument. A namespace means an nvdimm on the whole namespace.
 
     Raises:
@@ -191,15 +191,15 @@ def devices_of(context: Context, vpmem: VpmemChoice) -> tuple[VpmemDevice, ...]:
         InvalidValueError: A namespace is not enabled, or a path is given without a size.
     """
     items = vpmem if isinstance(vpmem, list | tuple) else [] if vpmem is None else [vpmem]
-    return tuple(item if isinstance(item, VpmemDevice) else device_on(context, item) for item in items)
+    return tuple(item if isinstance(item, VpmemDevice) else device_on(session, item) for item in items)
 
 
-def _path_of(context: Context, backing: VpmemDevice | Namespace | str) -> str:
-    return backing.path if isinstance(backing, VpmemDevice) else path_of(context, backing)
+def _path_of(session: Session, backing: VpmemDevice | Namespace | str) -> str:
+    return backing.path if isinstance(backing, VpmemDevice) else path_of(session, backing)
 
 
 def device_on(
-    context: Context,
+    session: Session,
     backing: Namespace | str,
     *,
     size: Size = ALL,
@@ -219,7 +219,7 @@ def device_on(
     """
     path = backing if isinstance(backing, str) and backing.startswith("/") else ""
     if not path:
-        namespace = context.host.ndctl.namespace(backing)
+        namespace = session.host.ndctl.namespace(backing)
         if not namespace.device:
             raise InvalidValueError("backing", namespace.name or namespace.dev, "a namespace that is enabled")
         path = namespace.device

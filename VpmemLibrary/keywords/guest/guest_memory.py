@@ -6,15 +6,15 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.views.memory import memory_views
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table
+from VpmemLibrary.session.session import Session
 
 
 class GuestMemoryKeywords:
     """Keywords for RAM and persistent memory of guests."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("inside", "assertion"))
     def guest_memory_should_agree(self, guest: Guest | str) -> None:
@@ -47,6 +47,6 @@ class GuestMemoryKeywords:
             Guest Memory Should Agree    ${guest}
         ```
         """
-        agreement = memory_views(self._context.current.guest(guest))
+        agreement = memory_views(self._session.current.guest(guest))
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
         agreement.require()

@@ -14,9 +14,9 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.domain.xml import build_domain, read_devices
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.guest.devices import devices_of
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.bounded_file import expanded, read_bounded
 
@@ -29,8 +29,8 @@ _COLUMNS = ("path", "model", "size", "label_size", "align", "access", "pmem", "r
 class GuestXmlKeywords:
     """Keywords for domain XML."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest",))
     def define_guest_from_xml(
@@ -72,8 +72,8 @@ class GuestXmlKeywords:
             Start Guest    ${guest}
         ```
         """
-        devices = devices_of(self._context, vpmem)
-        guest = self._context.current.define_guest_from(_text(xml), devices, name=name, unshared=not shared_only)
+        devices = devices_of(self._session, vpmem)
+        guest = self._session.current.define_guest_from(_text(xml), devices, name=name, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
@@ -112,8 +112,8 @@ class GuestXmlKeywords:
             Define Guest From Xml    ${xml}
         ```
         """
-        opened = self._context.current
-        devices = devices_of(self._context, vpmem)
+        opened = self._session.current
+        devices = devices_of(self._session, vpmem)
         spec = opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices)
         return build_domain(for_host(opened.link, spec))
 
@@ -142,7 +142,7 @@ class GuestXmlKeywords:
             Should Contain    ${xml}    <pmem/>
         ```
         """
-        return self._context.current.guest(guest).xml(inactive=inactive)
+        return self._session.current.guest(guest).xml(inactive=inactive)
 
     @keyword(tags=("guest", "getter"))
     def get_guest_devices(self, guest: Guest | str, *, inactive: bool = False) -> tuple[VpmemDevice, ...]:
@@ -172,7 +172,7 @@ class GuestXmlKeywords:
             Should Be Equal    ${devices[0].path}    /dev/dax0.0
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         devices = read_devices(found.xml(inactive=inactive))
         log_table(
             f"Devices of guest {found.name}",
@@ -199,7 +199,7 @@ class GuestXmlKeywords:
             Should Be Empty    ${guests}
         ```
         """
-        return self._context.current.guest_names()
+        return self._session.current.guest_names()
 
 
 def _text(xml: str) -> str:

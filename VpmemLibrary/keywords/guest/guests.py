@@ -12,9 +12,9 @@ from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.guest.devices import devices_of
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import checked_name
 
@@ -25,8 +25,8 @@ READY_TIMEOUT = timedelta(minutes=3)
 class GuestKeywords:
     """Keywords for the life cycle of guests."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest",))
     def set_guest_image(
@@ -59,7 +59,7 @@ class GuestKeywords:
         """
         boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
         machine = checked_name("machine", machine) if machine else ""
-        opened = self._context.current
+        opened = self._session.current
         opened.boot, opened.machine = boot, machine or opened.machine
 
     @keyword(tags=("guest",))
@@ -118,8 +118,8 @@ class GuestKeywords:
             Start Guest    ${guest}
         ```
         """
-        opened = self._context.current
-        devices = devices_of(self._context, vpmem)
+        opened = self._session.current
+        devices = devices_of(self._session, vpmem)
         spec = opened.guest_spec(
             name=name,
             memory=memory,
@@ -169,7 +169,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    running
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         seconds = timeout.total_seconds()
         with within(seconds):
             found.start(share_backing=share_backing, timeout=seconds)
@@ -199,7 +199,7 @@ class GuestKeywords:
             Wait Until Guest Is Ready    ${guest}
         ```
         """
-        self._context.current.guest(guest).wait_until_ready(timeout.total_seconds())
+        self._session.current.guest(guest).wait_until_ready(timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def start_new_guest(
@@ -292,7 +292,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    shut off
         ```
         """
-        self._context.current.guest(guest).shutdown(timeout.total_seconds())
+        self._session.current.guest(guest).shutdown(timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -315,7 +315,7 @@ class GuestKeywords:
             Reboot Guest    ${guest}
         ```
         """
-        self._context.current.guest(guest).reboot(timeout.total_seconds())
+        self._session.current.guest(guest).reboot(timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
     def destroy_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
@@ -364,7 +364,7 @@ class GuestKeywords:
             Undefine Guest    ${guest}
         ```
         """
-        self._context.current.undefine_guest(self._owned(guest, foreign))
+        self._session.current.undefine_guest(self._owned(guest, foreign))
 
     @keyword(tags=("guest", "destructive"))
     def save_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -467,7 +467,7 @@ class GuestKeywords:
             Get Guest Boot Id    ${guest}    ==    ${boot}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         seconds = timeout.total_seconds()
         with within(seconds):
             found.restore_from(path, timeout=seconds)
@@ -533,7 +533,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    running
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         return assert_text(found.state(), assertion_operator, expected, f"State of guest {found.name}", message)
 
     @keyword(tags=("guest", "getter"))
@@ -570,7 +570,7 @@ class GuestKeywords:
             Get Guest Process    ${guest}    !=    ${before}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         return assert_value(
             found.process(), assertion_operator, expected, f"QEMU's process id of guest {found.name}", message
         )
@@ -595,10 +595,10 @@ class GuestKeywords:
             Should Contain    ${text}    Linux version
         ```
         """
-        return self._context.current.guest(guest).console_tail(lines)
+        return self._session.current.guest(guest).console_tail(lines)
 
     def _owned(self, guest: Guest | str, foreign: bool) -> Guest:
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         if not foreign:
-            found.require_made_by(self._context.run.run_id)
+            found.require_made_by(self._session.run.run_id)
         return found

@@ -10,16 +10,16 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.hotplug import Attached, attach, detach
 from VpmemLibrary.keywords.guest.devices import device_on
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 
 
 class HotplugKeywords:
     """Keywords for devices of existing guests."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest",))
     def attach_vpmem_device(
@@ -65,7 +65,7 @@ class HotplugKeywords:
             All Views Should Agree    ${guest}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         attached = attach(
             found, self._device(device), live=live, persistent=persistent, timeout=timeout.total_seconds()
         )
@@ -103,17 +103,17 @@ class HotplugKeywords:
             Start Guest    ${guest}
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         if not foreign:
-            found.require_made_by(self._context.run.run_id)
+            found.require_made_by(self._session.run.run_id)
         detach(found, self._path(device), live=live)
 
     def _device(self, device: VpmemDevice | Namespace | str) -> VpmemDevice:
-        return device if isinstance(device, VpmemDevice) else device_on(self._context, device)
+        return device if isinstance(device, VpmemDevice) else device_on(self._session, device)
 
     def _path(self, device: VpmemDevice | Namespace | str) -> str:
         if isinstance(device, VpmemDevice):
             return device.path
         if isinstance(device, str) and device.startswith("/"):
             return device
-        return self._context.host.ndctl.namespace(device).device
+        return self._session.host.ndctl.namespace(device).device

@@ -8,16 +8,16 @@ from VpmemLibrary.errors import ViewsDisagreeError
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, cookie_problem, read_label_area
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 
 
 class IdentityKeywords:
     """Keywords for the identity of devices."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("content", "getter"))
     def get_device_identity(self, guest: Guest | str, namespace: Namespace | str) -> DeviceIdentity:
@@ -49,7 +49,7 @@ class IdentityKeywords:
             Should Be Equal    ${after}    ${before}
         ```
         """
-        identity, _ = read_label_area(self._context.current.content, self._device(guest, namespace))
+        identity, _ = read_label_area(self._session.current.content, self._device(guest, namespace))
         logger.info(f"The device is {identity}.")
         return identity
 
@@ -78,9 +78,9 @@ class IdentityKeywords:
             Host Should Hold Guest Labels    ${guest}    ns_0
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         device = self._device(guest, namespace)
-        _, area = read_label_area(self._context.current.content, device)
+        _, area = read_label_area(self._session.current.content, device)
         region = found.region_of(device)
         agreement = compare_labels(area, region)
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
@@ -94,5 +94,5 @@ class IdentityKeywords:
             raise AssertionError(f"The {area.dimm} has faults:\n" + "\n".join(area.problems))
 
     def _device(self, guest: Guest | str, namespace: Namespace | str) -> VpmemDevice:
-        path = self._context.host.ndctl.namespace(namespace).device
-        return self._context.current.guest(guest).device(path)
+        path = self._session.host.ndctl.namespace(namespace).device
+        return self._session.current.guest(guest).device(path)

@@ -13,12 +13,12 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, label_area_offset
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import to_bytes
 from VpmemLibrary.keywords.support.drawing import chain_svg
 from VpmemLibrary.keywords.support.log import log_drawing, log_regions, log_table, logger
 from VpmemLibrary.keywords.support.targets import backing_of, path_of
 from VpmemLibrary.pmem.records import Namespace, Region
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -26,11 +26,11 @@ from VpmemLibrary.transport.base import CommandResult
 class InsideKeywords:
     """Keywords for the inside of a guest."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def _guest(self, guest: Guest | str) -> Guest:
-        return self._context.current.guest(guest)
+        return self._session.current.guest(guest)
 
     @keyword(tags=("inside",))
     def run_in_guest(
@@ -73,7 +73,7 @@ class InsideKeywords:
             Log    ${result.text}
         ```
         """
-        seconds = self._context.timeout if timeout is None else timeout.total_seconds()
+        seconds = self._session.timeout if timeout is None else timeout.total_seconds()
         result = self._guest(guest).transport.run(command, timeout=seconds, stdin=to_bytes(stdin))
         return result.expect(expected_status)
 
@@ -183,7 +183,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(backing_of(self._context, device))
+        target = found.device(backing_of(self._session, device))
         region = found.region_of(target)
         return assert_size(
             region.size, assertion_operator, expected, f"Size of {region.dev} in guest {found.name}", message
@@ -213,7 +213,7 @@ class InsideKeywords:
             Should Be Equal As Integers    ${device.slot}    0
         ```
         """
-        return self._guest(guest).device(backing_of(self._context, backing))
+        return self._guest(guest).device(backing_of(self._session, backing))
 
     @keyword(tags=("inside", "getter"))
     def get_guest_device_node(self, guest: Guest | str, device: VpmemDevice | Namespace | str | None = None) -> str:
@@ -243,7 +243,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        return found.node_of(found.device(backing_of(self._context, device)))
+        return found.node_of(found.device(backing_of(self._session, device)))
 
     @keyword(tags=("guest", "getter"))
     def get_guest_mapping_flags(
@@ -284,7 +284,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(backing_of(self._context, device))
+        target = found.device(backing_of(self._session, device))
         flags = " ".join(found.mapping_flags(target))
         return assert_text(flags, assertion_operator, expected, f"QEMU's mapping of {target.path}", message)
 
@@ -411,7 +411,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(backing_of(self._context, device))
+        target = found.device(backing_of(self._session, device))
         report = found.content.write(found.node_of(target), _pattern(seed, offset, length))
         logger.info(f"Wrote {report}.")
 
@@ -447,7 +447,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        target = found.device(backing_of(self._context, device))
+        target = found.device(backing_of(self._session, device))
         found.content.verify(found.node_of(target), _pattern(seed, offset, length)).require()
 
     @keyword(tags=("content", "assertion"))
@@ -483,15 +483,15 @@ class InsideKeywords:
             Host Should Hold Guest Pattern    ${guest}    ns_0    seed=first tenant    length=16MiB
         ```
         """
-        path = path_of(self._context, namespace)
+        path = path_of(self._session, namespace)
         device = self._guest(guest).device(path)
         pattern = _pattern(seed, offset, length)
         where = backing_offset(device, offset)
         logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {path}.")
-        self._context.current.content.verify(path, pattern, at=where).require()
+        self._session.current.content.verify(path, pattern, at=where).require()
 
     def _draw(self, guest: Guest) -> None:
-        inventory = self._context.host.ndctl.inventory()
+        inventory = self._session.host.ndctl.inventory()
         by_device = {namespace.device: namespace for namespace in inventory.namespaces}
         regions = guest.regions_by_path()
         chains = []
@@ -501,7 +501,7 @@ class InsideKeywords:
             node = ", ".join(each.device for each in region.namespaces if each.device)
             chains.append(
                 [
-                    (namespace.region, self._context.host.alias) if namespace else (device.path, "a file"),
+                    (namespace.region, self._session.host.alias) if namespace else (device.path, "a file"),
                     (namespace.called, f"{namespace.mode}, {namespace.size}") if namespace else (device.path, "file"),
                     _device_box(device),
                     (f"{region.dev} {node}", f"{region.size}"),

@@ -12,18 +12,19 @@ from VpmemLibrary.guest.channel.bounded import within
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.keywords.support.targets import own_target_of, path_of
 from VpmemLibrary.ownership.cleanup import wipe_namespace
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 
 
 class MigrationKeywords:
     """Keywords for the migration of guests."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest", "destructive"))
     def migrate_guest(
@@ -80,27 +81,27 @@ class MigrationKeywords:
             Guest Pattern Should Be Intact    ${moved}    seed=written on the left    length=16MiB
         ```
         """
-        source, target = self._context.current, self._context.find(host)
+        source, target = self._session.current, self._session.find(host)
         if target is source:
             raise InvalidValueError("host", host, "another open host than the guest's own")
         found = source.guest(guest)
         if not foreign:
-            found.require_made_by(self._context.run.run_id)
+            found.require_made_by(self._session.run.run_id)
         # Remember the UUIDs: after the migration, another namespace may have the same path.
         left = [
-            own_target_of(self._context, device.path, foreign=foreign)
+            own_target_of(self._session, device.path, foreign=foreign)
             for device in (found.devices if wipe_source else ())
         ]
         seconds = timeout.total_seconds()
         with within(seconds):
-            self._context.switch(host)
+            self._session.switch(host)
             try:
                 listed = vpmem if isinstance(vpmem, list) else [vpmem]
-                backings = [path_of(self._context, each) for each in listed]
+                backings = [path_of(self._session, each) for each in listed]
                 destination = Destination(target.host.transport, target.link, target.migration_address)
                 moved = migrate(found, destination, backings, live=live, timeout=seconds)
             except BaseException:
-                self._context.switch(source.host.alias)
+                self._session.switch(source.host.alias)
                 raise
             source.forget_guest(found.name)
             arrived = target.adopt_guest(found.name, tuple(replace(device, alias="") for device in moved))

@@ -10,23 +10,23 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text, literal
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.nova.flavor import Flavor, flavor_of
 from VpmemLibrary.nova.server import Server
 from VpmemLibrary.nova.servers import Servers
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 
 
 class ServerKeywords:
     """Keywords for servers, which are made from flavors and use claimed namespaces."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @cached_property
     def _servers(self) -> Servers:
-        return Servers(self._context.find, self._context.run.run_id)
+        return Servers(self._session.find, self._session.run.run_id)
 
     @keyword(tags=("server",))
     def create_flavor(self, name: str, *, ram: Size = Size(256 * MiB), vcpus: int = 1, **extra_specs: str) -> Flavor:
@@ -90,7 +90,7 @@ class ServerKeywords:
         ```
         """
         server = self._servers.create(
-            flavor, host or self._context.current_alias, name=name, timeout=timeout.total_seconds()
+            flavor, host or self._session.current_alias, name=name, timeout=timeout.total_seconds()
         )
         self._show(server)
         return server

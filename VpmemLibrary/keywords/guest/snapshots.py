@@ -10,14 +10,14 @@ from VpmemLibrary.guest.channel.bounded import within
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.snapshots import revert_to_snapshot, take_snapshot
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.support.context import Context
+from VpmemLibrary.session.session import Session
 
 
 class SnapshotKeywords:
     """Keywords for snapshots."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("guest", "destructive"))
     def take_guest_snapshot(
@@ -57,9 +57,9 @@ class SnapshotKeywords:
             Revert Guest To Snapshot    ${guest}    before
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         if not foreign:
-            found.require_made_by(self._context.run.run_id)
+            found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()
         with within(seconds):
             take_snapshot(found, name, memory_file, timeout=seconds)
@@ -91,9 +91,9 @@ class SnapshotKeywords:
             Revert Guest To Snapshot    ${guest}    before
         ```
         """
-        found = self._context.current.guest(guest)
+        found = self._session.current.guest(guest)
         if not foreign:
-            found.require_made_by(self._context.run.run_id)
+            found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()
         with within(seconds):
             revert_to_snapshot(found, name, timeout=seconds)

@@ -9,17 +9,18 @@ from robot.api.deco import keyword
 from VpmemLibrary.claims.claims import Claim, Fleet, Wish
 from VpmemLibrary.claims.setting import resource_class
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
-from VpmemLibrary.keywords.support.context import Context, OpenHost
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
 
 
 class ClaimKeywords:
     """The setting, the claims, and their holders."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("claim",))
     def set_pmem_namespaces(self, setting: str, *, foreign: bool = False) -> dict[str, list[Namespace]]:
@@ -56,7 +57,7 @@ class ClaimKeywords:
             Get Pmem Total    SMALL    ==    2
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         found = opened.claims.set_setting(setting, foreign=foreign)
         if found:
             self._show(opened)
@@ -90,7 +91,7 @@ class ClaimKeywords:
             Create Pmem Namespaces    4GB:ns_0,SMALL:ns_1|ns_2    4GB=at least 128MiB    SMALL=at least 64MiB
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         found = opened.claims.make(setting, sizes)
         self._show(opened)
         return {label: list(namespaces) for label, namespaces in found.items()}
@@ -126,7 +127,7 @@ class ClaimKeywords:
             Get Pmem Total    SMALL    ==    2
         ```
         """
-        claims = self._context.current.claims
+        claims = self._session.current.claims
         claims.setting.require_label(label)
         return assert_value(claims.totals()[label], assertion_operator, expected, f"Namespaces of {label}", message)
 
@@ -165,7 +166,7 @@ class ClaimKeywords:
             Get Pmem Used    SMALL    ==    1
         ```
         """
-        claims = self._context.current.claims
+        claims = self._session.current.claims
         claims.setting.require_label(label)
         return assert_value(claims.used()[label], assertion_operator, expected, f"Held namespaces of {label}", message)
 
@@ -272,7 +273,7 @@ class ClaimKeywords:
         ```
         """
         for alias in dict.fromkeys(claim.host for claim in claims):
-            opened = self._context.find(alias)
+            opened = self._session.find(alias)
             opened.claims.release([claim for claim in claims if claim.host == alias], wipe=wipe)
         logger.info(f"Gave back: {', '.join(map(str, claims)) or 'nothing'}.")
 
@@ -292,19 +293,19 @@ class ClaimKeywords:
             Should Be Empty    ${claims}
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         self._show(opened)
         return [opened.claims.now(claim) for claim in opened.claims.claims]
 
     def _claim(self, wishes: tuple[Wish, ...], anywhere: bool, foreign: bool) -> tuple[Claim, ...]:
-        opened = self._context.current
+        opened = self._session.current
         if not anywhere:
             claims = opened.claims.claim(wishes, foreign=foreign)
         else:
-            hosts = [self._context.find(alias) for alias in self._context.aliases]
+            hosts = [self._session.find(alias) for alias in self._session.aliases]
             able = [host.claims.prepare(wishes, foreign=foreign) for host in hosts if _has(host, wishes)]
-            claims = Fleet(able, self._context.run.run_id).claim(wishes)
-            self._context.find(claims[0].host).claims.keep(claims)
+            claims = Fleet(able, self._session.run.run_id).claim(wishes)
+            self._session.find(claims[0].host).claims.keep(claims)
         logger.info(f"Claimed: {', '.join(map(str, claims))}.")
         return claims
 

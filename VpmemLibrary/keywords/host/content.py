@@ -6,22 +6,22 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore, Transfer, Verification
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.keywords.support.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
 
 
 class ContentKeywords:
     """Content of namespaces, devices and files."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _store(self) -> ContentStore:
-        return self._context.current.content
+        return self._session.current.content
 
     @keyword(tags=("content", "destructive"))
     def write_pattern(
@@ -68,7 +68,7 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        target = own_target_of(self._context, namespace, foreign=foreign)
+        target = own_target_of(self._session, namespace, foreign=foreign)
         pattern = Pattern(seed=seed, offset=offset, length=self._length(shown_path(target), offset, length))
         return _logged("Wrote", self._store.write(target, pattern, force=force))
 
@@ -111,7 +111,7 @@ class ContentKeywords:
             Pattern Should Be Intact    ns_0    seed=first tenant
         ```
         """
-        path = path_of(self._context, namespace)
+        path = path_of(self._session, namespace)
         place = offset if at is ALL else at
         pattern = Pattern(seed=seed, offset=offset, length=self._length(path, place, length))
         return _proven(self._store.verify(path, pattern, at=place, force=force))
@@ -154,7 +154,7 @@ class ContentKeywords:
             Content Should Be Zero    ns_0
         ```
         """
-        found = own_target_of(self._context, target, foreign=foreign)
+        found = own_target_of(self._session, target, foreign=foreign)
         return _logged("Wiped", self._store.wipe(found, offset, None if length is ALL else length, must_be_unused=True))
 
     @keyword(tags=("content", "destructive"))
@@ -198,9 +198,9 @@ class ContentKeywords:
             Content Should Be Equal    ns_0    ns_1
         ```
         """
-        found = own_target_of(self._context, target, foreign=foreign)
+        found = own_target_of(self._session, target, foreign=foreign)
         copied = self._store.copy(
-            path_of(self._context, source),
+            path_of(self._session, source),
             found,
             offset=offset,
             at=None if at is ALL else at,
@@ -246,8 +246,8 @@ class ContentKeywords:
         """
         return _proven(
             self._store.compare(
-                path_of(self._context, first),
-                path_of(self._context, second),
+                path_of(self._session, first),
+                path_of(self._session, second),
                 offset=offset,
                 at=None if at is ALL else at,
                 length=None if length is ALL else length,
@@ -279,7 +279,7 @@ class ContentKeywords:
             Content Should Be Zero    ns_0
         ```
         """
-        path = path_of(self._context, target)
+        path = path_of(self._session, target)
         return _proven(self._store.verify_zero(path, offset, None if length is ALL else length))
 
     @keyword(tags=("content", "getter"))
@@ -306,7 +306,7 @@ class ContentKeywords:
             Should Be Equal    ${after}    ${before}
         ```
         """
-        return self._store.checksum(path_of(self._context, namespace), offset, None if length is ALL else length)
+        return self._store.checksum(path_of(self._session, namespace), offset, None if length is ALL else length)
 
     def _length(self, path: str, offset: Size, length: Size) -> Size:
         return self._store.size(path) - offset if length is ALL else length

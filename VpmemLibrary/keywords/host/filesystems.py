@@ -11,11 +11,11 @@ from VpmemLibrary.host.file_dax import FileDax, map_sync, read_file_dax
 from VpmemLibrary.host.filesystems import FileSystem, FileSystemType, make_file_system, read_file_system
 from VpmemLibrary.host.mounts import DaxOption, Mount
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.keywords.support.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.ownership.mounts import new_mount_point, require_own_mount, unmount, unmount_owned
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 
 DAX, PAGE_CACHE = "dax", "page cache"
 
@@ -23,8 +23,8 @@ DAX, PAGE_CACHE = "dax", "page cache"
 class FileSystemKeywords:
     """File systems, mounts, DAX and MAP_SYNC."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("filesystem", "destructive"))
     def make_file_system(
@@ -68,8 +68,8 @@ class FileSystemKeywords:
             Get File System    ${namespace}    ==    xfs
         ```
         """
-        found = own_target_of(self._context, target, foreign=foreign)
-        made = make_file_system(self._context.host.ndctl.guard, found, type, overwrite=overwrite)
+        found = own_target_of(self._session, target, foreign=foreign)
+        made = make_file_system(self._session.host.ndctl.guard, found, type, overwrite=overwrite)
         logger.info(f"Made {made.type} with UUID {made.uuid} on {made.path}.")
         return made
 
@@ -106,8 +106,8 @@ class FileSystemKeywords:
             Get File System    ${namespace}    ==    ${EMPTY}
         ```
         """
-        path = path_of(self._context, target)
-        found = read_file_system(self._context.host.transport, path)
+        path = path_of(self._session, target)
+        found = read_file_system(self._session.host.transport, path)
         return assert_text(found.type, assertion_operator, expected, f"File system on {path}", message)
 
     @keyword(tags=("filesystem",))
@@ -155,14 +155,14 @@ class FileSystemKeywords:
             Unmount File System    ${mount}
         ```
         """
-        found = own_target_of(self._context, target, foreign=foreign)
-        host = self._context.host
+        found = own_target_of(self._session, target, foreign=foreign)
+        host = self._session.host
         held = read_file_system(host.transport, shown_path(found))
-        self._context.current.show_alive()
+        self._session.current.show_alive()
         mounted = host.mounts.mount(
             found,
             held.known_type(),
-            mount_point or new_mount_point(self._context.run),
+            mount_point or new_mount_point(self._session.run),
             options=[f"dax={dax}"],
             make=not mount_point,
         )
@@ -192,10 +192,10 @@ class FileSystemKeywords:
             Unmount File System    /mnt
         ```
         """
-        host = self._context.host
+        host = self._session.host
         found = host.mounts.at(_mount_point(mount))
         if not foreign:
-            require_own_mount(self._context.run, found, host.ndctl.inventory().namespaces)
+            require_own_mount(self._session.run, found, host.ndctl.inventory().namespaces)
         logger.info(f"Unmounted {unmount(host, found)}.")
 
     @keyword(tags=("filesystem", "destructive"))
@@ -215,7 +215,7 @@ class FileSystemKeywords:
         Test Teardown    Unmount Own File Systems
         ```
         """
-        unmounted = unmount_owned(self._context.host, self._context.run)
+        unmounted = unmount_owned(self._session.host, self._session.run)
         logger.info(f"Unmounted {', '.join(map(str, unmounted)) or 'nothing'}.")
 
     @keyword(tags=("filesystem", "getter"))
@@ -235,8 +235,8 @@ class FileSystemKeywords:
             Log    ${mounts[-1].options}
         ```
         """
-        mounts = tuple(mount for mount in self._context.host.mounts.all() if mount.node)
-        _log_mounts(f"Mounts of {self._context.host.alias}", mounts)
+        mounts = tuple(mount for mount in self._session.host.mounts.all() if mount.node)
+        _log_mounts(f"Mounts of {self._session.host.alias}", mounts)
         return mounts
 
     @keyword(tags=("filesystem", "assertion"))
@@ -265,7 +265,7 @@ class FileSystemKeywords:
         """
         found = self._read_dax(mount)
         if not found.dax:
-            raise AssertionError(f"{_mount_point(mount)} on {self._context.host.alias} is not DAX: {found}.")
+            raise AssertionError(f"{_mount_point(mount)} on {self._session.host.alias} is not DAX: {found}.")
 
     @keyword(tags=("filesystem", "getter"))
     def get_file_access(
@@ -344,11 +344,11 @@ class FileSystemKeywords:
         ```
         """
         name = _mount_point(path)
-        answer = map_sync(self._context.host.transport, name)
+        answer = map_sync(self._session.host.transport, name)
         return assert_text(answer, assertion_operator, expected, f"MAP_SYNC of {name}", message)
 
     def _read_dax(self, path: Mount | str) -> FileDax:
-        found = read_file_dax(self._context.host.transport, _mount_point(path))
+        found = read_file_dax(self._session.host.transport, _mount_point(path))
         logger.info(f"{found}.")
         return found
 

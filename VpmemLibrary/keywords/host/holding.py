@@ -10,11 +10,11 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
-from VpmemLibrary.keywords.host.opening import entries_of, open_entry
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.leases.holds import GRACE, Away
 from VpmemLibrary.leases.leases import LeaseRecordError
+from VpmemLibrary.session.hosts import entries_of
+from VpmemLibrary.session.session import Session
 
 _POLL = 1.0
 """Seconds between two attempts while other workers have all hosts. Nothing notifies this worker of a free host."""
@@ -23,8 +23,8 @@ _POLL = 1.0
 class HoldingKeywords:
     """Reserve hosts."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("host",))
     def reserve_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
@@ -58,7 +58,7 @@ class HoldingKeywords:
             Reserve Host    timeout=10 minutes
         ```
         """
-        self._context.current.holds.host(timeout.total_seconds(), shared=shared)
+        self._session.current.holds.host(timeout.total_seconds(), shared=shared)
 
     @keyword(tags=("host",))
     def open_free_host_from_file(
@@ -114,7 +114,7 @@ class HoldingKeywords:
                 time.sleep(_POLL)
         finally:
             for alias in opened:
-                self._context.close(alias)
+                self._session.close(alias)
 
     def _held(
         self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError], *, shared: bool
@@ -122,9 +122,9 @@ class HoldingKeywords:
         """Open a host unless it is open, and reserve it if it is free. Otherwise add the reason to `refusals`."""
         try:
             if entry.name not in opened:
-                open_entry(self._context, entry)
+                self._session.open(entry)
                 opened.append(entry.name)
-            host = self._context.find(entry.name)
+            host = self._session.find(entry.name)
             host.leases.entries()
             if away.is_back(entry.name):
                 host.holds.host(0, shared=shared)
@@ -145,7 +145,7 @@ class HoldingKeywords:
         return False
 
     def _current(self, alias: str) -> str:
-        self._context.switch(alias)
+        self._session.switch(alias)
         logger.info(f"This worker has host {alias}.")
         return alias
 

@@ -8,15 +8,15 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.host.modules import built_in, load_modules, loaded_modules, vpmem_modules
 from VpmemLibrary.host.reboot import boot_id
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
+from VpmemLibrary.session.session import Session
 
 
 class HostSetupKeywords:
     """Kernel modules and reboot."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("host",))
     def load_kernel_modules(self, *modules: str) -> tuple[str, ...]:
@@ -46,8 +46,8 @@ class HostSetupKeywords:
             Kernel Modules Should Be Loaded    kmem
         ```
         """
-        loaded = load_modules(self._context.host.transport, modules)
-        logger.info(f"Loaded on {self._context.host.alias}: {', '.join(loaded) or 'nothing, all were there'}.")
+        loaded = load_modules(self._session.host.transport, modules)
+        logger.info(f"Loaded on {self._session.host.alias}: {', '.join(loaded) or 'nothing, all were there'}.")
         return loaded
 
     @keyword(tags=("host", "assertion"))
@@ -68,12 +68,12 @@ class HostSetupKeywords:
             Kernel Modules Should Be Loaded    nd_pmem    device_dax
         ```
         """
-        transport = self._context.host.transport
+        transport = self._session.host.transport
         wanted = [name.replace("-", "_") for name in modules or vpmem_modules(transport)]
         there = loaded_modules(transport, wanted)
         if absent := [name for name in wanted if name not in there and not built_in(transport, name)]:
             raise AssertionError(
-                f"The kernel of {self._context.host.alias} has not loaded {', '.join(absent)}: see Load Kernel Modules."
+                f"The kernel of {self._session.host.alias} has not loaded {', '.join(absent)}: see Load Kernel Modules."
             )
 
     @keyword(tags=("host", "getter"))
@@ -94,7 +94,7 @@ class HostSetupKeywords:
             Should Not Be Equal    ${before}    ${after}
         ```
         """
-        return boot_id(self._context.host.transport, timeout=self._context.timeout)
+        return boot_id(self._session.host.transport, timeout=self._session.timeout)
 
     @keyword(tags=("host", "destructive"))
     def reboot_host(self, *, timeout: timedelta = timedelta(minutes=10), foreign: bool = False) -> None:
@@ -134,7 +134,7 @@ class HostSetupKeywords:
             Namespace Should Exist    ${namespace.uuid}
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         if not foreign:
             opened.require_may_reboot()
         seconds = opened.reboot(timeout.total_seconds())

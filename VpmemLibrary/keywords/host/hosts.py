@@ -15,10 +15,10 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
-from VpmemLibrary.keywords.host.opening import entries_of, keep, open_entry, open_through
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import to_bytes
 from VpmemLibrary.keywords.support.log import log_table
+from VpmemLibrary.session.hosts import entries_of
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult, Transport
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.prefixed import PrefixedTransport
@@ -31,8 +31,8 @@ from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshTransport
 class HostKeywords:
     """Open, switch and close hosts; read their facts; check what they support; run commands."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("host",))
     def open_host(
@@ -118,7 +118,8 @@ class HostKeywords:
         )
         settings = resolve(request)
         name = alias or parse_address(address).host
-        return open_through(self._context, name, _through(SshTransport(settings), through), Daemon.of(libvirt_uri))
+        transport = _through(SshTransport(settings), through)
+        return self._session.open_transport(transport, name, Daemon.of(libvirt_uri)).host.alias
 
     @keyword(tags=("host",))
     def open_local_host(
@@ -154,7 +155,7 @@ class HostKeywords:
         ```
         """
         transport = _through(LocalTransport(sudo=sudo), through)
-        return open_through(self._context, alias, transport, Daemon.of(libvirt_uri))
+        return self._session.open_transport(transport, alias, Daemon.of(libvirt_uri)).host.alias
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
@@ -188,7 +189,7 @@ class HostKeywords:
         ```
         """
         entry = find_host(entries_of(hosts), name)
-        return open_entry(self._context, replace(entry, through=tuple(through)) if through else entry, alias)
+        return self._session.open(replace(entry, through=tuple(through)) if through else entry, alias).host.alias
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
@@ -231,14 +232,7 @@ class HostKeywords:
             Close Host    inside
         ```
         """
-        outer = self._context.current
-        outer.refuse_inside()
-        found = outer.guest(guest)
-        own = found.made_by() == self._context.run.run_id
-        alias = keep(self._context, alias or found.name, found.transport, inside=found)
-        opened = self._context.find(alias)
-        opened.may_initialize_labels = opened.may_reboot = own
-        return alias
+        return self._session.open_guest(guest, alias).host.alias
 
     @keyword(tags=("host", "getter"))
     def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:
@@ -316,7 +310,7 @@ class HostKeywords:
             Switch Host    ${before}
         ```
         """
-        return self._context.switch(alias)
+        return self._session.switch(alias)
 
     @keyword(tags=("host",))
     def close_host(self, alias: str = "") -> None:
@@ -338,7 +332,7 @@ class HostKeywords:
         Suite Teardown    Close Host
         ```
         """
-        self._context.close(alias)
+        self._session.close(alias)
 
     @keyword(tags=("host",))
     def close_all_hosts(self) -> None:
@@ -351,7 +345,7 @@ class HostKeywords:
         Suite Teardown    Close All Hosts
         ```
         """
-        self._context.close_all()
+        self._session.close_all()
 
     @keyword(tags=("host", "getter"))
     def get_open_hosts(self) -> list[str]:
@@ -369,7 +363,7 @@ class HostKeywords:
             Should Be Empty    ${aliases}
         ```
         """
-        return self._context.aliases
+        return self._session.aliases
 
     @keyword(tags=("host", "getter"))
     def get_host_facts(self) -> HostFacts:
@@ -393,8 +387,8 @@ class HostKeywords:
             Should Be True    ${facts.kvm_usable}
         ```
         """
-        facts = self._context.host.facts()
-        log_table(f"Facts of {self._context.host.alias}", ("fact", "value"), facts.as_rows())
+        facts = self._session.host.facts()
+        log_table(f"Facts of {self._session.host.alias}", ("fact", "value"), facts.as_rows())
         return facts
 
     @keyword(tags=("host", "assertion"))
@@ -414,11 +408,11 @@ class HostKeywords:
         Suite Setup    Host Should Support Vpmem
         ```
         """
-        preflight = self._context.host.preflight()
+        preflight = self._session.host.preflight()
         rows = [(item.name, item.status, item.found, item.needed, item.mend) for item in preflight.items]
         marked = {(i, 1) for i, item in enumerate(preflight.items) if not item.passed}
         log_table(
-            f"Preflight of {self._context.host.alias}",
+            f"Preflight of {self._session.host.alias}",
             ("item", "status", "found", "needed", "mend"),
             rows,
             marked=marked,
@@ -473,8 +467,8 @@ class HostKeywords:
             Run On Host    cryptsetup    open    /dev/pmem0    vault    --key-file    -    stdin=${PASSWORD}
         ```
         """
-        seconds = self._context.timeout if timeout is None else timeout.total_seconds()
-        return self._context.host.run(command, timeout=seconds, stdin=to_bytes(stdin)).expect(expected_status)
+        seconds = self._session.timeout if timeout is None else timeout.total_seconds()
+        return self._session.host.run(command, timeout=seconds, stdin=to_bytes(stdin)).expect(expected_status)
 
     @keyword(tags=("host",))
     def set_command_timeout(self, timeout: timedelta) -> timedelta:
@@ -504,8 +498,8 @@ class HostKeywords:
         """
         if timeout <= timedelta():
             raise InvalidValueError("timeout", str(timeout), "more than 0, e.g. 2 minutes")
-        before = timedelta(seconds=self._context.timeout)
-        self._context.set_timeout(timeout.total_seconds())
+        before = timedelta(seconds=self._session.timeout)
+        self._session.set_timeout(timeout.total_seconds())
         return before
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.ownership.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.ownership.mounts import unmount_owned
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.visible import quoted
 
 
 class OwnershipKeywords:
     """Ownership, cleanup and leaks."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("ownership", "getter"))
     def get_run_id(self) -> str:
@@ -33,7 +33,7 @@ class OwnershipKeywords:
             ${id} =    Get Run Id
         ```
         """
-        return self._context.run.run_id
+        return self._session.run.run_id
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_host(self) -> None:
@@ -51,17 +51,17 @@ class OwnershipKeywords:
         Test Teardown    Clean Up Host
         ```
         """
-        opened = self._context.current
-        removed = [f"guest {name}" for name in self._context.remove_guests()]
+        opened = self._session.current
+        removed = [f"guest {name}" for name in self._session.remove_guests()]
         try:
-            removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._context.run)]
+            removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._session.run)]
         finally:  # a failed unmount must not keep the other namespaces from being removed
-            gone = clean_up(opened.host, self._context.run)
+            gone = clean_up(opened.host, self._session.run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.inside:  # a removed namespace cannot be claimed, so its unfit record is not needed
                 opened.leases.mended(namespace.label_uuid for namespace in gone)
         removed += [
-            f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._context.run)
+            f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._session.run)
         ]
         logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
 
@@ -91,7 +91,7 @@ class OwnershipKeywords:
         Suite Setup    Clean Up After Dead Runs
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         found = opened.reclaim.all()
         for what in found.done:
             logger.warn(f"Took back on {opened.host.alias} what a dead run left: {what}.")
@@ -123,7 +123,7 @@ class OwnershipKeywords:
         Suite Setup    Remember Host State
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         opened.remembered = opened.state()
 
     @keyword(tags=("ownership", "assertion"))
@@ -141,7 +141,7 @@ class OwnershipKeywords:
         Suite Teardown    Host State Should Be Unchanged
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         if opened.remembered is None:
             raise UnsupportedError("Nothing was remembered of this host: run Remember Host State first.")
         now = opened.state()

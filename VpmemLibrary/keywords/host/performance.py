@@ -11,20 +11,20 @@ from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.speed import ROUNDS, Operation, Order, Speed, Workload, measure
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, verify
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.drawing import bars_svg
 from VpmemLibrary.keywords.support.log import log_drawing, log_table, logger
 from VpmemLibrary.keywords.support.targets import own_target_of, path_of, shown_path
 from VpmemLibrary.pmem.guard import target_of
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 
 
 class PerformanceKeywords:
     """Bandwidth and latency."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("content", "getter"))
     def measure_reading(
@@ -70,7 +70,7 @@ class PerformanceKeywords:
             Log    ${speed.latency} microseconds
         ```
         """
-        path = path_of(self._context, target)
+        path = path_of(self._session, target)
         workload = Workload(Operation.read, order, block, length)
         return self._measured(path, workload, rounds, timeout)
 
@@ -123,9 +123,9 @@ class PerformanceKeywords:
             Get Bandwidth Ratio    ${write}    ${read}    >=    0.1
         ```
         """
-        found = own_target_of(self._context, target, foreign=foreign)
+        found = own_target_of(self._session, target, foreign=foreign)
         workload = Workload(Operation.write, order, block, length)
-        guarded = Guarded(self._context.host.ndctl.guard, target_of(found), must_be_unused=True)
+        guarded = Guarded(self._session.host.ndctl.guard, target_of(found), must_be_unused=True)
         return self._measured(shown_path(found), workload, rounds, timeout, guarded)
 
     @keyword(tags=("getter",))
@@ -181,7 +181,7 @@ class PerformanceKeywords:
     def _measured(
         self, path: str, workload: Workload, rounds: int, timeout: timedelta, guarded: Guarded | None = None
     ) -> Speed:
-        transport = self._context.host.transport
+        transport = self._session.host.transport
         speed = measure(transport, path, workload, rounds=rounds, timeout=timeout.total_seconds(), guarded=guarded)
         logger.info(f"Measured {speed}.")
         return speed

@@ -6,15 +6,15 @@ from datetime import timedelta
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import logger
+from VpmemLibrary.session.session import Session
 
 
 class PowerKeywords:
     """The power of a host."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("host", "destructive"))
     def cut_host_power(self, *, timeout: timedelta = timedelta(minutes=2), foreign: bool = False) -> None:
@@ -56,7 +56,7 @@ class PowerKeywords:
             Pattern Should Be Intact    ns_0    seed=flushed
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         opened.require_power_control()
         if not foreign:
             opened.require_may_reboot("lose its power")
@@ -91,6 +91,6 @@ class PowerKeywords:
             Should Not Be Equal    ${after}    ${before}
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         seconds = opened.restore_power(timeout.total_seconds())
         logger.info(f"{opened.host.alias} answers from another boot after {seconds:.1f} s.")

@@ -15,18 +15,18 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.record_writer import RecordWriter, start_writer
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.keywords.support.targets import backing_of
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 
 class RecordKeywords:
     """Records that survive a crash."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("inside", "content", "destructive"))
     def start_record_writer(
@@ -80,8 +80,8 @@ class RecordKeywords:
             Acknowledged Records Should Be There    ${writer}
         ```
         """
-        found = self._context.current.guest(guest)
-        target = found.device(backing_of(self._context, device))
+        found = self._session.current.guest(guest)
+        target = found.device(backing_of(self._session, device))
         writer = start_writer(found, target, RecordStream(seed, count), offset=offset, flush=flush)
         logger.info(f"Started {writer}.")
         return writer
@@ -187,7 +187,7 @@ class RecordKeywords:
         """
         if within <= timedelta():
             raise InvalidValueError("within", str(within), "more than 0, e.g. 2 seconds")
-        writer.guest.require_made_by(self._context.run.run_id)
+        writer.guest.require_made_by(self._session.run.run_id)
         moment = random.Random(seed).uniform(0, within.total_seconds())  # noqa: S311  repeatable, not secret
         writer.wait(1, timeout.total_seconds())
         writer.guest.kill(timeout.total_seconds(), after=moment)
@@ -220,9 +220,9 @@ class RecordKeywords:
             Log    ${verdict.unacknowledged} more were there.
         ```
         """
-        verdict = writer.verdict(self._context.current.content)
+        verdict = writer.verdict(self._session.current.content)
         log_table(
-            f"Records of {writer} on {self._context.host.alias}",
+            f"Records of {writer} on {self._session.host.alias}",
             ("acknowledged", "whole", "of them not acknowledged", "torn", "problems"),
             [
                 (

@@ -9,10 +9,10 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.pmem.regions.cxl import Cxl, CxlMemdev, CxlRegion, MediaError
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 NO_SIZE = Size(0)
@@ -22,12 +22,12 @@ NO_SIZE = Size(0)
 class CxlKeywords:
     """Keywords for CXL memory."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _cxl(self) -> Cxl:
-        return self._context.host.cxl
+        return self._session.host.cxl
 
     @keyword(tags=("cxl",))
     def add_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> tuple[CxlMemdev, ...]:
@@ -54,7 +54,7 @@ class CxlKeywords:
         Suite Teardown    Remove Cxl Device
         ```
         """
-        self._context.current.require_cxl_control().run(add=True, timeout=timeout.total_seconds())
+        self._session.current.require_cxl_control().run(add=True, timeout=timeout.total_seconds())
         return self._logged_devices()
 
     @keyword(tags=("cxl", "destructive"))
@@ -78,11 +78,11 @@ class CxlKeywords:
         Suite Teardown    Remove Cxl Device
         ```
         """
-        control = self._context.current.require_cxl_control()
-        foreign = [name for name, uuid in self._cxl.region_uuids().items() if not self._context.run.owns_uuid(uuid)]
+        control = self._session.current.require_cxl_control()
+        foreign = [name for name, uuid in self._cxl.region_uuids().items() if not self._session.run.owns_uuid(uuid)]
         if foreign:
             raise ForeignError(
-                f"{self._context.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. Its "
+                f"{self._session.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. Its "
                 "device was left as it is."
             )
         control.run(add=False, timeout=timeout.total_seconds())
@@ -163,7 +163,7 @@ class CxlKeywords:
             ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 64MiB
         ```
         """
-        uuid = self._context.current.new_uuid()
+        uuid = self._session.current.new_uuid()
         region = self._cxl.create_region(memdevs, uuid=uuid, size=None if size == NO_SIZE else size)
         logger.info(f"Assembled {region.dev} of {region.size} from {', '.join(region.dimms)}.")
         return region
@@ -191,7 +191,7 @@ class CxlKeywords:
         ```
         """
         found = self._cxl.region(region)
-        if not foreign and not self._context.run.owns_uuid(found.uuid):
+        if not foreign and not self._session.run.owns_uuid(found.uuid):
             raise ForeignError(
                 f"CXL region {found.dev} (UUID {found.uuid or 'none'}) is not this run's own. It was left as it is. "
                 "Say foreign=True to take it apart all the same."
@@ -318,24 +318,24 @@ class CxlKeywords:
     def _own(self, memdev: CxlMemdev | str, foreign: bool) -> CxlMemdev:
         found = self._cxl.memdev(memdev)
         regions = [region for region in self._cxl.regions() if found.dev in region.memdevs]
-        own = regions and all(self._context.run.owns_uuid(region.uuid) for region in regions)
+        own = regions and all(self._session.run.owns_uuid(region.uuid) for region in regions)
         if not foreign and not own:
             raise ForeignError(
-                f"CXL memory device {found.dev} of {self._context.host.alias} has no region of this run's own alone. "
+                f"CXL memory device {found.dev} of {self._session.host.alias} has no region of this run's own alone. "
                 "It was left as it is. Say foreign=True to change what it holds all the same."
             )
         if not foreign:  # the device's labels may bring older namespaces into the new region
             names = {region.dev for region in regions}
-            for namespace in self._context.host.ndctl.inventory().namespaces:
+            for namespace in self._session.host.ndctl.inventory().namespaces:
                 if namespace.region in names and namespace.size:
-                    self._context.run.require_own(namespace)
+                    self._session.run.require_own(namespace)
         return found
 
     def _logged_devices(self) -> tuple[CxlMemdev, ...]:
         found = self._cxl.memdevs()
         rows = ((each.dev, each.pmem_size, each.ram_size, each.serial, each.host) for each in found)
         header = ("device", "persistent", "volatile", "serial", "PCI")
-        log_table(f"CXL memory devices of {self._context.host.alias}", header, rows)
+        log_table(f"CXL memory devices of {self._session.host.alias}", header, rows)
         return found
 
     def _logged(self, memdev: CxlMemdev | str, errors: tuple[MediaError, ...]) -> tuple[MediaError, ...]:

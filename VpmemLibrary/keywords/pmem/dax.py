@@ -9,11 +9,11 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.dax.daxctl import DaxDevices
 from VpmemLibrary.pmem.dax.memory import DaxMemory
 from VpmemLibrary.pmem.records import DaxDevice, DaxMode, DaxRegion, Namespace
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
 
 TIMEOUT = timedelta(minutes=1)
@@ -22,13 +22,13 @@ TIMEOUT = timedelta(minutes=1)
 class DaxKeywords:
     """Keywords for device DAX."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._made: set[tuple[str, str]] = set()
 
     @property
     def _dax(self) -> DaxDevices:
-        return self._context.host.dax
+        return self._session.host.dax
 
     @keyword(tags=("dax", "getter"))
     def get_dax_devices(self) -> tuple[DaxDevice, ...]:
@@ -50,7 +50,7 @@ class DaxKeywords:
         ```
         """
         devices = self._dax.list()
-        _log_devices(f"Device-DAX instances of {self._context.host.alias}", devices)
+        _log_devices(f"Device-DAX instances of {self._session.host.alias}", devices)
         return devices
 
     @keyword(tags=("dax", "getter"))
@@ -74,7 +74,7 @@ class DaxKeywords:
         """
         regions = self._dax.regions()
         log_table(
-            f"Device-DAX regions of {self._context.host.alias}",
+            f"Device-DAX regions of {self._session.host.alias}",
             ("region", "kind", "size", "available", "align", "devices"),
             (
                 (
@@ -188,7 +188,7 @@ class DaxKeywords:
         ```
         """
         total = self._dax.total_memory()
-        subject = f"MemTotal of {self._context.host.alias}"
+        subject = f"MemTotal of {self._session.host.alias}"
         return assert_size(total, assertion_operator, expected, subject, message)
 
     @keyword(tags=("dax", "prediction"))
@@ -387,7 +387,7 @@ class DaxKeywords:
         ```
         """
         device = self._dax.create(region, size=None if size is ALL else size)
-        self._made.add((self._context.host.alias, device.chardev))
+        self._made.add((self._session.host.alias, device.chardev))
         _log_devices("Created", (device,))
         return device
 
@@ -449,7 +449,7 @@ class DaxKeywords:
         """
         self._require_own(device, foreign)
         self._dax.destroy(device)
-        self._made.discard((self._context.host.alias, _chardev(device)))
+        self._made.discard((self._session.host.alias, _chardev(device)))
 
     def _owned(self, namespace: Namespace | str, foreign: bool) -> Namespace | str:
         """Return the namespace, or the name of the instance, after a check that this run may change it."""
@@ -458,19 +458,19 @@ class DaxKeywords:
             self._require_own(namespace, foreign)
             return namespace
         if not foreign:
-            self._context.run.require_own(owner)
+            self._session.run.require_own(owner)
         return owner
 
     def _require_own(self, device: DaxDevice | Namespace | str, foreign: bool) -> None:
         """Raise unless this process created the instance, or this run made the instance's namespace."""
-        if foreign or (self._context.host.alias, _chardev(device)) in self._made:
+        if foreign or (self._session.host.alias, _chardev(device)) in self._made:
             return
         owner = self._dax.namespace(device)
         if owner is not None:
-            self._context.run.require_own(owner)
+            self._session.run.require_own(owner)
             return
         raise ForeignError(
-            f"Device-DAX instance {_chardev(device)} on {self._context.host.alias} is not this run's own. It was left "
+            f"Device-DAX instance {_chardev(device)} on {self._session.host.alias} is not this run's own. It was left "
             "as it is. Say foreign=True to change or destroy it all the same."
         )
 

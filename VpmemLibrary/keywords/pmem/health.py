@@ -8,11 +8,11 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_table
 from VpmemLibrary.pmem.media.health import BadBlock, DimmHealth, Health
 from VpmemLibrary.pmem.media.injection import TEST_BUS, Injection
 from VpmemLibrary.pmem.records import Dimm, Namespace, Region
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 UNSAID = -1.0
@@ -22,16 +22,16 @@ UNSAID = -1.0
 class HealthKeywords:
     """Keywords for health, bad blocks and injections."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _health(self) -> Health:
-        return self._context.host.health
+        return self._session.host.health
 
     @property
     def _injection(self) -> Injection:
-        return self._context.host.injection
+        return self._session.host.injection
 
     @keyword(tags=("health", "getter"))
     def get_dimm_health(self, dimm: Dimm | str) -> DimmHealth:
@@ -360,19 +360,19 @@ class HealthKeywords:
         return after
 
     def _owned(self, namespace: Namespace | str, foreign: bool) -> Namespace:
-        found = self._context.host.ndctl.namespace(namespace)
+        found = self._session.host.ndctl.namespace(namespace)
         if not foreign:
-            self._context.run.require_own(found)
+            self._session.run.require_own(found)
         return found
 
     def _free_to_inject(self, dimm: Dimm | str, foreign: bool) -> Dimm:
-        ndctl = self._context.host.ndctl
+        ndctl = self._session.host.ndctl
         listed = ndctl.inventory()
         found = ndctl.dimm(dimm, listed)
         provider = next(bus.provider for bus in listed.buses if found in bus.dimms)
         if not foreign and not provider.startswith(TEST_BUS):
             raise ForeignError(
-                f"DIMM {found.dev} on {self._context.host.alias} is of the real bus {provider}: no run made it. It was "
+                f"DIMM {found.dev} on {self._session.host.alias} is of the real bus {provider}: no run made it. It was "
                 "left as it is. Say foreign=True to inject into it all the same."
             )
         return found
@@ -380,7 +380,7 @@ class HealthKeywords:
     def _log(self, healths: tuple[DimmHealth, ...]) -> None:
         columns = [health.as_rows() for health in healths]
         log_table(
-            f"Health of {self._context.host.alias}",
+            f"Health of {self._session.host.alias}",
             ("", *(health.dev for health in healths)),
             ((row[0][0], *(value for _, value in row)) for row in zip(*columns, strict=True)),
         )

@@ -6,20 +6,20 @@ from dataclasses import fields
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_namespaces, log_table
 from VpmemLibrary.pmem.media.btt import SectorCheck, SectorPart
 from VpmemLibrary.pmem.media.info_block import InfoBlock
 from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN
 from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 
 class InfoBlockKeywords:
     """Keywords for info blocks and sector metadata."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @keyword(tags=("namespace", "getter"))
     def read_info_block(self, namespace: Namespace | str, *, foreign: bool = False) -> InfoBlock:
@@ -52,8 +52,8 @@ class InfoBlockKeywords:
             Should Be Equal As Integers    ${block.data_offset}    ${2 * 1024 * 1024}
         ```
         """
-        found = self._context.own_namespace(namespace, foreign=foreign)
-        block = self._context.host.info_blocks.read(found)
+        found = self._session.own_namespace(namespace, foreign=foreign)
+        block = self._session.host.info_blocks.read(found)
         _log_block(f"Info block of {found.called}", block)
         return block
 
@@ -100,11 +100,11 @@ class InfoBlockKeywords:
             Get Namespace Mode    ns_raw    ==    fsdax
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
-        block = self._context.host.info_blocks.write(before, mode=mode, map_location=map, align=align)
+        before = self._session.own_namespace(namespace, foreign=foreign)
+        block = self._session.host.info_blocks.write(before, mode=mode, map_location=map, align=align)
         log_namespaces("Before", (before,))
         _log_block(f"Written to {before.called}", block)
-        log_namespaces("After", (self._context.host.ndctl.namespace(before),))
+        log_namespaces("After", (self._session.host.ndctl.namespace(before),))
         return block
 
     @keyword(tags=("namespace", "assertion"))
@@ -133,8 +133,8 @@ class InfoBlockKeywords:
             Check Namespace    ns_0
         ```
         """
-        found = self._context.own_namespace(namespace, foreign=foreign)
-        check = self._context.host.btt.check(found)
+        found = self._session.own_namespace(namespace, foreign=foreign)
+        check = self._session.host.btt.check(found)
         _log_check(f"Check of {found.called}", check)
         check.require()
 
@@ -173,8 +173,8 @@ class InfoBlockKeywords:
             Enable Namespace    ns_0
         ```
         """
-        found = self._context.own_namespace(namespace, foreign=foreign)
-        check = self._context.host.btt.repair(found, rewrite_log=rewrite_log)
+        found = self._session.own_namespace(namespace, foreign=foreign)
+        check = self._session.host.btt.repair(found, rewrite_log=rewrite_log)
         _log_check(f"Repaired in {found.called}", check)
         return check.complaints
 
@@ -209,8 +209,8 @@ class InfoBlockKeywords:
             Run Keyword And Expect Error    *is damaged*    Check Namespace    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace)
-        after = self._context.host.btt.tear(before, part)
+        before = self._session.own_namespace(namespace)
+        after = self._session.host.btt.tear(before, part)
         log_namespaces("Before", (before,))
         log_namespaces(f"After its {part} was torn", (after,))
         return after

@@ -10,7 +10,6 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_regions, log_table, logger
 from VpmemLibrary.ownership.regions import namespaces_on, require_own_region
 from VpmemLibrary.pmem.labels.area import LabelArea, slot_count
@@ -18,18 +17,19 @@ from VpmemLibrary.pmem.labels.file import SavedLabels
 from VpmemLibrary.pmem.labels.labels import Labels
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.pmem.regions.regions import LabelState, confirmed
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 
 class LabelKeywords:
     """Keywords for labels."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _labels(self) -> Labels:
-        return self._context.host.labels
+        return self._session.host.labels
 
     @keyword(tags=("region", "destructive"))
     def initialize_labels(
@@ -65,10 +65,10 @@ class LabelKeywords:
             Get Region Available Size    region0    ==    1GiB
         ```
         """
-        before = self._context.host.ndctl.region(region)
+        before = self._session.host.ndctl.region(region)
         confirm = self._confirm(before, foreign or not overwrite)
         confirm()
-        after = self._context.host.regions.initialize_labels(
+        after = self._session.host.regions.initialize_labels(
             before, version=version, overwrite=overwrite, confirm=confirm
         )
         log_regions(f"{before.dev} before", (before,))
@@ -100,7 +100,7 @@ class LabelKeywords:
         Suite Setup    Initialize Unlabeled Regions
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         unlabeled = opened.host.regions.unlabeled()
         if not unlabeled:
             return ()
@@ -342,7 +342,7 @@ class LabelKeywords:
             Write Labels    region0    @{labels}
         ```
         """
-        found = self._context.host.ndctl.region(region)
+        found = self._session.host.ndctl.region(region)
         if len(labels) != len(found.dimms) or not all(isinstance(each, (LabelArea, bytes)) for each in labels):
             raise InvalidValueError(
                 "labels",
@@ -563,8 +563,8 @@ class LabelKeywords:
             Get Region Label State    region0    ==    labeled
         ```
         """
-        found = self._context.host.ndctl.region(region)
-        state: LabelState = self._context.host.regions.label_state(found)
+        found = self._session.host.ndctl.region(region)
+        state: LabelState = self._session.host.regions.label_state(found)
         return assert_text(str(state), assertion_operator, expected, f"Label state of {found.dev}", message)
 
     @keyword(tags=("region", "getter"))
@@ -586,7 +586,7 @@ class LabelKeywords:
             Should Be Empty    ${regions}
         ```
         """
-        regions = self._context.host.regions.unlabeled()
+        regions = self._session.host.regions.unlabeled()
         log_regions("Regions without labels", regions)
         return regions
 
@@ -611,7 +611,7 @@ class LabelKeywords:
             Initialize Labels    ${region}    version=1.1    overwrite=True
         ```
         """
-        opened = self._context.current
+        opened = self._session.current
         alias = opened.host.alias
         if not opened.may_initialize_labels:
             raise UnsupportedError(
@@ -635,7 +635,7 @@ class LabelKeywords:
 
         The caller runs the check first, and again after the region is disabled.
         """
-        host, run = self._context.host, self._context.run
+        host, run = self._session.host, self._session.run
         return confirmed if foreign else lambda: require_own_region(host, run, region)
 
 

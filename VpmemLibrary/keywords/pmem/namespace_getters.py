@@ -9,11 +9,11 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import AmbiguousError, NotFoundError, UnsupportedError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_namespaces, log_table
 from VpmemLibrary.pmem.namespaces.views import namespace_views
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.records import Namespace, NamespaceMode
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
 
@@ -21,12 +21,12 @@ from VpmemLibrary.visible import quoted
 class NamespaceGetterKeywords:
     """Keywords for the properties of namespaces."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _ndctl(self) -> Ndctl:
-        return self._context.host.ndctl
+        return self._session.host.ndctl
 
     @keyword(tags=("namespace", "getter"))
     def get_namespaces(self) -> tuple[Namespace, ...]:
@@ -45,7 +45,7 @@ class NamespaceGetterKeywords:
         ```
         """
         namespaces = self._ndctl.inventory().namespaces
-        log_namespaces(f"Namespaces of {self._context.host.alias}", namespaces)
+        log_namespaces(f"Namespaces of {self._session.host.alias}", namespaces)
         return namespaces
 
     @keyword(tags=("namespace", "getter"))
@@ -289,7 +289,7 @@ class NamespaceGetterKeywords:
         found = self._ndctl.namespace(namespace)
         if found.align is None and found.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
             raise UnsupportedError(
-                f"The ndctl of {self._context.host.alias} lists no alignment of {_called(found)} ({found.mode}): newer "
+                f"The ndctl of {self._session.host.alias} lists no alignment of {_called(found)} ({found.mode}): newer "
                 "versions do. Namespace Views Should Agree shows the kernel's alignment."
             )
         align = found.align or Size(0)
@@ -319,13 +319,13 @@ class NamespaceGetterKeywords:
                 named[namespace.name].append(namespace)
         twice = {name: namespaces for name, namespaces in named.items() if len(namespaces) > 1}
         shown = [namespace for namespaces in twice.values() for namespace in namespaces]
-        log_namespaces(f"Namespaces of {self._context.host.alias} that share a name", shown)
+        log_namespaces(f"Namespaces of {self._session.host.alias} that share a name", shown)
         if twice:
             each = "; ".join(
                 f"{name!r}: {', '.join(f'{ns.dev} (UUID {ns.label_uuid})' for ns in namespaces)}"
                 for name, namespaces in twice.items()
             )
-            raise AmbiguousError(f"Names on {self._context.host.alias} that several namespaces have: {each}.")
+            raise AmbiguousError(f"Names on {self._session.host.alias} that several namespaces have: {each}.")
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_should_exist(self, namespace: Namespace | str) -> None:
@@ -396,7 +396,7 @@ class NamespaceGetterKeywords:
         ```
         """
         found = self._ndctl.namespace(namespace)
-        agreement = namespace_views(self._context.host.transport, found)
+        agreement = namespace_views(self._session.host.transport, found)
         log_table(f"Views of {_called(found)}", agreement.header, agreement.rows, marked=agreement.marked)
         agreement.require()
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.support.log import log_namespaces
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN
 from VpmemLibrary.pmem.records import MapLocation, Namespace, NamespaceMode, Region
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
 
 
 class NamespaceKeywords:
     """Keywords for namespaces."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _namespaces(self) -> Namespaces:
-        return self._context.host.namespaces
+        return self._session.host.namespaces
 
     @keyword(tags=("namespace", "destructive"))
     def create_namespace(
@@ -93,7 +93,7 @@ class NamespaceKeywords:
             map_location=unless_default(mode, map, MapLocation.dev),
             align=wanted_align(align),
             sector_size=sector_size,
-            uuid=self._context.current.new_uuid(),
+            uuid=self._session.current.new_uuid(),
         )
         log_namespaces("Created", (namespace,))
         return namespace
@@ -150,14 +150,14 @@ class NamespaceKeywords:
             Get Namespace Mode    ${namespace}    ==    fsdax
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         after = self._namespaces.reconfigure(
             before,
             mode=mode,
             map_location=unless_default(mode, map, MapLocation.dev),
             align=wanted_align(align),
             sector_size=sector_size,
-            uuid=None if foreign else self._context.current.new_uuid(),
+            uuid=None if foreign else self._session.current.new_uuid(),
         )
         return _changed(before, after)
 
@@ -193,7 +193,7 @@ class NamespaceKeywords:
             Namespace Should Not Exist    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         return _changed(before, self._namespaces.rename(before, name))
 
     @keyword(tags=("namespace",))
@@ -223,7 +223,7 @@ class NamespaceKeywords:
             Enable Namespace    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         return _changed(before, self._namespaces.disable(before))
 
     @keyword(tags=("namespace",))
@@ -253,7 +253,7 @@ class NamespaceKeywords:
             Enable Namespace    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         return _changed(before, self._namespaces.enable(before))
 
     @keyword(tags=("namespace", "destructive"))
@@ -282,7 +282,7 @@ class NamespaceKeywords:
             Namespace Should Not Exist    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         self._namespaces.destroy_listed(before)
         log_namespaces("Destroyed", (before,))
 

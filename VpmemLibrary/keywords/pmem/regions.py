@@ -9,7 +9,6 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import wanted_align
 from VpmemLibrary.keywords.support.log import log_regions, log_table
 from VpmemLibrary.ownership.regions import require_own_region
@@ -17,18 +16,19 @@ from VpmemLibrary.pmem.namespaces.plan import smallest_size, step_of
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN
 from VpmemLibrary.pmem.records import Dimm, NamespaceMode, Region
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 
 class RegionKeywords:
     """Keywords for regions and DIMMs."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _ndctl(self) -> Ndctl:
-        return self._context.host.ndctl
+        return self._session.host.ndctl
 
     def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
         """Return the regions with a free extent of at least `at_least`, the largest extent first.
@@ -46,22 +46,22 @@ class RegionKeywords:
                 for region in every
             )
             raise UnsupportedError(
-                f"No region of {self._context.host.alias} can have namespaces: {kinds}. "
+                f"No region of {self._session.host.alias} can have namespaces: {kinds}. "
                 "One of type pmem is needed that is enabled and not read-only."
             )
         if not listed:
             raise UnsupportedError(
-                f"Host {self._context.host.alias} has no region: Host Should Support Vpmem names what is missing."
+                f"Host {self._session.host.alias} has no region: Host Should Support Vpmem names what is missing."
             )
         regions = [region for region in listed if numa_node in (None, region.numa_node)]
         if not regions:
             nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
-            raise UnsupportedError(f"No region of {self._context.host.alias} is on NUMA node {numa_node}: {nodes}.")
+            raise UnsupportedError(f"No region of {self._session.host.alias} is on NUMA node {numa_node}: {nodes}.")
         roomy = [region for region in regions if region.free_extent >= at_least]
         if not roomy:
             free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
             raise UnsupportedError(
-                f"No region of {self._context.host.alias} has {at_least} free in one piece: {free}. "
+                f"No region of {self._session.host.alias} has {at_least} free in one piece: {free}. "
                 "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
             )
         return sorted(roomy, key=lambda region: region.free_extent, reverse=True)
@@ -84,7 +84,7 @@ class RegionKeywords:
         ```
         """
         regions = self._ndctl.inventory().regions
-        log_regions(f"Regions of {self._context.host.alias}", regions)
+        log_regions(f"Regions of {self._session.host.alias}", regions)
         return regions
 
     @keyword(tags=("region", "getter"))
@@ -133,7 +133,7 @@ class RegionKeywords:
         """
         dimms = self._ndctl.inventory().dimms
         log_table(
-            f"DIMMs of {self._context.host.alias}",
+            f"DIMMs of {self._session.host.alias}",
             ("DIMM", "id", "handle", "state", "flags"),
             (
                 (d.dev, d.id, "-" if d.handle is None else hex(d.handle), d.state or "active", " ".join(d.flags))
@@ -360,7 +360,7 @@ class RegionKeywords:
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """
-        return self._context.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())
+        return self._session.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())
 
     @keyword(tags=("region",))
     def enable_region(self, region: Region | str) -> Region:
@@ -389,7 +389,7 @@ class RegionKeywords:
             Get Region State    region0    ==    enabled
         ```
         """
-        return self._context.host.regions.enable(region)
+        return self._session.host.regions.enable(region)
 
     @keyword(tags=("region",))
     def disable_region(self, region: Region | str, *, foreign: bool = False) -> Region:
@@ -418,7 +418,7 @@ class RegionKeywords:
         ```
         """
         self._require_own(region, foreign)
-        return self._context.host.regions.disable(region)
+        return self._session.host.regions.disable(region)
 
     @keyword(tags=("region",))
     def enable_dimm(self, dimm: Dimm | str) -> Dimm:
@@ -443,7 +443,7 @@ class RegionKeywords:
             Enable Region    region0
         ```
         """
-        return self._context.host.regions.enable_dimm(dimm)
+        return self._session.host.regions.enable_dimm(dimm)
 
     @keyword(tags=("region",))
     def disable_dimm(self, dimm: Dimm | str, *, foreign: bool = False) -> Dimm:
@@ -477,7 +477,7 @@ class RegionKeywords:
         for region in self._ndctl.inventory().regions:
             if found.dev in region.dimms:
                 self._require_own(region, foreign)
-        return self._context.host.regions.disable_dimm(found)
+        return self._session.host.regions.disable_dimm(found)
 
     @keyword(tags=("region", "getter"))
     def get_region_state(
@@ -515,4 +515,4 @@ class RegionKeywords:
 
     def _require_own(self, region: Region | str, foreign: bool) -> None:
         if not foreign:
-            require_own_region(self._context.host, self._context.run, region)
+            require_own_region(self._session.host, self._session.run, region)

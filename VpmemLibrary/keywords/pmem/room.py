@@ -8,7 +8,6 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_value
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.support.log import log_table
 from VpmemLibrary.pmem.namespaces.plan import alignments_of, plan_namespace
@@ -16,18 +15,19 @@ from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.prediction import ALIGNMENTS, DEFAULT_ALIGN, predict_usable_size
 from VpmemLibrary.pmem.records import MapLocation, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.room import Extent, Room, read_room
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
 
 
 class RoomKeywords:
     """Keywords for sizes, free space and fragmentation."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _ndctl(self) -> Ndctl:
-        return self._context.host.ndctl
+        return self._session.host.ndctl
 
     @keyword(tags=("namespace", "prediction"))
     def get_predicted_usable_size(
@@ -272,7 +272,7 @@ class RoomKeywords:
         agreement.require()
 
     def _room(self, region: Region) -> Room:
-        room = read_room(self._context.host.transport, region)
+        room = read_room(self._session.host.transport, region)
         log_table(
             f"{region.dev}: {room.available} free, {room.fragmentation} % of it outside the largest piece",
             ("offset", "size", "holder"),

@@ -8,21 +8,21 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.keywords.support.log import log_namespaces, logger
 from VpmemLibrary.pmem.media.scrub import Scrub
 from VpmemLibrary.pmem.records import Bus, Namespace
+from VpmemLibrary.session.session import Session
 
 
 class ScrubKeywords:
     """Keywords for scrubs and media errors."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def _scrub(self) -> Scrub:
-        return self._context.host.scrub
+        return self._session.host.scrub
 
     @keyword(tags=("health", "getter"))
     def get_scrub_state(
@@ -142,6 +142,6 @@ class ScrubKeywords:
             Clear Errors    ns_0
         ```
         """
-        before = self._context.own_namespace(namespace, foreign=foreign)
+        before = self._session.own_namespace(namespace, foreign=foreign)
         self._scrub.clear_errors(before, scrub=scrub, timeout=timeout.total_seconds())
-        log_namespaces("Cleared of errors", (self._context.host.ndctl.namespace(before),))
+        log_namespaces("Cleared of errors", (self._session.host.ndctl.namespace(before),))

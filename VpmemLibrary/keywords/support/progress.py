@@ -1,10 +1,11 @@
-"""The progress of a long operation, in the log and on the console."""
+"""Report what the session does to Robot Framework: its log, and the console for long operations."""
 
 from __future__ import annotations
 
 import time
 
-from VpmemLibrary.keywords.support.log import logger
+from VpmemLibrary.keywords.support.log import LoggedTransport, logger
+from VpmemLibrary.session.reporting import Reporting
 
 _INTERVAL = 10.0
 
@@ -22,3 +23,8 @@ class ProgressLog:
         if shown:
             self._shown = now
         logger.info(text, also_console=shown)
+
+
+def robot_reporting() -> Reporting:
+    """Return the functions by which a session reports to Robot Framework."""
+    return Reporting(wrap=LoggedTransport, note=logger.info, progress=ProgressLog())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError
 from VpmemLibrary.guest.domain.records import VpmemDevice
-from VpmemLibrary.keywords.support.context import Context
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.session import Session
 
 
-def path_of(context: Context, target: Namespace | str) -> str:
+def path_of(session: Session, target: Namespace | str) -> str:
     """Return the path of a namespace's device node from a new listing. Return a given path unchanged.
 
     Raises:
@@ -17,10 +17,10 @@ def path_of(context: Context, target: Namespace | str) -> str:
     """
     if isinstance(target, str) and target.startswith("/"):
         return target
-    return _node(context.host.ndctl.namespace(target))
+    return _node(session.host.ndctl.namespace(target))
 
 
-def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -> str | None:
+def backing_of(session: Session, device: VpmemDevice | Namespace | str | None) -> str | None:
     """Return the path of the backing of a guest's device, or None if no device was given.
 
     The device may be given as a device, a namespace or a path.
@@ -31,15 +31,15 @@ def backing_of(context: Context, device: VpmemDevice | Namespace | str | None) -
     if device is None or (isinstance(device, str) and device.startswith("/")):
         return device
     if isinstance(device, Namespace | str):
-        return context.host.ndctl.namespace(device).device
+        return session.host.ndctl.namespace(device).device
     return device.path
 
 
-def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -> Namespace | str:
+def own_target_of(session: Session, target: Namespace | str, *, foreign: bool) -> Namespace | str:
     """Return a target that may be written to: a namespace from a new listing, or a path that is no namespace's device.
 
     Args:
-        context: The open hosts.
+        session: The open hosts.
         target: A namespace, or a path.
         foreign: Allow a target that this run did not make.
 
@@ -48,7 +48,7 @@ def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -
         InvalidValueError: The namespace is not active.
         ForeignError: This run did not make the target, and `foreign` is not set.
     """
-    host = context.host
+    host = session.host
     namespace: Namespace | None
     if isinstance(target, str) and target.startswith("/"):
         namespace = next((ns for ns in host.ndctl.inventory().namespaces if ns.device == target), None)
@@ -62,7 +62,7 @@ def own_target_of(context: Context, target: Namespace | str, *, foreign: bool) -
             )
         return str(target)
     if not foreign:
-        context.run.require_own(namespace)
+        session.run.require_own(namespace)
     _node(namespace)
     return namespace
 

@@ -1,4 +1,4 @@
-"""State that the keyword components share: the open hosts, the guests of this run, and the run itself."""
+"""An open host, with its guests, its leases and its settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 from VpmemLibrary.claims.host_claims import HostClaims
@@ -15,7 +15,6 @@ from VpmemLibrary.errors import (
     ForeignError,
     InvalidValueError,
     LeaseLostError,
-    NotFoundError,
     UnsupportedError,
     VpmemError,
 )
@@ -30,8 +29,6 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
-from VpmemLibrary.keywords.support.log import LoggedTransport
-from VpmemLibrary.keywords.support.progress import ProgressLog
 from VpmemLibrary.leases.holds import Holds, turn
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import HOST_KEY, Holder, is_namespace_key, run_key
@@ -40,7 +37,9 @@ from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.reclaim import Reclaim
 from VpmemLibrary.pmem.guard import LeaseProof
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.reporting import Reporting
 from VpmemLibrary.sizes import GiB, Size
+from VpmemLibrary.transport.base import Transport
 
 # A worker keeps its leases for so many seconds after the timeout of a reboot or of a power cut. Then other workers may
 # take the leases, in case the worker does not return.
@@ -56,10 +55,20 @@ class OpenHost:
         run: The run. Guests that are defined here carry its mark.
         inside: The guest, if this host is a guest. Such a host has no libvirt and no guests of its own.
         outer: The host that the guest runs on.
+        reporting: Where the commands in its guests are reported.
     """
 
-    def __init__(self, host: Host, run: RunMark, *, inside: Guest | None = None, outer: OpenHost | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        run: RunMark,
+        *,
+        inside: Guest | None = None,
+        outer: OpenHost | None = None,
+        reporting: Reporting | None = None,
+    ) -> None:
         self.host = host
+        self._reporting = reporting or Reporting()
         host.ndctl.guard.fence = self.fence
         self.inside = inside
         self.outer = outer
@@ -235,7 +244,7 @@ class OpenHost:
                 spec,
                 share_backing=share_backing,
                 unshared=unshared,
-                wrap=LoggedTransport,
+                wrap=self._wrap,
             )
         )
 
@@ -260,9 +269,12 @@ class OpenHost:
                 run_id=self._run.run_id,
                 name=name,
                 unshared=unshared,
-                wrap=LoggedTransport,
+                wrap=self._wrap,
             )
         )
+
+    def _wrap(self, transport: Transport) -> Transport:
+        return self._reporting.wrap(transport, transport.name)
 
     def _keep(self, guest: Guest) -> Guest:
         if self.channel is not GuestChannel.agent:
@@ -277,7 +289,7 @@ class OpenHost:
             name: The name of the guest.
             devices: The devices that were requested for the guest.
         """
-        return self._keep(Guest(self.host.transport, self.link, name, devices=devices, wrap=LoggedTransport))
+        return self._keep(Guest(self.host.transport, self.link, name, devices=devices, wrap=self._wrap))
 
     def forget_guest(self, name: str) -> None:
         """Forget a guest that is no longer on this host."""
@@ -292,7 +304,7 @@ class OpenHost:
         if not isinstance(which, str):
             return which
         if which not in self._guests:
-            self._keep(find_guest(self.host.transport, self.link, which, wrap=LoggedTransport))
+            self._keep(find_guest(self.host.transport, self.link, which, wrap=self._wrap))
         return self._guests[which]
 
     def guest_names(self) -> list[str]:
@@ -503,126 +515,3 @@ class OpenHost:
             pass
         finally:
             self.leases.close()
-
-
-class Context:
-    """The state of one library instance."""
-
-    def __init__(self, run: RunMark, timeout: float) -> None:
-        self.run = run
-        self.timeout = timeout
-        self._open: dict[str, OpenHost] = {}
-        self._current = ""
-
-    @property
-    def aliases(self) -> list[str]:
-        """The aliases of the open hosts, in the order of opening."""
-        return list(self._open)
-
-    @property
-    def current_alias(self) -> str:
-        """The alias of the current host; empty when no host is open."""
-        return self._current
-
-    @property
-    def current(self) -> OpenHost:
-        """The current host, with its guests, leases and settings."""
-        return self.find()
-
-    @property
-    def host(self) -> Host:
-        """The current host itself."""
-        return self.current.host
-
-    def set_timeout(self, timeout: float) -> None:
-        """Set the default timeout of commands, in seconds, for all open hosts and hosts that are opened later."""
-        self.timeout = timeout
-        for opened in self._open.values():
-            opened.host.ndctl.timeout = timeout
-
-    def find(self, alias: str = "") -> OpenHost:
-        """Return the open host with the alias `alias`, or the current host.
-
-        Raises:
-            NotFoundError: No open host has that alias, or no host is open.
-        """
-        name = alias or self._current
-        if name not in self._open:
-            raise NotFoundError("open host", name or "(current)", self.aliases)
-        return self._open[name]
-
-    def own_namespace(self, which: Namespace | str, *, foreign: bool = False) -> Namespace:
-        """List the current host's namespaces and return one of them. Raise if this run did not make it.
-
-        Args:
-            which: Its record, UUID, device name or name.
-            foreign: Allow a namespace that this run did not make.
-
-        Raises:
-            NotFoundError: The namespace does not exist.
-            ForeignError: This run did not make the namespace, and `foreign` is not set.
-        """
-        found = self.host.ndctl.namespace(which)
-        if not foreign:
-            self.run.require_own(found)
-        return found
-
-    def add(self, opened: OpenHost) -> None:
-        """Add an open host and make it the current host.
-
-        Raises:
-            InvalidValueError: Another open host has that alias.
-        """
-        alias = opened.host.alias
-        self.refuse_taken(alias)
-        opened.host.content.progress = ProgressLog()
-        self._open[alias] = opened
-        self._current = alias
-
-    def refuse_taken(self, alias: str) -> None:
-        """Raise if an open host has that alias."""
-        if alias in self._open:
-            raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
-
-    def switch(self, alias: str) -> str:
-        """Make another open host the current host. Return the alias of the previous current host."""
-        self.find(alias)
-        before, self._current = self._current, alias
-        return before
-
-    def close(self, alias: str = "") -> None:
-        """Close the connections of one host. First close its guests that are open as hosts."""
-        opened = self.find(alias)
-        self._close_inside(opened)
-        name = opened.host.alias
-        del self._open[name]
-        if self._current == name:
-            self._current = next(reversed(self._open), "")
-        opened.close()
-
-    def remove_guests(self) -> list[str]:
-        """Remove the guests that this run made on the current host and return their names.
-
-        Close the removed guests that are open as hosts.
-        """
-        opened = self.current
-        removed = opened.remove_guests()
-        self._close_inside(opened, removed)
-        return removed
-
-    def close_all(self) -> None:
-        """Close all connections, even if closing one of them fails."""
-        failures = []
-        while self._open:  # last opened first: guests before their hosts
-            try:
-                self.close(self.aliases[-1])
-            except Exception as error:  # close every host, then raise the first failure
-                failures.append(error)
-        if failures:
-            raise failures[0]
-
-    def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
-        """Close the guests of a host that are open as hosts: all of them, or only the guests in `names`."""
-        for alias, each in list(self._open.items()):
-            if each.outer is outer and each.inside and (names is None or each.inside.name in names):
-                self.close(alias)

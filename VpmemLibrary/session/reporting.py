@@ -1,0 +1,33 @@
+"""Where a session reports what it does, such as the log of Robot Framework or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from VpmemLibrary.transport.base import Transport
+
+
+def _unchanged(transport: Transport, _name: str) -> Transport:
+    return transport
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """The functions by which a session reports what it does. By default, a session reports nothing.
+
+    Args:
+        wrap: Wraps the transport to a machine, e.g. to log its commands. It gets the transport and the machine's name.
+        note: Is called with a line of text about what was done, e.g. that a host was opened.
+        progress: Is called with a line of text after each piece of a long read or write.
+
+    Example: ``Reporting(note=print)``.
+    """
+
+    wrap: Callable[[Transport, str], Transport] = _unchanged
+    note: Callable[[str], None] = _ignore
+    progress: Callable[[str], None] | None = None

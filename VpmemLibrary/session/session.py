@@ -1,0 +1,251 @@
+"""The session of one worker: its run, its open hosts, and which of them is the current host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from VpmemLibrary.errors import InvalidValueError, NotFoundError
+from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
+from VpmemLibrary.guest.domain.records import BootSource
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.host.hosts_file import HostEntry, configured, transport_to
+from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.reporting import Reporting
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
+
+
+class Session:
+    """The open hosts of one worker.
+
+    Args:
+        run: The run that the worker belongs to. Its mark is put on everything that is made.
+        timeout: Maximum seconds that a command may take if the caller sets no timeout.
+        reporting: Where the session reports what it does.
+
+    Example::
+
+        session = Session(RunMark.of_this_run())
+        opened = session.open(find_host(entries_of("hosts.dat"), "rack1-pmem3"))
+        opened.host.ndctl.inventory()
+        session.close_all()
+    """
+
+    def __init__(self, run: RunMark, timeout: float = DEFAULT_TIMEOUT, *, reporting: Reporting | None = None) -> None:
+        self.run = run
+        self.timeout = timeout
+        self._reporting = reporting or Reporting()
+        self._open: dict[str, OpenHost] = {}
+        self._current = ""
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases of the open hosts, in the order of opening."""
+        return list(self._open)
+
+    @property
+    def current_alias(self) -> str:
+        """The alias of the current host; empty when no host is open."""
+        return self._current
+
+    @property
+    def current(self) -> OpenHost:
+        """The current host, with its guests, leases and settings."""
+        return self.find()
+
+    @property
+    def host(self) -> Host:
+        """The current host itself."""
+        return self.current.host
+
+    def set_timeout(self, timeout: float) -> None:
+        """Set the default timeout of commands, in seconds, for all open hosts and hosts that are opened later."""
+        self.timeout = timeout
+        for opened in self._open.values():
+            opened.host.set_timeout(timeout)
+
+    def find(self, alias: str = "") -> OpenHost:
+        """Return the open host with the alias `alias`, or the current host.
+
+        Raises:
+            NotFoundError: No open host has that alias, or no host is open.
+        """
+        name = alias or self._current
+        if name not in self._open:
+            raise NotFoundError("open host", name or "(current)", self.aliases)
+        return self._open[name]
+
+    def own_namespace(self, which: Namespace | str, *, foreign: bool = False) -> Namespace:
+        """List the current host's namespaces and return one of them. Raise if this run did not make it.
+
+        Args:
+            which: Its record, UUID, device name or name.
+            foreign: Allow a namespace that this run did not make.
+
+        Raises:
+            NotFoundError: The namespace does not exist.
+            ForeignError: This run did not make the namespace, and `foreign` is not set.
+        """
+        found = self.host.ndctl.namespace(which)
+        if not foreign:
+            self.run.require_own(found)
+        return found
+
+    def open(self, entry: HostEntry, alias: str = "") -> OpenHost:
+        """Open a host as its section of a hosts file describes it, and make it the current host.
+
+        Args:
+            entry: The section.
+            alias: The host's alias. The default is the name of the section.
+
+        Raises:
+            InvalidValueError: Another open host has the alias.
+            UnreachableError: The host cannot be reached.
+        """
+        opened = self.open_transport(transport_to(entry), alias or entry.name, Daemon.of(entry.libvirt_uri))
+        opened.may_initialize_labels = entry.may_initialize_labels
+        opened.may_reboot = entry.may_reboot
+        opened.migration_address = entry.migration_address
+        opened.access = _guest_access(entry)
+        opened.channel = GuestChannel(entry.guest_channel)
+        opened.bridge = entry.guest_bridge
+        opened.confined = entry.guest_confined
+        opened.machine = entry.guest_machine
+        opened.power = entry.power
+        opened.cxl = entry.cxl
+        if entry.guest_kernel or entry.guest_disk:
+            opened.boot = BootSource(
+                kernel=entry.guest_kernel,
+                initrd=entry.guest_initrd,
+                cmdline=entry.guest_cmdline,
+                disk=entry.guest_disk,
+            )
+        return opened
+
+    def open_transport(self, transport: Transport, alias: str, libvirt: Daemon = SYSTEM) -> OpenHost:
+        """Open a host by its transport and make it the current host. Close the transport if the host does not answer.
+
+        Args:
+            transport: The transport to the host.
+            alias: The host's alias.
+            libvirt: The libvirt daemon of the host to use.
+
+        Raises:
+            InvalidValueError: Another open host has the alias.
+            UnreachableError: The host cannot be reached.
+        """
+        if note := configured(transport):
+            self._reporting.note(note)
+        try:
+            host = self._answering(alias, self._reporting.wrap(transport, alias))
+        except BaseException:
+            transport.close()
+            raise
+        opened = OpenHost(host, self.run, reporting=self._reporting)
+        opened.libvirt = libvirt
+        return self.add(opened)
+
+    def open_guest(self, which: Guest | str, alias: str = "") -> OpenHost:
+        """Open a running guest of the current host as a host, and make it the current host.
+
+        If this run made the guest, its labels may be initialised, and it may be rebooted.
+
+        Args:
+            which: The guest or its name.
+            alias: The alias of the guest as a host. The default is the guest's name.
+
+        Raises:
+            InvalidValueError: Another open host has the alias.
+            NotFoundError: The guest does not exist.
+            UnsupportedError: The current host is itself a guest.
+            GuestError: The guest is not running, or does not answer.
+        """
+        outer = self.current
+        outer.refuse_inside()
+        guest = outer.guest(which)
+        own = guest.made_by() == self.run.run_id
+        host = self._answering(alias or guest.name, guest.transport)
+        opened = OpenHost(host, self.run, inside=guest, outer=outer)
+        opened.may_initialize_labels = opened.may_reboot = own
+        return self.add(opened)
+
+    def _answering(self, alias: str, transport: Transport) -> Host:
+        """Return a host that answers. Raise if the alias is in use or the host does not answer."""
+        self.refuse_taken(alias)
+        transport.run(["true"]).check()
+        return Host(alias, transport, timeout=self.timeout, progress=self._reporting.progress)
+
+    def add(self, opened: OpenHost) -> OpenHost:
+        """Add an open host and make it the current host. Return it.
+
+        Raises:
+            InvalidValueError: Another open host has that alias.
+        """
+        alias = opened.host.alias
+        self.refuse_taken(alias)
+        self._open[alias] = opened
+        self._current = alias
+        self._reporting.note(f"Opened host {alias}.")
+        return opened
+
+    def refuse_taken(self, alias: str) -> None:
+        """Raise if an open host has that alias."""
+        if alias in self._open:
+            raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
+
+    def switch(self, alias: str) -> str:
+        """Make another open host the current host. Return the alias of the previous current host."""
+        self.find(alias)
+        before, self._current = self._current, alias
+        return before
+
+    def close(self, alias: str = "") -> None:
+        """Close the connections of one host. First close its guests that are open as hosts."""
+        opened = self.find(alias)
+        self._close_inside(opened)
+        name = opened.host.alias
+        del self._open[name]
+        if self._current == name:
+            self._current = next(reversed(self._open), "")
+        opened.close()
+
+    def remove_guests(self) -> list[str]:
+        """Remove the guests that this run made on the current host and return their names.
+
+        Close the removed guests that are open as hosts.
+        """
+        opened = self.current
+        removed = opened.remove_guests()
+        self._close_inside(opened, removed)
+        return removed
+
+    def close_all(self) -> None:
+        """Close all connections, even if closing one of them fails."""
+        failures = []
+        while self._open:  # last opened first: guests before their hosts
+            try:
+                self.close(self.aliases[-1])
+            except Exception as error:  # close every host, then raise the first failure
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
+        """Close the guests of a host that are open as hosts: all of them, or only the guests in `names`."""
+        for alias, each in list(self._open.items()):
+            if each.outer is outer and each.inside and (names is None or each.inside.name in names):
+                self.close(alias)
+
+
+def _guest_access(entry: HostEntry) -> GuestAccess:
+    return GuestAccess(
+        user=entry.guest_user,
+        password=entry.guest_password(),
+        key_file=entry.guest_key_file,
+        known_hosts=entry.guest_known_hosts,
+        host_key_name=entry.guest_host_key_name,
+        sudo=entry.guest_sudo,
+    )
