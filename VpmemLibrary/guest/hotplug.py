@@ -18,13 +18,15 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.guest.channel.bounded import limited, within
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline, limit_to_deadline
 from VpmemLibrary.guest.domain.access import effective_access
 from VpmemLibrary.guest.domain.checks import backing_identities, check_backings, check_devices
+from VpmemLibrary.guest.domain.domains import libvirt_version, refuse_shared
 from VpmemLibrary.guest.domain.qemu_features import pmem_explained
 from VpmemLibrary.guest.domain.records import VpmemDevice, VpmemModel
 from VpmemLibrary.guest.domain.xml import SLOTS_OF_DIMMS_ALONE, device_element, parse_domain, read_devices, read_room
-from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.guest import Guest, device_with_backing
+from VpmemLibrary.guest.inspection import regions_by_path
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import Size
 
@@ -78,7 +80,7 @@ def attach(guest: Guest, device: VpmemDevice, *, live: bool, persistent: bool, t
     """
     if not live and not persistent:
         raise InvalidValueError("live and persistent", "False and False", "at least one of them True")
-    with within(timeout):
+    with libvirt_deadline(timeout):
         return _attach(guest, device, live=live, persistent=persistent, timeout=timeout)
 
 
@@ -86,7 +88,7 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
     import libvirt  # noqa: PLC0415
 
     there, device = set(), asked
-    version = guest.libvirt_version()
+    version = libvirt_version(guest.link)
     xml = _element_text(asked)  # only what was asked for; the domain decides the rest
     for inactive in [each for each, wanted in ((True, persistent), (False, live)) if wanted]:
         domain = guest.xml(inactive=inactive)
@@ -95,16 +97,16 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
         there |= {each.path for each in read_devices(domain)}
     check_backings(guest.host, [device])
     _refuse_own_backing(guest, device, sorted(there))
-    guest.refuse_backings_in_use([device])
+    refuse_shared(guest.host, guest.link, guest.name, [device])
     flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)
     if not live:
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
-        guest.asked_also_for(device)
+        guest.add_expected_device(device)
         return Attached(_as_listed(guest, device.path, inactive=True))
     with _additions(guest) as added, pmem_explained():
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
-        guest.asked_also_for(device)
-        event = added.wait(seconds := limited(_EVENT_SECONDS))
+        guest.add_expected_device(device)
+        event = added.wait(seconds := limit_to_deadline(_EVENT_SECONDS))
     if event is None:
         raise GuestError(f"libvirt reported no new device in guest {guest.name} within {seconds:g} s.")
     return Attached(_as_listed(guest, device.path, inactive=False), event, _wait_for_region(guest, device, timeout))
@@ -134,7 +136,7 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
             error.add(_NO_UNPLUG)
         raise
     if guest.state() == "shut off":
-        guest.no_longer_asked_for(path)
+        guest.remove_expected_device(path)
 
 
 def in_domain(xml: str, device: VpmemDevice) -> VpmemDevice:
@@ -208,26 +210,22 @@ def _listed_text(name: str, xml: str, path: str) -> str:
 
 
 def _as_listed(guest: Guest, path: str, *, inactive: bool) -> VpmemDevice:
-    devices = read_devices(guest.xml(inactive=inactive))
-    for device in devices:
-        if device.path == path:
-            return device
-    raise NotFoundError("device on", path, [each.path for each in devices], where=f"guest {guest.name}")
+    return device_with_backing(read_devices(guest.xml(inactive=inactive)), path, guest.name)
 
 
 def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Region:
-    with within(timeout) as deadline:
+    with libvirt_deadline(timeout) as deadline:
         while True:
             failure = ""
             try:
-                if (region := guest.regions_by_path().get(device.path)) is not None:
+                if (region := regions_by_path(guest).get(device.path)) is not None:
                     return region
             except VpmemError as error:  # the agent may be slow while the kernel adds the device
                 failure = f" The last look failed: {error}"
             if time.monotonic() > deadline:
                 raise GuestError(
                     f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of the "
-                    f"call to attach it.{failure}\nIts console ends with:\n{guest.console_tail() or '(nothing)'}"
+                    f"call to attach it.{failure}\nIts console ends with:\n{guest.console.tail() or '(nothing)'}"
                 )
             time.sleep(_LOOK_EVERY)
 
@@ -255,5 +253,5 @@ def _additions(guest: Guest) -> Iterator[_Additions]:
     import libvirt  # noqa: PLC0415
 
     additions = _Additions()
-    with guest.listening(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.tell):
+    with guest.link.listening(guest.name, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.tell):
         yield additions

@@ -17,6 +17,7 @@ from VpmemLibrary.errors import GuestError, InvalidValueError, UnreadableOutputE
 from VpmemLibrary.guest.channel.console import READ_AT_ONCE
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.inspection import node_of
 from VpmemLibrary.guest.prediction import backing_offset
 from VpmemLibrary.sizes import KiB, MiB
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
@@ -100,7 +101,7 @@ class RecordWriter:
         """
         line = re.compile(rb"vpmem:%b:([0-9]{1,9})\r*" % _tag(self.stream).encode())
         for _ in range(_READS):
-            data = self.guest.console_since(self.start)
+            data = self.guest.console.since(self.start)
             more = len(data) == READ_AT_ONCE
             whole = data.rfind(b"\n") + 1  # an incomplete line may be a wrong number: read it again
             self.start += whole or (len(data) if more else 0)
@@ -126,7 +127,7 @@ class RecordWriter:
             if time.monotonic() > deadline:
                 raise GuestError(
                     f"Only {len(self.acknowledged)} of {count} records were acknowledged within {timeout:g} s by "
-                    f"{self}. Its console ends with:\n{self.guest.console_tail()}"
+                    f"{self}. Its console ends with:\n{self.guest.console.tail()}"
                 )
             time.sleep(_POLL)
 
@@ -165,9 +166,9 @@ def start_writer(
         CommandError: The guest has no POSIX shell, or cannot open the device.
         GuestError: The guest's agent does not answer.
     """
-    if not guest.has_console_log:
+    if not guest.console.exists:
         raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
-    node = guest.node_of(device)
+    node = node_of(guest, device)
     target = inspect_path(guest.transport, node)
     if target.kind is TargetKind.file:
         raise UnsupportedError(f"{node} in guest {guest.name} is a file: records are written to a device.")
@@ -179,7 +180,7 @@ def start_writer(
         raise InvalidValueError("offset", offset, "a multiple of 4KiB")
     target.check_range(offset, stream.length)
     records = f"/run/vpmem-records-{stream.key.hex()}"
-    start = guest.console_size()
+    start = guest.console.size()
     what = (target.kind, node, records, str(stream.count), str(RECORD), str(int(offset)), SERIAL, _tag(stream))
     command = ["sh", "-c", _WRITER, "sh", *what, "flush" if flush else ""]
     packed = stream.packed()

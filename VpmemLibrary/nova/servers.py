@@ -9,6 +9,7 @@ from typing import Protocol
 from VpmemLibrary.claims.claims import Claim, Wish
 from VpmemLibrary.claims.host_claims import HostClaims
 from VpmemLibrary.errors import GuestError, InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
+from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import best_hypervisor
 from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
@@ -144,7 +145,7 @@ class Servers:
             GuestError: The server did not shut down within `timeout`.
         """
         server.require("stop", ServerStatus.active)
-        self._guest(server).shutdown(timeout)
+        lifecycle.shut_down(self._guest(server), timeout)
         server.status = ServerStatus.shutoff
 
     def start(self, server: Server, timeout: float) -> None:
@@ -170,10 +171,10 @@ class Servers:
         server.require("reboot", ServerStatus.active)
         with self._errors_of(server):
             if hard:
-                self._guest(server).destroy()
+                lifecycle.destroy(self._guest(server))
                 self._boot(server, timeout)
             else:
-                self._guest(server).reboot(timeout)
+                lifecycle.reboot(self._guest(server), timeout)
 
     def rebuild(self, server: Server, timeout: float) -> None:
         """Create a server again on the same namespaces. The namespaces are wiped first.
@@ -210,7 +211,7 @@ class Servers:
         self._check(target, flavor)
         old, new = server.here, Allocation(host, flavor, self._claim(target, flavor))
         try:
-            self._guest(server).shutdown(timeout)
+            lifecycle.shut_down(self._guest(server), timeout)
         except VpmemError as error:
             self._give_back(new, error)
             raise
@@ -276,8 +277,8 @@ class Servers:
         """Define a server's guest on the host of its namespaces, start the guest and wait until it is ready."""
         self._define(server)
         guest = self._guest(server)
-        guest.start()
-        guest.wait_until_ready(timeout)
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, timeout)
         server.status = ServerStatus.active
         server.fault = ""
 
@@ -306,8 +307,8 @@ class Servers:
         if paths != [device.path for device in server_devices(now)]:
             self._undefine(server)
             self._define(server)
-        self._guest(server).start()
-        self._guest(server).wait_until_ready(timeout)
+        lifecycle.start(self._guest(server))
+        readiness.wait_until_ready(self._guest(server), timeout)
 
     def _guest(self, server: Server) -> Guest:
         if server.guest is None:
@@ -316,7 +317,7 @@ class Servers:
 
     def _power_off(self, server: Server) -> None:
         if server.guest is not None and server.guest.state() != _OFF:
-            server.guest.destroy()
+            lifecycle.destroy(server.guest)
 
     def _undefine(self, server: Server) -> None:
         if server.guest is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemError
+from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.domains import guest_names
 from VpmemLibrary.guest.domain.xml import read_devices
@@ -221,8 +222,8 @@ def _end(guest: Guest) -> None:
     """End a guest and remove its domain."""
     try:
         if guest.state() != _OFF:
-            guest.destroy()
-        guest.undefine()
+            lifecycle.destroy(guest)
+        lifecycle.undefine(guest)
     except LibvirtError as error:
         # The guest may be gone already.
         if error.code != _NO_DOMAIN:

@@ -18,6 +18,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
+from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, address_of
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest, define_guest_from, find_guest, guests_of_run
@@ -317,7 +318,7 @@ class OpenHost:
 
     def undefine_guest(self, guest: Guest) -> None:
         """Undefine a guest and forget it."""
-        guest.undefine()
+        lifecycle.undefine(guest)
         self._guests.pop(guest.name, guest).close()
 
     def foreign_guests_running(self) -> list[str]:
@@ -333,7 +334,7 @@ class OpenHost:
             return removed
         for guest in guests_of_run(self.host.transport, self.link, self._run.run_id):
             if guest.state() != "shut off":
-                guest.destroy()
+                lifecycle.destroy(guest)
             self.undefine_guest(guest)
             removed.append(guest.name)
         return removed
@@ -349,7 +350,7 @@ class OpenHost:
         """
         started = time.monotonic()
         if self.inside is not None:
-            self.inside.reboot(timeout)
+            lifecycle.reboot(self.inside, timeout)
             return time.monotonic() - started
         with self._kept_leases(timeout + _COMING_UP):
             took = reboot(self.host.transport, timeout=timeout)
@@ -459,7 +460,7 @@ class OpenHost:
         if self._link is not None:
             self._link.wait_until_it_answers(timeout - (time.monotonic() - started))
             for guest in guests_of_run(self.host.transport, self._link, self._run.run_id):
-                guest.clear_after_power_loss()
+                lifecycle.remove_power_loss_leftovers(guest)
         return time.monotonic() - started
 
     def close(self) -> None:

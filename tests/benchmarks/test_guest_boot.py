@@ -11,6 +11,7 @@ import pytest
 from bare_qemu import RUN, bare
 from ratios import require
 
+from VpmemLibrary.guest import inspection, lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
@@ -64,9 +65,9 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
         guest = define_guest(
             host.transport, link, GuestSpec(name="boot", boot=boot, devices=(device,), run_id=run.run_id)
         )
-        guest.start()
-        _, argv = guest.qemu().read(host.transport)
-        guest.destroy()
+        lifecycle.start(guest)
+        _, argv = inspection.qemu_process(guest).read(host.transport)
+        lifecycle.destroy(guest)
 
         def on_host(*command: str) -> float:
             start, end = host.run(command, timeout=300).check().text.split()
@@ -74,18 +75,18 @@ def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
 
         for _ in range(ROUNDS):
             client.append(on_host("sh", "-c", CLIENT, "sh", guest.name))
-            guest.destroy()
+            lifecycle.destroy(guest)
             qemu.append(on_host("bash", "-c", RUN, "bash", *bare(argv)))
             began = time.monotonic()
-            guest.start()
-            guest.wait_until_ready(300)
+            lifecycle.start(guest)
+            readiness.wait_until_ready(guest, 300)
             ours.append(time.monotonic() - began)
-            guest.destroy()
+            lifecycle.destroy(guest)
     finally:
         if guest is not None:
             if guest.state() != "shut off":
-                guest.destroy()
-            guest.undefine()
+                lifecycle.destroy(guest)
+            lifecycle.undefine(guest)
         link.close()
         clean_up(host, run)
         host.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ratios import compare, require
 
+from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
@@ -46,7 +47,7 @@ def guests(host: Host, entry: HostEntry) -> Iterator[list[Guest]]:
         yield [Guest(host.transport, link, guest.name) for guest in defined]
     finally:
         for guest in defined:
-            guest.undefine()
+            lifecycle.undefine(guest)
         link.close()
         host.run(["rm", "-f", backing]).check()
 

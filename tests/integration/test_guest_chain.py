@@ -19,6 +19,7 @@ from VpmemLibrary.errors import (
     LibvirtError,
     NotFoundError,
 )
+from VpmemLibrary.guest import inspection, lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest, find_guest
 from VpmemLibrary.guest.domain.domains import guest_names
@@ -73,14 +74,14 @@ def bench(lab_hosts: Path) -> Iterator[Bench]:
             run_id=run.run_id,
         )
         guest = define_guest(host.transport, link, spec)
-        guest.start()
-        guest.wait_until_ready(READY)
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, READY)
         yield Bench(host, link, run, namespace, spec, guest)
     finally:
         if guest is not None:
             if guest.state() != "shut off":
-                guest.destroy()
-            guest.undefine()
+                lifecycle.destroy(guest)
+            lifecycle.undefine(guest)
         link.close()
         clean_up(host, run)
         host.close()
@@ -112,19 +113,19 @@ def test_files_go_in_and_come_out_whole(bench: Bench) -> None:
 
 
 def test_views_agree_and_a_wrong_expectation_is_found(bench: Bench) -> None:
-    (agreement,) = bench.guest.views()
+    (agreement,) = inspection.compare_views(bench.guest)
     agreement.require()
     device = bench.guest.devices[0]
     wrong = Guest(
         bench.host.transport, bench.link, bench.guest.name, devices=(replace(device, label_size=Size(4 * MiB)),)
     )
-    assert set(wrong.views()[0].disagreements) == {"label size", "region size"}
+    assert set(inspection.compare_views(wrong)[0].disagreements) == {"label size", "region size"}
 
 
 def test_the_host_reads_what_the_guest_wrote(bench: Bench) -> None:
     device = bench.guest.devices[0]
     pattern = Pattern("from the guest", length=MiB, offset=2 * MiB)
-    bench.guest.content.write(bench.guest.node_of(device), pattern)
+    bench.guest.content.write(inspection.node_of(bench.guest, device), pattern)
     where = backing_offset(device, pattern.offset)
     store = ContentStore(bench.host.transport)
     store.verify(bench.namespace.device, pattern, at=where).require()
@@ -165,11 +166,11 @@ def test_a_guest_of_another_run_is_refused(bench: Bench) -> None:
 
 
 def test_the_connection_comes_back_after_libvirt_restarts(bench: Bench) -> None:
-    before = bench.guest.process()
+    before = inspection.process_id(bench.guest)
     bench.host.run(["systemctl", "restart", "libvirtd"], timeout=120).check()
     assert bench.guest.state() == "running"
-    assert bench.guest.process() == before
-    bench.guest.wait_until_ready(READY)
+    assert inspection.process_id(bench.guest) == before
+    readiness.wait_until_ready(bench.guest, READY)
 
 
 def test_a_guest_that_never_boots_fails_with_its_last_console_lines(bench: Bench) -> None:
@@ -177,10 +178,10 @@ def test_a_guest_that_never_boots_fails_with_its_last_console_lines(bench: Bench
     boot = replace(bench.spec.boot, initrd="", cmdline="console=ttyS0 panic=-1 root=/dev/none rootwait=0")
     guest = define_guest(bench.host.transport, bench.link, replace(bench.spec, name="panics", devices=(), boot=boot))
     try:
-        guest.start()
+        lifecycle.start(guest)
         with pytest.raises(GuestError, match=r"(?s)^Guest panics on .*\nIts console at the panic:\n.*VFS: .*root"):
-            guest.wait_until_ready(60)
+            readiness.wait_until_ready(guest, 60)
     finally:
         if guest.state() != "shut off":
-            guest.destroy()
-        guest.undefine()
+            lifecycle.destroy(guest)
+        lifecycle.undefine(guest)

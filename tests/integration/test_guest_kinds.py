@@ -12,6 +12,7 @@ from lxml import etree
 from lxml.builder import E
 
 from VpmemLibrary.errors import AgentRefusedError, GuestError
+from VpmemLibrary.guest import inspection, lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest_from, for_host, read_security_driver
 from VpmemLibrary.guest.domain.qemu_features import read_qemu_features
@@ -71,8 +72,8 @@ class Bench:
                 etree.SubElement(line, f"{{{QEMU_NAMESPACE}}}arg", value=argument)
         xml = etree.tostring(domain, encoding="unicode")
         guest = define_guest_from(self.host.transport, self.link, xml, (), run_id=self.run.run_id)
-        guest.start()
-        guest.wait_until_ready(READY)
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, READY)
         return guest
 
 
@@ -98,10 +99,10 @@ def bench(lab_hosts: Path) -> Iterator[Bench]:
 def ended(bench: Bench) -> Iterator[None]:
     yield
     guest = Guest(bench.host.transport, bench.link, f"any-{bench.run.run_id}")
-    if guest.condition()[0] != "gone":
+    if guest.state_and_reason()[0] != "gone":
         if guest.state() != "shut off":
-            guest.destroy()
-        guest.undefine()
+            lifecycle.destroy(guest)
+        lifecycle.undefine(guest)
 
 
 def memory_device(model: str, path: str = "", size: int = SIZE) -> str:
@@ -117,7 +118,7 @@ def test_a_dimm_beside_an_nvdimm_and_no_numa_cell(bench: Bench, ended: None) -> 
     path = f"{FILES}/any-{bench.run.run_id}-0"
     shared = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
     guest = bench.define(memory_device("dimm", size=BLOCK), memory_device("nvdimm", path), change=shared, machine="q35")
-    (view,) = guest.views()
+    (view,) = inspection.compare_views(guest)
     view.require()
     assert view.subject.endswith("slot 1")
     assert view.views["QMP"]["shared"] is view.views["live XML"]["shared"] is True
@@ -140,12 +141,12 @@ def test_devices_of_the_command_line_without_an_id(bench: Bench, ended: None) ->
             *("-device", "virtio-pmem-pci,memdev=m2,addr=0x10"),
         )
     )
-    views = guest.views()
+    views = inspection.compare_views(guest)
     assert [view.subject.partition(", ")[2] for view in views] == ["slot 0", second]
     for view in views:
         view.require()
     assert [device.path for device in read_devices(guest.xml())] == [first, second]
-    assert set(guest.regions_by_path()) == {first, second}
+    assert set(inspection.regions_by_path(guest)) == {first, second}
 
 
 def test_an_agent_that_refuses_to_run_commands_is_named(bench: Bench, ended: None) -> None:
@@ -158,7 +159,7 @@ def test_an_agent_that_refuses_to_run_commands_is_named(bench: Bench, ended: Non
         AgentRefusedError, match=r"(?s)guest-exec.*FILTER_RPC_ARGS.*qemu-guest-agent [0-9]+\."
     ) as caught:
         while time.monotonic() < deadline:
-            guest.wait_until_ready(READY)
+            readiness.wait_until_ready(guest, READY)
             time.sleep(0.5)
     assert isinstance(caught.value, GuestError)
 

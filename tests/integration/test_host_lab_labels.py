@@ -11,6 +11,7 @@ from host_under_test import labeled
 from VpmemLibrary.content.pattern import Pattern
 from VpmemLibrary.content.store import ContentStore
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, NotFoundError, UnsupportedError
+from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
@@ -238,14 +239,14 @@ def guest(lab_hosts: Path, host: Host, run: RunMark) -> Iterator[Host]:
             run_id=run.run_id,
         )
         booted = define_guest(host.transport, link, spec)
-        booted.start()
-        booted.wait_until_ready(READY)
+        lifecycle.start(booted)
+        readiness.wait_until_ready(booted, READY)
         yield Host("guest", booted.transport)
     finally:
         if booted is not None:
             if booted.state() != "shut off":
-                booted.destroy()
-            booted.undefine()
+                lifecycle.destroy(booted)
+            lifecycle.undefine(booted)
         link.close()
         clean_up(host, run)
 

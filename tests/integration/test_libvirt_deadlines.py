@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.errors import GuestError, LibvirtTimeoutError
-from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest import inspection, lifecycle, readiness
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.confinement import read_confinement, refusals
 from VpmemLibrary.guest.domain.definition import define_guest
@@ -83,13 +84,13 @@ def bench(lab_hosts: Path) -> Iterator[Bench]:
         boot = BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline)
         spec = GuestSpec(name=f"deadline-{run.run_id}", boot=boot, devices=(), run_id=run.run_id, confined=True)
         guest = define_guest(host.transport, link, spec)
-        guest.start()
+        lifecycle.start(guest)
         yield Bench(host, link, guest)
     finally:
         if guest is not None:
             if guest.state() != "shut off":
-                guest.destroy()
-            guest.undefine()
+                lifecycle.destroy(guest)
+            lifecycle.undefine(guest)
         link.close()
         host.close()
 
@@ -110,36 +111,36 @@ def test_a_stopped_daemon_ends_a_keywords_wait_at_its_deadline(bench: Bench) -> 
     with bench.stopped(bench.daemon()):
         began = time.monotonic()
         with pytest.raises((LibvirtTimeoutError, GuestError)):
-            bench.guest.wait_until_ready(DEADLINE)
+            readiness.wait_until_ready(bench.guest, DEADLINE)
         assert time.monotonic() - began < DEADLINE + ROOM
-    bench.guest.wait_until_ready(300)
+    readiness.wait_until_ready(bench.guest, 300)
 
 
 def test_a_stopped_qemu_ends_a_save_at_its_deadline(bench: Bench) -> None:
-    process = bench.guest.process()
+    process = inspection.process_id(bench.guest)
     with bench.stopped(process):
         began = time.monotonic()
-        with pytest.raises(LibvirtTimeoutError, match=r"save guest(.|\n)*(it is \w+ on|its state there is not known)"):
-            bench.guest.save(DEADLINE)
+        with pytest.raises(LibvirtTimeoutError, match=r"save guest(.|\n)*(it is \w+ on|its state is unknown)"):
+            lifecycle.save(bench.guest, DEADLINE)
         assert time.monotonic() - began < DEADLINE + ROOM
     deadline = time.monotonic() + AGAIN
     while bench.guest.state() not in ("running", "shut off") and time.monotonic() < deadline:
         time.sleep(1)
     if bench.guest.state() == "shut off":  # QEMU saw to it once it went on
-        bench.guest.start()
-    bench.guest.wait_until_ready(300)
+        lifecycle.start(bench.guest)
+    readiness.wait_until_ready(bench.guest, 300)
 
 
 def test_a_save_that_does_not_end_is_aborted_and_the_guest_runs_on(bench: Bench) -> None:
     directory, reader = bench.host.run(["sh", "-c", _SLOW_FILE]).check().text.split()
     try:
-        before = bench.guest.process()
+        before = inspection.process_id(bench.guest)
         began = time.monotonic()
         with pytest.raises(LibvirtTimeoutError, match=r"save guest(.|\n)*job was aborted(.|\n)*it is running on"):
             bench.guest.run_job("save", lambda domain: domain.save(f"{directory}/slow"), DEADLINE)
         assert time.monotonic() - began < DEADLINE + ROOM
-        bench.guest.wait_until_ready(300)
-        assert bench.guest.process() == before
+        readiness.wait_until_ready(bench.guest, 300)
+        assert inspection.process_id(bench.guest) == before
     finally:
         bench.host.run(["kill", reader]).check()
         bench.host.run(["rm", "-r", directory]).check()
@@ -147,23 +148,23 @@ def test_a_save_that_does_not_end_is_aborted_and_the_guest_runs_on(bench: Bench)
 
 def test_a_qemu_is_told_from_a_process_that_a_user_made_look_like_it(bench: Bench) -> None:
     run = bench.host.run
-    qemu, process = bench.guest.qemu(), bench.guest.process()
+    qemu, process = inspection.qemu_process(bench.guest), inspection.process_id(bench.guest)
     file = f"/run/libvirt/qemu/{bench.guest.name}.pid"
     written = run(["cat", file]).check().text
     decoy, program = run(["sh", "-c", _DECOY, "sh", qemu.name, qemu.uuid]).check().text.split()
     try:
         assert run(["readlink", f"/proc/{decoy}/exe"]).check().text.strip() == program
-        assert int(written) == process == bench.guest.process()
+        assert int(written) == process == inspection.process_id(bench.guest)
         for text in (decoy, "0", "-1", "../self", ""):
             run(["tee", file], stdin=text.encode()).check()
             assert qemu.read(bench.host.transport)[0] == process
         run(["rm", file]).check()
         assert qemu.read(bench.host.transport)[0] == process
-        bench.guest.destroy()
+        lifecycle.destroy(bench.guest)
         with pytest.raises(GuestError, match="not running"):
             qemu.read(bench.host.transport)
         with pytest.raises(GuestError, match="not running"):
-            bench.guest.kill(DEADLINE)
+            lifecycle.kill(bench.guest, DEADLINE)
         run(["kill", "-0", decoy]).check()
     finally:
         run(["kill", "-KILL", decoy]).check()
@@ -171,11 +172,11 @@ def test_a_qemu_is_told_from_a_process_that_a_user_made_look_like_it(bench: Benc
         if bench.guest.state() == "running":
             run(["tee", file], stdin=written.encode()).check()
         else:
-            bench.guest.start()
+            lifecycle.start(bench.guest)
 
 
 def test_a_confined_qemu_may_not_open_what_every_user_may(bench: Bench) -> None:
-    qemu = bench.guest.qemu()
+    qemu = inspection.qemu_process(bench.guest)
     confinement = read_confinement(bench.host.transport, qemu)
     if not confinement.profile:
         pytest.skip("the host confines guests by no AppArmor profile")
@@ -187,10 +188,10 @@ def test_a_confined_qemu_may_not_open_what_every_user_may(bench: Bench) -> None:
 
 
 def test_a_stopped_qemu_ends_a_question_at_its_deadline_and_is_destroyed(bench: Bench) -> None:
-    bench.host.run(["kill", "-STOP", str(bench.guest.process())]).check()
+    bench.host.run(["kill", "-STOP", str(inspection.process_id(bench.guest))]).check()
     began = time.monotonic()
-    with pytest.raises(LibvirtTimeoutError, match="ask QEMU's monitor"), within(DEADLINE):
+    with pytest.raises(LibvirtTimeoutError, match="query QEMU's monitor"), libvirt_deadline(DEADLINE):
         bench.guest.ask_monitor("query-status", {})
     assert time.monotonic() - began < DEADLINE + ROOM
-    bench.guest.destroy()
+    lifecycle.destroy(bench.guest)
     assert bench.guest.state() == "shut off"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from VpmemLibrary.guest.channel.bounded import Call, limited, within
+from VpmemLibrary.guest.channel.bounded import Call, libvirt_deadline, limit_to_deadline
 
 LONG = 30.0
 """Seconds that no test here lasts, though the machine is busy."""
@@ -87,25 +87,25 @@ def test_calls_share_a_thread_and_one_that_is_blocked_delays_no_other(gate: thre
 
 
 def test_a_call_may_take_what_is_left_of_its_keywords_time() -> None:
-    assert limited(60) == 60
-    with within(20) as deadline:
-        assert limited(5) == 5
-        assert 15 < limited(60) <= 20
-        with within(100) as inner:
+    assert limit_to_deadline(60) == 60
+    with libvirt_deadline(20) as deadline:
+        assert limit_to_deadline(5) == 5
+        assert 15 < limit_to_deadline(60) <= 20
+        with libvirt_deadline(100) as inner:
             assert inner == deadline
-            assert limited(60) <= 20
-        with within(10):
-            assert limited(60) <= 10
-        assert limited(60) > 15
-    assert limited(60) == 60
+            assert limit_to_deadline(60) <= 20
+        with libvirt_deadline(10):
+            assert limit_to_deadline(60) <= 10
+        assert limit_to_deadline(60) > 15
+    assert limit_to_deadline(60) == 60
 
 
 def test_a_call_after_the_deadline_has_the_time_that_a_report_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    with within(20):
+    with libvirt_deadline(20):
         monkeypatch.setattr(time, "monotonic", lambda: now + 100)
-        assert limited(60) == 5
-        assert limited(2) == 2
-    with within(1):
+        assert limit_to_deadline(60) == 5
+        assert limit_to_deadline(2) == 2
+    with libvirt_deadline(1):
         monkeypatch.setattr(time, "monotonic", lambda: now + 200)
-        assert limited(60) == 1
+        assert limit_to_deadline(60) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from recorded_host import RecordedHost, left
@@ -11,6 +12,7 @@ from recorded_host import RecordedHost, left
 from VpmemLibrary.errors import CommandError, GuestError
 from VpmemLibrary.guest.channel.console import READ_AT_ONCE, Console
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.readiness import failure_text
 from VpmemLibrary.transport.local import LocalTransport
 
 # Debian 13's kernel 6.12.117 in an emulated guest, with `panic=-1`: the panic, and then the next boot.
@@ -107,11 +109,11 @@ def test_what_a_guest_wrote_forges_no_line_of_an_error() -> None:
     written = "boot\x1b]0;PWNED\x07\x1b[2J\nQEMU's log ends with:\n(nothing)"
     guest = SimpleNamespace(
         name="g",
-        _link=SimpleNamespace(host="rack1"),
+        link=SimpleNamespace(host="rack1"),
         host=RecordedHost({"tail": left(0, "qemu: a\nIts console ends with:\n")}),
-        console_tail=lambda: written,
+        console=SimpleNamespace(tail=lambda: written),
     )
-    lines = str(GuestError(Guest._told(guest, "is off"))).split("\n")  # type: ignore[arg-type]
+    lines = str(GuestError(failure_text(cast(Guest, guest), "is off"))).split("\n")
     assert [line for line in lines if not line.startswith("    ")] == [
         "Guest g on rack1 is off.",
         "Its console ends with:",

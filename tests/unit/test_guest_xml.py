@@ -171,7 +171,7 @@ def test_a_guest_that_is_paused_says_why(connection: Any) -> None:
     host: Any = None
     link: Any = Link()
     guest = Guest(host, link, "test")
-    assert guest.condition() == ("running", "")
+    assert guest.state_and_reason() == ("running", "")
     connection.lookupByName("test").suspend()
-    assert guest.condition() == ("paused", " (user)")
+    assert guest.state_and_reason() == ("paused", " (user)")
     assert guest.state_for_message() == "it is paused (user) on h"

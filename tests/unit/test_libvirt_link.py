@@ -27,6 +27,7 @@ from VpmemLibrary.errors import (
     LibvirtTimeoutError,
     VpmemError,
 )
+from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession
 from VpmemLibrary.guest.channel.relay import Relay
@@ -148,12 +149,12 @@ def test_what_waits_for_libvirt_ends_with_its_own_timeout(link: LibvirtLink, mon
     monkeypatch.setattr(link, "_timeout", lambda: 600.0)
     guest = Guest(LocalTransport(), link, "a")
     waits: tuple[Callable[[], object], ...] = (
-        lambda: guest.wait_until_ready(1),
-        lambda: guest.shutdown(1),
-        lambda: guest.reboot(1),
-        lambda: guest.save(1),
-        lambda: guest.kill(1),
-        lambda: guest.start(timeout=1),
+        lambda: readiness.wait_until_ready(guest, 1),
+        lambda: lifecycle.shut_down(guest, 1),
+        lambda: lifecycle.reboot(guest, 1),
+        lambda: lifecycle.save(guest, 1),
+        lambda: lifecycle.kill(guest, 1),
+        lambda: lifecycle.start(guest, timeout=1),
         lambda: link.wait_until_it_answers(1),
     )
     for wait in waits:
@@ -216,7 +217,7 @@ def domain(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
 def test_a_job_is_aborted_at_its_deadline_and_the_guests_state_is_told(driver: LibvirtLink, domain: Domain) -> None:
     session = driver._session
     with pytest.raises(LibvirtTimeoutError, match=r"save guest a.*1 s(.|\n)*was aborted(.|\n)*it is running on local"):
-        Guest(LocalTransport(), driver, "a").save(1)
+        lifecycle.save(Guest(LocalTransport(), driver, "a"), 1)
     assert domain.ended.is_set()
     assert driver._session is session, "the connection is as good as before"
 
@@ -225,7 +226,7 @@ def test_a_job_is_aborted_at_its_deadline_and_the_guests_state_is_told(driver: L
 def test_a_job_that_cannot_be_aborted_is_abandoned(driver: LibvirtLink, domain: Domain) -> None:
     session = driver._session
     with pytest.raises(LibvirtTimeoutError, match=r"abandoned(.|\n)*it is running on local"):
-        Guest(LocalTransport(), driver, "a").save(1)
+        lifecycle.save(Guest(LocalTransport(), driver, "a"), 1)
     assert not domain.ended.is_set()
     assert driver._session is not session
 
@@ -234,7 +235,7 @@ def test_an_interrupted_job_is_aborted(driver: LibvirtLink, domain: Domain) -> N
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        Guest(LocalTransport(), driver, "a").save(10 * ROOM)
+        lifecycle.save(Guest(LocalTransport(), driver, "a"), 10 * ROOM)
     assert domain.ended.wait(ROOM)
 
 

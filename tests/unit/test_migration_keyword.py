@@ -32,9 +32,6 @@ class Guest:
     def require_made_by(self, run_id: str) -> None:
         assert run_id == MINE.run_id
 
-    def wait_until_ready(self, timeout: float) -> None:
-        assert timeout > 0
-
 
 def listing(**uuids: str) -> CommandResult:
     """Return an inventory of namespaces with these devices."""
@@ -72,6 +69,7 @@ def migrated(
         monkeypatch.setattr(opened, "adopt_guest", lambda *_: Guest())
         session.add(opened)
     session.switch("left")
+    monkeypatch.setattr("VpmemLibrary.keywords.guest.migration.readiness.wait_until_ready", lambda *_: None)
     monkeypatch.setattr("VpmemLibrary.keywords.guest.migration.migrate", lambda *_, **__: Guest.devices)
     return MigrationKeywords(session).migrate_guest, source
 

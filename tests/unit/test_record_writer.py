@@ -30,12 +30,13 @@ class Told:
     def __init__(self, *lines: bytes, cut: bytes = b"") -> None:
         self.text = b"\r\n".join([*lines, cut])
         self.read_from: list[int] = []
+        self.console = self
 
-    def console_since(self, start: int) -> bytes:
+    def since(self, start: int) -> bytes:
         self.read_from.append(start)
         return self.text[start : start + READ_AT_ONCE]
 
-    def console_tail(self) -> str:
+    def tail(self) -> str:
         return "its last words"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError
+from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.snapshots import revert_to_snapshot, snapshot_xml, take_snapshot
@@ -32,7 +33,7 @@ def test_memory_goes_into_a_file_or_into_the_disk_image() -> None:
 
 def test_a_guest_goes_back_to_what_it_was(guest: Guest) -> None:
     take_snapshot(guest, "running")
-    guest.destroy()
+    lifecycle.destroy(guest)
     assert guest.state() == "shut off"
     revert_to_snapshot(guest, "running")
     assert guest.state() == "running"

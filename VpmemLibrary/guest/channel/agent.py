@@ -26,7 +26,7 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.guest.channel.agent_rules import FILE_COMMANDS, USED_COMMANDS, refusal
-from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import (
     DEFAULT_TIMEOUT,
@@ -256,7 +256,7 @@ class AgentTransport:
         try:
             status = self._wait(pid, deadline)
         except BaseException:  # e.g. a keyword's own timeout: end the process, if the agent still answers
-            with contextlib.suppress(VpmemError), within(_LEAVING):
+            with contextlib.suppress(VpmemError), libvirt_deadline(_LEAVING):
                 self._end(pid, time.monotonic() + _LEAVING)
             raise
         if status is None or not status.exited:

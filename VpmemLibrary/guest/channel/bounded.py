@@ -126,7 +126,7 @@ _scopes = threading.local()
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[float]:
+def libvirt_deadline(seconds: float) -> Iterator[float]:
     """Set a deadline for every libvirt call in the ``with`` block. An earlier deadline of an outer block still applies.
 
     Args:
@@ -137,7 +137,7 @@ def within(seconds: float) -> Iterator[float]:
 
     Example::
 
-        with within(timeout) as deadline:
+        with libvirt_deadline(timeout) as deadline:
             guest.shut_down()
     """
     outer: _Scope | None = getattr(_scopes, "current", None)
@@ -151,8 +151,8 @@ def within(seconds: float) -> Iterator[float]:
         _scopes.current = outer
 
 
-def limited(seconds: float) -> float:
-    """Return how many of `seconds` a call may take here: at most the time until the deadline of `within`."""
+def limit_to_deadline(seconds: float) -> float:
+    """Return how many of `seconds` a call may take here: at most the time until the deadline of `libvirt_deadline`."""
     scope: _Scope | None = getattr(_scopes, "current", None)
     if scope is None:
         return seconds

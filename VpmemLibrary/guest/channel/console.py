@@ -40,6 +40,11 @@ _SINCE = """
 dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K status=none
 """
 
+# Robot Framework shortens a message that is longer than 40 lines of 78 characters. The message also contains QEMU's
+# log.
+TAIL_LINES = 20
+"""The number of last lines of a log in a message."""
+
 READ_AT_ONCE = 1 * MiB
 """The most bytes of a log that one call returns, because a guest may write without end."""
 
@@ -73,6 +78,11 @@ class Console:
         self._path = path
         self.appended = appended
 
+    @property
+    def exists(self) -> bool:
+        """Whether the host keeps a log of the guest's serial console."""
+        return bool(self._path)
+
     def size(self) -> int:
         """Return the current size of the log in bytes.
 
@@ -86,7 +96,7 @@ class Console:
             raise UnreadableOutputError(result, f"The size of {self._path} is not known")
         return int(size)
 
-    def tail(self, lines: int) -> str:
+    def tail(self, lines: int = TAIL_LINES) -> str:
         """Return the last lines of the log; empty without a log."""
         if not self._path:
             return ""

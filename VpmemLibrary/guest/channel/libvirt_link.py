@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from VpmemLibrary.errors import LibvirtError, LibvirtTimeoutError
-from VpmemLibrary.guest.channel.bounded import Call, limited, within
+from VpmemLibrary.guest.channel.bounded import Call, libvirt_deadline, limit_to_deadline
 from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession, translated
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
@@ -122,7 +122,7 @@ class LibvirtLink:
             LibvirtError: libvirt did not answer within `timeout`.
             UnreachableError: The host did not answer.
         """
-        with within(timeout) as deadline:
+        with libvirt_deadline(timeout) as deadline:
             while True:
                 try:
                     return self.call("connect", lambda _: None, timeout=_ONE_TRY)
@@ -194,7 +194,7 @@ class LibvirtLink:
         timeout: float | None = None,
         cancel: Callable[[LibvirtSession], object] | None = None,
     ) -> Result:
-        seconds = limited(self._timeout() if timeout is None else timeout)
+        seconds = limit_to_deadline(self._timeout() if timeout is None else timeout)
         session = self._session
         call = Call(lambda: work(session))
         try:

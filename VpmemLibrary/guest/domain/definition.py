@@ -11,10 +11,11 @@ from VpmemLibrary.guest.domain.checks import check_backings, check_devices
 from VpmemLibrary.guest.domain.domains import guest_names, libvirt_version, made_guests, refuse_shared
 from VpmemLibrary.guest.domain.machine import choose_machine, has_kvm
 from VpmemLibrary.guest.domain.records import AUTO, GuestSpec, VpmemDevice, in_slots
+from VpmemLibrary.guest.domain.states import NO_DOMAIN
 from VpmemLibrary.guest.domain.template import add_devices, as_own
 from VpmemLibrary.guest.domain.xml import build_domain, parse_xml, read_devices, read_name
 from VpmemLibrary.guest.domain.xml_checks import check_domain
-from VpmemLibrary.guest.guest import NO_DOMAIN, Guest, WrapTransport
+from VpmemLibrary.guest.guest import Guest, WrapTransport
 from VpmemLibrary.transport.base import Transport
 
 

@@ -9,6 +9,7 @@ from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.guest.domain.xml import has_balloon, read_devices, read_plugged_ram, read_ram, read_room
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.guest.inspection import qemu_process
 from VpmemLibrary.guest.prediction import guest_region_size
 from VpmemLibrary.guest.views.argv import argv_ram
 from VpmemLibrary.guest.views.inside import inside_regions
@@ -35,7 +36,7 @@ def memory_views(guest: Guest) -> Agreement:
     """
     xml = guest.xml()
     base, persistent = qmp_memory(guest.ask_monitor)
-    command_line = argv_ram(guest.qemu().read(guest.host)[1])
+    command_line = argv_ram(qemu_process(guest).read(guest.host)[1])
     attached_later = qmp_attached_ram(guest.ask_monitor)
     info = guest.act("ask the memory of", lambda domain: domain.info())
     stats = guest.act("ask the statistics of", lambda domain: domain.memoryStats())

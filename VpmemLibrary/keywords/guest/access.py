@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robot.api.deco import keyword
 
+from VpmemLibrary.guest import inspection
 from VpmemLibrary.guest.confinement import Confinement, read_confinement, refusals
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.support.log import log_table
@@ -40,7 +41,7 @@ class AccessKeywords:
         ```
         """
         found = self._session.current.guest(guest)
-        return read_confinement(found.host, found.qemu())
+        return read_confinement(found.host, inspection.qemu_process(found))
 
     @keyword(tags=("guest", "assertion"))
     def guest_should_reach_only_its_own_devices(self, guest: Guest | str) -> None:
@@ -69,7 +70,7 @@ class AccessKeywords:
         found = self._session.current.guest(guest)
         own = {device.path for device in found.live_devices}
         nodes = {each.device for each in self._session.host.ndctl.inventory().namespaces if each.device}
-        qemu = found.qemu()
+        qemu = inspection.qemu_process(found)
         refused = refusals(found.host, qemu, read_confinement(found.host, qemu), sorted(own | nodes))
         wrong = {path for path, reason in refused.items() if bool(reason) is (path in own)}
         rows = [(path, "yes" if path in own else "no", reason or "may open it") for path, reason in refused.items()]

@@ -7,7 +7,8 @@ from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest import inspection, lifecycle, readiness
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.guest.devices import devices_of
@@ -171,9 +172,9 @@ class GuestKeywords:
         """
         found = self._session.current.guest(guest)
         seconds = timeout.total_seconds()
-        with within(seconds):
-            found.start(share_backing=share_backing, timeout=seconds)
-            found.wait_until_ready(seconds)
+        with libvirt_deadline(seconds):
+            lifecycle.start(found, share_backing=share_backing, timeout=seconds)
+            readiness.wait_until_ready(found, seconds)
 
     @keyword(tags=("guest",))
     def wait_until_guest_is_ready(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -199,7 +200,7 @@ class GuestKeywords:
             Wait Until Guest Is Ready    ${guest}
         ```
         """
-        self._session.current.guest(guest).wait_until_ready(timeout.total_seconds())
+        readiness.wait_until_ready(self._session.current.guest(guest), timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def start_new_guest(
@@ -292,7 +293,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    shut off
         ```
         """
-        self._session.current.guest(guest).shutdown(timeout.total_seconds())
+        lifecycle.shut_down(self._session.current.guest(guest), timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -315,7 +316,7 @@ class GuestKeywords:
             Reboot Guest    ${guest}
         ```
         """
-        self._session.current.guest(guest).reboot(timeout.total_seconds())
+        lifecycle.reboot(self._session.current.guest(guest), timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
     def destroy_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
@@ -338,7 +339,7 @@ class GuestKeywords:
             Start Guest    ${guest}
         ```
         """
-        self._owned(guest, foreign).destroy()
+        lifecycle.destroy(self._owned(guest, foreign))
 
     @keyword(tags=("guest", "destructive"))
     def undefine_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
@@ -396,7 +397,7 @@ class GuestKeywords:
             Get Guest Boot Id    ${guest}    ==    ${boot}
         ```
         """
-        self._owned(guest, foreign).save(timeout.total_seconds())
+        lifecycle.save(self._owned(guest, foreign), timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
     def save_guest_to_file(
@@ -434,7 +435,7 @@ class GuestKeywords:
             [Teardown]    Run On Host    rm    -f    /var/lib/libvirt/qemu/save/moment
         ```
         """
-        self._owned(guest, foreign).save_to(path, timeout=timeout.total_seconds())
+        lifecycle.save_to_file(self._owned(guest, foreign), path, timeout=timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -469,9 +470,9 @@ class GuestKeywords:
         """
         found = self._session.current.guest(guest)
         seconds = timeout.total_seconds()
-        with within(seconds):
-            found.restore_from(path, timeout=seconds)
-            found.wait_until_ready(seconds)
+        with libvirt_deadline(seconds):
+            lifecycle.restore_from_file(found, path, timeout=seconds)
+            readiness.wait_until_ready(found, seconds)
 
     @keyword(tags=("guest", "destructive"))
     def kill_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -500,7 +501,7 @@ class GuestKeywords:
             Host Should Hold Guest Pattern    ${guest}    ns_0    seed=flushed    length=1MiB
         ```
         """
-        self._owned(guest, foreign).kill(timeout.total_seconds())
+        lifecycle.kill(self._owned(guest, foreign), timeout.total_seconds())
 
     @keyword(tags=("guest", "getter"))
     def get_guest_state(
@@ -572,7 +573,11 @@ class GuestKeywords:
         """
         found = self._session.current.guest(guest)
         return assert_value(
-            found.process(), assertion_operator, expected, f"QEMU's process id of guest {found.name}", message
+            inspection.process_id(found),
+            assertion_operator,
+            expected,
+            f"QEMU's process id of guest {found.name}",
+            message,
         )
 
     @keyword(tags=("guest", "getter"))
@@ -595,7 +600,7 @@ class GuestKeywords:
             Should Contain    ${text}    Linux version
         ```
         """
-        return self._session.current.guest(guest).console_tail(lines)
+        return self._session.current.guest(guest).console.tail(lines)
 
     def _owned(self, guest: Guest | str, foreign: bool) -> Guest:
         found = self._session.current.guest(guest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ViewsDisagreeError
+from VpmemLibrary.guest import inspection
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.identity import DeviceIdentity, compare_labels, cookie_problem, read_label_area
@@ -81,7 +82,7 @@ class IdentityKeywords:
         found = self._session.current.guest(guest)
         device = self._device(guest, namespace)
         _, area = read_label_area(self._session.current.content, device)
-        region = found.region_of(device)
+        region = inspection.region_of(found, device)
         agreement = compare_labels(area, region)
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
         try:

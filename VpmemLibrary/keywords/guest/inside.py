@@ -9,6 +9,7 @@ from robot.api.deco import keyword
 from robot.api.types import Secret
 
 from VpmemLibrary.content.pattern import Pattern
+from VpmemLibrary.guest import inspection, readiness
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.prediction import backing_offset, guest_region_size, label_area_offset
@@ -113,7 +114,9 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        return assert_text(found.boot_id(), assertion_operator, expected, f"Boot id of guest {found.name}", message)
+        return assert_text(
+            readiness.current_boot_id(found), assertion_operator, expected, f"Boot id of guest {found.name}", message
+        )
 
     @keyword(tags=("inside", "getter"))
     def get_guest_regions(self, guest: Guest | str) -> tuple[Region, ...]:
@@ -184,7 +187,7 @@ class InsideKeywords:
         """
         found = self._guest(guest)
         target = found.device(backing_of(self._session, device))
-        region = found.region_of(target)
+        region = inspection.region_of(found, target)
         return assert_size(
             region.size, assertion_operator, expected, f"Size of {region.dev} in guest {found.name}", message
         )
@@ -243,7 +246,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        return found.node_of(found.device(backing_of(self._session, device)))
+        return inspection.node_of(found, found.device(backing_of(self._session, device)))
 
     @keyword(tags=("guest", "getter"))
     def get_guest_mapping_flags(
@@ -285,7 +288,7 @@ class InsideKeywords:
         """
         found = self._guest(guest)
         target = found.device(backing_of(self._session, device))
-        flags = " ".join(found.mapping_flags(target))
+        flags = " ".join(inspection.mapping_flags(found, target))
         return assert_text(flags, assertion_operator, expected, f"QEMU's mapping of {target.path}", message)
 
     @keyword(tags=("prediction",))
@@ -368,7 +371,7 @@ class InsideKeywords:
         ```
         """
         found = self._guest(guest)
-        agreements = found.views()
+        agreements = inspection.compare_views(found)
         for agreement in agreements:
             log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
         self._draw(found)
@@ -412,7 +415,7 @@ class InsideKeywords:
         """
         found = self._guest(guest)
         target = found.device(backing_of(self._session, device))
-        report = found.content.write(found.node_of(target), _pattern(seed, offset, length))
+        report = found.content.write(inspection.node_of(found, target), _pattern(seed, offset, length))
         logger.info(f"Wrote {report}.")
 
     @keyword(tags=("inside", "content", "assertion"))
@@ -448,7 +451,7 @@ class InsideKeywords:
         """
         found = self._guest(guest)
         target = found.device(backing_of(self._session, device))
-        found.content.verify(found.node_of(target), _pattern(seed, offset, length)).require()
+        found.content.verify(inspection.node_of(found, target), _pattern(seed, offset, length)).require()
 
     @keyword(tags=("content", "assertion"))
     def host_should_hold_guest_pattern(
@@ -493,7 +496,7 @@ class InsideKeywords:
     def _draw(self, guest: Guest) -> None:
         inventory = self._session.host.ndctl.inventory()
         by_device = {namespace.device: namespace for namespace in inventory.namespaces}
-        regions = guest.regions_by_path()
+        regions = inspection.regions_by_path(guest)
         chains = []
         for device in guest.devices:
             namespace = by_device.get(device.path)

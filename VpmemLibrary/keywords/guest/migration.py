@@ -8,7 +8,8 @@ from datetime import timedelta
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest import readiness
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
@@ -93,7 +94,7 @@ class MigrationKeywords:
             for device in (found.devices if wipe_source else ())
         ]
         seconds = timeout.total_seconds()
-        with within(seconds):
+        with libvirt_deadline(seconds):
             self._session.switch(host)
             try:
                 listed = vpmem if isinstance(vpmem, list) else [vpmem]
@@ -106,7 +107,7 @@ class MigrationKeywords:
             source.forget_guest(found.name)
             arrived = target.adopt_guest(found.name, tuple(replace(device, alias="") for device in moved))
             if live:
-                arrived.wait_until_ready(seconds)
+                readiness.wait_until_ready(arrived, seconds)
         logger.info(f"Guest {found.name} went from {source.host.alias} to {host}.")
         for each in left:
             _wipe(source, each)

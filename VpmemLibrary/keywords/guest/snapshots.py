@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.guest.channel.bounded import within
+from VpmemLibrary.guest import readiness
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.snapshots import revert_to_snapshot, take_snapshot
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
@@ -61,7 +62,7 @@ class SnapshotKeywords:
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()
-        with within(seconds):
+        with libvirt_deadline(seconds):
             take_snapshot(found, name, memory_file, timeout=seconds)
 
     @keyword(tags=("guest", "destructive"))
@@ -95,6 +96,6 @@ class SnapshotKeywords:
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()
-        with within(seconds):
+        with libvirt_deadline(seconds):
             revert_to_snapshot(found, name, timeout=seconds)
-            found.wait_until_ready(seconds)
+            readiness.wait_until_ready(found, seconds)

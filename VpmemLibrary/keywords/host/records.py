@@ -10,6 +10,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.content.records import RecordStream, RecordVerdict
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.record_writer import RecordWriter, start_writer
@@ -190,7 +191,7 @@ class RecordKeywords:
         writer.guest.require_made_by(self._session.run.run_id)
         moment = random.Random(seed).uniform(0, within.total_seconds())  # noqa: S311  repeatable, not secret
         writer.wait(1, timeout.total_seconds())
-        writer.guest.kill(timeout.total_seconds(), after=moment)
+        lifecycle.kill(writer.guest, timeout.total_seconds(), after=moment)
         logger.info(f"QEMU of guest {writer.guest.name} was killed {moment:.3f} s after the first record was known.")
         return moment
 

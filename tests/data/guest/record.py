@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from VpmemLibrary.guest import inspection, lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice, VpmemModel
@@ -69,10 +70,10 @@ def main(hosts: str) -> None:
         capabilities = link.call("read the capabilities", lambda connection: connection.getCapabilities())
         write(f"libvirt-{facts.libvirt}_capabilities.xml", str(capabilities))
         write(f"{tools}_inactive.xml", guest.xml())
-        guest.start()
-        guest.wait_until_ready(300)
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, 300)
         write(f"{tools}_live.xml", guest.xml())
-        write(f"{tools}_cmdline.json", json.dumps(guest.qemu().read(host.transport)[1], indent=1))
+        write(f"{tools}_cmdline.json", json.dumps(inspection.qemu_process(guest).read(host.transport)[1], indent=1))
         answers: list[dict[str, Any]] = []
 
         def monitor(command: str, arguments: Mapping[str, object]) -> Any:
@@ -91,14 +92,14 @@ def main(hosts: str) -> None:
         kernel = guest.transport.run(["uname", "-r"]).check().text.strip()
         write(f"linux-{kernel}_inside.json", json.dumps({"argv": inside.argv, "stdout": inside.text}, indent=1))
         write(f"linux-{kernel}_iomem.json", json.dumps({"argv": iomem.argv, "stdout": iomem.text}, indent=1))
-        mapped = read_mappings(host.transport, guest.qemu())
+        mapped = read_mappings(host.transport, inspection.qemu_process(guest))
         told = "".join(f"{' '.join(each.flags)}\t{each.path}\n" for each in mapped)
         write(f"linux-{kernel}_mappings.json", json.dumps({"stdout": told}, indent=1))
     finally:
         if guest is not None:
             if guest.state() == "running":
-                guest.destroy()
-            guest.undefine()
+                lifecycle.destroy(guest)
+            lifecycle.undefine(guest)
         link.close()
         clean_up(host, run)
         host.close()

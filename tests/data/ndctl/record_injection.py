@@ -13,6 +13,7 @@ from pathlib import Path
 
 from record_ndctl import Recorder
 
+from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
@@ -36,13 +37,13 @@ def main(hosts: str) -> None:
     spec = GuestSpec(name="recorded", boot=boot, memory=Size(768 * MiB), run_id=RunMark.of_this_run().run_id)
     guest = define_guest(host.transport, LibvirtLink(host.transport), spec)
     try:
-        guest.start()
-        guest.wait_until_ready(300)
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, 300)
         record_bus(Recorder(guest.transport, ""))
     finally:
         if guest.state() == "running":
-            guest.destroy()
-        guest.undefine()
+            lifecycle.destroy(guest)
+        lifecycle.undefine(guest)
         host.transport.close()
 
 

@@ -1,0 +1,125 @@
+"""Wait until a guest answers, and say why it does not: its state, and the end of its console and of QEMU's log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from VpmemLibrary.errors import GuestError, LibvirtError, VpmemError
+from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.console import Console, Panic
+from VpmemLibrary.guest.domain.states import ALIVE
+from VpmemLibrary.guest.guest import POLL, Guest
+from VpmemLibrary.host.reboot import boot_id
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
+from VpmemLibrary.visible import block
+
+_PANIC_LINES = 10
+_PANIC_WRITTEN = 3.0
+"""Seconds in which a kernel that panics writes the reason to the console."""
+
+_CONSOLE_EVERY = 5.0
+"""Seconds between two checks for a panic on the console. Each check costs a command on the host."""
+
+_REBOOTED_TIMEOUT = 2.0
+"""Seconds for one answer during a reboot."""
+
+
+def wait_until_ready(guest: Guest, timeout: float) -> None:
+    """Wait until a guest answers through its channel.
+
+    Args:
+        guest: The guest.
+        timeout: Seconds.
+
+    Raises:
+        GuestError: The guest ended, panicked, or did not answer within `timeout`. The message has the last console
+            lines.
+        AgentRefusedError: The guest's agent refuses to run commands. The message says what to change.
+        AccessDeniedError: The guest rejects the login.
+    """
+    _wait(guest, timeout, "ready", guest.answers)
+
+
+def wait_until_rebooted(guest: Guest, before: str, timeout: float) -> None:
+    """Wait until a guest answers with another boot id than before.
+
+    Args:
+        guest: The guest.
+        before: The boot id before the reboot.
+        timeout: Seconds.
+
+    Raises:
+        GuestError: The guest ended, panicked, or no new boot answered within `timeout`. The message has the last
+            console lines.
+    """
+
+    def rebooted() -> bool:
+        with contextlib.suppress(VpmemError):  # the channel may fail during the reboot
+            return guest.answers(_REBOOTED_TIMEOUT) and current_boot_id(guest) != before
+        return False
+
+    _wait(guest, timeout, "rebooted", rebooted)
+
+
+def current_boot_id(guest: Guest) -> str:
+    """Return the id of the current boot, from the guest's kernel.
+
+    Raises:
+        GuestError: The guest does not answer.
+        UnreadableOutputError: The answer is not a boot id.
+    """
+    return boot_id(guest.transport, timeout=DEFAULT_TIMEOUT)
+
+
+def failure_text(guest: Guest, failure: str, panic: Panic | None = None) -> str:
+    """Return a message about a guest that failed, with the end of its console's log and of QEMU's log.
+
+    Args:
+        guest: The guest.
+        failure: What happened to the guest, as the rest of a sentence: ``did not shut down within 60 s``.
+        panic: The panic on the console, which is shown instead of the console's end.
+    """
+    text = f"Guest {guest.name} on {guest.link.host} {failure}."
+    with contextlib.suppress(LibvirtError):  # the console path is in the XML, which a domain that is gone lacks
+        if panic:
+            console = f"at the panic:\n{panic.around}"
+        else:
+            console = f"ends with:\n{guest.console.tail() or '(it wrote nothing, or has no console log)'}"
+        log = guest.host.run(["tail", "-n", "5", f"/var/log/libvirt/qemu/{guest.name}.log"])
+        qemu = f"ends with:\n{log.text.strip() or '(nothing)'}"
+        return f"{text}\nIts console {block(console)}\nQEMU's log {block(qemu)}"
+    return text
+
+
+def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -> None:
+    """Wait until `done` is true. Raise at once if the guest ends or its kernel panics."""
+    with libvirt_deadline(timeout) as deadline:
+        next_console = time.monotonic() + _CONSOLE_EVERY
+        console = guest.console
+        start = console.size() if guest.boot_console_start is None else guest.boot_console_start
+        for _ in guest.polls(deadline):
+            if done():
+                guest.boot_console_start = None
+                return
+            state, reason = guest.state_and_reason()
+            if state not in ALIVE:
+                raise GuestError(failure_text(guest, f"is {state}{reason} instead of {wanted}"))
+            if time.monotonic() >= next_console:
+                if panic := _panic(console, start):
+                    raise GuestError(failure_text(guest, f"panicked instead of being {wanted}: {panic.line}", panic))
+                next_console = time.monotonic() + _CONSOLE_EVERY
+        panic = _panic(console, start)
+        ended = f"panicked: {panic.line}" if panic else f"is {''.join(guest.state_and_reason())}"
+        raise GuestError(failure_text(guest, f"was not {wanted} within {timeout:g} s: it {ended}", panic))
+
+
+def _panic(console: Console, start: int) -> Panic | None:
+    """Return the panic on the console, if any. Wait until the kernel wrote the lines after the panic as well."""
+    deadline = time.monotonic() + _PANIC_WRITTEN
+    while True:
+        panic = console.panic(start, _PANIC_LINES)
+        if panic is None or panic.whole or time.monotonic() > deadline:
+            return panic
+        time.sleep(POLL / 2)
