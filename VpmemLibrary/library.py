@@ -100,8 +100,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     ```robotframework
     *** Test Cases ***
     Its Size
-        Get Namespace Size    ${namespace}    ==    254MiB
-        ${size} =    Get Namespace Size    ${namespace}
+        Get Namespace Property    ${namespace}    size    ==    254MiB
+        ${size} =    Get Namespace Property    ${namespace}    size
     ```
 
     # Ownership

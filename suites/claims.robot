@@ -38,7 +38,7 @@ Namespaces Are Claimed By Size And Mode
     [Tags]    cl-01
     ${large} =    Get Namespace    pool_0
     ${claim} =    Claim Namespace    size=${large.size}    mode=devdax
-    Get Namespace Name    ${claim.namespace}    ==    pool_0
+    Get Namespace Property    ${claim.namespace}    name    ==    pool_0
     Run Keyword And Expect Error    *1 of mode sector*    Claim Namespace    mode=sector
     Run Keyword And Expect Error    *1 of 1GiB*    Claim Namespace    size=1GiB
 

@@ -103,10 +103,9 @@ Make Device DAX In The Guest
     [Documentation]    Create labels and a devdax namespace in the device with the guest's own kernel and tools.
     ${aliases} =    Get Open Hosts
     Open Guest As Host    ${GUEST}    alias=inside
-    ${regions} =    Get Regions
-    ${region} =    Evaluate    next(each for each in $regions if each.size == 32 * 1024 * 1024)
-    Initialize Labels    ${region}
-    Create Namespace    ${region}    mode=devdax    map=mem    name=mapped
+    ${regions} =    Get Regions    ==    1    size=32MiB
+    Initialize Labels    ${regions}[0]
+    Create Namespace    ${regions}[0]    mode=devdax    map=mem    name=mapped
     Close Host    inside
     Switch Host    ${aliases}[0]
 

@@ -28,7 +28,7 @@ A Region Is Assembled From The Device And Destroyed
     ${region} =    Create Cxl Region    ${MEMDEV}
     Should Be Equal    ${region.provider}    CXL
     Should Be Equal    ${region.size}    ${MEMDEV.pmem_size}
-    Get Region Available Size    ${region}    ==    ${MEMDEV.pmem_size}
+    Get Region Property    ${region}    available size    ==    ${MEMDEV.pmem_size}
     ${assembled} =    Get Cxl Region    ${region}
     Should Be Equal    ${{$assembled.memdevs, $assembled.memory, $assembled.state}}
     ...    ${{($MEMDEV.dev,), 'pmem', 'commit'}}
@@ -77,7 +77,7 @@ Invalid Requests Are Refused And Change Nothing
     ${found} =    Get Namespace    ${namespace.label_uuid}
     Should Be Equal    ${found}    ${namespace}
     Run Keyword And Expect Error    offset '100B' cannot be used*    Inject Poison    ${MEMDEV}    offset=100
-    Get Media Error Count    ${MEMDEV}    ==    0
+    Get Media Errors    ${MEMDEV}    ==    0
     Run Keyword And Expect Error    size '100MiB' cannot be used: expected a multiple of 256MiB*
     ...    Create Cxl Region    ${MEMDEV}    size=100MiB
 
@@ -107,7 +107,7 @@ Poison Is Listed And Cleared
     Should Be Equal    ${{[(each.offset, each.length, each.source) for each in $errors]}}
     ...    ${{[(4096, 64, 'Injected')]}}
     Clear Poison    ${MEMDEV}    offset=4KiB
-    Get Media Error Count    ${MEMDEV}    ==    0
+    Get Media Errors    ${MEMDEV}    ==    0
     ${after} =    Read Second Page    ${namespace}
     Should Be Equal    ${after}    ${{'00' * 64 + $before[128:]}}
 

@@ -170,9 +170,10 @@ Cut A Namespace In The Guest
     [Documentation]    Open the guest as a host, and find its two regions by their providers.
     Open Guest As Host    ${GUEST}    alias=inside
     Skip Without Program    xfs_io    put xfsprogs into the guest's image
-    ${regions} =    Get Regions
-    VAR    ${nvdimm} =    ${{next(each for each in $regions if each.dimms)}}
-    VAR    ${virtio} =    ${{next(each for each in $regions if not each.dimms)}}
+    ${nvdimms} =    Get Regions    ==    1    on_dimms=True
+    ${virtios} =    Get Regions    ==    1    on_dimms=False
+    VAR    ${nvdimm} =    ${nvdimms}[0]
+    VAR    ${virtio} =    ${virtios}[0]
     Initialize Labels    ${nvdimm}    overwrite=True    foreign=True
     ${namespace} =    Create Namespace    ${nvdimm}    mode=fsdax    size=at least ${SIZE}    name=in-guest
     VAR    ${IN_GUEST} =    ${namespace}    scope=SUITE

@@ -36,7 +36,7 @@ Bytes Written Through One Mapping Are Read Through A New Mapping And In The Raw 
     Write Pattern    ${namespace}    seed=mapped
     Pattern Should Be Intact    ${namespace}    seed=mapped
     ${raw} =    Show Raw    ${namespace}
-    Get Namespace Mode    ${raw}    ==    raw
+    Get Namespace Property    ${raw}    mode    ==    raw
     Pattern Should Be Intact    ${raw}
     ...    seed=mapped
     ...    length=${namespace.size}

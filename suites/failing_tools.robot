@@ -55,9 +55,9 @@ A Connection That Breaks During A Create Leaves No Namespace
 *** Keywords ***
 Choose A Region
     [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
-    VAR    ${FREE} =    ${region.available_size}    scope=SUITE
+    ${largest} =    Get Region With Largest Free Extent    at_least=64MiB
+    VAR    ${REGION} =    ${largest.dev}    scope=SUITE
+    VAR    ${FREE} =    ${largest.available_size}    scope=SUITE
 
 Look Through A Stand-In
     [Documentation]    Replace ndctl by a script that has the given lines and then calls the host's own ndctl.
@@ -102,4 +102,4 @@ Nothing Should Be Left
     [Documentation]    Check on the host itself that there is no namespace, and as much free space as before.
     Look At The Host Itself
     Namespace Should Not Exist    unlucky
-    Get Region Available Size    ${REGION}    ==    ${FREE}
+    Get Region Property    ${REGION}    available size    ==    ${FREE}

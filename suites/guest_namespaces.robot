@@ -25,11 +25,11 @@ ${LABEL_SIZE}    128KiB
 Labels Are Initialised In The Guest
     [Documentation]    The host reads zeros in the device's label area before, and an index block afterwards.
     Host Should Read Zeros In The Label Area
-    Get Region Available Size    ${REGION}    ==    0
+    Get Region Property    ${REGION}    available size    ==    0
     Initialize Labels    ${REGION}
-    Get Region Available Size    ${REGION}    ==    256MiB
+    Get Region Property    ${REGION}    available size    ==    256MiB
     ${slots} =    Get Predicted Label Slot Count    ${LABEL_SIZE}
-    Get Label Slot Count    ${REGION}    ==    ${slots}
+    Get Region Property    ${REGION}    label slots    ==    ${slots}
     Host Should Read In The Label Area    NAMESPACE_INDEX
 
 Namespaces Of Three Modes Are Created In The Device
@@ -37,12 +37,12 @@ Namespaces Of Three Modes Are Created In The Device
     FOR    ${mode}    IN    fsdax    devdax    sector
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 64MiB    name=of-${mode}
         ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
-        Get Namespace Size    ${namespace}    ==    ${predicted}
+        Get Namespace Property    ${namespace}    size    ==    ${predicted}
         Namespace Views Should Agree    ${namespace}
         Write Pattern    ${namespace}    seed=${namespace.name}    length=4MiB
         Collections.Append To List    ${MADE}    ${namespace}
     END
-    Get Region Available Size    ${REGION}    ==    64MiB
+    Get Region Property    ${REGION}    available size    ==    64MiB
     Labels Should Be Consistent    ${REGION}
 
 The Host Reads The Guest's Labels In Its Own Namespace
@@ -71,7 +71,7 @@ Namespaces Are Changed In The Guest As On A Host
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 64MiB    name=before
     Rename Namespace    ${namespace}    after
     ${namespace} =    Reconfigure Namespace    ${namespace}    mode=fsdax
-    Get Namespace Name    ${namespace}    ==    after
+    Get Namespace Property    ${namespace}    name    ==    after
     Disable Namespace    ${namespace}
     Run On Host    test    -e    ${namespace.device}    expected_status=1
     Enable Namespace    ${namespace}
@@ -115,7 +115,7 @@ Cleaning Up In The Guest Keeps The Guest
     Clean Up Host
     ${listed} =    Run On Host    ndctl    list    --namespaces
     Should Be Empty    ${listed.text}
-    Get Region Available Size    ${REGION}    ==    256MiB
+    Get Region Property    ${REGION}    available size    ==    256MiB
     Get Guest Process    ${GUEST}    ==    ${process}
     Switch Host    ${OUTSIDE}
     Namespace Should Exist    ${NAMESPACE}

@@ -20,7 +20,7 @@ The Health Of Every DIMM Matches The Kernel
     [Documentation]    One table describes the host. Flags and dirty-shutdown counts match sysfs, and are None if sysfs
     ...    has none. The other fields agree in ndctl and sysfs.
     [Tags]    hl-04
-    ${healths} =    Get Health
+    ${healths} =    Get Dimm Health
     ${names} =    Run On Host    sh    -c    cd ${SYSFS} && ls -d nmem* | sort -V
     Should Be Equal    ${{[health.dev for health in $healths]}}    ${names.text.split()}
     FOR    ${health}    IN    @{healths}
@@ -60,7 +60,7 @@ A Bus Without Error Injection Refuses It And Nothing Changes
     ...    Uninject Error    ${namespace}    offset=1MiB    length=4KiB
     ${after} =    Read Bad Blocks Of The Kernel
     Should Be Equal    ${after}    ${before}
-    Get Bad Block Count    ${namespace}    ==    0
+    Get Bad Blocks    ${namespace}    ==    0
     Pattern Should Be Intact    ${namespace}    seed=unhurt
 
 A DIMM Without SMART Injection Refuses It And Nothing Changes
@@ -112,7 +112,7 @@ Read Bad Blocks Of The Kernel
 
 Choose A Silent DIMM
     [Documentation]    Return a DIMM with neither SMART nor a count. Such a DIMM does not support SMART injection.
-    ${healths} =    Get Health
+    ${healths} =    Get Dimm Health
     FOR    ${health}    IN    @{healths}
         IF    not $health.values and $health.dirty_shutdown is None
             RETURN    ${health.dev}

@@ -26,7 +26,7 @@ The Health Of Every DIMM Matches The Kernel
     [Documentation]    This bus reports values that are absent on QEMU's bus: temperature, spares, the last shutdown and
     ...    its count. It also reports the flags of failed modules.
     [Tags]    hl-04
-    ${healths} =    Get Health
+    ${healths} =    Get Dimm Health
     FOR    ${health}    IN    @{healths}
         IF    $health.flags or $health.dev == $DIMM
             Dimm Health Views Should Agree    ${health.dev}
@@ -72,7 +72,7 @@ A Scrub Finds An Error That The Kernel Does Not Know
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=scrubbed
     Run On Host    ndctl    inject-error    --no-notify    --block=64    --count=8    ${namespace.dev}
-    Get Bad Block Count    ${namespace}    ==    0
+    Get Bad Blocks    ${namespace}    ==    0
     Start Scrub    ${namespace.bus}
     Wait For Scrub    ${namespace.bus}    timeout=2 minutes
     Get Scrub State    ${namespace.bus}    ==    idle
@@ -97,7 +97,7 @@ Injected SMART Values Are Read Back
     [Documentation]    The DIMM reports each injected value, and its own values afterwards. The other DIMMs keep their
     ...    values.
     [Tags]    hl-02
-    ${before} =    Get Health
+    ${before} =    Get Dimm Health
     ${own} =    Get Dimm Health    ${DIMM}
     ${health} =    Inject Smart    ${DIMM}    temperature=90    spares=1    fatal=True    unsafe_shutdown=True
     SMART Should Be    health=${health}    temperature=90    spares=1    state=fatal    shutdown=dirty
@@ -161,9 +161,8 @@ Boot A Guest With A Test Bus
 
 Find A Test Region
     [Documentation]    Return the largest region of the kernel's nfit_test module that has DIMMs, or None.
-    ${regions} =    Get Regions
-    ${of_test} =    Evaluate    [each for each in $regions if each.provider.startswith('nfit_test') and each.dimms]
-    ${largest} =    Evaluate    max($of_test, key=lambda each: each.size, default=None)
+    ${regions} =    Get Regions    provider=nfit_test*    on_dimms=True
+    ${largest} =    Evaluate    max($regions, key=lambda each: each.size, default=None)
     RETURN    ${largest}
 
 Kernel Should Say
@@ -194,7 +193,7 @@ Bus Should Have Injected
 Nothing Should Be Bad
     [Documentation]    Fail unless a namespace has no bad block in each of these views, and every sector can be read.
     [Arguments]    ${namespace}
-    Get Bad Block Count    ${namespace}    ==    0
+    Get Bad Blocks    ${namespace}    ==    0
     Kernel Should Say    /sys/block/${namespace.blockdev}/badblocks    ${EMPTY}
     ${read} =    Read Sectors    namespace=${namespace}    sector=0    count=${{$namespace.size // 512}}
     Should Be Equal As Integers    ${read.exit_status}    0    ${read.error_text}
@@ -219,7 +218,7 @@ SMART Should Be
 Others Should Be As Before
     [Documentation]    Fail unless the health of all DIMMs except the injected DIMM matches the given records.
     [Arguments]    ${before}
-    ${after} =    Get Health
+    ${after} =    Get Dimm Health
     Should Be Equal    ${{[health for health in $after if health.dev != '${DIMM}']}}
     ...    ${{[health for health in $before if health.dev != '${DIMM}']}}
 

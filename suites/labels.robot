@@ -33,7 +33,7 @@ Labels Restored From A File Bring A Namespace Back
     Save Labels    ${REGION}    ${SAVED}
     Zero Labels    ${REGION}
     Namespace Should Not Exist    ${namespace}
-    Get Region Available Size    ${REGION}    ==    ${REGION.size}
+    Get Region Property    ${REGION}    available size    ==    ${REGION.size}
     Restore Labels    ${REGION}    ${SAVED}
     Namespace Should Be As Before    ${namespace}
 
@@ -48,7 +48,7 @@ Labels Written Back Bring Namespaces Of Every Mode Back
     END
     ${labels} =    Read Labels    ${REGION}
     Initialize Labels    ${REGION}    overwrite=True
-    Get Region Available Size    ${REGION}    ==    ${REGION.size}
+    Get Region Property    ${REGION}    available size    ==    ${REGION.size}
     Write Labels    ${REGION}    @{labels}
     FOR    ${namespace}    IN    @{namespaces}
         Namespace Should Be As Before    ${namespace}
@@ -59,13 +59,13 @@ Each Label Version Has The Predicted Slot Count
     ...    size.
     [Tags]    lb-02
     [Setup]    Skip Unless There Is A Region For Labels
-    ${size} =    Get Label Area Size    ${REGION}
+    ${size} =    Get Region Property    ${REGION}    label area size
     FOR    ${version}    IN    1.1    1.2
         Initialize Labels    ${REGION}    version=${version}    overwrite=True
         ${slots} =    Get Predicted Label Slot Count    ${size}    version=${version}
-        Get Label Version    ${REGION}    ==    ${version}
-        Get Label Slot Count    ${REGION}    ==    ${slots}
-        Get Available Label Slots    ${REGION}    ==    ${slots - 1}
+        Get Region Property    ${REGION}    label version    ==    ${version}
+        Get Region Property    ${REGION}    label slots    ==    ${slots}
+        Get Region Property    ${REGION}    available label slots    ==    ${slots - 1}
         Slots In The Bytes Should Be    ${slots}
     END
 
@@ -108,7 +108,7 @@ A Disabled Region Comes Back With Its Namespaces
     [Setup]    Skip Unless There Is A Region For Labels
     ${namespace} =    Create Namespace With A Pattern    devdax
     Disable Region    ${REGION}
-    Get Region State    ${REGION}    ==    disabled
+    Get Region Property    ${REGION}    state    ==    disabled
     Kernel Should Have Enabled    ${REGION}    ${False}
     Run On Host    test    -e    ${namespace.device}    expected_status=1
     Enable Region    ${REGION}
@@ -150,12 +150,13 @@ A Region Without Labels Refuses Label Operations
     [Documentation]    Creating a namespace and reading labels are refused. No refusal changes the region.
     [Tags]    lb-04
     [Setup]    Take A Region Without Labels
-    Get Region Label State    ${BARE}    ==    unlabeled
+    Get Region Property    ${BARE}    label state    ==    unlabeled
     Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
     ...    Create Namespace    ${BARE}    mode=devdax    size=at least 64MiB
     Run Keyword And Expect Error    *${BARE.dev}*no labels that could be zeroed*    Zero Labels    ${BARE}
-    FOR    ${keyword}    IN    Get Label Version    Get Label Slot Count
-        Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*    ${keyword}    ${BARE}
+    FOR    ${property}    IN    label version    label slots
+        Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
+        ...    Get Region Property    ${BARE}    ${property}
     END
     Run Keyword And Expect Error
     ...    *no labels: the label area is all zeros*
@@ -243,7 +244,7 @@ Label Should Describe
     Should Be Equal    ${{$label.uuid, $label.name}}    ${{$namespace.label_uuid, $namespace.name}}
     Should Be Equal As Integers    ${{$label.rawsize * len($areas)}}    ${size}
     Should Be Equal    ${label.abstraction}    ${claimed_by}
-    Get Available Label Slots    ${REGION}    ==    ${areas[0].nslot - 2}
+    Get Region Property    ${REGION}    available label slots    ==    ${areas[0].nslot - 2}
 
 Label Area Should Be All Zeros
     [Documentation]    Read the area with ndctl, and fail on any byte that is not zero.

@@ -46,11 +46,11 @@ A Renamed Namespace Keeps Identity And Content
     [Tags]    ns-02    ns-11
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=old
     Write Pattern    ${namespace}    seed=renamed
-    ${uuid} =    Get Namespace Uuid    ${namespace}
+    ${uuid} =    Get Namespace Property    ${namespace}    uuid
     ${renamed} =    Rename Namespace    ${namespace}    new
     Names In The Labels Should Be    ${uuid}    new
     Namespace Should Not Exist    old
-    Get Namespace Uuid    new    ==    ${uuid}
+    Get Namespace Property    new    uuid    ==    ${uuid}
     Should Be Equal    ${renamed.uuid}    ${namespace.uuid}
     Namespace Views Should Agree    new
     Pattern Should Be Intact    new    seed=renamed
@@ -64,7 +64,7 @@ A Namespace In Use Is Not Renamed
     Run On Host    mount    ${namespace.device}    ${directory.text.strip()}
     TRY
         Run Keyword And Expect Error    *mounted at ${directory.text.strip()}*    Rename Namespace    used    other
-        Get Namespace State    used    ==    active
+        Get Namespace Property    used    state    ==    active
     FINALLY
         Run On Host    umount    ${directory.text.strip()}
         Run On Host    rmdir    ${directory.text.strip()}
@@ -76,16 +76,16 @@ A Name Of Two Namespaces Is Reported And Not Resolved
     [Tags]    ns-11
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=twice
     ${second} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=twice
-    ${one} =    Get Namespace Uuid    ${first}
-    ${two} =    Get Namespace Uuid    ${second}
+    ${one} =    Get Namespace Property    ${first}    uuid
+    ${two} =    Get Namespace Property    ${second}    uuid
     FOR    ${step}    IN    Get Namespace    Destroy Namespace    Disable Namespace    Namespace Should Exist
         Run Keyword And Expect Error    *'twice'*${one}*${two}*    ${step}    twice
     END
     Run Keyword And Expect Error    *'twice'*${one}*${two}*    Namespace Names Should Be Unique
-    Get Namespace State    ${first}    ==    active
+    Get Namespace Property    ${first}    state    ==    active
     Rename Namespace    ${two}    once
-    Get Namespace Uuid    twice    ==    ${one}
-    Get Namespace Uuid    once    ==    ${two}
+    Get Namespace Property    twice    uuid    ==    ${one}
+    Get Namespace Property    once    uuid    ==    ${two}
 
 
 *** Keywords ***
@@ -98,8 +98,8 @@ Changed Mode
     [Documentation]    Change the mode of a namespace, and check mode and name in every view.
     [Arguments]    ${namespace}    ${mode}
     ${changed} =    Reconfigure Namespace    ${namespace}    mode=${mode}
-    Get Namespace Mode    ${changed}    ==    ${mode}
-    Get Namespace Name    ${changed}    ==    ${namespace.name}
+    Get Namespace Property    ${changed}    mode    ==    ${mode}
+    Get Namespace Property    ${changed}    name    ==    ${namespace.name}
     Namespace Views Should Agree    ${changed}
     RETURN    ${changed}
 
@@ -116,14 +116,14 @@ Made Sector And Devdax Again
 Turn Off And On
     [Documentation]    Disable and enable a namespace. Fail unless it is the same as before.
     [Arguments]    ${namespace}
-    ${uuid} =    Get Namespace Uuid    ${namespace}
+    ${uuid} =    Get Namespace Property    ${namespace}    uuid
     Disable Namespace    ${namespace}
-    Get Namespace State    ${namespace}    ==    disabled
-    Get Namespace Mode    ${namespace}    ==    raw
+    Get Namespace Property    ${namespace}    state    ==    disabled
+    Get Namespace Property    ${namespace}    mode    ==    raw
     Run On Host    test    -e    ${namespace.device}    expected_status=1
     ${again} =    Enable Namespace    ${uuid}
     Should Be Equal    ${again}    ${namespace}
-    Get Namespace Uuid    ${again}    ==    ${uuid}
+    Get Namespace Property    ${again}    uuid    ==    ${uuid}
     Namespace Views Should Agree    ${again}
 
 Names In The Labels Should Be

@@ -17,7 +17,7 @@ Namespaces Of Every Mode Agree In Every View
     [Tags]    ns-01
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=of-${mode}
-        Get Namespace Mode    ${namespace}    ==    ${mode}
+        Get Namespace Property    ${namespace}    mode    ==    ${mode}
         Namespace Views Should Agree    ${namespace}
         Destroy Namespace    ${namespace}
     END
@@ -28,7 +28,7 @@ Usable Sizes Are As Predicted
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}
         ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}    region=${REGION}
-        Get Namespace Size    ${namespace}    ==    ${predicted}
+        Get Namespace Property    ${namespace}    size    ==    ${predicted}
         Destroy Namespace    ${namespace}
     END
 
@@ -36,31 +36,31 @@ Several Namespaces Share A Region And Return Its Whole Capacity
     [Documentation]    Three named namespaces are visible, use their sizes, and leave the region as it was.
     [Tags]    ns-02
     VAR    &{modes} =    one=devdax    two=fsdax    three=raw
-    ${before} =    Get Region Available Size    ${REGION}
+    ${before} =    Get Region Property    ${REGION}    available size
     VAR    ${free} =    ${before}
     FOR    ${name}    ${mode}    IN    &{modes}
         Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=${name}
-        Get Region Available Size    ${REGION}    ==    ${{$free - $SIZE}}
-        ${free} =    Get Region Available Size    ${REGION}
+        Get Region Property    ${REGION}    available size    ==    ${{$free - $SIZE}}
+        ${free} =    Get Region Property    ${REGION}    available size
     END
     FOR    ${name}    IN    @{modes}
         Namespace Should Exist    ${name}
         Destroy Namespace    ${name}
         Namespace Should Not Exist    ${name}
     END
-    Get Region Available Size    ${REGION}    ==    ${before}
+    Get Region Property    ${REGION}    available size    ==    ${before}
 
 An Unaligned Size Is Refused With The Nearest Valid Sizes
     [Documentation]    The size is not a multiple of the region's step. The error names both nearest sizes, and nothing
     ...    is created.
     [Tags]    ns-03
-    ${before} =    Get Region Available Size    ${REGION}
+    ${before} =    Get Region Property    ${REGION}    available size
     ${step} =    Get Region Size Step    ${REGION}
     ${below}    ${above} =    Evaluate    type($step)(16 * $step), type($step)(17 * $step)
     Run Keyword And Expect Error    *a multiple of ${step}, *: ${below} or ${above}*
     ...    Create Namespace    ${REGION}    mode=devdax    size=${{16 * $step + 1000}}    name=unaligned
     Namespace Should Not Exist    unaligned
-    Get Region Available Size    ${REGION}    ==    ${before}
+    Get Region Property    ${REGION}    available size    ==    ${before}
 
 Destroying One Namespace Keeps Every Byte Of Its Neighbours
     [Documentation]    Three namespaces have patterns. The middle namespace is destroyed. The other two still have their

@@ -26,10 +26,10 @@ Sizes Are Multiples Of Their Alignment
     FOR    ${mode}    IN    fsdax    devdax
         FOR    ${align}    IN    4KiB    2MiB
             ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    align=${align}
-            Get Namespace Align    ${namespace}    ==    ${align}
-            Get Namespace Size    ${namespace}    validate    value % ${{int($namespace.align)}} == 0
+            Get Namespace Property    ${namespace}    align    ==    ${align}
+            Get Namespace Property    ${namespace}    size    validate    value % ${{int($namespace.align)}} == 0
             ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}    align=${align}
-            Get Namespace Size    ${namespace}    ==    ${predicted}
+            Get Namespace Property    ${namespace}    size    ==    ${predicted}
             Namespace Views Should Agree    ${namespace}
             Destroy Namespace    ${namespace}
         END
@@ -39,31 +39,31 @@ An Alignment Of A Gibibyte Is Created Or Refused
     [Documentation]    Up to a GiB at each end is lost. A size that leaves nothing usable is refused, and nothing is
     ...    created.
     [Tags]    ns-07
-    ${largest} =    Get Largest Free Extent    ${REGION}
+    ${largest} =    Get Region Property    ${REGION}    largest free extent
     Run Keyword And Expect Error    size '${SIZE}' cannot be used: expected a multiple of ${GIBIBYTES}*
     ...    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    align=1GiB    name=gibibyte
     VAR    ${whole} =    ${{3 * $GIBIBYTES}}
     IF    $largest >= $whole
         ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=${whole}    align=1GiB    name=gibibyte
-        Get Namespace Align    ${namespace}    ==    1GiB
-        Get Namespace Size    ${namespace}    validate    value % 1024 ** 3 == 0
+        Get Namespace Property    ${namespace}    align    ==    1GiB
+        Get Namespace Property    ${namespace}    size    validate    value % 1024 ** 3 == 0
         Namespace Views Should Agree    ${namespace}
     ELSE
         Run Keyword And Expect Error    *${GIBIBYTES}*
         ...    Create Namespace    ${REGION}    mode=devdax    size=${GIBIBYTES}    align=1GiB    name=gibibyte
         Namespace Should Not Exist    gibibyte
-        Get Largest Free Extent    ${REGION}    ==    ${largest}
+        Get Region Property    ${REGION}    largest free extent    ==    ${largest}
     END
 
 A Full Region Is Reported As Full
     [Documentation]    The error does not name an absent device. It says how much is free, and no attempt leaves
     ...    anything.
     [Tags]    ns-04
-    ${largest} =    Get Largest Free Extent    ${REGION}
+    ${largest} =    Get Region Property    ${REGION}    largest free extent
     Run Keyword And Expect Error    There is no room for *the largest that fits has *
     ...    Create Namespace    ${REGION}    mode=raw    size=at least ${largest + 1024 ** 3}    name=too-large
     Create Namespace    ${REGION}    mode=raw    size=all    name=filler
-    Get Largest Free Extent    ${REGION}    <    ${largest}
+    Get Region Property    ${REGION}    largest free extent    <    ${largest}
     Fill The Rest
     Run Keyword And Expect Error    There is no room for *nothing of it is free.
     ...    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=too-late
@@ -78,13 +78,13 @@ The Space Of A Destroyed Namespace Is Used Again
     @{made} =    Fill The Region With    1    4    1
     ${place} =    Offset Of    ${made}[1]
     Destroy Namespace    ${made}[1]
-    Get Largest Free Extent    ${REGION}    ==    ${UNITS}[4]
-    Get Region Fragmentation    ${REGION}    ==    0
+    Get Region Property    ${REGION}    largest free extent    ==    ${UNITS}[4]
+    Get Region Property    ${REGION}    fragmentation    ==    0
     Region Room Views Should Agree    ${REGION}
     ${again} =    Create Namespace    ${REGION}    mode=devdax    name=again
     ${offset} =    Offset Of    ${again}
     Should Be Equal    ${offset}    ${place}
-    Get Largest Free Extent    ${REGION}    ==    0
+    Get Region Property    ${REGION}    largest free extent    ==    0
 
 Fragmented Free Space Is Reported
     [Documentation]    With two gaps of equal size, half of the free space is unusable for one namespace. The error for
@@ -93,9 +93,9 @@ Fragmented Free Space Is Reported
     @{made} =    Fill The Region With    2    1    2
     Destroy Namespace    ${made}[0]
     Destroy Namespace    ${made}[2]
-    Get Region Available Size    ${REGION}    ==    ${UNITS}[4]
-    Get Largest Free Extent    ${REGION}    ==    ${UNITS}[2]
-    Get Region Fragmentation    ${REGION}    ==    50
+    Get Region Property    ${REGION}    available size    ==    ${UNITS}[4]
+    Get Region Property    ${REGION}    largest free extent    ==    ${UNITS}[2]
+    Get Region Property    ${REGION}    fragmentation    ==    50
     Region Room Views Should Agree    ${REGION}
     Namespace Should Fit    ${REGION}    mode=devdax    size=${UNITS}[2]
     Run Keyword And Expect Error    *no room*${UNITS}[3]*${UNITS}[2]*${UNITS}[4] in all*${UNITS}[2] at*${UNITS}[2] at *
@@ -122,7 +122,7 @@ Usable Size With
     ${size} =    Get Smallest Namespace Size    ${REGION}    at_least=128MiB
     ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    map=${map}    size=${size}
     ${predicted} =    Get Predicted Usable Size    ${size}    mode=${mode}    map=${map}    region=${REGION}
-    Get Namespace Size    ${namespace}    ==    ${predicted}
+    Get Namespace Property    ${namespace}    size    ==    ${predicted}
     Namespace Views Should Agree    ${namespace}
     Destroy Namespace    ${namespace}
     RETURN    ${namespace.size}
@@ -142,7 +142,7 @@ Fill The Region With
 Fill The Rest
     [Documentation]    Fill every free extent, until nothing of the region is free.
     WHILE    True    limit=64
-        ${free} =    Get Largest Free Extent    ${REGION}
+        ${free} =    Get Region Property    ${REGION}    largest free extent
         IF    $free == 0    BREAK
         Create Namespace    ${REGION}    mode=raw    name=filler
     END

@@ -16,7 +16,7 @@ A Healthy Sector Namespace Passes The Check
     [Tags]    ns-13
     ${namespace} =    Written Sector Namespace
     Check Namespace    ${namespace}
-    Get Namespace State    ${namespace}    ==    active
+    Get Namespace Property    ${namespace}    state    ==    active
     Pattern Should Be Intact    ${namespace}    seed=sectors    length=1MiB
     ${found} =    Repair Namespace    ${namespace}    rewrite_log=True
     Should Be Empty    ${found}
@@ -56,7 +56,7 @@ A Torn Namespace Is Raw Until It Is Repaired
     ${namespace} =    Written Sector Namespace
     Tear Sector Metadata    ${namespace}    info
     ${raw} =    Enable Namespace    ${namespace}
-    Get Namespace Mode    ${raw}    ==    raw
+    Get Namespace Property    ${raw}    mode    ==    raw
     Namespace Views Should Agree    ${raw}
     Disable Namespace    ${raw}
     Repair Namespace    ${raw}
@@ -81,12 +81,12 @@ Info Blocks Match ndctl And The Labels
         Should Be True    ${block.intact}
         Should Be Equal As Strings    ${block.mode}    ${mode}
         Should Be Equal    ${block.uuid}    ${namespace.uuid}
-        Get Namespace Uuid    ${namespace}    ==    ${block.parent_uuid}
+        Get Namespace Property    ${namespace}    uuid    ==    ${block.parent_uuid}
         IF    $mode == 'sector'
-            Get Namespace Size    ${namespace}    ==    ${{$block.sectors * $block.sector_size}}
+            Get Namespace Property    ${namespace}    size    ==    ${{$block.sectors * $block.sector_size}}
         ELSE
-            Get Namespace Size    ${namespace}    ==    ${block.pages * 4096}
-            Get Namespace Align    ${namespace}    ==    ${block.align}
+            Get Namespace Property    ${namespace}    size    ==    ${block.pages * 4096}
+            Get Namespace Property    ${namespace}    align    ==    ${block.align}
         END
         Destroy Namespace    ${namespace}
     END
@@ -100,8 +100,8 @@ A Written Info Block Gives A Raw Namespace A Mode
     ${block} =    Write Info Block    ${namespace}    mode=fsdax    map=mem
     Should Be Equal As Strings    ${block.map}    mem
     ${predicted} =    Get Predicted Usable Size    ${namespace.size}    mode=fsdax    map=mem
-    Get Namespace Mode    from-raw    ==    fsdax
-    Get Namespace Size    from-raw    ==    ${predicted}
+    Get Namespace Property    from-raw    mode    ==    fsdax
+    Get Namespace Property    from-raw    size    ==    ${predicted}
     Namespace Views Should Agree    from-raw
 
 An Info Block That Contradicts The Label Is Refused
@@ -109,7 +109,7 @@ An Info Block That Contradicts The Label Is Refused
     [Tags]    ns-05    ns-13
     ${namespace} =    Written Sector Namespace
     Run Keyword And Expect Error    *binds it to another mode*    Write Info Block    ${namespace}    mode=devdax
-    Get Namespace Mode    ${namespace}    ==    sector
+    Get Namespace Property    ${namespace}    mode    ==    sector
     Check Namespace    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=sectors    length=1MiB
 

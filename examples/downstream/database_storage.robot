@@ -12,7 +12,7 @@ A Volume Has The Requested Properties
     [Documentation]    ndctl, daxctl and the kernel agree on the volume.
     ${volume} =    Make A Volume    orders
     Namespace Views Should Agree    ${volume}
-    Get Namespace Mode    ${volume}    ==    devdax
+    Get Namespace Property    ${volume}    mode    ==    devdax
 
 A Volume Keeps Its Data
     [Documentation]    The data survives disabling and enabling the volume.

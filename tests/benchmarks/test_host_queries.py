@@ -38,7 +38,7 @@ def transport(entry: HostEntry) -> Iterator[Transport]:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("keyword", ["get_namespaces", "get_regions", "get_dimms"])
+@pytest.mark.parametrize("keyword", ["get_namespaces", "get_regions", "get_dimm_health"])
 def test_a_query_beside_the_bare_command(library: VpmemLibrary, transport: Transport, keyword: str) -> None:
     ours, bare = compare(library.keywords[keyword], lambda: transport.run(LIST_COMMAND), ROUNDS)
     require(f"{keyword} against the same command over one connection", ours, bare, 1.05)

@@ -26,7 +26,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     ViewsDisagreeError,
 )
-from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords
+from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords, NamespaceProperty
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
 from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.support.converters import to_size
@@ -371,7 +371,7 @@ def test_an_alignment_that_an_old_ndctl_does_not_list_is_no_disagreement() -> No
     host = SimpleNamespace(ndctl=Ndctl(Machine(listing)), alias="recorded")
     getters = NamespaceGetterKeywords(cast(Session, SimpleNamespace(host=host)))
     with pytest.raises(UnsupportedError, match="ndctl of recorded lists no alignment of namespace0"):
-        getters.get_namespace_align("namespace0.0")
+        getters.get_namespace_property("namespace0.0", NamespaceProperty.align)
 
 
 # A region that is full or in pieces

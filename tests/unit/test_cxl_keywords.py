@@ -83,4 +83,4 @@ def test_poison_is_put_only_where_the_run_has_the_region_to_itself() -> None:
     (error,) = keywords(machine).inject_poison("mem0", offset=Size(4 * KiB))
     assert error.offset == 4 * KiB
     assert machine.changes == ["acts on_memdevs 1 mem0 0x1 poison inject mem0 0x1000"]
-    assert keywords(machine).get_media_error_count("mem0") == 1
+    assert len(keywords(machine).get_media_errors("mem0")) == 1

@@ -45,10 +45,10 @@ A Failure That Begins With The Name
     Rename Namespace    namespace0.0    new    foreign=True
 
 An Assertion
-    Get Namespace Name    namespace0.0    ==    another
+    Get Namespace Property    namespace0.0    name    ==    another
 
 An Assertion With A Text Of Its Own
-    Get Namespace Name    namespace0.0    ==    another    {value}
+    Get Namespace Property    namespace0.0    name    ==    another    {value}
 
 A Namespace That Should Not Be There
     Namespace Should Not Exist    namespace0.0

@@ -8,7 +8,7 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.pmem.regions.cxl import Cxl, CxlMemdev, CxlRegion, MediaError
@@ -199,38 +199,16 @@ class CxlKeywords:
         self._cxl.destroy_region(found)
 
     @keyword(tags=("cxl", "getter"))
-    def get_media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
-        """Return the poisoned ranges of a CXL memory device, as the device lists them, and show them in the log.
-
-        Args:
-            memdev: The device's record or name, e.g. `mem0`.
-
-        Returns:
-            Records with `offset` and `length` in bytes from the start of the device, and `source`.
-
-        Raises:
-            NotFoundError: There is no such device.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Nothing Is Poisoned
-            ${errors} =    Get Media Errors    mem0
-            Should Be Empty    ${errors}
-        ```
-        """
-        return self._logged(memdev, self._cxl.media_errors(memdev))
-
-    @keyword(tags=("cxl", "getter"))
-    def get_media_error_count(
+    def get_media_errors(
         self,
         memdev: CxlMemdev | str,
         assertion_operator: AssertionOperator | None = None,
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return the number of poisoned ranges of a CXL memory device, and assert it if an operator is given.
+        """Return the poisoned ranges of a CXL memory device, as the device lists them, and show them in the log.
+
+        With an operator, also assert the number of ranges.
 
         Args:
             memdev: The device's record or name, e.g. `mem0`.
@@ -239,22 +217,23 @@ class CxlKeywords:
             message: Your own failure text.
 
         Returns:
-            The number of records that [Get Media Errors] returns.
+            Records with `offset` and `length` in bytes from the start of the device, and `source`.
 
         Raises:
             NotFoundError: There is no such device.
-            AssertionError: The value is not as expected.
+            AssertionError: The number is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
         Nothing Is Poisoned
-            Get Media Error Count    mem0    ==    0
+            Get Media Errors    mem0    ==    0
         ```
         """
-        count = len(self.get_media_errors(memdev))
-        return assert_value(count, assertion_operator, expected, f"Number of media errors of {_name(memdev)}", message)
+        errors = self._logged(memdev, self._cxl.media_errors(memdev))
+        subject = f"Number of media errors of {_name(memdev)}"
+        return assert_count(errors, assertion_operator, expected, subject, message)
 
     @keyword(tags=("cxl", "destructive"))
     def inject_poison(self, memdev: CxlMemdev | str, *, offset: Size, foreign: bool = False) -> tuple[MediaError, ...]:
@@ -281,7 +260,7 @@ class CxlKeywords:
         *** Test Cases ***
         A Poisoned Line
             Inject Poison    mem0    offset=1MiB
-            Get Media Error Count    mem0    ==    1
+            Get Media Errors    mem0    ==    1
         ```
         """
         return self._logged(memdev, self._cxl.inject_poison(self._own(memdev, foreign), offset))

@@ -7,7 +7,7 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import ForeignError
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count, assert_value
 from VpmemLibrary.keywords.support.log import log_table
 from VpmemLibrary.pmem.media.health import BadBlock, DimmHealth, Health
 from VpmemLibrary.pmem.media.injection import TEST_BUS, Injection
@@ -34,18 +34,19 @@ class HealthKeywords:
         return self._session.host.injection
 
     @keyword(tags=("health", "getter"))
-    def get_dimm_health(self, dimm: Dimm | str) -> DimmHealth:
-        """Return the health of one DIMM from ndctl and the kernel, and show it in the log.
+    def get_dimm_health(self, dimm: Dimm | str | None = None) -> DimmHealth | tuple[DimmHealth, ...]:
+        """Return the health of one DIMM, or of every DIMM of the current host. Show it in the log as one table.
 
-        A value that neither ndctl nor the kernel reports is None in the record and `absent` in the log. Absent does not
-        mean 0 or good. QEMU's NVDIMMs report only their flags.
+        The values come from ndctl and the kernel. A value that neither reports is None in the record and `absent` in
+        the log. Absent does not mean 0 or good. QEMU's NVDIMMs report only their flags.
 
         Args:
-            dimm: The DIMM's record or name, e.g. `nmem0`.
+            dimm: The DIMM's record or name, e.g. `nmem0`. The default is every DIMM of the host.
 
         Returns:
-            A record with `state`, `flags` (empty if nothing is wrong), `kernel_flags`, `health_state`, `temperature`,
-            `spares`, `life_used`, `alarms`, `shutdown_state`, `dirty_shutdown_count` and more.
+            A record with `dev`, `state`, `flags` (empty if nothing is wrong), `kernel_flags`, `health_state`,
+            `temperature`, `spares`, `life_used`, `alarms`, `shutdown_state`, `dirty_shutdown_count` and more. Without
+            `dimm`, a list of such records, which is empty if the host has no DIMM.
 
         Raises:
             NotFoundError: There is no such DIMM. The message lists the ones that exist.
@@ -57,30 +58,16 @@ class HealthKeywords:
         It Is Armed
             ${health} =    Get Dimm Health    nmem0
             Should Not Contain    ${health.flags}    failed_arm
-        ```
-        """
-        health = self._health.dimm(dimm)
-        self._log((health,))
-        return health
 
-    @keyword(tags=("health", "getter"))
-    def get_health(self) -> tuple[DimmHealth, ...]:
-        """Return the health of every DIMM of the current host, and show it in the log as one table.
-
-        Returns:
-            Records as in [Get Dimm Health]. The result is empty if the host has no DIMM.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
         Every Dimm Is Healthy
-            ${dimms} =    Get Health
-            FOR    ${dimm}    IN    @{dimms}
-                Should Be Empty    ${dimm.flags}
+            ${dimms} =    Get Dimm Health
+            FOR    ${health}    IN    @{dimms}
+                Should Be Empty    ${health.flags}
             END
         ```
         """
+        if dimm is not None:
+            return self._logged(self._health.dimm(dimm))
         healths = self._health.dimms()
         self._log(healths)
         return healths
@@ -122,11 +109,22 @@ class HealthKeywords:
         return assert_value(count, assertion_operator, expected, f"Dirty-shutdown count of {name}", message)
 
     @keyword(tags=("health", "getter"))
-    def get_bad_blocks(self, where: Namespace | Region | Dimm | str) -> tuple[BadBlock, ...]:
+    def get_bad_blocks(
+        self,
+        where: Namespace | Region | Dimm | str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
         """Return the bad blocks of a namespace, a region or a DIMM, and show them in the log.
+
+        With an operator, also assert the number of bad ranges.
 
         Args:
             where: The record or the name of a region, a DIMM or a namespace, e.g. `region0` or `nmem0`.
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The expected number.
+            message: Your own failure text.
 
         Returns:
             Records with `offset` and `length` in bytes, and `dimms`. For a namespace, offsets count from its first
@@ -136,57 +134,21 @@ class HealthKeywords:
         Raises:
             NotFoundError: The region, DIMM or namespace does not exist.
             UnsupportedError: The kernel keeps no list of bad blocks for the region.
+            AssertionError: The number is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
         Nothing Is Bad
-            ${bad} =    Get Bad Blocks    ns_0
-            Should Be Empty    ${bad}
+            Get Bad Blocks    ns_0    ==    0
         ```
         """
         bad_blocks = self._health.bad_blocks(where)
         name = where if isinstance(where, str) else where.dev
         rows = ((bad.offset, bad.length, " ".join(bad.dimms) or "-") for bad in bad_blocks)
         log_table(f"Bad blocks of {name}: {len(bad_blocks)}", ("offset", "length", "DIMMs"), rows)
-        return bad_blocks
-
-    @keyword(tags=("health", "getter"))
-    def get_bad_block_count(
-        self,
-        where: Namespace | Region | Dimm | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the number of bad ranges of a namespace, a region or a DIMM, and assert it if an operator is given.
-
-        Args:
-            where: The record or the name of a region, a DIMM or a namespace, e.g. `region0` or `nmem0`.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected number.
-            message: Your own failure text.
-
-        Returns:
-            The number of records that [Get Bad Blocks] returns.
-
-        Raises:
-            NotFoundError: The region, DIMM or namespace does not exist.
-            UnsupportedError: The kernel keeps no list of bad blocks for the region.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Nothing Is Bad
-            Get Bad Block Count    region0    ==    0
-        ```
-        """
-        count = len(self.get_bad_blocks(where))
-        name = where if isinstance(where, str) else where.dev
-        return assert_value(count, assertion_operator, expected, f"Number of bad blocks of {name}", message)
+        return assert_count(bad_blocks, assertion_operator, expected, f"Number of bad blocks of {name}", message)
 
     @keyword(tags=("health", "assertion"))
     def dimm_health_views_should_agree(self, dimm: Dimm | str) -> None:
@@ -243,7 +205,7 @@ class HealthKeywords:
         *** Test Cases ***
         A Bad Page
             Inject Error    ns_0    offset=1MiB    length=4KiB
-            Get Bad Block Count    ns_0    ==    1
+            Get Bad Blocks    ns_0    ==    1
         ```
         """
         return self._injection.inject_error(self._owned(namespace, foreign), offset, length)
@@ -328,8 +290,7 @@ class HealthKeywords:
             fatal=fatal,
             unsafe_shutdown=unsafe_shutdown,
         )
-        self._log((after,))
-        return after
+        return self._logged(after)
 
     @keyword(tags=("health", "destructive"))
     def uninject_smart(self, dimm: Dimm | str, *, foreign: bool = False) -> DimmHealth:
@@ -356,8 +317,7 @@ class HealthKeywords:
         """
         found = self._free_to_inject(dimm, foreign)
         self._injection.uninject_smart(found)
-        after: DimmHealth = self.get_dimm_health(found)
-        return after
+        return self._logged(self._health.dimm(found))
 
     def _owned(self, namespace: Namespace | str, foreign: bool) -> Namespace:
         found = self._session.host.ndctl.namespace(namespace)
@@ -376,6 +336,10 @@ class HealthKeywords:
                 "left as it is. Say foreign=True to inject into it all the same."
             )
         return found
+
+    def _logged(self, health: DimmHealth) -> DimmHealth:
+        self._log((health,))
+        return health
 
     def _log(self, healths: tuple[DimmHealth, ...]) -> None:
         columns = [health.as_rows() for health in healths]

@@ -97,7 +97,7 @@ class InfoBlockKeywords:
         *** Test Cases ***
         From Raw To Fsdax
             ${block} =    Write Info Block    ns_raw    mode=fsdax    map=mem
-            Get Namespace Mode    ns_raw    ==    fsdax
+            Get Namespace Property    ns_raw    mode    ==    fsdax
         ```
         """
         before = self._session.own_namespace(namespace, foreign=foreign)

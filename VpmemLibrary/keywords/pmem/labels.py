@@ -9,7 +9,7 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text, assert_value
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count
 from VpmemLibrary.keywords.support.log import log_regions, log_table, logger
 from VpmemLibrary.ownership.regions import namespaces_on, require_own_region
 from VpmemLibrary.pmem.labels.area import LabelArea, slot_count
@@ -62,7 +62,7 @@ class LabelKeywords:
         *** Test Cases ***
         A New Host
             Initialize Labels    region0
-            Get Region Available Size    region0    ==    1GiB
+            Get Region Property    region0    available size    ==    1GiB
         ```
         """
         before = self._session.host.ndctl.region(region)
@@ -124,7 +124,8 @@ class LabelKeywords:
 
         The keyword disables the region while it works, and then verifies that the region is enabled again. It reads the
         label areas back. Until the next boot of the host, the kernel treats the region as a region with labels: the
-        whole region is free, and the next create writes labels of version 1.2. See [Get Region Label State].
+        whole region is free, and the next create writes labels of version 1.2. See the `label_state` of
+        [Get Region Property].
 
         Args:
             region: The region's record or its name. There is no default and no "all".
@@ -185,9 +186,9 @@ class LabelKeywords:
         _log_areas(areas)
         return areas
 
-    @keyword(tags=("region", "getter"))
-    def get_label_problems(self, region: Region | str) -> tuple[str, ...]:
-        """Return all inconsistencies of one region's labels.
+    @keyword(tags=("region", "assertion"))
+    def labels_should_be_consistent(self, region: Region | str) -> None:
+        """Fail unless one region has labels and they are consistent.
 
         The keyword checks:
 
@@ -199,35 +200,9 @@ class LabelKeywords:
         Args:
             region: The region's record or its name.
 
-        Returns:
-            One line for each inconsistency, which begins with its location. The result is empty if the labels are
-            consistent.
-
         Raises:
-            UnsupportedError: The region has no label area.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        What Is Wrong
-            ${problems} =    Get Label Problems    region0
-            Should Be Empty    ${problems}
-        ```
-        """
-        problems = self._labels.problems(region)
-        logger.info("\n".join(problems) or "The labels are consistent.")
-        return problems
-
-    @keyword(tags=("region", "assertion"))
-    def labels_should_be_consistent(self, region: Region | str) -> None:
-        """Fail unless one region has labels and passes all checks of [Get Label Problems].
-
-        Args:
-            region: The region's record or its name.
-
-        Raises:
-            AssertionError: The labels are not consistent. The message lists every inconsistency.
+            AssertionError: The labels are not consistent. The message has one line for each inconsistency, which begins
+                with its location.
             UnsupportedError: The region has no label area.
 
         Example:
@@ -356,149 +331,6 @@ class LabelKeywords:
         log_regions(f"{after.dev} after", (after,))
         return after
 
-    @keyword(tags=("region", "getter"))
-    def get_label_version(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the version of one region's labels, and assert it if an operator is given.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected version, `1.1` or `1.2`.
-            message: Your own failure text.
-
-        Returns:
-            The version as text.
-
-        Raises:
-            UnsupportedError: The region has no labels, or its DIMMs have labels of different versions or slot counts.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        The Newer Labels
-            Get Label Version    region0    ==    1.2
-        ```
-        """
-        found = self._labels.labeled(region)[0]
-        return assert_text(found.version, assertion_operator, expected, f"Label version of {found.dimm}", message)
-
-    @keyword(tags=("region", "getter"))
-    def get_label_slot_count(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the number of label slots on each DIMM of one region, and assert it if an operator is given.
-
-        The number comes from the current index block. The kernel keeps one slot free, because it never changes a label
-        in place.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected number.
-            message: Your own failure text.
-
-        Returns:
-            The number of slots.
-
-        Raises:
-            UnsupportedError: The region has no labels, or its DIMMs have labels of different versions or slot counts.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        As Many As Predicted
-            ${predicted} =    Get Predicted Label Slot Count    128KiB    version=1.2
-            Get Label Slot Count    region0    ==    ${predicted}
-        ```
-        """
-        found = self._labels.labeled(region)[0]
-        return assert_value(found.nslot, assertion_operator, expected, f"Label slots of {found.dimm}", message)
-
-    @keyword(tags=("region", "getter"))
-    def get_available_label_slots(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return how many more labels the kernel can write, and assert it if an operator is given.
-
-        The number is the kernel's own count (`available_slots` in sysfs). It is one less than the number of free slots,
-        because the kernel keeps one slot for itself. Each DIMM of the region has at least this number.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected number.
-            message: Your own failure text.
-
-        Returns:
-            The number of slots.
-
-        Raises:
-            UnsupportedError: The region is not on a DIMM.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Room For Many
-            Get Available Label Slots    region0    >    500
-        ```
-        """
-        slots = self._labels.available_slots(region)
-        return assert_value(slots, assertion_operator, expected, "Available label slots", message)
-
-    @keyword(tags=("region", "getter"))
-    def get_label_area_size(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the size of the smallest label area of one region's DIMMs, and assert it if an operator is given.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected size, e.g. `128KiB`.
-            message: Your own failure text.
-
-        Returns:
-            The size in bytes.
-
-        Raises:
-            UnsupportedError: The region has no label area.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        The Usual Size
-            Get Label Area Size    region0    ==    128KiB
-        ```
-        """
-        found = min(self._labels.read(region), key=lambda area: area.size)
-        return assert_size(found.size, assertion_operator, expected, f"Label area of {found.dimm}", message)
-
     @keyword(tags=("region", "prediction"))
     def get_predicted_label_slot_count(self, area_size: Size, *, version: str = "1.2") -> int:
         """Predict the number of label slots in a label area. No host is accessed.
@@ -525,70 +357,36 @@ class LabelKeywords:
         return slot_count(area_size, version)
 
     @keyword(tags=("region", "getter"))
-    def get_region_label_state(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
+    def get_unlabeled_regions(
+        self, assertion_operator: AssertionOperator | None = None, expected: object = None, message: str | None = None
     ) -> Any:
-        """Return how the kernel uses one region's labels, and assert it if an operator is given.
-
-        - `labeled`: The namespaces come from labels.
-        - `lost`: The namespaces come from labels, but the labels are gone, as after [Zero Labels]. The whole region is
-          free, and the next create writes labels of version 1.2. The state lasts until the host boots again.
-        - `unlabeled`: The label areas have no labels. One raw namespace fills the region, and no other namespace can be
-          created.
-        - `ignored`: There are labels, but the kernel does not use them. One raw namespace fills the region.
-        - `none`: There is no label area, as with `virtio-pmem`.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected state.
-            message: Your own failure text.
-
-        Returns:
-            The state as text.
-
-        Raises:
-            NotFoundError: There is no such region.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Namespaces Can Be Cut From It
-            Get Region Label State    region0    ==    labeled
-        ```
-        """
-        found = self._session.host.ndctl.region(region)
-        state: LabelState = self._session.host.regions.label_state(found)
-        return assert_text(str(state), assertion_operator, expected, f"Label state of {found.dev}", message)
-
-    @keyword(tags=("region", "getter"))
-    def get_unlabeled_regions(self) -> tuple[Region, ...]:
         """Return the regions of the current host that are on DIMMs and on which the kernel found no labels.
 
         One raw namespace fills each of these regions. A region whose labels were deleted after the host booted is not
-        included.
+        included. With an operator, also assert the number of regions.
+
+        Args:
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The expected number.
+            message: Your own failure text.
 
         Returns:
             The records of the regions. The result is empty if there is no such region.
+
+        Raises:
+            AssertionError: The number is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
         Every Region Has Labels
-            ${regions} =    Get Unlabeled Regions
-            Should Be Empty    ${regions}
+            Get Unlabeled Regions    ==    0
         ```
         """
         regions = self._session.host.regions.unlabeled()
         log_regions("Regions without labels", regions)
-        return regions
+        return assert_count(regions, assertion_operator, expected, "Regions without labels", message)
 
     @keyword(tags=("region", "getter"))
     def get_region_for_labels(self) -> Region:

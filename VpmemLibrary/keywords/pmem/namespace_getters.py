@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from enum import Enum
 from typing import Any
 
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import AmbiguousError, NotFoundError, UnsupportedError
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count, assert_property
 from VpmemLibrary.keywords.support.log import log_namespaces, log_table
 from VpmemLibrary.pmem.namespaces.views import namespace_views
 from VpmemLibrary.pmem.ndctl import Ndctl
@@ -16,6 +17,27 @@ from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
+
+
+class NamespaceProperty(Enum):
+    """A property of a namespace.
+
+    - `size`: The usable size.
+    - `mode`: `fsdax`, `devdax`, `sector` or `raw`. ndctl lists a disabled namespace as `raw`. [Read Info Block] returns
+      the mode that the namespace has when it is enabled.
+    - `state`: `active` or `disabled`.
+    - `name`: The name, which may be empty.
+    - `uuid`: The UUID in the label. It does not change while the namespace exists. It is empty if the region has no
+      labels. `ndctl list` shows a different `uuid` for an active namespace: the UUID of the info block.
+    - `align`: The mapping alignment, or 0 for a mode without an alignment.
+    """
+
+    size = "usable size"
+    mode = "mode"
+    state = "state"
+    name = "name"
+    uuid = "UUID"
+    align = "alignment"
 
 
 class NamespaceGetterKeywords:
@@ -29,24 +51,37 @@ class NamespaceGetterKeywords:
         return self._session.host.ndctl
 
     @keyword(tags=("namespace", "getter"))
-    def get_namespaces(self) -> tuple[Namespace, ...]:
+    def get_namespaces(
+        self, assertion_operator: AssertionOperator | None = None, expected: object = None, message: str | None = None
+    ) -> Any:
         """Return all namespaces of the current host, including disabled ones, and show them in the log.
+
+        With an operator, also assert the number of namespaces.
+
+        Args:
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The expected number.
+            message: Your own failure text.
 
         Returns:
             The records of the namespaces. The result is empty if the host has no namespace.
+
+        Raises:
+            AssertionError: The number is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        How Many
-            ${namespaces} =    Get Namespaces
-            Length Should Be    ${namespaces}    3
+        Three Namespaces
+            ${namespaces} =    Get Namespaces    ==    3
+            Log    ${namespaces}[0].name
         ```
         """
         namespaces = self._ndctl.inventory().namespaces
-        log_namespaces(f"Namespaces of {self._session.host.alias}", namespaces)
-        return namespaces
+        subject = f"Namespaces of {self._session.host.alias}"
+        log_namespaces(subject, namespaces)
+        return assert_count(namespaces, assertion_operator, expected, subject, message)
 
     @keyword(tags=("namespace", "getter"))
     def get_namespace(self, namespace: Namespace | str) -> Namespace:
@@ -76,202 +111,25 @@ class NamespaceGetterKeywords:
         return found
 
     @keyword(tags=("namespace", "getter"))
-    def get_namespace_size(
+    def get_namespace_property(
         self,
         namespace: Namespace | str,
+        property: NamespaceProperty,
         assertion_operator: AssertionOperator | None = None,
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a namespace's current usable size, and assert it if an operator is given.
+        """Return the current value of one property of a namespace, and assert it if an operator is given.
 
         Args:
             namespace: The namespace's record, UUID, name or device name.
+            property: The name of the property.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The expected size, e.g. `254MiB`.
+            expected: The expected value, e.g. `devdax` or `254MiB`.
             message: Your own failure text.
 
         Returns:
-            The size in bytes.
-
-        Raises:
-            NotFoundError: There is no such namespace.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Its Size
-            Get Namespace Size    ns_0    ==    254MiB
-        ```
-        """
-        found = self._ndctl.namespace(namespace)
-        return assert_size(found.size, assertion_operator, expected, f"Usable size of {_called(found)}", message)
-
-    @keyword(tags=("namespace", "getter"))
-    def get_namespace_mode(
-        self,
-        namespace: Namespace | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return a namespace's current mode, and assert it if an operator is given.
-
-        ndctl lists a disabled namespace as `raw`. The info block contains the mode that the namespace has when it is
-        enabled: see [Read Info Block].
-
-        Args:
-            namespace: The namespace's record, UUID, name or device name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected mode: `fsdax`, `devdax`, `sector` or `raw`.
-            message: Your own failure text.
-
-        Returns:
-            The mode as text.
-
-        Raises:
-            NotFoundError: There is no such namespace.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Its Mode
-            Get Namespace Mode    ns_0    ==    devdax
-        ```
-        """
-        found = self._ndctl.namespace(namespace)
-        return assert_text(str(found.mode), assertion_operator, expected, f"Mode of {_called(found)}", message)
-
-    @keyword(tags=("namespace", "getter"))
-    def get_namespace_state(
-        self,
-        namespace: Namespace | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return a namespace's current state, `active` or `disabled`, and assert it if an operator is given.
-
-        Args:
-            namespace: The namespace's record, UUID, name or device name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected state.
-            message: Your own failure text.
-
-        Returns:
-            The state as text.
-
-        Raises:
-            NotFoundError: There is no such namespace.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Off
-            Disable Namespace    ns_0
-            Get Namespace State    ns_0    ==    disabled
-        ```
-        """
-        found = self._ndctl.namespace(namespace)
-        return assert_text(found.state or "active", assertion_operator, expected, f"State of {_called(found)}", message)
-
-    @keyword(tags=("namespace", "getter"))
-    def get_namespace_name(
-        self,
-        namespace: Namespace | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return a namespace's current name, and assert it if an operator is given.
-
-        Args:
-            namespace: The namespace's record, UUID, name or device name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected name. Use the empty text for no name.
-            message: Your own failure text.
-
-        Returns:
-            The name as text. The text is empty if the namespace has no name.
-
-        Raises:
-            NotFoundError: There is no such namespace.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Its Name
-            Get Namespace Name    namespace0.0    ==    ns_0
-        ```
-        """
-        found = self._ndctl.namespace(namespace)
-        return assert_text(found.name, assertion_operator, expected, f"Name of {found.dev}", message)
-
-    @keyword(tags=("namespace", "getter"))
-    def get_namespace_uuid(
-        self,
-        namespace: Namespace | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the UUID in a namespace's label, and assert it if an operator is given.
-
-        The UUID does not change while the namespace exists: disabling, renaming and reboots keep it. For an active
-        namespace, the `uuid` in the output of `ndctl list` is a different UUID: the UUID of the info block.
-
-        Args:
-            namespace: The namespace's record, UUID, name or device name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected UUID, in lower case.
-            message: Your own failure text.
-
-        Returns:
-            The UUID as text. The text is empty if the region has no labels.
-
-        Raises:
-            NotFoundError: There is no such namespace.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        The Same One
-            ${uuid} =    Get Namespace Uuid    ns_0
-            Disable Namespace    ns_0
-            Get Namespace Uuid    ns_0    ==    ${uuid}
-        ```
-        """
-        found = self._ndctl.namespace(namespace)
-        return assert_text(found.label_uuid, assertion_operator, expected, f"UUID of {_called(found)}", message)
-
-    @keyword(tags=("namespace", "getter"))
-    def get_namespace_align(
-        self,
-        namespace: Namespace | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return a namespace's current mapping alignment, and assert it if an operator is given.
-
-        Args:
-            namespace: The namespace's record, UUID, name or device name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected alignment, e.g. `2MiB`.
-            message: Your own failure text.
-
-        Returns:
-            The alignment in bytes, or 0 for a mode without an alignment.
+            A size in bytes, a number, or a text. A text is empty if the namespace has no such value.
 
         Raises:
             NotFoundError: There is no such namespace.
@@ -282,18 +140,15 @@ class NamespaceGetterKeywords:
 
         ```robotframework
         *** Test Cases ***
-        Its Alignment
-            Get Namespace Align    ns_0    ==    2MiB
+        What It Is
+            Get Namespace Property    ns_0    size    ==    254MiB
+            Get Namespace Property    ns_0    mode    ==    devdax
+            ${uuid} =    Get Namespace Property    ns_0    uuid
         ```
         """
         found = self._ndctl.namespace(namespace)
-        if found.align is None and found.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
-            raise UnsupportedError(
-                f"The ndctl of {self._session.host.alias} lists no alignment of {_called(found)} ({found.mode}): newer "
-                "versions do. Namespace Views Should Agree shows the kernel's alignment."
-            )
-        align = found.align or Size(0)
-        return assert_size(align, assertion_operator, expected, f"Alignment of {_called(found)}", message)
+        subject = f"{property.value[0].upper()}{property.value[1:]} of {_called(found)}"
+        return assert_property(self._value(found, property), assertion_operator, expected, subject, message)
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_names_should_be_unique(self) -> None:
@@ -399,6 +254,26 @@ class NamespaceGetterKeywords:
         agreement = namespace_views(self._session.host.transport, found)
         log_table(f"Views of {_called(found)}", agreement.header, agreement.rows, marked=agreement.marked)
         agreement.require()
+
+    def _value(self, namespace: Namespace, property: NamespaceProperty) -> Size | str:
+        if property is NamespaceProperty.align:
+            return self._align(namespace)
+        values: dict[NamespaceProperty, Size | str] = {
+            NamespaceProperty.size: namespace.size,
+            NamespaceProperty.mode: str(namespace.mode),
+            NamespaceProperty.state: namespace.state or "active",
+            NamespaceProperty.name: namespace.name,
+            NamespaceProperty.uuid: namespace.label_uuid,
+        }
+        return values[property]
+
+    def _align(self, namespace: Namespace) -> Size:
+        if namespace.align is None and namespace.mode in (NamespaceMode.fsdax, NamespaceMode.devdax):
+            raise UnsupportedError(
+                f"The ndctl of {self._session.host.alias} lists no alignment of {_called(namespace)} "
+                f"({namespace.mode}): newer versions do. Namespace Views Should Agree shows the kernel's alignment."
+            )
+        return namespace.align or Size(0)
 
 
 def _called(namespace: Namespace) -> str:

@@ -82,7 +82,7 @@ class NamespaceKeywords:
         *** Test Cases ***
         A Namespace
             ${namespace} =    Create Namespace    region0    mode=devdax    size=at least 256MiB    name=ns_0
-            Get Namespace Size    ${namespace}    >=    250MiB
+            Get Namespace Property    ${namespace}    size    >=    250MiB
         ```
         """
         namespace = self._namespaces.create(
@@ -147,7 +147,7 @@ class NamespaceKeywords:
         *** Test Cases ***
         From Devdax To Fsdax
             ${namespace} =    Reconfigure Namespace    ns_0    mode=fsdax
-            Get Namespace Mode    ${namespace}    ==    fsdax
+            Get Namespace Property    ${namespace}    mode    ==    fsdax
         ```
         """
         before = self._session.own_namespace(namespace, foreign=foreign)

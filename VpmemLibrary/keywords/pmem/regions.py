@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from enum import Enum
+from fnmatch import fnmatchcase
 from typing import Any
 
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_text
+from VpmemLibrary.host.host import Host
+from VpmemLibrary.keywords.pmem.room import logged_room
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count, assert_property, assert_size
 from VpmemLibrary.keywords.support.converters import wanted_align
-from VpmemLibrary.keywords.support.log import log_regions, log_table
+from VpmemLibrary.keywords.support.log import log_regions
 from VpmemLibrary.ownership.regions import require_own_region
 from VpmemLibrary.pmem.namespaces.plan import smallest_size, step_of
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.prediction import DEFAULT_ALIGN
 from VpmemLibrary.pmem.records import Dimm, NamespaceMode, Region
 from VpmemLibrary.session.session import Session
-from VpmemLibrary.sizes import Size
+from VpmemLibrary.sizes import ALL, Size
+
+
+class RegionProperty(Enum):
+    """A property of a region.
+
+    - `size`: The size of the region.
+    - `available_size`: The free bytes. They may be in several extents.
+    - `largest_free_extent`: The size of the largest free extent. It limits the largest namespace that can be created.
+    - `fragmentation`: The share of the free bytes that are outside the largest free extent, a whole number of per cent.
+      0 means that all free bytes are in one extent, or that nothing is free. The log lists the extents.
+    - `state`: `enabled` or `disabled`.
+    - `label_state`: How the kernel uses the labels. `labeled`: the namespaces come from labels. `lost`: they do, but
+      the labels are gone, as after [Zero Labels]. The whole region is free, and the next create writes labels of
+      version 1.2. The state lasts until the host boots again. `unlabeled`: there are no labels. One raw namespace
+      fills the region, and no other namespace can be created. `ignored`: the kernel does not use the labels. One raw
+      namespace fills the region. `none`: there is no label area, as with `virtio-pmem`.
+    - `label_version`: `1.1` or `1.2`.
+    - `label_slots`: The number of label slots on each DIMM, from the current index block.
+    - `available_label_slots`: How many more labels the kernel can write to each DIMM, as the kernel counts. This is one
+      less than the number of free slots: the kernel keeps one slot free, because it never changes a label in place.
+    - `label_area_size`: The size of the smallest label area of the region's DIMMs.
+    """
+
+    size = "size"
+    available_size = "available size"
+    largest_free_extent = "largest free extent"
+    fragmentation = "fragmentation"
+    state = "state"
+    label_state = "label state"
+    label_version = "label version"
+    label_slots = "label slots"
+    available_label_slots = "available label slots"
+    label_area_size = "label area size"
+
+
+_VALUES: dict[RegionProperty, Callable[[Host, Region], Size | int | str]] = {
+    RegionProperty.size: lambda _, region: region.size,
+    RegionProperty.available_size: lambda _, region: region.available_size,
+    RegionProperty.largest_free_extent: lambda _, region: region.free_extent,
+    RegionProperty.fragmentation: lambda host, region: logged_room(host.transport, region).fragmentation,
+    RegionProperty.state: lambda _, region: region.state or "enabled",
+    RegionProperty.label_state: lambda host, region: str(host.regions.label_state(region)),
+    RegionProperty.label_version: lambda host, region: host.labels.labeled(region)[0].version,
+    RegionProperty.label_slots: lambda host, region: host.labels.labeled(region)[0].nslot,
+    RegionProperty.available_label_slots: lambda host, region: host.labels.available_slots(region),
+    RegionProperty.label_area_size: lambda host, region: min(area.size for area in host.labels.read(region)),
+}
 
 
 class RegionKeywords:
@@ -67,25 +119,60 @@ class RegionKeywords:
         return sorted(roomy, key=lambda region: region.free_extent, reverse=True)
 
     @keyword(tags=("region", "getter"))
-    def get_regions(self) -> tuple[Region, ...]:
-        """Return all regions of the current host, and show them in the log.
+    def get_regions(
+        self,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+        *,
+        provider: str = "*",
+        numa_node: int | None = None,
+        size: Size = ALL,
+        on_dimms: bool | None = None,
+    ) -> Any:
+        """Return the regions of the current host, and show them in the log.
+
+        With an operator, also assert the number of regions.
+
+        Args:
+            assertion_operator: See *Assertions* in the introduction.
+            expected: The expected number.
+            message: Your own failure text.
+            provider: Only regions on a bus of this provider, e.g. `ACPI.NFIT`, `CXL` or `nfit_test*`. In a pattern, `*`
+                and `?` stand for any characters and for one character.
+            numa_node: Only regions of this NUMA node of the host.
+            size: Only regions of exactly this size.
+            on_dimms: `True` returns only regions on DIMMs. `False` returns only regions without DIMMs, such as those of
+                `virtio-pmem`.
 
         Returns:
-            Records with `dev`, `size`, `available_size`, `max_available_extent`, `numa_node`, `dimms`, `namespaces` and
-            more. The result is empty if the host has no region.
+            Records with `dev`, `size`, `available_size`, `max_available_extent`, `numa_node`, `provider`, `dimms`,
+            `namespaces` and more. The result is empty if the host has no such region.
+
+        Raises:
+            AssertionError: The number is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        Four Regions
-            ${regions} =    Get Regions
-            Length Should Be    ${regions}    4
+        Four Regions On Two Nodes
+            Get Regions    ==    4
+            ${regions} =    Get Regions    ==    2    numa_node=1
+            Log    ${regions}[0].dev
         ```
         """
-        regions = self._ndctl.inventory().regions
-        log_regions(f"Regions of {self._session.host.alias}", regions)
-        return regions
+        regions = tuple(
+            region
+            for region in self._ndctl.inventory().regions
+            if fnmatchcase(region.provider, provider)
+            and numa_node in (None, region.numa_node)
+            and (size is ALL or region.size == size)
+            and on_dimms in (None, bool(region.dimms))
+        )
+        subject = f"Regions of {self._session.host.alias}"
+        log_regions(subject, regions)
+        return assert_count(regions, assertion_operator, expected, subject, message)
 
     @keyword(tags=("region", "getter"))
     def get_region(self, region: Region | str) -> Region:
@@ -114,105 +201,46 @@ class RegionKeywords:
         return found
 
     @keyword(tags=("region", "getter"))
-    def get_dimms(self) -> tuple[Dimm, ...]:
-        """Return all DIMMs of the current host, and show them in the log.
-
-        Returns:
-            Records with `dev`, `id`, `handle`, `state`, `flags` and more. The result is empty if the host has no DIMM.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        No Dimm Failed To Arm
-            ${dimms} =    Get Dimms
-            FOR    ${dimm}    IN    @{dimms}
-                Should Not Contain    ${dimm.flags}    failed_arm
-            END
-        ```
-        """
-        dimms = self._ndctl.inventory().dimms
-        log_table(
-            f"DIMMs of {self._session.host.alias}",
-            ("DIMM", "id", "handle", "state", "flags"),
-            (
-                (d.dev, d.id, "-" if d.handle is None else hex(d.handle), d.state or "active", " ".join(d.flags))
-                for d in dimms
-            ),
-        )
-        return dimms
-
-    @keyword(tags=("region", "getter"))
-    def get_region_size(
+    def get_region_property(
         self,
         region: Region | str,
+        property: RegionProperty,
         assertion_operator: AssertionOperator | None = None,
         expected: object = None,
         message: str | None = None,
     ) -> Any:
-        """Return a region's size, and assert it if an operator is given.
+        """Return the current value of one property of a region, and assert it if an operator is given.
 
         Args:
             region: The region's record or its name, e.g. `region0`.
+            property: The name of the property.
             assertion_operator: See *Assertions* in the introduction.
-            expected: The expected size, e.g. `1GiB`.
+            expected: The expected value, e.g. `512MiB` or `labeled`.
             message: Your own failure text.
 
         Returns:
-            The size in bytes.
+            A size in bytes, a number, or a text.
 
         Raises:
             NotFoundError: There is no such region. The message lists the ones that exist.
+            UnsupportedError: The region has no such value: it has no label area, no labels, or labels of different
+                versions or slot counts on its DIMMs. Or it is disabled, so that its fragmentation is unknown.
             AssertionError: The value is not as expected.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        A Region Of One Gibibyte
-            Get Region Size    region0    ==    1GiB
+        There Is Space
+            Get Region Property    region0    available size    >=    256MiB
+            Get Region Property    region0    label version    ==    1.2
+            ${size} =    Get Region Property    region0    size
         ```
         """
         found = self._ndctl.region(region)
-        return assert_size(found.size, assertion_operator, expected, f"Size of {found.dev}", message)
-
-    @keyword(tags=("region", "getter"))
-    def get_region_available_size(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the number of free bytes of a region, and assert it if an operator is given.
-
-        The free bytes may be in several extents. `max_available_extent` of the region's record is the largest extent.
-
-        Args:
-            region: The region's record or its name. The library always reads the current value.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected size, e.g. `1GiB`.
-            message: Your own failure text.
-
-        Returns:
-            The size in bytes.
-
-        Raises:
-            NotFoundError: There is no such region.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        There Is Room
-            Get Region Available Size    region0    >=    256MiB
-        ```
-        """
-        found = self._ndctl.region(region)
-        return assert_size(
-            found.available_size, assertion_operator, expected, f"Available size of {found.dev}", message
-        )
+        subject = f"{property.value[0].upper()}{property.value[1:]} of {found.dev}"
+        value = _VALUES[property](self._session.host, found)
+        return assert_property(value, assertion_operator, expected, subject, message)
 
     @keyword(tags=("region", "getter"))
     def get_region_with_largest_free_extent(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
@@ -319,7 +347,7 @@ class RegionKeywords:
             ${size} =    Get Smallest Namespace Size    region0    at_least=64MiB
             ${namespace} =    Create Namespace    region0    size=${size}
             ${usable} =    Get Predicted Usable Size    ${size}
-            Get Namespace Size    ${namespace}    ==    ${usable}
+            Get Namespace Property    ${namespace}    size    ==    ${usable}
         ```
         """
         found = self._ndctl.region(region)
@@ -386,7 +414,7 @@ class RegionKeywords:
         On Again
             Disable Region    region0
             Enable Region    region0
-            Get Region State    region0    ==    enabled
+            Get Region Property    region0    state    ==    enabled
         ```
         """
         return self._session.host.regions.enable(region)
@@ -414,7 +442,7 @@ class RegionKeywords:
         *** Test Cases ***
         Off
             Disable Region    region0
-            Get Region State    region0    ==    disabled
+            Get Region Property    region0    state    ==    disabled
         ```
         """
         self._require_own(region, foreign)
@@ -478,40 +506,6 @@ class RegionKeywords:
             if found.dev in region.dimms:
                 self._require_own(region, foreign)
         return self._session.host.regions.disable_dimm(found)
-
-    @keyword(tags=("region", "getter"))
-    def get_region_state(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return a region's current state, `enabled` or `disabled`, and assert it if an operator is given.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected state.
-            message: Your own failure text.
-
-        Returns:
-            The state as text.
-
-        Raises:
-            NotFoundError: There is no such region.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        On
-            Get Region State    region0    ==    enabled
-        ```
-        """
-        found = self._ndctl.region(region)
-        return assert_text(found.state or "enabled", assertion_operator, expected, f"State of {found.dev}", message)
 
     def _require_own(self, region: Region | str, foreign: bool) -> None:
         if not foreign:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from robot.api.deco import keyword
 
 from VpmemLibrary.agreement import Agreement
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_size, assert_value
 from VpmemLibrary.keywords.support.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.support.log import log_table
 from VpmemLibrary.pmem.namespaces.plan import alignments_of, plan_namespace
@@ -17,6 +14,7 @@ from VpmemLibrary.pmem.records import MapLocation, NamespaceMode, Region
 from VpmemLibrary.pmem.regions.room import Extent, Room, read_room
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import ALL, Size
+from VpmemLibrary.transport.base import Transport
 
 
 class RoomKeywords:
@@ -134,44 +132,6 @@ class RoomKeywords:
         ).usable
 
     @keyword(tags=("region", "getter"))
-    def get_largest_free_extent(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the size of a region's largest free extent, and assert it if an operator is given.
-
-        The size limits the largest namespace that can be created. The free bytes may be in several extents.
-
-        Args:
-            region: The region's record or its name. The library always reads the current value.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected size, e.g. `512MiB`.
-            message: Your own failure text.
-
-        Returns:
-            The size in bytes, or 0 if nothing is free.
-
-        Raises:
-            NotFoundError: There is no such region.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Room For One
-            Get Largest Free Extent    region0    >=    256MiB
-        ```
-        """
-        found = self._ndctl.region(region)
-        return assert_size(
-            found.free_extent, assertion_operator, expected, f"Largest free extent of {found.dev}", message
-        )
-
-    @keyword(tags=("region", "getter"))
     def get_region_extents(self, region: Region | str) -> tuple[Extent, ...]:
         """Return the free and used extents of a region, in the order of their offsets, and show them in the log.
 
@@ -197,46 +157,7 @@ class RoomKeywords:
             Log    ${extents}[0].size at ${extents}[0].offset
         ```
         """
-        return self._room(self._ndctl.region(region)).extents
-
-    @keyword(tags=("region", "getter"))
-    def get_region_fragmentation(
-        self,
-        region: Region | str,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return the fragmentation of a region's free space in per cent, and assert it if an operator is given.
-
-        The fragmentation is the share of the free bytes that are outside the largest free extent. 0 means that all free
-        bytes are in one extent, or that nothing is free. The log lists the extents.
-
-        Args:
-            region: The region's record or its name.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected per cent, a whole number.
-            message: Your own failure text.
-
-        Returns:
-            A whole number from 0 to 99.
-
-        Raises:
-            NotFoundError: There is no such region.
-            UnsupportedError: The region is disabled.
-            AssertionError: The value is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        In One Piece
-            Get Region Fragmentation    region0    ==    0
-        ```
-        """
-        found = self._ndctl.region(region)
-        per_cent = self._room(found).fragmentation
-        return assert_value(per_cent, assertion_operator, expected, f"Fragmentation of {found.dev}", message)
+        return logged_room(self._session.host.transport, self._ndctl.region(region)).extents
 
     @keyword(tags=("region", "assertion"))
     def region_room_views_should_agree(self, region: Region | str) -> None:
@@ -260,7 +181,7 @@ class RoomKeywords:
         ```
         """
         found = self._ndctl.region(region)
-        room = self._room(found)
+        room = logged_room(self._session.host.transport, found)
         agreement = Agreement(
             found.dev,
             {
@@ -271,11 +192,13 @@ class RoomKeywords:
         log_table(f"Room of {found.dev}", agreement.header, agreement.rows, marked=agreement.marked)
         agreement.require()
 
-    def _room(self, region: Region) -> Room:
-        room = read_room(self._session.host.transport, region)
-        log_table(
-            f"{region.dev}: {room.available} free, {room.fragmentation} % of it outside the largest piece",
-            ("offset", "size", "holder"),
-            ((extent.offset, extent.size, extent.holder or "free") for extent in room.extents),
-        )
-        return room
+
+def logged_room(transport: Transport, region: Region) -> Room:
+    """Read the extents of a region from sysfs, and show them in the log."""
+    room = read_room(transport, region)
+    log_table(
+        f"{region.dev}: {room.available} free, {room.fragmentation} % of it outside the largest extent",
+        ("offset", "size", "holder"),
+        ((extent.offset, extent.size, extent.holder or "free") for extent in room.extents),
+    )
+    return room

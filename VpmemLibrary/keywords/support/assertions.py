@@ -1,4 +1,4 @@
-"""Getters that assert: ``Get Namespace Size    ns0    ==    256MiB``.
+"""Getters that assert: ``Get Namespace Property    ns0    size    ==    256MiB``.
 
 The operators are those of robotframework-assertion-engine, as in the Browser library. A size in any notation can be
 compared with any other size. A failure message shows both sizes in the same unit.
@@ -6,6 +6,7 @@ compared with any other size. A failure message shows both sizes in the same uni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from assertionengine import AssertionOperator, verify_assertion
@@ -14,7 +15,16 @@ from assertionengine.assertion_engine import EvaluationOperators, NumericalOpera
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import Size
 
-__all__ = ["AssertionOperator", "assert_size", "assert_text", "assert_value", "literal", "verify"]
+__all__ = [
+    "AssertionOperator",
+    "assert_count",
+    "assert_property",
+    "assert_size",
+    "assert_text",
+    "assert_value",
+    "literal",
+    "verify",
+]
 
 
 def verify(value: Any, operator: AssertionOperator | None, expected: Any, subject: str, message: str | None) -> Any:
@@ -91,3 +101,30 @@ def assert_value(
         except ValueError:
             raise InvalidValueError("expected value", expected, "a whole number") from None
     return verify(value, operator, expected, subject, message)
+
+
+def assert_count(
+    records: Sequence[object], operator: AssertionOperator | None, expected: object, subject: str, message: str | None
+) -> Any:
+    """Return the records, or the result of an evaluating operator. Raise if the assertion on their number fails.
+
+    Args:
+        records: The records that were found.
+        operator: The assertion on the number of records, or None for no assertion.
+        expected: The expected number.
+        subject: The name of the number in the failure message.
+        message: The user's own failure text.
+    """
+    result = assert_value(len(records), operator, expected, subject, message)
+    return result if operator in EvaluationOperators else records
+
+
+def assert_property(
+    value: Size | int | str, operator: AssertionOperator | None, expected: object, subject: str, message: str | None
+) -> Any:
+    """Return the value of a property, or raise if the assertion does not hold. The value's type selects the rules."""
+    if isinstance(value, Size):
+        return assert_size(value, operator, expected, subject, message)
+    if isinstance(value, int):
+        return assert_value(value, operator, expected, subject, message)
+    return assert_text(value, operator, expected, subject, message)
