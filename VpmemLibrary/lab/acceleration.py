@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.machine import KVM_PROCESSOR, Accelerator
 from VpmemLibrary.lab.paths import cache_directory
+from VpmemLibrary.lab.process import boot_id
 from VpmemLibrary.lab.processor import nesting
-from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.progress import SILENT, Progress
+from VpmemLibrary.lab.qemu_host import KVM_PROCESSOR, Accelerator
 
 FIRST_SECONDS = 20.0
 """Seconds until the probe must print something. A lab kernel with KVM reaches its initramfs in about one second."""
@@ -46,18 +47,13 @@ _MEMORY = "acceleration.json"
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """The result of one probe.
-
-    Args:
-        accelerator: How lab hosts run if this was the last probe.
-        lasting: Whether the result stays valid until the machine reboots or the probe's conditions change.
-    """
+    """The result of one probe. A lasting result stays valid until the machine reboots or the conditions change."""
 
     accelerator: Accelerator
     lasting: bool
 
 
-def find_accelerator(image: Image, progress: Progress | None = None, *, device: Path = Path("/dev/kvm")) -> Accelerator:
+def find_accelerator(image: Image, progress: Progress = SILENT, *, device: Path = Path("/dev/kvm")) -> Accelerator:
     """Return how lab hosts run on this machine. Report the reason if they are emulated.
 
     A probe with working KVM is remembered until the machine reboots, or until the image, the access to the device or
@@ -69,10 +65,9 @@ def find_accelerator(image: Image, progress: Progress | None = None, *, device: 
         progress: Shows that a probe runs, and why lab hosts are emulated.
         device: The device of KVM.
     """
-    shown = progress or Silent()
-    found = _without_probe(device) or _remembered_or_probed(image, shown, device)
+    found = _without_probe(device) or _remembered_or_probed(image, progress, device)
     if found.name == "tcg":
-        shown.note(f"lab hosts are emulated, which is many times slower than KVM, because {found.reason}")
+        progress.note(f"lab hosts are emulated, which is many times slower than KVM, because {found.reason}")
     return found
 
 
@@ -91,7 +86,7 @@ def _without_probe(device: Path) -> Accelerator | None:
 
 def _remembered_or_probed(image: Image, progress: Progress, device: Path) -> Accelerator:
     asked: dict[str, object] = {
-        "boot": _boot_id(),
+        "boot": boot_id(),
         "kernel": platform.release(),
         "image": image.key,
         "device": str(device),
@@ -101,15 +96,15 @@ def _remembered_or_probed(image: Image, progress: Progress, device: Path) -> Acc
     known = _read(memory, asked)
     if known is not None:
         return known
-    probes: list[_Probe] = []
-    while len(probes) < _TRIES:
+    lasting = True
+    for _ in range(_TRIES):
         with progress.step("trying KVM", 2):
             probe = _probe(image)
         if probe.accelerator.name == "kvm":
-            probes = [probe]
+            lasting = True
             break
-        probes.append(probe)
-    if all(each.lasting for each in probes):
+        lasting &= probe.lasting
+    if lasting:
         _remember(memory, asked, probe.accelerator)
     return probe.accelerator
 
@@ -199,7 +194,3 @@ def _way_in(device: Path) -> str:
     except KeyError:  # in a container, where the group of the machine has no name
         group = ""
     return f"sudo usermod -aG {group} $USER and log in again" if group else f"sudo chmod 666 {device}"
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -27,12 +27,9 @@ MAKING = ".making-"
 
 
 def cached(directory: Path, make: Callable[[Path], None], progress: Progress) -> Path:
-    """Return `directory`. Create it by `make` if it is missing, or if its file sizes differ from its manifest.
+    """Return `directory`. Create it if it is missing, or if its file sizes differ from its manifest.
 
-    Args:
-        directory: Its place in the cache.
-        make: Fills the empty directory that it receives.
-        progress: Shows that this process waits for another process, or that the directory was broken.
+    `make` fills the empty directory that it receives.
     """
     if not faults(directory):
         return directory
@@ -41,9 +38,9 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
         if not wrong:
             return directory
         if directory.exists():
-            progress.note(f"{directory} is broken ({wrong[0]}): making it anew")
+            progress.note(f"{directory} is broken ({wrong[0]}): making it again")
         for leftover in directory.parent.glob(f"{MAKING}{directory.name}-*"):
-            kill_process(leftover)  # a machine that a killed process was about to save
+            kill_process(leftover)  # a host that a killed process was about to save
             shutil.rmtree(leftover)
         fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f"{MAKING}{directory.name}-"))
         try:
@@ -59,10 +56,7 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
 
 
 def remove_unfinished(parent: Path) -> list[Path]:
-    """Remove the directories that killed processes left unfinished, and end their machines. Return these directories.
-
-    A directory that a process is creating now stays.
-    """
+    """Remove the directories that killed processes left unfinished, and end their QEMUs. Return these directories."""
     removed = []
     for path in sorted(parent.glob(f"{MAKING}*")):
         name = path.name.removeprefix(MAKING).rpartition("-")[0]
@@ -86,25 +80,14 @@ def identity(directory: Path) -> int:
 
 
 def discard(directory: Path, which: int, progress: Progress) -> None:
-    """Remove a cached directory, unless another process has replaced it since.
-
-    Args:
-        directory: Its place in the cache.
-        which: Its identity at the time when it was found to be useless.
-        progress: Shows that this process waits for another process.
-    """
+    """Remove the cached directory with the identity `which`, unless another process has replaced it since."""
     with locked(directory.parent / f"{directory.name}.lock", progress, f"making {directory.name}"):
         if directory.exists() and identity(directory) == which:
             shutil.rmtree(directory)
 
 
 def faults(directory: Path, *, thorough: bool = False) -> list[str]:
-    """Return the faults of a cached directory. Return an empty list if it is complete.
-
-    Args:
-        directory: Its place in the cache.
-        thorough: Whether to compare the contents with their checksums, not only the sizes.
-    """
+    """Return the faults of a cached directory. `thorough` also compares the contents with their checksums."""
     try:
         files = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
         listed = [(str(name), entry["size"], entry["sha256"]) for name, entry in files.items()]
@@ -154,10 +137,7 @@ def _write_manifest(directory: Path) -> None:
 
 
 def _checksum(path: Path) -> str:
-    """Return the SHA-256 of a file's data and of the positions of the data.
-
-    Skip holes, because most of a disk is holes.
-    """
+    """Return the SHA-256 of a file's data and of its positions. Skip holes, because most of a disk is holes."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         for begin, end in _extents(file.fileno(), path.stat().st_size):

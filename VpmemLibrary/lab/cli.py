@@ -25,7 +25,9 @@ def lab() -> None:
 
 @lab.command()
 @click.option("--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many lab hosts.")
-@click.option("--cxl", is_flag=True, help="Have the last of them take a CXL device while it runs; it boots for that.")
+@click.option(
+    "--cxl", is_flag=True, help="Let the last lab host take a CXL device while it runs. It is booted, not restored."
+)
 def up(hosts: int, cxl: bool) -> None:
     """Start lab hosts and wait until they answer SSH.
 
@@ -82,7 +84,7 @@ def console(host: str) -> None:
     """Open a lab host's serial console. Press Ctrl-] to leave it."""
     from VpmemLibrary.lab.console import use_console  # noqa: PLC0415
 
-    use_console(Lab().host(host).machine)
+    use_console(Lab().host(host).qemu)
 
 
 @lab.command()
@@ -140,8 +142,14 @@ def cxl_remove(host: str) -> None:
 
 @lab.command("hosts-file")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--confined", is_flag=True, help="Have AppArmor confine every guest, which doubles its start here.")
-@click.option("--rough", is_flag=True, help="As an ordinary user with sudo and an odd shell, behind a jump host.")
+@click.option(
+    "--confined",
+    is_flag=True,
+    help="Let AppArmor confine every guest. Under emulation this doubles the time of its start.",
+)
+@click.option(
+    "--rough", is_flag=True, help="Reach the hosts through a jump host, as a user with sudo and an unusual shell."
+)
 def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
     """Write the running lab hosts to a hosts file, for use by suites.
 

@@ -1,4 +1,4 @@
-"""Use a lab machine's serial console in this terminal."""
+"""Use a lab host's serial console in this terminal."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import termios
 import tty
 
 from VpmemLibrary.errors import LabError
-from VpmemLibrary.lab.machine import Machine
+from VpmemLibrary.lab.qemu_host import QemuHost
 from VpmemLibrary.lab.qmp import connect_unix
 
 _LEAVE = b"\x1d"
 _CHUNK = 4096
 
 
-def use_console(machine: Machine) -> None:
-    """Pass bytes between this terminal and the console until the user presses Ctrl-] or the machine ends.
+def use_console(qemu: QemuHost) -> None:
+    """Pass bytes between this terminal and the console until the user presses Ctrl-] or the host ends.
 
     Raises:
-        LabError: The machine does not run, another process uses its console, or this process has no input or output.
+        LabError: The host does not run, another process uses its console, or this process has no input or output.
     """
     try:
-        console = connect_unix(machine.console_socket)
+        console = connect_unix(qemu.console_socket)
     except OSError as error:
-        raise LabError(f"The console of {machine.directory.name} does not answer: {error.strerror}.") from error
+        raise LabError(f"The console of {qemu.name} does not answer: {error.strerror}.") from error
     if sys.stdin is None or sys.stdout is None:
         console.close()
         raise LabError("The console needs a standard input and a standard output, and one of them is closed.")
-    print(f"console of {machine.directory.name}; Ctrl-] leaves it", file=sys.stderr)
+    print(f"console of {qemu.name}; Ctrl-] leaves it", file=sys.stderr)
     terminal = sys.stdin.fileno()
     saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
     try:

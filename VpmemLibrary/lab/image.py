@@ -6,11 +6,9 @@ keys of this installation. It also contains the tools that the lab runs on this 
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +17,9 @@ from pathlib import Path
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.cache import cached
 from VpmemLibrary.lab.paths import cache_directory
-from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.progress import SILENT, Progress
 from VpmemLibrary.lab.recipe import find_sources, mmdebstrap_command, recipe_key
+from VpmemLibrary.lab.tools import ToolError, run_tool
 
 GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
 """The guest's kernel on every lab host, where libvirt's QEMU may read it."""
@@ -73,18 +72,15 @@ _ADVICE = {
     r"Could not (resolve|connect)|Failed to fetch|[Cc]onnection (failed|timed out)": (
         "Name an archive that this machine reaches by VPMEM_LAB_MIRROR=URI, or a proxy by http_proxy=URI or apt.conf."
     ),
+    r"did not end within": "A nearer archive is faster: VPMEM_LAB_MIRROR=URI",
 }
-"""What to do about the failures of a build, by what the tool says."""
+"""What to do about a failed build, by the text of the failure."""
 _BUILD_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A finished image in the cache.
-
-    Args:
-        directory: The image's directory.
-    """
+    """A finished image in the cache."""
 
     directory: Path
 
@@ -143,13 +139,8 @@ class Image:
         tools = self.directory / "tools"
         for directory in ("usr/bin", "usr/sbin"):
             if (tools / directory / name).exists():
-                loader = str(tools / "usr/lib64/ld-linux-x86-64.so.2")
-                return [
-                    loader,
-                    "--library-path",
-                    str(tools / "usr/lib/x86_64-linux-gnu"),
-                    str(tools / directory / name),
-                ]
+                loader, libraries = tools / "usr/lib64/ld-linux-x86-64.so.2", tools / "usr/lib/x86_64-linux-gnu"
+                return [str(loader), "--library-path", str(libraries), str(tools / directory / name)]
         raise LabError(f"The lab's image in {self.directory} has no {name}.")
 
 
@@ -158,14 +149,13 @@ def image_name() -> str:
     return f"image-{recipe_key()}"
 
 
-def find_or_build_image(progress: Progress | None = None) -> Image:
+def find_or_build_image(progress: Progress = SILENT) -> Image:
     """Return this version's image from the cache. Build the image if it is missing or broken.
 
     Raises:
         LabError: A tool is missing or fails.
     """
-    shown = progress or Silent()
-    entry = cached(cache_directory() / image_name(), lambda directory: _build(Image(directory), shown), shown)
+    entry = cached(cache_directory() / image_name(), lambda directory: _build(Image(directory), progress), progress)
     return Image(entry)
 
 
@@ -216,22 +206,9 @@ def _write_key(path: Path) -> None:
 
 def _run(command: Sequence[str], purpose: str, **environment: str) -> None:
     try:
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=_BUILD_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(
-            f"Could not {purpose}: {command[0]} did not end within {_BUILD_SECONDS} s. "
-            "A nearer archive is faster: VPMEM_LAB_MIRROR=URI"
-        ) from error
-    if result.returncode != 0:
-        tail = "\n".join((result.stderr or result.stdout).strip().splitlines()[-15:])
-        advice = "".join(f"\n{what}" for pattern, what in _ADVICE.items() if re.search(pattern, result.stderr))
-        raise LabError(f"Could not {purpose}: {command[0]} ended with status {result.returncode}:\n{tail}{advice}")
+        run_tool(command, purpose, timeout=_BUILD_SECONDS, environment=environment)
+    except ToolError as error:
+        for pattern, advice in _ADVICE.items():
+            if re.search(pattern, f"{error}\n{error.output}"):
+                error.add(advice)
+        raise

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,11 +19,12 @@ from pathlib import Path
 
 from VpmemLibrary.errors import LabError, VpmemError
 from VpmemLibrary.lab.image import Image, find_or_build_image
-from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.paths import cache_directory, private_directory, state_directory
 from VpmemLibrary.lab.ports import free_port, known_hosts_line
 from VpmemLibrary.lab.progress import Progress, default_progress
+from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.state import connect, wait_for_ssh
+from VpmemLibrary.lab.tools import run_tool
 from VpmemLibrary.sizes import GiB, Size
 from VpmemLibrary.transport.base import Transport
 
@@ -81,56 +81,53 @@ def main() -> int:
     progress = default_progress()
     image = find_or_build_image(progress)
     root = private_directory(state_directory()) / "in-lab"
-    with _machine(root, image, progress) as (machine, host):
+    with _outer_host(root, image, progress) as (qemu, host):
         host.run(["mount", "/dev/vdb", "/mnt"]).check()
-        shown = _show(machine, host, progress)
+        shown = _show(qemu, host, progress)
     print(f"lab in a lab host: {', '.join(shown)}: all with KVM")
     return 0
 
 
-def _show(machine: Machine, host: Transport, progress: Progress) -> list[str]:
+def _show(qemu: QemuHost, host: Transport, progress: Progress) -> list[str]:
     """Run the lab's steps, each within its deadline, and return their output."""
     shown = []
     with progress.step("lab in lab: trying KVM, boot, warm-up, save, restore of two hosts", 900):
-        _inside(host, machine, ["VpmemLibrary", "lab", "up", "--hosts", str(HOSTS)], _UP_SECONDS, progress)
-    status = json.loads(_inside(host, machine, ["VpmemLibrary", "lab", "status", "--json"], _SHORT_SECONDS, None))
+        _inside(host, qemu, ["VpmemLibrary", "lab", "up", "--hosts", str(HOSTS)], _UP_SECONDS, progress)
+    status = json.loads(_inside(host, qemu, ["VpmemLibrary", "lab", "status", "--json"], _SHORT_SECONDS, None))
     used = [(each["name"], each["accelerator"], each["alive"]) for each in status["hosts"]]
     if used != [(f"lab-{number}", "kvm", True) for number in range(1, HOSTS + 1)]:
         raise LabError(f"In the lab host, not all lab hosts run with KVM: {used}")
     shown += ["probe", "boot", "warm-up with a nested guest", "save", f"restore of {HOSTS} hosts from one state"]
     with progress.step(f"lab in lab: {HOSTS} hosts restored again, a nested guest booted on each", 600):
-        said = _inside(host, machine, ["VpmemLibrary.lab.soak", str(HOSTS)], _GUESTS_SECONDS, progress)
+        said = _inside(host, qemu, ["VpmemLibrary.lab.soak", str(HOSTS)], _GUESTS_SECONDS, progress)
     if f"{HOSTS} guests, 0 lost" not in said:
         raise LabError(f"In the lab host, nested guests were lost:\n{said}")
     shown.append(f"{HOSTS} nested guests")
-    _inside(host, machine, ["VpmemLibrary", "lab", "down"], _SHORT_SECONDS, progress)
+    _inside(host, qemu, ["VpmemLibrary", "lab", "down"], _SHORT_SECONDS, progress)
     return shown
 
 
 @contextmanager
-def _machine(root: Path, image: Image, progress: Progress) -> Iterator[tuple[Machine, Transport]]:
-    """Boot an emulated lab host with more memory and a second disk that contains the lab.
-
-    Remove the lab host afterwards.
-    """
-    machine = Machine(root / "outer", image, Accelerator("tcg"), memory=_MEMORY, disks=(root / "lab.ext4",))
-    machine.kill()
+def _outer_host(root: Path, image: Image, progress: Progress) -> Iterator[tuple[QemuHost, Transport]]:
+    """Boot an emulated lab host with more memory and a second disk that contains the lab. Remove it afterwards."""
+    qemu = QemuHost(root / "outer", image, Accelerator("tcg"), memory=_MEMORY, disks=(root / "lab.ext4",))
+    qemu.kill()
     shutil.rmtree(root, ignore_errors=True)
     private_directory(root)
     try:
         with progress.step("making a disk with the lab for the lab host", 30):
             _make_disk(root / "lab.ext4", image)
-        machine.create(image.root_disk, "raw")
+        qemu.create(image.root_disk, "raw")
         port = free_port()
-        known_hosts = machine.directory / "known_hosts"
+        known_hosts = qemu.directory / "known_hosts"
         known_hosts.write_text(known_hosts_line(port, image.host_public_key))
-        machine.start(port, disk_cache="unsafe")
+        qemu.start(port, disk_cache="unsafe")
         with connect(image, port, known_hosts) as host:
             with progress.step("booting the emulated lab host", 40):
-                wait_for_ssh(machine, host, _BOOT_SECONDS)
-            yield machine, host
+                wait_for_ssh(qemu, host, _BOOT_SECONDS)
+            yield qemu, host
     finally:
-        machine.kill()
+        qemu.kill()
         shutil.rmtree(root)
 
 
@@ -140,24 +137,27 @@ def _make_disk(disk: Path, image: Image) -> None:
         tree = Path(name)
         # Links, not copies, because the image is a gigabyte and is in the same file system.
         (tree / "cache").mkdir()
-        _run(["cp", "-al", str(image.directory), str(tree / "cache")], "link the image")
-        shutil.copytree(
-            _PROJECT / "VpmemLibrary",
-            tree / "project/VpmemLibrary",
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
+        run_tool(["cp", "-al", str(image.directory), str(tree / "cache")], "link the image", timeout=_BOOT_SECONDS)
+        package = tree / "project/VpmemLibrary"
+        shutil.copytree(_PROJECT / "VpmemLibrary", package, ignore=shutil.ignore_patterns("__pycache__"))
         wanted = tree / "packages.txt"
-        wanted.write_text(
-            locked_requirements((_PROJECT / "requirements/dev.txt").read_text(), PACKAGES),
-        )
+        wanted.write_text(locked_requirements((_PROJECT / "requirements/dev.txt").read_text(), PACKAGES))
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
         platforms = [f"--platform=manylinux_2_{number}_x86_64" for number in (17, 28, 34)]
         target = ["--target", str(tree / "packages"), "--python-version", _PYTHON, "--only-binary=:all:", "--no-deps"]
-        _run([*pip, *target, *platforms, "--platform=manylinux2014_x86_64", "-r", str(wanted)], "get Python packages")
-        _run([*image.tool("mke2fs"), "-q", "-t", "ext4", "-d", str(tree), str(disk), _DISK_SIZE], "make a disk")
+        run_tool(
+            [*pip, *target, *platforms, "--platform=manylinux2014_x86_64", "-r", str(wanted)],
+            "get Python packages",
+            timeout=_BOOT_SECONDS,
+        )
+        run_tool(
+            [*image.tool("mke2fs"), "-q", "-t", "ext4", "-d", str(tree), str(disk), _DISK_SIZE],
+            "make a disk",
+            timeout=_BOOT_SECONDS,
+        )
 
 
-def _inside(host: Transport, machine: Machine, module: Sequence[str], timeout: float, progress: Progress | None) -> str:
+def _inside(host: Transport, qemu: QemuHost, module: Sequence[str], timeout: float, progress: Progress | None) -> str:
     """Run a module of this project in the lab host, show its output, and return the output.
 
     The command runs apart from its connection. Its output is read from time to time, so lines are shown soon.
@@ -184,17 +184,9 @@ def _inside(host: Transport, machine: Machine, module: Sequence[str], timeout: f
             if ended.text.strip() != "0":
                 raise LabError(f"In the lab host, {module[0]} ended with status {ended.text.strip()}:\n{said}")
             return said
-        if machine.process is None or time.monotonic() > deadline:
-            raise LabError(f"In the lab host, {module[0]} did not end:\n{said}\n{machine.console_tail()}")
+        if qemu.process is None or time.monotonic() > deadline:
+            raise LabError(f"In the lab host, {module[0]} did not end:\n{said}\n{qemu.console_tail()}")
         time.sleep(5)
-
-
-def _run(command: Sequence[str], purpose: str) -> None:
-    result = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_BOOT_SECONDS
-    )
-    if result.returncode != 0:
-        raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import faults, locked, remove_unfinished
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
-from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
 from VpmemLibrary.lab.paths import cache_directory, no_raw_errors, private_directory, state_directory, this_machine
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.process import kill_process
-from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.progress import SILENT, Progress
+from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.state import (
     BOOT_SECONDS,
     SavedState,
@@ -59,7 +59,7 @@ _POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """The data about a lab host that is kept in a file, so that another process finds the lab host again."""
+    """The data about a lab host in a file, so that another process finds the lab host again."""
 
     port: int
     uuid: str
@@ -73,11 +73,7 @@ class _Record:
 
 
 def _read_record(path: Path) -> _Record:
-    """Return the record of a lab host.
-
-    Raises:
-        LabError: The file is absent, or has no valid record.
-    """
+    """Return the record of a lab host. Raise a LabError if the file is absent or has no valid record."""
     try:
         found = _Record(**json.loads(path.read_text("utf-8")))
         wrong = [each.name for each in fields(_Record) if type(getattr(found, each.name)).__name__ != each.type]
@@ -102,7 +98,7 @@ class LabHost:
         self.directory = directory
         self._record = _read_record(directory / "host.json")
         accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
-        self.machine = Machine(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
+        self.qemu = QemuHost(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
 
     def __repr__(self) -> str:
         return f"LabHost({self.name!r}, port={self.port})"
@@ -135,7 +131,7 @@ class LabHost:
     @property
     def key_file(self) -> Path:
         """The private key for the login as `user`."""
-        return self.machine.image.key_file
+        return self.qemu.image.key_file
 
     @property
     def known_hosts(self) -> Path:
@@ -162,8 +158,8 @@ class LabHost:
 
     @property
     def alive(self) -> bool:
-        """Whether the host's machine runs here."""
-        return not self.elsewhere and self.machine.process is not None
+        """Whether the host runs, and runs on this machine."""
+        return not self.elsewhere and self.qemu.process is not None
 
     def transport(self) -> SshTransport:
         """Return a new connection to this host.
@@ -172,7 +168,7 @@ class LabHost:
             LabError: The host runs on another machine.
         """
         self._require_here()
-        return connect(self.machine.image, self.port, self.known_hosts)
+        return connect(self.qemu.image, self.port, self.known_hosts)
 
     def power_cut(self) -> None:
         """Cut the host's power. The NVDIMMs keep their contents.
@@ -183,7 +179,7 @@ class LabHost:
             LabError: The host runs on another machine.
         """
         with self._power():
-            self.machine.kill()
+            self.qemu.kill()
 
     def power_on(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot the host from its disk and wait until SSH answers. Its NVDIMMs keep their contents.
@@ -198,19 +194,16 @@ class LabHost:
         """
         with self._power():
             if not self.alive:
-                Network(self.directory.parent.parent).start(self.machine.image)
-                self.machine.start(self.port)
+                Network(self.directory.parent.parent).start(self.qemu.image)
+                self.qemu.start(self.port)
         with self.transport() as transport:
-            wait_for_ssh(self.machine, transport, timeout)
+            wait_for_ssh(self.qemu, transport, timeout)
 
     @contextmanager
     def _power(self) -> Iterator[None]:
-        """Lock the host's power switch for one process.
-
-        If two processes started the host at once, one machine would be lost.
-        """
+        """Lock the host's power switch for one process. If two processes started it at once, one QEMU would be lost."""
         self._require_here()
-        with no_raw_errors(), locked(self.directory / "power.lock", Silent(), f"switching {self.name}"):
+        with no_raw_errors(), locked(self.directory / "power.lock", SILENT, f"switching {self.name}"):
             yield
 
     def _require_here(self) -> None:
@@ -230,17 +223,19 @@ class LabHost:
             LabError: The host takes no CXL device, or does not run, or its kernel does not take the device.
         """
         if not self.cxl:
-            raise LabError(f"Lab host {self.name} takes no CXL device. One that does: vpmem lab up --cxl")
-        if self.machine.has_cxl_device:
+            raise LabError(f"Lab host {self.name} accepts no CXL device. Start one that does: vpmem lab up --cxl")
+        if self.qemu.has_cxl_device:
             self.remove_cxl_device()
-        self.machine.add_cxl_device()
+        self.qemu.add_cxl_device()
         with self.transport() as transport:
             transport.run([*_CXL_SCRIPT, "add"], timeout=timeout).check()
             deadline = time.monotonic() + timeout
             while transport.run(["sh", "-c", "ls -d /sys/bus/cxl/devices/endpoint*"]).exit_status != 0:
                 if time.monotonic() > deadline:
                     said = transport.run(["sh", "-c", "dmesg | grep -i cxl | tail -n 5"]).text
-                    raise LabError(f"The kernel of {self.name} did not take its CXL device in {timeout:g} s:\n{said}")
+                    raise LabError(
+                        f"The kernel of {self.name} did not accept its CXL device within {timeout:g} s:\n{said}"
+                    )
                 time.sleep(_POLL)
 
     def remove_cxl_device(self) -> None:
@@ -249,12 +244,12 @@ class LabHost:
         Raises:
             LabError: The host has no CXL device, or does not release it because something uses it.
         """
-        if not self.machine.has_cxl_device:
-            raise LabError(f"Lab host {self.name} has no CXL device: vpmem lab cxl-add {self.name}")
+        if not self.qemu.has_cxl_device:
+            raise LabError(f"Lab host {self.name} has no CXL device. Add one: vpmem lab cxl-add {self.name}")
         with self.transport() as transport:
             removed = transport.run([*_CXL_SCRIPT, "remove"], timeout=CXL_SECONDS)
-            removed.check("Something has it in use: take its regions apart first (cxl disable-region, destroy-region)")
-        self.machine.remove_cxl_device()
+            removed.check("The CXL device is in use. First remove its regions (cxl disable-region, destroy-region)")
+        self.qemu.remove_cxl_device()
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot the host cleanly and wait until SSH answers after the new boot.
@@ -272,7 +267,7 @@ class LabHost:
             before = boot_id(transport)
             transport.run(["systemctl", "reboot", "--no-block"]).check()
             while True:
-                wait_for_ssh(self.machine, transport, max(deadline - time.monotonic(), 0))
+                wait_for_ssh(self.qemu, transport, max(deadline - time.monotonic(), 0))
                 try:
                     if boot_id(transport) != before:
                         return
@@ -286,8 +281,7 @@ class LabHost:
     def _create(
         cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, port: int, *, cxl: bool
     ) -> LabHost:
-        machine = Machine(directory, image, accelerator)
-        machine.create(state.disk, "qcow2")
+        QemuHost(directory, image, accelerator).create(state.disk, "qcow2")
         (directory / "known_hosts").write_text(
             known_hosts_line(port, image.host_public_key)
             + known_hosts_line(ROUGH_PORT, image.host_public_key)
@@ -307,24 +301,24 @@ class LabHost:
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)
         if cxl:  # a host with a CXL port boots, because no saved state fits it
-            host.machine.start(port)
+            host.qemu.start(port)
         else:
-            state.restore(host.machine, port)
+            state.restore(host.qemu, port)
         return host
 
     def _personalise(self) -> None:
         """Wait until SSH answers, then set the properties that differ between hosts restored from the same state.
 
         Raises:
-            StateRefusedError: The restored machine does not run.
+            StateRefusedError: The restored host does not run.
             LabError: SSH does not answer.
         """
         with self.transport() as transport:
             try:
-                wait_for_ssh(self.machine, transport, BOOT_SECONDS if self.cxl else _RESTORED_SECONDS)
+                wait_for_ssh(self.qemu, transport, BOOT_SECONDS if self.cxl else _RESTORED_SECONDS)
             except LabError as error:
-                if not self.cxl and not runs(self.machine):
-                    raise refused(self.machine, error) from error
+                if not self.cxl and not runs(self.qemu):
+                    raise refused(self.qemu, error) from error
                 raise
             now = f"{time.time():.3f}"
             number = self.name.rpartition("-")[2]
@@ -338,8 +332,8 @@ class Lab:
         progress: Shows steps that take a while.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
-        self._progress = progress or Silent()
+    def __init__(self, progress: Progress = SILENT) -> None:
+        self._progress = progress
         self._root = state_directory()
 
     @property
@@ -410,12 +404,12 @@ class Lab:
         """End every lab host of this machine, remove all its files, and return the names of the lab hosts."""
         with self._locked("changing the lab"):
             names = []
-            elsewhere = {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
+            elsewhere = self._elsewhere()
             for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else []:
                 if path.name in elsewhere:
                     self._progress.note(
                         f"{path.name} runs on {elsewhere[path.name]} and is left alone: run `vpmem lab down` there. "
-                        f"If that machine is gone for good: rm -r {path}"
+                        f"If that machine no longer exists: rm -r {path}"
                     )
                     continue
                 self._remove(path)
@@ -445,11 +439,11 @@ class Lab:
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
-            used = {host.machine.image.directory.name for host in hosts} | {image_name()}
+            used = {host.qemu.image.directory.name for host in hosts} | {image_name()}
             used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
             removed = remove_unfinished(cache_directory())
-            for path in _directories(cache_directory()):
-                if path.name not in used:
+            for path in sorted(cache_directory().glob("[!.]*")):  # the names of unfinished directories begin with a dot
+                if path.is_dir() and path.name not in used:
                     shutil.rmtree(path)
                     removed.append(path)
             return removed
@@ -461,9 +455,11 @@ class Lab:
             return set()
         return {state_name(image, Accelerator(name)) for name in ("kvm", "tcg")}
 
+    def _elsewhere(self) -> dict[str, str]:
+        return {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
+
     def _require_here(self) -> None:
-        elsewhere = {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
-        if elsewhere:
+        if elsewhere := self._elsewhere():
             listed = ", ".join(f"{name} of {machine}" for name, machine in elsewhere.items())
             raise LabError(
                 f"{self.directory} has lab hosts of another machine: {listed}. Run `vpmem lab down` there, or keep the "
@@ -516,8 +512,3 @@ class Lab:
     def _locked(self, purpose: str) -> Iterator[None]:
         with no_raw_errors(), locked(self._root / "lab.lock", self._progress, purpose):
             yield
-
-
-def _directories(path: Path) -> list[Path]:
-    """Return the finished entries of the cache. The names of unfinished entries begin with a dot."""
-    return sorted(entry for entry in path.glob("[!.]*") if entry.is_dir())

@@ -15,7 +15,7 @@ from VpmemLibrary.lab.cache import locked
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.process import MONITOR, Process, find_process, kill_process, start_qemu
-from VpmemLibrary.lab.progress import Silent
+from VpmemLibrary.lab.progress import SILENT
 
 MOST_HOSTS = 16
 """The highest number of lab hosts. A higher number is probably a mistake."""
@@ -24,11 +24,7 @@ _NAME = "network"
 
 
 class Network:
-    """The private network of one lab.
-
-    Args:
-        root: The lab's directory.
-    """
+    """The private network of the lab in the directory `root`."""
 
     def __init__(self, root: Path) -> None:
         self.directory = root / _NAME
@@ -39,16 +35,13 @@ class Network:
         return find_process(self.directory)
 
     def start(self, image: Image) -> None:
-        """Start the switch if it does not run.
-
-        Args:
-            image: The image that contains QEMU.
+        """Start the switch by the image's QEMU, if it does not run.
 
         Raises:
             LabError: QEMU did not start. The message has QEMU's output.
         """
         private_directory(self.directory)
-        with locked(self.directory / "lock", Silent(), "starting the private network"):
+        with locked(self.directory / "lock", SILENT, "starting the private network"):
             if self.process is None:
                 start_qemu(self.directory, _command(image))
 
@@ -62,11 +55,7 @@ class Network:
 
 
 def network_socket(name: str) -> str:
-    """Return the path of the socket that a lab host connects to, in the lab's directory.
-
-    Args:
-        name: The lab host's name.
-    """
+    """Return the path in the lab's directory of the socket that the lab host `name` connects to."""
     return f"{_NAME}/{name}.sock"
 
 

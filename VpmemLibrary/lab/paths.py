@@ -66,9 +66,9 @@ def no_raw_errors() -> Iterator[None]:
     except OSError as error:
         if isinstance(error, VpmemError):
             raise
-        advice = _ADVICE.get(error.errno or 0, "If the path is one of the lab's,")
+        advice = _ADVICE.get(error.errno or 0, "If the path belongs to the lab,")
         raise LabError(
-            f"The lab cannot go on: {error}. {advice} set VPMEM_CACHE and VPMEM_STATE to other directories "
+            f"The lab cannot continue: {error}. {advice} set VPMEM_CACHE and VPMEM_STATE to other directories "
             f"(now {cache_directory()} and {state_directory()})."
         ) from error
 

@@ -39,13 +39,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this machine.
-
-    Args:
-        pid: The process number.
-        ticks: The clock ticks from the machine's boot to the start of the process.
-        boot: The boot id of the machine at that time.
-    """
+    """A process of this machine: its number, the clock ticks from the boot to its start, and the boot's identifier."""
 
     pid: int
     ticks: int
@@ -67,7 +61,7 @@ class Process:
         fields = stat.rpartition(b")")[2].split()
         if fields[0] in {b"Z", b"X"}:
             raise ProcessLookupError(f"process {pid} has ended")
-        return cls(pid, int(fields[19]), _boot_id())
+        return cls(pid, int(fields[19]), boot_id())
 
     @property
     def seconds(self) -> float:
@@ -113,11 +107,11 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
 
 def find_process(directory: Path) -> Process | None:
     """Return the process of `directory`. Return None if it does not run, even if another process now has its number."""
-    try:
-        known = Process(**json.loads((directory / _RECORD).read_text()))
-        return known if Process.find(known.pid) == known else None
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
+    known = _read_record(directory)
+    with contextlib.suppress(OSError, ValueError):
+        if known is not None and Process.find(known.pid) == known:
+            return known
+    return None
 
 
 def fatal_signal(directory: Path) -> int:
@@ -125,11 +119,8 @@ def fatal_signal(directory: Path) -> int:
 
     Only the process that started it can find out.
     """
-    try:
-        known = Process(**json.loads((directory / _RECORD).read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return 0
-    ended = next((child.poll() for child in _children if child.pid == known.pid), None)
+    known = _read_record(directory)
+    ended = next((child.poll() for child in _children if known and child.pid == known.pid), None)
     return max(-(ended or 0), 0)
 
 
@@ -164,6 +155,13 @@ def _end(process: Process, directory: Path) -> None:
         os.close(descriptor)
 
 
+def _read_record(directory: Path) -> Process | None:
+    try:
+        return Process(**json.loads((directory / _RECORD).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
 def _write_record(directory: Path, process: Process) -> None:
     with open_private(directory / _RECORD) as file:
         file.write(json.dumps(asdict(process)).encode())
@@ -189,5 +187,6 @@ def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> b
     return False
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return the identifier of this machine's current boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

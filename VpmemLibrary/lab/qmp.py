@@ -1,4 +1,4 @@
-"""Send QMP commands to a lab machine, one after another, by plain function calls.
+"""Send QMP commands to the QEMU of a lab host, one after another, by plain function calls.
 
 The ``qemu.qmp`` package implements the protocol. This module only hides its event loop.
 """
@@ -21,10 +21,7 @@ DEFAULT_TIMEOUT = 30.0
 
 
 class Monitor:
-    """A connection to one machine's QMP socket.
-
-    Args:
-        path: The socket.
+    """A connection to QEMU's QMP socket at `path`.
 
     Example::
 
@@ -49,7 +46,7 @@ class Monitor:
             self._loop.run_until_complete(asyncio.wait_for(client.connect(connection), DEFAULT_TIMEOUT))
         except (OSError, QMPError, TimeoutError) as error:
             self._loop.close()
-            raise LabError(f"The lab machine's monitor at {self._path} does not answer: {error}.") from error
+            raise LabError(f"QEMU's monitor at {self._path} does not answer: {error}.") from error
         self._client = client
         return self
 
@@ -60,7 +57,7 @@ class Monitor:
             if self._client is not None:
                 self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), DEFAULT_TIMEOUT))
         except (OSError, EOFError, QMPError, TimeoutError):
-            pass  # the machine has ended, and closed its end of the connection
+            pass  # QEMU has ended, and closed its end of the connection
         finally:
             self._client = None
             self._loop.close()

@@ -82,15 +82,10 @@ class Sources:
 
 
 def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
-    """Return the command that builds the root file system as a tar.
+    """Return the command that builds the root file system as the tar `target`, with the keys of this installation.
 
     A user without privileges gets a user namespace for the build. If the user is root, the scripts of Debian's packages
     run as root in each of mmdebstrap's modes.
-
-    Args:
-        target: The tar to write.
-        keys: The directory of this installation's keys.
-        sources: The sources of the packages.
     """
     return [
         "mmdebstrap",

@@ -60,7 +60,7 @@ def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | Non
         "guest_known_hosts": str(host.known_hosts),
         "guest_host_key_name": GUEST_KEY_NAME,
         "guest_bridge": GUEST_BRIDGE,
-        "guest_confined": "yes" if confined or host.machine.accelerator.name == "kvm" else "no",
+        "guest_confined": "yes" if confined or host.qemu.accelerator.name == "kvm" else "no",
     }
 
 
@@ -76,26 +76,12 @@ def _access(host: LabHost) -> dict[str, str]:
 
 
 def _rough_access(host: LabHost, ssh_config: Path) -> dict[str, str]:
-    return {
-        "host_address": _rough_name(host),
-        "host_user": ROUGH_USER,
-        "host_sudo": "yes",
-        "host_ssh_config": str(ssh_config),
-    }
-
-
-def _rough_name(host: LabHost) -> str:
-    return f"rough-{host.name}"
+    access = {"host_address": f"rough-{host.name}", "host_user": ROUGH_USER, "host_sudo": "yes"}
+    return {**access, "host_ssh_config": str(ssh_config)}
 
 
 def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: Path | None = None) -> str:
-    """Return a hosts file with one section for each lab host.
-
-    Args:
-        hosts: The lab hosts.
-        confined: Let AppArmor confine all guests, also on emulated lab hosts.
-        ssh_config: The SSH configuration of `rough_ssh_config`, by which the rough entries are reached. Without it the
-            lab hosts are reached as root.
+    """Return a hosts file with one section for each lab host; see `host_fields`.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
@@ -113,16 +99,10 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: 
 
 
 def rough_ssh_config(hosts: Sequence[LabHost]) -> str:
-    """Return the SSH configuration for the rough entries.
-
-    Each user is behind a jump host, which is the lab host itself.
-
-    Args:
-        hosts: The lab hosts.
-    """
+    """Return the SSH configuration for the rough entries. Each is behind a jump host, which is the lab host itself."""
     sections = []
     for host in hosts:
-        name, jump = _rough_name(host), f"{_rough_name(host)}-jump"
+        name, jump = f"rough-{host.name}", f"rough-{host.name}-jump"
         sections.append(f"""\
 Host {name}
     HostName {LOOPBACK}
@@ -144,12 +124,7 @@ Host {name} {jump}
 
 
 def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
-    """Return everything that the lab runs and keeps on disk, as data for JSON.
-
-    Args:
-        lab: The lab.
-        thorough: Whether to compare cached files with their checksums.
-    """
+    """Return everything that the lab runs and keeps on disk, as data for JSON. `thorough` compares checksums."""
     hosts = [_host_status(host) for host in lab.hosts()]
     known = {host["name"] for host in hosts}
     unfinished = sorted(path for path in _entries(lab.directory) if path.name not in known)
@@ -205,7 +180,7 @@ def _vpmem_lab(*arguments: str) -> str:
 
 
 def _host_status(host: LabHost) -> dict[str, Any]:
-    process = host.machine.process
+    process = host.qemu.process
     return {
         "name": host.name,
         "alive": host.alive,
@@ -217,20 +192,16 @@ def _host_status(host: LabHost) -> dict[str, Any]:
         "user": host.user,
         "key_file": str(host.key_file),
         "known_hosts": str(host.known_hosts),
-        "accelerator": host.machine.accelerator.name,
-        "accelerator_reason": host.machine.accelerator.reason,
+        "accelerator": host.qemu.accelerator.name,
+        "accelerator_reason": host.qemu.accelerator.reason,
         "directory": str(host.directory),
         "bytes": disk_usage(host.directory),
     }
 
 
 def _cache_status(path: Path, *, thorough: bool) -> dict[str, Any]:
-    wrong = ["it is being made, or was left half-made"] if path.name.startswith(MAKING) else []
-    return {
-        "path": str(path),
-        "bytes": disk_usage(path),
-        "faults": wrong or faults(path, thorough=thorough),
-    }
+    wrong = ["a process is making it, or left it unfinished"] if path.name.startswith(MAKING) else []
+    return {"path": str(path), "bytes": disk_usage(path), "faults": wrong or faults(path, thorough=thorough)}
 
 
 def _entries(directory: Path) -> list[Path]:

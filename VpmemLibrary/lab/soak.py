@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from VpmemLibrary.errors import InvalidValueError, VpmemError
@@ -26,14 +27,7 @@ _NAMESPACE = Size(256 * MiB)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one guest.
-
-    Args:
-        host: The lab host's name.
-        guest: The guest's name.
-        times: The guest's boot times. None if the guest was lost.
-        reason: The reason why the guest was lost.
-    """
+    """The outcome of one guest: its boot times, or the reason why it was lost."""
 
     host: str
     guest: str
@@ -78,21 +72,8 @@ def soak(hosts: Sequence[LabHost], guests: int) -> list[Outcome]:
                     outcomes.append(outcome)
                     _show(outcome, len(outcomes), guests)
 
-    broken: list[BaseException] = []
-
-    def guarded(host: LabHost) -> None:
-        try:
-            work(host)
-        except BaseException as error:  # raised again in the main thread
-            broken.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(host,), name=host.name) for host in hosts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if broken:
-        raise broken[0]
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(work, hosts))
     return outcomes
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from VpmemLibrary.errors import CommandTimeoutError, LabError, UnreachableError
 from VpmemLibrary.lab.cache import cached, discard, identity
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.machine import MEMORY, Accelerator, Machine, MemoryFile
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest
 from VpmemLibrary.lab.paths import cache_directory, open_private
 from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.processor import processor_identity
-from VpmemLibrary.lab.progress import Progress, Silent
+from VpmemLibrary.lab.progress import SILENT, Progress
+from VpmemLibrary.lab.qemu_host import MEMORY, Accelerator, MemoryFile, QemuHost
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
@@ -32,10 +32,7 @@ BOOT_SECONDS = 300.0
 """Seconds within which a boot must end. A boot takes some 30 s under emulation on an idle machine."""
 
 LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
-"""Load the KVM module that fits the processor.
-
-The kernel chooses it, because kvm_amd fits not only AMD's processors.
-"""
+"""Load the KVM module that the kernel accepts for the processor. kvm_amd fits not only AMD's processors."""
 
 _SAVE_SECONDS = 120.0
 _POLL = 0.02
@@ -44,19 +41,14 @@ _DISK = "disk"
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A finished saved state in the cache.
-
-    Args:
-        directory: The directory of the saved state.
-        made: The identity of this directory, which differs from that of a later one; see `identity`.
-    """
+    """A finished saved state in the cache. `made` is the identity of its directory; see `identity`."""
 
     directory: Path
     made: int = 0
 
     @property
     def memory(self) -> Path:
-        """The main memory of the saved machine."""
+        """The main memory of the saved host."""
         return self.directory / "memory"
 
     @property
@@ -66,78 +58,70 @@ class SavedState:
 
     @property
     def disk(self) -> Path:
-        """The disk of the saved machine, on which the disk of every restored machine is based.
+        """The disk of the saved host, on which the disk of every restored host is based.
 
         Each saved state's disk has its own name. So a lab host's disk never gets a later saved state as its base.
         """
         return next(self.directory.glob(f"{_DISK}*"), self.directory / _DISK)
 
-    def restore(self, machine: Machine, port: int) -> None:
-        """Start `machine` at the point where the saved machine stopped.
-
-        The disk of `machine` must be based on the disk of this state.
+    def restore(self, qemu: QemuHost, port: int) -> None:
+        """Start a host at the point where the saved host stopped. Its disk must be based on the disk of this state.
 
         Raises:
             StateRefusedError: QEMU did not load the state, or died while loading it. The message has QEMU's output.
             LabError: QEMU did not start.
         """
-        machine.start(port, memory=MemoryFile(self.memory, shared=False), incoming=True)
+        qemu.start(port, memory=MemoryFile(self.memory, shared=False), incoming=True)
         try:
-            with machine.monitor() as monitor:
+            with qemu.monitor() as monitor:
                 monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
                 monitor.execute("migrate-incoming", {"uri": f"file:{self.devices}"})
                 _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "load the saved state")
                 _wait(lambda: _status(monitor) != "inmigrate", _SAVE_SECONDS, "load the state")
                 monitor.execute("cont")
         except LabError as error:
-            raise refused(machine, error) from error
+            raise refused(qemu, error) from error
 
 
 class StateRefusedError(LabError):
     """QEMU cannot restore a saved state on this machine."""
 
 
-def refused(machine: Machine, error: LabError) -> StateRefusedError:
-    """Return the error for a machine in which a saved state does not run."""
-    return StateRefusedError(
-        f"{machine.name} cannot be restored from the saved state: {error} QEMU's log:\n{machine.log}"
-    )
+def refused(qemu: QemuHost, error: LabError) -> StateRefusedError:
+    """Return the error for a host in which a saved state does not run."""
+    return StateRefusedError(f"{qemu.name} cannot be restored from the saved state: {error} QEMU's log:\n{qemu.log}")
 
 
-def runs(machine: Machine) -> bool:
-    """Return whether a restored machine runs.
-
-    If a processor cannot continue, KVM stops the processor, but QEMU stays.
-    """
-    if machine.process is None:
+def runs(qemu: QemuHost) -> bool:
+    """Return whether a restored host runs. If its processor cannot continue, KVM stops it, but QEMU stays."""
+    if qemu.process is None:
         return False
     try:
-        with machine.monitor() as monitor:
+        with qemu.monitor() as monitor:
             return _status(monitor) == "running"
     except LabError:
-        return machine.process is not None
+        return qemu.process is not None
 
 
-def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progress | None = None) -> SavedState:
+def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progress = SILENT) -> SavedState:
     """Return the saved state for this image and accelerator. Create the saved state if it is missing or broken.
 
     Raises:
         LabError: The lab host does not boot, or fails its check after the boot.
     """
-    shown = progress or Silent()
     entry = cached(
         cache_directory() / state_name(image, accelerator),
-        lambda directory: _save(SavedState(directory), image, accelerator, shown),
-        shown,
+        lambda directory: _save(SavedState(directory), image, accelerator, progress),
+        progress,
     )
     return SavedState(entry, identity(entry))
 
 
 def state_name(image: Image, accelerator: Accelerator) -> str:
     """Return the name in the cache of the saved state for this image, this accelerator and this processor."""
-    machine = Machine(cache_directory() / "state", image, accelerator)
+    qemu = QemuHost(cache_directory() / "state", image, accelerator)
     processor = processor_identity(accelerator.name)
-    shape = [image.key, image.host_public_key, machine.shape, int(MEMORY), processor]
+    shape = [image.key, image.host_public_key, qemu.shape, int(MEMORY), processor]
     return f"state-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]}"
 
 
@@ -160,26 +144,26 @@ def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
     return SshTransport(settings)
 
 
-def wait_for_ssh(machine: Machine, transport: Transport, timeout: float = BOOT_SECONDS) -> None:
+def wait_for_ssh(qemu: QemuHost, transport: Transport, timeout: float = BOOT_SECONDS) -> None:
     """Wait until a command has run on a lab host.
 
     Raises:
-        LabError: The lab host's machine ended, or no command ran within `timeout` seconds.
+        LabError: QEMU ended, or no command ran within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             transport.run(["true"], timeout=10).check()
         except (UnreachableError, CommandTimeoutError) as error:
-            if machine.process is None:
+            if qemu.process is None:
                 raise LabError(
-                    f"The lab machine ended while it started:\n{machine.console_tail()}\nQEMU's log:\n{machine.log}"
+                    f"QEMU ended while the lab host started:\n{qemu.console_tail()}\nQEMU's log:\n{qemu.log}"
                 ) from error
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"The lab host did not answer over SSH within {timeout:g} s ({error}).{_stopped(machine)} "
+                    f"The lab host did not answer over SSH within {timeout:g} s ({error}).{_stopped(qemu)} "
                     "Its console:\n"
-                    f"{machine.console_tail()}"
+                    f"{qemu.console_tail()}"
                 ) from error
             time.sleep(_POLL)
         else:
@@ -190,35 +174,35 @@ _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": Tr
 
 
 def _save(state: SavedState, image: Image, accelerator: Accelerator, progress: Progress) -> None:
-    machine = Machine(state.directory, image, accelerator)
+    qemu = QemuHost(state.directory, image, accelerator)
     port = free_port()
     known_hosts = state.directory / "known_hosts"
     known_hosts.write_text(known_hosts_line(port, image.host_public_key))
     with open_private(state.memory) as file:
         file.truncate(MEMORY)
-    machine.create(image.root_disk, "raw")
+    qemu.create(image.root_disk, "raw")
     emulated = accelerator.name == "tcg"
     try:
-        machine.start(port, memory=MemoryFile(state.memory, shared=True), disk_cache="unsafe")
+        qemu.start(port, memory=MemoryFile(state.memory, shared=True), disk_cache="unsafe")
         with connect(image, port, known_hosts) as host:
             with progress.step("booting the lab host for the first time", 40 if emulated else 8):
-                wait_for_ssh(machine, host)
+                wait_for_ssh(qemu, host)
             with progress.step("warming it up", 50 if emulated else 8):
                 _warm(host)
-        with progress.step("saving its state", 5), machine.monitor() as monitor:
+        with progress.step("saving its state", 5), qemu.monitor() as monitor:
             monitor.execute("stop")
             monitor.execute("migrate-set-capabilities", _IGNORE_SHARED)
             monitor.execute("migrate", {"uri": f"file:{state.devices}"})
             _wait(lambda: _migrated(monitor.execute("query-migrate")), _SAVE_SECONDS, "save the state")
-            with suppress(LabError):  # the machine may end before it answers
+            with suppress(LabError):  # QEMU may end before it answers
                 monitor.execute("quit")
-        _wait(lambda: machine.process is None, _SAVE_SECONDS, "end the saved machine")
+        _wait(lambda: qemu.process is None, _SAVE_SECONDS, "end the saved host")
     finally:
-        machine.kill()
+        qemu.kill()
     for path in state.directory.iterdir():
-        if path not in {state.memory, state.devices, machine.disk}:
+        if path not in {state.memory, state.devices, qemu.disk}:
             path.unlink()
-    machine.disk.rename(state.directory / f"{_DISK}-{uuid.uuid4().hex}.qcow2")
+    qemu.disk.rename(state.directory / f"{_DISK}-{uuid.uuid4().hex}.qcow2")
 
 
 def _warm(host: Transport) -> None:
@@ -245,11 +229,11 @@ def _warm(host: Transport) -> None:
     host.run(["sync"]).check()
 
 
-def _stopped(machine: Machine) -> str:
-    """Return a sentence about a machine that QEMU has stopped because it could not write to a disk."""
-    with suppress(LabError), machine.monitor() as monitor:
+def _stopped(qemu: QemuHost) -> str:
+    """Return a sentence about a host that QEMU has stopped because it could not write to a disk."""
+    with suppress(LabError), qemu.monitor() as monitor:
         if _status(monitor) == "io-error":
-            return f" QEMU stopped it because a file could not be written: look at `df -h {machine.directory}`."
+            return f" QEMU stopped it because a file could not be written: see `df -h {qemu.directory}`."
     return ""
 
 
@@ -260,7 +244,7 @@ def _status(monitor: Monitor) -> str:
 def _migrated(answer: dict[str, object]) -> bool:
     status = answer.get("status")
     if status == "failed":
-        raise LabError(f"QEMU could not carry the machine's state over: {answer.get('error-desc', 'no reason given')}.")
+        raise LabError(f"QEMU could not transfer the host's state: {answer.get('error-desc', 'no reason given')}.")
     return status == "completed"
 
 

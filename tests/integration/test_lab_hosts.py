@@ -17,10 +17,10 @@ import pytest
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import GUEST_KEY_NAME
 from VpmemLibrary.lab.lab import Lab, LabHost
-from VpmemLibrary.lab.machine import REGION_SIZE
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devdax
 from VpmemLibrary.lab.process import Process
 from VpmemLibrary.lab.progress import PlainLines
+from VpmemLibrary.lab.qemu_host import REGION_SIZE
 from VpmemLibrary.lab.report import lab_status
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.ssh.transport import SshTransport
@@ -79,11 +79,11 @@ def test_a_guest_on_devdax_answers(lab: Lab, host: LabHost) -> None:
 
 
 def test_up_leaves_a_running_host_as_it_is(lab: Lab, host: LabHost) -> None:
-    assert host.machine.process == lab.up()[0].machine.process
+    assert host.qemu.process == lab.up()[0].qemu.process
 
 
 def test_a_killed_host_is_noticed_and_replaced(lab: Lab, host: LabHost) -> None:
-    process = host.machine.process
+    process = host.qemu.process
     assert process is not None
     descriptor = os.pidfd_open(process.pid)
     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_killed_host_is_noticed_and_replaced(lab: Lab, host: LabHost) -> None:
     assert not lab_status(lab)["ok"]
     fresh = lab.up()[0]
     assert fresh.alive
-    assert fresh.machine.process != process
+    assert fresh.qemu.process != process
     with fresh.transport() as transport:
         assert transport.run(["true"]).exit_status == 0
 
@@ -163,7 +163,7 @@ def test_hosts_reach_each_other_after_a_power_cut_and_after_their_switch_ended(l
     assert reaches(first, second)
     lab.network.kill()
     assert not lab_status(lab)["ok"]
-    assert [host.machine.process for host in lab.up(2)] == [first.machine.process, second.machine.process]
+    assert [host.qemu.process for host in lab.up(2)] == [first.qemu.process, second.qemu.process]
     assert reaches(second, first)
 
 
@@ -196,7 +196,7 @@ def test_a_host_for_cxl_is_given_a_device_and_another_in_its_place_after_a_reboo
 def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:
     hosts = lab.hosts()
     assert host.name in [each.name for each in hosts]
-    processes = [lab.network.process, *(each.machine.process for each in hosts)]
+    processes = [lab.network.process, *(each.qemu.process for each in hosts)]
     assert lab.down() == [each.name for each in hosts]
     for process in processes:
         assert process is not None

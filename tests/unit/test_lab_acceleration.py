@@ -13,13 +13,14 @@ import pytest
 from VpmemLibrary.lab import acceleration
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.image import Image
+from VpmemLibrary.lab.progress import Progress
 
 STARTED = "vpmem probe: the initramfs runs"
 WORKS = f"echo '{STARTED}'; echo 'vpmem probe: nested virtualisation'"
 IMAGE = Image(Path("/cache/image-1"))
 
 
-class Notes:
+class Notes(Progress):
     def __init__(self) -> None:
         self.said: list[str] = []
 

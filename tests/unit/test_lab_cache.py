@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from VpmemLibrary.lab.cache import cached, discard, faults, identity
-from VpmemLibrary.lab.progress import Silent
+from VpmemLibrary.lab.progress import SILENT
 
 
 class Maker:
@@ -31,8 +31,8 @@ def place(tmp_path: Path) -> Path:
 
 def test_is_made_once(place: Path) -> None:
     maker = Maker()
-    assert cached(place, maker, Silent()) == place
-    assert cached(place, maker, Silent()) == place
+    assert cached(place, maker, SILENT) == place
+    assert cached(place, maker, SILENT) == place
     assert maker.calls == 1
     assert faults(place, thorough=True) == []
 
@@ -49,26 +49,26 @@ def test_is_made_once(place: Path) -> None:
 )
 def test_a_broken_one_is_noticed_and_made_anew(place: Path, harm: object) -> None:
     maker = Maker()
-    cached(place, maker, Silent())
+    cached(place, maker, SILENT)
     assert callable(harm)
     harm(place)
     assert faults(place)
-    cached(place, maker, Silent())
+    cached(place, maker, SILENT)
     assert maker.calls == 2
     assert faults(place, thorough=True) == []
 
 
 def test_a_discarded_one_is_made_again_and_one_that_was_replaced_since_stays(place: Path) -> None:
     maker = Maker()
-    cached(place, maker, Silent())
+    cached(place, maker, SILENT)
     first = identity(place)
     keeper = os.open(place, os.O_RDONLY)  # its number is not given to another directory while it is open
     try:
-        discard(place, first, Silent())
+        discard(place, first, SILENT)
         assert not place.exists()
-        discard(place, first, Silent())
-        cached(place, maker, Silent())
-        discard(place, first, Silent())
+        discard(place, first, SILENT)
+        cached(place, maker, SILENT)
+        discard(place, first, SILENT)
     finally:
         os.close(keeper)
     assert maker.calls == 2
@@ -76,7 +76,7 @@ def test_a_discarded_one_is_made_again_and_one_that_was_replaced_since_stays(pla
 
 
 def test_changed_contents_of_the_same_size_are_found_on_request(place: Path) -> None:
-    cached(place, Maker(), Silent())
+    cached(place, Maker(), SILENT)
     (place / "below/data").write_bytes(b"y" * 100)
     assert faults(place) == []
     assert faults(place, thorough=True) == ["below/data has changed: its checksum differs"]
@@ -88,7 +88,7 @@ def test_a_hole_and_zeros_are_the_same(place: Path) -> None:
             file.truncate(20 << 20)
             os.pwrite(file.fileno(), b"end", (20 << 20) - 3)
 
-    cached(place, make, Silent())
+    cached(place, make, SILENT)
     with (place / "disk").open("r+b") as file:
         os.pwrite(file.fileno(), bytes(8 << 20), 0)
     assert faults(place, thorough=True) == []
@@ -103,7 +103,7 @@ def test_a_failed_make_leaves_nothing(place: Path) -> None:
         raise RuntimeError("no space")
 
     with pytest.raises(RuntimeError, match="no space"):
-        cached(place, fail, Silent())
+        cached(place, fail, SILENT)
     assert [path.name for path in place.parent.iterdir()] == ["image-1.lock"]
 
 
@@ -111,7 +111,7 @@ def test_what_a_killed_process_left_half_made_is_removed(place: Path) -> None:
     half = place.parent / ".making-image-1-abc"
     half.mkdir(parents=True)
     (half / "root.tar").touch()
-    cached(place, Maker(), Silent())
+    cached(place, Maker(), SILENT)
     assert not half.exists()
 
 

@@ -18,15 +18,16 @@ from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.cli import main as cli
 from VpmemLibrary.errors import InvalidValueError, LabError
-from VpmemLibrary.lab import acceleration, cache, image, machine, process, progress, recipe
+from VpmemLibrary.lab import acceleration, cache, image, process, progress, recipe
 from VpmemLibrary.lab import cli as lab_cli
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.lab import Lab
-from VpmemLibrary.lab.machine import Accelerator, Machine, MemoryFile
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.lab.process import find_process, kill_process, start_qemu
-from VpmemLibrary.lab.progress import Silent
+from VpmemLibrary.lab.progress import SILENT
+from VpmemLibrary.lab.qemu_host import Accelerator, MemoryFile, QemuHost
+from VpmemLibrary.lab.tools import run_tool
 
 PROBED = acceleration.PROBE_MARK.decode()
 PROJECT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def test_what_the_system_refuses_is_named_with_its_path_and_what_to_do(
         Lab().up()
     result = CliRunner().invoke(cli.main, ["lab", "up"])
     assert result.exit_code == 1
-    assert "Error: The lab cannot go on" in result.output
+    assert "Error: The lab cannot continue" in result.output
 
 
 def test_a_file_that_cannot_be_written_is_an_error_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_the_directories_are_of_this_user_alone_under_any_umask(mask: int, tmp_p
     before = os.umask(mask)
     try:
         Lab().down()
-        cache.cached(tmp_path / "cache/image-1", lambda _: None, Silent())
+        cache.cached(tmp_path / "cache/image-1", lambda _: None, SILENT)
     finally:
         os.umask(before)
     for name in ("state", "cache", "cache/image-1"):
@@ -132,7 +133,7 @@ def test_a_file_system_that_does_not_know_holes_has_its_data_compared(
     def make(directory: Path) -> None:
         (directory / "disk").write_bytes(b"x" * (5 << 20))
 
-    cache.cached(place, make, Silent())
+    cache.cached(place, make, SILENT)
     monkeypatch.setattr(os, "lseek", seek)
     assert cache.faults(place, thorough=True) == []
     (place / "disk").write_bytes(b"x" * ((5 << 20) - 1) + b"y")
@@ -149,8 +150,8 @@ def test_spaces_commas_and_percent_signs_reach_ssh_and_qemu(tmp_path: Path, monk
     found = {line.partition(" ")[2] for line in said.replace('"', "").replace("%%", "%").splitlines()}
     assert found >= {"/home/a b/100%/key", "/home/a b/100%/known_hosts"}
     monkeypatch.setattr(Image, "tool", lambda *_: ["qemu"])
-    lab_machine = Machine(tmp_path / "lab-1", Image(tmp_path), Accelerator("tcg"), disks=[Path("/a,b/disk")])
-    options = lab_machine._command(1, MemoryFile(Path("/a,b/memory"), shared=True), "none")
+    qemu = QemuHost(tmp_path / "lab-1", Image(tmp_path), Accelerator("tcg"), disks=[Path("/a,b/disk")])
+    options = qemu._command(1, MemoryFile(Path("/a,b/memory"), shared=True), "none")
     assert any("mem-path=/a,,b/memory,offset=0,share=on" in option for option in options)
     assert any("file=/a,,b/disk,format=raw" in option for option in options)
 
@@ -164,7 +165,7 @@ def test_the_machine_that_a_killed_process_was_about_to_save_is_ended(tmp_path: 
     start_qemu(left, FAKE_QEMU)
     orphan = find_process(left)
     assert orphan is not None
-    cache.cached(tmp_path / "cache/state-1", lambda _: None, Silent())
+    cache.cached(tmp_path / "cache/state-1", lambda _: None, SILENT)
     assert not left.exists()
     with pytest.raises(ProcessLookupError):
         process.Process.find(orphan.pid)
@@ -178,7 +179,7 @@ def test_clean_removes_what_a_killed_process_left_and_nothing_that_is_being_made
     start_qemu(left, FAKE_QEMU)
     orphan = find_process(left)
     assert orphan is not None
-    with cache.locked(tmp_path / "cache/state-2.lock", Silent(), "making state-2"):
+    with cache.locked(tmp_path / "cache/state-2.lock", SILENT, "making state-2"):
         assert Lab().clean() == [left]
     assert making.exists()
     with pytest.raises(ProcessLookupError):
@@ -192,25 +193,24 @@ def test_clean_removes_what_a_killed_process_left_and_nothing_that_is_being_made
         (signal.SIGBUS, "ended by SIGBUS, as the kernel does when a file system is full: look at `df -h "),
     ],
 )
-def test_a_machine_that_ran_out_of_memory_or_disk_says_so(number: int, said: str, tmp_path: Path) -> None:
-    lab_machine = Machine(tmp_path / "lab-1", Image(tmp_path), Accelerator("tcg"))
-    lab_machine.directory.mkdir()
-    start_qemu(lab_machine.directory, FAKE_QEMU)
-    running = lab_machine.process
+def test_a_host_that_ran_out_of_memory_or_disk_says_so(number: int, said: str, tmp_path: Path) -> None:
+    qemu = QemuHost(tmp_path / "lab-1", Image(tmp_path), Accelerator("tcg"))
+    qemu.directory.mkdir()
+    start_qemu(qemu.directory, FAKE_QEMU)
+    running = qemu.process
     assert running is not None
-    assert "ended by" not in lab_machine.log
+    assert "ended by" not in qemu.log
     os.kill(running.pid, number)
     os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
-    assert lab_machine.process is None
-    assert said in lab_machine.log
-    kill_process(lab_machine.directory)
-    assert "ended by" not in lab_machine.log
+    assert qemu.process is None
+    assert said in qemu.log
+    kill_process(qemu.directory)
+    assert "ended by" not in qemu.log
 
 
-def test_a_tool_that_does_not_end_is_an_error_of_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_TOOL_SECONDS", 0.1)
+def test_a_tool_that_does_not_end_is_an_error_of_the_lab() -> None:
     with pytest.raises(LabError, match=r"Could not make the disk: sleep did not end within 0\.1 s"):
-        machine._checked(["sleep", "60"], "make the disk")
+        run_tool(["sleep", "60"], "make the disk", timeout=0.1)
 
 
 def test_a_closed_standard_error_is_no_failure(

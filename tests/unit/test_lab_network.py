@@ -16,9 +16,9 @@ from fake_qemu import FAKE_QEMU
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.lab import Lab, LabHost
-from VpmemLibrary.lab.machine import Machine
 from VpmemLibrary.lab.network import MOST_HOSTS, Network, network_socket
 from VpmemLibrary.lab.ports import free_port
+from VpmemLibrary.lab.qemu_host import QemuHost
 from VpmemLibrary.lab.report import lab_status, status_text
 
 
@@ -59,7 +59,7 @@ def test_every_host_has_a_port_on_one_hub(lab: Lab) -> None:
 
 
 def test_a_host_connects_to_its_socket_of_the_switch_beside_it(host: LabHost, lab: Lab) -> None:
-    (private,) = [part for part in host.machine._command(1, None, "") if part.startswith("stream,id=private")]
+    (private,) = [part for part in host.qemu._command(1, None, "") if part.startswith("stream,id=private")]
     path = dict(part.split("=", 1) for part in private.split(",")[1:])["addr.path"]
     assert (host.directory / path).resolve() == (lab.network.directory / "lab-1.sock").resolve()
 
@@ -67,9 +67,9 @@ def test_a_host_connects_to_its_socket_of_the_switch_beside_it(host: LabHost, la
 def test_status_shows_the_network_and_that_it_is_down(host: LabHost, lab: Lab) -> None:
     assert lab_status(lab)["network"] is None
     assert "private network  DOWN (vpmem lab up)" in status_text(lab_status(lab))
-    host.machine.start(host.port)
+    host.qemu.start(host.port)
     assert not lab_status(lab)["ok"]
-    lab.network.start(host.machine.image)
+    lab.network.start(host.qemu.image)
     assert lab_status(lab)["ok"]
     process = lab.network.process
     assert process is not None
@@ -77,7 +77,7 @@ def test_status_shows_the_network_and_that_it_is_down(host: LabHost, lab: Lab) -
 
 
 def test_down_ends_the_network(host: LabHost, lab: Lab) -> None:
-    lab.network.start(host.machine.image)
+    lab.network.start(host.qemu.image)
     assert lab.down() == ["lab-1"]
     assert lab.network.process is None
     assert not lab.network.directory.exists()
@@ -89,13 +89,13 @@ def test_power_that_comes_from_two_at_once_starts_one_machine_and_its_network(
     both_look = threading.Barrier(2)
 
     def looked(asked: LabHost) -> bool:
-        found = asked.machine.process is not None
+        found = asked.qemu.process is not None
         with suppress(threading.BrokenBarrierError):
             both_look.wait(0.5)
         return found
 
     monkeypatch.setattr(LabHost, "alive", property(looked))
-    waited: list[Machine] = []
+    waited: list[QemuHost] = []
     monkeypatch.setattr(lab_module, "wait_for_ssh", lambda machine, *_: waited.append(machine))
     monkeypatch.setattr(Image, "key_file", Path("/none"))
     with ThreadPoolExecutor(2) as pool:
@@ -105,4 +105,4 @@ def test_power_that_comes_from_two_at_once_starts_one_machine_and_its_network(
     assert len(waited) == 2, "a host that has power is waited for"
     assert Network(lab.directory.parent).process is not None
     host.power_cut()
-    assert host.machine.process is None
+    assert host.qemu.process is None

@@ -88,7 +88,9 @@ def test_only_a_host_that_takes_a_cxl_device_is_given_one(tmp_path: Path) -> Non
     assert with_one.cxl is not None
     assert with_one.cxl.add[-3:] == ("lab", "cxl-add", "lab-2")
     assert with_one.cxl.remove[-3:] == ("lab", "cxl-remove", "lab-2")
-    with pytest.raises(LabError, match=r"Lab host lab-1 takes no CXL device\. One that does: vpmem lab up --cxl"):
+    with pytest.raises(
+        LabError, match=r"Lab host lab-1 accepts no CXL device\. Start one that does: vpmem lab up --cxl"
+    ):
         hosts[0].add_cxl_device()
 
 

@@ -16,9 +16,10 @@ from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab import state as state_module
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.lab import Lab, LabHost
-from VpmemLibrary.lab.machine import Accelerator, Machine
 from VpmemLibrary.lab.network import Network
 from VpmemLibrary.lab.ports import free_port
+from VpmemLibrary.lab.progress import Progress
+from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.state import SavedState, StateRefusedError, state_name
 
 
@@ -54,15 +55,15 @@ def test_a_state_is_of_one_number_of_processors(image: Image, monkeypatch: pytes
 def test_a_qemu_that_dies_of_a_state_is_an_error_with_its_messages(
     image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Machine, "_command", lambda *_: list(REFUSING_QEMU))
-    machine = Machine(tmp_path / "lab-1", image, Accelerator("kvm"))
-    machine.directory.mkdir()
+    monkeypatch.setattr(QemuHost, "_command", lambda *_: list(REFUSING_QEMU))
+    qemu = QemuHost(tmp_path / "lab-1", image, Accelerator("kvm"))
+    qemu.directory.mkdir()
     with pytest.raises(StateRefusedError, match=r"lab-1 cannot be restored(?s:.*)Failed to set special registers"):
-        SavedState(tmp_path / "state-1").restore(machine, free_port())
-    machine.kill()
+        SavedState(tmp_path / "state-1").restore(qemu, free_port())
+    qemu.kill()
 
 
-class Notes:
+class Notes(Progress):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -86,7 +87,7 @@ class Restores:
         monkeypatch.setattr(lab_module, "find_accelerator", lambda *_: accelerator)
         monkeypatch.setattr(state_module, "_save", self.save)
         monkeypatch.setattr(Network, "start", lambda *_: None)
-        monkeypatch.setattr(Machine, "create", lambda machine, *_: machine.directory.mkdir())
+        monkeypatch.setattr(QemuHost, "create", lambda qemu, *_: qemu.directory.mkdir())
         monkeypatch.setattr(SavedState, "restore", self.restore)
         monkeypatch.setattr(LabHost, "_personalise", lambda _: None)
         (image.directory / "keys/guest_ed25519.pub").write_text("ssh-ed25519 BBBB vpmem-lab\n")
@@ -95,10 +96,10 @@ class Restores:
         (state.directory / "disk-1.qcow2").touch()
         self.made.append(state)
 
-    def restore(self, machine: Machine, _: int) -> None:
+    def restore(self, qemu: QemuHost, _: int) -> None:
         if self.refusals:
             self.refusals -= 1
-            raise StateRefusedError(f"{machine.name} cannot be restored")
+            raise StateRefusedError(f"{qemu.name} cannot be restored")
 
 
 def test_a_state_that_is_refused_is_made_again_once(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:

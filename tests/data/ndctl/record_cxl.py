@@ -27,7 +27,7 @@ def main(hosts: str) -> None:
     """Add the device, record, and remove it."""
     entry = read_hosts(Path(hosts))[0]
     if entry.cxl is None:
-        raise SystemExit(f"{entry.name} takes no CXL device: vpmem lab up --cxl")
+        raise SystemExit(f"{entry.name} accepts no CXL device: vpmem lab up --cxl")
     transport = transport_to(entry)
     try:
         recorder = Recorder(transport, "")

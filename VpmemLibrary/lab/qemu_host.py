@@ -1,14 +1,13 @@
-"""One lab machine: a QEMU process in a directory of its own.
+"""The QEMU of one lab host: its command line, its process, and all its files in one directory.
 
-The directory holds all files of the machine: its disk (based on the disk of the saved state or the image), its NVDIMMs,
-the log of its console, its sockets, and the record of its process.
+The files are the host's disk (based on the disk of the saved state or the image), its NVDIMMs, the log of its console,
+its sockets, and the record of its process.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
 from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
+from VpmemLibrary.lab.tools import run_tool
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 MEMORY = Size(4 * GiB)
@@ -108,31 +108,24 @@ _CXL_BRIDGE = (
 )
 
 _RECONNECT_MS = 500
-"""Milliseconds between two attempts of a machine to connect to a missing private network."""
+"""Milliseconds between two attempts to connect to a missing private network."""
 
 _POLL = 0.01
-_TOOL_SECONDS = 60
 _CXL_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """How QEMU runs a lab host.
-
-    Args:
-        name: ``kvm`` or ``tcg``.
-        reason: The reason for this choice.
-    """
+    """How QEMU runs a lab host: by ``kvm`` or ``tcg``, and the reason for this choice."""
 
     name: str
     reason: str = ""
 
     @property
     def cpus(self) -> int:
-        """The number of processors.
+        """The number of processors: those that this process may use, at most four.
 
-        It is one under emulation, because with two processors nested guests die at boot. With KVM it is the number of
-        processors that this process may use, up to four.
+        Under emulation it is one, because with two processors nested guests die at boot.
         """
         return 1 if self.name == "tcg" else min(4, len(os.sched_getaffinity(0)))
 
@@ -150,26 +143,21 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFile:
-    """The file that holds a machine's main memory.
-
-    Args:
-        path: The file.
-        shared: Whether the machine writes to the file. If not, it reads the file and keeps its changes private.
-    """
+    """The file of a lab host's main memory. If it is not `shared`, the host's changes are not written to the file."""
 
     path: Path
     shared: bool
 
 
-class Machine:
-    """A lab machine, running or not.
+class QemuHost:
+    """The QEMU of a lab host, running or not.
 
     Args:
-        directory: The machine's own directory.
-        image: The image that it boots.
-        accelerator: How QEMU runs it.
-        cxl: Whether it can get a CXL device while it runs. No saved state fits such a machine.
-        memory: The size of its main memory.
+        directory: The host's own directory. Its name is the host's name.
+        image: The image that the host boots.
+        accelerator: How QEMU runs the host.
+        cxl: Whether the host can get a CXL device while it runs. No saved state fits such a host.
+        memory: The size of the main memory.
         disks: Additional raw disks. They are /dev/vdb and the following devices.
     """
 
@@ -192,12 +180,12 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """The name of the machine's directory."""
+        """The host's name."""
         return self.directory.name
 
     @property
     def console_log(self) -> Path:
-        """The log of all output on the machine's serial console since its directory was made."""
+        """The log of all output on the serial console since the host was made."""
         return self.directory / "console.log"
 
     @property
@@ -207,29 +195,29 @@ class Machine:
 
     @property
     def disk(self) -> Path:
-        """The machine's disk: an overlay with the differences from its base."""
+        """The host's disk: an overlay with the differences from its base."""
         return self.directory / "disk.qcow2"
 
     @property
     def nvdimms(self) -> tuple[Path, ...]:
-        """The files of the machine's NVDIMMs."""
+        """The files of the NVDIMMs."""
         return tuple(self.directory / f"nvdimm{number}" for number in range(NVDIMMS))
 
     @property
     def shape(self) -> str:
-        """The properties that must be equal for a saved state to fit this machine."""
+        """The properties that must be equal for a saved state to fit this host."""
         command = " ".join(self._command(0, None, ""))
         return command.replace(str(self.image.directory), "").replace(self._network_socket, "")
 
     def create(self, base: Path, base_format: str) -> None:
-        """Create the machine's disk as an overlay of `base`, and its NVDIMMs with all zeros.
+        """Create the disk as an overlay of `base`, and the NVDIMMs with all zeros.
 
         Raises:
             LabError: qemu-img failed.
         """
         private_directory(self.directory)
         command = [*self.image.tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base)]
-        _checked([*command, str(self.disk)], "make the lab machine's disk")
+        run_tool([*command, str(self.disk)], "make the lab host's disk", umask=0o077)
         for path in self.nvdimms:
             with open_private(path) as file:
                 file.truncate(REGION_SIZE + LABEL_SIZE)
@@ -237,21 +225,21 @@ class Machine:
     def start(
         self, port: int, *, memory: MemoryFile | None = None, incoming: bool = False, disk_cache: str = "writeback"
     ) -> None:
-        """Start the machine's process. The machine boots, or waits for a saved state to be loaded.
+        """Start QEMU. The host boots, or waits for a saved state to be loaded.
 
         Args:
-            port: The loopback port that is forwarded to the machine's SSH server.
-            memory: The file that holds its main memory. Without a file, the machine has its own memory.
-            incoming: Whether the machine waits for a saved state.
-            disk_cache: QEMU's cache mode of the machine's disk.
+            port: The loopback port that is forwarded to the host's SSH server.
+            memory: The file of the main memory. Without a file, the memory is QEMU's own.
+            incoming: Whether the host waits for a saved state.
+            disk_cache: QEMU's cache mode of the disk.
 
         Raises:
             LabError: The port is in use, or QEMU did not start. The message has QEMU's output.
         """
         if not is_free(port):
             raise LabError(
-                f"Port {port} of {LOOPBACK}, which leads to {self.name}, is in use by another process. End that "
-                f"process (ss -ltnp), or make {self.name} again with another port: vpmem lab reset {self.name}"
+                f"Another process uses port {port} of {LOOPBACK}, which belongs to {self.name}. End that process "
+                f"(ss -ltnp), or replace {self.name} by a host with another port: vpmem lab reset {self.name}"
             )
         self.console_socket.unlink(missing_ok=True)
         command = self._command(port, memory, disk_cache)
@@ -285,14 +273,14 @@ class Machine:
 
     @property
     def process(self) -> Process | None:
-        """The machine's process if it runs. A later process with the same number is never returned."""
+        """The process if it runs. A later process with the same number is never returned."""
         return find_process(self.directory)
 
     def add_cxl_device(self) -> None:
-        """Add a CXL type-3 device to the running machine. Its persistent memory is all zeros.
+        """Add a CXL type-3 device to the running host. Its persistent memory is all zeros.
 
         Raises:
-            LabError: The machine takes no CXL device, has one already, or QEMU refused the device.
+            LabError: The host takes no CXL device, has one already, or QEMU refused the device.
         """
         with self.monitor() as monitor:
             # QEMU's device never releases its memory. So each device has its own file, which is removed once QEMU has
@@ -314,22 +302,22 @@ class Machine:
             monitor.execute("device_add", {**device, "persistent-memdev": memory, "lsa": labels})
 
     def remove_cxl_device(self, timeout: float = _CXL_SECONDS) -> None:
-        """Remove the CXL device and all its data, after the machine has released the device.
+        """Remove the CXL device and all its data, after the host has released the device.
 
         Raises:
-            LabError: There is no CXL device, or the machine does not release it in time.
+            LabError: There is no CXL device, or the host does not release it in time.
         """
         with self.monitor() as monitor:
             monitor.execute("device_del", {"id": _CXL_DEVICE})
             deadline = time.monotonic() + timeout
             while self._has_cxl_device(monitor):
                 if time.monotonic() > deadline:
-                    raise LabError(f"{self.name} did not let go of its CXL device within {timeout:g} s.")
+                    raise LabError(f"{self.name} did not release its CXL device within {timeout:g} s.")
                 time.sleep(_POLL)
 
     @property
     def has_cxl_device(self) -> bool:
-        """Whether the running machine has a CXL device."""
+        """Whether the running host has a CXL device."""
         with self.monitor() as monitor:
             return self._has_cxl_device(monitor)
 
@@ -338,7 +326,7 @@ class Machine:
         return _CXL_DEVICE in _named(monitor, "/machine/peripheral")
 
     def kill(self) -> None:
-        """Kill the machine's process at once, as a power cut does. The machine flushes nothing.
+        """Kill QEMU at once, as a power cut does. The host flushes nothing.
 
         Raises:
             LabError: The process does not end.
@@ -346,7 +334,7 @@ class Machine:
         kill_process(self.directory)
 
     def console_tail(self, lines: int = 15) -> str:
-        """Return the last lines of the machine's console, for messages."""
+        """Return the last lines of the console, for messages."""
         try:
             text = self.console_log.read_bytes()[-8000:].decode("utf-8", "replace")
         except FileNotFoundError:
@@ -355,10 +343,7 @@ class Machine:
 
     @property
     def _network_socket(self) -> str:
-        """The machine's socket of the private network.
-
-        The path is relative, because unix sockets allow no long paths.
-        """
+        """The socket of the private network. The path is relative, because unix sockets allow no long paths."""
         return f"../../{network_socket(self.name)}"
 
     @property
@@ -367,10 +352,7 @@ class Machine:
         return _COMMAND_LINE + emulated + (_CXL_COMMAND_LINE if self.cxl else "")
 
     def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
-        """Return QEMU's command line.
-
-        The machine's own paths are relative, because unix sockets allow no long paths.
-        """
+        """Return QEMU's command line. The host's own paths are relative, because unix sockets allow no long paths."""
         return [
             *self.image.tool("qemu-system-x86_64"),
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
@@ -385,7 +367,7 @@ class Machine:
             *("-drive", f"if=none,id=root,file={self.disk.name},format=qcow2,discard=unmap,cache={disk_cache}"),
             *("-device", "virtio-blk-pci,drive=root"),
             *(part for number, path in enumerate(self.disks, 1) for part in _disk(number, path)),
-            # Restricted: the machine reaches neither this machine's loopback nor the network behind it. SSH to it still
+            # Restricted: the host reaches neither this machine's loopback nor the network behind it. SSH to it still
             # works.
             *("-netdev", f"user,id=user,restrict=on,ipv6=off,hostfwd=tcp:{LOOPBACK}:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=user,romfile=,mac=52:54:00:12:34:56"),
@@ -404,10 +386,7 @@ class Machine:
 
 
 def _nodes(size: Size, memory: MemoryFile | None, cpus: int) -> list[str]:
-    """Return the arguments for the NUMA nodes.
-
-    Each node has a part of the main memory. The first has all processors.
-    """
+    """Return the arguments for the NUMA nodes. Each has a part of the main memory, the first has all processors."""
     first = Size(size - _SECOND_NODE)
     return [*_node(0, first, 0, memory, f",cpus=0-{cpus - 1}"), *_node(1, _SECOND_NODE, first, memory, "")]
 
@@ -430,7 +409,7 @@ def _value(path: Path) -> str:
 
 
 def _disk(number: int, path: Path) -> list[str]:
-    # The disk's cache is written back when the machine asks for it. It is discarded together with the machine.
+    # The disk's cache is written back when the host asks for it. It is discarded together with the host.
     drive = f"if=none,id=disk{number},file={_value(path)},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 
@@ -450,21 +429,3 @@ def _nvdimm(slot: int, path: Path) -> list[str]:
 def _named(monitor: Monitor, path: str) -> set[str]:
     """Return the names of QEMU's objects at a place of its object tree."""
     return {str(found["name"]) for found in monitor.execute("qom-list", {"path": path})}
-
-
-def _checked(command: Sequence[str], purpose: str) -> None:
-    try:
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=_TOOL_SECONDS,
-            umask=0o077,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"Could not {purpose}: {command[0]} did not end within {_TOOL_SECONDS} s.") from error
-    if result.returncode != 0:
-        raise LabError(f"Could not {purpose}: {result.stderr.strip() or f'exit status {result.returncode}'}")

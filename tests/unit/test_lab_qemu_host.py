@@ -1,4 +1,4 @@
-"""The machine's command line, and what it lets other users of this machine see."""
+"""The command line of a lab host's QEMU, and what it lets other users of this machine see."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from fake_qemu import FAKE_QEMU
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.machine import LABEL_SIZE, REGION_SIZE, Accelerator, Machine
 from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.ports import free_port, is_free
+from VpmemLibrary.lab.qemu_host import LABEL_SIZE, REGION_SIZE, Accelerator, QemuHost
 from VpmemLibrary.lab.qmp import Monitor, connect_unix
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def qemu(tmp_path: Path) -> QemuHost:
     image = Image(tmp_path / "image")
     program = tmp_path / "image/tools/usr/bin/qemu-system-x86_64"
     program.parent.mkdir(parents=True)
     program.touch()
     directory = tmp_path / "lab-1"
     directory.mkdir()
-    return Machine(directory, image, Accelerator("tcg"))
+    return QemuHost(directory, image, Accelerator("tcg"))
 
 
 def test_a_region_is_a_multiple_of_16_mib_and_its_label_area_large_enough() -> None:
@@ -47,58 +47,56 @@ def test_kvm_gets_the_cpus_that_this_process_may_use_up_to_four(monkeypatch: pyt
         assert Accelerator("kvm").cpus == cpus
 
 
-def test_what_is_right_for_emulation_only_is_left_out_with_kvm(machine: Machine) -> None:
-    with_kvm = Machine(machine.directory, machine.image, Accelerator("kvm")).shape
+def test_what_is_right_for_emulation_only_is_left_out_with_kvm(qemu: QemuHost) -> None:
+    with_kvm = QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).shape
     for option in ("highres=off", "kvm.halt_poll_ns=0"):
-        assert option in machine.shape
+        assert option in qemu.shape
         assert option not in with_kvm
 
 
-def test_memory_and_disks_beside_its_own_are_the_machine_s(machine: Machine) -> None:
-    other = Machine(
-        machine.directory, machine.image, machine.accelerator, memory=Size(8 * GiB), disks=(Path("/d/more.ext4"),)
-    )
+def test_memory_and_disks_beside_its_own_are_used(qemu: QemuHost) -> None:
+    other = QemuHost(qemu.directory, qemu.image, qemu.accelerator, memory=Size(8 * GiB), disks=(Path("/d/more.ext4"),))
     assert "size=8192M" in other.shape
     assert f"id=ram0,size={8 * GiB - 256 * MiB:d}" in other.shape
     assert "file=/d/more.ext4,format=raw" in other.shape
-    assert machine.shape.count("virtio-blk-pci") == 1
+    assert qemu.shape.count("virtio-blk-pci") == 1
 
 
-def test_the_shape_is_the_same_in_every_directory_and_changes_with_the_way_of_running(machine: Machine) -> None:
-    other = Machine(machine.directory.parent / "elsewhere/lab-2", machine.image, machine.accelerator)
-    (same, shape) = (other.shape.replace("vpmem-lab-2", ""), machine.shape.replace("vpmem-lab-1", ""))
+def test_the_shape_is_the_same_in_every_directory_and_changes_with_the_way_of_running(qemu: QemuHost) -> None:
+    other = QemuHost(qemu.directory.parent / "elsewhere/lab-2", qemu.image, qemu.accelerator)
+    (same, shape) = (other.shape.replace("vpmem-lab-2", ""), qemu.shape.replace("vpmem-lab-1", ""))
     assert same == shape
-    assert Machine(machine.directory, machine.image, Accelerator("kvm")).shape != machine.shape
+    assert QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).shape != qemu.shape
 
 
-def test_what_takes_a_cxl_device_is_another_machine(machine: Machine) -> None:
-    other = Machine(machine.directory, machine.image, machine.accelerator, cxl=True)
-    assert "cxl" not in machine.shape
+def test_a_host_that_takes_a_cxl_device_has_another_shape(qemu: QemuHost) -> None:
+    other = QemuHost(qemu.directory, qemu.image, qemu.accelerator, cxl=True)
+    assert "cxl" not in qemu.shape
     for part in ("cxl=on", "pxb-cxl", "cxl-rp", "clearcpuid=hypervisor"):
         assert part in other.shape
 
 
-def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(machine: Machine) -> None:
-    command = machine.shape.split()
+def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(qemu: QemuHost) -> None:
+    command = qemu.shape.split()
     networks = [value for option, value in itertools.pairwise(command) if option == "-netdev"]
     user, private = networks
     assert "restrict=on" in user.split(",")
     assert private.startswith("stream,id=private,addr.type=unix,addr.path=,")
 
 
-def test_its_files_and_sockets_are_its_user_s_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_files_and_sockets_are_its_user_s_alone(qemu: QemuHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "tool", lambda *_: ["sh", "-c", 'for path; do :; done; touch "$path"', "qemu-img"])
-    monkeypatch.setattr(Machine, "_command", lambda *_: FAKE_QEMU)
+    monkeypatch.setattr(QemuHost, "_command", lambda *_: FAKE_QEMU)
     before = os.umask(0o002)
     try:
-        machine.directory.rmdir()
-        machine.create(Path("base"), "raw")
-        machine.start(free_port())
+        qemu.directory.rmdir()
+        qemu.create(Path("base"), "raw")
+        qemu.start(free_port())
     finally:
-        machine.kill()
+        qemu.kill()
         os.umask(before)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in machine.directory.iterdir()}
-    modes["."] = stat.S_IMODE(machine.directory.stat().st_mode)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in qemu.directory.iterdir()}
+    modes["."] = stat.S_IMODE(qemu.directory.stat().st_mode)
     assert {"disk.qcow2", "nvdimm0", "qemu.log", "qmp.sock", "arguments"} < modes.keys()
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
 
@@ -114,20 +112,21 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pyt
         private_directory(tmp_path / "hosts")
 
 
-def test_a_qemu_that_cannot_start_is_an_error_with_its_words(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Machine, "_command", lambda *_: ["sh", "-c", "echo could not open disk >&2; exit 1"])
+def test_a_qemu_that_cannot_start_is_an_error_with_its_words(qemu: QemuHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QemuHost, "_command", lambda *_: ["sh", "-c", "echo could not open disk >&2; exit 1"])
     with pytest.raises(LabError, match="could not open disk"):
-        machine.start(free_port())
-    assert machine.process is None
+        qemu.start(free_port())
+    assert qemu.process is None
 
 
-def test_a_port_that_another_process_has_is_named_with_what_to_do(machine: Machine) -> None:
+def test_a_port_that_another_process_has_is_named_with_what_to_do(qemu: QemuHost) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(
-            LabError, match=rf"Port {port} of 127\.0\.0\.1, which leads to lab-1.*vpmem lab reset lab-1"
+            LabError,
+            match=rf"Another process uses port {port} of 127\.0\.0\.1, which belongs to lab-1.*vpmem lab reset lab-1",
         ):
-            machine.start(port)
+            qemu.start(port)
     assert is_free(port)
 
 

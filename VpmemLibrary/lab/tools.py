@@ -1,0 +1,60 @@
+"""Run the programs on this machine that make the lab's files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from VpmemLibrary.errors import LabError
+
+_LINES = 15
+
+
+class ToolError(LabError):
+    """A program of this machine failed. `output` is what it printed on standard error."""
+
+    def __init__(self, text: str, output: str = "") -> None:
+        self.output = output
+        super().__init__(text)
+
+
+def run_tool(
+    command: Sequence[str],
+    purpose: str,
+    *,
+    timeout: float = 60,
+    umask: int = -1,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end.
+
+    Args:
+        command: The program and its arguments.
+        purpose: What the program is for, e.g. ``make a disk``.
+        timeout: Seconds that it may take.
+        umask: The creation mask of the program's files; by default that of this process.
+        environment: Variables in addition to those of this process.
+
+    Raises:
+        ToolError: The program failed, or did not end in time.
+    """
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=timeout,
+            umask=umask,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"Could not {purpose}: {command[0]} did not end within {timeout:g} s.") from error
+    if result.returncode != 0:
+        output = "\n".join((result.stderr or result.stdout).strip().splitlines()[-_LINES:])
+        raise ToolError(
+            f"Could not {purpose}: {command[0]} ended with status {result.returncode}:\n{output}", result.stderr
+        )
