@@ -14,8 +14,9 @@ from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNE
 from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import Transport
 
-READY_SECONDS = 300.0
-"""Far more seconds than a boot takes under emulation. A guest that needs longer counts as lost."""
+READY_SECONDS = 900.0
+"""Far more seconds than a boot takes under emulation, also in a lab host inside a lab host. A guest that needs longer
+counts as lost."""
 
 _MEMORY = Size(256 * MiB)
 _LABEL = Size(2 * MiB)
