@@ -27,10 +27,11 @@ from VpmemLibrary.lab.processor import nesting
 from VpmemLibrary.lab.progress import SILENT, Progress
 from VpmemLibrary.lab.qemu_host import KVM_PROCESSOR, Accelerator
 
-FIRST_SECONDS = 20.0
-"""Seconds until the probe must print something. A lab kernel with KVM reaches its initramfs in about one second."""
+FIRST_SECONDS = 60.0
+"""Seconds until the probe must print something. A lab kernel with KVM reaches its initramfs in about one second. A
+loaded machine needs longer, and the result of a silent kernel is kept until the machine reboots."""
 
-MARK_SECONDS = 10.0
+MARK_SECONDS = 30.0
 """Seconds from the first output to the mark. This part of the probe runs only two commands."""
 
 PROBE_MARK = b"vpmem probe: nested virtualisation"

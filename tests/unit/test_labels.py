@@ -222,11 +222,20 @@ def test_what_could_not_be_enabled_again_is_told_beside_the_failure() -> None:
 
 @pytest.mark.parametrize("after", ["used-1.2", "empty-1.1", "zeroed"])
 def test_labels_that_are_not_what_was_asked_for_are_a_failure(after: str) -> None:
-    machine = LabelMachine(USED, areas=[after])
+    machine = LabelMachine(USED, areas=["used-1.2", after])
     machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
     with pytest.raises(CommandError, match="not initialised though ndctl exited 0: it has version"):
         Host("h", machine).regions.initialize_labels("region0", overwrite=True)
     assert machine.changes[-1] == "enable-region"
+
+
+def test_labels_of_another_version_are_zeroed_before_new_labels_are_written() -> None:
+    """The second index block of the old version would remain in a large label area, and be used again."""
+    machine = LabelMachine(USED, areas=["empty-1.1", "zeroed", "empty-1.2"])
+    machine.answers["zero-labels"] = [left(0, stderr="zeroed 1 nmem")]
+    machine.answers["init-labels"] = [left(0, stderr="initialized 1 nmem")]
+    Host("h", machine).regions.initialize_labels("region0", overwrite=True)
+    assert machine.changes == ["disable-region", "zero-labels", "init-labels", "enable-region"]
 
 
 def test_a_region_whose_labels_are_lost_is_initialised_without_a_word() -> None:

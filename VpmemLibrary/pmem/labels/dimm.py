@@ -58,6 +58,10 @@ def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
 def init_area(ndctl: Ndctl, region: Region, dimm: Dimm, version: str, *, force: bool) -> LabelArea:
     """Write an empty label area of a label version to a DIMM.
 
+    Labels of another version are zeroed first. The index blocks of labels 1.1 and 1.2 have different sizes in a label area of more
+    than 128 KiB. So ``ndctl init-labels`` would leave the second index block of the other version there, and the kernel
+    and ndctl would use it again (ndctl 81, kernel 6.12).
+
     Args:
         ndctl: The machine's ndctl.
         region: The DIMM's region, which must be disabled.
@@ -68,6 +72,8 @@ def init_area(ndctl: Ndctl, region: Region, dimm: Dimm, version: str, *, force: 
     Raises:
         CommandError: The DIMM does not have the new label area afterwards. ndctl's exit status may still be 0.
     """
+    if read_area(ndctl, dimm.dev).version not in ("", version):
+        zero_area(ndctl, region, dimm)
     forced = ["--force"] if force else []
     command = ["init-labels", "--label-version", version, *forced]
     result = _change(ndctl, command, dimm, *region_on_dimm(region, dimm))
