@@ -95,21 +95,27 @@ def test_what_a_dimm_tells_is_read() -> None:
     health(**TEST_BUS).views("nmem0").require()
 
 
-def test_the_kernels_count_comes_first_and_zero_is_a_count() -> None:
-    counts = told("dirty_shutdown 42", "dirty_shutdown 0", "test-bus-sysfs")
-    assert health(**{**TEST_BUS, "sysfs": counts}).dirty_shutdown_count("nmem0") == 0
+def test_the_count_of_smart_comes_first_and_zero_is_a_count() -> None:
+    """The kernel read its count when it found the DIMM, so SMART's count is the newer one."""
+    assert health(**{**TEST_BUS, "health": "test-bus-health-injected"}).dirty_shutdown_count("nmem0") == 43
+    none = told("dirty_shutdown 42", "dirty_shutdown 0", "test-bus-sysfs")
+    assert health(**{**TEST_BUS, "sysfs": none, "health": without_smart("nmem0")}).dirty_shutdown_count("nmem0") == 0
     silent = told("dirty_shutdown 42\n", "", "test-bus-sysfs")
     assert health(**{**TEST_BUS, "sysfs": silent}).dirty_shutdown_count("nmem0") == 42
 
 
-def test_a_count_that_one_view_cannot_know_is_no_disagreement() -> None:
-    for one in ({"sysfs": told("dirty_shutdown 42\n", "", "test-bus-sysfs")}, {"health": without_smart("nmem0")}):
-        views = health(**{**TEST_BUS, **one}).views("nmem0")
+def test_counts_of_dirty_shutdowns_disagree_only_if_smart_has_fewer_than_the_kernel_had() -> None:
+    for fine in (
+        {},
+        {"sysfs": told("dirty_shutdown 42\n", "", "test-bus-sysfs")},
+        {"health": without_smart("nmem0")},
+        {"health": "test-bus-health-injected"},
+    ):
+        views = health(**{**TEST_BUS, **fine}).views("nmem0")
         views.require()
-        assert "dirty shutdowns" in views.fields
-    counted = {**TEST_BUS, "health": "test-bus-health-injected"}
+    more = {**TEST_BUS, "sysfs": told("dirty_shutdown 42", "dirty_shutdown 44", "test-bus-sysfs")}
     with pytest.raises(ViewsDisagreeError, match=r"differ in dirty shutdowns"):
-        health(**counted).views("nmem0").require()
+        health(**more).views("nmem0").require()
 
 
 def test_flags_of_the_kernel_that_ndctl_does_not_have_are_a_disagreement() -> None:
@@ -205,6 +211,9 @@ def test_a_bus_without_injection_refuses_with_its_reason_command_and_status() ->
         (lambda i: i.inject_error("nix", Size(0), Size(512)), NotFoundError, "small"),
         (lambda i: i.inject_smart("nmem0"), InvalidValueError, "one at least"),
         (lambda i: i.inject_smart("nmem9", spares=4), NotFoundError, "nmem0"),
+        (lambda i: i.inject_smart("nmem0", spares=101), InvalidValueError, "spares 101.*0 to 100"),
+        (lambda i: i.inject_smart("nmem0", temperature=10.5), InvalidValueError, "temperature 10.5.*whole degrees"),
+        (lambda i: i.inject_smart("nmem0", controller_temperature=-3000), InvalidValueError, "from -2047 to 2047"),
     ],
 )
 def test_an_injection_that_cannot_be_never_reaches_the_bus(
@@ -238,7 +247,7 @@ def test_an_injection_that_is_not_listed_afterwards_is_a_failure() -> None:
 def test_smart_values_are_given_as_ndctl_takes_them_and_read_back() -> None:
     after = {**TEST_BUS, "health": "test-bus-health-injected"}
     inject, machine = injection(**after, inject_smart="test-bus-inject-smart")
-    assert inject.inject_smart("nmem0", temperature=90.05).temperature == 90  # DIMMs keep sixteenths
+    assert inject.inject_smart("nmem0", temperature=90.0).temperature == 90
     found = inject.inject_smart("nmem0", temperature=90, spares=1, fatal=True, unsafe_shutdown=True)
     assert (found.temperature, found.spares, found.health_state, found.shutdown_count) == (90, 1, "fatal", 43)
     given = tuple(recorded("test-bus-inject-smart").argv)
@@ -250,7 +259,7 @@ def test_smart_values_are_given_as_ndctl_takes_them_and_read_back() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"temperature": 90.5}, r"the temperature of nmem0 reads 90\.0, not 90\.5"),
+        ({"temperature": 91}, r"the temperature of nmem0 reads 90\.0, not 91"),
         ({"controller_temperature": 80}, r"the controller temperature of nmem0 reads 25\.0, not 80"),
         ({"spares": 0}, "the spares of nmem0 reads 1, not 0"),
     ],
@@ -274,6 +283,33 @@ def test_what_one_dimm_does_not_take_is_told_with_ndctls_words() -> None:
     inject, _ = injection(**TEST_BUS, inject_smart="test-bus-inject-controller")
     with pytest.raises(CommandError, match=r"(?s)ctrl-temperature=50.*exit status: 250.*ctrl_temperature cmd invalid"):
         inject.inject_smart("nmem0", controller_temperature=50)
+
+
+def test_a_failed_injection_names_the_values_that_were_injected_before() -> None:
+    hurt = ["test-bus-health", "test-bus-health-injected"]
+    inject, _ = injection(**{**TEST_BUS, "health": hurt}, inject_smart="test-bus-inject-controller")
+    with pytest.raises(CommandError, match=r"Injected before the failure: temperature 90, health fatal\. Uninject"):
+        inject.inject_smart("nmem0", temperature=90, controller_temperature=50, fatal=True)
+    inject, _ = injection(**TEST_BUS, inject_smart="test-bus-inject-controller")
+    with pytest.raises(CommandError, match=r"Nothing was changed in nmem0\."):
+        inject.inject_smart("nmem0", temperature=90, controller_temperature=50)
+
+
+def test_errors_are_not_injected_below_a_block_translation_table() -> None:
+    printed = recorded("dax-listing")
+    buses = json.loads(printed.text)
+    (small,) = (
+        each
+        for bus in buses
+        for region in bus["regions"]
+        for each in region.get("namespaces", [])
+        if each.get("name") == "small"
+    )
+    small["mode"] = "sector"
+    inject, machine = injection(listing=replace(printed, stdout=json.dumps(buses).encode()))
+    with pytest.raises(UnsupportedError, match=r"its mode is sector.*Use a namespace of mode raw, fsdax or devdax"):
+        inject.inject_error("small", Size(0), Size(512))
+    assert not machine.changes
 
 
 def test_sectors_are_whole() -> None:

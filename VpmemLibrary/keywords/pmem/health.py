@@ -257,8 +257,8 @@ class HealthKeywords:
 
         Args:
             dimm: The DIMM's record or name, e.g. `nmem0`.
-            temperature: The media temperature in degrees Celsius. DIMMs store it in sixteenths of a degree.
-            controller_temperature: The controller temperature in degrees Celsius. `nfit_test` does not accept it.
+            temperature: The media temperature in whole degrees Celsius. ndctl drops a fraction of a degree.
+            controller_temperature: The controller temperature in whole degrees Celsius. `nfit_test` does not accept it.
             spares: The remaining spare capacity in per cent.
             fatal: Set the health state to fatal.
             unsafe_shutdown: Mark the last shutdown as dirty.
@@ -269,7 +269,7 @@ class HealthKeywords:
 
         Raises:
             ForeignError: The DIMM's bus is not `nfit_test`, and `foreign` is not set.
-            InvalidValueError: No value to inject is given.
+            InvalidValueError: No value to inject is given, or a value is invalid.
             UnsupportedError: The DIMM does not support injection, like QEMU's DIMMs. Nothing was changed.
             CommandError: ndctl failed, or a value that was read back differs.
 

@@ -58,9 +58,9 @@ def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
 def init_area(ndctl: Ndctl, region: Region, dimm: Dimm, version: str, *, force: bool) -> LabelArea:
     """Write an empty label area of a label version to a DIMM.
 
-    Labels of another version are zeroed first. The index blocks of labels 1.1 and 1.2 have different sizes in a label area of more
-    than 128 KiB. So ``ndctl init-labels`` would leave the second index block of the other version there, and the kernel
-    and ndctl would use it again (ndctl 81, kernel 6.12).
+    Labels of another version are zeroed first. In a label area of more than 128 KiB, the index blocks of labels 1.1 and
+    1.2 have different sizes. So ``ndctl init-labels`` would leave the second index block of the other version there,
+    and the kernel and ndctl would use it again (ndctl 81, kernel 6.12).
 
     Args:
         ndctl: The machine's ndctl.

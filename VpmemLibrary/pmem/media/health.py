@@ -157,8 +157,11 @@ class DimmHealth:
 
     @property
     def dirty_shutdown_count(self) -> int | None:
-        """The number of dirty shutdowns from the kernel. If the kernel has no number, SMART's number."""
-        return self.shutdown_count if self.dirty_shutdown is None else self.dirty_shutdown
+        """The number of dirty shutdowns from SMART. If SMART has no number, the kernel's number.
+
+        The kernel reads the number when it finds the DIMM, so SMART's number may be newer.
+        """
+        return self.dirty_shutdown if self.shutdown_count is None else self.shutdown_count
 
     def as_rows(self) -> tuple[tuple[str, str], ...]:
         """Return the rows of a table. A value that is not reported is `absent`. An empty list of flags is `none`."""
@@ -295,12 +298,11 @@ class Health:
                 sysfs[name] = _or_as_it_is(told[name])
         ndctl["id"] = dimm.id
         sysfs["id"] = told.get("id", "")
-        counts = ((ndctl, health.shutdown_count), (sysfs, health.dirty_shutdown))
-        for view, count in counts:
-            # The kernel read the number of dirty shutdowns when it found the DIMM. The number stays available even if
-            # the DIMM no longer answers ndctl.
-            if count is not None or health.dirty_shutdown_count is None:
-                view["dirty shutdowns"] = ABSENT if count is None else count
+        # The kernel read the number of dirty shutdowns when it found the DIMM, and ndctl asks the DIMM now. So ndctl's
+        # number may be larger. Either of them may be unknown.
+        now, then = health.shutdown_count, health.dirty_shutdown
+        if now is not None and then is not None and now < then:
+            ndctl["dirty shutdowns"], sysfs["dirty shutdowns"] = now, then
         for region in regions:
             ndctl[f"bad in {region.dev}"] = _extents(_bad_blocks(region))
             if region.dev in kernel.regions:

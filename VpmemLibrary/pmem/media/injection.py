@@ -13,7 +13,7 @@ from VpmemLibrary.pmem.guard import DIMM, NAMESPACE, dimm_target, namespace_targ
 from VpmemLibrary.pmem.media.health import BadBlock, DimmHealth, Health, sectors_of
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked, status_of
-from VpmemLibrary.pmem.records import Bus, Dimm, Namespace
+from VpmemLibrary.pmem.records import Bus, Dimm, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
 
@@ -23,7 +23,10 @@ TEST_BUS = "nfit_test"
 # ndctl's exit statuses if the firmware, the kernel or ndctl itself does not support an injection (ndctl/inject-smart.c,
 # dimm_inject_smart; ndctl/inject-error.c, do_inject).
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EIO))
-_MEND = "Only firmware that offers it and the kernel's nfit_test module take an injection: run this on such a bus."
+_FIX = "Only firmware that offers it and the kernel's nfit_test module take an injection: run this on such a bus."
+
+# ndctl 81 converts degrees to an integer, and the DIMM keeps 1/16 degrees in 15 bits (ndctl/lib/private.h).
+_HOTTEST = 2047
 
 
 class Injection:
@@ -54,7 +57,8 @@ class Injection:
         Raises:
             InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
                 Nothing was changed.
-            UnsupportedError: The bus does not support error injection. Nothing was changed.
+            UnsupportedError: The bus does not support error injection, or the namespace's mode is sector. Nothing was
+                changed.
             CommandError: ndctl failed, or the kernel lists no bad block in the range afterwards.
         """
         return self._inject(namespace, offset, length, "inject", [])
@@ -67,7 +71,8 @@ class Injection:
         Raises:
             InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
                 Nothing was changed.
-            UnsupportedError: The bus does not support error injection. Nothing was changed.
+            UnsupportedError: The bus does not support error injection, or the namespace's mode is sector. Nothing was
+                changed.
             CommandError: ndctl failed.
         """
         return self._inject(namespace, offset, length, "uninject", ["--uninject"])
@@ -86,38 +91,61 @@ class Injection:
 
         Args:
             dimm: The DIMM's record or name.
-            temperature: The temperature of the media, in degrees Celsius.
-            controller_temperature: The temperature of the controller, in degrees Celsius.
+            temperature: The temperature of the media, in whole degrees Celsius.
+            controller_temperature: The temperature of the controller, in whole degrees Celsius.
             spares: The remaining spare capacity, in per cent.
             fatal: Make the health state fatal.
             unsafe_shutdown: Make the last shutdown dirty.
 
         Raises:
             NotFoundError: The DIMM does not exist.
-            InvalidValueError: No value was given.
+            InvalidValueError: No value was given, or a value is invalid. Nothing was changed.
             UnsupportedError: The DIMM does not support injections. Nothing was changed.
-            CommandError: ndctl failed, or a value is different when it is read back.
+            CommandError: ndctl failed, or a value is different when it is read back. The message names the values that
+                were injected anyway.
         """
+        for name, degrees in (("temperature", temperature), ("controller_temperature", controller_temperature)):
+            if degrees is not None and not (degrees == int(degrees) and abs(degrees) <= _HOTTEST):
+                raise InvalidValueError(
+                    name, degrees, f"whole degrees from -{_HOTTEST} to {_HOTTEST}: ndctl drops a fraction"
+                )
+        if spares is not None and not 0 <= spares <= 100:
+            raise InvalidValueError("spares", spares, "0 to 100 per cent")
         numbers = {"media-temperature": temperature, "ctrl-temperature": controller_temperature, "spares": spares}
-        options = [f"--{name}={value}" for name, value in numbers.items() if value is not None]
+        options = [f"--{name}={int(value)}" for name, value in numbers.items() if value is not None]
         options += ["--fatal"] if fatal else []
         options += ["--unsafe-shutdown"] if unsafe_shutdown else []
         if not options:
             raise InvalidValueError("SMART values", "none", "one at least, e.g. spares=4")
-        result = self._smart(dimm, options, "inject SMART values into")
-        after = Health(self._ndctl).dimm(dimm)
-        wanted: dict[str, tuple[object, object]] = {
-            "temperature": (temperature, after.temperature),
-            "controller temperature": (controller_temperature, after.controller_temperature),
-            "spares": (spares, after.spares),
-            "health": ("fatal" if fatal else None, after.health_state),
-            "last shutdown": ("dirty" if unsafe_shutdown else None, after.shutdown_state),
+        before = Health(self._ndctl).dimm(dimm)
+        wanted: dict[str, object] = {
+            "temperature": temperature,
+            "controller temperature": controller_temperature,
+            "spares": spares,
+            "health": "fatal" if fatal else None,
+            "last shutdown": "dirty" if unsafe_shutdown else None,
         }
-        for name, (value, found) in wanted.items():
-            if value is not None and found != value and not _same_temperature(found, value):
-                reason = f"ndctl exited 0, but the {name} of {after.dev} reads {found}, not {value}"
-                raise CommandError(result, f"Could not inject SMART values into {after.dev}: {reason}")
-        return after
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            result = self._smart(dimm, options, "inject SMART values into")
+        except (CommandError, UnsupportedError) as error:
+            # ndctl injects the values one after another, and stops at the first failure.
+            after = _injectable(Health(self._ndctl).dimm(dimm))
+            old = _injectable(before)
+            done = [f"{name} {value}" for name, value in wanted.items() if after[name] == value != old[name]]
+            error.add(
+                f"Injected before the failure: {', '.join(done)}. Uninject Smart restores the DIMM's own values."
+                if done
+                else f"Nothing was changed in {before.dev}."
+            )
+            raise
+        health = Health(self._ndctl).dimm(dimm)
+        after = _injectable(health)
+        for name, value in wanted.items():
+            if after[name] != value:
+                reason = f"ndctl exited 0, but the {name} of {health.dev} reads {after[name]}, not {value}"
+                raise CommandError(result, f"Could not inject SMART values into {health.dev}: {reason}")
+        return health
 
     def uninject_smart(self, dimm: Dimm | str) -> None:
         """Remove the injected SMART values of a DIMM, so that it reports its own values again.
@@ -138,6 +166,12 @@ class Injection:
             raise InvalidValueError(
                 "range", f"{length} from {offset}", f"one sector at least, within the {found.size} of {found.called}"
             )
+        if found.mode is NamespaceMode.sector:
+            raise UnsupportedError(
+                f"Could not {verb} an error of {found.called} on {self._ndctl.transport.name}: its mode is sector, and "
+                "ndctl injects no errors below a block translation table. Nothing was changed. Use a namespace of mode "
+                "raw, fsdax or devdax."
+            )
         command = ["ndctl", "inject-error", f"--block={block}", f"--count={count}", *options, NAMESPACE]
         action = f"{verb} an error of {length} at {offset} of {found.called}"
         result = self._ndctl.change(command, namespace_target(found), timeout=self._timeout)
@@ -156,11 +190,17 @@ class Injection:
     def _supported(self, result: CommandResult, action: str, on_bus: Callable[[Bus], bool]) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
             provider = next((bus.provider for bus in self._ndctl.inventory().buses if on_bus(bus)), "unknown")
-            reason = f"Could not {action}: its bus ({provider}) has no such injection. Nothing was changed. {_MEND}"
+            reason = f"Could not {action}: its bus ({provider}) has no such injection. {_FIX}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)
 
 
-def _same_temperature(found: object, value: object) -> bool:
-    """Return whether two temperatures differ by less than 1/16 of a degree, the precision of DIMMs."""
-    return isinstance(found, float) and isinstance(value, int | float) and abs(found - value) < 1 / 16
+def _injectable(health: DimmHealth) -> dict[str, object]:
+    """Return the values of a DIMM that can be injected, under the names of the messages."""
+    return {
+        "temperature": health.temperature,
+        "controller temperature": health.controller_temperature,
+        "spares": health.spares,
+        "health": health.health_state,
+        "last shutdown": health.shutdown_state,
+    }
