@@ -286,7 +286,7 @@ def test_what_one_dimm_does_not_take_is_told_with_ndctls_words() -> None:
 
 
 def test_a_failed_injection_names_the_values_that_were_injected_before() -> None:
-    hurt = ["test-bus-health", "test-bus-health-injected"]
+    hurt: list[str | CommandResult] = ["test-bus-health", "test-bus-health-injected"]
     inject, _ = injection(**{**TEST_BUS, "health": hurt}, inject_smart="test-bus-inject-controller")
     with pytest.raises(CommandError, match=r"Injected before the failure: temperature 90, health fatal\. Uninject"):
         inject.inject_smart("nmem0", temperature=90, controller_temperature=50, fatal=True)
