@@ -31,12 +31,13 @@ from VpmemLibrary.guest.domain.records import VpmemDevice, in_slots
 from VpmemLibrary.guest.domain.states import GONE, NO_DOMAIN, reason_text, state_name
 from VpmemLibrary.guest.domain.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.polling import Attempt, attempts
 from VpmemLibrary.transport.base import Transport
 
 if TYPE_CHECKING:
     import libvirt
 
-POLL = 1.0
+_POLL = 1.0
 """Seconds between two polls when no libvirt event reports a change."""
 
 START_TIMEOUT = 180.0
@@ -268,16 +269,20 @@ class Guest:
         with self.state_at_timeout():
             return self.link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout, abort=True)
 
-    def polls(self, deadline: float) -> Iterator[None]:
-        """Yield at once, after each libvirt event about this guest, and after each second, until the deadline."""
+    def attempts(self, wanted: str, deadline: float) -> Iterator[Attempt]:
+        """Yield at once, after each libvirt event about this guest, and after each second, until the deadline.
+
+        Args:
+            wanted: The state that the caller waits for, for the log.
+            deadline: The deadline, by ``time.monotonic``.
+        """
         with self.link.changes(self.name) as changed:
-            while True:
+            timeout = deadline - time.monotonic()
+            for attempt in attempts(
+                f"guest {self.name} to be {wanted}", timeout=timeout, interval=_POLL, pause=changed.wait
+            ):
                 changed.clear()
-                yield
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return
-                changed.wait(min(left, POLL))
+                yield attempt
 
     def ask_monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
         """Send a command that only reads to QEMU's monitor and return the answer. libvirt marks the domain as tainted.

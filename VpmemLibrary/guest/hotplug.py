@@ -28,12 +28,13 @@ from VpmemLibrary.guest.domain.xml import SLOTS_OF_DIMMS_ALONE, device_element, 
 from VpmemLibrary.guest.guest import Guest, device_with_backing
 from VpmemLibrary.guest.inspection import regions_by_path
 from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import Size
 
 if TYPE_CHECKING:
     import libvirt
 
-_LOOK_EVERY = 0.5
+_POLL = 0.5
 """Seconds between two polls of the guest's kernel, which finds a new device some time after QEMU added it."""
 
 _EVENT_SECONDS = 60.0
@@ -214,20 +215,22 @@ def _as_listed(guest: Guest, path: str, *, inactive: bool) -> VpmemDevice:
 
 
 def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Region:
+    def failure(error: Exception | None) -> GuestError:
+        last = f" The last attempt to read its regions failed: {error}" if error else ""
+        return GuestError(
+            f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of the call to "
+            f"attach it.{last}\nIts console ends with:\n{guest.console.tail() or '(nothing)'}"
+        )
+
     with libvirt_deadline(timeout) as deadline:
-        while True:
-            failure = ""
-            try:
-                if (region := regions_by_path(guest).get(device.path)) is not None:
-                    return region
-            except VpmemError as error:  # the agent may be slow while the kernel adds the device
-                failure = f" The last look failed: {error}"
-            if time.monotonic() > deadline:
-                raise GuestError(
-                    f"The kernel of guest {guest.name} had no region for {device.path} within {timeout:g} s of the "
-                    f"call to attach it.{failure}\nIts console ends with:\n{guest.console.tail() or '(nothing)'}"
-                )
-            time.sleep(_LOOK_EVERY)
+        return poll(
+            lambda: regions_by_path(guest).get(device.path),
+            f"the kernel of guest {guest.name} to find {device.path}",
+            timeout=deadline - time.monotonic(),
+            interval=_POLL,
+            failure=failure,
+            retry_on=VpmemError,  # the agent may be slow while the kernel adds the device
+        )
 
 
 class _Additions:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestChannel
@@ -65,7 +63,7 @@ def shut_down(guest: Guest, timeout: float) -> None:
     """
     with libvirt_deadline(timeout) as deadline:
         guest.act("shut down", lambda domain: domain.shutdown())
-        _wait_until(guest, deadline, lambda state: state not in ALIVE, f"did not shut down within {timeout:g} s")
+        _wait_until_off(guest, deadline, f"did not shut down within {timeout:g} s")
 
 
 def reboot(guest: Guest, timeout: float) -> None:
@@ -114,8 +112,7 @@ def kill(guest: Guest, timeout: float, *, after: float = 0.0) -> None:
         qemu = qemu_process(guest)
     qemu.kill(guest.host, timeout=timeout, after=after)
     with libvirt_deadline(timeout) as deadline:
-        failure = f"is not off {timeout:g} s after its QEMU was killed"
-        _wait_until(guest, deadline, lambda state: state not in ALIVE, failure)
+        _wait_until_off(guest, deadline, f"is not off {timeout:g} s after its QEMU was killed")
 
 
 def save(guest: Guest, timeout: float) -> None:
@@ -132,8 +129,10 @@ def save(guest: Guest, timeout: float) -> None:
     """
     with libvirt_deadline(timeout) as deadline:
         guest.run_job("save", lambda domain: domain.managedSave(0), timeout)
-        failure = f"was not saved within {timeout:g} s"
-        _wait_until(guest, deadline, lambda state: state == OFF and is_saved(guest), failure)
+        for _ in guest.attempts("saved", deadline):
+            if guest.state_and_reason()[0] == OFF and is_saved(guest):
+                return
+        raise GuestError(failure_text(guest, f"was not saved within {timeout:g} s"))
 
 
 def is_saved(guest: Guest) -> bool:
@@ -210,9 +209,8 @@ def remove_power_loss_leftovers(guest: Guest) -> None:
         guest.host.run(["sh", "-c", _REMOVE_LEFTOVERS, "sh", guest.name]).check()
 
 
-def _wait_until(guest: Guest, deadline: float, reached: Callable[[str], bool], failure: str) -> None:
-    """Poll the guest's state until `reached` accepts it. Raise with `failure` at the deadline."""
-    for _ in guest.polls(deadline):
-        if reached(guest.state_and_reason()[0]):
+def _wait_until_off(guest: Guest, deadline: float, failure: str) -> None:
+    for _ in guest.attempts("off", deadline):
+        if guest.state_and_reason()[0] not in ALIVE:
             return
     raise GuestError(failure_text(guest, failure))

@@ -10,12 +10,14 @@ from VpmemLibrary.errors import GuestError, LibvirtError, VpmemError
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.console import Console, Panic
 from VpmemLibrary.guest.domain.states import ALIVE
-from VpmemLibrary.guest.guest import POLL, Guest
+from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.reboot import boot_id
+from VpmemLibrary.polling import attempts
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
 from VpmemLibrary.visible import block
 
 _PANIC_LINES = 10
+_PANIC_POLL = 0.5
 _PANIC_WRITTEN = 3.0
 """Seconds in which a kernel that panics writes the reason to the console."""
 
@@ -99,11 +101,12 @@ def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -
         next_console = time.monotonic() + _CONSOLE_EVERY
         console = guest.console
         start = console.size() if guest.boot_console_start is None else guest.boot_console_start
-        for _ in guest.polls(deadline):
+        for attempt in guest.attempts(wanted, deadline):
             if done():
                 guest.boot_console_start = None
                 return
             state, reason = guest.state_and_reason()
+            attempt.state = f"it is {state}{reason}"
             if state not in ALIVE:
                 raise GuestError(failure_text(guest, f"is {state}{reason} instead of {wanted}"))
             if time.monotonic() >= next_console:
@@ -117,9 +120,9 @@ def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -
 
 def _panic(console: Console, start: int) -> Panic | None:
     """Return the panic on the console, if any. Wait until the kernel wrote the lines after the panic as well."""
-    deadline = time.monotonic() + _PANIC_WRITTEN
-    while True:
+    panic = None
+    for _ in attempts("the kernel to report its panic", timeout=_PANIC_WRITTEN, interval=_PANIC_POLL):
         panic = console.panic(start, _PANIC_LINES)
-        if panic is None or panic.whole or time.monotonic() > deadline:
-            return panic
-        time.sleep(POLL / 2)
+        if panic is None or panic.whole:
+            break
+    return panic

@@ -7,7 +7,6 @@ guest. In an emulated guest a line on the console takes longer than writing a re
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 
 from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
@@ -19,6 +18,7 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.inspection import node_of
 from VpmemLibrary.guest.prediction import backing_offset
+from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import KiB, MiB
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
 from VpmemLibrary.transport.serial.transport import SLOWEST
@@ -122,14 +122,16 @@ class RecordWriter:
             GuestError: The writer acknowledged fewer records within `timeout`. The message has the last lines of the
                 console.
         """
-        deadline = time.monotonic() + timeout
-        while len(self.listen()) < count:
-            if time.monotonic() > deadline:
-                raise GuestError(
-                    f"Only {len(self.acknowledged)} of {count} records were acknowledged within {timeout:g} s by "
-                    f"{self}. Its console ends with:\n{self.guest.console.tail()}"
-                )
-            time.sleep(_POLL)
+        poll(
+            lambda: len(self.listen()) >= count,
+            f"{count} records of {self}",
+            timeout=timeout,
+            interval=_POLL,
+            failure=lambda _: GuestError(
+                f"Only {len(self.acknowledged)} of {count} records were acknowledged within {timeout:g} s by {self}. "
+                f"Its console ends with:\n{self.guest.console.tail()}"
+            ),
+        )
 
     def verdict(self, host: ContentStore) -> RecordVerdict:
         """Compare the records that the host reads in the device's backing with the acknowledged records.

@@ -132,7 +132,7 @@ def test_what_is_sent_is_sent_again_where_there_is_no_room_for_it() -> None:
 def test_a_console_that_takes_nothing_is_reported() -> None:
     link = Link()
     link.stream.takes = [WOULD_BLOCK] * 1000
-    with pytest.raises(GuestError, match=r"takes nothing for 0\.1 s"):
+    with pytest.raises(GuestError, match=r"accepted no input for 0\.1 s"):
         line_over(link).send(b"x", 0.1)
 
 

@@ -360,7 +360,7 @@ def test_any_answer_of_an_agent(given_answers: list[str | LibvirtError], what: s
         return answer
 
     transport = AgentTransport("a", call)
-    with fake_clock("VpmemLibrary.guest.channel.agent") as clock:
+    with fake_clock("VpmemLibrary.guest.channel.agent", "VpmemLibrary.polling") as clock:
         before = clock.now
         with only_own_errors_of(lambda: clock.now - before < 600):
             match what:

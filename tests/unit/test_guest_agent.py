@@ -266,7 +266,10 @@ def test_a_part_of_a_file_that_has_no_bytes_or_too_many_is_an_error(octets: int)
 
 def test_a_file_that_comes_byte_by_byte_is_read_until_a_deadline() -> None:
     part = {"count": 1, "buf-b64": "AA==", "eof": False}
-    with fake_clock(MODULE) as clock, pytest.raises(GuestError, match=r"was not read within 60 s: .*and not the end"):
+    with (
+        fake_clock(MODULE, "VpmemLibrary.polling") as clock,
+        pytest.raises(GuestError, match=r"was not read within 60 s: .*and not the end"),
+    ):
         before = clock.now
         answering(5, part).read_file("/x")
     assert clock.now - before < 70
@@ -367,7 +370,7 @@ def test_any_answer_of_an_agent_raises_only_errors_of_the_library_and_in_time(
             raise answer
         return answer
 
-    with fake_clock(MODULE) as clock:
+    with fake_clock(MODULE, "VpmemLibrary.polling") as clock:
         transport = AgentTransport("a", call)
         before = clock.now
         try:

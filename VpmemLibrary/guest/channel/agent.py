@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 from VpmemLibrary.errors import (
     AgentRefusedError,
@@ -27,6 +27,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.guest.channel.agent_rules import FILE_COMMANDS, USED_COMMANDS, refusal
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.polling import attempts, growing, poll
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import (
     DEFAULT_TIMEOUT,
@@ -404,19 +405,27 @@ class AgentTransport:
     def _ask_again(self, execute: str, arguments: Mapping[str, object], deadline: float) -> _Reply:
         """Send an agent command that only reads. Repeat it while no answer comes, until the deadline."""
         lost = False
-        while True:
+
+        def ask() -> _Reply:
+            nonlocal lost
             try:
                 return self._ask(execute, arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
             except _SilentAgentError:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise
+                lost = True
+                raise
             except GuestError as error:
                 if lost:
                     error.add(f"An earlier answer to {execute} was lost: if the command had ended, its result is lost.")
                 raise
-            lost = True
-            time.sleep(min(left, _LONGEST_WAIT))
+
+        return poll(
+            ask,
+            f"the agent of {self._name} to answer {execute}",
+            timeout=deadline - time.monotonic(),
+            interval=_LONGEST_WAIT,
+            failure=lambda error: cast(_SilentAgentError, error),  # an answer ends the poll
+            retry_on=_SilentAgentError,
+        )
 
     def _details(self) -> str:
         """Return the agent's version, and which commands that this library uses are disabled in the agent."""
@@ -468,17 +477,19 @@ class AgentTransport:
 
     def _wait(self, pid: int, deadline: float) -> _Status | None:
         """Return a command's status when it ends, or its last status at the deadline; None if the agent is silent."""
-        pause = _FIRST_WAIT
-        while True:
+        status = None
+        for _ in attempts(
+            f"process {pid} of {self.name} to end",
+            timeout=deadline - time.monotonic(),
+            interval=growing(_FIRST_WAIT, _LONGEST_WAIT, 1.5),
+        ):
             try:
                 status = self._status(pid, deadline)
             except _SilentAgentError:
                 return None
-            left = deadline - time.monotonic()
-            if status.exited or left <= 0:
-                return status
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_WAIT)
+            if status.exited:
+                break
+        return status
 
     def _end(self, pid: int, deadline: float) -> _Status | None:
         """Kill a command and all its descendants, because the agent does not start it in its own process group.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
 from VpmemLibrary.guest.channel.bounded import Call
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.polling import poll
 
 if TYPE_CHECKING:
     import libvirt
@@ -61,20 +62,18 @@ class ConsoleLine:
         Raises:
             GuestError: The console is gone, or did not accept all data within `timeout`.
         """
-        import libvirt  # noqa: PLC0415
-
         deadline = time.monotonic() + timeout
         while data:
-            self._require_open()
-            try:
-                sent = self._stream.send(data[:_SENT_AT_ONCE])
-            except libvirt.libvirtError as error:
-                raise GuestError(f"The serial console of guest {self._name} is gone: {error}.") from error
-            if sent == _WOULD_BLOCK:
-                if time.monotonic() > deadline:
-                    raise GuestError(f"The serial console of guest {self._name} takes nothing for {timeout:g} s.")
-                time.sleep(_POLL)
-                continue
+            chunk = data[:_SENT_AT_ONCE]
+            sent = poll(
+                lambda chunk=chunk: self._send_now(chunk),  # type: ignore[misc]
+                f"the serial console of guest {self._name} to accept input",
+                timeout=deadline - time.monotonic(),
+                interval=_POLL,
+                failure=lambda _: GuestError(
+                    f"The serial console of guest {self._name} accepted no input for {timeout:g} s."
+                ),
+            )
             data = data[sent:]
 
     def receive(self, timeout: float) -> bytes:
@@ -108,6 +107,17 @@ class ConsoleLine:
         with contextlib.suppress(libvirt.libvirtError):  # the stream may have ended already
             self._stream.eventRemoveCallback()
         Call(self._stream.abort).wait(_LETS_GO)
+
+    def _send_now(self, data: bytes) -> int | None:
+        """Return how many bytes the console accepted; None if it has no room now."""
+        import libvirt  # noqa: PLC0415
+
+        self._require_open()
+        try:
+            sent: int = self._stream.send(data)
+        except libvirt.libvirtError as error:
+            raise GuestError(f"The serial console of guest {self._name} is gone: {error}.") from error
+        return None if sent == _WOULD_BLOCK else sent
 
     def _open(self, link: LibvirtLink) -> libvirt.virStream:
         import libvirt  # noqa: PLC0415

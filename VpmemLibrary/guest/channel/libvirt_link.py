@@ -6,12 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from VpmemLibrary.errors import LibvirtError, LibvirtTimeoutError
 from VpmemLibrary.guest.channel.bounded import Call, libvirt_deadline, limit_to_deadline
 from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession, translated
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
+from VpmemLibrary.polling import poll
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
 
 if TYPE_CHECKING:
@@ -123,13 +124,14 @@ class LibvirtLink:
             UnreachableError: The host did not answer.
         """
         with libvirt_deadline(timeout) as deadline:
-            while True:
-                try:
-                    return self.call("connect", lambda _: None, timeout=_ONE_TRY)
-                except LibvirtError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(_POLL)
+            poll(
+                lambda: self.call("connect", lambda _: True, timeout=_ONE_TRY),
+                f"libvirt on {self.host} to answer",
+                timeout=deadline - time.monotonic(),
+                interval=_POLL,
+                failure=lambda error: cast(LibvirtError, error),  # a call that returns ends the poll
+                retry_on=LibvirtError,
+            )
 
     def close(self) -> None:
         """Close the connection. Closing twice is harmless."""
