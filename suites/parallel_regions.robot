@@ -33,14 +33,14 @@ A Request For A Reserved Region Fails At Its Timeout And Names The Holder
     [Documentation]    The second worker acquires the other regions. Its next request waits until the timeout, and the
     ...    error names the holder.
     Open The Host Once More    second
-    Run Keyword And Expect Error    *Region ${REGION.dev} of second is held by run*Nothing was given back within 0 s*
+    Run Keyword And Expect Error    *Region ${REGION.dev} of second is held by run*Nothing was released within 0 s*
     ...    Hold All Regions At Once
     [Teardown]    Clean Up Both
 
 No Worker Gets The Whole Host Meanwhile
     [Documentation]    A suite that needs the whole host waits until the last region is released.
     Open The Host Once More    second
-    Run Keyword And Expect Error    Host second is held by run*Nothing was given back within 0 s*
+    Run Keyword And Expect Error    Host second is held by run*Nothing was released within 0 s*
     ...    Reserve Host    timeout=0s
     [Teardown]    Clean Up Both
 

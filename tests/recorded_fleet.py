@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from VpmemLibrary.claims.claims import ClaimableHost, Offer, Wish
+from VpmemLibrary.claims.claims import ClaimableHost, ClaimRequest, Offer
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.pmem.decode import decode_inventory
@@ -15,7 +15,7 @@ from VpmemLibrary.pmem.records import Inventory, Namespace
 from VpmemLibrary.transport.base import CommandResult
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "ndctl" / "ndctl-81_modes.json").read_text())
-SMALL, LARGE = Wish("SMALL"), Wish("4GB")
+SMALL, LARGE = ClaimRequest("SMALL"), ClaimRequest("4GB")
 
 
 def inventory_of(namespaces: int, regions: int = 2) -> Inventory:

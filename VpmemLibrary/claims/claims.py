@@ -30,7 +30,7 @@ class ExhaustedError(OutOfSpaceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClaimRequest:
     """The properties that a claimed namespace must have. A property that is empty or None does not matter.
 
     Args:
@@ -151,7 +151,7 @@ class ClaimableHost:
                 )
         self._offers = new
 
-    def candidates(self, wish: Wish) -> list[Offer]:
+    def candidates(self, wish: ClaimRequest) -> list[Offer]:
         """Return the namespaces that meet a wish, in the order in which they are tried."""
         found = [offer for offer in self._offers if wish.met_by(offer)]
         regions = list(dict.fromkeys(offer.namespace.region for offer in found))
@@ -159,7 +159,7 @@ class ClaimableHost:
         rank = {region: place for place, region in enumerate(regions[turn:] + regions[:turn])}
         return sorted(found, key=lambda offer: rank[offer.namespace.region])
 
-    def claim(self, wishes: Sequence[Wish]) -> tuple[Claim, ...]:
+    def claim(self, wishes: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
         """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
 
         A namespace that a dead holder left is cleaned first. If the cleaning fails, the namespace is marked as unfit
@@ -234,7 +234,7 @@ class ClaimableHost:
         offered = {offer.key for offer in self._offers}
         return {entry.key: entry for entry in self.leases.entries() if entry.key in offered}
 
-    def refuse_impossible(self, wishes: Sequence[Wish], candidates: Sequence[Sequence[Offer]]) -> None:
+    def refuse_impossible(self, wishes: Sequence[ClaimRequest], candidates: Sequence[Sequence[Offer]]) -> None:
         """Raise if too few namespaces meet the wishes, whether they are held or not.
 
         Raises:
@@ -252,7 +252,7 @@ class ClaimableHost:
                     f"what {self.alias} has {len(each)} of; it offers {there or 'nothing'}",
                 )
 
-    def exhausted(self, wish: Wish, entries: Sequence[Entry]) -> ExhaustedError:
+    def exhausted(self, wish: ClaimRequest, entries: Sequence[Entry]) -> ExhaustedError:
         """Return the error that names the holders of the namespaces that meet a wish."""
         lines = [f"All that meets {wish} on {self.alias} is held:", *self.told(entries)]
         return ExhaustedError("\n".join(lines))
@@ -260,7 +260,7 @@ class ClaimableHost:
     def told(self, entries: Iterable[Entry]) -> list[str]:
         """Describe each holder in one line."""
         names = {offer.key: quoted(offer.namespace.name or offer.namespace.dev) for offer in self._offers}
-        return [f"- {names.get(entry.key, entry.key)} on {self.alias} is {entry.told}" for entry in entries]
+        return [f"- {names.get(entry.key, entry.key)} on {self.alias} is {entry.description}" for entry in entries]
 
     def _claimed(self, offer: Offer, now: Mapping[str, Namespace]) -> Claim:
         if offer.key not in now:
@@ -288,7 +288,7 @@ class ClaimableHost:
         If the release fails, the lease remains, so nobody else gets it.
         """
         try:
-            self.leases.give_up(claim.key, str(error).splitlines()[0])
+            self.leases.release_as_unfit(claim.key, str(error).splitlines()[0])
         except VpmemError as refusal:
             error.add(f"{claim} could not be marked as unfit. {refusal}")
 
@@ -306,10 +306,10 @@ class Fleet:
 
     def __init__(self, hosts: Iterable[ClaimableHost], seed: str = "") -> None:
         self._hosts = {host.alias: host for host in hosts}
-        self._able: dict[tuple[Wish, ...], list[ClaimableHost]] = {}
+        self._able: dict[tuple[ClaimRequest, ...], list[ClaimableHost]] = {}
         self._random = random.Random(zlib.crc32(seed.encode()))  # noqa: S311  it spreads workers and protects no secret
 
-    def claim(self, wishes: Sequence[Wish]) -> tuple[Claim, ...]:
+    def claim(self, wishes: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
         """Claim one namespace for each wish, all on one host.
 
         Raises:
@@ -336,13 +336,13 @@ class Fleet:
         )
 
 
-def wish_of(offer: Offer) -> Wish:
+def wish_of(offer: Offer) -> ClaimRequest:
     """Return the wish that an offer meets: its label, size, mode and NUMA node."""
     namespace = offer.namespace
-    return replace(Wish(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
+    return replace(ClaimRequest(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
 
 
-def _able(host: ClaimableHost, wishes: Sequence[Wish]) -> bool:
+def _able(host: ClaimableHost, wishes: Sequence[ClaimRequest]) -> bool:
     try:
         host.refuse_impossible(wishes, [host.candidates(wish) for wish in wishes])
     except InvalidValueError:

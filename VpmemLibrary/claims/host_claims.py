@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from VpmemLibrary.claims.claims import Claim, ClaimableHost, Clean, Offer, Wish
+from VpmemLibrary.claims.claims import Claim, ClaimableHost, ClaimRequest, Clean, Offer
 from VpmemLibrary.claims.setting import SETTING, PmemSetting, parse_setting, resolve_setting
 from VpmemLibrary.errors import ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.host import Host
@@ -128,7 +128,7 @@ class HostClaims:
             self._wipe(made)
         return self.set_setting(text)
 
-    def claim(self, wishes: Sequence[Wish], *, foreign: bool = False) -> tuple[Claim, ...]:
+    def claim(self, wishes: Sequence[ClaimRequest], *, foreign: bool = False) -> tuple[Claim, ...]:
         """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
 
         Args:
@@ -142,7 +142,7 @@ class HostClaims:
         self.prepare(wishes, foreign=foreign)
         return self.keep(self._claimable.claim(wishes))
 
-    def prepare(self, wishes: Iterable[Wish], *, foreign: bool = False) -> ClaimableHost:
+    def prepare(self, wishes: Iterable[ClaimRequest], *, foreign: bool = False) -> ClaimableHost:
         """Prepare this host for the wishes of a fleet's claim, and return the host; see `claim`.
 
         Raises:
@@ -254,5 +254,7 @@ class HostClaims:
             if entry.key in before and entry.key not in keys and entry.holder.run_id == self._run.run_id:
                 name, label = before[entry.key]
                 raise InvalidValueError(
-                    SETTING, f"without {name}", f"one that keeps {label}:{name}, which is in use: it is {entry.told}"
+                    SETTING,
+                    f"without {name}",
+                    f"one that keeps {label}:{name}, which is in use: it is {entry.description}",
                 )

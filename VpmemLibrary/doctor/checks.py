@@ -37,7 +37,7 @@ def check_preflight(preflight: Preflight) -> Iterator[Finding]:
             yield ok(item.name, item.found)
         else:
             found = f"{item.status} (found: {item.found or 'nothing'}; needed: {item.needed})"
-            yield problem(item.name, found, item.mend.removeprefix("Run: "))
+            yield problem(item.name, found, item.fix.removeprefix("Run: "))
 
 
 def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:

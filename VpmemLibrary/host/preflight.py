@@ -34,14 +34,14 @@ class PreflightItem:
         status: The status of the item.
         found: What was found on the host. Empty for nothing.
         needed: What is needed, and why.
-        `mend`: What to do about a missing item. Empty if there is nothing to do.
+        `fix`: What to do about a missing item. Empty if there is nothing to do.
     """
 
     name: str
     status: PreflightStatus
     found: str
     needed: str
-    mend: str = ""
+    fix: str = ""
 
     @property
     def passed(self) -> bool:
@@ -69,7 +69,7 @@ class Preflight:
         lines = [f"Host {self.host} lacks {len(failed)} of {len(self.items)} things for virtual persistent memory:"]
         lines += [
             one_line(
-                f"- {item.name} is {item.status} (found: {item.found or 'nothing'}; needed: {item.needed}). {item.mend}"
+                f"- {item.name} is {item.status} (found: {item.found or 'nothing'}; needed: {item.needed}). {item.fix}"
             )
             for item in failed
         ]
@@ -141,23 +141,23 @@ def _install(facts: HostFacts, thing: str) -> str:
     return command if command.startswith("Install") else f"Run: {command}"
 
 
-def _version(name: str, found: str, floor: str, why: str, mend: str) -> PreflightItem:
+def _version(name: str, found: str, floor: str, why: str, fix: str) -> PreflightItem:
     needed = f"{floor} or newer: {why}"
     if not found:
-        return PreflightItem(name, PreflightStatus.missing, "", needed, mend)
+        return PreflightItem(name, PreflightStatus.missing, "", needed, fix)
     if _numbers(found) < _numbers(floor):
-        return PreflightItem(name, PreflightStatus.too_old, found, needed, mend)
+        return PreflightItem(name, PreflightStatus.too_old, found, needed, fix)
     return PreflightItem(name, PreflightStatus.ok, found, needed)
 
 
-def _present(name: str, found: str, needed: str, mend: str) -> PreflightItem:
+def _present(name: str, found: str, needed: str, fix: str) -> PreflightItem:
     if found:
         return PreflightItem(name, PreflightStatus.ok, found, needed)
-    return PreflightItem(name, PreflightStatus.missing, "", needed, mend)
+    return PreflightItem(name, PreflightStatus.missing, "", needed, fix)
 
 
-def _tool(facts: HostFacts, name: str, needed: str, mend: str) -> PreflightItem:
-    return _present(name, facts.tools.get(name, ""), needed, mend)
+def _tool(facts: HostFacts, name: str, needed: str, fix: str) -> PreflightItem:
+    return _present(name, facts.tools.get(name, ""), needed, fix)
 
 
 def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:

@@ -37,7 +37,7 @@ from VpmemLibrary.leases.leases import (
     LeaseSpaceError,
     Taken,
     checked_key,
-    is_place_key,
+    is_host_or_region_key,
     run_of_key,
     seconds_of,
 )
@@ -135,7 +135,7 @@ class HostLeases:
         if "" in words:
             raise LeasesHeldError(words.index(""), [])
         with self._lock:
-            if not all(is_place_key(key) for keys in slots for key in keys):
+            if not all(is_host_or_region_key(key) for keys in slots for key in keys):
                 self._refuse_lost()
             answer = self._ask("take", "shared" if shared else "alone", *words)
             if answer and answer[0][0] == "none":
@@ -158,16 +158,16 @@ class HostLeases:
                 self._give_back(mine, "release")
         self._refuse_others(wanted, mine)
 
-    def give_up(self, key: str, reason: str) -> None:
-        """Release one lease and mark it as unfit; see `Leases.give_up`."""
+    def release_as_unfit(self, key: str, reason: str) -> None:
+        """Release one lease and mark it as unfit; see `Leases.release_as_unfit`."""
         with self._lock:
             self.require([key])
-            self._give_back([key], "give_up", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
+            self._give_back([key], "release_as_unfit", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
 
-    def mended(self, keys: Iterable[str]) -> None:
-        """Remove the records that have no living holder; see `Leases.mended`."""
+    def remove_stale(self, keys: Iterable[str]) -> None:
+        """Remove the records that have no living holder; see `Leases.remove_stale`."""
         if wanted := [checked_key(key) for key in keys]:
-            self._ask("mend", *wanted)
+            self._ask("remove_stale", *wanted)
 
     def require(self, keys: Iterable[str]) -> None:
         """Raise unless this worker still holds leases; see `Leases.require`."""
@@ -239,7 +239,7 @@ class HostLeases:
         files = [self._file(key) for key in others]
         for key in others:
             del self._leases[key]
-        self._lost |= {key for key in (*gone, *others) if is_place_key(key)}
+        self._lost |= {key for key in (*gone, *others) if is_host_or_region_key(key)}
         if files:
             try:
                 self._exchange(("drop", *files))
@@ -264,7 +264,7 @@ class HostLeases:
         """Forget the lost leases that a newly taken lease replaces. Any region replaces a lost region."""
         if key == HOST_KEY:
             self._lost &= {each for each in self._lost if self._leases[key].shared and each != HOST_KEY}
-        elif is_place_key(key):
+        elif is_host_or_region_key(key):
             self._lost &= {HOST_KEY}
 
     def _refuse_others(self, wanted: Iterable[str], mine: Iterable[str]) -> None:
@@ -482,4 +482,7 @@ def _fields(record: str) -> dict[str, str]:
 
 
 def _told(entries: Iterable[Entry]) -> str:
-    return "; ".join(f"it is {entry.told}" for entry in entries) or "its record is gone, so others may have had it"
+    return (
+        "; ".join(f"it is {entry.description}" for entry in entries)
+        or "its record is gone, so another worker may have had it"
+    )

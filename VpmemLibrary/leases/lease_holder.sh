@@ -368,8 +368,8 @@ drop() {
         unset "held[$name]"
     done
 }
-# give_up FILE REASON: release a lease and mark it as unfit.
-give_up() {
+# release_as_unfit FILE REASON: release a lease and mark it as unfit.
+release_as_unfit() {
     local record
     local -a names=("$1") texts=()
     mine "$1" || return
@@ -377,8 +377,8 @@ give_up() {
     texts=("${record%&kept=*}&unfit=$2")
     write && drop "$1"
 }
-# `mend KEY ...`: remove the records that have no living holder.
-mend() {
+# remove_stale KEY ...: remove the records that have no living holder.
+remove_stale() {
     local key each
     local -a files=() gone=()
     for key; do
@@ -403,7 +403,7 @@ serve() {
     problem='' answer=''
     enter || return
     case $1 in
-        take | renew | mine | keep | release | drop | give_up | mend | entries) "$@" ;;
+        take | renew | mine | keep | release | drop | release_as_unfit | remove_stale | entries) "$@" ;;
         *) fail "there is no request $1" ;;
     esac
 }

@@ -22,7 +22,7 @@ from VpmemLibrary.pmem.records import Region
 _KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
 _RUN = "run-"
 _REGION = "region-"
-_TURN = "turn-"
+_HOST_LOCK = "lock-"
 _NAMESPACE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 HOST_KEY = "host"
@@ -40,7 +40,8 @@ class LeasesHeldError(VpmemError):
     def __init__(self, slot: int, entries: Sequence[Entry]) -> None:
         self.slot = slot
         self.entries = tuple(entries)
-        super().__init__("; ".join(f"{entry.key}: {entry.told}" for entry in entries) or "There is nothing to be held.")
+        held = "; ".join(f"{entry.key} is {entry.description}" for entry in entries)
+        super().__init__(held or "No lease was requested")
 
 
 class LeaseRecordError(VpmemError):
@@ -107,7 +108,7 @@ class Entry:
     path: str = ""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """A description of the holder, the state of the lease, and since when."""
         if self.unfit:
             return f"unfit since {self.holder} gave it back: {self.unfit}"
@@ -159,14 +160,14 @@ class Leases(Protocol):
             LeaseLostError: This worker did not hold one of the leases.
         """
 
-    def give_up(self, key: str, reason: str) -> None:
-        """Release one lease and mark it as unfit. Nobody can take the lease until `mended` is called.
+    def release_as_unfit(self, key: str, reason: str) -> None:
+        """Release one lease and mark it as unfit. Nobody can take the lease until `remove_stale` is called.
 
         Raises:
             LeaseLostError: This worker did not hold the lease.
         """
 
-    def mended(self, keys: Iterable[str]) -> None:
+    def remove_stale(self, keys: Iterable[str]) -> None:
         """Remove the records that dead holders left and the records that are unfit. Keep the records of held leases."""
 
     def require(self, keys: Iterable[str]) -> None:
@@ -243,19 +244,19 @@ def region_key(region: Region) -> str:
     return f"{_REGION}{region.iset_id:x}" if region.iset_id else f"{_REGION}{region.dev}"
 
 
-def turn_key(work: str) -> str:
+def host_lock_key(work: str) -> str:
     """Return the key of a host lock, for work that only one worker at a time may do on a host."""
-    return _TURN + work
+    return _HOST_LOCK + work
 
 
-def is_place_key(key: str) -> bool:
+def is_host_or_region_key(key: str) -> bool:
     """Return whether a key is that of a host or a region."""
     return key == HOST_KEY or key.startswith(_REGION)
 
 
-def is_standing_key(key: str) -> bool:
+def is_permanent_key(key: str) -> bool:
     """Return whether a key is that of a host, a region or a host lock. No run creates these."""
-    return is_place_key(key) or key.startswith(_TURN)
+    return is_host_or_region_key(key) or key.startswith(_HOST_LOCK)
 
 
 def is_namespace_key(key: str) -> bool:

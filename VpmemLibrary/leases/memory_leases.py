@@ -78,15 +78,15 @@ class MemoryLeases:
                 if not self._table.records[key]:
                     del self._table.records[key]
 
-    def give_up(self, key: str, reason: str) -> None:
-        """Release one lease and mark it as unfit; see `Leases.give_up`."""
+    def release_as_unfit(self, key: str, reason: str) -> None:
+        """Release one lease and mark it as unfit; see `Leases.release_as_unfit`."""
         with self._table.lock:
             self._required([key])
             if record := self._own(key):
                 record.held, record.unfit = False, reason
 
-    def mended(self, keys: Iterable[str]) -> None:
-        """Remove the records that have no living holder; see `Leases.mended`."""
+    def remove_stale(self, keys: Iterable[str]) -> None:
+        """Remove the records that have no living holder; see `Leases.remove_stale`."""
         with self._table.lock:
             for key in keys:
                 if held := [record for record in self._records(key) if record.held]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from VpmemLibrary.claims.claims import Claim, Wish
+from VpmemLibrary.claims.claims import Claim, ClaimRequest
 from VpmemLibrary.claims.host_claims import HostClaims
 from VpmemLibrary.errors import GuestError, InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
 from VpmemLibrary.guest import lifecycle, readiness
@@ -271,7 +271,7 @@ class Servers:
             )
 
     def _claim(self, compute: Compute, flavor: Flavor) -> tuple[Claim, ...]:
-        return compute.claims.claim([Wish(label) for label in flavor.pmem]) if flavor.pmem else ()
+        return compute.claims.claim([ClaimRequest(label) for label in flavor.pmem]) if flavor.pmem else ()
 
     def _spawn(self, server: Server, timeout: float) -> None:
         """Define a server's guest on the host of its namespaces, start the guest and wait until it is ready."""

@@ -85,7 +85,7 @@ class HostState:
         return replace(
             cls.of(inventory, domains, host.mounts.all()),
             files=left_files(host.transport),
-            leases={entry.key: entry.told for entry in entries if is_namespace_key(entry.key)},
+            leases={entry.key: entry.description for entry in entries if is_namespace_key(entry.key)},
             unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
         )
 

@@ -20,8 +20,8 @@ from VpmemLibrary.guest.domain.xml import read_devices
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
-from VpmemLibrary.leases.holds import turn
-from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError, is_standing_key, living_runs
+from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError, is_permanent_key, living_runs
+from VpmemLibrary.leases.reservations import host_lock
 from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace
 from VpmemLibrary.ownership.marks import is_marked, run_of, run_of_uuid
 from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
@@ -70,7 +70,7 @@ class Reclaim:
         """
         done: list[str] = []
         failed: list[VpmemError] = []
-        with turn(self._leases, "reclaim", self._host.alias):
+        with host_lock(self._leases, "reclaim", self._host.alias):
             self._host.run(["sh", "-c", _LET_END, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
             for what, take_back in self._left():
                 try:
@@ -118,8 +118,8 @@ class Reclaim:
             what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
             yield what, partial(self._take_apart, region)
         for entry in self._leases.entries():
-            if not entry.held and not is_standing_key(entry.key):
-                yield f"{entry.key}, {entry.told}", partial(self._settle, entry)
+            if not entry.held and not is_permanent_key(entry.key):
+                yield f"{entry.key}, {entry.description}", partial(self._settle, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:
         """Return the guests that dead runs made, each with its run.
@@ -165,7 +165,7 @@ class Reclaim:
             # The namespace may be gone already.
             if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):
                 raise
-        self._leases.mended([namespace.label_uuid])
+        self._leases.remove_stale([namespace.label_uuid])
 
     def _take_apart(self, region: CxlRegion) -> None:
         # The region may be gone already.
@@ -176,10 +176,10 @@ class Reclaim:
         """Release a namespace that a dead holder had claimed: wipe the namespace and remove its lease record."""
         namespaces = {namespace.label_uuid: namespace for namespace in self._host.ndctl.inventory().namespaces}
         if entry.key not in namespaces:
-            self._leases.mended([entry.key])
+            self._leases.remove_stale([entry.key])
             return
         if entry.unfit:
-            self._leases.mended([entry.key])
+            self._leases.remove_stale([entry.key])
         try:
             self._leases.take([[entry.key]])
         except LeasesHeldError:
@@ -188,7 +188,7 @@ class Reclaim:
         try:
             self.clean(namespaces[entry.key], entry.holder)
         except VpmemError as error:
-            self._leases.give_up(entry.key, str(error).splitlines()[0])
+            self._leases.release_as_unfit(entry.key, str(error).splitlines()[0])
             raise
         self._leases.release([entry.key])
 

@@ -144,7 +144,7 @@ class Guard:
 
     Args:
         transport: The connection to the host.
-        fence: A function that returns the proofs of the caller's leases on the host. By default, it returns none.
+        lease_proofs: A function that returns the proofs of the caller's leases on the host. The default returns none.
 
     Example::
 
@@ -152,10 +152,10 @@ class Guard:
         guard.run(["ndctl", "destroy-namespace", NAMESPACE], namespace_target(namespace), must_be_unused=True).check()
     """
 
-    def __init__(self, transport: Transport, fence: Callable[[], Sequence[LeaseProof]] = tuple) -> None:
+    def __init__(self, transport: Transport, lease_proofs: Callable[[], Sequence[LeaseProof]] = tuple) -> None:
         self._transport = transport
         self._installed = False
-        self.fence = fence
+        self.lease_proofs = lease_proofs
 
     @property
     def transport(self) -> Transport:
@@ -189,7 +189,7 @@ class Guard:
             UnsupportedError: The caller may not see which processes use the target, or the guard's directory is not
                 safe.
         """
-        proofs = list(self.fence())
+        proofs = list(self.lease_proofs())
         options = [word for proof in proofs for word in ("-l", proof.path, proof.text)]
         for target in targets:
             options += [target.option, target.identity]

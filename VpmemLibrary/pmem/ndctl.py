@@ -178,7 +178,7 @@ class Ndctl:
         """Return the names of the read-only regions among `regions`. ndctl does not list this property."""
         return {name for name, (_, read_only) in self._kinds(regions).items() if read_only == "1"}
 
-    def refuse_unlabeled(self, region: Region) -> None:
+    def require_namespace_support(self, region: Region) -> None:
         """Raise if no namespace can be created in a region.
 
         Raises:

@@ -30,9 +30,9 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM
 from VpmemLibrary.host.power import PowerControl, cut_power, restore_power
 from VpmemLibrary.host.reboot import reboot
-from VpmemLibrary.leases.holds import Holds, turn
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import HOST_KEY, Holder, is_namespace_key, run_key
+from VpmemLibrary.leases.reservations import Reservations, host_lock
 from VpmemLibrary.ownership.leaks import HostState
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.reclaim import Reclaim
@@ -70,7 +70,7 @@ class OpenHost:
     ) -> None:
         self.host = host
         self._reporting = reporting or Reporting()
-        host.ndctl.guard.fence = self.fence
+        host.ndctl.guard.lease_proofs = self.lease_proofs
         self.inside = inside
         self.outer = outer
         self.boot: BootSource | None = None
@@ -98,11 +98,11 @@ class OpenHost:
         return HostLeases(self.host.transport, Holder.here(self._run.run_id, secrets.token_hex(8)))
 
     @cached_property
-    def holds(self) -> Holds:
+    def reservations(self) -> Reservations:
         """The reservations of this worker on the host."""
-        return Holds(self.leases, self.host.alias)
+        return Reservations(self.leases, self.host.alias)
 
-    def fence(self) -> tuple[LeaseProof, ...]:
+    def lease_proofs(self) -> tuple[LeaseProof, ...]:
         """Return the proofs that this worker still holds its leases on the host; none in a guest.
 
         Raises:
@@ -110,13 +110,13 @@ class OpenHost:
         """
         return () if self.inside else self.leases.proofs()
 
-    def turn(self, work: str) -> contextlib.AbstractContextManager[None]:
+    def host_lock(self, work: str) -> contextlib.AbstractContextManager[None]:
         """Return a lock that lets one worker at a time do `work` on this host; it does nothing in a guest.
 
         Args:
             work: The work, e.g. ``initialize-labels``.
         """
-        return contextlib.nullcontext() if self.inside else turn(self.leases, work, self.host.alias)
+        return contextlib.nullcontext() if self.inside else host_lock(self.leases, work, self.host.alias)
 
     @cached_property
     def claims(self) -> HostClaims:
@@ -153,7 +153,7 @@ class OpenHost:
         """
         if self.inside is not None:  # the lease on the outer host already covers a guest
             return
-        self.fence()
+        self.lease_proofs()
         key = run_key(self._run.run_id)
         if key in self.leases.held:
             self.leases.require([key])
@@ -391,12 +391,12 @@ class OpenHost:
         """Return the leases of other holders on the host; none if this worker has the host alone."""
         if self.inside is not None:
             return []
-        self.fence()
-        if self.holds.alone:
+        self.lease_proofs()
+        if self.reservations.has_host_alone:
             self.leases.require([HOST_KEY])
             return []
         return [
-            f"{entry.key} is {entry.told}"
+            f"{entry.key} is {entry.description}"
             for entry in self.leases.entries()
             if entry.held and entry.holder.token != self.leases.holder.token
         ]

@@ -179,7 +179,7 @@ def test_ndctl_that_writes_nothing_and_exits_0_is_found_out(host: Host, region: 
 
 
 def test_a_region_is_enabled_again_with_its_dimms_whatever_happens(host: Host, region: Region) -> None:
-    with pytest.raises(ZeroDivisionError), host.regions.out_of_use(region):
+    with pytest.raises(ZeroDivisionError), host.regions.disabled_with_neighbours(region):
         for dimm in region.dimms:
             host.regions.disable_dimm(dimm)
         with pytest.raises(CommandError, match=r"exit status: 0(.|\n)*enabled 0 regions"):

@@ -142,22 +142,22 @@ def test_a_worker_that_lost_its_host_is_refused_until_it_has_it_again(
         opened.leases = HostLeases(
             connections[number], Holder.here(f"0123abc{number}", str(number)), directory=directory
         )
-    first.holds.host(0)
+    first.reservations.reserve_host(0)
     first.new_uuid()
     connections[1].run(["kill", session_of(connections[0])]).check()
-    second.holds.host(30)
+    second.reservations.reserve_host(30)
     with pytest.raises(LeaseLostError, match=r"lost its lease of host on .*: it is held by run 0123abc1"):
-        first.holds.host(0)
-    for refused in (first.new_uuid, first.fence, first.require_may_reboot):
+        first.reservations.reserve_host(0)
+    for refused in (first.new_uuid, first.lease_proofs, first.require_may_reboot):
         with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             refused()
     with pytest.raises(BusyError, match="Host lab is held by run 0123abc1"):
-        first.holds.host(0)
-    second.holds.release()
-    first.holds.host(0)
+        first.reservations.reserve_host(0)
+    second.reservations.release()
+    first.reservations.reserve_host(0)
     first.require_may_reboot()
-    assert {proof.key for proof in first.fence()} == {"host", "run-0123abc0"}
-    for proof in first.fence():
+    assert {proof.key for proof in first.lease_proofs()} == {"host", "run-0123abc0"}
+    for proof in first.lease_proofs():
         assert proof.text in connections[1].read_file(proof.path).decode()
     first.close()
     second.close()
@@ -213,11 +213,11 @@ def test_a_host_is_had_by_one_worker_and_then_by_the_next(connections: tuple[Ssh
     first, second = (
         OpenHost(Host("lab", transport), RunMark(f"0123abc{number}")) for number, transport in enumerate(connections)
     )
-    first.holds.host(60)
+    first.reservations.reserve_host(60)
     with pytest.raises(
-        BusyError, match=r"Host lab is held by run 0123abc0, process \d+ on .*\. Nothing was given back within 0 s"
+        BusyError, match=r"Host lab is held by run 0123abc0, process \d+ on .*\. Nothing was released within 0 s"
     ):
-        second.holds.host(0)
+        second.reservations.reserve_host(0)
     first.close()
-    second.holds.host(60)
+    second.reservations.reserve_host(60)
     second.close()

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from recorded_fleet import LARGE, SMALL, Machine, inventory_of
 
-from VpmemLibrary.claims.claims import Claim, ClaimableHost, ExhaustedError, Fleet, Offer, Wish
+from VpmemLibrary.claims.claims import Claim, ClaimableHost, ClaimRequest, ExhaustedError, Fleet, Offer
 from VpmemLibrary.errors import CommandError, InvalidValueError, LeaseLostError, NotFoundError
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.leases.memory_leases import MemoryLeases
@@ -115,27 +115,27 @@ def test_a_namespace_that_is_gone_is_told_and_nothing_is_held() -> None:
 @pytest.mark.parametrize(
     ("wish", "found"),
     [
-        (Wish(name="ns_3"), "ns_3"),
-        (Wish(mode=NamespaceMode.devdax, node=1), "ns_1"),
-        (Wish("SMALL", node=0), "ns_2"),
-        (Wish(size=inventory_of(1).namespaces[0].size), "ns_0"),
+        (ClaimRequest(name="ns_3"), "ns_3"),
+        (ClaimRequest(mode=NamespaceMode.devdax, node=1), "ns_1"),
+        (ClaimRequest("SMALL", node=0), "ns_2"),
+        (ClaimRequest(size=inventory_of(1).namespaces[0].size), "ns_0"),
     ],
 )
-def test_a_wish_by_name_node_size_or_mode(wish: Wish, found: str) -> None:
+def test_a_wish_by_name_node_size_or_mode(wish: ClaimRequest, found: str) -> None:
     assert names(Machine("left").seen_by("1").claim([wish])) == [found]
 
 
 @pytest.mark.parametrize(
     ("wishes", "told"),
     [
-        ([Wish("small")], "1 of label small"),
-        ([Wish(mode=NamespaceMode.fsdax)], "1 of mode fsdax"),
-        ([Wish(size=Size(MiB))], "1 of 1MiB"),
+        ([ClaimRequest("small")], "1 of label small"),
+        ([ClaimRequest(mode=NamespaceMode.fsdax)], "1 of mode fsdax"),
+        ([ClaimRequest(size=Size(MiB))], "1 of 1MiB"),
         ([LARGE, LARGE], "2 of label 4GB"),
-        ([Wish(name="ns_0", node=1)], "1 of name ns_0, NUMA node 1"),
+        ([ClaimRequest(name="ns_0", node=1)], "1 of name ns_0, NUMA node 1"),
     ],
 )
-def test_what_could_never_be_met_is_refused_before_anything_is_held(wishes: list[Wish], told: str) -> None:
+def test_what_could_never_be_met_is_refused_before_anything_is_held(wishes: list[ClaimRequest], told: str) -> None:
     host = Machine("left").seen_by("1")
     with pytest.raises(InvalidValueError) as caught:
         host.claim(wishes)

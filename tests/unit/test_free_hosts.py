@@ -101,7 +101,7 @@ def test_the_first_host_that_is_given_back_is_taken(
     for worker in workers[:2]:
         take(worker, hosts)
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: workers[1].find("second").leases.release([HOST_KEY]))
-    monkeypatch.setattr("VpmemLibrary.keywords.host.holding.time", clock)
+    monkeypatch.setattr("VpmemLibrary.polling.time", clock)
     assert take(workers[2], hosts, timeout=timedelta(minutes=1)) == "second"
     assert workers[2].aliases == ["second"]
     assert workers[2].current_alias == "second"
@@ -170,7 +170,7 @@ def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
             rack.down.clear()
             workers[0].find("first").leases.release([HOST_KEY])
 
-    for module in ("keywords.host.holding", "leases.holds"):
+    for module in ("polling", "leases.reservations"):
         monkeypatch.setattr(f"VpmemLibrary.{module}.time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     assert take(workers[2], hosts, timeout=timedelta(minutes=5)) == "first"
     assert 5 + 15 < now[0] < 5 + 20

@@ -99,7 +99,7 @@ def test_every_thing_that_lacks_has_its_line_and_its_mend() -> None:
     preflight = check_facts(read_facts(recording("debian-12_no-pmem")), "bare")
     failed = [item for item in preflight.items if not item.passed]
     assert {"region", "ndctl", "QEMU", "KVM", "module nd_pmem"} <= {item.name for item in failed}
-    assert all(item.mend for item in failed)
+    assert all(item.fix for item in failed)
     lines = preflight.describe().splitlines()
     assert len(lines) == 1 + len(failed)
     assert "Run: apt install ndctl" in preflight.describe()
@@ -141,13 +141,13 @@ def test_the_mend_is_that_of_the_distribution(lab: HostFacts, family: tuple[str,
         item for item in check_facts(replace(lab, ndctl="", distribution_family=family)).items if item.name == "ndctl"
     ]
     assert item.status is PreflightStatus.missing
-    assert command in item.mend
+    assert command in item.fix
 
 
 def test_a_module_that_can_be_loaded_names_the_command_where_no_region_is(lab: HostFacts) -> None:
     facts = replace(lab, regions=(), module_states={**lab.module_states, "nfit": "available"})
     (item,) = [item for item in check_facts(facts).items if item.name == "region"]
-    assert item.mend.startswith("Run: modprobe nfit")
+    assert item.fix.startswith("Run: modprobe nfit")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_advice_for_a_host_without_a_region_fits_its_architecture(
 ) -> None:
     items = {item.name: item for item in check_facts(replace(lab, architecture=architecture, regions=())).items}
     assert f"module {module}" in items
-    assert ("memmap=4G!12G" in items["region"].mend) is memmap
+    assert ("memmap=4G!12G" in items["region"].fix) is memmap
 
 
 def facts_of(name: str, **changes: str) -> HostFacts:
@@ -206,9 +206,9 @@ def test_a_host_of_power_without_regions_needs_its_own_module() -> None:
     items = {item.name: item for item in check_facts(facts).items}
     assert items["module papr_scm"].passed
     assert "module nfit" not in items
-    assert items["region"].mend.startswith("Run: modprobe papr_scm. If that finds none: assign a persistent memory")
+    assert items["region"].fix.startswith("Run: modprobe papr_scm. If that finds none: assign a persistent memory")
     assert not facts.kvm_usable  # kvm_amd says nothing there
-    assert "kvm_hv or kvm_pr" in items["KVM"].mend
+    assert "kvm_hv or kvm_pr" in items["KVM"].fix
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_the_package_of_qemu_is_that_of_the_architecture(
 ) -> None:
     facts = replace(lab, qemu="", architecture=architecture, distribution_family=family)
     (item,) = [item for item in check_facts(facts).items if item.name == "QEMU"]
-    assert item.mend == f"Run: {package}"
+    assert item.fix == f"Run: {package}"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_what_the_programs_on_the_host_need_is_looked_for(
 ) -> None:
     facts = replace(lab, tools={**lab.tools, tool: ""}, distribution_family=family)
     (item,) = [item for item in check_facts(facts).items if item.name == tool]
-    assert item.mend == f"Run: {package}"
+    assert item.fix == f"Run: {package}"
 
 
 class Programs(LocalTransport):

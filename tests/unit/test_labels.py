@@ -121,7 +121,7 @@ def test_a_region_in_use_is_not_disabled() -> None:
     machine = LabelMachine(USED, areas=[], users="process 7 (qemu-system-x86)\n")
     with pytest.raises(BusyError, match="process 7"):
         Host("h", machine).regions.disable("region0")
-    with pytest.raises(BusyError, match="process 7"), Host("h", machine).regions.out_of_use("region0"):
+    with pytest.raises(BusyError, match="process 7"), Host("h", machine).regions.disabled_with_neighbours("region0"):
         pytest.fail("it is in use")
     assert machine.changes == []
 
@@ -442,7 +442,7 @@ def test_labels_beside_the_listing_are_not_told_twice() -> None:
 
 def test_a_failure_of_the_caller_enables_the_region_again() -> None:
     machine = LabelMachine(USED, areas=["used-1.2"])
-    with pytest.raises(VpmemError, match="within"), Host("h", machine).regions.out_of_use("region0"):
+    with pytest.raises(VpmemError, match="within"), Host("h", machine).regions.disabled_with_neighbours("region0"):
         raise VpmemError("within")
     assert machine.changes == ["disable-region", "enable-region"]
 

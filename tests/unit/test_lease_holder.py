@@ -236,7 +236,7 @@ def test_a_lock_without_a_record_is_held_by_an_unknown_holder(workers: Workers) 
             living_runs(one.entries())
         with pytest.raises(LeasesHeldError, match=r"held by run \(unknown\)"):
             one.take([["a"]])
-        one.mended(["a"])
+        one.remove_stale(["a"])
         assert path.exists()
 
 
@@ -246,7 +246,7 @@ def test_a_time_that_is_none_is_no_error(workers: Workers, since: str) -> None:
     one.entries()
     (workers.directory / "a").write_text(f"run=0123abcd&token=2&fence=1&since={since}\n")
     (entry,) = one.entries()
-    assert "since" in entry.told
+    assert "since" in entry.description
 
 
 def test_other_files_in_the_directory_are_no_records(workers: Workers) -> None:
@@ -329,7 +329,7 @@ def test_a_lease_that_another_had_and_gave_back_is_lost(workers: Workers) -> Non
     transport.kill()
     two.take([["a"]])
     two.release(["a"])
-    with pytest.raises(LeaseLostError, match="its record is gone, so others may have had it"):
+    with pytest.raises(LeaseLostError, match="its record is gone, so another worker may have had it"):
         one.release(["a"])
 
 
@@ -434,11 +434,11 @@ def test_a_lease_that_is_given_back_while_the_connection_breaks_is_not_lost(
 
 @pytest.mark.parametrize("done", [False, True])
 def test_a_lease_that_is_given_up_while_the_connection_breaks_is_unfit(workers: Workers, done: bool) -> None:
-    transport = Cut("give_up", done=done)
+    transport = Cut("release_as_unfit", done=done)
     one, _ = workers.one("1", transport=transport)
     one.take([["a"]])
     transport.cut(one)
-    one.give_up("a", "no luck")
+    one.release_as_unfit("a", "no luck")
     assert one.held == {}
     assert [entry.unfit for entry in one.entries()] == ["no luck"]
 
@@ -534,7 +534,7 @@ def test_a_lease_stays_held_if_it_cannot_be_marked_as_unfit(small: Workers, disk
     two.entries()
     disk.fill()
     with pytest.raises(LeaseSpaceError):
-        one.give_up("a", "the wipe failed")
+        one.release_as_unfit("a", "the wipe failed")
     with pytest.raises(LeasesHeldError):
         two.take([["a"]])
     one.require(["a"])
@@ -710,7 +710,7 @@ def test_a_record_is_on_the_disk_before_it_gets_its_name_and_so_is_its_name(work
     assert sync.taken() == ["-- .new/.fence .new/a | * | .fence a", "-- . | a | .f* *"]
     one.keep(60)
     assert sync.taken() == ["-- .new/a | a | .f* a", "-- . | a | .f* *"]
-    one.give_up("a", "no luck")
+    one.release_as_unfit("a", "no luck")
     assert sync.taken() == ["-- .new/a | a | .f* a", "-- . | a | .f* *"]
 
 
@@ -750,14 +750,14 @@ def test_what_is_kept_is_nobody_elses_while_the_host_boots(workers: Workers) -> 
     assert states(two) == {"host": True, "run-0123abcd": True}
     assert living_runs(two.entries()) == {"0123abcd"}
     with pytest.raises(
-        LeasesHeldError, match=r"host: kept until 20..-.* UTC for a worker that reboots the host: run 0123abcd"
+        LeasesHeldError, match=r"host is kept until 20..-.* UTC for a worker that reboots the host: run 0123abcd"
     ):
         two.take([["host"]])
     with pytest.raises(LeasesHeldError):
         two.take([["host"]], shared=True)
     with pytest.raises(LeasesHeldError):
         two.take([["run-0123abcd"]])
-    two.mended(["host", "run-0123abcd"])
+    two.remove_stale(["host", "run-0123abcd"])
     one.require(["host", "run-0123abcd"])
     assert [entry.kept_until for entry in two.entries()] == [0, 0]
     transport.kill()
@@ -849,7 +849,7 @@ def test_a_worker_that_lost_its_host_has_nothing_there_but_its_run(workers: Work
     assert one.held == {"run-0123abcd": True}
     assert living_runs(two.entries()) == {"0123abcd", OTHER} - {OTHER}
     assert two.take([["ns-1"]])[0].left_by is not None  # its bytes were not wiped
-    for refused in (one.proofs, lambda: one.take([["ns-2"]]), lambda: one.take([["turn-reclaim"]])):
+    for refused in (one.proofs, lambda: one.take([["ns-2"]]), lambda: one.take([["lock-reclaim"]])):
         with pytest.raises(LeaseLostError, match="lost its lease of host on local"):
             refused()
     assert one.entries()

@@ -49,7 +49,7 @@ def keys_of(leases: Leases) -> dict[str, bool]:
 def test_a_lease_is_held_by_one_and_free_once_given_back(make: Make) -> None:
     one, two = make("1"), make("2")
     assert one.take([["a"]]) == (Taken("a"),)
-    with pytest.raises(LeasesHeldError, match="a: held by run 0123abcd, process"):
+    with pytest.raises(LeasesHeldError, match="a is held by run 0123abcd, process"):
         two.take([["a"]])
     assert keys_of(two) == {"a": True}
     one.release(["a"])
@@ -100,19 +100,19 @@ def test_a_holder_that_ends_frees_at_once_and_its_record_tells(make: Make) -> No
 def test_what_is_given_up_is_not_handed_out_until_mended(make: Make) -> None:
     one, two = make("1"), make("2")
     one.take([["a"]])
-    one.give_up("a", "the wipe failed: no daxio & no luck=1%")
+    one.release_as_unfit("a", "the wipe failed: no daxio & no luck=1%")
     with pytest.raises(LeasesHeldError, match=r"unfit since .* gave it back: the wipe failed: no daxio & no luck=1%"):
         two.take([["a"]])
     (entry,) = two.entries()
     assert (entry.held, entry.unfit) == (False, "the wipe failed: no daxio & no luck=1%")
-    two.mended(["a"])
+    two.remove_stale(["a"])
     assert two.take([["a"]]) == (Taken("a"),)
 
 
 def test_what_is_held_is_not_mended(make: Make) -> None:
     one, two = make("1"), make("2")
     one.take([["a"]])
-    two.mended(["a"])
+    two.remove_stale(["a"])
     one.require(["a"])
     assert keys_of(two) == {"a": True}
 
@@ -123,7 +123,7 @@ def test_what_is_not_held_cannot_be_given_back(make: Make) -> None:
     with pytest.raises(LeaseLostError):
         two.release(["a"])
     with pytest.raises(LeaseLostError):
-        two.give_up("a", "no")
+        two.release_as_unfit("a", "no")
     with pytest.raises(LeaseLostError):
         two.require(["a"])
     one.require(["a"])

@@ -52,36 +52,36 @@ def test_a_worker_that_lost_its_host_changes_nothing_until_it_has_it_again(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.holds.host(0)
+    opened.reservations.reserve_host(0)
     opened.new_uuid()
     transport.kill()  # its machine slept, and the host ended the connection
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="lost its lease of host on local: it is held by run cccccccc"):
-        opened.holds.host(0)
+        opened.reservations.reserve_host(0)
     changing: list[Callable[[], object]] = [
         opened.require_may_reboot,
         opened.new_uuid,
         opened.show_alive,
-        opened.fence,
-        lambda: opened.turn("reclaim").__enter__(),
+        opened.lease_proofs,
+        lambda: opened.host_lock("reclaim").__enter__(),
         lambda: opened.leases.take([["ns-1"]]),
     ]
     for change in changing * 2:
         with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             change()
     with pytest.raises(BusyError, match="Host rack1 is held by run cccccccc"):
-        opened.holds.host(0)
+        opened.reservations.reserve_host(0)
     assert living_runs(other.entries()) == {RUN}
     other.release([HOST_KEY])
-    opened.holds.host(0)
+    opened.reservations.reserve_host(0)
     opened.require_may_reboot()
     assert opened.new_uuid()
-    assert {proof.key for proof in opened.fence()} == {HOST_KEY, run_key(RUN)}
+    assert {proof.key for proof in opened.lease_proofs()} == {HOST_KEY, run_key(RUN)}
 
 
 def test_a_loss_is_noticed_by_the_check_before_a_reboot(host: tuple[OpenHost, Watched], other: HostLeases) -> None:
     opened, transport = host
-    opened.holds.host(0)
+    opened.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="it is held by run cccccccc"):
@@ -94,7 +94,7 @@ def test_a_run_whose_own_lease_was_lost_has_it_again_after_one_report(
     opened, transport = host
     opened.new_uuid()
     transport.kill()
-    other.mended([run_key(RUN)])  # as a run does that took back what this one left
+    other.remove_stale([run_key(RUN)])  # as a run does that took back what this one left
     with pytest.raises(LeaseLostError, match=r"lost its lease of run-aaaaaaaa on local: its record is gone"):
         opened.new_uuid()
     opened.new_uuid()
@@ -122,7 +122,7 @@ def test_a_claim_that_was_lost_is_no_longer_the_workers(host: tuple[OpenHost, Wa
     with pytest.raises(LeaseLostError, match=f"{first.key}.*So it gave up {second.key} as well"):
         opened.claims.require([second])
     assert opened.claims.claims == ()
-    assert opened.fence() == ()
+    assert opened.lease_proofs() == ()
     assert other.take([[second.key]])[0].left_by is not None
 
 
@@ -130,7 +130,7 @@ def test_a_loss_that_was_never_noticed_is_reported_when_the_host_is_closed(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.holds.host(0)
+    opened.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="lost its lease of host"):
@@ -143,7 +143,7 @@ def test_a_loss_that_was_reported_is_not_reported_when_the_host_is_closed(
 ) -> None:
     opened, transport = host
     opened.new_uuid()
-    opened.holds.host(0)
+    opened.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError):

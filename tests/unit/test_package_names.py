@@ -54,7 +54,7 @@ def told(family: str) -> set[str]:
     names = {columns[column] for table in (PACKAGES, QEMU_PACKAGES) for columns in table.values()}
     for release in FAMILIES[family][1:]:
         for item in check_facts(HostFacts(distribution_family=(FAMILIES[family][0],), distribution_name=release)).items:
-            names |= named(family, item.mend)
+            names |= named(family, item.fix)
     for text in texts():
         names |= named(family, text)
         names |= set(HINT.findall(text)) if family == "debian" else set()

@@ -224,7 +224,7 @@ def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """This run, which has the host for itself; nobody else has guests on it."""
     session, found = opened(host, control(host))
     monkeypatch.setattr(found, "foreign_guests_running", list)
-    found.holds.host(0)
+    found.reservations.reserve_host(0)
     yield session, found
     found.leases.close()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.claims.claims import Claim, Fleet, Wish
+from VpmemLibrary.claims.claims import Claim, ClaimRequest, Fleet
 from VpmemLibrary.claims.setting import resource_class
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.support.log import log_table, logger
@@ -216,7 +216,7 @@ class ClaimKeywords:
             Release Claims    ${claim}
         ```
         """
-        wish = Wish(label, name, None if size is ALL else size, mode, node)
+        wish = ClaimRequest(label, name, None if size is ALL else size, mode, node)
         (claim,) = self._claim((wish,), anywhere, foreign)
         return claim
 
@@ -245,7 +245,7 @@ class ClaimKeywords:
             Should Be Equal    ${claims[1].label}    4GB
         ```
         """
-        return list(self._claim(tuple(map(Wish, labels)), anywhere, False))
+        return list(self._claim(tuple(map(ClaimRequest, labels)), anywhere, False))
 
     @keyword(tags=("claim", "destructive"))
     def release_claims(self, *claims: Claim, wipe: bool = True) -> None:
@@ -297,7 +297,7 @@ class ClaimKeywords:
         self._show(opened)
         return [opened.claims.now(claim) for claim in opened.claims.claims]
 
-    def _claim(self, wishes: tuple[Wish, ...], anywhere: bool, foreign: bool) -> tuple[Claim, ...]:
+    def _claim(self, wishes: tuple[ClaimRequest, ...], anywhere: bool, foreign: bool) -> tuple[Claim, ...]:
         opened = self._session.current
         if not anywhere:
             claims = opened.claims.claim(wishes, foreign=foreign)
@@ -319,9 +319,9 @@ class ClaimKeywords:
         log_table(
             f"Claims on {opened.host.alias}",
             ("namespace", "UUID", "state"),
-            ((name, entry.key, entry.told) for entry, name in opened.claims.holders()),
+            ((name, entry.key, entry.description) for entry, name in opened.claims.holders()),
         )
 
 
-def _has(opened: OpenHost, wishes: tuple[Wish, ...]) -> bool:
+def _has(opened: OpenHost, wishes: tuple[ClaimRequest, ...]) -> bool:
     return all(not wish.label or wish.label in opened.claims.setting.labels for wish in wishes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,13 +10,11 @@ from robot.api.deco import keyword
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
 from VpmemLibrary.host.hosts_file import HostEntry, find_host
 from VpmemLibrary.keywords.support.log import logger
-from VpmemLibrary.leases.holds import GRACE, Away
 from VpmemLibrary.leases.leases import LeaseRecordError
+from VpmemLibrary.leases.reservations import POLL, UnreachableHosts
+from VpmemLibrary.polling import attempts
 from VpmemLibrary.session.hosts import entries_of
 from VpmemLibrary.session.session import Session
-
-_POLL = 1.0
-"""Seconds between two attempts while other workers have all hosts. Nothing notifies this worker of a free host."""
 
 
 class HoldingKeywords:
@@ -58,7 +55,7 @@ class HoldingKeywords:
             Reserve Host    timeout=10 minutes
         ```
         """
-        self._session.current.holds.host(timeout.total_seconds(), shared=shared)
+        self._session.current.reservations.reserve_host(timeout.total_seconds(), shared=shared)
 
     @keyword(tags=("host",))
     def open_free_host_from_file(
@@ -97,52 +94,45 @@ class HoldingKeywords:
         """
         entries = entries_of(hosts)
         wanted = [find_host(entries, name) for name in names if name] or list(entries)
-        deadline = time.monotonic() + timeout.total_seconds()
-        away = Away()
+        unreachable = UnreachableHosts()
         opened: list[str] = []
-        waited = False
+        waits_for_release = False
+        failure = VpmemError()
+        names_tried = ", ".join(entry.name for entry in wanted)
         try:
-            while True:
+            for attempt in attempts(f"a free host of {names_tried}", timeout=timeout.total_seconds(), interval=POLL):
                 refusals: list[VpmemError] = []
                 for entry in wanted:
-                    if self._held(entry, opened, away, refusals, shared=shared):
+                    try:
+                        self._open_and_reserve(entry, opened, unreachable, shared=shared)
+                    except UnreachableError as refusal:
+                        unreachable.add(entry.name)
+                        refusals.append(refusal)
+                    except (BusyError, LeaseRecordError) as refusal:  # e.g. a full disk: try another host
+                        refusals.append(refusal)
+                    else:
                         opened.remove(entry.name)
                         return self._current(entry.name)
-                waited = waited or any(isinstance(refusal, BusyError) for refusal in refusals)
-                if not waited or time.monotonic() > deadline:
-                    raise _summed_up(refusals)
-                time.sleep(_POLL)
+                failure = _summed_up(refusals)
+                waits_for_release = waits_for_release or isinstance(failure, BusyError)
+                if not waits_for_release:
+                    break
+                attempt.state = str(failure)
+            raise failure
         finally:
             for alias in opened:
                 self._session.close(alias)
 
-    def _held(
-        self, entry: HostEntry, opened: list[str], away: Away, refusals: list[VpmemError], *, shared: bool
-    ) -> bool:
-        """Open a host unless it is open, and reserve it if it is free. Otherwise add the reason to `refusals`."""
-        try:
-            if entry.name not in opened:
-                self._session.open(entry)
-                opened.append(entry.name)
-            host = self._session.find(entry.name)
-            host.leases.entries()
-            if away.is_back(entry.name):
-                host.holds.host(0, shared=shared)
-                return True
-            refusals.append(
-                BusyError(
-                    f"Host {entry.name} was unreachable until now. Its previous holder may take it back for "
-                    f"{GRACE:g} s."
-                )
-            )
-        except BusyError as refusal:
-            refusals.append(refusal)
-        except UnreachableError as refusal:
-            away.went(entry.name)
-            refusals.append(refusal)
-        except LeaseRecordError as refusal:  # e.g. a full disk: try another host
-            refusals.append(refusal)
-        return False
+    def _open_and_reserve(
+        self, entry: HostEntry, opened: list[str], unreachable: UnreachableHosts, *, shared: bool
+    ) -> None:
+        """Open a host unless it is open, and reserve it if it is free. Add its alias to `opened`."""
+        if entry.name not in opened:
+            self._session.open(entry)
+            opened.append(entry.name)
+        host = self._session.find(entry.name)
+        unreachable.require_back(entry.name, host.leases)
+        host.reservations.reserve_host(0, shared=shared)
 
     def _current(self, alias: str) -> str:
         self._session.switch(alias)
@@ -152,7 +142,7 @@ class HoldingKeywords:
 
 def _summed_up(refusals: Sequence[VpmemError]) -> VpmemError:
     """Return one error with the messages of all. Prefer the error that other workers have a host."""
-    told = sorted(refusals, key=lambda refusal: not isinstance(refusal, BusyError))
-    for other in told[1:]:
-        told[0].add(str(other))
-    return told[0]
+    first, *others = sorted(refusals, key=lambda refusal: not isinstance(refusal, BusyError))
+    for other in others:
+        first.add(str(other))
+    return first

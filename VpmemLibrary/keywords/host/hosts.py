@@ -409,7 +409,7 @@ class HostKeywords:
         ```
         """
         preflight = self._session.host.preflight()
-        rows = [(item.name, item.status, item.found, item.needed, item.mend) for item in preflight.items]
+        rows = [(item.name, item.status, item.found, item.needed, item.fix) for item in preflight.items]
         marked = {(i, 1) for i, item in enumerate(preflight.items) if not item.passed}
         log_table(
             f"Preflight of {self._session.host.alias}",

@@ -59,7 +59,7 @@ class OwnershipKeywords:
             gone = clean_up(opened.host, self._session.run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.inside:  # a removed namespace cannot be claimed, so its unfit record is not needed
-                opened.leases.mended(namespace.label_uuid for namespace in gone)
+                opened.leases.remove_stale(namespace.label_uuid for namespace in gone)
         removed += [
             f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._session.run)
         ]

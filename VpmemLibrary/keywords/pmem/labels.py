@@ -110,7 +110,7 @@ class LabelKeywords:
                 f"{', '.join(region.dev for region in unlabeled)}."
             )
             return ()
-        with opened.turn("initialize-labels"):
+        with opened.host_lock("initialize-labels"):
             unlabeled = opened.host.regions.unlabeled()  # another worker may just have done it
             labeled = len(opened.host.ndctl.inventory().regions) - len(unlabeled)
             wanted = unlabeled[: max(len(unlabeled) - leave, 0 if labeled else 1)]

@@ -388,7 +388,9 @@ class RegionKeywords:
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """
-        return self._session.current.holds.region(self._roomy(at_least, numa_node), timeout.total_seconds())
+        return self._session.current.reservations.reserve_region(
+            self._roomy(at_least, numa_node), timeout.total_seconds()
+        )
 
     @keyword(tags=("region",))
     def enable_region(self, region: Region | str) -> Region:

@@ -145,7 +145,7 @@ class Labels:
 
         Args:
             region: The region's record or name.
-            confirm: See `Regions.out_of_use`.
+            confirm: See `Regions.disabled_with_neighbours`.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -167,7 +167,7 @@ class Labels:
         Args:
             region: The region's record or name.
             data: For each DIMM of the region, all bytes of its label area.
-            confirm: See `Regions.out_of_use`.
+            confirm: See `Regions.disabled_with_neighbours`.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -204,7 +204,7 @@ class Labels:
             region: The region's record or name.
             saved: The saved label areas.
             elsewhere: Accept label areas of other DIMMs. Their sizes must still be equal.
-            confirm: See `Regions.out_of_use`.
+            confirm: See `Regions.disabled_with_neighbours`.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -233,7 +233,7 @@ class Labels:
         return [self._ndctl.dimm(dimm, listed) for dimm in region.dimms]
 
     def _change(self, region: Region, change: Callable[[Dimm], LabelArea], confirm: Confirm) -> Region:
-        with self._regions.out_of_use(region, confirm) as out:
+        with self._regions.disabled_with_neighbours(region, confirm) as out:
             for dimm in out.dimms:
                 change(dimm)
         return out.again.get(region.dev) or self._ndctl.region(region)

@@ -86,7 +86,7 @@ def plan_namespace(
     options = mode_options(target, mode, map_location, align, sector_size)
     if name:
         options += ["--name", checked_name("name", name)]
-    ndctl.refuse_unlabeled(target)
+    ndctl.require_namespace_support(target)
     step = step_of(target, mode, align)
     if isinstance(size, AtLeast):
         size = smallest_size(target, size, mode=mode, align=align)

@@ -51,7 +51,7 @@ class LabelState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfUse:
+class DisabledRegion:
     """A region that is temporarily disabled, together with the regions that share a DIMM with it.
 
     Args:
@@ -154,7 +154,7 @@ class Regions:
         return self._switch_dimm(dimm, enabled=False)
 
     @contextmanager
-    def out_of_use(self, region: Region | str, confirm: Confirm = confirmed) -> Iterator[OutOfUse]:
+    def disabled_with_neighbours(self, region: Region | str, confirm: Confirm = confirmed) -> Iterator[DisabledRegion]:
         """Disable a region, and the regions that share a DIMM with it, inside the ``with`` block.
 
         The labels can change inside the block. Afterwards, the regions that were enabled before are enabled again in
@@ -176,7 +176,7 @@ class Regions:
         listed = self._ndctl.inventory()
         beside = self._ndctl.regions_beside(region, listed)
         enabled = [each for each in beside if each.state != _DISABLED]
-        out = OutOfUse(tuple(self._ndctl.dimm(dimm, listed) for dimm in beside[0].dimms))
+        out = DisabledRegion(tuple(self._ndctl.dimm(dimm, listed) for dimm in beside[0].dimms))
         try:
             for each in enabled:
                 self._switch_region(each, listed.dimms, "disable", wanted=_DISABLED)
@@ -196,7 +196,7 @@ class Regions:
             region: The record or name of exactly one region.
             version: The label version: 1.1, or 1.2 (UEFI 2.7). Small sector namespaces work only under 1.2.
             overwrite: Destroy the existing labels and their namespaces.
-            confirm: See `out_of_use`.
+            confirm: See `disabled_with_neighbours`.
 
         Raises:
             InvalidValueError: The version is unknown, or there are namespaces and `overwrite` is not set.
@@ -211,7 +211,7 @@ class Regions:
             raise InvalidValueError(
                 "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
             )
-        with self.out_of_use(before, confirm) as out:
+        with self.disabled_with_neighbours(before, confirm) as out:
             for dimm in out.dimms:
                 init_area(self._ndctl, before, dimm, version, force=overwrite)
         return out.again.get(before.dev) or self.enable(before)

@@ -11,14 +11,14 @@ import pytest
 from lease_kinds import KINDS, leases_of
 
 from VpmemLibrary.errors import BusyError, UnreachableError
-from VpmemLibrary.leases.holds import Holds, turn
-from VpmemLibrary.leases.leases import HOST_KEY, Leases, is_standing_key, region_key, turn_key
+from VpmemLibrary.leases.leases import HOST_KEY, Leases, host_lock_key, is_permanent_key, region_key
 from VpmemLibrary.leases.memory_leases import LeaseTable
+from VpmemLibrary.leases.reservations import Reservations, host_lock
 from VpmemLibrary.pmem.records import Region
 
 LEFT, RIGHT = Region("region0", iset_id=0x52512D7913A64A05), Region("region1", iset_id=0x52512D7913A64A06)
 
-Make = Callable[[str], tuple[Holds, Leases]]
+Make = Callable[[str], tuple[Reservations, Leases]]
 
 
 @pytest.fixture(params=KINDS)
@@ -27,10 +27,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     made: list[Leases] = []
     table = LeaseTable()
 
-    def one(token: str) -> tuple[Holds, Leases]:
+    def one(token: str) -> tuple[Reservations, Leases]:
         leases = leases_of(request.param, token, tmp_path, table)
         made.append(leases)
-        return Holds(leases, "lab"), leases
+        return Reservations(leases, "lab"), leases
 
     yield one
     for each in made:
@@ -39,57 +39,57 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
 def test_a_region_is_had_by_one_worker_and_the_next_gets_another(make: Make) -> None:
     (one, _), (two, _), (three, _) = make("1"), make("2"), make("3")
-    assert one.region([LEFT, RIGHT], 0) == LEFT
-    assert two.region([LEFT, RIGHT], 0) == RIGHT
+    assert one.reserve_region([LEFT, RIGHT], 0) == LEFT
+    assert two.reserve_region([LEFT, RIGHT], 0) == RIGHT
     with pytest.raises(
         BusyError,
         match=r"^Region region0 of lab is held by run 0123abcd, process .*; Region region1 of lab is held by .*\. "
-        r"Nothing was given back within 0 s",
+        r"Nothing was released within 0 s",
     ):
-        three.region([LEFT, RIGHT], 0)
+        three.reserve_region([LEFT, RIGHT], 0)
     one.release()
-    assert three.region([LEFT, RIGHT], 0) == LEFT
+    assert three.reserve_region([LEFT, RIGHT], 0) == LEFT
 
 
 def test_nobody_has_the_host_while_somebody_has_a_region(make: Make) -> None:
     (one, _), (two, _) = make("1"), make("2")
-    one.region([LEFT], 0)
+    one.reserve_region([LEFT], 0)
     with pytest.raises(BusyError, match="Host lab is held by run 0123abcd"):
-        two.host(0)
+        two.reserve_host(0)
     one.release()
-    two.host(0)
+    two.reserve_host(0)
     with pytest.raises(BusyError, match="Host lab is held by run 0123abcd"):
-        one.region([RIGHT], 0)
+        one.reserve_region([RIGHT], 0)
 
 
 def test_who_gets_no_region_has_nothing_of_the_host(make: Make) -> None:
     (one, _), (two, leases), (three, _) = make("1"), make("2"), make("3")
-    one.region([LEFT], 0)
+    one.reserve_region([LEFT], 0)
     with pytest.raises(BusyError):
-        two.region([LEFT], 0)
+        two.reserve_region([LEFT], 0)
     one.release()
-    three.host(0)
+    three.reserve_host(0)
     assert {entry.key for entry in leases.entries() if entry.held} == {HOST_KEY}
 
 
 def test_a_host_that_one_has_is_had_at_once(make: Make) -> None:
-    holds, _ = make("1")
-    holds.host(0)
-    holds.host(0)
+    reservations, _ = make("1")
+    reservations.reserve_host(0)
+    reservations.reserve_host(0)
 
 
 def test_a_worker_that_shares_a_host_does_not_have_it_alone(make: Make) -> None:
-    holds, _ = make("1")
-    assert not holds.alone
-    holds.region([LEFT], 0)
+    reservations, _ = make("1")
+    assert not reservations.has_host_alone
+    reservations.reserve_region([LEFT], 0)
     with pytest.raises(BusyError, match="This worker shares host lab"):
-        holds.host(0)
-    assert not holds.alone
-    holds.release()
-    holds.host(0)
-    assert holds.alone
-    assert holds.region([LEFT], 0) == LEFT
-    assert holds.alone
+        reservations.reserve_host(0)
+    assert not reservations.has_host_alone
+    reservations.release()
+    reservations.reserve_host(0)
+    assert reservations.has_host_alone
+    assert reservations.reserve_region([LEFT], 0) == LEFT
+    assert reservations.has_host_alone
 
 
 def test_a_region_is_known_by_its_interleave_set_and_else_by_its_name() -> None:
@@ -97,33 +97,35 @@ def test_a_region_is_known_by_its_interleave_set_and_else_by_its_name() -> None:
     assert region_key(Region("region3")) == "region-region3"
 
 
-@pytest.mark.parametrize("key", [HOST_KEY, region_key(LEFT), turn_key("reclaim")])
-def test_a_host_a_region_and_a_turn_are_nothing_to_be_taken_back(key: str) -> None:
-    assert is_standing_key(key)
-    assert not is_standing_key("run-0123abcd")
+@pytest.mark.parametrize("key", [HOST_KEY, region_key(LEFT), host_lock_key("reclaim")])
+def test_the_keys_of_a_host_a_region_and_a_host_lock_are_no_leftovers(key: str) -> None:
+    assert is_permanent_key(key)
+    assert not is_permanent_key("run-0123abcd")
 
 
 def test_work_that_two_must_not_do_at_once_is_done_by_one_after_the_other(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (_, one), (_, two) = make("1"), make("2")
-    monkeypatch.setattr("VpmemLibrary.leases.holds._TURN_TIMEOUT", 0)
-    with turn(one, "reclaim", "lab"):
+    monkeypatch.setattr("VpmemLibrary.leases.reservations._LOCK_TIMEOUT", 0)
+    with host_lock(one, "reclaim", "lab"):
         with (
-            pytest.raises(BusyError, match="The turn to reclaim on lab is held by run 0123abcd"),
-            turn(two, "reclaim", "lab"),
+            pytest.raises(
+                BusyError, match="No host lock for reclaim on lab within 0 s: lock-reclaim is held by run 0123"
+            ),
+            host_lock(two, "reclaim", "lab"),
         ):
-            pytest.fail("two had their turn at once")
-        with turn(two, "another-work", "lab"):
+            pytest.fail("two workers had the host lock")
+        with host_lock(two, "another-work", "lab"):
             pass
-    with turn(two, "reclaim", "lab"):
+    with host_lock(two, "reclaim", "lab"):
         pass
 
 
 def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever had it takes it again first, within the grace; it is had once that one gives it back."""
     (one, _), (two, leases) = make("1"), make("2")
-    one.host(0)
+    one.reserve_host(0)
     now = [0.0]
     take, entries = leases.take, leases.entries
 
@@ -146,18 +148,19 @@ def test_a_host_that_goes_down_while_one_waits_is_waited_for(make: Make, monkeyp
             one.release()
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
-    monkeypatch.setattr("VpmemLibrary.leases.holds.time", clock)
+    for module in ("polling", "leases.reservations"):
+        monkeypatch.setattr(f"VpmemLibrary.{module}.time", clock)
     monkeypatch.setattr(leases, "take", taking)
     monkeypatch.setattr(leases, "entries", looking)
-    two.host(60)
+    two.reserve_host(60)
     assert now[0] == 30
 
 
 def test_a_host_that_is_not_there_from_the_start_is_told_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds, leases = make("1")
+    reservations, leases = make("1")
     monkeypatch.setattr(leases, "take", lambda *_, **__: _unreachable())
     with pytest.raises(UnreachableError):
-        holds.host(60)
+        reservations.reserve_host(60)
 
 
 def _unreachable() -> None:

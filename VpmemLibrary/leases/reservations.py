@@ -6,24 +6,30 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from VpmemLibrary.errors import BusyError, UnreachableError
-from VpmemLibrary.leases.leases import HOST_KEY, Leases, LeasesHeldError, is_place_key, region_key, turn_key
+from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
+from VpmemLibrary.leases.leases import (
+    HOST_KEY,
+    Leases,
+    LeasesHeldError,
+    host_lock_key,
+    is_host_or_region_key,
+    region_key,
+)
 from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.polling import attempts, poll
 
-_POLL = 1.0
-"""Seconds between two attempts to take a lease that another worker holds. The host does not notify this worker."""
+POLL = 1.0
+"""Seconds between two attempts to reserve what another worker has. The host does not notify this worker."""
 
-GRACE = 15.0
+_GRACE = 15.0
 """Seconds after a host answers again. During this time only the previous holders can take their leases back."""
 
-_TURN_POLL = 0.2
-
-
-_TURN_TIMEOUT = 600.0
+_LOCK_POLL = 0.2
+_LOCK_TIMEOUT = 600.0
 
 
 @contextmanager
-def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
+def host_lock(leases: Leases, work: str, alias: str) -> Iterator[None]:
     """Lock work that only one worker at a time may do on a host. Wait until no other worker does this work.
 
     Args:
@@ -36,17 +42,15 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
         LeaseLostError: This worker lost a lease on the host.
         ToolMissingError: The host has no bash or no flock.
     """
-    key = turn_key(work)
-    deadline = time.monotonic() + _TURN_TIMEOUT
-    while True:
-        try:
-            leases.take([[key]])
-            break
-        except LeasesHeldError as error:
-            if time.monotonic() > deadline:
-                held = "; ".join(entry.told for entry in error.entries)
-                raise BusyError(f"The turn to {work} on {alias} is {held}, for {_TURN_TIMEOUT:g} s by now.") from None
-        time.sleep(_TURN_POLL)
+    key = host_lock_key(work)
+    poll(
+        lambda: leases.take([[key]]),
+        f"the host lock for {work} on {alias}",
+        timeout=_LOCK_TIMEOUT,
+        interval=_LOCK_POLL,
+        retry_on=LeasesHeldError,
+        failure=lambda error: BusyError(f"No host lock for {work} on {alias} within {_LOCK_TIMEOUT:g} s: {error}."),
+    )
     try:
         yield
     except BaseException:
@@ -57,42 +61,52 @@ def turn(leases: Leases, work: str, alias: str) -> Iterator[None]:
     leases.release([key])
 
 
-class Away:
+class UnreachableHosts:
     """Record which hosts were unreachable while a worker waited for them.
 
     An unreachable host may have rebooted, and its holder may not have kept its lease. So after the host answers again,
-    only the previous holder may take the host for `GRACE` seconds. A file server does the same after a restart.
+    only the previous holder may take the host for 15 seconds. A file server does the same after a restart.
     """
 
     def __init__(self) -> None:
         self._back_since: dict[str, float | None] = {}
 
-    def went(self, alias: str) -> None:
+    def add(self, alias: str) -> None:
         """Record that a host is unreachable."""
         self._back_since[alias] = None
 
-    def is_back(self, alias: str) -> bool:
-        """Return whether a worker may take a host that answers now.
+    def require_back(self, alias: str, leases: Leases) -> None:
+        """Raise unless a worker may take a host: it was reachable all the time, or answers for long enough again.
 
-        The host must have been reachable all the time, or must have answered for longer than `GRACE` seconds.
+        Args:
+            alias: The host's alias.
+            leases: The worker's leases on the host.
+
+        Raises:
+            BusyError: The host answers again, but not for long enough yet.
+            UnreachableError: The host still does not answer.
         """
         if alias not in self._back_since:
-            return True
+            return
+        leases.entries()
+        now = time.monotonic()
         since = self._back_since[alias]
         if since is None:
-            self._back_since[alias] = time.monotonic()
-            return False
-        return time.monotonic() - since > GRACE
+            since = self._back_since[alias] = now
+        if now - since <= _GRACE:
+            raise BusyError(
+                f"Host {alias} was unreachable until now. Its previous holder may take it back for {_GRACE:g} s."
+            )
 
 
-class Holds:
+class Reservations:
     """The reservations of one worker on one host.
 
     Args:
         leases: The worker's leases on the host.
         alias: The host's alias, for error messages.
 
-    Example: ``Holds(leases, "rack1-pmem3").host(timeout=60)``.
+    Example: ``Reservations(leases, "rack1-pmem3").reserve_host(timeout=60)``.
     """
 
     def __init__(self, leases: Leases, alias: str) -> None:
@@ -100,11 +114,11 @@ class Holds:
         self._alias = alias
 
     @property
-    def alone(self) -> bool:
+    def has_host_alone(self) -> bool:
         """Whether this worker holds an exclusive lease on the host, as far as the worker knows."""
         return self._leases.held.get(HOST_KEY, True) is False
 
-    def host(self, timeout: float, *, shared: bool = False) -> None:
+    def reserve_host(self, timeout: float, *, shared: bool = False) -> None:
         """Acquire a lease on the whole host. Return at once if this worker still has the lease.
 
         Args:
@@ -118,16 +132,16 @@ class Holds:
             ToolMissingError: The host has no bash or no flock.
         """
         if HOST_KEY not in self._leases.held:
-            self._take({HOST_KEY: f"Host {self._alias}"}, timeout, shared=shared)
+            self._reserve({HOST_KEY: f"Host {self._alias}"}, timeout, shared=shared)
             return
         self._leases.require([HOST_KEY])
-        if not shared and not self.alone:
+        if not shared and not self.has_host_alone:
             raise BusyError(
                 f"This worker shares host {self._alias} with other workers, because it holds a region of it or asked "
-                "to share it. Close the host first, then open and hold it alone."
+                "to share it. Close the host first. Then open it again and reserve it alone."
             )
 
-    def region(self, regions: Sequence[Region], timeout: float) -> Region:
+    def reserve_region(self, regions: Sequence[Region], timeout: float) -> Region:
         """Acquire a lease on one region. Share the host with the workers that have its other regions.
 
         Args:
@@ -143,10 +157,10 @@ class Holds:
             ToolMissingError: The host has no bash or no flock.
         """
         had_host = HOST_KEY in self._leases.held
-        self.host(timeout, shared=True)
+        self.reserve_host(timeout, shared=True)
         keys = {region_key(region): f"Region {region.dev} of {self._alias}" for region in regions}
         try:
-            taken = self._take(keys, timeout)
+            taken = self._reserve(keys, timeout)
         except BusyError:
             if not had_host:
                 self._leases.release([HOST_KEY])
@@ -159,29 +173,27 @@ class Holds:
         Raises:
             LeaseLostError: This worker lost one of these leases.
         """
-        self._leases.release([key for key in self._leases.held if is_place_key(key)])
+        self._leases.release([key for key in self._leases.held if is_host_or_region_key(key)])
 
-    def _take(self, keys: Mapping[str, str], timeout: float, *, shared: bool = False) -> str:
+    def _reserve(self, keys: Mapping[str, str], timeout: float, *, shared: bool = False) -> str:
         """Take the lease of the first free key and return the key. `keys` maps each key to its name in messages."""
-        deadline = time.monotonic() + timeout
-        waited = False
-        away = Away()
-        while True:
+        unreachable = UnreachableHosts()
+        failure = VpmemError()
+        for attempt in attempts(" or ".join(keys.values()), timeout=timeout, interval=POLL):
             try:
-                if away.is_back(self._alias):
-                    return self._leases.take([list(keys)], shared=shared)[0].key
-                # The next call raises while the host does not answer.
-                self._leases.entries()
+                unreachable.require_back(self._alias, self._leases)
+                return self._leases.take([list(keys)], shared=shared)[0].key
+            except BusyError as error:
+                failure = error
             except LeasesHeldError as error:
-                if time.monotonic() > deadline:
-                    held = "; ".join(f"{keys[entry.key]} is {entry.told}" for entry in error.entries)
-                    raise BusyError(
-                        f"{held or 'Others have ' + ', '.join(keys.values())}. Nothing was given back within "
-                        f"{timeout:g} s."
-                    ) from error
-            except UnreachableError:
-                if not waited or time.monotonic() > deadline:
+                held = "; ".join(f"{keys[entry.key]} is {entry.description}" for entry in error.entries)
+                failure = BusyError(
+                    f"{held or 'Others have ' + ', '.join(keys.values())}. Nothing was released within {timeout:g} s."
+                )
+            except UnreachableError as error:
+                if attempt.number == 1:
                     raise
-                away.went(self._alias)
-            waited = True
-            time.sleep(_POLL)
+                unreachable.add(self._alias)
+                failure = error
+            attempt.state = str(failure)
+        raise failure
