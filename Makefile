@@ -11,7 +11,7 @@
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make release                       the wheel and the source distribution, in dist/
-#   make scenarios                     README's table of scenarios, from the last run's results
+#   make scenarios                     the table of docs/scenarios.md, from the last run's results
 
 SHELL := /bin/bash
 BIN := .venv/bin

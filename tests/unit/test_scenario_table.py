@@ -1,4 +1,4 @@
-"""README's table of scenarios: what a run proved, and the runs on hosts of another kind beside it."""
+"""The table of scenarios: what a run proved, and the runs on hosts of another kind beside it."""
 
 from __future__ import annotations
 
