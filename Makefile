@@ -11,6 +11,7 @@
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make release                       the wheel and the source distribution, in dist/
+#   make docs                          the keywords in results/VpmemLibrary.html, the fields in docs/hosts-file.md
 #   make scenarios                     the table of docs/scenarios.md, from the last run's results
 
 SHELL := /bin/bash
@@ -95,6 +96,7 @@ release: setup
 
 docs: setup
 	$(BIN)/libdoc VpmemLibrary results/VpmemLibrary.html
+	$(BIN)/python scripts/hosts_file_page
 
 clean:
 	rm -rf results/* .mypy_cache .ruff_cache .pytest_cache .hypothesis

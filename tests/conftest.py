@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from VpmemLibrary.host.hosts_file import HostEntry, read_hosts
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.lab import Lab
 from VpmemLibrary.lab.progress import default_progress
 from VpmemLibrary.lab.report import hosts_file

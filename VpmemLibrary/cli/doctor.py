@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from VpmemLibrary.doctor.findings import Diagnosis, Verdict
-from VpmemLibrary.host.hosts_file import LOCAL, HostEntry, find_host, read_hosts
+from VpmemLibrary.host.hosts_entry import LOCAL, HostEntry
+from VpmemLibrary.host.hosts_file import find_host, read_hosts
 from VpmemLibrary.visible import one_line
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

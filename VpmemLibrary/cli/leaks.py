@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from VpmemLibrary.host.hosts_file import HostEntry, configured, read_hosts, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import configured, read_hosts, transport_to
 from VpmemLibrary.ownership.leaks import HostState
 from VpmemLibrary.ownership.run_states import read_states, write_states
 

@@ -16,7 +16,8 @@ from VpmemLibrary.doctor.image import IMAGE_TIMEOUT, check_image
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, ask_libvirt
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import transport_to
 from VpmemLibrary.host.preflight import check_facts
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.transport.base import Transport

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem, reason, warning
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError, VpmemError
-from VpmemLibrary.host.hosts_file import HostEntry, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import transport_to
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.local import LocalTransport

@@ -30,12 +30,11 @@ _BEGINNING = re.compile(rf"-P|--user=|(?i:{_TELLING}=)", re.ASCII)
 _IN_URL = re.compile(r"://[^/\s@:]*:([^/\s@]+)@")
 
 
-def passed_on(where: str, field: str, words: Iterable[str]) -> dict[str, str]:
+def passed_on(what: str, words: Iterable[str]) -> dict[str, str]:
     """Return the environment variables of a command. Each name maps to the variable of this process that has the value.
 
     Args:
-        where: The section of the hosts file, for messages.
-        field: The field of the section, for messages.
+        what: The field of the hosts file and its section, for messages.
         words: The names of the command's variables, e.g. ``IPMI_PASSWORD``. If another variable has the value, write
             ``IPMI_PASSWORD=RACK1_PASSWORD``.
 
@@ -47,7 +46,7 @@ def passed_on(where: str, field: str, words: Iterable[str]) -> dict[str, str]:
         name, _, source = word.partition("=")
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # refuses a value that was given by mistake
             valid = "names of environment variables, e.g. IPMI_PASSWORD or IPMI_PASSWORD=RACK1_PASSWORD, and no value"
-            raise InvalidValueError(f"{field} of {where}", HIDDEN, valid)
+            raise InvalidValueError(what, HIDDEN, valid)
         variables[name] = source or name
     return variables
 

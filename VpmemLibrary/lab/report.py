@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import configparser
 import io
-import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_section import section_of
 from VpmemLibrary.lab.cache import MAKING, faults
 from VpmemLibrary.lab.image import (
     GUEST_BRIDGE,
@@ -32,8 +34,8 @@ ROUGH_USER = "rough"
 _JUMP_USER = "jump"
 
 
-def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | None = None) -> dict[str, str]:
-    """Return a lab host's section of a hosts file.
+def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None = None) -> HostEntry:
+    """Return how to reach and use a lab host, as a section of a hosts file describes it.
 
     Args:
         host: The lab host.
@@ -41,54 +43,56 @@ def host_fields(host: LabHost, *, confined: bool = False, ssh_config: Path | Non
         confined: Let AppArmor confine all guests. By default an emulated lab host confines only the guests that a test
             asks for, because compiling a guest's profile takes as long as the rest of its start.
     """
-    cxl = {f"host_cxl_{verb}": _vpmem_lab(f"cxl-{verb}", host.name) for verb in ("add", "remove")}
-    return {
-        "tags": "vpmem",
-        "host_name": host.name,
-        **(_rough_access(host, ssh_config) if ssh_config else _access(host)),
-        "host_may_initialize_labels": "yes",
-        "host_may_reboot": "yes",
-        "host_migration_address": host.private_address,
-        "host_power_off": _vpmem_lab("power-cut", "--stay-off", host.name),
-        "host_power_on": _vpmem_lab("power-on", host.name),
-        **(cxl if host.cxl else {}),
-        "guest_kernel": GUEST_KERNEL,
-        "guest_initrd": GUEST_INITRD,
-        "guest_nfit_test_initrd": GUEST_NFIT_TEST_INITRD,
-        "guest_cmdline": GUEST_COMMAND_LINE,
-        "guest_key_file": str(host.key_file),
-        "guest_known_hosts": str(host.known_hosts),
-        "guest_host_key_name": GUEST_KEY_NAME,
-        "guest_bridge": GUEST_BRIDGE,
-        "guest_confined": "yes" if confined or host.qemu.accelerator.name == "kvm" else "no",
-    }
-
-
-def _access(host: LabHost) -> dict[str, str]:
-    return {
-        "host_address": host.address,
-        "host_port": str(host.port),
-        "host_user": host.user,
-        "host_key_file": str(host.key_file),
-        "host_known_hosts": str(host.known_hosts),
-        "host_ssh_config": "no",  # the section has all options that are needed to reach the lab host
-    }
-
-
-def _rough_access(host: LabHost, ssh_config: Path) -> dict[str, str]:
-    access = {"host_address": f"rough-{host.name}", "host_user": ROUGH_USER, "host_sudo": "yes"}
-    return {**access, "host_ssh_config": str(ssh_config)}
+    entry = HostEntry(
+        name=host.name,
+        tags=("vpmem",),
+        value_set_name=host.name,
+        address=host.address,
+        port=host.port,
+        user=host.user,
+        key_file=host.key_file,
+        known_hosts=host.known_hosts,
+        ssh_config="no",  # the section has all options that are needed to reach the lab host
+        may_initialize_labels=True,
+        may_reboot=True,
+        migration_address=host.private_address,
+        power_off=_vpmem_lab("power-cut", "--stay-off", host.name),
+        power_on=_vpmem_lab("power-on", host.name),
+        cxl_add=_vpmem_lab("cxl-add", host.name) if host.cxl else (),
+        cxl_remove=_vpmem_lab("cxl-remove", host.name) if host.cxl else (),
+        guest_kernel=GUEST_KERNEL,
+        guest_initrd=GUEST_INITRD,
+        guest_nfit_test_initrd=GUEST_NFIT_TEST_INITRD,
+        guest_cmdline=GUEST_COMMAND_LINE,
+        guest_key_file=host.key_file,
+        guest_known_hosts=host.known_hosts,
+        guest_host_key_name=GUEST_KEY_NAME,
+        guest_bridge=GUEST_BRIDGE,
+        guest_confined=confined or host.qemu.accelerator.name == "kvm",
+    )
+    if ssh_config is None:
+        return entry
+    return replace(
+        entry,
+        address=f"rough-{host.name}",
+        port=None,
+        user=ROUGH_USER,
+        key_file=None,
+        known_hosts=None,
+        ssh_config=str(ssh_config),
+        sudo=True,
+    )
 
 
 def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: Path | None = None) -> str:
-    """Return a hosts file with one section for each lab host; see `host_fields`.
+    """Return a hosts file with one section for each lab host; see `host_entry`.
 
     Raises:
         InvalidValueError: A path has a percent sign, which pabot cannot read.
     """
     parser = configparser.ConfigParser(interpolation=None)
     for host in hosts:
-        fields = host_fields(host, confined=confined, ssh_config=ssh_config)
+        fields = section_of(host_entry(host, confined=confined, ssh_config=ssh_config))
         for field, value in fields.items():
             if "%" in value:
                 raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")
@@ -173,10 +177,10 @@ def status_text(status: dict[str, Any]) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def _vpmem_lab(*arguments: str) -> str:
+def _vpmem_lab(*arguments: str) -> tuple[str, ...]:
     """Return a `vpmem lab` command line that finds this lab in any environment."""
     environment = [f"VPMEM_STATE={state_directory()}", f"VPMEM_CACHE={cache_directory()}"]
-    return shlex.join(["env", *environment, sys.executable, "-m", "VpmemLibrary", "lab", *arguments])
+    return ("env", *environment, sys.executable, "-m", "VpmemLibrary", "lab", *arguments)
 
 
 def _host_status(host: LabHost) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.hosts_file import HostEntry, parse_hosts, read_hosts
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import read_hosts
 
 LAB = "lab"
 """The word for the running lab, where the path of a hosts file is expected."""
@@ -25,9 +26,9 @@ def entries_of(hosts: str) -> tuple[HostEntry, ...]:
 
 def _lab_hosts() -> tuple[HostEntry, ...]:
     from VpmemLibrary.lab.lab import Lab  # noqa: PLC0415  most runs do not use the lab
-    from VpmemLibrary.lab.report import hosts_file  # noqa: PLC0415
+    from VpmemLibrary.lab.report import host_entry  # noqa: PLC0415
 
     running = [host for host in Lab().hosts() if host.alive]
     if not running:
         raise InvalidValueError("hosts file", LAB, "a file, or a lab that runs: start one with `vpmem lab up`")
-    return parse_hosts(hosts_file(running), LAB)
+    return tuple(host_entry(host) for host in running)

@@ -9,7 +9,8 @@ from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.domain.records import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, configured, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import configured, transport_to
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.records import Namespace

@@ -13,7 +13,8 @@ from VpmemLibrary.guest.domain.definition import define_guest
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import transport_to
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB, Size
 

@@ -11,7 +11,8 @@ import pytest
 from ratios import compare, require
 
 from VpmemLibrary import VpmemLibrary
-from VpmemLibrary.host.hosts_file import HostEntry, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import transport_to
 from VpmemLibrary.pmem.decode import LIST_COMMAND, decode_inventory
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.transport.base import CommandResult, Transport, shell_line

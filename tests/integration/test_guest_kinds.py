@@ -21,7 +21,8 @@ from VpmemLibrary.guest.domain.xml import QEMU_NAMESPACE, build_domain, parse_do
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.views.memory import memory_views
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, read_hosts, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import read_hosts, transport_to
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.sizes import MiB
 

@@ -12,7 +12,8 @@ import pytest
 from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import HostEntry, transport_to
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import transport_to
 from VpmemLibrary.transport.base import Transport
 
 pytestmark = pytest.mark.lab

@@ -29,7 +29,7 @@ from VpmemLibrary.doctor.image import FILES, check_image
 from VpmemLibrary.doctor.reach import Account, Link, judge_sessions, read_account, refused
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError
 from VpmemLibrary.host.facts import HostFacts
-from VpmemLibrary.host.hosts_file import LOCAL, HostEntry
+from VpmemLibrary.host.hosts_entry import LOCAL, HostEntry
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.prefixed import PrefixedTransport

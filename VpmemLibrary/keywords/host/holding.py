@@ -8,7 +8,8 @@ from datetime import timedelta
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
-from VpmemLibrary.host.hosts_file import HostEntry, find_host
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import find_host
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.leases.leases import LeaseRecordError
 from VpmemLibrary.leases.reservations import POLL, UnreachableHosts

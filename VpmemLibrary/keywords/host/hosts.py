@@ -13,7 +13,8 @@ from robot.api.types import Secret
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.facts import HostFacts
-from VpmemLibrary.host.hosts_file import HostEntry, find_host
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.hosts_file import find_host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.keywords.support.converters import to_bytes
 from VpmemLibrary.keywords.support.log import log_table

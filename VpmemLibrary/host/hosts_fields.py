@@ -1,0 +1,185 @@
+"""The kinds of values that a field of a hosts file may have, and the declaration of a field.
+
+`hosts_entry.HostEntry` declares each field once. Parsing, writing, messages and docs/hosts-file.md follow from the
+declarations.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.host.control import HIDDEN, passed_on
+from VpmemLibrary.host.libvirt_daemon import Daemon
+from VpmemLibrary.transport.ssh.address import check_user, checked_port
+from VpmemLibrary.transport.ssh.config import ConfigFiles
+from VpmemLibrary.transport.ssh.tokens import home
+
+Parse = Callable[[str, str], Any]
+"""Returns the value of a text. The second argument is the field and its section, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value.
+
+    Args:
+        name: The name of the kind in the documentation, e.g. ``a path``.
+        parse: Returns the value of a text.
+        write: Returns the text of a value.
+        words: Whether the value is a list of words. Such a value may have several lines and quotes.
+        secret: Whether the value may contain a password, also by mistake. Then no message shows the value.
+    """
+
+    name: str
+    parse: Parse
+    write: Callable[[Any], str] = str
+    words: bool = False
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The declaration of one field of a hosts file.
+
+    Args:
+        name: The name of the field in the file.
+        kind: The kind of the value.
+        meaning: What the value sets, in one sentence in Markdown.
+        absent: What applies without the field, in Markdown.
+        example: A valid value.
+        attribute: The attribute of the entry that has the value.
+        default: The value of the attribute without the field.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    absent: str
+    example: str
+    attribute: str = ""
+    default: Any = None
+
+
+_KEY: Final = "hosts file"
+
+
+def declared(default: Any, name: str, kind: Kind, meaning: str, *, example: str, absent: str = "") -> Any:
+    """Declare a field of a hosts file, as a field of a dataclass. See `Declaration`.
+
+    Args:
+        default: The value without the field. ``MISSING`` if the field is required.
+        name: The name of the field in the file.
+        kind: The kind of the value.
+        meaning: What the value sets, in one sentence in Markdown.
+        example: A valid value.
+        absent: What applies without the field, in Markdown. By default this is the text of `default`.
+    """
+    metadata = {_KEY: Declaration(name, kind, meaning, absent or f"`{kind.write(default)}`", example)}
+    shown = kind is not SECRET_COMMAND  # the arguments of a command may contain a password
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, repr=shown, metadata=metadata)
+    return dataclasses.field(default=default, repr=shown, metadata=metadata)
+
+
+def declarations(entry: type) -> dict[str, Declaration]:
+    """Return the declarations of a dataclass by the names of the fields in the file, in the order of the dataclass."""
+    found = {}
+    for field in dataclasses.fields(entry):
+        if declaration := field.metadata.get(_KEY):
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            found[declaration.name] = dataclasses.replace(declaration, attribute=field.name, default=default)
+    return found
+
+
+def one_of(*choices: str) -> Kind:
+    """Return a kind of value with a few valid words."""
+
+    def parse(value: str, what: str) -> str:
+        if value not in choices:
+            raise InvalidValueError(what, value, "one of " + ", ".join(choices))
+        return value
+
+    return Kind(" or ".join(f"`{choice}`" for choice in choices), parse)
+
+
+def _text(value: str, _: str) -> str:
+    return value
+
+
+def _path(value: str, what: str) -> Path:
+    return Path(home(value, what))
+
+
+def _user(value: str, what: str) -> str:
+    check_user(value, what)
+    return value
+
+
+def _ssh_config(value: str, what: str) -> str:
+    return value if ConfigFiles.named(value).file is None else home(value, what)
+
+
+def _libvirt_uri(value: str, what: str) -> str:
+    return Daemon.of(value, what).uri
+
+
+def _yes_or_no(value: str, what: str) -> bool:
+    states = configparser.ConfigParser.BOOLEAN_STATES
+    if value.lower() not in states:
+        raise InvalidValueError(what, value, "yes or no")
+    return states[value.lower()]
+
+
+def _write_yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _command(value: str, what: str, *, shown: bool = True) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        valid = f"a program and its arguments, quoted as in a shell ({error})"
+        raise InvalidValueError(what, value if shown else HIDDEN, valid) from None
+
+
+def _secret_command(value: str, what: str) -> tuple[str, ...]:
+    return _command(value, what, shown=False)
+
+
+def _tags(value: str, _: str) -> tuple[str, ...]:
+    return tuple(tag.strip() for tag in value.split(","))  # as pabot reads them
+
+
+def _write_tags(value: Sequence[str]) -> str:
+    return ", ".join(value)
+
+
+def _variables(value: str, what: str) -> dict[str, str]:
+    return passed_on(what, value.replace(",", " ").split())
+
+
+def _write_variables(value: Mapping[str, str]) -> str:
+    return ", ".join(name if name == source else f"{name}={source}" for name, source in value.items())
+
+
+TEXT = Kind("text", _text)
+PATH = Kind("a path", _path)
+HOST_PATH = Kind("a path on the host", _text)
+USER = Kind("a user", _user)
+PORT = Kind("a port", checked_port)
+YES_NO = Kind("`yes` or `no`", _yes_or_no, _write_yes_or_no)
+LIBVIRT_URI = Kind("a libvirt URI", _libvirt_uri)
+SSH_CONFIG = Kind("`no`, or a path", _ssh_config)
+VARIABLE = Kind("the name of an environment variable", _text, secret=True)
+TAGS = Kind("words, separated by commas", _tags, _write_tags, words=True)
+KERNEL_COMMAND_LINE = Kind("a kernel command line", _text, words=True)
+COMMAND = Kind("a command", _command, shlex.join, words=True)
+SECRET_COMMAND = Kind("a command", _secret_command, shlex.join, words=True, secret=True)
+VARIABLES = Kind("names of environment variables", _variables, _write_variables, words=True, secret=True)
