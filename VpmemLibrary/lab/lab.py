@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
+from VpmemLibrary.extras import require_extra
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.lab.acceleration import find_accelerator
 from VpmemLibrary.lab.cache import faults, locked, remove_unfinished
@@ -330,9 +331,13 @@ class Lab:
 
     Args:
         progress: Shows steps that take a while.
+
+    Raises:
+        UnsupportedError: The packages of the extra `lab` are not installed.
     """
 
     def __init__(self, progress: Progress = SILENT) -> None:
+        require_extra("lab", "The lab")
         self._progress = progress
         self._root = state_directory()
 

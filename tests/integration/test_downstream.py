@@ -7,10 +7,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 from robot.api import ExecutionResult
 
 from VpmemLibrary.lab.recipe import FILES, recipe_key
@@ -29,21 +31,43 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("*.whl"))
 
 
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the wheel; the dependencies are those of this environment.
+def with_dependencies(names: list[str]) -> set[Distribution]:
+    """Return the installed packages of these names, with all that they need. Optional dependencies are left out."""
+    found: dict[str, Distribution] = {}
+    while names:
+        name = names.pop()
+        if name not in found:
+            found[name] = distribution(name)
+            needed = [Requirement(line) for line in found[name].requires or ()]
+            names += [each.name for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
+    return set(found.values())
 
-    A directory that a .pth file adds has its own .pth files left unread, so the editable checkout stays out.
+
+def environment(wheel: Path, directory: Path, *extras: str) -> Path:
+    """Create an environment with the wheel, what it depends on, and some of its extras. Return its interpreter.
+
+    The packages are those of this environment, as symbolic links. No other package of this environment is there.
     """
-    directory = tmp_path_factory.mktemp("environment")
     venv.create(directory, with_pip=False, symlinks=True)
     found = directory / "bin" / "python"
-    paths = {"base": str(directory), "platbase": str(directory)}
-    site = Path(sysconfig.get_path("purelib", vars=paths))
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(directory), "platbase": str(directory)}))
     pip = [sys.executable, "-m", "pip", "--python", str(found), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--no-index", "--ignore-installed", wheel], check=True)
+    (metadata,) = site.glob("robotframework_vpmem-*.dist-info")
+    needed = [Requirement(line) for line in Distribution.at(metadata).requires or ()]
+    markers = [{"extra": extra} for extra in ("", *extras)]
+    names = [one.name for one in needed if not one.marker or any(map(one.marker.evaluate, markers))]
+    for package in with_dependencies([name for name in names if name != "robotframework-vpmem"]):
+        for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(package.locate_file(top))
     return found
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment without extras, as a project has it that needs only keywords."""
+    return environment(wheel, tmp_path_factory.mktemp("environment"))
 
 
 def run(python: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -71,10 +95,40 @@ def test_the_library_is_the_wheels_and_makes_the_same_image(python: Path, tmp_pa
     assert key == recipe_key()
 
 
-def test_libdoc_works_from_the_wheel(python: Path, tmp_path: Path) -> None:
+def test_libdoc_works_with_the_extra_for_it(wheel: Path, tmp_path: Path) -> None:
+    python = environment(wheel, tmp_path / "environment", "docs")
     done = run(python, "-m", "robot.libdoc", "VpmemLibrary", "library.html", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"name": "All Views Should Agree"' in (tmp_path / "library.html").read_text()
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "platformdirs", "qemu.qmp", "markdown", "psutil", "pytest"])
+def test_without_extras_no_other_package_is_there(python: Path, tmp_path: Path, module: str) -> None:
+    done = run(python, "-c", f"import {module}", cwd=tmp_path)
+    assert f"No module named '{module.partition('.')[0]}'" in done.stderr
+
+
+def test_the_command_says_which_extra_it_needs(python: Path, tmp_path: Path) -> None:
+    for command in ([python.parent / "vpmem"], [python, "-m", "VpmemLibrary"]):
+        done = subprocess.run([*command, "lab", "up"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "The command vpmem needs Python packages that are not installed: click, rich. "
+            "Install them: pip install 'robotframework-vpmem[cli]'"
+        ]
+
+
+def test_the_lab_says_which_extra_it_needs(wheel: Path, tmp_path: Path) -> None:
+    python = environment(wheel, tmp_path / "environment", "cli")
+    done = run(python, "-m", "VpmemLibrary", "lab", "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "not installed: platformdirs, qemu.qmp. Install them: pip install 'robotframework-vpmem[lab]'" in done.stderr
+
+
+def test_the_lab_runs_with_its_extra(wheel: Path, tmp_path: Path) -> None:
+    python = environment(wheel, tmp_path / "environment", "lab")
+    done = run(python, "-m", "VpmemLibrary", "lab", "status", "--json", cwd=tmp_path)
+    assert '"state_directory"' in done.stdout, done.stderr
 
 
 def test_another_project_passes_on_a_host(python: Path, lab_hosts: Path, tmp_path: Path) -> None:

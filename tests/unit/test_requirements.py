@@ -42,8 +42,9 @@ def test_no_index_is_named(name: str) -> None:
 
 def test_all_that_the_project_depends_on_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["dev"]]
-    assert {named(one) for one in wanted} - requirements("dev").keys() == set()
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = [*project["project"]["dependencies"], *(one for extra in extras for one in extra)]
+    assert {named(one) for one in wanted} - {project["project"]["name"]} - requirements("dev").keys() == set()
     wanted = [*project["dependency-groups"]["build"], *project["build-system"]["requires"]]
     assert {named(one) for one in wanted} - requirements("build").keys() == set()
 
