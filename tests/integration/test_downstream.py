@@ -60,7 +60,7 @@ def environment(wheel: Path, directory: Path, *extras: str) -> Path:
     for package in with_dependencies([name for name in names if name != "robotframework-vpmem"]):
         for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
             if not (site / top).exists():
-                (site / top).symlink_to(package.locate_file(top))
+                (site / top).symlink_to(str(package.locate_file(top)))
     return found
 
 
