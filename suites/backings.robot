@@ -73,7 +73,7 @@ Each Backing Persists As Predicted
     FOR    ${name}    IN    @{WRITTEN}
         Guest Pattern Should Be Intact    ${GUEST}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
     END
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Start Guest    ${GUEST}
     Get Guest Boot Id    ${GUEST}    !=    ${before}
     FOR    ${name}    IN    @{WRITTEN}

@@ -28,7 +28,7 @@ A Flushed Pattern Survives A Kill Of QEMU
     [Tags]    cr-01
     Go On From The Saved Moment
     Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
-    Kill Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=kill
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
 
 Every Acknowledged Record Survives A Kill Of QEMU
@@ -82,7 +82,7 @@ Boot A Guest And Save It
     ${guest} =    Start New Guest    vpmem=${{[$MAPPED, $NAMESPACE, $ON_FILE]}}
     VAR    ${GUEST} =    ${guest}    scope=SUITE
     Make Device DAX In The Guest
-    Save Guest To File    ${GUEST}    ${MOMENT}
+    Save Guest    ${GUEST}    ${MOMENT}
 
 Describe The Devices
     [Documentation]    Describe a device on a namespace, a device on a file, and a device whose region in the guest is a

@@ -47,7 +47,7 @@ A Namespace On CXL Memory Backs A Guest
     ${guest} =    Start New Guest    vpmem=${namespace}
     All Views Should Agree    ${guest}
     Write Pattern In Guest    ${guest}    seed=on cxl    length=1MiB
-    Destroy Guest    ${guest}
+    Stop Guest    ${guest}    how=destroy
     Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=on cxl    length=1MiB
 
 The Content Of A Namespace Survives The Destruction Of Its Region

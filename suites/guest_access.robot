@@ -39,7 +39,7 @@ An Unconfined Guest Has No Profile
     Should Be Empty    ${confinement.profile}
     Should Not Be Equal As Integers    ${confinement.user}    0
     Guest Should Reach Only Its Own Devices    ${unconfined}
-    Destroy Guest    ${unconfined}
+    Stop Guest    ${unconfined}    how=destroy
     Undefine Guest    ${unconfined}
 
 A Device Of A Running Guest Is Refused To Another Guest
@@ -69,7 +69,7 @@ Two Guests Share A Device If The Call Allows It
     ${second} =    Start New Guest    vpmem=${NAMESPACE}    share_backing=True
     Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=for both    length=4MiB
     Guest Pattern Should Be Intact    ${second}    seed=for both    length=4MiB
-    Destroy Guest    ${second}
+    Stop Guest    ${second}    how=destroy
 
 
 *** Keywords ***

@@ -135,6 +135,6 @@ End The Guests Of This Run
     FOR    ${guest}    IN    @{guests}
         IF    'vpmem-' + $run not in $guest    CONTINUE
         ${state} =    Get Guest State    ${guest}
-        IF    $state != 'shut off'    Destroy Guest    ${guest}
+        IF    $state != 'shut off'    Stop Guest    ${guest}    how=destroy
         Undefine Guest    ${guest}
     END

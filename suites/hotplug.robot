@@ -85,7 +85,7 @@ A Restarted Guest Has The Devices Of Its Configuration
     [Documentation]    The guest keeps the device that was attached persistently, and loses the device that was attached
     ...    live only.
     [Tags]    hp-05
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Start Guest    ${GUEST}
     ${live} =    Get Guest Devices    ${GUEST}
     Should Be Equal    ${{[device.path for device in $live]}}    ${{[$FIRST.device, $SECOND.device]}}
@@ -95,7 +95,7 @@ A Restarted Guest Has The Devices Of Its Configuration
 A Device Is Detached From The Next Start
     [Documentation]    The guest boots without the device. The device's bytes stay in its namespace.
     [Tags]    hp-03
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Detach Vpmem Device    ${GUEST}    ${SECOND}
     Start Guest    ${GUEST}
     The Guest Should Be Unharmed    devices=1

@@ -67,7 +67,7 @@ The Device Keeps Its Identity After A Restart Of libvirt's Daemon
 The Device Keeps Its Identity Under A New Guest Name
     [Documentation]    The guest is undefined. A new guest is defined on the same namespace.
     [Tags]    ps-06
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Undefine Guest    ${GUEST}
     VAR    ${before} =    ${GUEST.name}
     Start Another Guest    ${NAMESPACE}
@@ -77,7 +77,7 @@ The Device Keeps Its Identity Under A New Guest Name
 The Device Keeps Its Identity In A Guest With Two Devices
     [Documentation]    The backing moves to a guest that has a second device, and is recognised there.
     [Tags]    ps-09
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Start Another Guest    ${NAMESPACE}    ${NEIGHBOUR}
     The Device Should Be Itself
 
@@ -85,7 +85,7 @@ The Device Keeps Its Identity In A Different Slot
     [Documentation]    The bytes are the same and the host recognises them, but QEMU's NVDIMM is in a different
     ...    interleave set.
     [Tags]    ps-09
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Start Another Guest    ${NEIGHBOUR}    ${NAMESPACE}
     ${device} =    Get Guest Device    ${GUEST}    backing=${NAMESPACE}
     Should Be Equal As Integers    ${device.slot}    1

@@ -81,8 +81,8 @@ Measure
     [Documentation]    Measure reading and writing on a host or in the guest, and return both results.
     [Arguments]    ${alias}    ${target}    ${order}    ${block}
     Switch Host    ${alias}
-    ${read} =    Measure Reading    ${target}    ${order}    block=${block}    length=${LENGTH}
-    ${write} =    Measure Writing    ${target}    ${order}    block=${block}    length=${LENGTH}    foreign=True
+    ${read} =    Measure Speed    ${target}    read    ${order}    block=${block}    length=${LENGTH}
+    ${write} =    Measure Speed    ${target}    write    ${order}    block=${block}    length=${LENGTH}    foreign=True
     RETURN    ${read}    ${write}
 
 Measure A File On A Mount
@@ -92,6 +92,6 @@ Measure A File On A Mount
     VAR    ${file} =    ${mount.mount_point}/measured
     Run On Host    dd    if\=/dev/zero    of\=${file}    bs\=1M    count\=32    conv\=fsync
     Get File Access    ${file}    ==    ${access}
-    ${speed} =    Measure Reading    ${file}    sequential    block=1MiB    length=${LENGTH}
+    ${speed} =    Measure Speed    ${file}    read    sequential    block=1MiB    length=${LENGTH}
     Unmount File System    ${mount.mount_point}
     RETURN    ${speed}

@@ -34,7 +34,7 @@ A Pattern Survives Destroy And Start
     ...    bytes are the same.
     [Tags]    ps-02
     ${before} =    Get Guest Process    ${GUEST}
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     Get Guest State    ${GUEST}    ==    shut off
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=${SEED}    length=${LENGTH}
     Start Guest    ${GUEST}

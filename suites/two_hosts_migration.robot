@@ -78,7 +78,7 @@ A Stopped Guest Moves Without Its Bytes
     ...    the bytes.
     [Tags]    mg-01
     Switch Host    ${FIRST}
-    Destroy Guest    ${GUEST}
+    Stop Guest    ${GUEST}    how=destroy
     ${moved} =    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    live=False
     ${devices} =    Get Guest Devices    ${moved}    inactive=True
     Should Be Equal    ${devices[0].path}    ${THERE.device}

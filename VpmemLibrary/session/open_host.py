@@ -423,7 +423,7 @@ class OpenHost:
             UnsupportedError: The host is a guest, or has no such control.
         """
         if self.inside is not None:
-            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: Kill Guest ends it.")
+            raise UnsupportedError(f"{self.host.alias} is guest {self.inside.name}: Stop Guest with how=kill ends it.")
         if self.power is None:
             raise UnsupportedError(
                 f"The power of {self.host.alias} cannot be cut: say host_power_off and host_power_on, a command each, "

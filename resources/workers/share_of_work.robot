@@ -24,5 +24,5 @@ A Guest's Bytes Should Be On Its Host
     ${namespace} =    Create Devdax Namespace    64MiB    ${seed}    region=${REGION}
     ${guest} =    Start New Guest    vpmem=${namespace}
     Write Pattern In Guest    ${guest}    ${namespace}    seed=${seed}    length=8MiB
-    Destroy Guest    ${guest}
+    Stop Guest    ${guest}    how=destroy
     Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=${seed}    length=8MiB

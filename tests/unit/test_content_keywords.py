@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from recorded_host import RecordedHost, left
 
+from VpmemLibrary.content.speed import Operation
 from VpmemLibrary.errors import BusyError, ForeignError, InvalidValueError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.host.content import ContentKeywords
@@ -71,7 +72,7 @@ def copy(session: Session, target: str, *, foreign: bool = False) -> object:
 
 
 def measure(session: Session, target: str, *, foreign: bool = False) -> object:
-    return PerformanceKeywords(session).measure_writing(target, rounds=1, foreign=foreign)
+    return PerformanceKeywords(session).measure_speed(target, Operation.write, rounds=1, foreign=foreign)
 
 
 UNUSED = (wipe, copy, measure)

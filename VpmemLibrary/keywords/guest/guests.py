@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from robot.api.deco import keyword
@@ -21,6 +22,19 @@ from VpmemLibrary.transport.base import checked_name
 
 READY_TIMEOUT = timedelta(minutes=3)
 """A guest under emulation is ready in half a minute. On a busy host the guest may need several times as long."""
+
+
+class StopMethod(StrEnum):
+    """How to stop a guest.
+
+    - `shutdown`: Its operating system shuts it down.
+    - `destroy`: libvirt ends its QEMU by SIGTERM without a shutdown, like a pulled power plug. QEMU can end cleanly.
+    - `kill`: SIGKILL ends its QEMU, like a crash of QEMU.
+    """
+
+    shutdown = "shutdown"
+    destroy = "destroy"
+    kill = "kill"
 
 
 class GuestKeywords:
@@ -273,27 +287,48 @@ class GuestKeywords:
         self.start_guest(guest, share_backing=share_backing, timeout=timeout)
         return guest
 
-    @keyword(tags=("guest",))
-    def stop_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Shut down a guest through its operating system and wait until it is off.
+    @keyword(tags=("guest", "destructive"))
+    def stop_guest(
+        self,
+        guest: Guest | str,
+        how: StopMethod = StopMethod.shutdown,
+        *,
+        foreign: bool = False,
+        timeout: timedelta = READY_TIMEOUT,
+    ) -> None:
+        """Stop a guest and wait until it is off. Its domain stays defined.
 
         Args:
             guest: The guest or its name.
+            how: `shutdown`, `destroy` or `kill`.
+            foreign: Allow this keyword to stop a guest that this run did not make.
             timeout: How long to wait until the guest is off.
 
         Raises:
-            GuestError: The guest did not shut down in time. The guest is left running.
+            NotFoundError: There is no such guest.
+            ForeignError: This run did not make the guest, and `foreign` is not set.
+            GuestError: The guest is not off in time. A guest that did not shut down is left running. With `kill`, the
+                guest may also not have been running.
+            LibvirtError: The guest is not running, so that it cannot be shut down or destroyed.
 
         Example:
 
         ```robotframework
         *** Test Cases ***
-        Off
-            Stop Guest    ${guest}
+        What Was Flushed Outlives QEMU
+            Write Pattern In Guest    ${guest}    seed=flushed    length=1MiB
+            Stop Guest    ${guest}    how=kill
             Get Guest State    ${guest}    ==    shut off
+            Host Should Hold Guest Pattern    ${guest}    ns_0    seed=flushed    length=1MiB
         ```
         """
-        lifecycle.shut_down(self._session.current.guest(guest), timeout.total_seconds())
+        found = self._owned(guest, foreign)
+        if how is StopMethod.destroy:
+            lifecycle.destroy(found)
+        elif how is StopMethod.kill:
+            lifecycle.kill(found, timeout.total_seconds())
+        else:
+            lifecycle.shut_down(found, timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
@@ -319,29 +354,6 @@ class GuestKeywords:
         lifecycle.reboot(self._session.current.guest(guest), timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
-    def destroy_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
-        """End a guest's QEMU without a shutdown, like a pulled power plug. The guest's domain stays defined.
-
-        Args:
-            guest: The guest or its name.
-            foreign: Allow this keyword to change a guest that this run did not make.
-
-        Raises:
-            NotFoundError: There is no such guest.
-            ForeignError: This run did not make the guest, and `foreign` is not set.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Plug
-            Destroy Guest    ${guest}
-            Start Guest    ${guest}
-        ```
-        """
-        lifecycle.destroy(self._owned(guest, foreign))
-
-    @keyword(tags=("guest", "destructive"))
     def undefine_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
         """Remove a guest's domain from libvirt.
 
@@ -361,57 +373,29 @@ class GuestKeywords:
         ```robotframework
         *** Test Cases ***
         Gone
-            Destroy Guest    ${guest}
+            Stop Guest    ${guest}    how=destroy
             Undefine Guest    ${guest}
         ```
         """
         self._session.current.undefine_guest(self._owned(guest, foreign))
 
     @keyword(tags=("guest", "destructive"))
-    def save_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Save a running guest's memory on its host and end its QEMU. The next start resumes the guest.
-
-        This keyword uses libvirt's managed save. The saved memory includes the bytes of the guest's nvdimm devices. The
-        next start writes these bytes back, and so overwrites later writes of others to a shared backing.
-
-        Args:
-            guest: The guest or its name.
-            foreign: Allow this keyword to change a guest that this run did not make.
-            timeout: How long the save may take.
-
-        Raises:
-            NotFoundError: There is no such guest.
-            ForeignError: This run did not make the guest, and `foreign` is not set.
-            LibvirtError: libvirt could not save the guest. The guest still runs.
-            LibvirtTimeoutError: The guest was not saved in time, and the save was aborted. The message reports the
-                guest's state.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Goes On
-            ${boot} =    Get Guest Boot Id    ${guest}
-            Save Guest    ${guest}
-            Start Guest    ${guest}
-            Get Guest Boot Id    ${guest}    ==    ${boot}
-        ```
-        """
-        lifecycle.save(self._owned(guest, foreign), timeout.total_seconds())
-
-    @keyword(tags=("guest", "destructive"))
-    def save_guest_to_file(
-        self, guest: Guest | str, path: str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT
+    def save_guest(
+        self, guest: Guest | str, path: str = "", *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT
     ) -> None:
-        """Save a running guest's memory to a file on its host and end its QEMU.
+        """Save a running guest's memory on its host and end its QEMU.
 
-        [Restore Guest From File] restores the file. The file includes the bytes of the guest's nvdimm devices as well
-        as its RAM. The caller must remove the file. Choose a directory that only root can write to: in `/var/tmp`, any
-        user of the host can put a symbolic link at the path.
+        Without `path`, this keyword uses libvirt's managed save, and the next start resumes the guest. With `path`,
+        [Restore Guest From File] resumes the guest, as often as needed. The caller must remove the file. Choose a
+        directory that only root can write to: in `/var/tmp`, any user of the host can put a symbolic link at the path.
+
+        The saved memory includes the bytes of the guest's nvdimm devices. Resuming the guest writes these bytes back,
+        and so overwrites later writes of others to a shared backing.
 
         Args:
             guest: The guest or its name.
-            path: The file's absolute path. Nothing may exist at the path.
+            path: The absolute path of a file on the host. Nothing may exist at the path. The default is libvirt's own
+                place for saved guests.
             foreign: Allow this keyword to change a guest that this run did not make.
             timeout: How long the save may take.
 
@@ -427,19 +411,29 @@ class GuestKeywords:
 
         ```robotframework
         *** Test Cases ***
+        Goes On
+            ${boot} =    Get Guest Boot Id    ${guest}
+            Save Guest    ${guest}
+            Start Guest    ${guest}
+            Get Guest Boot Id    ${guest}    ==    ${boot}
+
         The Same Moment Twice
-            Save Guest To File    ${guest}    /var/lib/libvirt/qemu/save/moment
+            Save Guest    ${guest}    /var/lib/libvirt/qemu/save/moment
             Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
-            Destroy Guest    ${guest}
+            Stop Guest    ${guest}    how=destroy
             Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
             [Teardown]    Run On Host    rm    -f    /var/lib/libvirt/qemu/save/moment
         ```
         """
-        lifecycle.save_to_file(self._owned(guest, foreign), path, timeout=timeout.total_seconds())
+        found = self._owned(guest, foreign)
+        if path:
+            lifecycle.save_to_file(found, path, timeout=timeout.total_seconds())
+        else:
+            lifecycle.save(found, timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def restore_guest_from_file(self, guest: Guest | str, path: str, *, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Restore a guest from a file of [Save Guest To File] and wait until the guest answers.
+        """Restore a guest from a file of [Save Guest] and wait until the guest answers.
 
         The guest resumes where it was saved. The file stays and can be used again. The saved bytes of the guest's
         nvdimm devices are written back, like its RAM. The saved bytes overwrite later writes of others to a shared
@@ -463,7 +457,7 @@ class GuestKeywords:
         *** Test Cases ***
         Goes On
             ${boot} =    Get Guest Boot Id    ${guest}
-            Save Guest To File    ${guest}    /var/lib/libvirt/qemu/save/moment
+            Save Guest    ${guest}    /var/lib/libvirt/qemu/save/moment
             Restore Guest From File    ${guest}    /var/lib/libvirt/qemu/save/moment
             Get Guest Boot Id    ${guest}    ==    ${boot}
         ```
@@ -473,35 +467,6 @@ class GuestKeywords:
         with libvirt_deadline(seconds):
             lifecycle.restore_from_file(found, path, timeout=seconds)
             readiness.wait_until_ready(found, seconds)
-
-    @keyword(tags=("guest", "destructive"))
-    def kill_guest(self, guest: Guest | str, *, foreign: bool = False, timeout: timedelta = READY_TIMEOUT) -> None:
-        """Kill a guest's QEMU by SIGKILL and wait until libvirt reports the guest as off.
-
-        [Destroy Guest] sends SIGTERM first, so that QEMU can end cleanly. SIGKILL gives QEMU no such chance, like a
-        crash.
-
-        Args:
-            guest: The guest or its name.
-            foreign: Allow this keyword to change a guest that this run did not make.
-            timeout: How long to wait until the guest is off.
-
-        Raises:
-            NotFoundError: There is no such guest.
-            ForeignError: This run did not make the guest, and `foreign` is not set.
-            GuestError: The guest is not running, or was not off in time.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        What Was Flushed Outlives QEMU
-            Write Pattern In Guest    ${guest}    seed=flushed    length=1MiB
-            Kill Guest    ${guest}
-            Host Should Hold Guest Pattern    ${guest}    ns_0    seed=flushed    length=1MiB
-        ```
-        """
-        lifecycle.kill(self._owned(guest, foreign), timeout.total_seconds())
 
     @keyword(tags=("guest", "getter"))
     def get_guest_state(
@@ -566,7 +531,7 @@ class GuestKeywords:
         *** Test Cases ***
         Another QEMU
             ${before} =    Get Guest Process    ${guest}
-            Destroy Guest    ${guest}
+            Stop Guest    ${guest}    how=destroy
             Start Guest    ${guest}
             Get Guest Process    ${guest}    !=    ${before}
         ```

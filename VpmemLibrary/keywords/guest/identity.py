@@ -45,7 +45,7 @@ class IdentityKeywords:
         *** Test Cases ***
         Still The Same
             ${before} =    Get Device Identity    ${guest}    ns_0
-            Destroy Guest    ${guest}
+            Stop Guest    ${guest}    how=destroy
             ${after} =    Get Device Identity    ${guest}    ns_0
             Should Be Equal    ${after}    ${before}
         ```

@@ -26,58 +26,11 @@ class PerformanceKeywords:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @keyword(tags=("content", "getter"))
-    def measure_reading(
-        self,
-        target: Namespace | str,
-        order: Order = Order.sequential,
-        *,
-        block: Size = Size(1 * MiB),
-        length: Size = Size(16 * MiB),
-        rounds: int = ROUNDS,
-        timeout: timedelta = timedelta(minutes=5),
-    ) -> Speed:
-        """Measure how fast xfs_io reads a namespace, block device or file of the current host.
-
-        A block device is read without the page cache. A file is read as its file system does it: a DAX file without the
-        page cache, any other file through it. A file is read once before the measurement, so that the cache is filled.
-        The result is the median of all rounds. To measure in a guest, open the guest as a host: see
-        [Open Guest As Host].
-
-        Args:
-            target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
-            order: `sequential` or `random`. Random places are drawn from a fixed seed.
-            block: How much to read at once, a multiple of 4 KiB.
-            length: How much to read in each round, from the beginning of the target.
-            rounds: The number of rounds.
-            timeout: The timeout of all rounds together.
-
-        Returns:
-            A record with `bandwidth` (bytes a second), `operations` (a second), `latency` (microseconds), `where` and
-            `workload`.
-
-        Raises:
-            InvalidValueError: A size is invalid, or the target is shorter than `length`.
-            UnsupportedError: The target is a device-DAX node, which does not support read calls.
-            ToolMissingError: xfs_io is not installed there.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        By Pieces Of 4 KiB
-            ${speed} =    Measure Reading    ns_0    random    block=4KiB
-            Log    ${speed.latency} microseconds
-        ```
-        """
-        path = path_of(self._session, target)
-        workload = Workload(Operation.read, order, block, length)
-        return self._measured(path, workload, rounds, timeout)
-
     @keyword(tags=("content", "destructive"))
-    def measure_writing(
+    def measure_speed(
         self,
         target: Namespace | str,
+        operation: Operation = Operation.read,
         order: Order = Order.sequential,
         *,
         block: Size = Size(1 * MiB),
@@ -86,31 +39,34 @@ class PerformanceKeywords:
         timeout: timedelta = timedelta(minutes=5),
         foreign: bool = False,
     ) -> Speed:
-        """Measure how fast xfs_io writes and flushes a namespace, block device or file of the current host.
+        """Measure how fast xfs_io reads or writes a namespace, block device or file of the current host.
 
-        The existing content is overwritten. The time includes the flush at the end of each round. Otherwise this
-        keyword works as [Measure Reading] does.
+        A block device is read without the page cache. A file is read as its file system does it: a DAX file without the
+        page cache, any other file through it. A file is read once before the measurement, so that the cache is filled.
+        Writing overwrites the existing content. Its time includes the flush at the end of each round. The result is the
+        median of all rounds. To measure in a guest, open the guest as a host: see [Open Guest As Host].
 
         Args:
             target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
+            operation: `read` or `write`.
             order: `sequential` or `random`. Random places are drawn from a fixed seed.
-            block: How much to write at once, a multiple of 4 KiB.
-            length: How much to write in each round, from the beginning of the target.
+            block: How much to read or write at once, a multiple of 4 KiB.
+            length: How much to read or write in each round, from the beginning of the target.
             rounds: The number of rounds.
             timeout: The timeout of all rounds together.
-            foreign: Allow a target that this run did not make. A path that is not the device of a namespace is always
-                such a target.
+            foreign: Allow writing to a target that this run did not make. A path that is not the device of a namespace
+                is always such a target.
 
         Returns:
             A record with `bandwidth` (bytes a second), `operations` (a second), `latency` (microseconds), `where` and
             `workload`.
 
         Raises:
-            ForeignError: This run did not make the target, and `foreign` is not set.
-            BusyError: The target is in use. Nothing was written.
+            ForeignError: This run did not make the target to write to, and `foreign` is not set.
+            BusyError: The target to write to is in use. Nothing was written.
             LeaseLostError: This worker lost a lease, and another worker may have it now. Nothing was written.
             InvalidValueError: A size is invalid, or the target is shorter than `length`.
-            UnsupportedError: The target is a device-DAX node, which does not support write calls.
+            UnsupportedError: The target is a device-DAX node, which does not support read and write calls.
             ToolMissingError: xfs_io is not installed there.
 
         Example:
@@ -118,15 +74,22 @@ class PerformanceKeywords:
         ```robotframework
         *** Test Cases ***
         Writing Is Not Far Behind
-            ${read} =    Measure Reading    ns_0
-            ${write} =    Measure Writing    ns_0
+            ${read} =    Measure Speed    ns_0    read    random    block=4KiB
+            ${write} =    Measure Speed    ns_0    write    random    block=4KiB
             Get Bandwidth Ratio    ${write}    ${read}    >=    0.1
         ```
         """
-        found = own_target_of(self._session, target, foreign=foreign)
-        workload = Workload(Operation.write, order, block, length)
-        guarded = Guarded(self._session.host.ndctl.guard, target_of(found), must_be_unused=True)
-        return self._measured(shown_path(found), workload, rounds, timeout, guarded)
+        workload = Workload(operation, order, block, length)
+        if operation is Operation.read:
+            path, guarded = path_of(self._session, target), None
+        else:
+            found = own_target_of(self._session, target, foreign=foreign)
+            path = shown_path(found)
+            guarded = Guarded(self._session.host.ndctl.guard, target_of(found), must_be_unused=True)
+        transport = self._session.host.transport
+        speed = measure(transport, path, workload, rounds=rounds, timeout=timeout.total_seconds(), guarded=guarded)
+        logger.info(f"Measured {speed}.")
+        return speed
 
     @keyword(tags=("getter",))
     def get_bandwidth_ratio(
@@ -177,11 +140,3 @@ class PerformanceKeywords:
         ratio = speed.bandwidth / reference.bandwidth
         subject = f"Bandwidth of {speed} against {reference}"
         return verify(ratio, assertion_operator, expected, subject, message)
-
-    def _measured(
-        self, path: str, workload: Workload, rounds: int, timeout: timedelta, guarded: Guarded | None = None
-    ) -> Speed:
-        transport = self._session.host.transport
-        speed = measure(transport, path, workload, rounds=rounds, timeout=timeout.total_seconds(), guarded=guarded)
-        logger.info(f"Measured {speed}.")
-        return speed
