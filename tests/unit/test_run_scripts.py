@@ -37,7 +37,14 @@ echo runs >"$STARTED"
 [[ -z $WAITS ]] || { while :; do read -r -t 1 <>"$NEVER" || true; done; }
 """,
     "rebot": """\
-while (($#)); do [[ $1 = --outputdir ]] && touch "$2/output.xml" "$2/log.html" "$2/report.html"; shift; done
+while (($#)); do
+    [[ $1 = --outputdir ]] && directory=$2
+    [[ $1 = --output ]] && output=$2
+    [[ $1 = --log && $2 = NONE ]] && no_log=yes
+    shift
+done
+cd "$directory" && touch "$output"
+[[ -n ${no_log:-} ]] || touch log.html report.html
 """,
     "robot": 'exit "$SELECTS"\n',
     "python": "",
@@ -121,8 +128,9 @@ def test_what_a_person_opens_is_at_the_top_and_all_else_below(start: Start, proj
     said = end(run)
     assert run.returncode == 0, said
     top = {path.name for path in (project / "results").iterdir()}
-    assert top == {".running", "log.html", "report.html", "output.xml", "leaks.txt", "details"}
-    assert (project / "results" / "details" / "pabot_results" / "0").is_dir()
+    assert top == {".running", "log.html", "report.html", "leaks.txt", "details"}
+    assert (project / "results" / "details" / "output.xml").is_file()
+    assert (project / "results" / "details" / "suites" / "pabot_results" / "0").is_dir()
     assert f"log:    {project}/results/log.html" in said
 
 
