@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.visible import message
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ def poll(
     *,
     timeout: float,
     interval: float | Iterator[float],
-    failure: Callable[[Exception | None], Exception],
+    failure: Callable[[Exception | None], Exception] | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     pause: Callable[[float], object] | None = None,
 ) -> T:
@@ -97,7 +98,7 @@ def poll(
         timeout: Seconds until the deadline, as for `attempts`.
         interval: Seconds between two calls, as for `attempts`.
         failure: Returns the error to raise at the deadline. Its argument is the error of the last call if `retry_on`
-            allows it, else None.
+            allows it, else None. By default, the error of the last call is raised.
         retry_on: The errors of `condition` that mean "not yet". Other errors are raised at once.
         pause: As for `attempts`.
 
@@ -106,6 +107,7 @@ def poll(
 
     Raises:
         Exception: The error that `failure` returns, at the deadline.
+        VpmemError: The deadline has passed, and there is neither `failure` nor an error of the last call.
 
     Example::
 
@@ -128,10 +130,9 @@ def poll(
         else:
             if result is not None and result is not False:
                 return result
-    raised = failure(error)
-    if raised is error:
-        raise raised
-    raise raised from error
+    if failure is not None:
+        raise failure(error) from error
+    raise error or VpmemError(f"Waited {timeout:g} s for {purpose}, without success.")
 
 
 def growing(first: float, longest: float, factor: float = 2.0) -> Iterator[float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from VpmemLibrary.errors import CommandError, CommandTimeoutError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.control import require_variables, run_control
 from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
+from VpmemLibrary.polling import poll
 from VpmemLibrary.transport.base import Transport
 
 _POLL = 0.2
@@ -51,13 +52,16 @@ def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
     before = boot_id(host)
     if before == own_boot_id():
         raise UnsupportedError("The power of the machine that the tests run on is not cut: the run would end with it.")
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
     failure = "The host's power could not be cut"
     ordered = run_control(control.off, control.variables, timeout=timeout, failure=failure)
-    while _answers(host):
-        if time.monotonic() > deadline:
-            raise CommandError(ordered, f"{host.name} still answers, {timeout:g} s after its power should be cut")
-        time.sleep(_POLL)
+    poll(
+        lambda: not _answers(host),
+        f"{host.name} to lose its power",
+        timeout=timeout - (time.monotonic() - started),
+        interval=_POLL,
+        failure=lambda _: CommandError(ordered, f"{host.name} still answers {timeout:g} s after the power cut"),
+    )
     host.close()
     return before
 

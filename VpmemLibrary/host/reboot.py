@@ -14,6 +14,7 @@ from VpmemLibrary.errors import (
     UnreadableOutputError,
     UnsupportedError,
 )
+from VpmemLibrary.polling import poll
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -76,19 +77,29 @@ def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, 
     Raises:
         UnreachableError: The machine did not answer from a new boot within `timeout`.
     """
-    started = time.monotonic()
-    last = "it still answered from the boot before"
-    while time.monotonic() - started < timeout:
+
+    def is_new_boot() -> bool:
         try:
-            if boot_id(transport) != before:
-                return
+            return boot_id(transport) != before
         except CommandTimeoutError:
             transport.close()  # a machine that lost its power leaves a connection that never answers
-            last = "it did not answer"
-        except (CommandError, UnreachableError) as error:  # a machine that shuts down may fail to run a command
-            last = str(error)
-        time.sleep(_POLL)
-    raise UnreachableError(f"{transport.name} did not come back within {timeout:g} s after {after}: {last}.")
+            raise
+
+    def failure(error: Exception | None) -> UnreachableError:
+        last = "it did not answer" if isinstance(error, CommandTimeoutError) else str(error)
+        return UnreachableError(
+            f"{transport.name} did not come back within {timeout:.3g} s after {after}: "
+            f"{last if error else 'it still answered from the previous boot'}."
+        )
+
+    poll(
+        is_new_boot,
+        f"{transport.name} to come back after {after}",
+        timeout=timeout,
+        interval=_POLL,
+        failure=failure,
+        retry_on=(CommandError, UnreachableError),  # a machine that shuts down may fail to run a command
+    )
 
 
 def own_boot_id() -> str:

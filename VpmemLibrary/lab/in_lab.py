@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from VpmemLibrary.lab.progress import Progress, default_progress
 from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.state import connect, wait_for_ssh
 from VpmemLibrary.lab.tools import run_tool
+from VpmemLibrary.polling import attempts
 from VpmemLibrary.sizes import GiB, Size
 from VpmemLibrary.transport.base import Transport
 
@@ -47,6 +47,7 @@ _BOOT_SECONDS = 600.0
 _UP_SECONDS = 3600.0
 _GUESTS_SECONDS = 3600.0
 _SHORT_SECONDS = 300.0
+_POLL = 5.0
 _ENVIRONMENT = {
     "VPMEM_CACHE": "/mnt/cache",
     "VPMEM_STATE": "/mnt/state",
@@ -170,9 +171,8 @@ def _inside(host: Transport, qemu: QemuHost, module: Sequence[str], timeout: flo
     command = f"env {environment} timeout {timeout:g} python3 -m {' '.join(module)}"
     script = f"rm -f {log}.status; (({command}) >{log} 2>&1 </dev/null; echo $? >{log}.status) >/dev/null 2>&1 &"
     host.run(["sh", "-c", script], timeout=_SHORT_SECONDS).check()
-    deadline = time.monotonic() + timeout + _SHORT_SECONDS
     seen = 0
-    while True:
+    for _ in attempts(f"{module[0]} in the lab host", timeout=timeout + _SHORT_SECONDS, interval=_POLL):
         ended = host.run(["cat", f"{log}.status"], timeout=_SHORT_SECONDS)
         said = host.run(["cat", log], timeout=_SHORT_SECONDS).text
         lines = said.splitlines()
@@ -184,9 +184,9 @@ def _inside(host: Transport, qemu: QemuHost, module: Sequence[str], timeout: flo
             if ended.text.strip() != "0":
                 raise LabError(f"In the lab host, {module[0]} ended with status {ended.text.strip()}:\n{said}")
             return said
-        if qemu.process is None or time.monotonic() > deadline:
-            raise LabError(f"In the lab host, {module[0]} did not end:\n{said}\n{qemu.console_tail()}")
-        time.sleep(5)
+        if qemu.process is None:
+            break
+    raise LabError(f"In the lab host, {module[0]} did not end:\n{said}\n{qemu.console_tail()}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from VpmemLibrary.lab.state import (
     state_name,
     wait_for_ssh,
 )
+from VpmemLibrary.polling import attempts, poll
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 CXL_SECONDS = 60.0
@@ -230,14 +231,17 @@ class LabHost:
         self.qemu.add_cxl_device()
         with self.transport() as transport:
             transport.run([*_CXL_SCRIPT, "add"], timeout=timeout).check()
-            deadline = time.monotonic() + timeout
-            while transport.run(["sh", "-c", "ls -d /sys/bus/cxl/devices/endpoint*"]).exit_status != 0:
-                if time.monotonic() > deadline:
-                    said = transport.run(["sh", "-c", "dmesg | grep -i cxl | tail -n 5"]).text
-                    raise LabError(
-                        f"The kernel of {self.name} did not accept its CXL device within {timeout:g} s:\n{said}"
-                    )
-                time.sleep(_POLL)
+
+            def is_there() -> bool:
+                return transport.run(["sh", "-c", "ls -d /sys/bus/cxl/devices/endpoint*"]).exit_status == 0
+
+            def failure(_: object) -> LabError:
+                said = transport.run(["sh", "-c", "dmesg | grep -i cxl | tail -n 5"]).text
+                return LabError(
+                    f"The kernel of {self.name} did not accept its CXL device within {timeout:g} s:\n{said}"
+                )
+
+            poll(is_there, f"the CXL device of {self.name}", timeout=timeout, interval=_POLL, failure=failure)
 
     def remove_cxl_device(self) -> None:
         """Remove the host's CXL device and all its data.
@@ -263,20 +267,15 @@ class LabHost:
         """
         if not self.alive:
             raise LabError(f"Lab host {self.name} does not run.")
-        deadline = time.monotonic() + timeout
         with self.transport() as transport:
             before = boot_id(transport)
             transport.run(["systemctl", "reboot", "--no-block"]).check()
-            while True:
-                wait_for_ssh(self.qemu, transport, max(deadline - time.monotonic(), 0))
-                try:
+            for attempt in attempts(f"lab host {self.name} to reboot", timeout=timeout, interval=_POLL):
+                wait_for_ssh(self.qemu, transport, max(timeout - attempt.seconds, 0))
+                with suppress(UnreachableError, CommandError):  # the host went down between the two commands
                     if boot_id(transport) != before:
                         return
-                except (UnreachableError, CommandError):
-                    continue  # the host went down between the two commands
-                if time.monotonic() > deadline:
-                    raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
-                time.sleep(_POLL)
+            raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
 
     @classmethod
     def _create(

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.paths import open_private
 from VpmemLibrary.lab.qmp import connect_unix
+from VpmemLibrary.polling import attempts
 
 MONITOR = "qmp.sock"
 """The socket of QEMU's monitor, in the directory of the process."""
@@ -99,7 +99,7 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
     _children.append(child)
     with contextlib.suppress(ProcessLookupError):  # the process has ended already
         _write_record(directory, Process.find(child.pid))
-    if not _greets(monitor, child, time.monotonic() + _START_SECONDS):
+    if not _greets(monitor, child, _START_SECONDS):
         kill_process(directory)
         said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
         raise LabError(f"QEMU could not start: {said}")
@@ -167,20 +167,18 @@ def _write_record(directory: Path, process: Process) -> None:
         file.write(json.dumps(asdict(process)).encode())
 
 
-def _greets(monitor: Path, child: subprocess.Popen[bytes], deadline: float) -> bool:
+def _greets(monitor: Path, child: subprocess.Popen[bytes], timeout: float) -> bool:
     """Return whether QEMU sends the greeting of its monitor. QEMU does so once all its devices and networks exist."""
     connection: socket.socket | None = None
     try:
-        while child.poll() is None and time.monotonic() < deadline:
-            try:
+        for _ in attempts("QEMU's monitor", timeout=timeout, interval=_POLL):
+            if child.poll() is not None:
+                return False
+            with contextlib.suppress(OSError):  # QEMU does not listen yet, or has sent nothing yet
                 if connection is None:
                     connection = connect_unix(monitor)
                     connection.settimeout(_POLL)
                 return bool(connection.recv(1))
-            except TimeoutError:
-                continue
-            except OSError:  # QEMU does not listen yet
-                time.sleep(_POLL)
     finally:
         if connection is not None:
             connection.close()

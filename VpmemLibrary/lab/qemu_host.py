@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from VpmemLibrary.lab.ports import LOOPBACK, is_free
 from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
 from VpmemLibrary.lab.tools import run_tool
+from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import GiB, KiB, MiB, Size
 
 MEMORY = Size(4 * GiB)
@@ -309,11 +309,13 @@ class QemuHost:
         """
         with self.monitor() as monitor:
             monitor.execute("device_del", {"id": _CXL_DEVICE})
-            deadline = time.monotonic() + timeout
-            while self._has_cxl_device(monitor):
-                if time.monotonic() > deadline:
-                    raise LabError(f"{self.name} did not release its CXL device within {timeout:g} s.")
-                time.sleep(_POLL)
+            poll(
+                lambda: not self._has_cxl_device(monitor),
+                f"{self.name} to release its CXL device",
+                timeout=timeout,
+                interval=_POLL,
+                failure=lambda _: LabError(f"{self.name} did not release its CXL device within {timeout:g} s."),
+            )
 
     @property
     def has_cxl_device(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from VpmemLibrary.lab.processor import processor_identity
 from VpmemLibrary.lab.progress import SILENT, Progress
 from VpmemLibrary.lab.qemu_host import MEMORY, Accelerator, MemoryFile, QemuHost
 from VpmemLibrary.lab.qmp import Monitor
+from VpmemLibrary.polling import poll
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
 
@@ -150,8 +150,8 @@ def wait_for_ssh(qemu: QemuHost, transport: Transport, timeout: float = BOOT_SEC
     Raises:
         LabError: QEMU ended, or no command ran within `timeout` seconds.
     """
-    deadline = time.monotonic() + timeout
-    while True:
+
+    def answers() -> bool:
         try:
             transport.run(["true"], timeout=10).check()
         except (UnreachableError, CommandTimeoutError) as error:
@@ -159,15 +159,20 @@ def wait_for_ssh(qemu: QemuHost, transport: Transport, timeout: float = BOOT_SEC
                 raise LabError(
                     f"QEMU ended while the lab host started:\n{qemu.console_tail()}\nQEMU's log:\n{qemu.log}"
                 ) from error
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"The lab host did not answer over SSH within {timeout:g} s ({error}).{_stopped(qemu)} "
-                    "Its console:\n"
-                    f"{qemu.console_tail()}"
-                ) from error
-            time.sleep(_POLL)
-        else:
-            return
+            raise
+        return True
+
+    poll(
+        answers,
+        "the lab host to answer over SSH",
+        timeout=timeout,
+        interval=_POLL,
+        retry_on=(UnreachableError, CommandTimeoutError),
+        failure=lambda error: LabError(
+            f"The lab host did not answer over SSH within {timeout:g} s ({error}).{_stopped(qemu)} "
+            f"Its console:\n{qemu.console_tail()}"
+        ),
+    )
 
 
 _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
@@ -249,8 +254,5 @@ def _migrated(answer: dict[str, object]) -> bool:
 
 
 def _wait(condition: Callable[[], bool], timeout: float, purpose: str) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(f"Could not {purpose} within {timeout:g} s.")
-        time.sleep(_POLL)
+    failure = LabError(f"Could not {purpose} within {timeout:g} s.")
+    poll(condition, f"QEMU to {purpose}", timeout=timeout, interval=_POLL, failure=lambda _: failure)

@@ -6,7 +6,6 @@ holds no lease is a leftover: its run was killed, or ended without cleaning up.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
 from VpmemLibrary.pmem.guard import LOCKS
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.pmem.regions.cxl import CxlRegion
+from VpmemLibrary.polling import poll
 
 _BUSY_TIMEOUT = 60.0
 """Seconds to wait for a dead worker's last command to end. sshd does not end the command with the connection."""
@@ -72,9 +72,9 @@ class Reclaim:
         failed: list[VpmemError] = []
         with host_lock(self._leases, "reclaim", self._host.alias):
             self._host.run(["sh", "-c", _LET_END, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
-            for what, take_back in self._left():
+            for what, remove in self._left():
                 try:
-                    _when_unused(take_back)
+                    _remove_when_unused(what, remove)
                     done.append(what)
                 except VpmemError as error:
                     # The other leftovers are still removed. This error is reported in the result.
@@ -203,15 +203,12 @@ def _maker(guest: Guest) -> str:
         return ""
 
 
-def _when_unused(take_back: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            return take_back()
-        except BusyError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_POLL)
+def _remove_when_unused(what: str, remove: Callable[[], None]) -> None:
+    def removed() -> bool:
+        remove()
+        return True
+
+    poll(removed, f"{what} to be unused", timeout=_BUSY_TIMEOUT, interval=_POLL, retry_on=BusyError)
 
 
 def _unmount(host: Host, mount: Mount) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fake_clock import FakeClock, fake_clock
 
 import VpmemLibrary
-from VpmemLibrary.errors import BusyError, UnreachableError
+from VpmemLibrary.errors import BusyError, UnreachableError, VpmemError
 from VpmemLibrary.polling import attempts, growing, poll
 
 PACKAGE = Path(VpmemLibrary.__file__).parent
@@ -20,33 +20,6 @@ PACKAGE = Path(VpmemLibrary.__file__).parent
 SLEEPERS = {
     "polling.py": "the helper itself",
     "guest/channel/libvirt_session.py": "the event loop waits for a free file descriptor, without a deadline",
-    **dict.fromkeys(
-        (
-            "guest/channel/agent.py",
-            "guest/channel/console_line.py",
-            "guest/channel/libvirt_link.py",
-            "guest/readiness.py",
-            "guest/hotplug.py",
-            "guest/record_writer.py",
-        ),
-        "still has a loop of its own",
-    ),
-    **dict.fromkeys(
-        (
-            "host/power.py",
-            "host/reboot.py",
-            "lab/in_lab.py",
-            "lab/lab.py",
-            "lab/machine.py",
-            "lab/process.py",
-            "lab/state.py",
-            "ownership/reclaim.py",
-            "pmem/regions/cxl.py",
-            "transport/ssh/connections.py",
-            "transport/ssh/greeting.py",
-        ),
-        "still has a loop of its own",
-    ),
 }
 """The modules that may sleep, each with the reason."""
 
@@ -115,17 +88,20 @@ def test_allowed_errors_are_retried_and_reach_the_failure(clock: FakeClock) -> N
     assert isinstance(caught.value.__cause__, UnreachableError)
 
 
-def test_the_failure_may_be_the_last_error_itself(clock: FakeClock) -> None:
+def test_the_default_failure_is_the_last_error(clock: FakeClock) -> None:
     errors = iter([UnreachableError("first"), UnreachableError("second")])
 
     def condition() -> bool:
         raise next(errors)
 
     with pytest.raises(UnreachableError, match=r"^second$") as caught:
-        poll(
-            condition, "it", timeout=1, interval=1, failure=lambda error: error or late(None), retry_on=UnreachableError
-        )
+        poll(condition, "it", timeout=1, interval=1, retry_on=UnreachableError)
     assert caught.value.__cause__ is None
+
+
+def test_the_default_failure_names_the_purpose_if_there_was_no_error(clock: FakeClock) -> None:
+    with pytest.raises(VpmemError, match=r"^Waited 1 s for a free host, without success\.$"):
+        poll(lambda: None, "a free host", timeout=1, interval=1)
 
 
 def test_an_error_is_forgotten_when_the_next_attempt_only_fails(clock: FakeClock) -> None:

@@ -7,7 +7,6 @@ other region (kernel, Documentation/driver-api/cxl; cxl-create-region(1)).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,6 +16,7 @@ from VpmemLibrary.pmem.decode import Fields, printed_json
 from VpmemLibrary.pmem.guard import act, lock_target
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.records import Region
+from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, query
 
@@ -305,14 +305,17 @@ class Cxl:
         return max(fitting, key=lambda name: fitting[name])
 
     def _as_ndctl_has_it(self, made: CxlRegion, result: CommandResult) -> Region:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            for region in self._ndctl.inventory().regions:
-                if region.dev == made.dev and region.size == made.size:
-                    return region
-            if time.monotonic() > deadline:
-                raise CommandError(result, f"{made.dev} is no region of libnvdimm after {_READY_SECONDS:g} s")
-            time.sleep(_POLL)
+        def listed() -> Region | None:
+            regions = self._ndctl.inventory().regions
+            return next((each for each in regions if each.dev == made.dev and each.size == made.size), None)
+
+        return poll(
+            listed,
+            f"libnvdimm to list {made.dev}",
+            timeout=_READY_SECONDS,
+            interval=_POLL,
+            failure=lambda _: CommandError(result, f"{made.dev} is no region of libnvdimm after {_READY_SECONDS:g} s"),
+        )
 
     def _list(self, key: str, *options: str) -> list[Fields]:
         result = self._ndctl.run(["cxl", "list", "--idle", *options]).check("Could not list CXL memory")

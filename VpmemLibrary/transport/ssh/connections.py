@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import UnreachableError
+from VpmemLibrary.polling import attempts
 
 if TYPE_CHECKING:
     import paramiko
@@ -20,6 +20,10 @@ SESSIONS = 8
 _WINDOW = 1 << 22
 _RETRY = 0.005
 _LOG = logging.getLogger(__name__)
+
+
+class _SilentConnectionError(EOFError):
+    """A connection did not answer the request for a session."""
 
 
 class _Connection:
@@ -84,12 +88,18 @@ class Connections:
             ControllerError: This machine has no descriptor or thread left for a connection.
             SSHException, OSError, EOFError: The connection broke repeatedly.
         """
+        try:
+            return self._open_session()
+        except _SilentConnectionError:
+            # A router may have dropped the connection. A new connection shows whether the host still answers.
+            return self._open_session()
+
+    def _open_session(self) -> paramiko.Channel:
         import paramiko  # noqa: PLC0415  slow to import, only the first command needs it
 
-        deadline = time.monotonic() + self._timeout
         refused_since: dict[tuple[int, int], float] = {}
-        asked_silent = False
-        while True:
+        failure: Exception = UnreachableError()
+        for attempt in attempts(f"a session on {self._name}", timeout=self._timeout, interval=_RETRY):
             with self._lock:
                 connection = self._connection(need_room=True)
                 connection.opening += 1
@@ -98,26 +108,19 @@ class Connections:
             except paramiko.ChannelException as error:
                 with self._lock:
                     others = connection.sessions
-                    since = refused_since.setdefault((id(connection), others), time.monotonic())
-                    if others and time.monotonic() - since > self.settled_after:
+                    since = refused_since.setdefault((id(connection), others), attempt.seconds)
+                    if others and attempt.seconds - since > self.settled_after:
                         self._learn(others)
-                        continue
-                if time.monotonic() > deadline:
-                    raise UnreachableError(
-                        f"sshd on {self._name} lets the user in, but allows no session ({error.text}). Set MaxSessions "
-                        "10 in its sshd_config."
-                    ) from error
-                time.sleep(_RETRY)
+                failure = UnreachableError(
+                    f"sshd on {self._name} lets the user in, but allows no session ({error.text}). Set MaxSessions 10 "
+                    "in its sshd_config."
+                )
             except (paramiko.SSHException, OSError, EOFError) as error:  # no command was started yet
                 if isinstance(error, paramiko.SSHException) and connection.transport.is_active():
-                    if asked_silent:
-                        raise
-                    # A router may have dropped the connection. A new connection shows whether the host still answers.
-                    asked_silent = connection.silent = True
-                elif time.monotonic() > deadline:
-                    raise
-                else:
-                    connection.transport.close()
+                    connection.silent = True
+                    raise _SilentConnectionError(str(error)) from error
+                connection.transport.close()
+                failure = error
             else:
                 with self._lock:
                     connection.add(channel)
@@ -125,6 +128,7 @@ class Connections:
             finally:
                 with self._lock:
                     connection.opening -= 1
+        raise failure
 
     def close(self) -> None:
         """Close all connections."""

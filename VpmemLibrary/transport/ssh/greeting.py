@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from VpmemLibrary.errors import AccessDeniedError, UnreachableError
+from VpmemLibrary.polling import attempts, growing
 from VpmemLibrary.transport.ssh.proxy import CommandConnection, Way
 from VpmemLibrary.visible import one_line
 
@@ -185,20 +185,23 @@ class Greeter:
             UnreachableError: No connection was made. If the server sent something other than SSH, the message has
                 that text.
         """
-        deadline = time.monotonic() + seconds
-        pause = _FIRST_PAUSE
-        while True:
+        failure = UnreachableError()
+        for _ in attempts(f"{where} to accept a connection", timeout=seconds, interval=_pauses()):
             self._greeting = Greeting()
             try:
                 return connect()
             except AccessDeniedError:
                 raise
             except UnreachableError as error:
-                if self._greeting.is_refusal and time.monotonic() + pause < deadline:
-                    _LOG.info("The server at %s drops a connection before SSH begins; it is tried again", where)
-                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  spread the retries of many controllers
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                    continue
-                if reason := self._greeting.describe(where):
-                    raise UnreachableError(reason) from error
-                raise
+                failure = error
+                if not self._greeting.is_refusal:
+                    break
+            _LOG.info("The server at %s drops a connection before SSH begins; it is tried again", where)
+        if reason := self._greeting.describe(where):
+            raise UnreachableError(reason) from failure
+        raise failure
+
+
+def _pauses() -> Iterator[float]:
+    """Yield growing pauses, at random, so that the retries of many controllers are spread."""
+    return (pause * random.uniform(0.5, 1.0) for pause in growing(_FIRST_PAUSE, _LONGEST_PAUSE))  # noqa: S311
