@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from VpmemLibrary.errors import GuestError, LibvirtError, VpmemError
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.channels import GuestChannel
 from VpmemLibrary.guest.channel.console import Console, Panic
 from VpmemLibrary.guest.domain.states import ALIVE
 from VpmemLibrary.guest.guest import Guest
@@ -26,6 +27,13 @@ _CONSOLE_EVERY = 5.0
 
 _REBOOTED_TIMEOUT = 2.0
 """Seconds for one answer during a reboot."""
+
+_NEEDED = {
+    GuestChannel.agent: "qemu-guest-agent must run in the guest, on the channel org.qemu.guest_agent.0 of its XML",
+    GuestChannel.ssh: "an SSH server must run in the guest, and the guest's host must reach its address",
+    GuestChannel.serial: "a login or a shell must run in the guest on its first serial port",
+}
+"""What must run in a guest so that it answers through a channel."""
 
 
 def wait_until_ready(guest: Guest, timeout: float) -> None:
@@ -113,9 +121,14 @@ def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -
                 if panic := _panic(console, start):
                     raise GuestError(failure_text(guest, f"panicked instead of being {wanted}: {panic.line}", panic))
                 next_console = time.monotonic() + _CONSOLE_EVERY
-        panic = _panic(console, start)
-        ended = f"panicked: {panic.line}" if panic else f"is {''.join(guest.state_and_reason())}"
-        raise GuestError(failure_text(guest, f"was not {wanted} within {timeout:g} s: it {ended}", panic))
+        if panic := _panic(console, start):
+            found = f"panicked: {panic.line}"
+        else:
+            found = (
+                f"is {''.join(guest.state_and_reason())} and does not answer. To answer through the channel "
+                f"{guest.channel}, {_NEEDED[guest.channel]}. If the guest is still booting, pass a longer timeout"
+            )
+        raise GuestError(failure_text(guest, f"was not {wanted} within {timeout:g} s: it {found}", panic))
 
 
 def _panic(console: Console, start: int) -> Panic | None:
