@@ -23,8 +23,11 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.readiness import current_boot_id, failure_text, wait_until_ready, wait_until_rebooted
 from VpmemLibrary.transport.local import LocalTransport
 
-ROOM = 30.0
+ROOM = 10.0
 """Seconds that a wait may take on a busy machine. No test waits that long if the code is right."""
+
+LONG = 2 * ROOM
+"""A timeout that no test reaches if the code is right."""
 
 XML = """
 <domain type='test'><name>a</name><memory>65536</memory><os><type>hvm</type></os>
@@ -123,10 +126,10 @@ def test_a_guest_is_ready_as_soon_as_it_answers(bench: Bench) -> None:
 def test_an_event_of_libvirt_ends_the_pause_between_two_attempts(
     bench: Bench, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("VpmemLibrary.guest.guest._POLL", 100 * ROOM)
+    monkeypatch.setattr("VpmemLibrary.guest.guest._POLL", LONG)
     bench.answers_after(1, lambda: threading.Timer(0.2, suspend_and_resume, [link]).start())
     began = time.monotonic()
-    wait_until_ready(bench.guest, 100 * ROOM)
+    wait_until_ready(bench.guest, LONG)
     assert time.monotonic() - began < ROOM
 
 
@@ -168,7 +171,7 @@ def test_a_console_without_a_line_is_named_in_the_message(bench: Bench) -> None:
 
 def test_a_guest_that_ends_meanwhile_is_reported_at_once(bench: Bench) -> None:
     bench.never_answers(bench.destroy)
-    text = failed(lambda: wait_until_ready(bench.guest, 100 * ROOM), r"is shut off \(destroyed\) instead of ready")
+    text = failed(lambda: wait_until_ready(bench.guest, LONG), r"is shut off \(destroyed\) instead of ready")
     assert "a line of an earlier boot" in text
 
 
@@ -180,7 +183,7 @@ def test_a_domain_that_vanishes_is_reported_without_its_console(bench: Bench, li
         link.act("a", "destroy", lambda domain: domain.destroy())
 
     bench.answers_after(1, vanish)
-    text = failed(lambda: wait_until_ready(bench.guest, 100 * ROOM), "is gone instead of ready")
+    text = failed(lambda: wait_until_ready(bench.guest, LONG), "is gone instead of ready")
     assert text == "Guest a on rack1 is gone instead of ready."
 
 
@@ -192,7 +195,7 @@ def test_a_panic_is_reported_at_once_with_the_lines_around_it(bench: Bench, monk
             log.write(PANIC)
 
     bench.never_answers(panic)
-    text = failed(lambda: wait_until_ready(bench.guest, 100 * ROOM), "panicked instead of being ready: Kernel panic")
+    text = failed(lambda: wait_until_ready(bench.guest, LONG), "panicked instead of being ready: Kernel panic")
     assert "Its console at the panic" in text
     assert "Unable to mount root fs" in text
 
@@ -221,7 +224,7 @@ def test_a_panic_between_the_start_and_the_wait_is_seen(bench: Bench, monkeypatc
     with bench.log.open("a") as log:
         log.write(PANIC)
     bench.never_answers()
-    failed(lambda: wait_until_ready(bench.guest, 100 * ROOM), "panicked instead of being ready")
+    failed(lambda: wait_until_ready(bench.guest, LONG), "panicked instead of being ready")
 
 
 def test_the_next_wait_does_not_blame_a_panic_before_the_guest_was_ready(bench: Bench) -> None:
@@ -242,7 +245,7 @@ def test_an_agent_that_refuses_is_reported_at_once(bench: Bench) -> None:
 
     bench.agent.before = before
     with pytest.raises(AgentRefusedError, match="allow-rpcs"):
-        wait_until_ready(bench.guest, 100 * ROOM)
+        wait_until_ready(bench.guest, LONG)
     assert bench.agent.requests.count("guest-exec") == 1
 
 
@@ -286,7 +289,7 @@ def test_an_agent_that_hangs_does_not_outlast_the_deadline(bench: Bench) -> None
     release = threading.Event()
 
     def before(_: str) -> None:
-        release.wait(100 * ROOM)
+        release.wait(LONG)
         raise silence()
 
     bench.agent.before = before
@@ -299,7 +302,7 @@ def test_an_agent_that_hangs_does_not_outlast_the_deadline(bench: Bench) -> None
 def test_the_earlier_of_two_deadlines_holds(bench: Bench) -> None:
     bench.never_answers()
     with libvirt_deadline(0.3):
-        failed(lambda: wait_until_ready(bench.guest, 100 * ROOM), "it is running")
+        failed(lambda: wait_until_ready(bench.guest, LONG), "it is running")
 
 
 def test_a_failure_of_a_guest_that_is_off_has_its_console(bench: Bench) -> None:
