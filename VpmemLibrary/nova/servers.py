@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from VpmemLibrary.claims.claims import Claim, ClaimRequest
-from VpmemLibrary.claims.host_claims import HostClaims
 from VpmemLibrary.errors import GuestError, InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
 from VpmemLibrary.guest import lifecycle, readiness
-from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.definition import best_hypervisor
-from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.nova.domain import server_devices, server_domain
 from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.nova.server import Allocation, Server, ServerStatus
+from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.transport.base import checked_name
 
 _OFF = "shut off"
-
-
-class Compute(Protocol):
-    """A host that runs servers."""
-
-    @property
-    def boot(self) -> BootSource | None:
-        """The boot source of servers."""
-
-    @property
-    def link(self) -> LibvirtLink:
-        """The host's libvirt connection."""
-
-    @property
-    def claims(self) -> HostClaims:
-        """The claims on the host's namespaces."""
-
-    def define_guest_from(self, xml: str, devices: tuple[VpmemDevice, ...], *, name: str = "") -> Guest:
-        """Define a guest with the run's mark."""
-
-    def guest(self, which: Guest | str) -> Guest:
-        """Return a guest of the host."""
-
-    def undefine_guest(self, guest: Guest) -> None:
-        """Undefine a guest and forget it."""
 
 
 class Servers:
@@ -55,7 +27,7 @@ class Servers:
         run_id: The run's id.
     """
 
-    def __init__(self, find: Callable[[str], Compute], run_id: str) -> None:
+    def __init__(self, find: Callable[[str], OpenHost], run_id: str) -> None:
         self._find = find
         self._run_id = run_id
         self._servers: dict[str, Server] = {}
@@ -133,7 +105,7 @@ class Servers:
         with self._errors_of(server):
             for allocation in filter(None, (server.here, server.before)):
                 claims, allocation.claims = allocation.claims, ()
-                self._find(allocation.host).claims.release(claims)
+                self._find(allocation.host).tenancy.claims.release(claims)
         self._undefine(server)
         server.before = None
         server.status = ServerStatus.deleted
@@ -186,7 +158,7 @@ class Servers:
         self._power_off(server)
         with self._errors_of(server):
             self._undefine(server)
-            self._find(server.host).claims.wipe(server.claims)
+            self._find(server.host).tenancy.claims.wipe(server.claims)
             self._spawn(server, timeout)
 
     def resize(self, server: Server, flavor: Flavor, host: str, timeout: float) -> None:
@@ -239,7 +211,7 @@ class Servers:
         before, server.before = server.before, None
         with self._errors_of(server):
             if before is not None:
-                self._find(before.host).claims.release(before.claims)
+                self._find(before.host).tenancy.claims.release(before.claims)
         server.status = ServerStatus.active
 
     def revert_resize(self, server: Server, timeout: float) -> None:
@@ -257,21 +229,21 @@ class Servers:
         self._undefine(server)
         server.here, server.before = old, None
         with self._errors_of(server):
-            self._find(new.host).claims.release(new.claims)
+            self._find(new.host).tenancy.claims.release(new.claims)
             self._spawn(server, timeout)
 
     # Implementation
 
-    def _check(self, compute: Compute, flavor: Flavor) -> None:
+    def _check(self, compute: OpenHost, flavor: Flavor) -> None:
         for label in flavor.pmem:
-            compute.claims.setting.require_label(label)
-        if compute.boot is None:
+            compute.tenancy.claims.setting.require_label(label)
+        if compute.guests.defaults.boot is None:
             raise InvalidValueError(
                 "server image", "none", "guest_kernel or guest_disk in the hosts file, or Set Guest Image"
             )
 
-    def _claim(self, compute: Compute, flavor: Flavor) -> tuple[Claim, ...]:
-        return compute.claims.claim([ClaimRequest(label) for label in flavor.pmem]) if flavor.pmem else ()
+    def _claim(self, compute: OpenHost, flavor: Flavor) -> tuple[Claim, ...]:
+        return compute.tenancy.claims.claim([ClaimRequest(label) for label in flavor.pmem]) if flavor.pmem else ()
 
     def _spawn(self, server: Server, timeout: float) -> None:
         """Define a server's guest on the host of its namespaces, start the guest and wait until it is ready."""
@@ -284,25 +256,25 @@ class Servers:
 
     def _define(self, server: Server) -> None:
         compute = self._find(server.host)
-        boot = compute.boot
+        boot = compute.guests.defaults.boot
         if boot is None:
             raise InvalidValueError("server image", "none", "one, as when the server was made")
-        server.here.claims = tuple(compute.claims.now(claim) for claim in server.claims)
+        server.here.claims = tuple(compute.tenancy.claims.now(claim) for claim in server.claims)
         xml = server_domain(
             server.domain,
             server.flavor,
             [claim.namespace for claim in server.claims],
             boot,
             run_id=self._run_id,
-            hypervisor=best_hypervisor(compute.link),
+            hypervisor=best_hypervisor(compute.guests.link),
         )
-        server.guest = compute.define_guest_from(xml, ())
+        server.guest = compute.guests.define_from(xml)
 
     def _boot(self, server: Server, timeout: float) -> None:
         """Start a server's guest that is off. Define the guest again if a device has a new name."""
         compute = self._find(server.host)
-        compute.claims.require(server.claims)
-        now = [compute.claims.now(claim).namespace for claim in server.claims]
+        compute.tenancy.claims.require(server.claims)
+        now = [compute.tenancy.claims.now(claim).namespace for claim in server.claims]
         paths = [device.path for device in self._guest(server).devices]
         if paths != [device.path for device in server_devices(now)]:
             self._undefine(server)
@@ -321,7 +293,7 @@ class Servers:
 
     def _undefine(self, server: Server) -> None:
         if server.guest is not None:
-            self._find(server.host).undefine_guest(server.guest)
+            self._find(server.host).guests.undefine(server.guest)
             server.guest = None
 
     def _withdraw(self, server: Server, error: VpmemError) -> None:
@@ -330,7 +302,7 @@ class Servers:
         try:
             self._power_off(server)
             self._undefine(server)
-            self._find(server.host).claims.release(claims)
+            self._find(server.host).tenancy.claims.release(claims)
         except VpmemError as worse:
             error.add(f"What it had could not be given back as it should: {worse}")
             server.failed(error)
@@ -338,7 +310,7 @@ class Servers:
     def _give_back(self, allocation: Allocation, error: VpmemError) -> None:
         """Wipe and give back the new namespaces of a failed resize. If this fails, add the reason to the error."""
         try:
-            self._find(allocation.host).claims.release(allocation.claims)
+            self._find(allocation.host).tenancy.claims.release(allocation.claims)
         except VpmemError as worse:
             error.add(f"What the resize gave could not be given back as it should: {worse}")
 

@@ -144,7 +144,7 @@ class Guard:
 
     Args:
         transport: The connection to the host.
-        lease_proofs: A function that returns the proofs of the caller's leases on the host. The default returns none.
+        lease_proofs: Returns the proofs of the caller's leases on the host. By default, there are none.
 
     Example::
 
@@ -155,12 +155,16 @@ class Guard:
     def __init__(self, transport: Transport, lease_proofs: Callable[[], Sequence[LeaseProof]] = tuple) -> None:
         self._transport = transport
         self._installed = False
-        self.lease_proofs = lease_proofs
+        self._lease_proofs = lease_proofs
 
     @property
     def transport(self) -> Transport:
         """The connection to the host."""
         return self._transport
+
+    def use_lease_proofs(self, lease_proofs: Callable[[], Sequence[LeaseProof]]) -> None:
+        """Check the proofs that a function returns before each change from now on."""
+        self._lease_proofs = lease_proofs
 
     def run(
         self,
@@ -189,7 +193,7 @@ class Guard:
             UnsupportedError: The caller may not see which processes use the target, or the guard's directory is not
                 safe.
         """
-        proofs = list(self.lease_proofs())
+        proofs = list(self._lease_proofs())
         options = [word for proof in proofs for word in ("-l", proof.path, proof.text)]
         for target in targets:
             options += [target.option, target.identity]

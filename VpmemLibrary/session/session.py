@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
-from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
-from VpmemLibrary.guest.domain.records import BootSource
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_entry import HostEntry
@@ -14,7 +12,9 @@ from VpmemLibrary.host.hosts_file import configured, transport_to
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.reporting import Reporting
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
 
@@ -106,33 +106,31 @@ class Session:
             InvalidValueError: Another open host has the alias.
             UnreachableError: The host cannot be reached.
         """
-        opened = self.open_transport(transport_to(entry), alias or entry.name, Daemon.of(entry.libvirt_uri))
-        opened.may_initialize_labels = entry.may_initialize_labels
-        opened.may_reboot = entry.may_reboot
-        opened.migration_address = entry.migration_address
-        opened.access = _guest_access(entry)
-        opened.channel = GuestChannel(entry.guest_channel)
-        opened.bridge = entry.guest_bridge
-        opened.confined = entry.guest_confined
-        opened.machine = entry.guest_machine
-        opened.power = entry.power
-        opened.cxl = entry.cxl
-        if entry.guest_kernel or entry.guest_disk:
-            opened.boot = BootSource(
-                kernel=entry.guest_kernel,
-                initrd=entry.guest_initrd,
-                cmdline=entry.guest_cmdline,
-                disk=entry.guest_disk,
-            )
-        return opened
+        return self.open_transport(
+            transport_to(entry),
+            alias or entry.name,
+            libvirt=Daemon.of(entry.libvirt_uri),
+            policy=Policy.of(entry),
+            guest_defaults=GuestDefaults.of(entry),
+        )
 
-    def open_transport(self, transport: Transport, alias: str, libvirt: Daemon = SYSTEM) -> OpenHost:
+    def open_transport(
+        self,
+        transport: Transport,
+        alias: str,
+        *,
+        libvirt: Daemon = SYSTEM,
+        policy: Policy | None = None,
+        guest_defaults: GuestDefaults | None = None,
+    ) -> OpenHost:
         """Open a host by its transport and make it the current host. Close the transport if the host does not answer.
 
         Args:
             transport: The transport to the host.
             alias: The host's alias.
             libvirt: The libvirt daemon of the host to use.
+            policy: What is allowed on the host. By default, nothing disruptive is allowed.
+            guest_defaults: The settings of new guests. By default, no boot image is set.
 
         Raises:
             InvalidValueError: Another open host has the alias.
@@ -145,8 +143,14 @@ class Session:
         except BaseException:
             transport.close()
             raise
-        opened = OpenHost(host, self.run, reporting=self._reporting)
-        opened.libvirt = libvirt
+        opened = OpenHost(
+            host,
+            self.run,
+            policy=policy,
+            guest_defaults=guest_defaults,
+            libvirt=libvirt,
+            reporting=self._reporting,
+        )
         return self.add(opened)
 
     def open_guest(self, which: Guest | str, alias: str = "") -> OpenHost:
@@ -165,13 +169,12 @@ class Session:
             GuestError: The guest is not running, or does not answer.
         """
         outer = self.current
-        outer.refuse_inside()
-        guest = outer.guest(which)
+        outer.guests.require_libvirt()
+        guest = outer.guests.find(which)
         own = guest.made_by() == self.run.run_id
         host = self._answering(alias or guest.name, guest.transport)
-        opened = OpenHost(host, self.run, inside=guest, outer=outer)
-        opened.may_initialize_labels = opened.may_reboot = own
-        return self.add(opened)
+        policy = Policy(may_reboot=own, may_initialize_labels=own)
+        return self.add(OpenHost(host, self.run, policy=policy, guest=guest, outer_host=outer))
 
     def _answering(self, alias: str, transport: Transport) -> Host:
         """Return a host that answers. Raise if the alias is in use or the host does not answer."""
@@ -206,7 +209,7 @@ class Session:
     def close(self, alias: str = "") -> None:
         """Close the connections of one host. First close its guests that are open as hosts."""
         opened = self.find(alias)
-        self._close_inside(opened)
+        self._close_guests(opened)
         name = opened.host.alias
         del self._open[name]
         if self._current == name:
@@ -219,8 +222,8 @@ class Session:
         Close the removed guests that are open as hosts.
         """
         opened = self.current
-        removed = opened.remove_guests()
-        self._close_inside(opened, removed)
+        removed = opened.guests.remove_own()
+        self._close_guests(opened, removed)
         return removed
 
     def close_all(self) -> None:
@@ -234,19 +237,8 @@ class Session:
         if failures:
             raise failures[0]
 
-    def _close_inside(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
+    def _close_guests(self, outer: OpenHost, names: Collection[str] | None = None) -> None:
         """Close the guests of a host that are open as hosts: all of them, or only the guests in `names`."""
         for alias, each in list(self._open.items()):
-            if each.outer is outer and each.inside and (names is None or each.inside.name in names):
+            if each.outer_host is outer and each.guest and (names is None or each.guest.name in names):
                 self.close(alias)
-
-
-def _guest_access(entry: HostEntry) -> GuestAccess:
-    return GuestAccess(
-        user=entry.guest_user,
-        password=entry.guest_password(),
-        key_file=entry.guest_key_file,
-        known_hosts=entry.guest_known_hosts,
-        host_key_name=entry.guest_host_key_name,
-        sudo=entry.guest_sudo,
-    )

@@ -107,7 +107,7 @@ def test_nothing_is_changed_once_the_lease_is_lost(host: Host) -> None:
     record = host.run(["mktemp"]).check().text.strip()
     try:
         host.transport.write_file(record, b"token=2 run=bbbb0002\n")
-        host.ndctl.guard.lease_proofs = lambda: [LeaseProof("host", record, "token=1 ")]
+        host.ndctl.guard.use_lease_proofs(lambda: [LeaseProof("host", record, "token=1 ")])
         for change in (
             lambda: host.namespaces.destroy(mine),
             lambda: host.namespaces.disable(mine),

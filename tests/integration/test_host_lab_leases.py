@@ -16,6 +16,7 @@ from VpmemLibrary.leases.leases import Holder, LeasesHeldError, LeaseSpaceError,
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
@@ -47,6 +48,13 @@ def full_directory() -> Iterator[str]:
 def connections() -> Iterator[tuple[SshTransport, SshTransport]]:
     with SshTransport(lab_settings()) as one, SshTransport(lab_settings()) as two:
         yield one, two
+
+
+def opened_by(transport: SshTransport, number: int, directory: str, host: Host) -> OpenHost:
+    """Return a host that one of several workers has open, each of a run of its own."""
+    run = RunMark(f"0123abc{number}")
+    leases = HostLeases(transport, Holder.here(run.run_id, str(number)), directory=directory)
+    return OpenHost(host, run, policy=Policy(may_reboot=True), leases=leases)
 
 
 def holder_of(transport: SshTransport, directory: str) -> list[str]:
@@ -104,27 +112,25 @@ def test_a_run_on_a_full_disk_is_seen_to_be_alive_and_makes_nothing_more(
     connections: tuple[SshTransport, SshTransport], full_directory: str
 ) -> None:
     first, second = (
-        OpenHost(labeled(Host("lab", transport)), RunMark(f"0123abc{number}"))
+        opened_by(transport, number, full_directory, labeled(Host("lab", transport)))
         for number, transport in enumerate(connections)
     )
-    for number, opened in enumerate((first, second)):
-        opened.leases = HostLeases(
-            connections[number], Holder.here(f"0123abc{number}", str(number)), directory=full_directory
-        )
-    second.leases.entries()
+    second.tenancy.leases.entries()
     region = max(first.host.ndctl.inventory().regions, key=lambda each: each.free_extent)
-    made = first.host.namespaces.create(region, mode=NamespaceMode.raw, size=Size(16 * MiB), uuid=first.new_uuid())
+    made = first.host.namespaces.create(
+        region, mode=NamespaceMode.raw, size=Size(16 * MiB), uuid=first.tenancy.new_uuid()
+    )
     try:
         fill(connections[0], full_directory)
         with pytest.raises(LeaseSpaceError, match=f"no space left in {full_directory} on .*: free space there"):
-            first.leases.take([[made.label_uuid]])
+            first.tenancy.leases.take([[made.label_uuid]])
         with pytest.raises(LeaseSpaceError):
-            second.new_uuid()
-        assert second.reclaim._dead_namespaces() == []
-        first.leases.require(["run-0123abc0"])
+            second.tenancy.new_uuid()
+        assert second.tenancy.reclaim._dead_namespaces() == []
+        first.tenancy.leases.require(["run-0123abc0"])
         connections[0].run(["rm", f"{full_directory}/../fill"]).check()
-        second.new_uuid()
-        first.leases.take([[made.label_uuid]])
+        second.tenancy.new_uuid()
+        first.tenancy.leases.take([[made.label_uuid]])
     finally:
         first.host.namespaces.destroy(made)
         first.close()
@@ -135,29 +141,24 @@ def test_a_worker_that_lost_its_host_is_refused_until_it_has_it_again(
     connections: tuple[SshTransport, SshTransport], directory: str
 ) -> None:
     first, second = (
-        OpenHost(Host("lab", transport), RunMark(f"0123abc{number}")) for number, transport in enumerate(connections)
+        opened_by(transport, number, directory, Host("lab", transport)) for number, transport in enumerate(connections)
     )
-    for number, opened in enumerate((first, second)):
-        opened.may_reboot = True
-        opened.leases = HostLeases(
-            connections[number], Holder.here(f"0123abc{number}", str(number)), directory=directory
-        )
-    first.reservations.reserve_host(0)
-    first.new_uuid()
+    first.tenancy.reservations.reserve_host(0)
+    first.tenancy.new_uuid()
     connections[1].run(["kill", session_of(connections[0])]).check()
-    second.reservations.reserve_host(30)
+    second.tenancy.reservations.reserve_host(30)
     with pytest.raises(LeaseLostError, match=r"lost its lease of host on .*: it is held by run 0123abc1"):
-        first.reservations.reserve_host(0)
-    for refused in (first.new_uuid, first.lease_proofs, first.require_may_reboot):
+        first.tenancy.reservations.reserve_host(0)
+    for refused in (first.tenancy.new_uuid, first.tenancy.lease_proofs, first.power.require_permission):
         with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             refused()
     with pytest.raises(BusyError, match="Host lab is held by run 0123abc1"):
-        first.reservations.reserve_host(0)
-    second.reservations.release()
-    first.reservations.reserve_host(0)
-    first.require_may_reboot()
-    assert {proof.key for proof in first.lease_proofs()} == {"host", "run-0123abc0"}
-    for proof in first.lease_proofs():
+        first.tenancy.reservations.reserve_host(0)
+    second.tenancy.reservations.release()
+    first.tenancy.reservations.reserve_host(0)
+    first.power.require_permission()
+    assert {proof.key for proof in first.tenancy.lease_proofs()} == {"host", "run-0123abc0"}
+    for proof in first.tenancy.lease_proofs():
         assert proof.text in connections[1].read_file(proof.path).decode()
     first.close()
     second.close()
@@ -213,11 +214,11 @@ def test_a_host_is_had_by_one_worker_and_then_by_the_next(connections: tuple[Ssh
     first, second = (
         OpenHost(Host("lab", transport), RunMark(f"0123abc{number}")) for number, transport in enumerate(connections)
     )
-    first.reservations.reserve_host(60)
+    first.tenancy.reservations.reserve_host(60)
     with pytest.raises(
         BusyError, match=r"Host lab is held by run 0123abc0, process \d+ on .*\. Nothing was released within 0 s"
     ):
-        second.reservations.reserve_host(0)
+        second.tenancy.reservations.reserve_host(0)
     first.close()
-    second.reservations.reserve_host(60)
+    second.tenancy.reservations.reserve_host(60)
     second.close()

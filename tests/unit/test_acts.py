@@ -172,7 +172,7 @@ def test_an_act_is_not_repeated_when_the_connection_broke(fake: Fake) -> None:
 def test_nothing_is_destroyed_once_the_lease_is_lost(fake: Fake) -> None:
     record = fake.root / "lease"
     record.write_text("token=8 run=ffffffff\n")
-    fake.ndctl.guard.lease_proofs = lambda: [LeaseProof("region-0", str(record), "token=7 ")]
+    fake.ndctl.guard.use_lease_proofs(lambda: [LeaseProof("region-0", str(record), "token=7 ")])
     with pytest.raises(LeaseLostError, match="region-0"):
         Namespaces(fake.ndctl).remove(fake.add("namespace0.1", MINE))
     assert fake.ran == []

@@ -227,7 +227,7 @@ def test_a_lease_that_is_lost_between_two_pieces_ends_the_writing(
     machine: GuardedMachine, store: ContentStore, guard: RealGuard, namespace: Namespace, device: Path
 ) -> None:
     record = machine.write(machine.proc / "record", "token 1")
-    guard.lease_proofs = lambda: [LeaseProof("host", str(record), "token 1")]
+    guard.use_lease_proofs(lambda: [LeaseProof("host", str(record), "token 1")])
     guard._before = lambda number: None if number != 2 else (machine.write(record, "token 2"), None)[1]
     with pytest.raises(LeaseLostError, match=r"lease of host(.|\n)*128KiB of 160KiB were done before"):
         store.zero(namespace)

@@ -15,6 +15,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.pmem.cxl import CxlKeywords
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import CommandResult
@@ -25,9 +26,7 @@ OWN, OTHER = RunMark("01234567"), RunMark("89abcdef")
 def keywords(machine: RecordedHost, run: RunMark = OWN, cxl: CxlControl | None = None) -> CxlKeywords:
     """Return the keywords with one open host."""
     session = Session(run, 60)
-    opened = OpenHost(Host("recorded", machine), run)
-    opened.cxl = cxl
-    session.add(opened)
+    session.add(OpenHost(Host("recorded", machine), run, policy=Policy(cxl=cxl)))
     return CxlKeywords(session)
 
 
@@ -44,7 +43,7 @@ def test_a_device_is_added_and_removed_by_the_commands(tmp_path: Path) -> None:
 
 def test_without_the_commands_no_device_is_added() -> None:
     for keyword in (keywords(host()).add_cxl_device, keywords(host()).remove_cxl_device):
-        with pytest.raises(UnsupportedError, match="say host_cxl_add and host_cxl_remove"):
+        with pytest.raises(UnsupportedError, match="set host_cxl_add and host_cxl_remove"):
             keyword()
 
 

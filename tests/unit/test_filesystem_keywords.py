@@ -115,7 +115,7 @@ def test_a_mount_that_is_left_fails_the_run() -> None:
     keywords, _ = keywords_on(mountinfo=[mounts(), mounts(("pmem0", "/mine"), ("vda1", "/"))], find=left(0))
     ownership = OwnershipKeywords(keywords._session)
     opened = keywords._session.current
-    opened.guest_names = list  # type: ignore[method-assign]
+    opened.guests.names = list  # type: ignore[method-assign]
     ownership.remember_host_state()
     with pytest.raises(AssertionError, match=r"leaked: mount of /dev/pmem0 at /mine \(ext4\)$"):
         ownership.host_state_should_be_unchanged()

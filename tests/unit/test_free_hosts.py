@@ -14,8 +14,8 @@ from VpmemLibrary.keywords.host.holding import HoldingKeywords
 from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.ownership.marks import RunMark
-from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.session.session import Session
+from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.local import LocalTransport
 
 FILE = "[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n"
@@ -45,11 +45,10 @@ class Rack:
         self.tables = {"first": LeaseTable(), "second": LeaseTable()}
         self.down: set[str] = set()
         self.full: set[str] = set()
-        self._made: dict[int, FarLeases] = {}
 
-    def leases_of(self, opened: OpenHost) -> FarLeases:
+    def leases_of(self, transport: Transport, holder: Holder) -> FarLeases:
         """Return the leases of one worker on one host."""
-        return self._made.setdefault(id(opened), FarLeases(self, opened.host.alias, str(id(opened))))
+        return FarLeases(self, transport.name, holder.token)
 
     def require(self, host: str) -> None:
         """Raise unless a host answers and has space."""
@@ -62,8 +61,8 @@ class Rack:
 @pytest.fixture
 def rack(monkeypatch: pytest.MonkeyPatch) -> Rack:
     made = Rack()
-    monkeypatch.setattr(OpenHost, "leases", property(made.leases_of))
-    monkeypatch.setattr("VpmemLibrary.session.session.transport_to", lambda _: LocalTransport())
+    monkeypatch.setattr("VpmemLibrary.session.open_host.HostLeases", made.leases_of)
+    monkeypatch.setattr("VpmemLibrary.session.session.transport_to", lambda entry: LocalTransport(name=entry.name))
     return made
 
 
@@ -100,7 +99,9 @@ def test_the_first_host_that_is_given_back_is_taken(
 ) -> None:
     for worker in workers[:2]:
         take(worker, hosts)
-    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: workers[1].find("second").leases.release([HOST_KEY]))
+    clock = SimpleNamespace(
+        monotonic=lambda: 0.0, sleep=lambda _: workers[1].find("second").tenancy.leases.release([HOST_KEY])
+    )
     monkeypatch.setattr("VpmemLibrary.polling.time", clock)
     assert take(workers[2], hosts, timeout=timedelta(minutes=1)) == "second"
     assert workers[2].aliases == ["second"]
@@ -168,7 +169,7 @@ def test_a_host_that_was_away_is_left_to_who_had_it_for_a_while(
             rack.down.add("first")
         if now[0] == 5:  # it is back, and its holder's lease is gone until it takes it again
             rack.down.clear()
-            workers[0].find("first").leases.release([HOST_KEY])
+            workers[0].find("first").tenancy.leases.release([HOST_KEY])
 
     for module in ("polling", "leases.reservations"):
         monkeypatch.setattr(f"VpmemLibrary.{module}.time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))

@@ -72,7 +72,7 @@ def guest_of(link: LibvirtLink, run_id: str = MINE, name: str = "a") -> Guest:
 
 
 def test_a_command_timeout_holds_for_calls_to_libvirt(session: Session) -> None:
-    opened = session.current.link
+    opened = session.current.guests.link
     HostKeywords(session).set_command_timeout(timedelta(milliseconds=200))
     with pytest.raises(LibvirtTimeoutError, match=r"within 0\.2 s on recorded"):
         opened._call("wait", lambda _: threading.Event().wait(60))
@@ -91,10 +91,10 @@ def test_a_guest_becomes_the_current_host_under_its_name_or_an_alias(session: Se
 
 def test_labels_may_be_initialised_in_a_guest_of_this_run_only(session: Session, link: LibvirtLink) -> None:
     HostKeywords(session).open_guest_as_host(guest_of(link), alias="own")
-    assert session.current.may_initialize_labels
+    assert session.current.policy.may_initialize_labels
     session.switch("outer")
     HostKeywords(session).open_guest_as_host(guest_of(link, "ffffffff", "b"), alias="foreign")
-    assert not session.current.may_initialize_labels
+    assert not session.current.policy.may_initialize_labels
     with pytest.raises(UnsupportedError, match="Labels of foreign may not be changed"):
         LabelKeywords(session).get_region_for_labels()
     with pytest.raises(ForeignError, match="Guest b may not be rebooted: this run did not make it"):
@@ -115,7 +115,7 @@ def test_what_needs_libvirt_is_refused_and_what_lists_guests_finds_none(session:
         with pytest.raises(UnsupportedError, match=refused):
             step()
     assert GuestXmlKeywords(session).get_guests() == []
-    assert session.current.foreign_guests_running() == []
+    assert session.current.guests.foreign_running() == []
 
 
 def test_clean_up_in_a_guest_leaves_the_guests_of_its_host(session: Session, link: LibvirtLink) -> None:
@@ -168,6 +168,6 @@ def test_guests_that_a_cleanup_removes_are_closed(
         session.switch("outer")
         HostKeywords(session).open_guest_as_host(guest_of(link, name=name))
     session.switch("outer")
-    monkeypatch.setattr(session.current, "remove_guests", lambda: ["a"])
+    monkeypatch.setattr(session.current.guests, "remove_own", lambda: ["a"])
     OwnershipKeywords(session).clean_up_host()
     assert session.aliases == ["outer", "b"]

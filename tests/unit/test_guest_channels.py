@@ -28,8 +28,10 @@ from VpmemLibrary.guest.domain.xml import build_domain, read_interface
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.guest.channels import ChannelKeywords
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.session.session import Session
+from VpmemLibrary.session.tenancy import Tenancy
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.local import LocalTransport
@@ -207,25 +209,33 @@ def test_ssh_goes_to_the_given_address_or_the_link_local_one() -> None:
 
 
 def opened_host() -> OpenHost:
-    opened = OpenHost(Host("rack1", LocalTransport()), RunMark.of_this_run("1a2b3c4d"))
-    opened.boot = BootSource(kernel="/boot/vmlinuz")
-    return opened
+    defaults = GuestDefaults(boot=BootSource(kernel="/boot/vmlinuz"))
+    return OpenHost(Host("rack1", LocalTransport()), RunMark.of_this_run("1a2b3c4d"), guest_defaults=defaults)
+
+
+def change(opened: OpenHost, **values: object) -> None:
+    opened.guests.set_defaults(replace(opened.guests.defaults, **values))  # type: ignore[arg-type]
 
 
 def spec_of(opened: OpenHost, *, network: bool = False) -> GuestSpec:
-    return opened.guest_spec(name="", memory=Size(256 * MiB), vcpus=1, devices=(), network=network)
+    return opened.guests.spec(name="", memory=Size(256 * MiB), vcpus=1, devices=(), network=network)
 
 
 def test_a_guest_has_a_network_where_it_is_asked_for_or_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenHost, "show_alive", lambda _: None)  # there is no host here to hold a lease on
+    monkeypatch.setattr(Tenancy, "hold_run_lease", lambda _: None)  # there is no host here to hold a lease on
     opened = opened_host()
     with pytest.raises(InvalidValueError, match="guest_bridge in the hosts file, or Set Guest Access"):
         spec_of(opened, network=True)
-    opened.bridge = "br0"
+    change(opened, bridge="br0")
     assert spec_of(opened).bridge == ""
     assert spec_of(opened, network=True).bridge == "br0"
-    opened.channel = GuestChannel.ssh
+    change(opened, channel=GuestChannel.ssh)
     assert spec_of(opened).bridge == "br0"
+
+
+def settings_of(opened: OpenHost) -> tuple[GuestChannel, str, GuestAccess]:
+    defaults = opened.guests.defaults
+    return defaults.channel, defaults.bridge, defaults.access
 
 
 def keywords_on(opened: OpenHost) -> ChannelKeywords:
@@ -236,35 +246,31 @@ def keywords_on(opened: OpenHost) -> ChannelKeywords:
 
 def test_access_that_is_set_keeps_what_is_not_given() -> None:
     opened = opened_host()
-    opened.access = GuestAccess(user="qa", key_file=Path("/key"), sudo=True, host_key=HostKeyPolicy.accept_new)
-    opened.bridge = "br0"
-    opened.channel = GuestChannel.ssh
+    access = GuestAccess(user="qa", key_file=Path("/key"), sudo=True, host_key=HostKeyPolicy.accept_new)
+    change(opened, access=access, bridge="br0", channel=GuestChannel.ssh)
     keywords = keywords_on(opened)
     keywords.set_guest_access(password=Secret("hidden"))
     kept = GuestAccess(
         user="qa", key_file=Path("/key"), sudo=True, host_key=HostKeyPolicy.accept_new, password="hidden"
     )
-    assert (opened.channel, opened.bridge, opened.access) == (GuestChannel.ssh, "br0", kept)
+    assert settings_of(opened) == (GuestChannel.ssh, "br0", kept)
     keywords.set_guest_access(user="root", sudo=False, bridge="br1")
-    assert (opened.channel, opened.bridge, opened.access) == (
-        GuestChannel.ssh,
-        "br1",
-        replace(kept, user="root", sudo=False),
-    )
+    assert settings_of(opened) == (GuestChannel.ssh, "br1", replace(kept, user="root", sudo=False))
     keywords.set_guest_access(GuestChannel.agent, host_key=HostKeyPolicy.strict)
-    assert (opened.channel, opened.access.host_key) == (GuestChannel.agent, HostKeyPolicy.strict)
+    defaults = opened.guests.defaults
+    assert (defaults.channel, defaults.access.host_key) == (GuestChannel.agent, HostKeyPolicy.strict)
 
 
 def test_a_guest_s_own_channel_keeps_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = opened_host()
-    opened.access = GuestAccess(user="qa", port=2222)
+    change(opened, access=GuestAccess(user="qa", port=2222))
     used: list[tuple[GuestChannel, GuestAccess]] = []
 
     class Named:
         def use_channel(self, channel: GuestChannel, access: GuestAccess) -> None:
             used.append((channel, access))
 
-    monkeypatch.setattr(opened, "guest", lambda _: Named())
+    monkeypatch.setattr(opened.guests, "find", lambda _: Named())
     keywords_on(opened).use_guest_channel("g", GuestChannel.ssh, address="192.168.122.7")
     assert used == [(GuestChannel.ssh, GuestAccess(user="qa", port=2222, address="192.168.122.7"))]
 

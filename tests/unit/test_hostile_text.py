@@ -41,7 +41,9 @@ from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.pmem.records import NamespaceMode
+from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, shell_line
 
@@ -237,15 +239,17 @@ def calling(name: str, argument: str, text: str) -> Outcome:
     method = LIBRARY.keywords[name]
     session = method.__self__._session
     session._open.clear()
-    opened = OpenHost(Host("trap", trap, timeout=1), session.run)
-    opened.boot = BootSource(kernel="/boot/kernel", initrd="/boot/initrd")
-    opened.bridge = "br0"
-    opened.may_initialize_labels = opened.may_reboot = True
-    opened.leases = MemoryLeases(LeaseTable(), Holder("0123abcd", token="1"))  # type: ignore[assignment]
-    opened._link = LibvirtLink(trap, uri="test:///default")
-    guest = Guest(trap, opened._link, "test", devices=(DEVICE,))
+    opened = OpenHost(
+        Host("trap", trap, timeout=1),
+        session.run,
+        policy=Policy(may_reboot=True, may_initialize_labels=True),
+        guest_defaults=GuestDefaults(boot=BootSource(kernel="/boot/kernel", initrd="/boot/initrd"), bridge="br0"),
+        leases=MemoryLeases(LeaseTable(), Holder("0123abcd", token="1")),  # type: ignore[arg-type]
+    )
+    opened.guests._link = link = LibvirtLink(trap, uri="test:///default")
+    guest = Guest(trap, link, "test", devices=(DEVICE,))
     guest.transport = trap
-    opened._guests["test"] = guest
+    opened.guests._guests["test"] = guest
     session.add(OpenHost(Host("other", trap, timeout=1), session.run))
     session.add(opened)
     try:
@@ -255,11 +259,11 @@ def calling(name: str, argument: str, text: str) -> Outcome:
             result = method(*positional, **named)
         except (VpmemError, AssertionError) as raised:
             error = raised
-        state = [session.aliases, opened.boot, opened.access, opened.bridge, [*opened._guests]]
+        state = [session.aliases, opened.guests.defaults, [*opened.guests._guests]]
         inside = [guest._devices, vars(guest._channel)]
         return Outcome(trap, error, repr([result, *state, *inside]))
     finally:
-        opened._link.close()
+        link.close()
 
 
 def arguments(method: Any, argument: str, text: str) -> tuple[list[Any], dict[str, Any]]:

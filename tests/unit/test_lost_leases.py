@@ -20,6 +20,7 @@ from VpmemLibrary.leases.leases import HOST_KEY, UnknownHolderError, living_runs
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.reclaim import Reclaim
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
 
@@ -36,10 +37,10 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 @pytest.fixture
 def host(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> tuple[OpenHost, Watched]:
     """A host that a worker has open, and the way to its leases."""
-    opened = OpenHost(Host("rack1", LocalTransport()), RunMark(RUN))
-    opened.may_reboot = True
-    opened.leases, transport = workers.one("1", run=RUN)
-    monkeypatch.setattr(opened, "foreign_guests_running", list)
+    leases, transport = workers.one("1", run=RUN)
+    host = Host("rack1", LocalTransport())
+    opened = OpenHost(host, RunMark(RUN), policy=Policy(may_reboot=True), leases=leases)
+    monkeypatch.setattr(opened.guests, "foreign_running", list)
     return opened, transport
 
 
@@ -52,53 +53,53 @@ def test_a_worker_that_lost_its_host_changes_nothing_until_it_has_it_again(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.reservations.reserve_host(0)
-    opened.new_uuid()
+    opened.tenancy.reservations.reserve_host(0)
+    opened.tenancy.new_uuid()
     transport.kill()  # its machine slept, and the host ended the connection
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="lost its lease of host on local: it is held by run cccccccc"):
-        opened.reservations.reserve_host(0)
+        opened.tenancy.reservations.reserve_host(0)
     changing: list[Callable[[], object]] = [
-        opened.require_may_reboot,
-        opened.new_uuid,
-        opened.show_alive,
-        opened.lease_proofs,
-        lambda: opened.host_lock("reclaim").__enter__(),
-        lambda: opened.leases.take([["ns-1"]]),
+        opened.power.require_permission,
+        opened.tenancy.new_uuid,
+        opened.tenancy.hold_run_lease,
+        opened.tenancy.lease_proofs,
+        lambda: opened.tenancy.host_lock("reclaim").__enter__(),
+        lambda: opened.tenancy.leases.take([["ns-1"]]),
     ]
     for change in changing * 2:
         with pytest.raises(LeaseLostError, match="until it calls Reserve Host"):
             change()
     with pytest.raises(BusyError, match="Host rack1 is held by run cccccccc"):
-        opened.reservations.reserve_host(0)
+        opened.tenancy.reservations.reserve_host(0)
     assert living_runs(other.entries()) == {RUN}
     other.release([HOST_KEY])
-    opened.reservations.reserve_host(0)
-    opened.require_may_reboot()
-    assert opened.new_uuid()
-    assert {proof.key for proof in opened.lease_proofs()} == {HOST_KEY, run_key(RUN)}
+    opened.tenancy.reservations.reserve_host(0)
+    opened.power.require_permission()
+    assert opened.tenancy.new_uuid()
+    assert {proof.key for proof in opened.tenancy.lease_proofs()} == {HOST_KEY, run_key(RUN)}
 
 
 def test_a_loss_is_noticed_by_the_check_before_a_reboot(host: tuple[OpenHost, Watched], other: HostLeases) -> None:
     opened, transport = host
-    opened.reservations.reserve_host(0)
+    opened.tenancy.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="it is held by run cccccccc"):
-        opened.require_may_reboot()
+        opened.power.require_permission()
 
 
 def test_a_run_whose_own_lease_was_lost_has_it_again_after_one_report(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.new_uuid()
+    opened.tenancy.new_uuid()
     transport.kill()
     other.remove_stale([run_key(RUN)])  # as a run does that took back what this one left
     with pytest.raises(LeaseLostError, match=r"lost its lease of run-aaaaaaaa on local: its record is gone"):
-        opened.new_uuid()
-    opened.new_uuid()
-    opened.new_uuid()
+        opened.tenancy.new_uuid()
+    opened.tenancy.new_uuid()
+    opened.tenancy.new_uuid()
     assert living_runs(other.entries()) == {RUN}
 
 
@@ -106,23 +107,23 @@ def test_a_run_whose_connection_broke_and_whose_lease_nobody_had_goes_on(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.new_uuid()
+    opened.tenancy.new_uuid()
     transport.kill()
-    opened.new_uuid()
+    opened.tenancy.new_uuid()
     assert living_runs(other.entries()) == {RUN}
 
 
 def test_a_claim_that_was_lost_is_no_longer_the_workers(host: tuple[OpenHost, Watched], other: HostLeases) -> None:
     opened, transport = host
     first, second = (Claim("rack1", namespace) for namespace in inventory_of(2).namespaces)
-    opened.leases.take([[first.key], [second.key]])
-    opened.claims.keep([first, second])
+    opened.tenancy.leases.take([[first.key], [second.key]])
+    opened.tenancy.claims.keep([first, second])
     transport.kill()
     other.take([[first.key]])
     with pytest.raises(LeaseLostError, match=f"{first.key}.*So it gave up {second.key} as well"):
-        opened.claims.require([second])
-    assert opened.claims.claims == ()
-    assert opened.lease_proofs() == ()
+        opened.tenancy.claims.require([second])
+    assert opened.tenancy.claims.claims == ()
+    assert opened.tenancy.lease_proofs() == ()
     assert other.take([[second.key]])[0].left_by is not None
 
 
@@ -130,7 +131,7 @@ def test_a_loss_that_was_never_noticed_is_reported_when_the_host_is_closed(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.reservations.reserve_host(0)
+    opened.tenancy.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError, match="lost its lease of host"):
@@ -142,12 +143,12 @@ def test_a_loss_that_was_reported_is_not_reported_when_the_host_is_closed(
     host: tuple[OpenHost, Watched], other: HostLeases
 ) -> None:
     opened, transport = host
-    opened.new_uuid()
-    opened.reservations.reserve_host(0)
+    opened.tenancy.new_uuid()
+    opened.tenancy.reservations.reserve_host(0)
     transport.kill()
     other.take([[HOST_KEY]])
     with pytest.raises(LeaseLostError):
-        opened.new_uuid()
+        opened.tenancy.new_uuid()
     opened.close()
     assert {entry.key for entry in other.entries()} == {HOST_KEY}
 

@@ -64,9 +64,9 @@ def migrated(
     session = Session(MINE, 60)
     for alias, host in (("right", target), ("left", source)):
         opened = OpenHost(Host(alias, host), MINE)
-        opened._link = object()  # type: ignore[assignment]
-        monkeypatch.setattr(opened, "guest", lambda _: Guest())
-        monkeypatch.setattr(opened, "adopt_guest", lambda *_: Guest())
+        opened.guests._link = object()  # type: ignore[assignment]
+        monkeypatch.setattr(opened.guests, "find", lambda _: Guest())
+        monkeypatch.setattr(opened.guests, "adopt", lambda *_: Guest())
         session.add(opened)
     session.switch("left")
     monkeypatch.setattr("VpmemLibrary.keywords.guest.migration.readiness.wait_until_ready", lambda *_: None)

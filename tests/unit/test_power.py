@@ -27,6 +27,7 @@ from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder, LeaseRecordError
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult, Stream
 from VpmemLibrary.transport.local import LocalTransport
@@ -74,12 +75,13 @@ def control(host: Switched, boot: str = "2") -> PowerControl:
 
 def opened(host: Switched, power: PowerControl | None = None, *, may_reboot: bool = True) -> tuple[Session, OpenHost]:
     session = Session(RunMark("aaaaaaaa"), 60)
-    found = OpenHost(Host("switched", host), session.run)
-    found.leases = leases_on(host, host.plug.parent, session.run.run_id)
-    found.may_reboot = may_reboot
-    found.power = power
-    session.add(found)
-    return session, found
+    found = OpenHost(
+        Host("switched", host),
+        session.run,
+        policy=Policy(may_reboot=may_reboot, power=power),
+        leases=leases_on(host, host.plug.parent, session.run.run_id),
+    )
+    return session, session.add(found)
 
 
 def test_a_host_whose_power_was_cut_comes_back_with_another_boot(host: Switched) -> None:
@@ -181,7 +183,7 @@ def test_this_machine_keeps_its_power(tmp_path: Path) -> None:
 
 def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Switched) -> None:
     session, _ = opened(host)
-    with pytest.raises(UnsupportedError, match="say host_power_off and host_power_on"):
+    with pytest.raises(UnsupportedError, match="set host_power_off and host_power_on"):
         PowerKeywords(session).cut_host_power()
     session, _ = opened(host, control(host), may_reboot=False)
     with pytest.raises(ForeignError, match=r"Host switched may not lose its power: .*host_may_reboot"):
@@ -191,7 +193,7 @@ def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Sw
 
 def test_a_host_with_guests_of_others_keeps_its_power(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
     session, found = opened(host, control(host))
-    monkeypatch.setattr(found, "foreign_guests_running", lambda: ["theirs"])
+    monkeypatch.setattr(found.guests, "foreign_running", lambda: ["theirs"])
     with pytest.raises(ForeignError, match="Guests run on switched that this run did not make: theirs"):
         PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
@@ -199,7 +201,7 @@ def test_a_host_with_guests_of_others_keeps_its_power(host: Switched, monkeypatc
 
 def test_power_is_restored_only_after_it_was_cut(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
     session, found = opened(host, control(host))
-    monkeypatch.setattr(found, "foreign_guests_running", list)
+    monkeypatch.setattr(found.guests, "foreign_running", list)
     keywords = PowerKeywords(session)
     with pytest.raises(UnsupportedError, match="switched has its power"):
         keywords.restore_host_power()
@@ -223,10 +225,10 @@ def others(tmp_path: Path) -> Iterator[HostLeases]:
 def holding(host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Session, OpenHost]]:
     """This run, which has the host for itself; nobody else has guests on it."""
     session, found = opened(host, control(host))
-    monkeypatch.setattr(found, "foreign_guests_running", list)
-    found.reservations.reserve_host(0)
+    monkeypatch.setattr(found.guests, "foreign_running", list)
+    found.tenancy.reservations.reserve_host(0)
     yield session, found
-    found.leases.close()
+    found.tenancy.leases.close()
 
 
 def leases_on(host: LocalTransport, directory: Path, run: str) -> HostLeases:
@@ -248,10 +250,11 @@ def test_a_host_without_power_is_kept_for_who_cut_it(
 
 
 def test_a_host_whose_power_could_not_be_cut_is_kept_no_longer(
-    host: Switched, holding: tuple[Session, OpenHost], others: HostLeases
+    host: Switched, others: HostLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, found = holding
-    found.power = PowerControl(("false",), ("true",))
+    session, found = opened(host, PowerControl(("false",), ("true",)))
+    monkeypatch.setattr(found.guests, "foreign_running", list)
+    found.tenancy.reservations.reserve_host(0)
     with pytest.raises(CommandError, match="could not be cut"):
         PowerKeywords(session).cut_host_power()
     host.close()
@@ -271,14 +274,14 @@ def test_a_host_on_which_others_are_at_work_keeps_its_power(
     host: Switched, others: HostLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, found = opened(host, control(host))
-    monkeypatch.setattr(found, "foreign_guests_running", list)
+    monkeypatch.setattr(found.guests, "foreign_running", list)
     others.take([["run-bbbbbbbb"]], shared=True)
     others.take([["region-1"]])
-    found.show_alive()
+    found.tenancy.hold_run_lease()
     with pytest.raises(
         ForeignError,
-        match=r"Others use switched, which this worker does not have alone: region-1 is held by run bbbbbbbb, .*; "
-        r"run-bbbbbbbb is held by run bbbbbbbb, .*Say foreign=True .* Or call Reserve Host before",
+        match=r"Others use switched, and this worker does not have it alone: region-1 is held by run bbbbbbbb, .*; "
+        r"run-bbbbbbbb is held by run bbbbbbbb, .*Use foreign=True .* Or call Reserve Host before",
     ):
         PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
@@ -292,8 +295,8 @@ def test_another_worker_of_the_same_run_counts_as_others(
     host: Switched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, found = opened(host, control(host))
-    monkeypatch.setattr(found, "foreign_guests_running", list)
-    found.show_alive()
+    monkeypatch.setattr(found.guests, "foreign_running", list)
+    found.tenancy.hold_run_lease()
     sibling = HostLeases(LocalTransport(), Holder.here(session.run.run_id, "2"), directory=str(tmp_path / "leases"))
     sibling.take([[f"run-{session.run.run_id}"]], shared=True)
     with pytest.raises(ForeignError, match="run-aaaaaaaa is held by run aaaaaaaa"):
@@ -322,8 +325,8 @@ def test_a_host_is_kept_while_it_reboots(
         while_it_booted.extend(entry.kept_until for entry in others.entries())
         return timeout
 
-    monkeypatch.setattr("VpmemLibrary.session.open_host.reboot", reboot)
-    holding[1].reboot(300)
+    monkeypatch.setattr("VpmemLibrary.session.power.reboot", reboot)
+    holding[1].power.reboot(300)
     (until,) = while_it_booted
     assert time.time() + 300 < until < time.time() + 500
     assert [(entry.held, entry.kept_until) for entry in others.entries()] == [(True, 0)]

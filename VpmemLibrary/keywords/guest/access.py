@@ -40,7 +40,7 @@ class AccessKeywords:
             Should Be True    ${confinement.enforced}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         return read_confinement(found.host, inspection.qemu_process(found))
 
     @keyword(tags=("guest", "assertion"))
@@ -67,7 +67,7 @@ class AccessKeywords:
             Guest Should Reach Only Its Own Devices    ${guest}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         own = {device.path for device in found.live_devices}
         nodes = {each.device for each in self._session.host.ndctl.inventory().namespaces if each.device}
         qemu = inspection.qemu_process(found)

@@ -66,11 +66,9 @@ class ChannelKeywords:
             ${guest} =    Start New Guest    vpmem=ns_0
         ```
         """
-        opened = self._session.current
-        opened.channel = channel or opened.channel
-        opened.bridge = bridge or opened.bridge
-        opened.access = _changed(
-            opened.access,
+        guests = self._session.current.guests
+        access = _changed(
+            guests.defaults.access,
             user=user,
             password=password,
             key_file=key_file,
@@ -80,6 +78,13 @@ class ChannelKeywords:
             host_key=host_key,
             sudo=sudo,
         )
+        defaults = replace(
+            guests.defaults,
+            channel=channel or guests.defaults.channel,
+            bridge=bridge or guests.defaults.bridge,
+            access=access,
+        )
+        guests.set_defaults(defaults)
 
     @keyword(tags=("guest",))
     def use_guest_channel(
@@ -139,9 +144,9 @@ class ChannelKeywords:
             Use Guest Channel    ${guest}    agent
         ```
         """
-        opened = self._session.current
+        guests = self._session.current.guests
         access = _changed(
-            opened.access,
+            guests.defaults.access,
             user=user,
             password=password,
             key_file=key_file,
@@ -150,7 +155,7 @@ class ChannelKeywords:
             address=address,
             port=port,
         )
-        opened.guest(guest).use_channel(channel, access)
+        guests.find(guest).use_channel(channel, access)
 
     @keyword(tags=("guest", "getter"))
     def get_guest_channel(
@@ -183,7 +188,7 @@ class ChannelKeywords:
             Get Guest Channel    ${guest}    ==    agent
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         return assert_text(str(found.channel), assertion_operator, expected, f"Channel of guest {found.name}", message)
 
 

@@ -47,6 +47,6 @@ class GuestMemoryKeywords:
             Guest Memory Should Agree    ${guest}
         ```
         """
-        agreement = memory_views(self._session.current.guest(guest))
+        agreement = memory_views(self._session.current.guests.find(guest))
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
         agreement.require()

@@ -73,7 +73,7 @@ class GuestXmlKeywords:
         ```
         """
         devices = devices_of(self._session, vpmem)
-        guest = self._session.current.define_guest_from(_text(xml), devices, name=name, unshared=not shared_only)
+        guest = self._session.current.guests.define_from(_text(xml), devices, name=name, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
@@ -114,8 +114,8 @@ class GuestXmlKeywords:
         """
         opened = self._session.current
         devices = devices_of(self._session, vpmem)
-        spec = opened.guest_spec(name=name, memory=memory, vcpus=vcpus, devices=devices)
-        return build_domain(for_host(opened.link, spec))
+        spec = opened.guests.spec(name=name, memory=memory, vcpus=vcpus, devices=devices)
+        return build_domain(for_host(opened.guests.link, spec))
 
     @keyword(tags=("guest", "getter"))
     def get_guest_xml(self, guest: Guest | str, *, inactive: bool = False) -> str:
@@ -142,7 +142,7 @@ class GuestXmlKeywords:
             Should Contain    ${xml}    <pmem/>
         ```
         """
-        return self._session.current.guest(guest).xml(inactive=inactive)
+        return self._session.current.guests.find(guest).xml(inactive=inactive)
 
     @keyword(tags=("guest", "getter"))
     def get_guest_devices(self, guest: Guest | str, *, inactive: bool = False) -> tuple[VpmemDevice, ...]:
@@ -172,7 +172,7 @@ class GuestXmlKeywords:
             Should Be Equal    ${devices[0].path}    /dev/dax0.0
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         devices = read_devices(found.xml(inactive=inactive))
         log_table(
             f"Devices of guest {found.name}",
@@ -199,7 +199,7 @@ class GuestXmlKeywords:
             Should Be Empty    ${guests}
         ```
         """
-        return self._session.current.guest_names()
+        return self._session.current.guests.names()
 
 
 def _text(xml: str) -> str:

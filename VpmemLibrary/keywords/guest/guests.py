@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -74,8 +75,8 @@ class GuestKeywords:
         """
         boot = BootSource(kernel=kernel, initrd=initrd, cmdline=cmdline, disk=disk)
         machine = checked_name("machine", machine) if machine else ""
-        opened = self._session.current
-        opened.boot, opened.machine = boot, machine or opened.machine
+        guests = self._session.current.guests
+        guests.set_defaults(replace(guests.defaults, boot=boot, machine=machine or guests.defaults.machine))
 
     @keyword(tags=("guest",))
     def define_guest(
@@ -135,7 +136,7 @@ class GuestKeywords:
         """
         opened = self._session.current
         devices = devices_of(self._session, vpmem)
-        spec = opened.guest_spec(
+        spec = opened.guests.spec(
             name=name,
             memory=memory,
             vcpus=vcpus,
@@ -146,7 +147,7 @@ class GuestKeywords:
             network=network,
             confined=confined,
         )
-        guest = opened.define_guest(spec, share_backing=share_backing, unshared=not shared_only)
+        guest = opened.guests.define(spec, share_backing=share_backing, unshared=not shared_only)
         logger.info(f"Defined guest {guest.name}.\n{guest.xml()}")
         return guest
 
@@ -184,7 +185,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    running
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         seconds = timeout.total_seconds()
         with libvirt_deadline(seconds):
             lifecycle.start(found, share_backing=share_backing, timeout=seconds)
@@ -214,7 +215,7 @@ class GuestKeywords:
             Wait Until Guest Is Ready    ${guest}
         ```
         """
-        readiness.wait_until_ready(self._session.current.guest(guest), timeout.total_seconds())
+        readiness.wait_until_ready(self._session.current.guests.find(guest), timeout.total_seconds())
 
     @keyword(tags=("guest",))
     def start_new_guest(
@@ -351,7 +352,7 @@ class GuestKeywords:
             Reboot Guest    ${guest}
         ```
         """
-        lifecycle.reboot(self._session.current.guest(guest), timeout.total_seconds())
+        lifecycle.reboot(self._session.current.guests.find(guest), timeout.total_seconds())
 
     @keyword(tags=("guest", "destructive"))
     def undefine_guest(self, guest: Guest | str, *, foreign: bool = False) -> None:
@@ -377,7 +378,7 @@ class GuestKeywords:
             Undefine Guest    ${guest}
         ```
         """
-        self._session.current.undefine_guest(self._owned(guest, foreign))
+        self._session.current.guests.undefine(self._owned(guest, foreign))
 
     @keyword(tags=("guest", "destructive"))
     def save_guest(
@@ -462,7 +463,7 @@ class GuestKeywords:
             Get Guest Boot Id    ${guest}    ==    ${boot}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         seconds = timeout.total_seconds()
         with libvirt_deadline(seconds):
             lifecycle.restore_from_file(found, path, timeout=seconds)
@@ -499,7 +500,7 @@ class GuestKeywords:
             Get Guest State    ${guest}    ==    running
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         return assert_text(found.state(), assertion_operator, expected, f"State of guest {found.name}", message)
 
     @keyword(tags=("guest", "getter"))
@@ -536,7 +537,7 @@ class GuestKeywords:
             Get Guest Process    ${guest}    !=    ${before}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         return assert_value(
             inspection.process_id(found),
             assertion_operator,
@@ -565,10 +566,10 @@ class GuestKeywords:
             Should Contain    ${text}    Linux version
         ```
         """
-        return self._session.current.guest(guest).console.tail(lines)
+        return self._session.current.guests.find(guest).console.tail(lines)
 
     def _owned(self, guest: Guest | str, foreign: bool) -> Guest:
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         return found

@@ -65,7 +65,7 @@ class HotplugKeywords:
             All Views Should Agree    ${guest}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         attached = attach(
             found, self._device(device), live=live, persistent=persistent, timeout=timeout.total_seconds()
         )
@@ -103,7 +103,7 @@ class HotplugKeywords:
             Start Guest    ${guest}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         detach(found, self._path(device), live=live)

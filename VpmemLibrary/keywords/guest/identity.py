@@ -50,7 +50,7 @@ class IdentityKeywords:
             Should Be Equal    ${after}    ${before}
         ```
         """
-        identity, _ = read_label_area(self._session.current.content, self._device(guest, namespace))
+        identity, _ = read_label_area(self._session.host.content, self._device(guest, namespace))
         logger.info(f"The device is {identity}.")
         return identity
 
@@ -79,9 +79,9 @@ class IdentityKeywords:
             Host Should Hold Guest Labels    ${guest}    ns_0
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         device = self._device(guest, namespace)
-        _, area = read_label_area(self._session.current.content, device)
+        _, area = read_label_area(self._session.host.content, device)
         region = inspection.region_of(found, device)
         agreement = compare_labels(area, region)
         log_table(agreement.subject, agreement.header, agreement.rows, marked=agreement.marked)
@@ -96,4 +96,4 @@ class IdentityKeywords:
 
     def _device(self, guest: Guest | str, namespace: Namespace | str) -> VpmemDevice:
         path = self._session.host.ndctl.namespace(namespace).device
-        return self._session.current.guest(guest).device(path)
+        return self._session.current.guests.find(guest).device(path)

@@ -31,7 +31,7 @@ class InsideKeywords:
         self._session = session
 
     def _guest(self, guest: Guest | str) -> Guest:
-        return self._session.current.guest(guest)
+        return self._session.current.guests.find(guest)
 
     @keyword(tags=("inside",))
     def run_in_guest(
@@ -491,7 +491,7 @@ class InsideKeywords:
         pattern = _pattern(seed, offset, length)
         where = backing_offset(device, offset)
         logger.info(f"The guest's byte {int(offset)} is predicted at byte {int(where)} of {path}.")
-        self._session.current.content.verify(path, pattern, at=where).require()
+        self._session.host.content.verify(path, pattern, at=where).require()
 
     def _draw(self, guest: Guest) -> None:
         inventory = self._session.host.ndctl.inventory()

@@ -85,7 +85,7 @@ class MigrationKeywords:
         source, target = self._session.current, self._session.find(host)
         if target is source:
             raise InvalidValueError("host", host, "another open host than the guest's own")
-        found = source.guest(guest)
+        found = source.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         # Remember the UUIDs: after the migration, another namespace may have the same path.
@@ -99,13 +99,15 @@ class MigrationKeywords:
             try:
                 listed = vpmem if isinstance(vpmem, list) else [vpmem]
                 backings = [path_of(self._session, each) for each in listed]
-                destination = Destination(target.host.transport, target.link, target.migration_address)
+                destination = Destination(
+                    target.host.transport, target.guests.link, target.guests.defaults.migration_address
+                )
                 moved = migrate(found, destination, backings, live=live, timeout=seconds)
             except BaseException:
                 self._session.switch(source.host.alias)
                 raise
-            source.forget_guest(found.name)
-            arrived = target.adopt_guest(found.name, tuple(replace(device, alias="") for device in moved))
+            source.guests.forget(found.name)
+            arrived = target.guests.adopt(found.name, tuple(replace(device, alias="") for device in moved))
             if live:
                 readiness.wait_until_ready(arrived, seconds)
         logger.info(f"Guest {found.name} went from {source.host.alias} to {host}.")
@@ -116,6 +118,6 @@ class MigrationKeywords:
 
 def _wipe(source: OpenHost, left: Namespace | str) -> None:
     if isinstance(left, str):
-        source.content.wipe(left, must_be_unused=True)
+        source.host.content.wipe(left, must_be_unused=True)
     else:
         wipe_namespace(source.host, source.host.ndctl.namespace(left))

@@ -58,7 +58,7 @@ class SnapshotKeywords:
             Revert Guest To Snapshot    ${guest}    before
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()
@@ -92,7 +92,7 @@ class SnapshotKeywords:
             Revert Guest To Snapshot    ${guest}    before
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)
         seconds = timeout.total_seconds()

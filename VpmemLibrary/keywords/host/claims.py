@@ -58,7 +58,7 @@ class ClaimKeywords:
         ```
         """
         opened = self._session.current
-        found = opened.claims.set_setting(setting, foreign=foreign)
+        found = opened.tenancy.claims.set_setting(setting, foreign=foreign)
         if found:
             self._show(opened)
         return {label: list(namespaces) for label, namespaces in found.items()}
@@ -92,7 +92,7 @@ class ClaimKeywords:
         ```
         """
         opened = self._session.current
-        found = opened.claims.make(setting, sizes)
+        found = opened.tenancy.claims.make(setting, sizes)
         self._show(opened)
         return {label: list(namespaces) for label, namespaces in found.items()}
 
@@ -127,7 +127,7 @@ class ClaimKeywords:
             Get Pmem Total    SMALL    ==    2
         ```
         """
-        claims = self._session.current.claims
+        claims = self._session.current.tenancy.claims
         claims.setting.require_label(label)
         return assert_value(claims.totals()[label], assertion_operator, expected, f"Namespaces of {label}", message)
 
@@ -166,7 +166,7 @@ class ClaimKeywords:
             Get Pmem Used    SMALL    ==    1
         ```
         """
-        claims = self._session.current.claims
+        claims = self._session.current.tenancy.claims
         claims.setting.require_label(label)
         return assert_value(claims.used()[label], assertion_operator, expected, f"Held namespaces of {label}", message)
 
@@ -274,7 +274,7 @@ class ClaimKeywords:
         """
         for alias in dict.fromkeys(claim.host for claim in claims):
             opened = self._session.find(alias)
-            opened.claims.release([claim for claim in claims if claim.host == alias], wipe=wipe)
+            opened.tenancy.claims.release([claim for claim in claims if claim.host == alias], wipe=wipe)
         logger.info(f"Gave back: {', '.join(map(str, claims)) or 'nothing'}.")
 
     @keyword(tags=("claim", "getter"))
@@ -295,22 +295,22 @@ class ClaimKeywords:
         """
         opened = self._session.current
         self._show(opened)
-        return [opened.claims.now(claim) for claim in opened.claims.claims]
+        return [opened.tenancy.claims.now(claim) for claim in opened.tenancy.claims.claims]
 
     def _claim(self, wishes: tuple[ClaimRequest, ...], anywhere: bool, foreign: bool) -> tuple[Claim, ...]:
         opened = self._session.current
         if not anywhere:
-            claims = opened.claims.claim(wishes, foreign=foreign)
+            claims = opened.tenancy.claims.claim(wishes, foreign=foreign)
         else:
             hosts = [self._session.find(alias) for alias in self._session.aliases]
-            able = [host.claims.prepare(wishes, foreign=foreign) for host in hosts if _has(host, wishes)]
+            able = [host.tenancy.claims.prepare(wishes, foreign=foreign) for host in hosts if _has(host, wishes)]
             claims = Fleet(able, self._session.run.run_id).claim(wishes)
-            self._session.find(claims[0].host).claims.keep(claims)
+            self._session.find(claims[0].host).tenancy.claims.keep(claims)
         logger.info(f"Claimed: {', '.join(map(str, claims))}.")
         return claims
 
     def _show(self, opened: OpenHost) -> None:
-        totals, used = opened.claims.totals(), opened.claims.used()
+        totals, used = opened.tenancy.claims.totals(), opened.tenancy.claims.used()
         log_table(
             f"Namespaces that may be claimed on {opened.host.alias}",
             ("label", "resource class", "total", "held"),
@@ -319,9 +319,9 @@ class ClaimKeywords:
         log_table(
             f"Claims on {opened.host.alias}",
             ("namespace", "UUID", "state"),
-            ((name, entry.key, entry.description) for entry, name in opened.claims.holders()),
+            ((name, entry.key, entry.description) for entry, name in opened.tenancy.claims.holders()),
         )
 
 
 def _has(opened: OpenHost, wishes: tuple[ClaimRequest, ...]) -> bool:
-    return all(not wish.label or wish.label in opened.claims.setting.labels for wish in wishes)
+    return all(not wish.label or wish.label in opened.tenancy.claims.setting.labels for wish in wishes)

@@ -21,7 +21,7 @@ class ContentKeywords:
 
     @property
     def _store(self) -> ContentStore:
-        return self._session.current.content
+        return self._session.host.content
 
     @keyword(tags=("content", "destructive"))
     def write_pattern(

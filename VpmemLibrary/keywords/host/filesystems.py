@@ -158,7 +158,7 @@ class FileSystemKeywords:
         found = own_target_of(self._session, target, foreign=foreign)
         host = self._session.host
         held = read_file_system(host.transport, shown_path(found))
-        self._session.current.show_alive()
+        self._session.current.tenancy.hold_run_lease()
         mounted = host.mounts.mount(
             found,
             held.known_type(),

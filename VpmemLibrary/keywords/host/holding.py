@@ -56,7 +56,7 @@ class HoldingKeywords:
             Reserve Host    timeout=10 minutes
         ```
         """
-        self._session.current.reservations.reserve_host(timeout.total_seconds(), shared=shared)
+        self._session.current.tenancy.reservations.reserve_host(timeout.total_seconds(), shared=shared)
 
     @keyword(tags=("host",))
     def open_free_host_from_file(
@@ -132,8 +132,8 @@ class HoldingKeywords:
             self._session.open(entry)
             opened.append(entry.name)
         host = self._session.find(entry.name)
-        unreachable.require_back(entry.name, host.leases)
-        host.reservations.reserve_host(0, shared=shared)
+        unreachable.require_back(entry.name, host.tenancy.leases)
+        host.tenancy.reservations.reserve_host(0, shared=shared)
 
     def _current(self, alias: str) -> str:
         self._session.switch(alias)

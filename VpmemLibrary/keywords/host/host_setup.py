@@ -136,6 +136,6 @@ class HostSetupKeywords:
         """
         opened = self._session.current
         if not foreign:
-            opened.require_may_reboot()
-        seconds = opened.reboot(timeout.total_seconds())
+            opened.power.require_permission()
+        seconds = opened.power.reboot(timeout.total_seconds())
         logger.info(f"{opened.host.alias} answers from another boot after {seconds:.1f} s.")

@@ -120,7 +120,7 @@ class HostKeywords:
         settings = resolve(request)
         name = alias or parse_address(address).host
         transport = _through(SshTransport(settings), through)
-        return self._session.open_transport(transport, name, Daemon.of(libvirt_uri)).host.alias
+        return self._session.open_transport(transport, name, libvirt=Daemon.of(libvirt_uri)).alias
 
     @keyword(tags=("host",))
     def open_local_host(
@@ -156,7 +156,7 @@ class HostKeywords:
         ```
         """
         transport = _through(LocalTransport(sudo=sudo), through)
-        return self._session.open_transport(transport, alias, Daemon.of(libvirt_uri)).host.alias
+        return self._session.open_transport(transport, alias, libvirt=Daemon.of(libvirt_uri)).alias
 
     @keyword(tags=("host",))
     def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
@@ -190,7 +190,7 @@ class HostKeywords:
         ```
         """
         entry = find_host(entries_of(hosts), name)
-        return self._session.open(replace(entry, through=tuple(through)) if through else entry, alias).host.alias
+        return self._session.open(replace(entry, through=tuple(through)) if through else entry, alias).alias
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
@@ -233,7 +233,7 @@ class HostKeywords:
             Close Host    inside
         ```
         """
-        return self._session.open_guest(guest, alias).host.alias
+        return self._session.open_guest(guest, alias).alias
 
     @keyword(tags=("host", "getter"))
     def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:

@@ -58,8 +58,8 @@ class OwnershipKeywords:
         finally:  # a failed unmount must not keep the other namespaces from being removed
             gone = clean_up(opened.host, self._session.run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
-            if gone and not opened.inside:  # a removed namespace cannot be claimed, so its unfit record is not needed
-                opened.leases.remove_stale(namespace.label_uuid for namespace in gone)
+            if gone and not opened.guest:  # a removed namespace cannot be claimed, so its unfit record is not needed
+                opened.tenancy.leases.remove_stale(namespace.label_uuid for namespace in gone)
         removed += [
             f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._session.run)
         ]
@@ -92,7 +92,7 @@ class OwnershipKeywords:
         ```
         """
         opened = self._session.current
-        found = opened.reclaim.all()
+        found = opened.tenancy.reclaim.all()
         for what in found.done:
             logger.warn(f"Took back on {opened.host.alias} what a dead run left: {what}.")
         if found.failed:
@@ -124,7 +124,7 @@ class OwnershipKeywords:
         ```
         """
         opened = self._session.current
-        opened.remembered = opened.state()
+        opened.remember_state()
 
     @keyword(tags=("ownership", "assertion"))
     def host_state_should_be_unchanged(self) -> None:

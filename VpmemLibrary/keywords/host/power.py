@@ -57,10 +57,10 @@ class PowerKeywords:
         ```
         """
         opened = self._session.current
-        opened.require_power_control()
+        opened.power.require_control()
         if not foreign:
-            opened.require_may_reboot("lose its power")
-        opened.cut_power(timeout.total_seconds())
+            opened.power.require_permission("lose its power")
+        opened.power.cut(timeout.total_seconds())
         logger.info(f"{opened.host.alias} does not answer any more.")
 
     @keyword(tags=("host",))
@@ -92,5 +92,5 @@ class PowerKeywords:
         ```
         """
         opened = self._session.current
-        seconds = opened.restore_power(timeout.total_seconds())
+        seconds = opened.power.restore(timeout.total_seconds())
         logger.info(f"{opened.host.alias} answers from another boot after {seconds:.1f} s.")

@@ -81,7 +81,7 @@ class RecordKeywords:
             Acknowledged Records Should Be There    ${writer}
         ```
         """
-        found = self._session.current.guest(guest)
+        found = self._session.current.guests.find(guest)
         target = found.device(backing_of(self._session, device))
         writer = start_writer(found, target, RecordStream(seed, count), offset=offset, flush=flush)
         logger.info(f"Started {writer}.")
@@ -221,7 +221,7 @@ class RecordKeywords:
             Log    ${verdict.unacknowledged} more were there.
         ```
         """
-        verdict = writer.verdict(self._session.current.content)
+        verdict = writer.verdict(self._session.host.content)
         log_table(
             f"Records of {writer} on {self._session.host.alias}",
             ("acknowledged", "whole", "of them not acknowledged", "torn", "problems"),

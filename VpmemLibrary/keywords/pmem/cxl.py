@@ -163,7 +163,7 @@ class CxlKeywords:
             ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 64MiB
         ```
         """
-        uuid = self._session.current.new_uuid()
+        uuid = self._session.current.tenancy.new_uuid()
         region = self._cxl.create_region(memdevs, uuid=uuid, size=None if size == NO_SIZE else size)
         logger.info(f"Assembled {region.dev} of {region.size} from {', '.join(region.dimms)}.")
         return region

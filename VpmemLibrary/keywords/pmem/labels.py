@@ -104,13 +104,13 @@ class LabelKeywords:
         unlabeled = opened.host.regions.unlabeled()
         if not unlabeled:
             return ()
-        if not opened.may_initialize_labels:
+        if not opened.policy.may_initialize_labels:
             logger.info(
                 f"Left without labels, as the hosts file does not say host_may_initialize_labels: "
                 f"{', '.join(region.dev for region in unlabeled)}."
             )
             return ()
-        with opened.host_lock("initialize-labels"):
+        with opened.tenancy.host_lock("initialize-labels"):
             unlabeled = opened.host.regions.unlabeled()  # another worker may just have done it
             labeled = len(opened.host.ndctl.inventory().regions) - len(unlabeled)
             wanted = unlabeled[: max(len(unlabeled) - leave, 0 if labeled else 1)]
@@ -411,7 +411,7 @@ class LabelKeywords:
         """
         opened = self._session.current
         alias = opened.host.alias
-        if not opened.may_initialize_labels:
+        if not opened.policy.may_initialize_labels:
             raise UnsupportedError(
                 f"Labels of {alias} may not be changed: its section of the hosts file does not say "
                 "host_may_initialize_labels = yes."

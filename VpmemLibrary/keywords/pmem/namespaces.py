@@ -93,7 +93,7 @@ class NamespaceKeywords:
             map_location=unless_default(mode, map, MapLocation.dev),
             align=wanted_align(align),
             sector_size=sector_size,
-            uuid=self._session.current.new_uuid(),
+            uuid=self._session.current.tenancy.new_uuid(),
         )
         log_namespaces("Created", (namespace,))
         return namespace
@@ -157,7 +157,7 @@ class NamespaceKeywords:
             map_location=unless_default(mode, map, MapLocation.dev),
             align=wanted_align(align),
             sector_size=sector_size,
-            uuid=None if foreign else self._session.current.new_uuid(),
+            uuid=None if foreign else self._session.current.tenancy.new_uuid(),
         )
         return _changed(before, after)
 

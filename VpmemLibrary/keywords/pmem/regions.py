@@ -388,7 +388,7 @@ class RegionKeywords:
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """
-        return self._session.current.reservations.reserve_region(
+        return self._session.current.tenancy.reservations.reserve_region(
             self._roomy(at_least, numa_node), timeout.total_seconds()
         )
 

@@ -1,0 +1,33 @@
+"""What may be done to a host, as its owner says in the hosts file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.hosts_entry import HostEntry
+from VpmemLibrary.host.power import PowerControl
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The disruptive actions that are allowed on a host, and the commands for them.
+
+    Args:
+        may_reboot: Whether the host may be rebooted, and its power cut.
+        may_initialize_labels: Whether labels may be written to a region without labels. This destroys its content.
+        power: The commands that cut the host's power and restore it. None if there are none.
+        cxl: The commands that add a CXL device to the host and remove it. None if there are none.
+
+    Example: ``Policy(may_initialize_labels=True)``.
+    """
+
+    may_reboot: bool = False
+    may_initialize_labels: bool = False
+    power: PowerControl | None = None
+    cxl: CxlControl | None = None
+
+    @classmethod
+    def of(cls, entry: HostEntry) -> Policy:
+        """Return the policy of a section of a hosts file."""
+        return cls(entry.may_reboot, entry.may_initialize_labels, entry.power, entry.cxl)
