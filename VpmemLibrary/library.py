@@ -25,7 +25,6 @@ from VpmemLibrary.keywords.guest.snapshots import SnapshotKeywords
 from VpmemLibrary.keywords.host.claims import ClaimKeywords
 from VpmemLibrary.keywords.host.content import ContentKeywords
 from VpmemLibrary.keywords.host.filesystems import FileSystemKeywords
-from VpmemLibrary.keywords.host.holding import HoldingKeywords
 from VpmemLibrary.keywords.host.host_setup import HostSetupKeywords
 from VpmemLibrary.keywords.host.hosts import HostKeywords
 from VpmemLibrary.keywords.host.ownership import OwnershipKeywords
@@ -117,7 +116,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     # Claims
 
     A claim gives an existing namespace to one tenant at a time. [Set Pmem Namespaces] lists the namespaces, in the
-    syntax of Nova's `pmem_namespaces`. [Claim Namespace] and [Claim Namespaces] take them; [Release Claims] wipes them
+    syntax of Nova's `pmem_namespaces`. [Claim Namespaces] takes them; [Release Claims] wipes them
     and gives them back. A claim is a lease of this worker's SSH connection in the host's kernel: it works across
     machines without a server, and ends with the worker. The host needs `bash` and `flock`.
 
@@ -151,7 +150,6 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         super().__init__(
             [
                 HostKeywords(session),
-                HoldingKeywords(session),
                 HostSetupKeywords(session),
                 PowerKeywords(session),
                 RegionKeywords(session),

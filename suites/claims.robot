@@ -37,10 +37,10 @@ Namespaces Are Claimed By Size And Mode
     ...    refused.
     [Tags]    cl-01
     ${large} =    Get Namespace    pool_0
-    ${claim} =    Claim Namespace    size=${large.size}    mode=devdax
-    Get Namespace Property    ${claim.namespace}    name    ==    pool_0
-    Run Keyword And Expect Error    *1 of mode sector*    Claim Namespace    mode=sector
-    Run Keyword And Expect Error    *1 of 1GiB*    Claim Namespace    size=1GiB
+    ${claims} =    Claim Namespaces    size=${large.size}    mode=devdax
+    Get Namespace Property    ${claims[0].namespace}    name    ==    pool_0
+    Run Keyword And Expect Error    *1 of mode sector*    Claim Namespaces    mode=sector
+    Run Keyword And Expect Error    *1 of 1GiB*    Claim Namespaces    size=1GiB
 
 A Failed Claim Names The Holders And Their Start Times
     [Documentation]    A claim that cannot be met completely takes no namespace.
@@ -63,12 +63,12 @@ A Failed Claim Names The Holders And Their Start Times
 A Released Namespace Is Wiped And Can Be Claimed Again
     [Documentation]    The next claim finds zeros, to the last byte.
     [Tags]    cl-01
-    ${claim} =    Claim Namespace    name=pool_1
-    Write Pattern    ${claim.namespace}    seed=first tenant
-    Release Claims    ${claim}
+    ${claims} =    Claim Namespaces    name=pool_1
+    Write Pattern    ${claims[0].namespace}    seed=first tenant
+    Release Claims    @{claims}
     Content Should Be Zero    pool_1
-    ${again} =    Claim Namespace    name=pool_1
-    Should Be Equal    ${again.namespace.uuid}    ${claim.namespace.uuid}
+    ${again} =    Claim Namespaces    name=pool_1
+    Should Be Equal    ${again[0].namespace.uuid}    ${claims[0].namespace.uuid}
 
 Many Workers Claim At Once And Each Namespace Goes To One Worker
     [Documentation]    Four workers start at the same moment. One worker claims each namespace, and all namespaces are
@@ -90,7 +90,7 @@ The Claims Of A Killed Worker Are Freed At Once And Wiped
     [Documentation]    The worker writes into its namespaces and is killed. The next claim gets zeros without waiting.
     [Tags]    cl-03
     A Worker Holds All Of The Pool
-    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespace    label=POOL
+    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespaces    POOL
     Pattern Should Be Intact    pool_2    seed=left behind    length=1MiB
     Process.Send Signal To Process    KILL    worker-0
     Process.Wait For Process    worker-0    timeout=1 minute
@@ -104,23 +104,23 @@ A Claim Excludes A Worker On Another Machine
     [Tags]    cl-04
     Skip Unless Host Names Can Be Changed
     A Worker Holds All Of The Pool    other-controller
-    ${error} =    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespace    label=POOL
+    ${error} =    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespaces    POOL
     Should Contain    ${error}    on other-controller, since
     OperatingSystem.Create File    ${MEETING}/end
     Every Worker Should End Well    1
-    Claim Namespace    label=POOL
+    Claim Namespaces    POOL
 
 A Claim Survives A Reconnect To The Host
     [Documentation]    The connection is cut on the host. If no other worker took the claim meanwhile, it is re-acquired
     ...    with the same UUID.
     [Tags]    cl-03
-    ${claim} =    Claim Namespace    name=pool_1
+    ${claims} =    Claim Namespaces    name=pool_1
     Cut The Connection
     Locks On The Host Should Be    0
-    ${claims} =    Get Claims
-    Should Be Equal    ${claims[0].namespace.uuid}    ${claim.namespace.uuid}
+    ${now} =    Get Claims
+    Should Be Equal    ${now[0].namespace.uuid}    ${claims[0].namespace.uuid}
     Locks On The Host Should Be    1
-    Release Claims    ${claim}
+    Release Claims    @{claims}
     Get Pmem Used    POOL    ==    0
 
 

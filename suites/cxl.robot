@@ -138,7 +138,7 @@ Take One That Can Be Given A Device
         END
     END
     VAR    @{wanted} =    @{{$able or $names}}
-    ${taken} =    Open Free Host From File    ${HOSTS}    @{wanted}
+    ${taken} =    Open Host From File    ${HOSTS}    @{wanted}    free=True
     Reserve The Host For This Suite
     ${entry} =    Get Host Entry    ${HOSTS}    ${taken}
     RETURN    ${entry}

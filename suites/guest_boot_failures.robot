@@ -51,6 +51,8 @@ A Guest With A Hanging Init Process Fails At The Timeout
     ${message}    ${seconds} =    Start Should Fail    ${HANGING}; exec cat"    ${SHORT}
     Should Contain    ${message}    was not ready within 45 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*This init hangs
+    ${console} =    Get Guest Console    never-ready    lines=1
+    Should Be Equal    ${console.strip()}    This init hangs
     Should Be True    45 <= ${seconds} < 45 + ${STARTING}
 
 A Hanging Guest On The Serial Console Fails At The Timeout

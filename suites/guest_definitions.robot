@@ -32,6 +32,8 @@ A Size That Is Not A Multiple Of Two Mebibytes Becomes The Predicted Size
     ${predicted} =    Get Predicted Device Size    31MiB
     ${devices} =    Get Guest Devices    ${guest}
     Should Be Equal    ${devices[0].size}    ${predicted}
+    ${xml} =    Get Guest Xml    ${guest}
+    XML.Element Text Should Be    ${xml}    32768    xpath=devices/memory/target/size
     ${process} =    Get Guest Process    ${guest}
     ${line} =    Run On Host    cat    /proc/${process}/cmdline
     Should Contain    ${line.text}    "size":${{int($predicted)}}

@@ -2,6 +2,7 @@
 Documentation     The facts of a host in one read, and whether it supports virtual persistent memory.
 
 Library           Collections
+Library           OperatingSystem
 Resource          ../resources/host.resource
 
 Suite Setup       Take A Host
@@ -42,6 +43,16 @@ Regions In The Facts Match The Kernel
         Sysfs Should Say    region=${region.dev}    attribute=available_size    value=${region.available_size}
         Sysfs Should Say    region=${region.dev}    attribute=numa_node    value=${region.numa_node}
     END
+
+The Machine That Runs The Tests Is Opened Without SSH
+    [Documentation]    Commands run on this machine. Its boot id is the one that this process reads itself.
+    [Tags]    hs-01
+    ${taken} =    Get Current Host
+    Open Local Host    here
+    ${known} =    OperatingSystem.Get File    /proc/sys/kernel/random/boot_id
+    ${id} =    Get Host Boot Id
+    Should Be Equal    ${id}    ${known.strip()}
+    [Teardown]    Run Keywords    Close Host    here    AND    Switch Host    ${taken}
 
 The Preflight Passes On A Complete Host
     [Documentation]    The host has everything that virtual persistent memory needs.

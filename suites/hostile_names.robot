@@ -53,7 +53,7 @@ A Hostile Claim Label Or Setting Runs No Command
     [Documentation]    A text that is not a label of the setting is refused, and nothing is claimed.
     Create Pmem Namespaces    SMALL:hostile_0    SMALL=at least 16MiB
     FOR    ${text}    IN    @{HOSTILE}
-        ${kept} =    Was Accepted    Claim Namespace    label=${text}
+        ${kept} =    Was Accepted    Claim Namespaces    ${text}
         Should Not Be True    ${kept}
         ${kept} =    Was Accepted    Set Pmem Namespaces    SMALL:${text}
         Should Not Be True    ${kept}

@@ -268,7 +268,7 @@ Leave One Of Each Kind
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
     ${claimed} =    Create Namespace    ${region}    mode=devdax    size=at least 32MiB    name=left_claimed
-    Claim Namespace    name=left_claimed
+    Claim Namespaces    name=left_claimed
     Define Guest    vpmem=${claimed}    name=left-behind
     Run On Host    touch    /var/lib/libvirt/images/left-behind
 

@@ -81,11 +81,11 @@ A Failed Wipe Is An Error And The Namespace Is Not Given Out
     Pattern Should Be Intact    ${NAMESPACE}    seed=${SEED}    length=4MiB
     Run Keyword And Expect Error
     ...    *${NAMESPACE.name} on * is unfit since*
-    ...    Claim Namespace
+    ...    Claim Namespaces
     ...    name=${NAMESPACE.name}
     Clean Up After Dead Runs
     Content Should Be Zero    ${NAMESPACE}
-    Claim Namespace    name=${NAMESPACE.name}
+    Claim Namespaces    name=${NAMESPACE.name}
     [Teardown]    Give The Claims Back
 
 

@@ -57,7 +57,7 @@ A Full Disk Does Not Harm Any Run
     Offer A Namespace
     Fill The Disk
     Run Keyword And Expect Error    *no space left*    Clean Up After Dead Runs
-    Run Keyword And Expect Error    *no space left*    Claim Namespace    name=to_claim
+    Run Keyword And Expect Error    *no space left*    Claim Namespaces    name=to_claim
     Run On Host    rm    ${FILLER}
     Reclaim Should Find Nothing
     Claim And Release The Namespace
@@ -181,8 +181,8 @@ Offer A Namespace
 
 Claim And Release The Namespace
     [Documentation]    Claim and release the namespace. Only the full disk prevented this before.
-    ${claim} =    Claim Namespace    name=to_claim
-    Release Claims    ${claim}    wipe=False
+    ${claims} =    Claim Namespaces    name=to_claim
+    Release Claims    @{claims}    wipe=False
 
 Set The Clock
     [Documentation]    Set the clock this number of seconds from the right time. Keep the right time as the boot time

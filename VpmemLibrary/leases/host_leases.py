@@ -61,7 +61,7 @@ _LONGEST_REASON = 500
 _END = "."
 _READY = ["ready"]
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
-_HOW_TO_TAKE_AGAIN = "Reserve Host, Reserve Region or Open Free Host From File"
+_HOW_TO_TAKE_AGAIN = "Reserve Host, Reserve Region or Open Host From File with free=True"
 
 _TOOLS = r"""
 for tool in bash flock; do

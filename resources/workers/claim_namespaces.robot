@@ -43,7 +43,7 @@ Claim Until Nothing Is Left
     [Documentation]    Claim one namespace after another. The refusal must say that all namespaces are held.
     TRY
         WHILE    True    limit=50
-            Claim Namespace    label=POOL
+            Claim Namespaces    POOL
         END
     EXCEPT    All that meets label POOL*is held*    type=GLOB
         Log    Nothing is left.

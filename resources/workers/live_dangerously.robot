@@ -22,14 +22,14 @@ All Objects That A Run May Have
     [Documentation]    Create namespaces of two kinds, a mount, a claim and a server that writes. Remove them again.
     Make Namespaces And Mount One
     Come To    claim
-    ${claim} =    Claim Namespace    label=SMALL
-    Write Pattern    ${claim.namespace}    seed=not to be found by anybody    length=1MiB
+    ${claims} =    Claim Namespaces    SMALL
+    Write Pattern    ${claims[0].namespace}    seed=not to be found by anybody    length=1MiB
     ${server} =    Have A Server That Writes
     IF    $FAILING    Fail    as it was told to
     Come To    delete
     Delete Server    ${server}
     Come To    release
-    Release Claims    ${claim}
+    Release Claims    @{claims}
 
 
 *** Keywords ***

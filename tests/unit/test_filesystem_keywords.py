@@ -119,9 +119,3 @@ def test_a_mount_that_is_left_fails_the_run() -> None:
     ownership.remember_host_state()
     with pytest.raises(AssertionError, match=r"leaked: mount of /dev/pmem0 at /mine \(ext4\)$"):
         ownership.host_state_should_be_unchanged()
-
-
-def test_only_mounts_of_block_devices_are_listed() -> None:
-    proc = left(0, mounts(("vda1", "/")).text + "\n22 28 0:20 / /proc rw shared:1 - proc proc rw")
-    keywords, _ = keywords_on(mountinfo=proc)
-    assert [mount.mount_point for mount in keywords.get_mounts()] == ["/"]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
-from VpmemLibrary.keywords.host.holding import HoldingKeywords
+from VpmemLibrary.keywords.host.hosts import HostKeywords
 from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
 from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.ownership.marks import RunMark
@@ -82,7 +82,7 @@ def workers() -> Iterator[list[Session]]:
 
 
 def take(worker: Session, hosts: str, *names: str, shared: bool = False, timeout: timedelta = AT_ONCE) -> str:
-    return str(HoldingKeywords(worker).open_free_host_from_file(hosts, *names, shared=shared, timeout=timeout))
+    return str(HostKeywords(worker).open_host_from_file(hosts, *names, free=True, shared=shared, timeout=timeout))
 
 
 def test_each_worker_gets_a_host_that_no_other_has(rack: Rack, hosts: str, workers: list[Session]) -> None:

@@ -8,6 +8,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.claims.claims import Claim, ClaimRequest, Fleet
 from VpmemLibrary.claims.setting import resource_class
+from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.pmem.records import Namespace, NamespaceMode
@@ -162,7 +163,7 @@ class ClaimKeywords:
         ```robotframework
         *** Test Cases ***
         One Of Two
-            ${claim} =    Claim Namespace    label=SMALL
+            Claim Namespaces    SMALL
             Get Pmem Used    SMALL    ==    1
         ```
         """
@@ -171,70 +172,43 @@ class ClaimKeywords:
         return assert_value(claims.used()[label], assertion_operator, expected, f"Held namespaces of {label}", message)
 
     @keyword(tags=("claim",))
-    def claim_namespace(
+    def claim_namespaces(
         self,
-        *,
-        label: str = "",
+        *labels: str,
         name: str = "",
         size: Size = ALL,
         mode: NamespaceMode | None = None,
         node: int | None = None,
         anywhere: bool = False,
         foreign: bool = False,
-    ) -> Claim:
-        """Claim one namespace with the requested properties for this worker alone, until the claim is released.
+    ) -> list[Claim]:
+        """Claim namespaces for this worker alone, until the claims are released.
+
+        The keyword claims one namespace for each label, in this order, all on one host. It claims all of them or none.
+        Without labels, it claims one namespace that has the other requested properties.
 
         A claim is a lease on the namespace's UUID. The host's own kernel holds the lease for this worker's connection.
         No other worker gets the namespace, on any machine. If this worker dies, the lease is free immediately. Content
         that a dead worker left in a namespace is wiped before the namespace can be claimed again.
 
         Args:
-            label: The label of the namespace in the setting.
-            name: The name of the namespace.
-            size: The usable size of the namespace. `all` accepts any size.
-            mode: The mode of the namespace.
-            node: The NUMA node of the namespace.
-            anywhere: Claim a namespace on any of the open hosts, instead of the current host.
-            foreign: Allow a namespace that this run did not make and that is not in a setting. Not valid together with
-                `label`.
-
-        Returns:
-            The claim: `host`, `namespace`, `label`.
-
-        Raises:
-            InvalidValueError: No namespace there has the requested properties, so waiting does not help.
-            ExhaustedError: All namespaces with these properties are claimed. The message says who holds them, and since
-                when.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        By Size
-            ${claim} =    Claim Namespace    size=62MiB    mode=devdax
-            Write Pattern    ${claim.namespace}    seed=mine
-            Release Claims    ${claim}
-        ```
-        """
-        wish = ClaimRequest(label, name, None if size is ALL else size, mode, node)
-        (claim,) = self._claim((wish,), anywhere, foreign)
-        return claim
-
-    @keyword(tags=("claim",))
-    def claim_namespaces(self, *labels: str, anywhere: bool = False) -> list[Claim]:
-        """Claim one namespace for each label, in this order, all on one host. Claim all of them or none.
-
-        Args:
             labels: Labels of the setting. A label that is given twice claims two namespaces.
+            name: The name of each namespace.
+            size: The usable size of each namespace. `all` accepts any size.
+            mode: The mode of each namespace.
+            node: The NUMA node of each namespace.
             anywhere: Claim the namespaces on any of the open hosts, instead of the current host.
+            foreign: Allow a namespace that this run did not make and that is not in a setting. Not valid together with
+                labels.
 
         Returns:
-            The claims, in the order of the labels.
+            The claims, in the order of the labels. Each has `host`, `namespace` and `label`.
 
         Raises:
-            InvalidValueError: The setting has no such label, or not enough namespaces of this label.
-            ExhaustedError: All namespaces of a label are claimed. The message says who holds them, and since when.
-                Nothing was claimed.
+            InvalidValueError: No label and no property is given, the setting has no such label, or there are not enough
+                namespaces with the requested properties. Nothing was claimed, and waiting does not help.
+            ExhaustedError: All namespaces with these properties are claimed. The message says who holds them, and since
+                when. Nothing was claimed.
 
         Example:
 
@@ -243,9 +217,27 @@ class ClaimKeywords:
         In Order
             ${claims} =    Claim Namespaces    SMALL    4GB    SMALL
             Should Be Equal    ${claims[1].label}    4GB
+
+        By Size
+            ${claims} =    Claim Namespaces    size=62MiB    mode=devdax
+            Write Pattern    ${claims[0].namespace}    seed=mine
+            Release Claims    @{claims}
         ```
         """
-        return list(self._claim(tuple(map(ClaimRequest, labels)), anywhere, False))
+        if not labels and not name and size is ALL and mode is None and node is None:
+            raise InvalidValueError("labels", "none", "at least one label, or a name, size, mode or node")
+        wanted = None if size is ALL else size
+        requests = tuple(ClaimRequest(label, name, wanted, mode, node) for label in labels or ("",))
+        opened = self._session.current
+        if not anywhere:
+            claims = opened.tenancy.claims.claim(requests, foreign=foreign)
+        else:
+            hosts = [self._session.find(alias) for alias in self._session.aliases]
+            able = [host.tenancy.claims.prepare(requests, foreign=foreign) for host in hosts if _has(host, requests)]
+            claims = Fleet(able, self._session.run.run_id).claim(requests)
+            self._session.find(claims[0].host).tenancy.claims.keep(claims)
+        logger.info(f"Claimed: {', '.join(map(str, claims))}.")
+        return list(claims)
 
     @keyword(tags=("claim", "destructive"))
     def release_claims(self, *claims: Claim, wipe: bool = True) -> None:
@@ -268,8 +260,8 @@ class ClaimKeywords:
         ```robotframework
         *** Test Cases ***
         Back
-            ${claim} =    Claim Namespace    label=SMALL
-            Release Claims    ${claim}
+            ${claims} =    Claim Namespaces    SMALL
+            Release Claims    @{claims}
         ```
         """
         for alias in dict.fromkeys(claim.host for claim in claims):
@@ -296,18 +288,6 @@ class ClaimKeywords:
         opened = self._session.current
         self._show(opened)
         return [opened.tenancy.claims.now(claim) for claim in opened.tenancy.claims.claims]
-
-    def _claim(self, wishes: tuple[ClaimRequest, ...], anywhere: bool, foreign: bool) -> tuple[Claim, ...]:
-        opened = self._session.current
-        if not anywhere:
-            claims = opened.tenancy.claims.claim(wishes, foreign=foreign)
-        else:
-            hosts = [self._session.find(alias) for alias in self._session.aliases]
-            able = [host.tenancy.claims.prepare(wishes, foreign=foreign) for host in hosts if _has(host, wishes)]
-            claims = Fleet(able, self._session.run.run_id).claim(wishes)
-            self._session.find(claims[0].host).tenancy.claims.keep(claims)
-        logger.info(f"Claimed: {', '.join(map(str, claims))}.")
-        return claims
 
     def _show(self, opened: OpenHost) -> None:
         totals, used = opened.tenancy.claims.totals(), opened.tenancy.claims.used()

@@ -218,27 +218,6 @@ class FileSystemKeywords:
         unmounted = unmount_owned(self._session.host, self._session.run)
         logger.info(f"Unmounted {', '.join(map(str, unmounted)) or 'nothing'}.")
 
-    @keyword(tags=("filesystem", "getter"))
-    def get_mounts(self) -> tuple[Mount, ...]:
-        """Return the mounts of block devices on the current host, and show them in the log.
-
-        Returns:
-            Records with `mount_point`, `source`, `type`, `options`, `dax`, `device` (its number) and `node` (the block
-            device that has this number). The values come from the kernel's mount table.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Its Options
-            ${mounts} =    Get Mounts
-            Log    ${mounts[-1].options}
-        ```
-        """
-        mounts = tuple(mount for mount in self._session.host.mounts.all() if mount.node)
-        _log_mounts(f"Mounts of {self._session.host.alias}", mounts)
-        return mounts
-
     @keyword(tags=("filesystem", "assertion"))
     def mount_should_be_dax(self, mount: Mount | str) -> None:
         """Fail unless the kernel reports that new files in a mounted file system are DAX.

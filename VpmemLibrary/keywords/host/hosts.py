@@ -17,7 +17,8 @@ from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_file import find_host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI, Daemon
 from VpmemLibrary.keywords.support.converters import to_bytes
-from VpmemLibrary.keywords.support.log import log_table
+from VpmemLibrary.keywords.support.log import log_table, logger
+from VpmemLibrary.session.free_hosts import open_free_host
 from VpmemLibrary.session.hosts import entries_of
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult, Transport
@@ -159,27 +160,50 @@ class HostKeywords:
         return self._session.open_transport(transport, alias, libvirt=Daemon.of(libvirt_uri)).alias
 
     @keyword(tags=("host",))
-    def open_host_from_file(self, hosts: str, name: str = "", *, alias: str = "", through: Sequence[str] = ()) -> str:
+    def open_host_from_file(
+        self,
+        hosts: str,
+        *names: str,
+        alias: str = "",
+        through: Sequence[str] = (),
+        free: bool = False,
+        shared: bool = False,
+        timeout: timedelta = timedelta(hours=2),
+    ) -> str:
         """Open a host that a hosts file describes and make it the current host.
 
         A hosts file has one section for each host. pabot accepts the same file as `--resourcefile`. The fields
         `guest_kernel`, `guest_initrd`, `guest_cmdline` and `guest_disk` set what guests boot from on that host, as
         [Set Guest Image] does.
 
+        With `free=True`, the keyword opens the first host that no worker has, and reserves it as [Reserve Host] does.
+        If all hosts are reserved, it waits for the first host that becomes free. So any number of workers, of one test
+        controller or of several, can share the hosts of a file. The keyword skips a host that is unreachable or cannot
+        write its leases. A worker that needs several hosts should choose each next host from the names after the
+        previous host's name, so that two workers never wait for each other.
+
         Args:
             hosts: The path of the hosts file, or `lab` for the lab that is running on this machine.
-            name: The section of the host. The default is the first section.
-            alias: The name of the host in other keywords. The default is the name of the section.
+            names: The section of the host. The default is the first section. With `free`, all acceptable sections, in
+                the order in which they are tried; the default is all sections of the file. Empty names are ignored.
+            alias: The name of the host in other keywords. The default is the name of the section. Not valid together
+                with `free`.
             through: A program and its arguments, as a list. Every command runs through this program. This list replaces
                 the section's `host_through`.
+            free: Open the first host that no worker has, and reserve it for this worker.
+            shared: With `free`, share the host with workers that share it as well. Then no worker has the host alone.
+            timeout: With `free`, how long to wait for a free host.
 
         Returns:
             The alias.
 
         Raises:
-            InvalidValueError: The hosts file does not exist or its format is invalid.
-            NotFoundError: No section has that name.
-            UnreachableError: The host cannot be reached.
+            InvalidValueError: The hosts file does not exist or its format is invalid. Or the arguments do not fit
+                together: several names or `shared` without `free`, or `alias` with `free`.
+            NotFoundError: No section has one of the names.
+            UnreachableError: The host cannot be reached. With `free`: none of the hosts can be reached.
+            BusyError: Other workers still have all of the hosts. The message says who has which host, and since when.
+            LeaseRecordError: None of the reachable hosts can write its leases.
 
         Example:
 
@@ -187,10 +211,27 @@ class HostKeywords:
         *** Test Cases ***
         The Third Host Of The Rack
             Open Host From File    ${CURDIR}/hosts.dat    rack1-pmem3
+
+        Any Host That No Other Worker Has
+            Open Host From File    ${CURDIR}/hosts.dat    free=True    timeout=30 minutes
         ```
         """
-        entry = find_host(entries_of(hosts), name)
-        return self._session.open(replace(entry, through=tuple(through)) if through else entry, alias).alias
+        entries = entries_of(hosts)
+        named = [name for name in names if name]
+        chosen = [find_host(entries, name) for name in named] or list(entries if free else entries[:1])
+        if through:
+            chosen = [replace(entry, through=tuple(through)) for entry in chosen]
+        if free:
+            if alias:
+                raise InvalidValueError("alias", alias, "no alias together with free=True: it is the section's name")
+            found = open_free_host(self._session, chosen, shared=shared, timeout=timeout.total_seconds())
+            logger.info(f"This worker has host {found.alias}.")
+            return found.alias
+        if len(named) > 1:
+            raise InvalidValueError("names", ", ".join(named), "one name, or several names together with free=True")
+        if shared:
+            raise InvalidValueError("shared", "True", "False, or True together with free=True")
+        return self._session.open(chosen[0], alias).alias
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
@@ -289,6 +330,40 @@ class HostKeywords:
         return sorted(entry.name for entry in entries_of(hosts))
 
     @keyword(tags=("host",))
+    def reserve_host(self, *, shared: bool = False, timeout: timedelta = timedelta(hours=2)) -> None:
+        """Reserve the current host for this worker alone. Wait while another worker has the host.
+
+        The reservation is a lease that the host's own kernel keeps. It also works between test controllers on different
+        machines. It ends with the worker's connection or when the host is closed. It keeps out only workers that
+        reserve the host too. A worker that needs several hosts should reserve them in the order of their names, so that
+        two workers never wait for each other. Workers may also share a host, with one region for each worker: see
+        [Reserve Region].
+
+        The lease is lost if the connection breaks and another worker reserves the host. Then every keyword that changes
+        the host fails, until this keyword has reserved the host again.
+
+        Args:
+            shared: Share the host with workers that share it as well. Then no worker has the host alone.
+            timeout: How long to wait.
+
+        Raises:
+            BusyError: Another worker still has the host, or this worker shares it. The message says who has the host,
+                and since when.
+            LeaseLostError: This worker lost the host that it had reserved. The next call reserves the host again.
+            ToolMissingError: The host has no bash or no flock.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Alone
+            Open Host    192.0.2.13
+            Reserve Host    timeout=10 minutes
+        ```
+        """
+        self._session.current.tenancy.reservations.reserve_host(timeout.total_seconds(), shared=shared)
+
+    @keyword(tags=("host",))
     def switch_host(self, alias: str) -> str:
         """Make another open host the current host.
 
@@ -347,6 +422,28 @@ class HostKeywords:
         ```
         """
         self._session.close_all()
+
+    @keyword(tags=("host", "getter"))
+    def get_current_host(self) -> str:
+        """Return the alias of the current host, on which keywords act.
+
+        Returns:
+            The alias.
+
+        Raises:
+            NotFoundError: No host is open.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        There And Back
+            ${host} =    Get Current Host
+            Open Guest As Host    ${guest}    alias=inside
+            Switch Host    ${host}
+        ```
+        """
+        return self._session.current.alias
 
     @keyword(tags=("host", "getter"))
     def get_open_hosts(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
-from typing import Any
 
 from robot.api.deco import keyword
 
@@ -15,7 +14,6 @@ from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.record_writer import RecordWriter, start_writer
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT
-from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_value
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.keywords.support.targets import backing_of
 from VpmemLibrary.pmem.records import Namespace
@@ -86,42 +84,6 @@ class RecordKeywords:
         writer = start_writer(found, target, RecordStream(seed, count), offset=offset, flush=flush)
         logger.info(f"Started {writer}.")
         return writer
-
-    @keyword(tags=("inside", "getter"))
-    def get_acknowledged_records(
-        self,
-        writer: RecordWriter,
-        assertion_operator: AssertionOperator | None = None,
-        expected: object = None,
-        message: str | None = None,
-    ) -> Any:
-        """Return how many records a writer has acknowledged so far. Assert it when an operator is given.
-
-        The writer remembers the acknowledgements that were read. So read them before the host loses its power and the
-        console log with it.
-
-        Args:
-            writer: The writer.
-            assertion_operator: See *Assertions* in the introduction.
-            expected: The expected number.
-            message: Your own failure text.
-
-        Returns:
-            The number of records.
-
-        Raises:
-            AssertionError: The number is not as expected.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        It Is Not Done
-            Get Acknowledged Records    ${writer}    <    4096
-        ```
-        """
-        told = len(writer.listen())
-        return assert_value(told, assertion_operator, expected, f"Acknowledged records of {writer}", message)
 
     @keyword(tags=("inside",))
     def wait_for_acknowledged_records(
