@@ -45,10 +45,10 @@ An Unconfined Guest Has No Profile
 A Device Of A Running Guest Is Refused To Another Guest
     [Documentation]    The device is refused by its path and by a link to it. No guest is created.
     [Tags]    sc-02
-    Run Keyword And Expect Error    *no running guest has*    Define Guest    vpmem=${NAMESPACE}    name=intruder
+    Run Keyword And Expect Error    *no running guest uses*    Define Guest    vpmem=${NAMESPACE}    name=intruder
     Run On Host    ln    -s    ${NAMESPACE.device}    /run/vpmem-by-another-name
     ${link} =    New Vpmem Device    /run/vpmem-by-another-name    size=${NAMESPACE.size}
-    Run Keyword And Expect Error    *no running guest has*as ${NAMESPACE.device}*
+    Run Keyword And Expect Error    *no running guest uses*as ${NAMESPACE.device}*
     ...    Define Guest    vpmem=${link}    name=intruder
     ${guests} =    Get Guests
     Should Not Contain    ${guests}    intruder
@@ -59,7 +59,7 @@ A Guest Defined Earlier Does Not Start If Its Device Is In Use
     [Tags]    sc-02
     ${waiting} =    Define Guest    vpmem=${NEIGHBOUR}
     Attach Vpmem Device    ${GUEST}    ${NEIGHBOUR}    persistent=False
-    Run Keyword And Expect Error    *no running guest has*    Start Guest    ${waiting}
+    Run Keyword And Expect Error    *no running guest uses*    Start Guest    ${waiting}
     Get Guest State    ${waiting}    ==    shut off
     Undefine Guest    ${waiting}
 

@@ -24,7 +24,7 @@ Missing Maximum Memory Is Refused
 Missing Slots Are Refused
     *slots of <maxMemory> 'none'*2 or more*    Remove The Attribute    maxMemory    slots
 A Missing Node Is Refused
-    *node of /dev/*None*0 is always there*    Remove The Element    ${MEMORY}/target/node
+    *node of /dev/*None*0 always exists*    Remove The Element    ${MEMORY}/target/node
 A Node Out Of Range Is Refused
     *node of /dev/* 3 cannot*a NUMA node of the guest: 0*    Set The Text    ${MEMORY}/target/node    3
 A Missing Path Is Refused
@@ -48,7 +48,7 @@ A Label On Virtio Pmem Is Refused
 A Missing Backing Is Refused
     *path '/dev/dax99.9'*a device node or file*    Set The Text    ${MEMORY}/source/path    /dev/dax99.9
 A Device Larger Than Its Backing Is Refused
-    *size of /dev/*at most what the backing has*    Set The Text    ${MEMORY}/target/size    1048576
+    *size of /dev/*at most the size of the backing*    Set The Text    ${MEMORY}/target/size    1048576
 
 
 *** Keywords ***

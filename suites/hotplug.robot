@@ -60,7 +60,7 @@ A Device Is Attached Only Until The Guest Stops
 A Device Is Refused If No Slot Is Free
     [Documentation]    All three slots are used.
     [Tags]    hp-04
-    Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are taken*
+    Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are in use*
     ...    Attach Vpmem Device    ${GUEST}    ${FOURTH}    persistent=False
     The Guest Should Be Unharmed    devices=3
 

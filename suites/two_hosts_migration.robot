@@ -21,7 +21,7 @@ A Migration Without A Valid Target Device Is Refused
     [Tags]    mg-02
     Run Keyword And Expect Error    *path '/dev/dax99.9'*that is on ${SECOND}*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=/dev/dax99.9
-    Run Keyword And Expect Error    *size of ${TOO_SMALL.device}*at most what the backing has*
+    Run Keyword And Expect Error    *size of ${TOO_SMALL.device}*at most the size of the backing*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${TOO_SMALL}
     Run Keyword And Expect Error    *1 backings on the target, one for each device*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${{[$THERE, $TOO_SMALL]}}
@@ -29,9 +29,9 @@ A Migration Without A Valid Target Device Is Refused
     The Guest Should Not Be On    ${SECOND}
 
 A Running Guest Is Not Moved Offline
-    [Documentation]    The message says how the guest can be moved.
+    [Documentation]    The message says how the guest can be migrated.
     [Tags]    mg-02
-    Run Keyword And Expect Error    *is running: it can be moved live*
+    Run Keyword And Expect Error    *is running: it can only be migrated live*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    live=False
     The Guest Should Be On    ${FIRST}    ${HERE}
 

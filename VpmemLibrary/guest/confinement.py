@@ -82,14 +82,16 @@ def read_confinement(host: Transport, qemu: QemuProcess) -> Confinement:
         GuestError: The guest is not running.
         UnreadableOutputError: The kernel's answer does not have the known form.
     """
-    result = qemu.run(host, _READ, reads_only=True).check(f"Could not look at the QEMU of guest {qemu.name}")
+    result = qemu.run(host, _READ, reads_only=True).check(
+        f"Could not read the confinement of the QEMU of guest {qemu.name}"
+    )
     process, *lines = result.lines
     try:
         profile, _, mode = lines[0].rstrip("\0").partition(" ")
         user, group = (int(number) for number in lines[1].split())
         cgroup = next((line.partition("::")[2] for line in lines[2:] if line.startswith("0::")), "")
     except (IndexError, ValueError) as error:
-        raise UnreadableOutputError(result, "The kernel did not tell what the process is confined to") from error
+        raise UnreadableOutputError(result, "The kernel did not report the confinement of the process") from error
     confined = profile not in ("", "unconfined")
     return Confinement(int(process), profile if confined else "", mode == "(enforce)", user, group, cgroup)
 
@@ -109,13 +111,15 @@ def refusals(host: Transport, qemu: QemuProcess, confinement: Confinement, paths
     """
     if _SELINUX.fullmatch(confinement.profile):
         raise UnsupportedError(
-            f"Process {confinement.process} on {host.name} is confined by SELinux ({confinement.profile}), as which "
-            "nothing can be tried here: have it confined by AppArmor, or not at all (confined=False)."
+            f"Process {confinement.process} on {host.name} is confined by SELinux ({confinement.profile}). The "
+            "library can only test AppArmor. Confine it by AppArmor, or not at all (confined=False)."
         )
     who = (confinement.profile, str(confinement.user), str(confinement.group))
     result = qemu.run(host, _PROBE, *who, *paths).check()
     lines = result.lines
     if len(lines) != len(paths):
-        raise UnreadableOutputError(result, "Not every path was tried")
-    told = {path: line.partition(" ") for path, line in zip(paths, lines, strict=True)}
-    return {path: "" if status == "0" else said or f"exit status {status}" for path, (status, _, said) in told.items()}
+        raise UnreadableOutputError(result, "Not every path was tested")
+    answers = {path: line.partition(" ") for path, line in zip(paths, lines, strict=True)}
+    return {
+        path: "" if status == "0" else said or f"exit status {status}" for path, (status, _, said) in answers.items()
+    }

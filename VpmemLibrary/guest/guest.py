@@ -169,7 +169,7 @@ class Guest:
         if path is None:
             if len(devices) > 1:
                 raise AmbiguousError(
-                    f"Guest {self.name} has {len(devices)} devices: say which, by its backing: "
+                    f"Guest {self.name} has {len(devices)} devices: name one by its backing: "
                     f"{', '.join(device.path for device in devices)}."
                 )
             if devices:

@@ -40,7 +40,7 @@ _POLL = 0.5
 _EVENT_SECONDS = 60.0
 """Seconds to wait for the event of a new device. QEMU sends it at once, but a busy host with emulation is slow."""
 
-_NO_UNPLUG = "QEMU takes no NVDIMM and no virtio-pmem device out of a running guest: detach it for the next start."
+_NO_UNPLUG = "QEMU cannot remove an NVDIMM or a virtio-pmem device from a running guest. Detach it for the next start."
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +170,13 @@ def check_room(name: str, xml: str, device: VpmemDevice, *, libvirt: int | None 
     if needs_slot and room.used_slots >= room.slots:
         raise OutOfSpaceError(
             f"Guest {name} has no memory slot left for {device.path}: it has {room.slots} and {room.used_slots} "
-            f"of them are taken ({'memory devices of every model' if by_all else 'DIMMs and NVDIMMs'} take one each). "
+            f"of them are in use ({'memory devices of every model' if by_all else 'DIMMs and NVDIMMs'} take one each). "
             "Define it with more spare slots."
         )
     if room.memory + device.size > room.maximum:
         raise OutOfSpaceError(
-            f"Guest {name} has no room for the {device.size} of {device.path}: of {room.maximum} at most "
-            f"{room.memory} are taken, and {Size(max(0, room.maximum - room.memory))} are left. "
+            f"Guest {name} has no room for the {device.size} of {device.path}: {room.memory} of {room.maximum} are in "
+            f"use, and {Size(max(0, room.maximum - room.memory))} are free. "
             "Define it with a larger maxMemory."
         )
 
@@ -204,8 +204,8 @@ def _listed_text(name: str, xml: str, path: str) -> str:
             return etree.tostring(element, encoding="unicode")
     if path in [each.path for each in read_devices(xml)]:
         raise UnsupportedError(
-            f"Guest {name} has {path} by <qemu:commandline> in its XML, and libvirt knows of no such device: take its "
-            "-object and -device out of the XML."
+            f"The XML of guest {name} adds {path} by <qemu:commandline>, so libvirt does not know the device. Remove "
+            "its -object and -device from the XML."
         )
     raise NotFoundError("device on", path, [each.path for each in read_devices(xml)], where=f"guest {name}")
 
@@ -240,7 +240,7 @@ class _Additions:
         self._happened = threading.Event()
         self._alias = ""
 
-    def tell(self, _connection: libvirt.virConnect, _domain: libvirt.virDomain, alias: str, _opaque: object) -> None:
+    def record(self, _connection: libvirt.virConnect, _domain: libvirt.virDomain, alias: str, _opaque: object) -> None:
         """Record a libvirt event. libvirt calls this method."""
         self._alias = alias
         self._happened.set()
@@ -256,5 +256,5 @@ def _additions(guest: Guest) -> Iterator[_Additions]:
     import libvirt  # noqa: PLC0415
 
     additions = _Additions()
-    with guest.link.listening(guest.name, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.tell):
+    with guest.link.listening(guest.name, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.record):
         yield additions

@@ -83,6 +83,6 @@ def cookie_problem(area: LabelArea, region: Region) -> str:
     written = ", ".join(f"{cookie:#x}" for cookie in sorted(cookies))
     return (
         f"The labels were written in another interleave set, {written}, than {region.dev}, whose cookie is "
-        f"{region.iset_id:#x}: the kernel passes them over. QEMU's NVDIMMs have another one in each memory slot: give "
-        "the device the slot that it had."
+        f"{region.iset_id:#x}: the kernel ignores them. QEMU's NVDIMMs have a different cookie in each memory slot: "
+        "put the device back into its former slot."
     )

@@ -67,7 +67,7 @@ def migrate(
     state = guest.state()
     if live is not (state == "running"):
         raise GuestError(
-            f"Guest {guest.name} is {state}: it can be moved {'offline' if live else 'live'} (live={not live})."
+            f"Guest {guest.name} is {state}: it can only be migrated {'offline' if live else 'live'} (live={not live})."
         )
     devices = read_devices(guest.xml(inactive=not live))
     if len(backings) != len(devices):
@@ -127,8 +127,8 @@ def with_backings(xml: str, paths: Mapping[str, str]) -> str:
     for device in read_devices(xml):
         if device.path not in there and paths.get(device.path, device.path) != device.path:
             raise UnsupportedError(
-                f"{device.path} is given by <qemu:commandline> in the domain's XML, where it cannot be given another "
-                "backing: make the device one of libvirt's, or the path the same on both hosts."
+                f"<qemu:commandline> in the domain's XML adds {device.path}, and the library cannot change its "
+                "backing. Define the device as a <memory> element, or use the same path on both hosts."
             )
     for path in domain.findall("./devices/memory/source/path"):
         path.text = paths.get(path.text or "", path.text)

@@ -115,4 +115,4 @@ def backing_kind(transport: Transport, path: str) -> BackingKind:
             raise UnsupportedError(f"{path} on {transport.name} is neither a device-DAX node nor a file.")
         case ["absent"]:
             raise InvalidValueError("path", path, f"one that exists on {transport.name}")
-    raise UnreadableOutputError(result, f"The host did not tell what {path} is")
+    raise UnreadableOutputError(result, f"The host did not report the kind of {path}")

@@ -93,8 +93,8 @@ def namespace_problem(device: VpmemDevice) -> str:
         if usable
     ]
     fitting = [size for size in sizes if guest_region_size(replace(device, size=size)) % NAMESPACE_STEP == 0]
-    mend = f"a size of {' or '.join(map(str, fitting))}" if fitting else "an align and a label area of 2MiB"
-    return f"the region has {region}, which is no multiple of {NAMESPACE_STEP}: {mend} would fit"
+    fix = f"a size of {' or '.join(map(str, fitting))}" if fitting else "an align and a label area of 2MiB"
+    return f"the region has {region}, which is no multiple of {NAMESPACE_STEP}: {fix} would fit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,9 @@ def start_writer(
         GuestError: The guest's agent does not answer.
     """
     if not guest.console.exists:
-        raise UnsupportedError(f"The serial console of guest {guest.name} has no log: its records would not be known.")
+        raise UnsupportedError(
+            f"The serial console of guest {guest.name} has no log, so nothing would report the acknowledged records."
+        )
     node = node_of(guest, device)
     target = inspect_path(guest.transport, node)
     if target.kind is TargetKind.file:
@@ -189,7 +191,7 @@ def start_writer(
     timeout = DEFAULT_TIMEOUT + len(packed) / SLOWEST  # the transport may be the serial console
     result = guest.transport.run(command, stdin=packed, timeout=timeout).check()  # one command, because each is slow
     if not re.fullmatch("[0-9]{1,18}", begins := result.text.strip()):
-        raise UnreadableOutputError(result, f"Where {node} begins in its region is not known")
+        raise UnreadableOutputError(result, f"The offset of {node} in its region is unknown")
     return RecordWriter(guest, device, stream, int(begins) + offset, start)
 
 

@@ -166,7 +166,7 @@ def test_a_hang_up_is_an_end() -> None:
 
 def test_a_console_that_somebody_holds_is_told_and_nobody_is_thrown_out() -> None:
     held = libvirt_error(9, "operation failed: Active console session exists for this domain")
-    with pytest.raises(BusyError, match=r"Somebody else holds the serial console of guest a on 192\.0\.2\.13"):
+    with pytest.raises(BusyError, match=r"Another session has the serial console of guest a on 192\.0\.2\.13"):
         line_over(Link(held))
 
 

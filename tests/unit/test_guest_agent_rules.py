@@ -88,7 +88,7 @@ def test_an_agent_that_tells_little_of_itself_is_refused_all_the_same(info: obje
     with pytest.raises(AgentRefusedError, match="allow-rpcs"):
         AgentTransport("a", agent).ping()
     both = Refusing({"guest-exec": DISABLED.format("guest-exec"), "guest-info": DISABLED.format("guest-info")})
-    with pytest.raises(AgentRefusedError, match="does not tell which commands"):
+    with pytest.raises(AgentRefusedError, match="does not report which commands"):
         AgentTransport("a", both).ping()
 
 

@@ -204,7 +204,7 @@ def test_ssh_goes_to_the_given_address_or_the_link_local_one() -> None:
     settings = opened(GuestChannel.ssh, given, bridged).settings
     assert (settings.address, settings.port, settings.user) == ("192.168.122.7", 2222, "qa")
     assert "secret" not in repr(given)
-    with pytest.raises(InvalidValueError, match=r"address.*guest a .*no interface on a bridge"):
+    with pytest.raises(InvalidValueError, match=r"address.*guest a, .*no interface on a bridge"):
         opened(GuestChannel.ssh, GuestAccess(), build_domain(SPEC))
 
 

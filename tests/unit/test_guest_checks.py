@@ -83,7 +83,7 @@ def test_a_backing_that_is_too_small_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "small"
     with path.open("wb") as file:
         file.truncate(64 * MiB)
-    with pytest.raises(InvalidValueError, match="at most what the backing has, 64MiB"):
+    with pytest.raises(InvalidValueError, match="at most the size of the backing, 64MiB"):
         check_backings(LocalTransport(), [replace(GOOD, path=str(path))])
     check_backings(LocalTransport(), [replace(GOOD, path=str(path), size=Size(64 * MiB))])
 
@@ -106,7 +106,7 @@ def test_an_odd_answer_about_a_backing_is_an_error_of_the_library(line: str) -> 
             return CommandResult(tuple(argv), 0, f"{line}\n".encode(), b"", 0.1)
 
     host: Any = Odd()
-    with pytest.raises(UnreadableOutputError, match="did not tell what each backing is"):
+    with pytest.raises(UnreadableOutputError, match="did not report the kind of each backing"):
         check_backings(host, [GOOD])
 
 
@@ -116,12 +116,12 @@ def test_a_path_is_free_only_if_nothing_is_there(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "nothing")
     loop.symlink_to(loop)
     for path in (str(file), str(tmp_path), str(link), str(loop), "relative", ""):
-        with pytest.raises(InvalidValueError, match="an absolute path on local at which nothing is"):
+        with pytest.raises(InvalidValueError, match="an absolute path on local that does not exist yet"):
             refuse_present(LocalTransport(), path)
     refuse_present(LocalTransport(), str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize("status", [1, 2, 126, 127, 255])
 def test_a_host_that_cannot_look_says_nothing_of_a_path(status: int) -> None:
-    with pytest.raises(CommandError, match="Whether /path is there could not be found out"):
+    with pytest.raises(CommandError, match="Could not check whether /path exists"):
         refuse_present(RecordedHost({"/path": left(status)}), "/path")

@@ -28,7 +28,9 @@ def test_the_recorded_guest_has_room() -> None:
 
 
 def test_no_slot_left_is_told_with_how_many_there_are() -> None:
-    with pytest.raises(OutOfSpaceError, match=r"no memory slot left for /dev/dax7.0: it has 2 and 2 of them are taken"):
+    with pytest.raises(
+        OutOfSpaceError, match=r"no memory slot left for /dev/dax7.0: it has 2 and 2 of them are in use"
+    ):
         check_room("recorded", changed("slots='5'", "slots='2'"), NEW)
 
 
@@ -58,7 +60,7 @@ def test_a_domain_without_room_for_devices_has_no_slot() -> None:
 def test_the_room_that_is_left_is_told() -> None:
     left = ROOM.maximum - ROOM.memory
     check_room("recorded", LIVE_XML, replace(NEW, size=left.down_to(2 << 20)))
-    with pytest.raises(OutOfSpaceError, match=f"and {left} are left"):
+    with pytest.raises(OutOfSpaceError, match=f"and {left} are free"):
         check_room("recorded", LIVE_XML, replace(NEW, size=left.down_to(2 << 20) + 2 * (2 << 20)))
 
 

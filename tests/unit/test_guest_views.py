@@ -172,7 +172,7 @@ def test_a_byte_that_the_guest_does_not_have_is_refused(offset: int) -> None:
     ],
 )
 def test_an_odd_answer_of_the_monitor_is_an_error_of_the_library(read: Any, answer: object) -> None:
-    with pytest.raises(GuestError, match="QEMU's monitor gave an answer that is not of its documented form"):
+    with pytest.raises(GuestError, match="QEMU's monitor gave an answer of an undocumented form"):
         read(lambda *_: answer)
 
 

@@ -77,7 +77,7 @@ def test_what_can_be_no_backing_is_refused() -> None:
         backing_kind(RecordedHost({"-ef": left(0, "absent\n")}), "/backing")
     with pytest.raises(UnsupportedError, match="neither a device-DAX node nor a file"):
         backing_kind(RecordedHost({"-ef": left(0, "other\n")}), "/backing")
-    with pytest.raises(UnreadableOutputError, match="did not tell what"):
+    with pytest.raises(UnreadableOutputError, match="did not report the kind of"):
         backing_kind(RecordedHost({"-ef": left(0)}), "/backing")
 
 

@@ -213,8 +213,8 @@ class AgentTransport:
             return False
         if self._system() == _WINDOWS:
             raise UnsupportedError(
-                f"The agent of {self._name} runs no `sh`: the guest runs Windows, and guests are looked into by a "
-                "POSIX shell. Boot a Linux guest."
+                f"The agent of {self._name} cannot run `sh`, because the guest runs Windows. The library inspects "
+                "guests with a POSIX shell. Boot a Linux guest."
             )
         return False
 
@@ -264,7 +264,9 @@ class AgentTransport:
             self._give_up(command, pid, timeout, started, len(stdin))
         result = self._result(command, status, started, len(stdin))
         if status.truncated:
-            raise UnreadableOutputError(result, "The agent keeps 16 MiB of a command's output: write it to a file")
+            raise UnreadableOutputError(
+                result, "The agent keeps only 16 MiB of a command's output. Write the output to a file"
+            )
         return result
 
     def stream(self, argv: Sequence[str]) -> Stream:
@@ -306,7 +308,7 @@ class AgentTransport:
                 data += octets
                 if len(data) > MOST_OUTPUT:
                     raise GuestError(
-                        f"{path} in {self.name} has more than {Size(MOST_OUTPUT)}, which is the most that is read."
+                        f"{path} in {self.name} is larger than {Size(MOST_OUTPUT)}, the most that the library reads."
                     )
                 if part.flag("eof"):
                     return bytes(data)
@@ -315,7 +317,7 @@ class AgentTransport:
                 if time.monotonic() > deadline:
                     raise GuestError(
                         f"{path} in {self.name} was not read within {DEFAULT_TIMEOUT:g} s: the agent has sent "
-                        f"{Size(len(data))} and not the end."
+                        f"{Size(len(data))}, but not the end."
                     )
         finally:
             self._ask("guest-file-close", {"handle": handle})
@@ -379,12 +381,12 @@ class AgentTransport:
             if _TOO_LONG in error.text:
                 # VIR_NET_MESSAGE_STRING_MAX in libvirt's src/rpc/virnetprotocol.x. The agent's answer is in base64.
                 raise GuestError(
-                    f"What {self.name} answered to {execute} is longer than the 4 MiB of a libvirt message, which is "
-                    "3 MiB of a command's output. Write it to a file in the guest."
+                    f"The answer of {self.name} to {execute} is longer than a libvirt message of 4 MiB, which holds "
+                    "3 MiB of a command's output. Write the output to a file in the guest."
                 ) from error
             self._silent = error.code in _SILENT
             raise (_SilentAgentError if self._silent else GuestError)(
-                f"The agent of {self.name} did not do {execute}: {error.text} (libvirt error code {error.code})."
+                f"The agent of {self.name} did not run {execute}: {error.text} (libvirt error code {error.code})."
                 f"{'' if error.code == _ANSWERED and _NOT_CONNECTED not in error.text else _NEEDED}"
             ) from error
         self._silent = False
@@ -396,7 +398,7 @@ class AgentTransport:
         if isinstance(decoded, dict) and isinstance(wrong := decoded.get("error"), dict):
             reason = str(wrong.get("desc") or wrong.get("class"))[:_SHOWN]
             raise refusal(self._name, execute, reason) or GuestError(
-                f"The agent of {self.name} did not do {execute}: {reason}."
+                f"The agent of {self.name} did not run {execute}: {reason}."
             )
         if not reply.has("return"):
             raise reply.unreadable("a JSON object with 'return'")
@@ -432,14 +434,16 @@ class AgentTransport:
         try:
             answer = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
         except VpmemError:  # the agent may refuse guest-info as well
-            return "The agent does not tell which commands it allows (guest-info)."
+            return "The agent does not report which commands it allows (guest-info)."
         listed = answer.get("supported_commands") if isinstance(answer, dict) else None
         commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         wanted = (*USED_COMMANDS, *FILE_COMMANDS)
         disabled = [str(each.get("name")) for each in commands if each.get("enabled") is False]
         refused = [name for name in wanted if name in disabled]
         version = str(answer.get("version", "of an unknown version"))[:_SHOWN] if isinstance(answer, dict) else ""
-        return f"The agent is qemu-guest-agent {version}; it says that it refuses: {', '.join(refused) or 'nothing'}."
+        return (
+            f"The agent is qemu-guest-agent {version}; it reports that it refuses: {', '.join(refused) or 'nothing'}."
+        )
 
     def _system(self) -> str:
         """Return the id of the guest's operating system, e.g. ``debian``; empty if the agent does not report it."""
@@ -457,7 +461,7 @@ class AgentTransport:
             reply = self._ask("guest-exec", arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))
         except _SilentAgentError as error:
             if _NOT_CONNECTED not in str(error):
-                error.add("Whether the guest started the command is not known; it was not sent again.")
+                error.add("It is unknown whether the guest started the command. The command was not sent again.")
             raise
         return reply.number("pid", 1, 1 << 31)
 
@@ -510,7 +514,7 @@ class AgentTransport:
         except GuestError as error:
             status, unseen = None, str(error)
         if status is not None and not status.exited:
-            unseen = f"it still ran {_ENDING:g} s after it was to be ended"
+            unseen = f"it still ran {_ENDING:g} s after it was killed"
         exit_status = status.exit_status if status is not None and status.exited else None
         result = self._result(command, status or _Status(exited=False), started, stdin_bytes)
         raise CommandTimeoutError(result, overdue(timeout, exit_status, unseen))

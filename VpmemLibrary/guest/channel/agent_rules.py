@@ -83,14 +83,14 @@ def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestErr
         return AgentRefusedError(f"{what} {_advice((execute,))}")
     if _UNKNOWN.search(answer):
         return AgentRefusedError(
-            f"{what} This agent has no such command: it is older than QEMU 2.5, or not QEMU's own. Install a newer "
+            f"{what} This agent has no such command: it is older than QEMU 2.5, or is not QEMU's own. Install a newer "
             f"qemu-guest-agent in the guest. {OTHER_CHANNEL}"
         )
     if _DENIED.search(answer):
         return AgentRefusedError(
             f"{what} The guest's SELinux may deny it (`ausearch -m avc -c qemu-ga` in the guest shows it; `setsebool "
             "-P virt_qemu_ga_run_unconfined on`, or virt_qemu_ga_read_nonsecurity_files for files, allows it), or the "
-            f"agent's user has no right to it. {OTHER_CHANNEL}"
+            f"agent's user may not have permission. {OTHER_CHANNEL}"
         )
     return None
 
@@ -98,7 +98,7 @@ def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestErr
 def _advice(commands: Iterable[str]) -> str:
     listed = ",".join(dict.fromkeys([*commands, *USED_COMMANDS[1:]]))
     return (
-        f"In the guest, add {listed} to allow-rpcs, and take it out of block-rpcs: in FILTER_RPC_ARGS (RHEL 9.4 and "
+        f"In the guest, add {listed} to allow-rpcs, and remove it from block-rpcs: in FILTER_RPC_ARGS (RHEL 9.4 and "
         "newer; BLOCK_RPCS or BLACKLIST_RPC in older ones) of /etc/sysconfig/qemu-ga, or in /etc/qemu-ga/qemu-ga.conf "
         f"(/etc/qemu/qemu-ga.conf); then run: systemctl restart qemu-guest-agent. {OTHER_CHANNEL}"
     )

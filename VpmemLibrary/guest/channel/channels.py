@@ -165,5 +165,5 @@ def address_of(access: GuestAccess, name: str, xml: str) -> str:
     if access.address or (mac and bridge):
         return access.address or f"{link_local_address(mac)}%{bridge}"
     raise InvalidValueError(
-        "address", "", f"the address of guest {name} as its host knows it: the guest has no interface on a bridge"
+        "address", "", f"the address by which its host reaches guest {name}, which has no interface on a bridge"
     )

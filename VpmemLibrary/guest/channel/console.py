@@ -93,7 +93,7 @@ class Console:
             return 0
         result = self._host.run(query(_SIZE, self._path)).check()
         if not re.fullmatch("[0-9]{1,18}", size := result.text.strip()):
-            raise UnreadableOutputError(result, f"The size of {self._path} is not known")
+            raise UnreadableOutputError(result, f"The size of {self._path} is unknown")
         return int(size)
 
     def tail(self, lines: int = TAIL_LINES) -> str:

@@ -132,8 +132,8 @@ class ConsoleLine:
         except LibvirtError as error:
             if error.code == _OPERATION_FAILED and _HELD in error.text:
                 raise BusyError(
-                    f"Somebody else holds the serial console of guest {self._name} on {link.host}: only one may. "
-                    "End their `virsh console`, or whatever has it."
+                    f"Another session has the serial console of guest {self._name} on {link.host} open, and libvirt "
+                    "allows only one. End the other session, e.g. its `virsh console`."
                 ) from error
             raise
         events = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_HANGUP | libvirt.VIR_STREAM_EVENT_ERROR

@@ -142,10 +142,10 @@ class LibvirtLink:
             self._drop(session)
 
     @contextlib.contextmanager
-    def listening(self, name: str, event: int, tell: Callable[..., None]) -> Iterator[None]:
-        """Call `tell` for each event of one kind about a domain while the ``with`` block runs.
+    def listening(self, name: str, event: int, notify: Callable[..., None]) -> Iterator[None]:
+        """Call `notify` for each event of one kind about a domain while the ``with`` block runs.
 
-        libvirt's event thread calls `tell`. `name` is the domain's name, and `event` a ``VIR_DOMAIN_EVENT_ID_*``.
+        libvirt's event thread calls `notify`. `name` is the domain's name, and `event` a ``VIR_DOMAIN_EVENT_ID_*``.
 
         Raises:
             LibvirtError: There is no such domain, or libvirt does not answer.
@@ -154,7 +154,7 @@ class LibvirtLink:
         def register(session: LibvirtSession) -> tuple[LibvirtSession, libvirt.virConnect, int]:
             domain = session.domain(name)
             connection = domain.connect()
-            return session, connection, connection.domainEventRegisterAny(domain, event, tell, None)
+            return session, connection, connection.domainEventRegisterAny(domain, event, notify, None)
 
         session, connection, watch = self._call(f"listen to guest {name}", register)
         try:

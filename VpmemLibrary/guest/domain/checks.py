@@ -137,7 +137,7 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
     seen: dict[str, str] = {}
     for device, backing in zip(wanted, _look(transport, [device.path for device in wanted]), strict=True):
         if backing.kind == "-":
-            raise InvalidValueError("path", device.path, f"a device node or file that is on {transport.name}")
+            raise InvalidValueError("path", device.path, f"a device node or file that exists on {transport.name}")
         _check_backing(device, backing)
         if other := seen.get(backing.identity):
             raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")
@@ -156,10 +156,10 @@ def refuse_present(transport: Transport, path: str) -> None:
         CommandError: The host could not check the path.
     """
     if path.startswith("/"):
-        result = transport.run(query(_IS_THERE, path)).check(f"Whether {path} is there could not be found out")
+        result = transport.run(query(_IS_THERE, path)).check(f"Could not check whether {path} exists")
         if result.text == "absent\n":
             return
-    raise InvalidValueError("path", path, f"an absolute path on {transport.name} at which nothing is")
+    raise InvalidValueError("path", path, f"an absolute path on {transport.name} that does not exist yet")
 
 
 def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
@@ -167,7 +167,7 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
     virtio = device.model is VpmemModel.virtio_pmem
     if backing.size < device.size:
         raise InvalidValueError(
-            f"size of {device.path}", str(device.size), f"at most what the backing has, {backing.size}"
+            f"size of {device.path}", str(device.size), f"at most the size of the backing, {backing.size}"
         )
     if virtio and backing.align > 4 * KiB:
         raise InvalidValueError(
@@ -191,8 +191,8 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
         raise InvalidValueError(
             f"path of {device.model} device",
             device.path,
-            f"a file that is allocated as a whole (fallocate -l {int(backing.size)} {shlex.quote(device.path)}): of "
-            f"this one {backing.allocated} of {backing.size} are, and QEMU would allocate the rest as the guest starts",
+            f"a fully allocated file (fallocate -l {int(backing.size)} {shlex.quote(device.path)}): only "
+            f"{backing.allocated} of {backing.size} are allocated, and QEMU would allocate the rest at the start",
         )
 
 
@@ -208,7 +208,7 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     result = transport.run(query(_LOOK, *paths)).check()
     lines = [found.groups() for line in result.lines if (found := _LINE.fullmatch(line))]
     if len(lines) != len(paths):
-        raise UnreadableOutputError(result, "The host did not tell what each backing is")
+        raise UnreadableOutputError(result, "The host did not report the kind of each backing")
     return [
         _Backing(kind, Size(int(size)), Size(int(align)), identity, Size(int(allocated)))
         for kind, size, align, identity, allocated in lines
@@ -217,7 +217,7 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
 
 def _check_nvdimm(device: VpmemDevice) -> None:
     if device.node is None or device.node < 0:
-        raise InvalidValueError(f"node of {device.path}", device.node, "a NUMA node of the guest: 0 is always there")
+        raise InvalidValueError(f"node of {device.path}", device.node, "a NUMA node of the guest: 0 always exists")
     if device.label_size is None:
         return
     if device.label_size < SMALLEST_LABEL or device.label_size >= device.size:
@@ -244,6 +244,8 @@ def _check_virtio(device: VpmemDevice) -> None:
     if device.align is not None:
         raise InvalidValueError(f"align of {device.path}", str(device.align), "none: virtio-pmem has no alignment")
     if device.pmem:
-        raise InvalidValueError(f"pmem of {device.path}", device.pmem, "False: virtio-pmem flushes by asking the host")
+        raise InvalidValueError(
+            f"pmem of {device.path}", device.pmem, "False: virtio-pmem flushes by a request to the host"
+        )
     if device.readonly:
         raise InvalidValueError(f"readonly of {device.path}", device.readonly, "False: virtio-pmem is always writable")

@@ -21,7 +21,7 @@ def guest_names(link: LibvirtLink) -> list[str]:
 
 def libvirt_version(link: LibvirtLink) -> int:
     """Return the version of a host's libvirt in the format of getLibVersion: 9006000 for 9.6.0."""
-    return int(link.call("ask the version of libvirt", lambda connection: connection.getLibVersion()))
+    return int(link.call("read the version of libvirt", lambda connection: connection.getLibVersion()))
 
 
 def running_guests(link: LibvirtLink) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
         if identities[path] in owners:
             theirs, owner = owners[identities[path]]
             known = "" if theirs == path else f", as {theirs}"
-            raise InvalidValueError("path", path, f"a backing that no running guest has: {owner} has this one{known}")
+            raise InvalidValueError("path", path, f"a backing that no running guest uses: {owner} uses this one{known}")
 
 
 def made_guests(link: LibvirtLink, run_id: str) -> list[str]:

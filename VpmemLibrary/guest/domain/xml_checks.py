@@ -158,7 +158,7 @@ def _cells(domain: Element, architecture: str, libvirt: int | None) -> tuple[int
                 "<numa> of the domain XML",
                 "none",
                 "one <cell> at least: a memory device is on a NUMA node of the guest, and the host's libvirt is "
-                "older than 9.6, which makes one by itself",
+                "older than 9.6, which adds one itself",
             )
         return (0,)
     return tuple(
@@ -177,7 +177,9 @@ def _check_element(element: Element, architecture: str) -> None:
     own = read_access(element, "access")
     if element.get("model") == VpmemModel.virtio_pmem and own is not Access.shared:
         raise InvalidValueError(
-            f"access of {path}", str(own or "none"), "shared: libvirt wants a virtio-pmem device itself to say so"
+            f"access of {path}",
+            str(own or "none"),
+            "shared: libvirt requires it in the element of a virtio-pmem device itself",
         )
     uuid = element.findtext("./uuid")
     if uuid is not None and architecture not in POWER:

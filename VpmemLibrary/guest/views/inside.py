@@ -97,8 +97,8 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
             if nodes := [node for node in nodes if not node.startswith("@")]:
                 view["device node"] = ", ".join(dict.fromkeys(nodes))
             pci = key.removeprefix("pci:")
-            told_by: DeviceKey = pci if pci != key else int(key, 0) - 1
-            found.append(InsideRegion(name, told_by, Size(int(size)), view, address))
+            identifier: DeviceKey = pci if pci != key else int(key, 0) - 1
+            found.append(InsideRegion(name, identifier, Size(int(size)), view, address))
         except ValueError as error:
             raise UnreadableOutputError(
                 result, f"The kernel's attributes of a region are not readable: {line[:_SHOWN]!r}"

@@ -42,7 +42,9 @@ def read_mappings(transport: Transport, qemu: QemuProcess) -> tuple[Mapping, ...
         GuestError: The guest is not running.
         CommandError: The mappings of QEMU cannot be read.
     """
-    result = qemu.run(transport, _SCRIPT, reads_only=True).check(f"Could not look into the QEMU of guest {qemu.name}")
+    result = qemu.run(transport, _SCRIPT, reads_only=True).check(
+        f"Could not read the memory mappings of the QEMU of guest {qemu.name}"
+    )
     found = []
     for line in result.lines:
         flags, tab, path = line.partition("\t")

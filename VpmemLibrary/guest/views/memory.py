@@ -38,8 +38,8 @@ def memory_views(guest: Guest) -> Agreement:
     base, persistent = qmp_memory(guest.ask_monitor)
     command_line = argv_ram(qemu_process(guest).read(guest.host)[1])
     attached_later = qmp_attached_ram(guest.ask_monitor)
-    info = guest.act("ask the memory of", lambda domain: domain.info())
-    stats = guest.act("ask the statistics of", lambda domain: domain.memoryStats())
+    info = guest.act("read the memory of", lambda domain: domain.info())
+    stats = guest.act("read the statistics of", lambda domain: domain.memoryStats())
     return Agreement(
         f"memory of guest {guest.name}",
         {

@@ -105,7 +105,7 @@ class QemuProcess:
         """
         domain = parse_domain(xml)
         if domain.get("id") is None:
-            raise _not_running(name, host, "libvirt has it off")
+            raise _not_running(name, host, "libvirt lists it as off")
         label = domain.findtext("./seclabel[@model='dac']/label") or ""
         # Without a label libvirt does not change the user: QEMU runs as libvirt's daemon does.
         return cls(name, domain.findtext("./uuid") or "", label.partition(":")[0] or "+0")
@@ -168,7 +168,7 @@ class QemuProcess:
             raise _not_running(self.name, transport.name, f"no process there has {looked_for}")
         if result.exit_status == _SEVERAL:
             raise GuestError(
-                f"Which process of {transport.name} is the QEMU of guest {self.name} is not clear: "
+                f"Several processes of {transport.name} look like the QEMU of guest {self.name}: "
                 f"{result.error_text.strip()} have {looked_for}."
             )
         return result

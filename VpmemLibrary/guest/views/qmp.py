@@ -41,7 +41,7 @@ def _documented(read: Callable[[Monitor], Result]) -> Callable[[Monitor], Result
             raise
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise GuestError(
-                f"QEMU's monitor gave an answer that is not of its documented form ({type(error).__name__}: {error})."
+                f"QEMU's monitor gave an answer of an undocumented form ({type(error).__name__}: {error})."
             ) from error
 
     return checked
@@ -94,7 +94,7 @@ def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any
     try:
         return monitor("qom-get", {"path": path, "property": name})
     except GuestError as error:
-        if absent is None or not any(told in str(error) for told in NO_SUCH_PROPERTY):
+        if absent is None or not any(part in str(error) for part in NO_SUCH_PROPERTY):
             raise
         return absent
 
@@ -113,13 +113,13 @@ def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
     Raises:
         GuestError: QEMU has no such device.
     """
-    drivers, told_by = _DRIVERS[kind]
+    drivers, identifier = _DRIVERS[kind]
     types = [f"child<{driver}>" for driver in drivers]
     for child in monitor("qom-list", {"path": _NAMELESS}):
         path = f"{_NAMELESS}/{child['name']}"
-        if child["type"] in types and _property(monitor, path, told_by) == data[told_by]:
+        if child["type"] in types and _property(monitor, path, identifier) == data[identifier]:
             return path
-    raise GuestError(f"QEMU's monitor has no {kind} device with {told_by} {data[told_by]} in {_NAMELESS}.")
+    raise GuestError(f"QEMU's monitor has no {kind} device with {identifier} {data[identifier]} in {_NAMELESS}.")
 
 
 @_documented
