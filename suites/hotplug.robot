@@ -19,7 +19,7 @@ ${LENGTH}    8MiB
 A Device Larger Than The Free Memory Is Refused
     [Documentation]    The error has the free memory. The guest keeps running with its bytes.
     [Tags]    hp-04
-    Run Keyword And Expect Error    *no room for the ${LARGE.size}*${SPARE} are left*
+    Run Keyword And Expect Error    *no room for the ${LARGE.size}*${SPARE} are free*
     ...    Attach Vpmem Device    ${GUEST}    ${LARGE}
     The Guest Should Be Unharmed    devices=1
 

@@ -446,7 +446,7 @@ def test_what_is_neither_xml_nor_a_file_with_it_is_refused_with_the_reason(path:
 def test_a_device_of_the_command_line_cannot_be_given_another_backing() -> None:
     xml = case("qemu_commandline")
     assert "/mnt/pmem0/vmfile" in with_backings(xml, {"/mnt/pmem0/vmfile": "/mnt/pmem0/vmfile"})
-    with pytest.raises(UnsupportedError, match="<qemu:commandline> .* adds"):
+    with pytest.raises(UnsupportedError, match=r"<qemu:commandline> .* adds"):
         with_backings(xml, {"/mnt/pmem0/vmfile": "/mnt/pmem1/vmfile"})
 
 
