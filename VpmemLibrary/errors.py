@@ -72,7 +72,7 @@ class NotFoundError(VpmemError, LookupError):
         place = f" on {where}" if where else ""
         known = f"There are: {', '.join(map(one_line, there))}." if there else "There is none."
         alike = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
-        meant = f" Is {one_line(alike[0])} meant?" if alike else ""
+        meant = f" Did you mean {one_line(alike[0])}?" if alike else ""
         super().__init__(f"No {what} {name!r}{place}. {known}{meant}")
 
 
@@ -86,7 +86,11 @@ class GoneError(NotFoundError):
 
     def __init__(self, called: str, where: str) -> None:
         super().__init__("thing", called, [], where)
-        self.args = (message(f"{called} is no longer on {where}, so nothing was changed. List again what is there."),)
+        self.args = (
+            message(
+                f"{called} is no longer on {where}, so nothing was changed. List the namespaces and devices again."
+            ),
+        )
 
 
 class AmbiguousError(VpmemError, LookupError):

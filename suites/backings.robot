@@ -194,6 +194,6 @@ Guest Should Have Kept What Was Predicted
     IF    $predicted.restart
         Guest Pattern Should Be Intact    ${GUEST}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
     ELSE
-        Run Keyword And Expect Error    *does not hold 1MiB of pattern*
+        Run Keyword And Expect Error    *does not contain 1MiB of pattern*
         ...    Guest Pattern Should Be Intact    ${GUEST}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
     END

@@ -195,7 +195,7 @@ Locks On The Host Should Be
 
 Cut The Connection
     [Documentation]    End this worker's connections on the host, as an outage would: that of its leases may be another
-    ...    one, where sshd gives a connection few sessions.
+    ...    one, where sshd allows few sessions for each connection.
     VAR    ${script} =    up() { p=$1; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat);
     ...    done; echo $p; }; for it in $(pgrep -f '^bash.*vpmem-leases') $$; do kill $(up $it); done; sleep 5
     Run Keyword And Expect Error    *connection*broke*    Run On Host    sh    -c    ${script}

@@ -53,7 +53,7 @@ A Writer That Does Not Flush Is Detected
     [Documentation]    The writer's records were in the guest's page cache, which is lost with QEMU.
     [Tags]    cr-02
     Kill The Guest While It Writes    unflushed    flush=False
-    Run Keyword And Expect Error    *acknowledged and not there*
+    Run Keyword And Expect Error    *acknowledged but missing*
     ...    Acknowledged Records Should Be There    ${WRITER}
 
 Every Acknowledged Record Survives A Power Cut Of The Host
@@ -162,7 +162,7 @@ The Records On The File Should Be Lost As Predicted
     [Documentation]    Fail unless all records on the file are lost.
     ${predicted} =    Get Predicted Persistence    ${ON_FILE}
     Should Not Be True    ${predicted.power_loss}
-    Run Keyword And Expect Error    *acknowledged and not there: 0 (absent)*
+    Run Keyword And Expect Error    *acknowledged but missing: 0 (absent)*
     ...    Acknowledged Records Should Be There    ${FILE_WRITER}
 
 Host Should Have Booted Since

@@ -18,9 +18,9 @@ _COLOURS = {Verdict.ok: "green", Verdict.warning: "yellow", Verdict.problem: "re
 
 @click.command()
 @click.argument("host", default=LOCAL)
-@click.option("--user", help="Who logs in; by default what the SSH configuration says, or root.")
+@click.option("--user", help="The user for the log-in. The default is that of the SSH configuration, or root.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="The SSH port; by default what the configuration says, or 22."
+    "--port", type=click.IntRange(1, 65535), help="The SSH port. The default is that of the SSH configuration, or 22."
 )
 @click.option("--key-file", type=_FILE, help="A private key.")
 @click.option("--known-hosts", type=_FILE, help="The file with the host's key.")
@@ -79,5 +79,5 @@ def _diagnose(entry: HostEntry, guest_image: str) -> Diagnosis:
 
     from VpmemLibrary.doctor.diagnosis import diagnose  # noqa: PLC0415  --help does not need it
 
-    with Console(stderr=True).status(Text(f"Looking at {one_line(entry.name)} ...")):  # prints only to a terminal
+    with Console(stderr=True).status(Text(f"Checking {one_line(entry.name)} ...")):  # prints only to a terminal
         return diagnose(entry, guest_image=guest_image)

@@ -42,7 +42,7 @@ def compare(hosts_file: Path, states: Path) -> None:
     before, entries = read_states(states), read_hosts(hosts_file)
     for entry in entries:
         if entry.name not in before:
-            raise click.ClickException(f"{states} does not have host {entry.name}, but {', '.join(before)}.")
+            raise click.ClickException(f"{states} has no host {entry.name}. It has: {', '.join(before)}.")
     clean = [_report(name, before[name], after) for name, after in _states(entries)]
     raise SystemExit(0 if all(clean) else 1)
 
@@ -78,7 +78,7 @@ def _state(entry: HostEntry) -> HostState:
 def _report(name: str, before: HostState, after: HostState) -> bool:
     """Print one host's lines. Return whether nothing is left on the host."""
     for region in before.labeled_in(after):
-        click.echo(f"{name}: {region} has labels since")
+        click.echo(f"{name}: {region} has labels that it did not have before")
     known = before.with_labels(after)
     for (what, was), (_, now) in zip(known.rows, after.rows, strict=True):
         click.echo(f"{name}: {what:<10} before {was:>10}   after {now:>10}")

@@ -12,8 +12,11 @@ from VpmemLibrary.version import __version__
 
 _COMMANDS = {
     "lab": ("VpmemLibrary.lab.cli:lab", "Disposable hosts with emulated NVDIMMs."),
-    "doctor": ("VpmemLibrary.cli.doctor:doctor", "What would break a run on a host, with the commands that fix it."),
-    "leaks": ("VpmemLibrary.cli.leaks:leaks", "What a run left on its hosts: a look before and after it."),
+    "doctor": (
+        "VpmemLibrary.cli.doctor:doctor",
+        "Find the problems of a host that would break a run, and their fixes.",
+    ),
+    "leaks": ("VpmemLibrary.cli.leaks:leaks", "Report the leftovers of a run: compare its hosts before and after."),
     "hosts": ("VpmemLibrary.cli.hosts:hosts", "Check a hosts file and show its hosts."),
 }
 """The location and the purpose of each subcommand, so that `vpmem --help` imports none of them."""

@@ -102,7 +102,7 @@ def run_pipeline(
     for number in range(last, -1, -1):
         status = statuses.get(number)
         if status is None:
-            raise UnreadableOutputError(result, f"Could not {action}: {stages[number][0]} told no exit status")
+            raise UnreadableOutputError(result, f"Could not {action}: {stages[number][0]} reported no exit status")
         if status == 0:
             continue
         if number == last and status in allowed:

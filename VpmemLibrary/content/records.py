@@ -154,11 +154,11 @@ class RecordVerdict:
             found.append(f"acknowledged out of order: {_listed(self._out_of_order())}")
         if lost:
             found.append(
-                "acknowledged and not there: " + _listed(lost, [f"{i} ({self._state(i)})" for i in lost[:_SHOWN]])
+                "acknowledged but missing: " + _listed(lost, [f"{i} ({self._state(i)})" for i in lost[:_SHOWN]])
             )
         if late:
             shown = [f"{i} ({self.states[i]})" for i in late[:_SHOWN]]
-            found.append(f"there though record {self.unbroken} before them is {self._state(self.unbroken)}: ")
+            found.append(f"present although the earlier record {self.unbroken} is {self._state(self.unbroken)}: ")
             found[-1] += _listed(late, shown)
         return tuple(found)
 
@@ -172,7 +172,7 @@ class RecordVerdict:
             ContentDiffersError: A record is wrong. The message names the wrong records.
         """
         if self.problems:
-            raise ContentDiffersError(f"{where} does not hold the records that were flushed: {self}.")
+            raise ContentDiffersError(f"{where} does not contain the flushed records: {self}.")
 
     def __str__(self) -> str:
         text = f"{len(self.acknowledged)} acknowledged, {self.whole} whole, {len(self.torn)} torn"

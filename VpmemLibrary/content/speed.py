@@ -126,7 +126,9 @@ def measure(
         raise InvalidValueError("rounds", rounds, "1 or more, e.g. 3")
     target = inspect_path(transport, path)
     if target.kind is TargetKind.devdax:
-        raise UnsupportedError(f"{path} is device DAX: it knows no read and no write that could be measured.")
+        raise UnsupportedError(
+            f"{path} is a device-DAX node, which supports neither read nor write, so its speed cannot be measured."
+        )
     target.check_range(0, workload.length)
     runner = guarded or transport
     placed = replace(target, path=NODE) if guarded else target
@@ -159,5 +161,5 @@ def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple
         raise UnreadableOutputError(result, f"xfs_io should have done {workload} {rounds} times")
     rates = [(float(each[2]), float(each[3])) for each in found]
     if any(rate <= 0 for pair in rates for rate in pair):
-        raise UnreadableOutputError(result, "xfs_io measured no time: take a larger length")
+        raise UnreadableOutputError(result, "xfs_io measured no time: use a larger length")
     return statistics.median(rate for rate, _ in rates), statistics.median(rate for _, rate in rates)

@@ -100,7 +100,7 @@ class Verification:
         if not self.intact:
             counted = f"more than {self.differing}" if self.more else str(self.differing)
             raise ContentDiffersError(
-                f"{self.transfer.path} does not hold {self.expected}: {counted} of {int(self.transfer.length)} "
+                f"{self.transfer.path} does not contain {self.expected}: {counted} of {int(self.transfer.length)} "
                 f"bytes from {self.transfer.offset} differ, the first at byte {int(self.first or 0)}."
             )
 
@@ -254,7 +254,7 @@ class ContentStore:
         try:
             proof = self._compare(subject, offset, length, None)
         except VpmemError as error:
-            error.add(f"All of {written} was overwritten; that nothing else is left was not proven.")
+            error.add(f"The whole range was overwritten ({written}), but it was not read again to prove that.")
             raise
         proof.require()
         return written
@@ -330,11 +330,11 @@ class ContentStore:
                 raise InvalidValueError(
                     "length",
                     "all",
-                    f"one that both have: {path} has {int(length)} bytes from {start} on, {other} has "
+                    f"a length that both targets have: {path} has {int(length)} bytes from {start} on, {other} has "
                     f"{int(second.size - there)} from {there} on",
                 )
         action = f"compare {path} with {other}"
-        expected = f"what {other} holds at {there}"
+        expected = f"the content of {other} at {there}"
         readers = target.reader(start, length), second.reader(there, length)
         found = self._beside(*readers, [("cmp", SECOND_INPUT, "-")], length, action, allowed=1)
         transfer = Transfer(path, start, Size(length), found.seconds)
@@ -426,7 +426,9 @@ class ContentStore:
         target, start = self._target(path, length, offset, force=force)
         if self._guard is None:
             if must_be_unused:
-                raise UnsupportedError(f"Who uses {path} on {self._transport.name} is not known: it has no guard.")
+                raise UnsupportedError(
+                    f"Whether {path} on {self._transport.name} is in use is unknown, because this store has no guard."
+                )
             return _Subject(target, self._transport, path), start
         return _Subject(target, Guarded(self._guard, target_of(where), must_be_unused), NODE), start
 
@@ -450,7 +452,7 @@ class ContentStore:
                 result = run(done, part)
             except VpmemError as error:
                 if done:
-                    error.add(f"{Size(done)} of {Size(length)} were done before.")
+                    error.add(f"{Size(done)} of {Size(length)} were done before the failure.")
                 raise
             yield done, result
             done += part

@@ -31,8 +31,8 @@ def check_shell(account: Account) -> Iterator[Finding]:
     if not account.ran and account.facts:
         yield problem(
             "login shell",
-            f"it runs /bin/sh, but the question {list(account.facts)[-1]!r} about the account was not answered in time",
-            "Look for a program there that hangs: ps -o pid,etime,args -u USER",
+            f"it runs /bin/sh, but its answer to the question {list(account.facts)[-1]!r} did not arrive in time",
+            "Find the program that hangs on the host: ps -o pid,etime,args -u USER",
         )
         return
     if not account.ran:
@@ -41,7 +41,7 @@ def check_shell(account: Account) -> Iterator[Finding]:
             "login shell",
             f"it did not run /bin/sh; it printed {printed or 'nothing'}. The account has no usable shell, its rc file "
             "starts another shell or exits, or sshd forces a command (ForceCommand)",
-            "sudo chsh -s /bin/bash USER, and in the rc file a test for a terminal ([ -t 0 ]) before what it runs",
+            "sudo chsh -s /bin/bash USER, and let the rc file test for a terminal ([ -t 0 ]) before it runs programs",
         )
         return
     shell = account.shell
@@ -62,12 +62,12 @@ def check_shell(account: Account) -> Iterator[Finding]:
         read = f" (it may come from {rc})" if rc else ""
         yield warning("noise", f"the login shell prints on {'; on '.join(noise)}{read}", quiet(shell))
     else:
-        yield ok("noise", "the login shell prints nothing of its own")
+        yield ok("noise", "the login shell prints no text of its own")
     if homeless:
         yield warning(
             "directory",
-            f"the home {home} is not there, so commands start in {directory}",
-            f"As root: mkhomedir_helper {shlex.quote(account.user)}, or mount what the home is on",
+            f"the home {home} does not exist, so commands start in {directory}",
+            f"As root: mkhomedir_helper {shlex.quote(account.user)}, or mount the file system of the home",
         )
     elif home and directory and PurePosixPath(home) != PurePosixPath(directory):
         yield warning(
@@ -88,18 +88,13 @@ def quiet(shell: str) -> str:
     """Return the command that makes the rc file of a login shell silent when the shell runs one command."""
     name = PurePosixPath(shell).name
     if name not in _QUIET:
-        return "Put what the rc file prints behind a test for a terminal"
+        return "Let the rc file print only after a test for a terminal"
     file, line = _QUIET[name]
     return f"sed -i '1i {line}' {file}"
 
 
 def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
-    """Check that commands run as root.
-
-    Args:
-        account: The account that logs in.
-        sudo: Whether the library runs commands through sudo.
-    """
+    """Check that commands run as root. `sudo` is whether the library runs commands through sudo."""
     if not account.ran:
         return
     if account.root and not sudo:
@@ -134,7 +129,7 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
     program, said = ("sudo", said) if state != "absent" else ("doas", doas_said)
     yield problem(
         "root",
-        f"{program} does not run commands of {account.user} without a password: {_shown(said) or 'it said nothing'}",
+        f"{program} does not run commands of {account.user} without a password: {_shown(said) or 'it printed nothing'}",
         permit(account.user, program, said),
     )
 
@@ -142,10 +137,7 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
 def permit(user: str, program: str, said: str = "") -> str:
     """Return the command that lets a user run commands as root without a password. Root must run this command.
 
-    Args:
-        user: The user.
-        program: ``sudo`` or ``doas``.
-        said: The text that the program printed when it refused.
+    `said` is the text that sudo or doas printed when it refused.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # such a name comes from the host and would need escapes
         return "Let the user run every command as root without a password (NOPASSWD: ALL in a file of /etc/sudoers.d)"

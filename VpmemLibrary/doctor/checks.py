@@ -71,8 +71,8 @@ def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
                 f"chown {facts['user']} {path} && chmod go-w {path}",
             )
         elif free is not None and free < _LEAST_SPACE:
-            found = f"{there} has {free} free, and {_LEAST_SPACE} should be"
-            yield problem(check, found, f"df -h {there}, then remove what nobody needs there")
+            found = f"{there} has {free} free, but needs {_LEAST_SPACE}"
+            yield problem(check, found, f"df -h {there}, then remove files that nobody needs")
         else:
             yield ok(check, f"{path} can be written" if free is None else f"{path} can be written, {free} free")
 
@@ -111,13 +111,11 @@ def check_leases(facts: DoctorFacts) -> Iterator[Finding]:
         else:
             left.append(who)
     if held:
-        yield warning("leases", f"held: {'; '.join(held)}", "Wait for that run, or end it on its controller")
+        yield warning("leases", f"held: {'; '.join(held)}", "Wait until that run ends, or end it on its controller")
     elif left:
-        yield ok(
-            "leases", f"{len(left)} left by runs that ended; the next run removes what they left: {'; '.join(left)}"
-        )
+        yield ok("leases", f"{len(left)} leftovers of ended runs, which the next run removes: {'; '.join(left)}")
     else:
-        yield ok("leases", "no run holds the host")
+        yield ok("leases", "no run has a lease on the host")
 
 
 def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
@@ -127,7 +125,11 @@ def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
     if working:
         yield ok("libvirt relay", ", ".join(working))
         return
-    found = "the host has no virt-ssh-helper, and its nc does not know unix sockets (-U)" if relays else "none found"
+    found = (
+        "the host has no virt-ssh-helper, and its nc does not support unix sockets (-U)"
+        if relays
+        else "the host has none"
+    )
     yield problem("libvirt relay", found, install(host, "nc"))
 
 
@@ -158,7 +160,7 @@ def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
     else:
         yield problem(
             "libvirt socket",
-            "there is none in /run/libvirt",
+            "there is no socket in /run/libvirt",
             "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
         )
 
@@ -180,7 +182,7 @@ def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:
         yield warning(
             "QEMU pmem",
             f"{facts['qemu']} was built without libpmem: memory-backend-file has no pmem, so devices cannot have it",
-            "Use a QEMU that was built with --enable-libpmem; RHEL 10 has none",
+            "Use a QEMU that was built with --enable-libpmem. RHEL 10 has no such QEMU",
         )
 
 
@@ -188,7 +190,7 @@ def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
     """Check that libvirt has a machine type that supports NVDIMMs."""
     capable = [name for name in facts.machines if _NVDIMM_MACHINE.fullmatch(name)]
     if not facts.machines:
-        found = "libvirt knows no machine type of the host's architecture: it found no QEMU, or could not start it"
+        found = "libvirt has no machine type of the host's architecture: it found no QEMU, or could not start QEMU"
         yield problem(
             "machine types",
             found,
@@ -197,13 +199,13 @@ def check_machines(facts: LibvirtFacts) -> Iterator[Finding]:
     elif not capable:
         yield problem(
             "machine types",
-            f"none of {', '.join(facts.machines[:8])} has NVDIMMs: pc, q35, virt and pseries have them",
+            f"none of {', '.join(facts.machines[:8])} supports NVDIMMs: pc, q35, virt and pseries do",
             "Install the QEMU of the host's own architecture with all its machine types",
         )
     else:
         short = [name for name in ("pc", "q35", "virt", "pseries") if name in capable] or capable[:3]
         default = facts.machine or "none"
-        found = f"{', '.join(short)} have NVDIMMs; libvirt's default is {default}"
+        found = f"{', '.join(short)} support NVDIMMs; libvirt's default is {default}"
         if _NVDIMM_MACHINE.fullmatch(default):
             yield ok("machine types", found)
         else:
@@ -251,7 +253,7 @@ def check_regions(
     for region in regions:
         check = f"region {region.dev}"
         if region.type not in _REGION_TYPES:
-            yield ok(check, f"{region.size}, of type {region.type}: not persistent memory, left alone")
+            yield ok(check, f"{region.size}, of type {region.type}: not persistent memory, so it is not used")
             continue
         step = step_of(region, NamespaceMode.devdax)
         ways = f", interleaved over {region.ways} DIMMs" if region.ways > 1 else ""
@@ -263,7 +265,7 @@ def check_regions(
             yield warning(check, f"{what}; it is read-only, so no namespace can be created in it", fix)
         elif not region.dimms:
             usable += 1
-            yield warning(check, f"{what}; it has no DIMM, so no labels: it is one namespace as a whole")
+            yield warning(check, f"{what}; it has no DIMM and so no labels: one namespace fills it")
         elif region.dev in unlabeled:
             usable += may_label
             commands = f"ndctl disable-region {region.dev} && ndctl init-labels {' '.join(region.dimms)}"
@@ -271,19 +273,19 @@ def check_regions(
             if may_label:
                 yield ok(check, f"{found}; suites may write labels")
             else:
-                fix = f"{commands} && ndctl enable-region {region.dev}  (ends what the region holds), or "
+                fix = f"{commands} && ndctl enable-region {region.dev}  (destroys the namespaces of the region), or "
                 yield warning(check, found, f"{fix}host_may_initialize_labels = yes in the hosts file")
         else:
             usable += 1
             smallest = smallest_size(region, Size(0))
             room = region.free_extent.down_to(step)
             if room < smallest:
-                fix = f"ndctl list -N -r {region.dev}, then ndctl destroy-namespace of what nobody needs"
+                fix = f"ndctl list -N -r {region.dev}, then ndctl destroy-namespace for a namespace that nobody needs"
                 yield warning(check, f"{what}; full", fix)
             else:
                 yield ok(check, f"{what}; namespaces from {smallest} to {room} fit")
     if regions and not usable:
-        yield problem("regions", "in none of them can a namespace be created", "See the lines of the regions")
+        yield problem("regions", "a namespace can be created in none of them", "See the findings of the regions")
 
 
 def _as_root(facts: DoctorFacts, path: str) -> str:

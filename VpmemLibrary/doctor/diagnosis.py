@@ -94,11 +94,7 @@ def _log_in(plain: Transport, entry: HostEntry) -> tuple[list[Finding], bool, bo
 
 
 class _Question(Generic[T]):
-    """A question to the host that runs in its own thread. It is asked once, and all its checks share the answer.
-
-    Args:
-        ask: Asks the host and returns the answer.
-    """
+    """A question to the host that runs in its own thread. It is asked once, and all its checks share the answer."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
         self._answer: Future[T] = Future()
@@ -172,10 +168,10 @@ def _check_commands(transport: Transport) -> Iterator[Finding]:
     """Check that the output of a command arrives unchanged over the transport of a run."""
     result = transport.run(["printf", "%s", _ECHO], timeout=_DEADLINE).check()
     if result.text == _ECHO:
-        yield ok("commands", "their output arrives as it is")
+        yield ok("commands", "their output arrives unchanged")
     else:
-        found = f"something is printed between: {result.text[:80]!r} instead of {_ECHO!r}"
-        yield problem("commands", found, "See the line on noise")
+        found = f"their output has other text: {result.text[:80]!r} instead of {_ECHO!r}"
+        yield problem("commands", found, "See the finding on noise")
 
 
 def _answered(facts: LibvirtFacts) -> Finding:

@@ -51,9 +51,6 @@ class DoctorFacts:
 def read_doctor_facts(transport: Transport) -> DoctorFacts:
     """Read the doctor's facts of a host.
 
-    Args:
-        transport: The transport to the host.
-
     Raises:
         CommandError: The host could not run the script.
         UnreadableOutputError: The script did not run to its end.
@@ -66,11 +63,6 @@ def read_doctor_facts(transport: Transport) -> DoctorFacts:
 
 def decode_doctor_facts(result: CommandResult, asked: float, answered: float) -> DoctorFacts:
     """Return the facts that the script printed.
-
-    Args:
-        result: The script's result.
-        asked: See `DoctorFacts`.
-        answered: See `DoctorFacts`.
 
     Raises:
         UnreadableOutputError: The script did not run to its end.

@@ -96,16 +96,7 @@ def problem(check: str, found: str, fix: str = "") -> Finding:
 
 
 def run_check(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -> list[Finding]:
-    """Return the findings of a check. A check that fails or takes too long does not stop the other checks.
-
-    Args:
-        check: The name of the check.
-        work: Makes the check. It runs in its own thread.
-        seconds: Maximum seconds that the check may take.
-
-    Returns:
-        The findings. If the check was not possible, a finding with the reason.
-    """
+    """Return the findings of a check. A check that fails or takes too long is a finding as well."""
     try:
         return call_with_deadline(seconds, lambda: list(work()))
     except TimeoutError:

@@ -49,11 +49,6 @@ _RULE = "s/^(?=\\s*(?:block-?rpcs|blacklist|allow-?rpcs|BLACKLIST_RPC|BLOCK_RPCS
 def check_image(transport: Transport, image: str, host: HostFacts) -> Iterator[Finding]:
     """Check the rules of the guest agent in a disk image of the host.
 
-    Args:
-        transport: The transport to the host.
-        image: The image's path on the host.
-        host: The facts of the host.
-
     Raises:
         CommandError: The host could not run the script.
         UnreadableOutputError: The script did not run to its end.
@@ -64,11 +59,6 @@ def check_image(transport: Transport, image: str, host: HostFacts) -> Iterator[F
 
 def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator[Finding]:
     """Return the findings from the output of the script.
-
-    Args:
-        result: The script's result.
-        host: The facts of the host.
-        image: The image's path on the host.
 
     Raises:
         UnreadableOutputError: The script did not run to its end.
@@ -83,7 +73,7 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
     elif tool == "none":
         yield problem(
             check,
-            f"{image} is not a raw ext4 image, and the host has no libguestfs to read others",
+            f"{image} is not a raw ext4 image, and the host has no libguestfs, which reads other images",
             install(host, "guestfish"),
         )
     elif tool == "refused":
@@ -97,19 +87,15 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
             edits = " ".join(f"--edit {shlex.quote(f'{name}:{_RULE}')}" for name in rules.split(", "))
             yield problem(
                 check,
-                f"its agent refuses {', '.join(refused)}, by {rules}",
+                f"its agent refuses {', '.join(refused)} because of {rules}",
                 f"virt-customize -a {shown} {edits}  (or guest_channel = ssh in the hosts file)",
             )
         else:
-            yield ok(check, f"no file in {image} keeps the agent from what is needed (read by {tool})")
+            yield ok(check, f"no file in {image} forbids the agent a command that is needed (read by {tool})")
 
 
 def refused_commands(text: str) -> tuple[str, ...]:
-    """Return the commands of `AGENT_COMMANDS` that an agent with this configuration refuses.
-
-    Args:
-        text: The text of the agent's configuration files.
-    """
+    """Return the commands of `AGENT_COMMANDS` that an agent refuses if its configuration files have this text."""
     blocked = _listed(text, _BLOCKS, _BLOCK_OPTIONS)
     allowed = _listed(text, _ALLOWS, _ALLOW_OPTIONS)
     return tuple(each for each in AGENT_COMMANDS if each in blocked or (allowed and each not in allowed))

@@ -42,9 +42,6 @@ class LibvirtFacts:
 def ask_libvirt(transport: Transport) -> LibvirtFacts:
     """Connect to a host's libvirt in the same way as a run does, and return its answers.
 
-    Args:
-        transport: The transport to the host.
-
     Raises:
         LibvirtError: libvirt does not answer, or refuses.
         UnreachableError: The host cannot be reached.
@@ -70,13 +67,7 @@ def _read(connection: libvirt.virConnect) -> LibvirtFacts:
 
 
 def decode_capabilities(version: str, capabilities: str, domain: str) -> LibvirtFacts:
-    """Return the facts in libvirt's XML documents.
-
-    Args:
-        version: libvirt's version.
-        capabilities: The capabilities of the host.
-        domain: The capabilities of libvirt's default domain.
-    """
+    """Return the facts in libvirt's XML documents about the host and about its default domain."""
     architecture = _first(_ARCHITECTURE, domain)
     guest = next((each for each in _GUEST.findall(capabilities) if f"<arch name='{architecture}'>" in each), "")
     return LibvirtFacts(

@@ -84,11 +84,7 @@ def plain_transport_to(entry: HostEntry) -> Transport:
 
 
 class Link:
-    """The doctor's own SSH connection to one host.
-
-    Args:
-        settings: The SSH settings of the host.
-    """
+    """The doctor's own SSH connection to one host."""
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
@@ -142,7 +138,7 @@ class Link:
         """
         session, self._session = self._session, None
         if session is None or self._client is None:
-            raise UnreachableError(f"sshd on {self._settings.label} gives a connection no session.")
+            raise UnreachableError(f"sshd on {self._settings.label} allows no session.")
         account = _ask_account(session, LINES[0])
         if account.ran:
             return account
@@ -156,12 +152,7 @@ class Link:
 
 
 def refused(settings: SshSettings, error: VpmemError) -> list[Finding]:
-    """Return the findings of a failed connection: the failed step, and the steps before it.
-
-    Args:
-        settings: The SSH settings of the host.
-        error: The error of the connection.
-    """
+    """Return the findings of a failed connection: the failed step, and the steps before it."""
     found, newline, fix = str(error).rpartition("\n")
     if not newline:
         found, fix = fix, ""
@@ -183,29 +174,21 @@ def refused(settings: SshSettings, error: VpmemError) -> list[Finding]:
 
 
 def judge_sessions(count: int) -> Finding:
-    """Return the finding for a number of sessions.
-
-    Args:
-        count: How many sessions could be opened, at most `SESSIONS`.
-    """
+    """Return the finding for a number of sessions that could be opened."""
     if count >= SESSIONS:
-        return ok("sessions", f"sshd gives a connection {SESSIONS} or more")
-    found = f"sshd gives a connection {count} (MaxSessions); all commands at once need {SESSIONS}"
+        return ok("sessions", f"sshd allows {SESSIONS} or more for each connection")
+    found = f"sshd allows {count} for each connection (MaxSessions), but a run may need {SESSIONS} at once"
     fix = (
         f"printf 'MaxSessions {SESSIONS}\\n' | sudo tee /etc/ssh/sshd_config.d/10-vpmem.conf && "
         "sudo systemctl reload sshd"
     )
     if not count:
         return problem("sessions", found, fix)
-    return warning("sessions", f"{found}, so a run makes more connections", fix)
+    return warning("sessions", f"{found}, so a run opens more connections", fix)
 
 
 def _ask_account(session: paramiko.Channel, line: str) -> Account:
-    """Return the account that logs in.
-
-    Args:
-        session: A new SSH session in which nothing was started. It is closed afterwards.
-        line: The command line for the login shell.
+    """Return the account that logs in. `line` is for the login shell. The session is closed afterwards.
 
     Raises:
         SSHException, OSError, EOFError: The connection broke, or sshd refused to start a command.
@@ -247,13 +230,7 @@ def ask_local_account() -> Account:
 
 
 def read_account(stdout: bytes, stderr: bytes, mark: str) -> Account:
-    """Return the output of the script, separated from the output of other programs before and after the script.
-
-    Args:
-        stdout: All of standard output.
-        stderr: All of standard error.
-        mark: The word that the script printed first and last.
-    """
+    """Return the output of the script, separated from the output of other programs before and after the script."""
     text, complaints = stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
     before, started, rest = text.partition(f"{mark}\n")
     if not started:
@@ -280,4 +257,4 @@ def _method(link: paramiko.Transport) -> str:
     handler = getattr(link, "auth_handler", None)
     method = getattr(link, "logged_in_by", "") or getattr(handler, "auth_method", "") or "a method that is not known"
     refused = "; ".join(getattr(link, "outcomes", ()))
-    return f"{method} (before it: {refused})" if refused else str(method)
+    return f"{method} (earlier attempts: {refused})" if refused else str(method)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -177,16 +177,25 @@ class Transport(Protocol):
             stdin: The bytes for the command's standard input.
 
         Raises:
-            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
-                end was not seen.
+            InvalidValueError: `argv` is not a list of texts.
+            CommandTimeoutError: The command did not end in time. It was then ended with all its processes, or the
+                message says that its end was not seen. The result in the error has the output so far.
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
                 says that its end was not seen.
-            UnreachableError: The connection broke.
+            UnreachableError: The machine cannot be reached, or the connection broke while the command ran.
+            LoginShellError: The user's login shell on the machine runs no commands.
+            AccessDeniedError: The machine refused the credentials, or its sudo or doas did not run the command as root.
             ControllerError: This machine has no process, thread or descriptor left for the command.
         """
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Start a command and return its standard input and output as one stream."""
+        """Start a command and return its standard input and output as one stream.
+
+        Raises:
+            InvalidValueError: `argv` is not a list of texts.
+            UnsupportedError: The machine has no streams.
+            UnreachableError, LoginShellError, ControllerError: See `run`.
+        """
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:
         """Open a TCP connection from the machine, to an address that this process may not be able to reach.
@@ -202,13 +211,52 @@ class Transport(Protocol):
         """
 
     def read_file(self, path: str) -> bytes:
-        """Return the content of a file on the machine, at most `OUTPUT_LIMIT` bytes."""
+        """Return the content of a file on the machine, at most `OUTPUT_LIMIT` bytes.
+
+        Raises:
+            CommandError: The file cannot be read.
+            OutputTooLargeError: The file is larger.
+        """
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the machine atomically."""
+        """Write a file on the machine atomically: write a new file next to it, then rename the new file.
+
+        Raises:
+            CommandError: The file cannot be written.
+        """
 
     def close(self) -> None:
         """Close the connection. A second call has no effect."""
+
+
+class CommandTransport:
+    """A transport that reads and writes files by commands. It can be used in a ``with`` statement."""
+
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command to its end; see `Transport.run`."""
+        raise NotImplementedError
+
+    def read_file(self, path: str) -> bytes:
+        """Return the content of a file; see `Transport.read_file`."""
+        try:
+            return self.run(["cat", "--", path]).check().stdout
+        except OutputTooLargeError as error:
+            raise OutputTooLargeError(
+                error.result, f"{path} is larger than {OUTPUT_LIMIT}, the most that is read. {error.meaning}"
+            ) from error
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a file atomically; see `Transport.write_file`."""
+        self.run(write_command(path, mode), stdin=data).check()
+
+    def close(self) -> None:
+        """Close the connection. A second call has no effect."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
@@ -229,25 +277,6 @@ def checked_argv(argv: Sequence[str]) -> tuple[str, ...]:
         except UnicodeEncodeError as error:
             raise InvalidValueError("command argument", argument, "text that UTF-8 can encode") from error
     return tuple(argv)
-
-
-def read_through(run: Callable[[Sequence[str]], CommandResult], path: str) -> bytes:
-    """Return the content of a file.
-
-    Args:
-        run: Runs a command on the machine that has the file.
-        path: The file.
-
-    Raises:
-        CommandError: The file cannot be read.
-        OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
-    """
-    try:
-        return run(["cat", "--", path]).check().stdout
-    except OutputTooLargeError as error:
-        raise OutputTooLargeError(
-            error.result, f"{path} is larger than {OUTPUT_LIMIT}, the most that is read. {error.meaning}"
-        ) from error
 
 
 def write_command(path: str, mode: int) -> tuple[str, ...]:

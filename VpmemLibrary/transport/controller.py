@@ -13,12 +13,7 @@ _NO_THREAD = "start new thread"
 
 
 def shortage(action: str, error: BaseException) -> ControllerError | None:
-    """Return a ControllerError if the failure means that this machine lacks a resource. Otherwise return None.
-
-    Args:
-        action: The action that failed, e.g. ``start a command``.
-        error: The failure.
-    """
+    """Return a ControllerError if the failure means that this machine lacks a resource. Otherwise return None."""
     if isinstance(error, OSError):
         short, text = error.errno in _SHORTAGES, error.strerror or str(error)
     else:
@@ -27,12 +22,7 @@ def shortage(action: str, error: BaseException) -> ControllerError | None:
 
 
 def too_little(action: str, text: str) -> ControllerError:
-    """Return the error for an action that failed because this machine lacks a resource.
-
-    Args:
-        action: The action that failed, e.g. ``start a command``.
-        text: The reason.
-    """
+    """Return the error for an action that failed because this machine lacks a resource."""
     return ControllerError(
         f"The controller could not {action}: {text}. See ulimit -n (open files), ulimit -u (processes and threads) and "
         "free (memory)."

@@ -66,8 +66,6 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
     The command uses sudo if sudo is installed, else doas. If both are installed and only doas allows a command, it uses
     doas. If the user is root, it uses neither.
 
-    Args:
-        argv: The command.
 
     Example: ``require_started_as_root(transport.run(elevated(["ndctl", "list"])))``.
     """
@@ -77,19 +75,14 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
 def without_marker_lines(result: CommandResult) -> CommandResult:
     """Return the command's own output, without this library's marker lines and without earlier text from sudo.
 
-    Args:
-        result: The result of the command of `elevated`, complete or partial. If the command was not started yet,
-            standard error says so.
+    If the command was not started yet, standard error says so. `result` is the result of the command of `elevated`.
     """
     stderr = _ASKED.sub(_NOT_STARTED, _own(result.stderr), count=1)
     return replace(result, stdout=_own(result.stdout), stderr=stderr)
 
 
 def require_started_as_root(result: CommandResult) -> CommandResult:
-    """Return the command's own result, or raise if the command was never started as root.
-
-    Args:
-        result: The result of the command of `elevated`.
+    """Return the own result of the command of `elevated`, or raise if the command was never started as root.
 
     Raises:
         AccessDeniedError: The host has neither sudo nor doas, or its sudo or doas refused. The message has the
@@ -108,11 +101,7 @@ def require_started_as_root(result: CommandResult) -> CommandResult:
 
 
 class ElevatedStream:
-    """The stream of an elevated command, without the text that was printed before the command itself.
-
-    Args:
-        inner: The stream of the command of `elevated`.
-    """
+    """The stream of an elevated command, without the text that was printed before the command itself."""
 
     def __init__(self, inner: Stream) -> None:
         self._inner = inner
@@ -170,7 +159,7 @@ def _refusal(result: CommandResult) -> str:
     said = result.stderr if asked is None else result.stderr[asked.end() :]
     text = said.decode("utf-8", "replace").replace(_AS_ROOT, "...").replace(_MARK, "...").strip()
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
-    answer = f"It exited {result.exit_status} and said: {block(text) or '(nothing)'}"
+    answer = f"It exited {result.exit_status} and printed: {block(text) or '(nothing)'}"
     last = f"command: {block(_short(result.command))}"
     if asked is None:
         return f"The shell{place} did not start a command as root. {answer}\n{last}"

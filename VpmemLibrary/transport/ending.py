@@ -94,12 +94,7 @@ def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
 
 
 def remaining_message(ended: CommandResult, pid: int) -> str:
-    """Return a message about a command that did not end. Return an empty text if the command was seen to end.
-
-    Args:
-        ended: The result of `end_command`.
-        pid: The first process of the command to end.
-    """
+    """Return a message about a command that `end_command` could not end; empty if the command was seen to end."""
     pids = ended.text.split()
     if ended.exit_status != 0 or not all(each.isdigit() for each in pids):
         return unknown_end_message(
@@ -108,34 +103,25 @@ def remaining_message(ended: CommandResult, pid: int) -> str:
     if not pids:
         return ""
     which = f"process {pids[0]} does" if len(pids) == 1 else f"processes {', '.join(pids)} do"
-    return f"It could not be ended and still runs: {which} not go. See: ps -o pid,stat,etime,args -p {','.join(pids)}"
+    return f"It could not be ended: {which} not end. See: ps -o pid,stat,etime,args -p {','.join(pids)}"
 
 
 def unknown_end_message(reason: str, pid: int | None) -> str:
-    """Return a message about a command that may still run.
-
-    Args:
-        reason: Why its state is not known.
-        pid: The command's first process; None if the process is not known.
-    """
+    """Return a message about a command that may still run, with the reason why its state is unknown."""
     how = "" if pid is None else f". See: ps -o pid,stat,etime,args -s {pid}"
-    return f"Whether it was ended is not known: {reason}. It may still run{how}"
+    return f"Whether it was ended is unknown: {reason}. It may still run{how}"
 
 
 OUTPUT_IS_HELD = (
-    "Its processes were ended, but its output is still held open: a process that it started before, and that left its "
-    "group, may still run. See: ps -e -o pid,sid,stat,etime,args"
+    "Its processes were ended, but its output is still open. A process that it started before, and that left its "
+    "process group, may still run. See: ps -e -o pid,sid,stat,etime,args"
 )
 
 
 def ended_error(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
-    """Return the error for a command that had to be ended.
+    """Return the error for a command that had to be ended, because it printed too much or took too long.
 
-    Args:
-        result: The command's result so far.
-        timeout: The command's timeout in seconds.
-        too_large: True if the command printed too much, False if it took too long.
-        remains: The message about a command that was not seen to end; see `remaining_message`.
+    `remains` is the message about a command that was not seen to end; see `remaining_message`.
     """
     how = f". {remains}" if remains else " and was ended"
     if too_large:

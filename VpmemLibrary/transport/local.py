@@ -16,11 +16,10 @@ from VpmemLibrary.transport.base import (
     ENVIRONMENT,
     EXTRA_PATH,
     CommandResult,
+    CommandTransport,
     Stream,
     checked_argv,
-    read_through,
     shell_line,
-    write_command,
 )
 from VpmemLibrary.transport.controller import too_little
 from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
@@ -54,7 +53,7 @@ _STATUSES = {
 _NO_STATUS = -signal.SIGKILL
 
 
-class LocalTransport:
+class LocalTransport(CommandTransport):
     """Run commands on this machine, with the same behaviour as over SSH.
 
     Args:
@@ -79,29 +78,8 @@ class LocalTransport:
         """The machine's name in messages and logs."""
         return self._name
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        stdin: bytes = b"",
-    ) -> CommandResult:
-        """Run a command to its end and return the result, also if the exit status is not 0.
-
-        Args:
-            argv: The command, one item for each argument.
-            timeout: Seconds after which the command and all its processes are ended.
-            stdin: The bytes for the command's standard input.
-
-        Raises:
-            InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
-                end was not seen. The result in the error has the output so far.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
-                says that its end was not seen.
-            AccessDeniedError: sudo or doas did not run the command as root.
-            ControllerError: This machine has no process or descriptor left for the command.
-        """
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command to its end; see `Transport.run`."""
         command = checked_argv(argv)
         started = time.monotonic()
         try:
@@ -135,12 +113,10 @@ class LocalTransport:
         return require_started_as_root(result) if self._sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Start a command and return its standard input and output as one stream.
+        """Start a command; see `Transport.stream`.
 
         Raises:
-            InvalidValueError: `argv` is not a list of texts.
             FileNotFoundError: The program does not exist.
-            ControllerError: This machine has no process or descriptor left for the command.
         """
         command = checked_argv(argv)
         with contextlib.ExitStack() as stack:
@@ -156,32 +132,8 @@ class LocalTransport:
         return ElevatedStream(stream) if self._sudo else stream
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> socket.socket:
-        """Open a TCP connection; see `Transport.connect`.
-
-        Raises:
-            UnreachableError: The address did not answer.
-        """
+        """Open a TCP connection; see `Transport.connect`."""
         return connect_tcp(address, port, timeout)
-
-    def read_file(self, path: str) -> bytes:
-        """Return the content of a file.
-
-        Raises:
-            CommandError: The file cannot be read.
-            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
-        """
-        return read_through(self.run, path)
-
-    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file atomically: write a new file next to it, then rename the new file.
-
-        Raises:
-            CommandError: The file cannot be written.
-        """
-        self.run(write_command(path, mode), stdin=data).check()
-
-    def close(self) -> None:
-        """Do nothing, because there is no connection."""
 
     def _start(self, command: tuple[str, ...], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -200,12 +152,12 @@ class LocalTransport:
         )
 
     def _end(self, pid: int, seconds: float, execution: Execution | None = None) -> str:
-        """End a command and all its processes.
+        """End a command and all its processes; `pid` leads their session and process group.
 
         Args:
-            pid: The command's first process, which leads its own session and process group.
+            pid: The command's first process.
             seconds: How long the command has to obey each signal.
-            execution: The execution that reads the command's outputs meanwhile, and waits for its end.
+            execution: Reads the command's outputs meanwhile, and waits for its end.
 
         Returns:
             A message about a command that was not seen to end; empty if the command ended.
@@ -217,7 +169,11 @@ class LocalTransport:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             ended = execution is not None and execution.wait(seconds, limited=False)
-            return "" if ended else unknown_end_message(f"nothing could be started that looks ({error.strerror})", pid)
+            return (
+                ""
+                if ended
+                else unknown_end_message(f"the command that ends it could not be started ({error.strerror})", pid)
+            )
         with contextlib.closing(Execution(process, b"")) as ender:
             if execution is not None:
                 execution.wait(2 * seconds, limited=False)

@@ -22,12 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Execution:
-    """A running command: collects its output and waits for its end.
-
-    Args:
-        process: The command, with a pipe for each of its standard input and outputs.
-        stdin: The bytes for the command's standard input.
-    """
+    """A running command: collects its output and waits for its end."""
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
         self.process = process

@@ -31,7 +31,9 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
             f"Host {address} cannot be found: {error.strerror}. Check the name, or give the IP address."
         ) from error
     except (UnicodeError, ValueError) as error:  # an invalid name: an empty or too long label, or a NUL
-        raise UnreachableError(f"Host {address} cannot be found: this is no host's name. Check it.") from error
+        raise UnreachableError(
+            f"Host {address} cannot be found: this is not a valid host name. Check the name."
+        ) from error
     except TimeoutError as error:
         raise UnreachableError(
             f"Host {address} did not answer on port {port} within "

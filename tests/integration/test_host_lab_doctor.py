@@ -125,7 +125,7 @@ def test_a_login_shell_that_runs_nothing_is_found(user: HostEntry, root: Transpo
 
 PLANTED = [
     ('mount --bind /dev/null "$(command -v flock)"', "guard", Verdict.problem, "no flock"),
-    ("mount -t tmpfs none /run/libvirt", "libvirt socket", Verdict.problem, "none in /run/libvirt"),
+    ("mount -t tmpfs none /run/libvirt", "libvirt socket", Verdict.problem, "no socket in /run/libvirt"),
     ("mount -t tmpfs none /sys/bus/nd/devices", "region", Verdict.problem, "missing"),
     ("mount -t tmpfs -o size=1M none /run", "locks", Verdict.problem, "free"),
     ("mount -o remount,bind,ro /", "leases' directory", Verdict.problem, "cannot be written"),

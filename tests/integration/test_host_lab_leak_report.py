@@ -54,4 +54,4 @@ def test_a_host_that_was_not_looked_at_before_is_told(lab_hosts: Path, tmp_path:
     states.write_text("{}")
     found = leaks("compare", lab_hosts, states)
     assert found.exit_code == 1
-    assert "does not have host" in found.output
+    assert "has no host" in found.output

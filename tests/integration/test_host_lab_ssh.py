@@ -37,7 +37,7 @@ def test_a_timeout_leaves_no_process_on_the_host(lab_transport: SshTransport) ->
 def test_a_run_costs_little_beside_bare_paramiko(lab_transport: SshTransport) -> None:
     """The library's own share of a command is less than paramiko's and sshd's: a ratio, as the host is emulated."""
     lab_transport.run(["/bin/true"])
-    transport = lab_transport._connected()  # the same connection for both
+    transport = lab_transport._connections.transport()  # the same connection for both
 
     def bare() -> None:
         channel = transport.open_session()

@@ -125,7 +125,7 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "dsa pkcs8": (pem(_DSA, _PKCS8), "it is a DSA key"),
     "dsa openssh": (openssh(packed("ssh-dss", b"x"), packed("ssh-dss", b"x")), "it is a DSA key"),
     "xmss": (openssh(packed("ssh-xmss@openssh.com", b"x"), b""), "it is an XMSS key"),
-    "future": (openssh(packed("ssh-of-the-future", b"x"), b""), "of a sort that is not supported"),
+    "future": (openssh(packed("ssh-of-the-future", b"x"), b""), "of a type that is not supported"),
     "ed448": (pem(ed448.Ed448PrivateKey.generate(), _PKCS8), "it is a Ed448 key, which SSH servers do not accept"),
     "x25519": (pem(x25519.X25519PrivateKey.generate(), _PKCS8), "it is a X25519 key"),
     "another curve": (pem(ec.generate_private_key(ec.SECP256K1()), _PKCS1), "it is an EC key of the curve secp256k1"),

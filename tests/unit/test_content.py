@@ -119,7 +119,7 @@ def test_a_wipe_that_left_something_is_no_wipe(
 ) -> None:
     store.write(str(path), Pattern("seed", length=SIZE))
     monkeypatch.setattr(Target, "zeroer", lambda *_: ("sh", "-c", f"echo {SIZE} bytes >&2"))
-    with pytest.raises(ContentDiffersError, match="does not hold zeros"):
+    with pytest.raises(ContentDiffersError, match="does not contain zeros"):
         store.wipe(str(path))
 
 

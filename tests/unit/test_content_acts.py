@@ -257,7 +257,9 @@ def test_a_wipe_whose_proof_fails_says_that_it_was_not_proven(
 ) -> None:
     uuid = machine.bus / "namespace0.1/uuid"
     guard._before = lambda number: None if number != 4 else (machine.write(uuid), None)[1]
-    with pytest.raises(NotFoundError, match=r"64KiB of 160KiB were done before(.|\n)*overwritten; .* was not proven"):
+    with pytest.raises(
+        NotFoundError, match=r"64KiB of 160KiB were done before the failure(.|\n)*overwritten .* was not read again"
+    ):
         store.wipe(namespace)
 
 

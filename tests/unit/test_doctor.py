@@ -101,7 +101,7 @@ def test_few_sessions_are_counted(sshd: Opener, limit: int, verdict: Verdict) ->
     _, sessions, login = way(sshd(MaxSessions=limit))
     one = the(sessions, "sessions")
     assert one.verdict is verdict
-    assert f"gives a connection {limit} " in one.found
+    assert f"sshd allows {limit} for each connection" in one.found
     assert "MaxSessions 10" in one.fix
     assert login.ran  # the account is asked in one of the sessions that were counted
 
@@ -259,7 +259,7 @@ def test_a_missing_home_is_found_and_is_no_noise_of_the_shell(tmp_path: Path) ->
     login = replace(login, complaints=f"Could not chdir to home directory {home}: No such file or directory\n")
     found = list(account.check_shell(login))
     assert the(found, "noise").verdict is Verdict.ok
-    assert f"the home {home} is not there, so commands start in " in the(found, "directory").found
+    assert f"the home {home} does not exist, so commands start in " in the(found, "directory").found
     assert the(found, "directory").fix.startswith(f"As root: mkhomedir_helper {ME}")
 
 
@@ -280,7 +280,7 @@ def test_a_sudo_that_hangs_is_no_fault_of_the_login_shell(tmp_path: Path) -> Non
 def test_a_question_that_hangs_is_named() -> None:
     (one,) = account.check_shell(Account({"user": "qa", "sudo": ""}))
     assert one.verdict is Verdict.problem
-    assert "it runs /bin/sh, but the question 'sudo' about the account was not answered" in one.found
+    assert "it runs /bin/sh, but its answer to the question 'sudo' did not arrive" in one.found
 
 
 @fuzz

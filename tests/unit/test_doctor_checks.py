@@ -123,19 +123,19 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
         lambda: checks.check_leases(
             facts(leases="host 77 run=0a1b2c3d&worker=w&controller=ci-7&token=t&fence=3&since=1", locks="12\n77")
         ),
-        *("leases", Verdict.warning, "host by run 0a1b2c3d from ci-7", "Wait for that run"),
+        *("leases", Verdict.warning, "host by run 0a1b2c3d from ci-7", "Wait until that run ends"),
     ),
     (
         lambda: checks.check_relay(facts(relays="nc without -U"), DEBIAN),
-        *("libvirt relay", Verdict.problem, "does not know unix sockets", "apt install netcat-openbsd"),
+        *("libvirt relay", Verdict.problem, "does not support unix sockets", "apt install netcat-openbsd"),
     ),
     (
         lambda: checks.check_relay(facts(relays=""), replace(DEBIAN, distribution_family=("rocky", "rhel", "fedora"))),
-        *("libvirt relay", Verdict.problem, "none found", "dnf install nmap-ncat"),
+        *("libvirt relay", Verdict.problem, "the host has none", "dnf install nmap-ncat"),
     ),
     (
         lambda: checks.check_sockets(facts(sockets="")),
-        *("libvirt socket", Verdict.problem, "none in /run/libvirt", "systemctl enable --now virtqemud.socket"),
+        *("libvirt socket", Verdict.problem, "no socket in /run/libvirt", "systemctl enable --now virtqemud.socket"),
     ),
     (
         lambda: checks.check_sockets(facts(sockets="/run/libvirt/libvirt-sock closed", user="qa")),
@@ -181,7 +181,7 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
     ),
     (lambda: region(state="disabled"), "region region0", Verdict.warning, "disabled", "ndctl enable-region region0"),
     (lambda: region(unlabeled=True), "region region0", Verdict.warning, "without labels", "init-labels nmem0"),
-    (lambda: region(unlabeled=True), "regions", Verdict.problem, "in none of them", "See the lines"),
+    (lambda: region(unlabeled=True), "regions", Verdict.problem, "in none of them", "See the findings"),
     (lambda: region(dimms=()), "region region0", Verdict.warning, "no DIMM", ""),
     (lambda: region(max_available_extent=Size(0)), "region region0", Verdict.warning, "full", "destroy-namespace"),
 ]
@@ -254,7 +254,7 @@ def test_labels_may_be_written_where_the_hosts_file_says_so() -> None:
 def test_leases_of_runs_that_ended_are_no_fault() -> None:
     found = the(checks.check_leases(facts(leases="host 77 run=1&controller=a&fence=1", locks="12")), "leases")
     assert found.verdict is Verdict.ok
-    assert "1 left by runs that ended" in found.found
+    assert "1 leftovers of ended runs" in found.found
 
 
 def test_half_an_answer_is_an_error() -> None:

@@ -99,7 +99,7 @@ def test_a_server_that_talks_without_end_is_given_up(text: bytes) -> None:
 
     started = time.monotonic()
     with serving(serve) as (port, _):
-        assert "Something other than SSH answers" in error_of(port)
+        assert "is no SSH server. It sent" in error_of(port)
     assert time.monotonic() - started < 20
 
 

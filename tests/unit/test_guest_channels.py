@@ -100,7 +100,7 @@ def test_a_timeout_ends_all_that_a_command_started_without_a_process_group(chann
     assert not [pid for pid in pids.read_text().split() if _runs(int(pid))]
 
 
-def test_a_guest_that_does_not_answer_is_told_as_its_host_sees_it(host: SshTransport) -> None:
+def test_a_guest_that_does_not_answer_is_reported_as_its_host_sees_it(host: SshTransport) -> None:
     settings = SshSettings("127.0.0.1", port=1, known_hosts=Path("/dev/null"))
     with SshChannel("a", settings, host) as channel:
         with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 port 1 does not answer, as seen from 127\.0\.0\.1:"):
@@ -108,9 +108,9 @@ def test_a_guest_that_does_not_answer_is_told_as_its_host_sees_it(host: SshTrans
         assert not channel.ping(2)
 
 
-def test_a_host_that_forwards_nothing_is_told_with_the_mend(channel: SshChannel, host_server: Server) -> None:
+def test_a_host_that_forwards_nothing_is_reported_with_the_fix(channel: SshChannel, host_server: Server) -> None:
     host_server.forwards = False
-    with pytest.raises(UnreachableError, match="set AllowTcpForwarding"):
+    with pytest.raises(UnreachableError, match="Set AllowTcpForwarding"):
         channel.run(["true"])
 
 
@@ -133,7 +133,7 @@ def test_the_key_may_have_a_name_of_its_own_and_the_file_is_never_written(
     with SshChannel("a", settings, host) as channel, pytest.raises(HostKeyError, match="-R 'any-guest'"):
         channel.ping(10)
     known.write_text("")
-    with SshChannel("a", settings, host) as channel, pytest.raises(HostKeyError, match="is not known"):
+    with SshChannel("a", settings, host) as channel, pytest.raises(HostKeyError, match="is unknown"):
         channel.ping(10)
     assert known.read_text() == ""
 

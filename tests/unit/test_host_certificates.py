@@ -104,7 +104,7 @@ def test_a_known_key_lets_in_a_host_whose_authority_is_not_known(kinds: Certifie
 
 def test_a_certificate_of_another_authority_is_named(kinds: Certified) -> None:
     text = kinds.refused(f"@cert-authority * {public(kinds.directory / 'other_ca')}")
-    assert "is not known" in text
+    assert "is unknown" in text
     assert "'the host' of the CA" in text
     assert f"({kinds.directory / 'known_hosts'}, line 1 have others)" in text
 
@@ -219,7 +219,7 @@ def test_a_key_of_a_supported_type_is_asked_for_beside_one_that_is_not(certified
     key = f"[127.0.0.1]:{certified.server.port} {public(certified.directory / 'host_key')}"
     assert certified.opened(other, key) == "in\n"
     text = certified.refused(other)
-    assert "is not known" in text
+    assert "is unknown" in text
     assert "ssh-of-the-future" in text
     assert f"{certified.directory / 'known_hosts'}, line 1" in text
 
@@ -238,7 +238,7 @@ def test_keys_of_several_files_count(certified: Certified, monkeypatch: pytest.M
 
     (home / ".ssh/known_hosts2").write_text(key)
     assert opened(settings) == "in\n"
-    with pytest.raises(HostKeyError, match="is not known"):
+    with pytest.raises(HostKeyError, match="is unknown"):
         opened(replace(settings, more_known_hosts=(system,)))
     system.write_text(key)
     assert opened(replace(settings, more_known_hosts=(home / "absent", system))) == "in\n"

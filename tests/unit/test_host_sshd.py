@@ -122,7 +122,7 @@ def test_a_command_on_a_server_that_stops_is_given_up_and_not_said_to_have_ended
     command = ["sh", "-c", ': > "$1"; exec sleep 20', "sh", str(began)]
     error, seconds = took(lambda: host.run(command, timeout=2, stdin=stdin))
     assert isinstance(error, CommandTimeoutError)
-    assert "Whether it was ended is not known" in str(error)
+    assert "Whether it was ended is unknown" in str(error)
     assert seconds < 20
     assert took(host.close)[1] < 10
 
@@ -132,14 +132,14 @@ def test_a_server_that_was_stopped_for_long_has_room_for_commands_again(
 ) -> None:
     host.run(["true"])
     server.stop()
-    transport = host._connected()
+    transport = host._connections.transport()
     for _ in range(12):  # sshd allows ten sessions of a connection
         with contextlib.suppress(Exception):
             transport.open_session(timeout=0.1)
     gc.collect()  # or paramiko would close some of them by itself
     server.go_on()
     assert host.run(["echo", "again"]).text == "again\n"
-    assert host._connected() is transport
+    assert host._connections.transport() is transport
 
 
 def _runs(pid: str) -> bool:

@@ -201,7 +201,7 @@ def test_a_command_is_exact_through_any_login_shell(
         with pytest.raises(CommandTimeoutError, match="and was ended"):
             host.run(["sh", "-c", 'echo $$ >"$1"; sleep 600; true', "sh", str(pid)], timeout=2)
         assert not Path(f"/proc/{pid.read_text().strip()}").exists()
-    noted = [each for each in caplog.records if "prints something before each command" in each.message]
+    noted = [each for each in caplog.records if "prints text before each command" in each.message]
     assert len(noted) == 1 if "echo hello" in SHELLS[name].files.get(kind, "") else len(noted) <= (kind != "quiet")
 
 

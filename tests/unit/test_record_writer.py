@@ -146,5 +146,5 @@ def test_the_host_reads_the_records_where_the_device_has_them() -> None:
     held = STREAM.record(0) + STREAM.record(1) + STREAM.record(2)[:100]
     verdict = writer(told).verdict(cast(ContentStore, Held(held)))
     assert (verdict.whole, verdict.torn, verdict.problems) == (2, (2,), ())
-    with pytest.raises(ContentDiffersError, match=r"acknowledged and not there: 1 \(torn\)"):
+    with pytest.raises(ContentDiffersError, match=r"acknowledged but missing: 1 \(torn\)"):
         writer(told).verdict(cast(ContentStore, Held(held[:600]))).require("it")

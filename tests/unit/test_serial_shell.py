@@ -201,7 +201,7 @@ def test_a_log_in_is_done_where_the_console_asks_for_it(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "message"), [("wrong secret", "does not let user 'qa' in"), (None, "asks for a password of user 'qa'")]
+    ("password", "message"), [("wrong secret", "refused user 'qa'"), (None, "asks for a password of user 'qa'")]
 )
 def test_a_log_in_that_is_refused_says_so_and_shows_no_password(make: Make, password: str | None, message: str) -> None:
     bench = make([sys.executable, "-c", LOGIN], user="qa", password=password)
@@ -353,7 +353,10 @@ def test_frames_of_other_numbers_do_not_put_the_deadline_off() -> None:
         ended = run_on(line)
         assert clock.now - before < 40
     assert not ended.seen
-    assert ended.overdue == "It did not end within 3 s, and was not seen to end: the guest did not say so within 30 s"
+    assert (
+        ended.overdue
+        == "It did not end within 3 s, and was not seen to end: the guest did not report the end within 30 s"
+    )
 
 
 def test_a_result_that_never_becomes_whole_does_not_put_the_deadline_off() -> None:
@@ -378,14 +381,14 @@ def test_input_that_does_not_arrive_in_time_is_reported_and_nothing_is_run() -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("done 999999999999", "it has '999999999999' lines, where up to 46604 are taken"),
+        ("done 999999999999", "it has '999999999999' lines, but at most 46604 are accepted"),
         ("done 46605", "it has '46605' lines"),
         ("done x", "it has 'x' lines"),
         ("done -1", "it has '-1' lines"),
         ("done", "it has '' lines"),
         ("done " + "9" * 5000, "it has '999"),
-        ("failed", "the guest does not say why"),
-        ("failed no room", "could not send a result: no room"),
+        ("failed", "the guest gave no reason"),
+        ("failed no room", "could not send a command's result: no room"),
     ],
     ids=lambda text: text[:20],
 )

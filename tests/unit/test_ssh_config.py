@@ -337,7 +337,7 @@ def test_the_log_says_what_came_from_which_line_and_shows_no_secret(home: Path) 
     found = settings(path, "rack1", user="root")
     assert found.configured == (
         f"SSH configuration of rack1: HostName 192.0.2.13 ({path} line 2), ProxyCommand sshpass ... ({path} line 4), "
-        f"not understood and passed over: Match localnetwork ({path} line 5)"
+        f"not understood and skipped: Match localnetwork ({path} line 5)"
     )
     assert found.proxy_command == "sshpass -p hunter2 ssh -W 192.0.2.13:22 gate"
     assert "hunter2" not in repr(found)

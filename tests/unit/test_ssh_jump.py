@@ -134,7 +134,7 @@ def test_the_connection_comes_back_after_the_jump_host_ended_it(servers: Servers
 def test_the_key_of_a_jump_host_is_checked(servers: Servers, tmp_path: Path) -> None:
     first = servers.host("first").replace(str(servers.directory / "first" / "known_hosts"), "/nonexistent/other")
     config = servers.config(tmp_path, first, servers.host("target", "ProxyJump first.lab"))
-    with pytest.raises(HostKeyError, match=rf"127\.0\.0\.1:{servers.port('first')} is not known") as caught:
+    with pytest.raises(HostKeyError, match=rf"127\.0\.0\.1:{servers.port('first')} is unknown") as caught:
         answers(reached(config))
     assert f"jump host on the way to 127.0.0.1:{servers.port('target')}" in str(caught.value)
     accepting = servers.config(
@@ -173,7 +173,7 @@ def test_a_host_that_does_not_answer_its_jump_host_is_named_with_it(servers: Ser
     target = servers.host("target", "ProxyJump first.lab").replace(f"Port {servers.port('target')}", f"Port {port}")
     with pytest.raises(UnreachableError) as caught:
         answers(reached(servers.config(tmp_path, servers.host("first"), target)))
-    assert f"Host 127.0.0.1:{port} cannot be reached through jump host 127.0.0.1:{servers.port('first')}" in str(
+    assert f"127.0.0.1 port {port} does not answer, as seen from jump host 127.0.0.1:{servers.port('first')}" in str(
         caught.value
     )
     assert connections_to(servers.port("first")) == []

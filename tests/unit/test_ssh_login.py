@@ -336,7 +336,7 @@ def test_a_key_that_the_host_asks_not_for_is_named(tmp_path: Path) -> None:
     text = denied(server.settings())
     assert "The host accepts: password, keyboard-interactive." in text
     assert f"the key {tmp_path / 'user_key'} (ssh-ed25519" in text
-    assert "not tried, the host does not accept it" in text
+    assert "not tried, because the host does not accept this method" in text
     server.close()
 
 
@@ -371,7 +371,7 @@ def test_a_host_without_a_common_algorithm_is_named_with_one_to_add(
 
 
 def test_nothing_to_log_in_with_says_so(sshd: OpensshServer) -> None:
-    assert "There is nothing to log in to" in denied(with_agent(sshd))
+    assert "No key and no password can log in to" in denied(with_agent(sshd))
 
 
 def test_rsa_signs_with_what_the_server_takes() -> None:
@@ -479,7 +479,7 @@ def test_an_expired_password_is_named_and_not_changed(asking: Callable[..., Serv
 def test_a_wrong_answer_is_refused(asking: Callable[..., Server]) -> None:
     text = denied(with_agent(asking(), password="wrong"))
     assert "(keyboard-interactive): refused" in text
-    assert "the password: not tried, the host does not accept it" in text
+    assert "the password: not tried, because the host does not accept this method" in text
 
 
 @pytest.mark.parametrize("first", ["publickey", "password"])
@@ -490,7 +490,7 @@ def test_several_methods_one_after_the_other_let_in(asking: Callable[..., Server
 
 def test_a_method_that_is_missing_after_another_one_is_named(asking: Callable[..., Server]) -> None:
     text = denied(asking(first="publickey").settings())
-    assert "accepted, but the host wants another method as well" in text
+    assert "accepted, but the host requires another method as well" in text
     assert "The host accepts: keyboard-interactive." in text
     assert "authorized_keys" not in text
 

@@ -19,10 +19,7 @@ _KILLED = -9
 def overdue(timeout: float, exit_status: int | None, unseen: str = "") -> str:
     """Return a message about a command that did not end in time and had to be ended.
 
-    Args:
-        timeout: The command's timeout in seconds.
-        exit_status: The exit status that the guest reported afterwards; None if the guest reported no end.
-        unseen: Why no end was reported.
+    `exit_status` is None if the guest reported no end, and `unseen` is the reason.
     """
     late = f"It did not end within {timeout:g} s"
     if exit_status is None:

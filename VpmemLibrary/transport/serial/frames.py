@@ -33,12 +33,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class ScriptAnswer:
-    """The script's answer to a request.
-
-    Args:
-        number: The request's number.
-        words: The words of the answer.
-    """
+    """The script's answer to the request with this number."""
 
     number: int
     words: tuple[str, ...]
@@ -46,13 +41,7 @@ class ScriptAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a command's result.
-
-    Args:
-        number: The number of the request that ran the command.
-        index: The part's index, from 0.
-        data: The part's bytes.
-    """
+    """A part of the result of the command that the request with this number ran. `index` counts from 0."""
 
     number: int
     index: int
@@ -81,21 +70,12 @@ def request_line(nonce: str, number: int, text: str) -> bytes:
 
 
 def packed(data: bytes, packing: str) -> bytes:
-    """Return bytes in the form in which they are sent.
-
-    Args:
-        data: The bytes.
-        packing: The script's command for packing: ``gzip ...``, or ``cat`` for no packing.
-    """
+    """Return bytes in the form in which they are sent. `packing` is the script's command: ``gzip ...``, or ``cat``."""
     return gzip.compress(data) if packing.startswith("gzip") else data
 
 
 def unpacked(data: bytes, packing: str) -> bytes:
-    """Return the original bytes of received data.
-
-    Args:
-        data: The received bytes.
-        packing: The script's command for packing: ``gzip ...``, or ``cat`` for no packing.
+    """Return the original bytes of received data; see `packed`.
 
     Raises:
         GuestError: The data is damaged, or larger than `MOST_OUTPUT`.
@@ -123,11 +103,7 @@ def file_lines(data: bytes) -> list[str]:
 
 
 class Reader:
-    """Find answers and parts in the output of a console. Keep the other text for messages.
-
-    Args:
-        nonce: The session's nonce.
-    """
+    """Find answers and parts in the output of a console. Keep the other text for messages."""
 
     def __init__(self, nonce: str) -> None:
         self._answer = re.compile(rb"@%b (\d{1,4}) " % nonce.encode())

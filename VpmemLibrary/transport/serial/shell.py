@@ -151,9 +151,9 @@ class _Run:
             if re.fullmatch("[0-9]{1,6}", count) and int(count) <= MOST_PARTS:
                 self.count = int(count)
             else:
-                self.trouble = f"it has {count[:_SHOWN]!r} lines, where up to {MOST_PARTS} are taken"
+                self.trouble = f"it has {count[:_SHOWN]!r} lines, but at most {MOST_PARTS} are accepted"
         elif item.words[:1] == ("failed",):
-            self.trouble = " ".join(item.words[1:]) or "the guest does not say why"
+            self.trouble = " ".join(item.words[1:]) or "the guest gave no reason"
         elif item.words[:1] == ("shown",):
             self.shown = True
 
@@ -167,12 +167,7 @@ class _Run:
 
 
 class SerialShell:
-    """A session with the shell on a console. Call `start` before any other method.
-
-    Args:
-        line: The console.
-        name: The guest's name in messages.
-    """
+    """A session with the shell on a console. Call `start` before any other method."""
 
     def __init__(self, line: Line, name: str) -> None:
         self._line = line
@@ -233,10 +228,7 @@ class SerialShell:
             raise
 
     def greet(self, timeout: float) -> None:
-        """Return if the shell answers, else raise.
-
-        Args:
-            timeout: Seconds to wait for an answer.
+        """Return if the shell answers within `timeout` seconds, else raise.
 
         Raises:
             GuestError: The shell did not answer within `timeout`.
@@ -276,19 +268,19 @@ class SerialShell:
         if password is None:
             self._line.send(b"\n", _TAKES)
             raise AccessDeniedError(
-                self._told(f"The serial console asks for a password of user {user!r}; none was given")
+                self._told(f"The serial console asks for a password of user {user!r}, but no password was given")
             )
         self._type(f"{password}\n".encode(), least=3)
         if not self._text.strip():  # a log-in answers a wrong password with a deliberate delay
             self._settle(_SILENT, least=3)
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
-            raise AccessDeniedError(self._told(f"The serial console does not let user {user!r} in"))
+            raise AccessDeniedError(self._told(f"The serial console refused user {user!r}"))
         if self._waits_for(_PASSWORD):
             self._line.send(b"\x03", _TAKES)
             raise AccessDeniedError(
                 self._told(
-                    f"The serial console asks user {user!r} for one more password: the password has expired, or is "
-                    "wrong. Log in once and set a new one"
+                    f"The serial console asks user {user!r} for another password: the password has expired or is "
+                    "wrong. Log in once and set a new password"
                 )
             )
 
@@ -376,7 +368,7 @@ class SerialShell:
                 request = f"run {file_sum(script)} {file_sum(stdin)} {at_once}"
                 if self._ask(request.strip(), deadline, number=run.number).words != ("damaged",):
                     return run
-        raise self._failure("The serial console damages what is sent to the shell, or the guest has no room for it")
+        raise self._failure("The serial console damages the data for the shell, or the guest has no space for the data")
 
     def _put(self, name: str, lines: list[str], deadline: float) -> bool:
         return all(
@@ -410,7 +402,7 @@ class SerialShell:
             self._collect(run, deadline)
         except _LateError:
             if not run.over:
-                unseen = f"the guest did not say so within {_ENDING:g} s"
+                unseen = f"the guest did not report the end within {_ENDING:g} s"
                 return Ended(overdue=overdue(timeout, None, unseen), seen=False)
             return Ended(overdue=f"{overdue(timeout, _NOT_KNOWN)}; its output did not arrive")
         ended = self._result(run)
@@ -423,7 +415,9 @@ class SerialShell:
 
     def _collect(self, run: _Run, deadline: float) -> None:
         if run.trouble:
-            raise GuestError(f"The shell on the serial console of {self._name} could not send a result: {run.trouble}")
+            raise GuestError(
+                f"The shell on the serial console of {self._name} could not send a command's result: {run.trouble}"
+            )
         if (run.count or 0) <= UNASKED:
             while run.missing and not run.shown and self._take(min(_PATIENCE, deadline - time.monotonic())):
                 pass
@@ -443,7 +437,9 @@ class SerialShell:
         header, _, output = whole.partition(b"\n")
         found = _HEADER.fullmatch(header)
         if found is None or int(found[2]) > len(output):
-            raise GuestError(f"A result on the serial console of {self._name} begins with {header[:_SHOWN]!r}.")
+            raise GuestError(
+                f"A result on the serial console of {self._name} is invalid: it begins with {header[:_SHOWN]!r}."
+            )
         size = int(found[2])
         return Ended(int(found[1]), output[:size], output[size:])
 
@@ -507,7 +503,7 @@ class SerialShell:
         if self._secret:
             text = text.replace(self._secret, "***")
         shown = [line[:_SHOWN] for line in text.splitlines() if line.strip() and self._nonce not in line][-_TAIL_LINES:]
-        ends = "It shows nothing." if not shown else "It ends with:\n" + "\n".join(shown)
+        ends = "It shows no text." if not shown else "It ends with:\n" + "\n".join(shown)
         return f"{what} of {self._name}. {ends}"
 
 

@@ -75,10 +75,7 @@ class SerialTransport:
         return f"guest {self._name}"
 
     def ping(self, timeout: float = 5) -> bool:
-        """Return whether a shell answers on the console.
-
-        Args:
-            timeout: Seconds in which a shell must answer.
+        """Return whether a shell answers on the console within `timeout` seconds.
 
         Raises:
             AccessDeniedError: The console refuses the user's log-in.
@@ -94,19 +91,12 @@ class SerialTransport:
             return True
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
-        """Run a command in the guest to its end and return the result, also if the exit status is not 0.
+        """Run a command to its end in the guest; see `Transport.run`.
 
-        Args:
-            argv: The command, one item for each argument.
-            timeout: Seconds for the command, its input and its output. After that, the command and all its
-                processes are ended. The first command also finds a shell, which has its own timeout.
-            stdin: The bytes for the command's standard input.
+        The timeout includes the transfer of the input and the output. The first command also finds a shell, which has
+        its own timeout.
 
         Raises:
-            InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. The message says whether it was ended. The result
-                in the error has the output so far.
-            AccessDeniedError: The console refuses the user's log-in.
             BusyError: Another client uses the console.
             GuestError: No shell answers on the console, or its data cannot be read. The message has the last console
                 lines.
@@ -161,12 +151,7 @@ class SerialTransport:
         return self.run(["cat", "--", path], timeout=_FILE).check().stdout
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file in the guest atomically: write a new file next to it, then rename the new file.
-
-        Raises:
-            CommandError: The file cannot be written.
-            GuestError: No shell answers on the console.
-        """
+        """Write a file in the guest atomically; see `Transport.write_file`."""
         self.run(write_command(path, mode), stdin=data, timeout=DEFAULT_TIMEOUT + len(data) / SLOWEST).check()
 
     def close(self) -> None:

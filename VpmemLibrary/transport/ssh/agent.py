@@ -31,13 +31,7 @@ class AgentSilentError(AgentError):
 
 @dataclass(frozen=True, slots=True)
 class AgentKey:
-    """A key in an agent.
-
-    Args:
-        agent: The agent.
-        public: The public key, or a certificate.
-        comment: The comment of the key's owner.
-    """
+    """A key in an agent, with the comment of its owner."""
 
     agent: Agent
     public: PublicKey
@@ -53,12 +47,7 @@ class AgentKey:
 
 
 class Agent:
-    """An SSH agent.
-
-    Args:
-        path: The agent's socket.
-        timeout: Seconds to wait for each answer. Signing may need a touch or a confirmation by the user.
-    """
+    """An SSH agent at a socket. An answer may take `timeout` seconds: signing may need a touch by the user."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path

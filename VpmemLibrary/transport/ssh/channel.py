@@ -28,11 +28,7 @@ _CLOSING = 1.0
 def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float) -> None:
     """Ask sshd to run a command line. `paramiko.Channel.exec_command` would wait for the answer without a deadline.
 
-    Args:
-        channel: A new session.
-        line: The command line.
-        script: The first bytes of standard input. They are sent before sshd answers.
-        timeout: Seconds to wait for the answer.
+    `script` is the first part of standard input. It is sent before sshd answers.
 
     Raises:
         SSHException, OSError, EOFError: The connection broke, or sshd refused.
@@ -80,11 +76,6 @@ class ChannelOutput(Output):
 
     A separate thread is needed because a channel's single descriptor for both outputs can miss a wake-up: paramiko sets
     and clears the descriptor for each output under a different lock.
-
-    Args:
-        receive: Returns the next bytes.
-        opening: Finds where the command's own output begins.
-        changed: Is notified when bytes arrive, and guards this object.
     """
 
     def __init__(self, receive: Callable[[int], bytes], opening: Opening, changed: threading.Condition) -> None:
@@ -110,12 +101,6 @@ class ChannelOutput(Output):
 
 class Execution:
     """A running command: collects its output and waits for its end.
-
-    Args:
-        channel: The command's channel.
-        start: How the command was started.
-        argv: The command.
-        stdin: The bytes for the command's standard input.
 
     Raises:
         ControllerError: No thread can be started. The command runs.
@@ -169,19 +154,15 @@ class Execution:
         lost = self._channel.exit_status == NO_STATUS or not self._channel.eof_received
         if ended and lost:
             raise UnreachableError(
-                f"The connection to {self._start.host} broke after {self._seconds:.1f} s, while a command ran; whether "
-                f"it did its work is not known: {shell_line(self._argv)}"
+                f"The connection to {self._start.host} broke after {self._seconds:.1f} s, while a command ran. Whether "
+                f"the command did its work is not known: {shell_line(self._argv)}"
             )
         if ended and not self._start.begun:
             raise self._start.failure(self._channel.exit_status)
         return ended
 
     def wait_for_begin(self, timeout: float) -> None:
-        """Wait until the command begins. Before that, there is no process to end.
-
-        Args:
-            timeout: Seconds to wait.
-        """
+        """Wait until the command begins. Before that, there is no process to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._start.begun or self._printed(), timeout)
 
@@ -218,10 +199,7 @@ class Execution:
 class SshStream:
     """A running command's standard input and output. Its standard error is read and dropped.
 
-    Args:
-        channel: The command's channel.
-        start: How the command was started.
-        finish: Closes the channel and releases its session. A second call has no effect.
+    `finish` closes the channel and releases its session. A second call has no effect.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
@@ -232,11 +210,7 @@ class SshStream:
         start_thread(self._drain, "standard error of a stream")
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the command begins. Return whether it has begun.
-
-        Args:
-            timeout: Seconds to wait.
-        """
+        """Wait until the command begins. Return whether it has begun."""
         deadline = time.monotonic() + timeout
         opening = self._start.stdout
         try:

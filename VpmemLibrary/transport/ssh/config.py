@@ -14,13 +14,14 @@ import pwd
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.transport.ssh.address import SSH_PORT, checked_port
+from VpmemLibrary.transport.ssh.patterns import matches_any
 from VpmemLibrary.transport.ssh.tokens import Tokens, expand, expand_environment, home
 
 USER_FILE = "~/.ssh/config"
@@ -74,7 +75,7 @@ class Line:
 
     @property
     def where(self) -> str:
-        """The place of the line in messages, e.g. ``/home/qa/.ssh/config line 3``."""
+        """The file and the line in messages."""
         return f"{self.file} line {self.number}"
 
     @property
@@ -89,15 +90,12 @@ class Line:
 
 @dataclass(slots=True)
 class HostOptions:
-    """The options of one host.
-
-    Args:
-        lines: The lines that count for each option. The option's name is in small letters.
-        passed_over: The lines that were skipped because this module does not understand them, for the log.
-    """
+    """The options of one host."""
 
     lines: dict[str, list[Line]] = field(default_factory=dict)
-    passed_over: list[str] = field(default_factory=list)
+    """The lines that count for each option. The option's name is in small letters."""
+    skipped: list[str] = field(default_factory=list)
+    """The lines that this module does not understand, for the log."""
 
     def first(self, option: str) -> Line | None:
         """Return the line of an option; None if no line has the option."""
@@ -117,11 +115,7 @@ class HostOptions:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFiles:
-    """The choice of the configuration files.
-
-    Args:
-        file: A file to read instead of the user's file and the system's file; None reads these two files.
-        off: Whether no file is read.
+    """The choice of the configuration files: `file`, no file (`off`), or by default the user's and the system's file.
 
     Example: ``ConfigFiles.named("no")``.
     """
@@ -193,12 +187,7 @@ class Query:
 
 
 class Reader:
-    """Reads the files once, for one host.
-
-    Args:
-        options: The options found so far. The reader adds options to them.
-        query: The host.
-    """
+    """Reads the files once, for the host of `query`, and adds the options to `options`."""
 
     def __init__(self, options: HostOptions, query: Query) -> None:
         self.wants_final = False
@@ -228,12 +217,12 @@ class Reader:
         if depth > _DEPTH or self._files > _MOST_FILES:
             raise InvalidValueError("ssh_config", file, f"files that include at most {_DEPTH} levels of files")
         enabled = active
-        for number, text in enumerate(_text_of(file, private=private).split("\n"), 1):
+        for number, text in enumerate(_read_text(file, private=private).split("\n"), 1):
             line = _line(text, file, number)
             if line is None:
                 continue
             if line.option == "host":
-                enabled = active and _matches_any(line.values, self._query.host)
+                enabled = active and matches_any(line.values, self._query.host)
             elif line.option == "match":
                 enabled = self._match(line, active=active)
             elif line.option == "include":
@@ -250,10 +239,10 @@ class Reader:
         for position, (criterion, negated, value) in enumerate(words):
             if criterion == "all":
                 if position > 1 or position != len(words) - 1:
-                    raise line.wrong("`all` alone, or as the last after one other")
+                    raise line.wrong("`all` alone, or `all` as the last of two criteria")
                 return matched and not negated
             if criterion in _OTHER:
-                self._options.passed_over.append(f"Match {criterion} ({line.where})")
+                self._options.skipped.append(f"Match {criterion} ({line.where})")
                 matched = False
                 continue
             if criterion == "final":
@@ -278,10 +267,10 @@ class Reader:
             "tagged": tag.value if tag else "",
         }
         patterns = value.lower() if criterion in ("host", "originalhost") else value
-        return _matches_any(patterns.split(","), names[criterion])
+        return matches_any(patterns.split(","), names[criterion])
 
 
-def _text_of(file: str, *, private: bool) -> str:
+def _read_text(file: str, *, private: bool) -> str:
     try:
         found = Path(file).stat()
         if stat.S_ISREG(found.st_mode):
@@ -421,34 +410,3 @@ def _included(line: Line, *, system: bool) -> Iterator[str]:
         if path.startswith("~") and not system:
             path = home(path, where)
         yield from sorted(glob.glob(str(base / path)))  # noqa: PTH207  Path.glob takes no absolute pattern
-
-
-def _matches_any(patterns: Sequence[str], name: str) -> bool:
-    """Return whether a name matches at least one pattern and no negated pattern."""
-    matched = False
-    for pattern in patterns:
-        if _matches(pattern.removeprefix("!"), name):
-            if pattern.startswith("!"):
-                return False
-            matched = True
-    return matched
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Return whether a name matches a pattern with ``*`` and ``?``. The time is linear for each star."""
-    at = star = mark = 0
-    starred = False
-    position = 0
-    while position < len(name):
-        if at < len(pattern) and pattern[at] == "*":
-            starred, star, mark = True, at, position
-            at += 1
-        elif at < len(pattern) and pattern[at] in ("?", name[position]):
-            at += 1
-            position += 1
-        elif starred:
-            at, mark = star + 1, mark + 1
-            position = mark
-        else:
-            return False
-    return all(character == "*" for character in pattern[at:])

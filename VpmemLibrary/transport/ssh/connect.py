@@ -135,11 +135,13 @@ class Connector:
         if reason == "No existing session":
             reason = f"the handshake did not end within {settings.connect_timeout:g} s"
         if "no acceptable host key" in reason:
-            reason += "; its keys sign with SHA-1 only: make others there with ssh-keygen -A, or update its SSH server"
+            reason += (
+                "; its keys sign with SHA-1 only: create other keys there with ssh-keygen -A, or update its SSH server"
+            )
         for kind, (option, example) in _MISSING.items():
             if f"no acceptable {kind}" in reason:
                 reason += f"; add {example}, which this library has, to {option} in its sshd_config"
         answers = f"Something answers at {settings.address} port {settings.port}"
         if settings.proxy_command:
             answers = f"The ProxyCommand of host {settings.label} was started"
-        return UnreachableError(f"{answers}, but no SSH connection came about: {reason}.")
+        return UnreachableError(f"{answers}, but the SSH connection failed: {reason}.")

@@ -27,12 +27,7 @@ class _SilentConnectionError(EOFError):
 
 
 class _Connection:
-    """One connection with its sessions.
-
-    Args:
-        client: The connection.
-        transport: The paramiko transport of the connection.
-    """
+    """One connection with its sessions."""
 
     def __init__(self, client: paramiko.SSHClient, transport: paramiko.Transport) -> None:
         self.client = client
@@ -54,13 +49,7 @@ class _Connection:
 
 
 class Connections:
-    """Opens sessions on a host, with as few connections as sshd's session limit allows.
-
-    Args:
-        connect: Makes a connection.
-        name: The host's name.
-        timeout: Seconds that opening a session may take.
-    """
+    """Opens sessions on a host, with as few connections as sshd's session limit allows."""
 
     settled_after = 1.0
     """A refusal that lasts longer than these seconds means that the limit is reached. sshd counts a closed session for
@@ -141,7 +130,7 @@ class Connections:
         if sessions < self.limit:
             self.limit = sessions
             _LOG.info(
-                "sshd on %s allows %d sessions a connection (MaxSessions); more connections are used",
+                "sshd on %s allows %d sessions for each connection (MaxSessions), so more connections are used",
                 self._name,
                 sessions,
             )
@@ -161,8 +150,8 @@ class Connections:
         except UnreachableError as error:
             if any(not connection.silent for connection in self._connections):
                 raise UnreachableError(
-                    f"sshd on {self._name} allows {self.limit} sessions a connection, and there is no further "
-                    f"connection: {error} Set MaxSessions 10 in its sshd_config."
+                    f"sshd on {self._name} allows {self.limit} sessions for each connection, and another connection "
+                    f"failed: {error} Set MaxSessions 10 in its sshd_config."
                 ) from error
             raise
         transport = client.get_transport()

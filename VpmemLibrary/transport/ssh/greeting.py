@@ -75,36 +75,28 @@ class Greeting:
         """Return what is wrong at an address and what to do.
 
         The text is empty if SSH has begun, or if the server sent nothing in time.
-
-        Args:
-            where: The address and the port.
         """
         text = one_line(bytes(self.before[:_SHOWN]).decode("utf-8", "replace").strip())
         if self.begun or not (self.ended or text):
             return ""
         if any(each in bytes(self.before).lower() for each in _PENALTY):
             return (
-                f"sshd at {where} refuses connections from this machine for a while ({text}): logins from here have "
+                f"sshd at {where} refuses connections from this machine for a while ({text}): log-ins from here "
                 "failed before. Wait, fix the credentials, or set PerSourcePenalties or PerSourcePenaltyExemptList in "
                 "its sshd_config."
             )
         if self.is_refusal:
             said = f" ({text})" if text else ""
             return (
-                f"The server at {where} closes each connection before SSH begins{said}. Too many log-ins at once: "
-                "raise MaxStartups (or PerSourceMaxStartups) in its sshd_config. If it happens to a single log-in as "
+                f"The server at {where} closes each connection before SSH begins{said}. If there are too many log-ins "
+                "at once, raise MaxStartups (or PerSourceMaxStartups) in its sshd_config. If a single log-in fails as "
                 "well, see PerSourcePenalties there, /etc/hosts.deny, fail2ban, and whether sshd can start: sshd -t."
             )
-        return f"Something other than SSH answers at {where}; it says: {text}. Check the port."
+        return f"The server at {where} is no SSH server. It sent: {text}. Check the port."
 
 
 class GreetedConnection:
-    """A connection without the data that comes before SSH's version.
-
-    Args:
-        connection: The connection.
-        greeting: Removes and keeps that data.
-    """
+    """A connection without the data that comes before SSH's version."""
 
     def __init__(self, connection: Way, greeting: Greeting) -> None:
         self._connection = connection
@@ -155,11 +147,7 @@ class GreetedConnection:
 
 
 class Greeter:
-    """Makes connections. Retries if a busy server drops the connection before SSH begins.
-
-    Args:
-        dial: Opens the TCP connection.
-    """
+    """Makes connections. Retries if a busy server drops the connection before SSH begins."""
 
     def __init__(self, dial: Callable[[str, int, float], Way]) -> None:
         self._dial = dial
@@ -174,12 +162,7 @@ class Greeter:
         return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same methods
 
     def connected(self, connect: Callable[[], T], where: str, seconds: float) -> T:
-        """Return the connection that `connect` makes with `dial`.
-
-        Args:
-            connect: Makes the connection.
-            where: The address and the port.
-            seconds: How long to retry if the server drops connections.
+        """Return the connection that `connect` makes with `dial`. Retry if the server drops connections.
 
         Raises:
             UnreachableError: No connection was made. If the server sent something other than SSH, the message has
@@ -196,7 +179,7 @@ class Greeter:
                 failure = error
                 if not self._greeting.is_refusal:
                     break
-            _LOG.info("The server at %s drops a connection before SSH begins; it is tried again", where)
+            _LOG.info("The server at %s closed a connection before SSH began; connecting again", where)
         if reason := self._greeting.describe(where):
             raise UnreachableError(reason) from failure
         raise failure

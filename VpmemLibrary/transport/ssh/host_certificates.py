@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_identity,
 )
 
-from VpmemLibrary.transport.ssh.known_hosts import HostKey, matches_pattern
+from VpmemLibrary.transport.ssh.known_hosts import HostKey
+from VpmemLibrary.transport.ssh.patterns import matches
 from VpmemLibrary.transport.ssh.public_keys import SUFFIX, PublicKey
 from VpmemLibrary.transport.ssh.wire import Reader, packed
 
@@ -79,18 +80,14 @@ class Certificate:
         return ""
 
     def why_not_for(self, name: str) -> str:
-        """Return why a host may not use the certificate; an empty text if it may.
-
-        Args:
-            name: The host's name, without a port.
-        """
+        """Return why the host `name` may not use the certificate; an empty text if it may."""
         if not self.of_host:
             return "it is a certificate of a user, not of a host (it was signed without ssh-keygen -h)"
         if why := self.invalid_now() or self.why_not_signed():
             return why
         if not self.principals:
             return "it names no host: sign it again with ssh-keygen -n NAME"
-        if not any(matches_pattern(principal, name) for principal in self.principals):
+        if not any(matches(principal.lower(), name.lower()) for principal in self.principals):
             return f"it is for {', '.join(map(repr, self.principals[:8]))}, not for {name!r}"
         if self.parsed.critical_options:
             options = ", ".join(repr(option.decode("utf-8", "replace")) for option in self.parsed.critical_options)
@@ -99,10 +96,7 @@ class Certificate:
 
 
 def parse_certificate(data: bytes) -> Certificate:
-    """Parse a certificate.
-
-    Args:
-        data: The certificate in its wire format.
+    """Parse a certificate in its wire format.
 
     Raises:
         ValueError: The data is not a certificate, or its kind is not supported. The text says why.

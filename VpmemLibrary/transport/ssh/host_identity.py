@@ -59,11 +59,7 @@ def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
 
 
 class HostIdentity:
-    """Decides whether a host is the intended host. It remembers the accepted key as long as the object exists.
-
-    Args:
-        settings: How to reach the host.
-    """
+    """Decides whether a host is the intended host. It remembers the accepted key as long as the object exists."""
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
@@ -158,7 +154,7 @@ class HostIdentity:
         if settings.host_key is HostKeyPolicy.strict:
             raise self._unknown(key, known.host.keys, note)
         if self._accepted is not None and self._accepted != key:
-            raise self._changed(key, self._accepted, "what it had when it was first reached", self._files[0])
+            raise self._changed(key, self._accepted, "its first connection", self._files[0])
         self._accepted = key
 
     def _certificate(self, shown: bytes, lines: KnownKeys) -> str | None:
@@ -201,8 +197,8 @@ class HostIdentity:
             kinds = ", ".join(f"{each.type} ({each.where})" for each in others)
             note += f" Its known keys are of a type that this library does not support: {kinds}."
         return HostKeyError(
-            f"The key of host {settings.label} is not known: {key} is not in {where}.{note} Compare this fingerprint "
-            "with the host's own (ssh-keygen -lf on the host). If they are the same, add this very key with:\n"
+            f"The key of host {settings.label} is unknown: {key} is not in {where}.{note} Compare this fingerprint "
+            "with the fingerprint that ssh-keygen -lf prints on the host. If they are equal, add this key with:\n"
             f"echo {shlex.quote(key.line(settings.key_name))} >> {shlex.quote(str(self._files[0]))}"
         )
 
@@ -211,7 +207,7 @@ class HostIdentity:
         name = settings.key_name.replace("'", "'\\''")
         return HostKeyError(
             f"The key of host {settings.label} has changed: it is {got}, but {where} has {expected}. Either the host "
-            "was installed again or another machine answers in its place. If it was installed again, forget the old "
+            "was installed again, or another machine answers at its address. If it was installed again, remove the old "
             f"key with:\nssh-keygen -f {shlex.quote(str(file))} -R '{name}'"
         )
 

@@ -44,12 +44,7 @@ class Identity:
 
 @dataclass(slots=True)
 class Identities:
-    """The keys and certificates for a user's log-in.
-
-    Args:
-        offers: The keys, in the order in which they are offered.
-        problems: The keys that were found but are not usable, one line for each.
-    """
+    """The keys and certificates for a user's log-in."""
 
     offers: list[Identity] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -60,8 +55,6 @@ def find_identities(settings: SshSettings) -> Identities:
 
     The agent's keys that also have a file come before the agent's other keys. A certificate comes before its key.
 
-    Args:
-        settings: How to reach the host.
 
     Raises:
         InvalidValueError: `key_file` is not usable, and the agent does not have its key.

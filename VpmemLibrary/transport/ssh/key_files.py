@@ -132,7 +132,7 @@ def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes |
             continue
         except UnsupportedAlgorithm as error:
             raise _UnusableError(
-                f"it is {kind} of a sort that is not supported ({error}). If ssh can read it, write it again with "
+                f"it is {kind} of a type that is not supported ({error}). If ssh can read it, write it again with "
                 f"ssh-keygen -p -f {name}, or load it into an agent with ssh-add {name}"
             ) from error
         except Exception as error:  # the loaders raise many kinds of errors for invalid data
@@ -263,7 +263,7 @@ _BEGINNINGS = (
         (b"$ANSIBLE_VAULT;",),
         "it is encrypted by Ansible: decrypt it with ansible-vault decrypt --output NEW {name}",
     ),
-    ((b"LS0tLS1CRUdJTi",), "it is a key that was encoded in base64 once more: decode it with base64 -d {name} > NEW"),
+    ((b"LS0tLS1CRUdJTi",), "it is a key that was encoded in base64 twice: decode it with base64 -d {name} > NEW"),
     (_PGP_BYTES, "it looks like a PGP (GnuPG) file: for a key in GnuPG use gpg-agent as SSH agent"),
 )
 
@@ -284,7 +284,7 @@ def _kind_of_public(content: bytes, name: str) -> str:
     if public is None:
         return "this is not a private key: give one in OpenSSH or PEM form, e.g. from ssh-keygen -t ed25519"
     if public.type.endswith(SUFFIX):
-        return "it is a certificate: give the private key; NAME-cert.pub beside the key NAME is found"
+        return "it is a certificate: give the private key NAME; the library finds NAME-cert.pub in the same directory"
     private = f", {name.removesuffix('.pub')}" if name.endswith(".pub") else ""
     return f"it is the public half of a key: give the private half{private}, or load that into an agent"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from VpmemLibrary.transport.bounded_file import read_bounded
+from VpmemLibrary.transport.ssh.patterns import matches_any
 from VpmemLibrary.transport.ssh.public_keys import PublicKey, decode_key
 
 _AUTHORITY = "@cert-authority"
@@ -24,24 +25,16 @@ _LONGEST_PATTERN = 1024  # same limit as ssh
 
 
 @dataclass(frozen=True, slots=True)
-class HostKey:
+class HostKey(PublicKey):
     """The public key of a host, or of a certificate authority (CA).
 
     Args:
-        type: Its type, e.g. ``ssh-ed25519``.
-        data: The key as RFC 4253, section 6.6, encodes it.
         file: The known-hosts file of the key, if the key is from a file. Equal keys may be from different files.
         number: The line number in the file; the first line is 1.
     """
 
-    type: str
-    data: bytes
     file: Path = field(default=Path(), compare=False)
     number: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        """Return the type and the fingerprint in the format of ``ssh-keygen -l``."""
-        return str(PublicKey(self.type, self.data))
 
     @property
     def where(self) -> str:
@@ -55,17 +48,14 @@ class HostKey:
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """The keys of one host in known-hosts files.
-
-    Args:
-        keys: The keys that the host may have.
-        revoked: The keys that neither the host nor a CA may use any more.
-        authorities: The keys of the certificate authorities (CA) that may sign a certificate of the host.
-    """
+    """The keys of one host in known-hosts files."""
 
     keys: tuple[HostKey, ...] = ()
+    """The keys that the host may have."""
     revoked: tuple[HostKey, ...] = ()
+    """The keys that neither the host nor a CA may use any more."""
     authorities: tuple[HostKey, ...] = ()
+    """The keys of the certificate authorities (CA) that may sign a certificate of the host."""
 
     def __add__(self, other: KnownKeys) -> KnownKeys:
         """Return the keys of both."""
@@ -91,13 +81,7 @@ def read_known_keys(path: Path, *names: str) -> KnownKeys:
 
 
 def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownKeys:
-    """Return the keys of a host in the content of a file.
-
-    Args:
-        content: The content of the file.
-        path: The file, for messages.
-        names: The host's names in the file.
-    """
+    """Return the keys of a host with these names in the content of the file `path`."""
     found: dict[str, list[HostKey]] = {"": [], _REVOKED: [], _AUTHORITY: []}
     for number, line in enumerate(content.removeprefix(_BOM).split(b"\n"), 1):
         words = [word.decode("utf-8", "surrogateescape") for word in line.split(maxsplit=4)[:4]]
@@ -111,19 +95,11 @@ def parse_known_keys(content: bytes, path: Path, names: Sequence[str]) -> KnownK
 
 
 def _is_for(names: str, name: str) -> bool:
-    """Return whether the first field of a line matches a host. The field is a hashed name or a list of patterns.
-
-    A negated pattern that matches excludes the host.
-    """
+    """Return whether the first field of a line matches a host. The field is a hashed name or a list of patterns."""
     if names.startswith(_HASHED):
         return _is_hash_of(names, name) or _is_hash_of(names, name.lower())
-    matched = False
-    for pattern in names.split(","):
-        if matches_pattern(pattern.removeprefix("!"), name):
-            if pattern.startswith("!"):
-                return False
-            matched = True
-    return matched
+    patterns = names.lower().split(",")
+    return matches_any((each for each in patterns if len(each) <= _LONGEST_PATTERN), name.lower())
 
 
 def _is_hash_of(hashed: str, name: str) -> bool:
@@ -132,35 +108,3 @@ def _is_hash_of(hashed: str, name: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return hmac.compare_digest(hmac.digest(salt, name.encode("utf-8", "surrogateescape"), "sha1"), digest)
-
-
-def matches_pattern(pattern: str, name: str) -> bool:
-    """Return whether a name matches a pattern of ``*`` and ``?``. The case of letters is ignored.
-
-    The time is at most the product of both lengths. A regular expression with many ``*`` could take very long.
-
-    Args:
-        pattern: The pattern, e.g. ``*.example.com``.
-        name: The name.
-
-    Example: ``matches_pattern("rack?.example.com", "rack1.example.com")``.
-    """
-    pattern, name = pattern.lower(), name.lower()
-    if "*" not in pattern and "?" not in pattern:
-        return pattern == name
-    if len(pattern) > _LONGEST_PATTERN:
-        return False
-    position = start = resume = 0
-    star = -1
-    while position < len(name):
-        if start < len(pattern) and pattern[start] == "*":
-            star, resume = start, position
-            start += 1
-        elif start < len(pattern) and pattern[start] in ("?", name[position]):
-            position, start = position + 1, start + 1
-        elif star < 0:
-            return False
-        else:  # let the last * match one more character
-            resume += 1
-            position, start = resume, star + 1
-    return not pattern[start:].strip("*")

@@ -47,12 +47,7 @@ class _Attempt:
 
 
 class Login:
-    """Logs a user in over one connection. A second connection continues with the remaining attempts.
-
-    Args:
-        settings: How to reach the host.
-        identities: The keys to offer.
-    """
+    """Logs a user in over one connection. A second connection continues with the remaining attempts."""
 
     def __init__(self, settings: SshSettings, identities: Identities) -> None:
         self._settings = settings
@@ -131,7 +126,7 @@ class Login:
             self._note(attempt, "the host asks for a new password: log in once with ssh, and change it")
             return before
         if answer.partial:
-            self._note(attempt, "accepted, but the host wants another method as well")
+            self._note(attempt, "accepted, but the host requires another method as well")
             self._accepted.append(attempt)
         else:
             self._note(attempt, "refused")
@@ -157,7 +152,8 @@ class Login:
             return MoreToTryError(why)
         if self._pending:
             self._outcomes.append(
-                f"{len(self._pending)} more: not tried, the host allows no more tries; give the right key as key_file"
+                f"{len(self._pending)} more: not tried, because the host allows no more attempts; give the right key "
+                "as key_file"
             )
         return self._denied(())
 
@@ -168,15 +164,18 @@ class Login:
         if not self._outcomes and not keys:
             missing = "no password or key_file was given, and neither an agent nor ~/.ssh has a key"
             if settings.password is not None:
-                missing = "the host takes no password"
+                missing = "the host accepts no password"
             return AccessDeniedError(
-                f"There is nothing to log in to {settings.label} with as user {settings.user!r}: {missing}.{accepts}"
+                f"No key and no password can log in to {settings.label} as user {settings.user!r}: {missing}.{accepts}"
             )
         advice = (
             " Check the user's name, and that the key is in the user's authorized_keys." if self._key_refused else ""
         )
         not_tried = dict.fromkeys(each.label for each in self._pending if methods and each.method not in methods)
-        lines = [*self._outcomes, *(f"{label}: not tried, the host does not accept it" for label in not_tried)]
+        lines = [
+            *self._outcomes,
+            *(f"{label}: not tried, because the host does not accept this method" for label in not_tried),
+        ]
         tried = "".join(f"\n- {one_line(line)}" for line in lines)
         return AccessDeniedError(
             f"Host {settings.label} does not let user {settings.user!r} in.{accepts}{advice} Tried:{tried}"
@@ -207,7 +206,7 @@ class Login:
         return [
             _Attempt("the password", "password", lambda auth: auth.password(password)),
             _Attempt(
-                "the password to what the host asks (keyboard-interactive)",
+                "the password as the answer to the host's questions (keyboard-interactive)",
                 "keyboard-interactive",
                 lambda auth: _answered(auth, password),
             ),

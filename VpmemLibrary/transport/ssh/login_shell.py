@@ -56,11 +56,7 @@ _PRELUDE = (
 
 
 class Opening:
-    """Skips the noise in one output, up to the line after which the command's own output begins.
-
-    Args:
-        word: The random word at the beginning of the line.
-    """
+    """Skips the noise in one output, up to the line after which the command's own output begins."""
 
     def __init__(self, word: str) -> None:
         self.noise = bytearray()
@@ -96,13 +92,7 @@ class Opening:
 
 
 class Start:
-    """The start of one command: the line for ``/bin/sh``, and the openings of both outputs.
-
-    Args:
-        command: The command for a POSIX shell, fully quoted. The line ends with it.
-        host: The host's name.
-        user: The user who is logged in on the host.
-    """
+    """The start of one command: the line for ``/bin/sh``, and the openings of both outputs."""
 
     def __init__(self, command: str, host: str, user: str) -> None:
         self.host = host
@@ -133,19 +123,11 @@ class Start:
         return bytes(self.stdout.noise + self.stderr.noise)
 
     def failure(self, exit_status: int | None) -> LoginShellError:
-        """Return the error for a command that has not begun.
-
-        Args:
-            exit_status: The exit status of the login shell; None if the login shell did not end.
-        """
+        """Return the error for a command that has not begun. The exit status is that of the login shell."""
         return LoginShellError(self._describe(exit_status), exit_status)
 
     def held(self, seconds: float) -> LoginShellError:
-        """Return the error for a login shell that leaves a process which keeps the command's outputs open.
-
-        Args:
-            seconds: How long the outputs stayed open after the command's end.
-        """
+        """Return the error for a login shell that leaves a process which keeps the command's outputs open."""
         return LoginShellError(
             f"The login shell of user {self._user!r} on {self.host} starts a process in the background. The process "
             f"keeps the output of every command open, here for more than {seconds:g} s. In the start-up files "

@@ -31,11 +31,7 @@ def supports(key_type: str) -> bool:
 
 
 class Link:
-    """A connection that fails if the other side accepts no bytes for a long time. paramiko alone would retry for ever.
-
-    Args:
-        connection: A socket, or an object with the methods of a socket.
-    """
+    """A connection that fails if the other side accepts no bytes for long. paramiko alone would retry for ever."""
 
     def __init__(self, connection: Way) -> None:
         self._connection = connection
@@ -84,11 +80,6 @@ class HostTransport(paramiko.Transport):
       channel's exit status to -1, as for a lost connection.
     - Close a session that sshd opens too late, when nobody waits for the session. Otherwise sshd would count it for
     ever.
-
-    Args:
-        connection: The connection.
-        key_types: The types of the host's known keys.
-        certified: Whether a CA is known for the host.
     """
 
     _channel_handler_table = {  # noqa: RUF012  same as in the base class

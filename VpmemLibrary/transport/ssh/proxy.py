@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from VpmemLibrary.errors import UnreachableError, VpmemError
 from VpmemLibrary.transport.base import Connection
 from VpmemLibrary.transport.controller import shortage, start_thread
-from VpmemLibrary.transport.ssh.address import host_and_port
 from VpmemLibrary.transport.ssh.settings import SshSettings
 from VpmemLibrary.transport.tcp import connect_tcp
 
@@ -41,12 +40,7 @@ class Hop(Protocol):
 
 
 def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> Dial:
-    """Return a function that connects to a host: directly, by its ProxyCommand, or through its jump hosts.
-
-    Args:
-        settings: How to reach the host.
-        connector: Makes the connector of a jump host.
-    """
+    """Return a function that connects to a host: directly, by its ProxyCommand, or through its jump hosts."""
     if settings.jumps:
         return _JumpDial(settings, connector)
     if settings.proxy_command.strip():
@@ -56,10 +50,6 @@ def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> 
 
 class CommandConnection:
     """A connection over the standard input and output of a command of this machine. Closing it ends the command.
-
-    Args:
-        command: The command. As in ssh, the user's shell runs it.
-        host: The host that the command connects to, for messages.
 
     Raises:
         UnreachableError: The shell cannot be run.
@@ -164,31 +154,16 @@ class _JumpDial:
         self._connector = connector(self._hop)
 
     def __call__(self, address: str, port: int, timeout: float) -> Way:
-        import paramiko  # noqa: PLC0415  slow to import
-
         name = self._hop.label
         try:
             client = self._connector.connect()
         except VpmemError as error:
             error.add(f"{name} is a jump host on the way to {self._target} (ProxyJump).")
             raise
-        where = host_and_port(address, port)
         try:
             transport = client.get_transport()
             assert transport is not None  # noqa: S101  the client is logged in
-            channel = transport.open_channel("direct-tcpip", (address, port), _ORIGIN, timeout=timeout)
-        except paramiko.ChannelException as error:
-            client.close()
-            if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
-                reason = "its sshd forwards nothing: set AllowTcpForwarding (yes or local) and PermitOpen there"
-            else:
-                reason = "nothing answers there, as seen from the jump host. Is the host up, and does sshd run there?"
-            raise UnreachableError(f"Host {where} cannot be reached through jump host {name}: {reason}") from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            client.close()
-            raise UnreachableError(
-                f"Host {where} cannot be reached through jump host {name}: {str(error) or type(error).__name__}."
-            ) from error
+            channel = open_tcp_channel(transport, address, port, timeout, f"jump host {name}")
         except BaseException:
             client.close()
             raise
@@ -216,3 +191,32 @@ class ThroughJump:
         with suppress(Exception):  # paramiko may raise anything; close the client anyway
             self._channel.close()
         self._client.close()
+
+
+def open_tcp_channel(
+    transport: paramiko.Transport, address: str, port: int, timeout: float, origin: str
+) -> paramiko.Channel:
+    """Open a TCP connection from the host `origin` of an SSH connection (direct-tcpip: RFC 4254, section 7.2).
+
+    Raises:
+        UnreachableError: The address did not answer, or the host's sshd does not forward connections.
+    """
+    import paramiko  # noqa: PLC0415  slow to import
+
+    target = f"{address} port {port}"
+    try:
+        return transport.open_channel("direct-tcpip", (address, port), _ORIGIN, timeout=timeout)
+    except paramiko.ChannelException as error:
+        if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
+            raise UnreachableError(
+                f"sshd on {origin} does not forward connections to {target}. Set AllowTcpForwarding (yes or local) "
+                "there, without DisableForwarding and PermitOpen, and without restrict and no-port-forwarding at the "
+                "key in authorized_keys."
+            ) from error
+        raise UnreachableError(
+            f"{target} does not answer, as seen from {origin}. Is it up, and does a server listen on that port?"
+        ) from error
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise UnreachableError(
+            f"{target} cannot be reached from {origin}: {str(error) or type(error).__name__}."
+        ) from error

@@ -33,12 +33,7 @@ class PublicKey:
 
 
 def decode_key(kind: str, text: str) -> bytes | None:
-    """Decode a key from its type and base64 text. Return None if the bytes are not a key of this type.
-
-    Args:
-        kind: The type.
-        text: The key in base64.
-    """
+    """Decode a key from its type and base64 text. Return None if the bytes are not a key of this type."""
     if len(text) > _LONGEST:
         return None
     try:

@@ -36,15 +36,7 @@ def is_query(argv: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """The result of a query.
-
-    Args:
-        exit_status: The exit status; None if the query did not end in time.
-        stdout: Standard output.
-        stderr: Standard error.
-        seconds: The duration.
-        too_large: Whether the query was given up because it printed more than is kept.
-    """
+    """The result of a query; see `CommandResult`. The exit status is None if the query did not end in time."""
 
     exit_status: int | None
     stdout: bytes
@@ -56,10 +48,7 @@ class QueryResult:
 class ResidentShell:
     """A POSIX shell at the other end of a channel. It reads its commands from standard input.
 
-    Args:
-        channel: The shell's channel.
-        start: How the shell was started.
-        finish: Releases the session of the channel. It is called once.
+    `finish` releases the session of the channel. It is called once.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
@@ -75,12 +64,7 @@ class ResidentShell:
         self._asked = 0
 
     def ask(self, argv: Sequence[str], timeout: float) -> QueryResult | None:
-        """Run a query and return its result; None if the shell is gone.
-
-        Args:
-            argv: The command.
-            timeout: Seconds to wait for the query's end. After a timeout, do not use the shell again.
-        """
+        """Run a query and return its result; None if the shell is gone. After a timeout, do not use the shell again."""
         self._asked += 1
         end = f"{self._nonce}-{self._asked}"
         line = f"{shell_line(argv)} </dev/null; printf '%s %s\\n' {end} \"$?\"; printf '%s\\n' {end} >&2\n"

@@ -96,7 +96,7 @@ def resolve(request: SshRequest) -> SshSettings:
             raise InvalidValueError(
                 f"proxyjump in {line.where}" if line else "proxyjump",
                 each.label,
-                f"jump hosts that form no loop; the way is {', '.join(hop.label for hop in (*route, settings))}",
+                f"jump hosts that form no loop; the route is {', '.join(hop.label for hop in (*route, settings))}",
             )
         seen.add(key)
     return replace(settings, jumps=route, configured=_described(found, request))
@@ -115,7 +115,9 @@ class _Target:
         address = parse_address(text, what)
         for name, given, inside in (("user", user, address.user), ("port", port, address.port)):
             if given is not None and inside is not None and given != inside:
-                raise InvalidValueError(name, given, f"one {name}: the address {text.strip()!r} has {inside!r} already")
+                raise InvalidValueError(
+                    name, given, f"one {name} only: the address {text.strip()!r} already has {inside!r}"
+                )
         user = address.user if user is None else user
         port = address.port if port is None else port
         if user is not None:
@@ -153,25 +155,15 @@ class _Found:
 
 def _look_up(target: _Target, files: ConfigFiles, default_user: str) -> _Found:
     options = HostOptions()
-    query = Query(
-        original=target.host,
-        host=target.host,
-        local_user=_local_user(),
-        run=_succeeds,
-        default_user=default_user,
-        user=target.user,
-        port=target.port,
-    )
+    query = Query(target.host, target.host, _local_user(), _succeeds, default_user, user=target.user, port=target.port)
     reader = Reader(options, query)
     reader.read(files)
     tokens = query.tokens(options)
     wanted, name = _canonical(tokens.hostname.lower(), options)
     if wanted or reader.wants_final:
         origin = options.first("hostname")
-        fixed = Line(
-            "hostname", (name.replace("%", "%%"),), origin.file if origin else "", origin.number if origin else 0
-        )
-        options.lines["hostname"] = [fixed]
+        place = (origin.file, origin.number) if origin else ("", 0)
+        options.lines["hostname"] = [Line("hostname", (name.replace("%", "%%"),), *place)]
         query = replace(query, host=name, final=True)
         Reader(options, query).read(files)
         tokens = query.tokens(options)
@@ -190,7 +182,6 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
     user = options.first("user")
     if user is not None and found.target.user is None:
         check_user(tokens.user, f"user in {user.where}")
-    identities = tuple(_identities(found, "identityfile"))
     use_agent, agent = _agent(found)
     known_hosts, more = _known_hosts(found, request)
     revoked = options.first("revokedhostkeys")
@@ -206,7 +197,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
         host_key_name=tokens.key_name,
         use_agent=use_agent,
         identity_agent=agent,
-        identity_files=identities,
+        identity_files=tuple(_identities(found, "identityfile")),
         certificate_files=tuple(_identities(found, "certificatefile")),
         identities_only=found.flag("identitiesonly"),
         user_known_hosts=known_hosts,
@@ -226,7 +217,7 @@ def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSetti
     what = f"proxyjump in {line.where}"
     texts = [text.strip() for text in line.value.strip().strip('"').split(",")]
     if depth + len(texts) > _MOST_JUMPS:
-        valid = f"at most {_MOST_JUMPS} jump hosts. If they form a loop, begin with a block of the jump host that has "
+        valid = f"at most {_MOST_JUMPS} jump hosts. If they form a loop, put first a block for the jump host with "
         raise InvalidValueError(what, line.value, valid + "`ProxyJump none`")
     hops: list[SshSettings] = []
     for position, text in enumerate(texts):
@@ -334,8 +325,8 @@ def _canonical(name: str, options: HostOptions) -> tuple[bool, str]:
     fallback = options.first("canonicalizefallbacklocal")
     if fallback is not None and fallback.value.lower() in _NO:
         raise UnreachableError(
-            f"Host {name} cannot be found in any of the CanonicalDomains, and {fallback.where} forbids the name as it "
-            "is. Check the name, or give the IP address."
+            f"Host {name} cannot be found in any of the CanonicalDomains, and {fallback.where} forbids the "
+            "unchanged name. Check the name, or give the IP address."
         )
     return True, name
 
@@ -368,13 +359,8 @@ def _succeeds(command: str) -> bool:
     """Return whether the command of a ``Match exec`` exits with 0. As in ssh, the user's shell runs the command."""
     shell = os.environ.get("SHELL") or "/bin/sh"
     try:
-        process = subprocess.Popen(
-            [shell, "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        null = subprocess.DEVNULL
+        process = subprocess.Popen([shell, "-c", command], stdin=null, stdout=null, stderr=null, start_new_session=True)
     except (OSError, ValueError) as error:
         if short := shortage("run the command of a Match exec", error):
             raise short from error
@@ -402,21 +388,12 @@ def _absolute(path: Path | None, what: str) -> Path | None:
 
 
 _SHOWN = {
-    "hostname": "HostName",
-    "user": "User",
-    "port": "Port",
-    "identityfile": "IdentityFile",
-    "certificatefile": "CertificateFile",
-    "identitiesonly": "IdentitiesOnly",
-    "identityagent": "IdentityAgent",
-    "proxyjump": "ProxyJump",
-    "proxycommand": "ProxyCommand",
-    "hostkeyalias": "HostKeyAlias",
-    "userknownhostsfile": "UserKnownHostsFile",
-    "globalknownhostsfile": "GlobalKnownHostsFile",
-    "revokedhostkeys": "RevokedHostKeys",
-    "stricthostkeychecking": "StrictHostKeyChecking",
-    "connecttimeout": "ConnectTimeout",
+    name.lower(): name
+    for name in (
+        *("HostName", "User", "Port", "IdentityFile", "CertificateFile", "IdentitiesOnly", "IdentityAgent"),
+        *("ProxyJump", "ProxyCommand", "HostKeyAlias", "UserKnownHostsFile", "GlobalKnownHostsFile"),
+        *("RevokedHostKeys", "StrictHostKeyChecking", "ConnectTimeout"),
+    )
 }
 
 
@@ -438,7 +415,7 @@ def _described(found: _Found, request: SshRequest) -> str:
             # Show only the program of a ProxyCommand, because its arguments may contain a password.
             value = line.value.split()[0] + " ..." if option == "proxycommand" else " ".join(line.values)
             parts.append(f"{name} {value} ({line.where})")
-    skipped = [f"not understood and passed over: {each}" for each in dict.fromkeys(found.options.passed_over)]
+    skipped = [f"not understood and skipped: {each}" for each in dict.fromkeys(found.options.skipped)]
     if not parts and not skipped:
         return ""
     return f"SSH configuration of {found.target.host}: " + ", ".join(parts + skipped)

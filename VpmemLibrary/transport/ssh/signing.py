@@ -28,23 +28,13 @@ class Signer(Protocol):
     """Signs with a private key."""
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
-        """Return a signature in the format of SSH.
-
-        Args:
-            data: The bytes to sign.
-            algorithm: The algorithm, e.g. ``rsa-sha2-512``, without the suffix of certificates.
-        """
+        """Return a signature in the format of SSH."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """A private key in memory.
-
-    Args:
-        public: The public key.
-        key: The private key.
-    """
+    """A private key in memory."""
 
     public: PublicKey
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = field(repr=False)

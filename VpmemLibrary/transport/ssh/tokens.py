@@ -66,11 +66,6 @@ def expand(text: str, tokens: Tokens, where: str, *, allowed: str = "CLdhijklnpr
 def expand_environment(text: str, where: str, *, escape: Callable[[str], str] = str) -> str:
     """Replace each ``${NAME}`` in a value by the environment variable of that name.
 
-    Args:
-        text: The value.
-        where: The option and its line, for messages.
-        escape: Escapes the variable's value.
-
     Raises:
         InvalidValueError: A variable is not set.
     """

@@ -7,17 +7,16 @@ import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import LoginShellError, UnreachableError
 from VpmemLibrary.transport.base import (
     DEFAULT_TIMEOUT,
     CommandResult,
+    CommandTransport,
     Stream,
     checked_argv,
-    read_through,
     shell_line,
-    write_command,
 )
 from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.elevation import ElevatedStream, elevated, require_started_as_root, without_marker_lines
@@ -36,7 +35,7 @@ from VpmemLibrary.transport.ssh.connect import Connector
 from VpmemLibrary.transport.ssh.connections import SESSIONS, Connections
 from VpmemLibrary.transport.ssh.greeting import Greeter
 from VpmemLibrary.transport.ssh.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
-from VpmemLibrary.transport.ssh.proxy import Dial, dial_for
+from VpmemLibrary.transport.ssh.proxy import Dial, dial_for, open_tcp_channel
 from VpmemLibrary.transport.ssh.query_shell import QueryResult, ResidentShell, is_query
 from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
 
@@ -45,13 +44,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HostKeyPolicy", "SshSettings", "SshStream", "SshTransport"]
 
-_ORIGIN = "127.0.0.1"
 _SHOWN_NOISE = 200
 _LOGIN_TIMEOUT = 30.0
 _LOG = logging.getLogger(__name__)
 
 
-class SshTransport:
+class SshTransport(CommandTransport):
     """Run commands on a host over one persistent SSH connection. The first command makes the connection.
 
     Several threads may use the object at once. If the connection breaks, the next command reconnects. No command is
@@ -90,31 +88,8 @@ class SshTransport:
         """The settings that reach the host."""
         return self._settings
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        stdin: bytes = b"",
-    ) -> CommandResult:
-        """Run a command to its end and return the result, also if the exit status is not 0.
-
-        Args:
-            argv: The command, one item for each argument.
-            timeout: Seconds after which the command and all its processes are ended on the host.
-            stdin: The bytes for the command's standard input.
-
-        Raises:
-            InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. It was then ended, or the message says that its
-                end was not seen. The result in the error has the output so far.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
-                says that its end was not seen.
-            UnreachableError: The host cannot be reached, or the connection broke while the command ran.
-            LoginShellError: The user's login shell on the host runs no commands.
-            AccessDeniedError: The host refused the credentials, or its sudo or doas did not run the command as root.
-            ControllerError: This machine has no descriptor or thread left for the command.
-        """
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
+        """Run a command to its end on the host; see `Transport.run`."""
         command = checked_argv(argv)
         if not stdin and is_query(command) and (result := self._query(command, timeout)) is not None:
             return result
@@ -142,16 +117,7 @@ class SshTransport:
         return require_started_as_root(result) if self._settings.sudo else result
 
     def stream(self, argv: Sequence[str]) -> Stream:
-        """Start a command and return its standard input and output as one stream.
-
-        The stream uses one of the connection's sessions until the stream is closed.
-
-        Raises:
-            InvalidValueError: `argv` is not a list of texts.
-            UnreachableError: The host cannot be reached.
-            LoginShellError: The user's login shell on the host runs no commands.
-            ControllerError: This machine has no descriptor or thread left for the command.
-        """
+        """Start a command; see `Transport.stream`. The stream uses a session of the connection until it is closed."""
         command = checked_argv(argv)
         stack = contextlib.ExitStack()
         channel, start = stack.enter_context(self._session(command, DEFAULT_TIMEOUT))
@@ -167,49 +133,8 @@ class SshTransport:
         raise failure
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> paramiko.Channel:
-        """Open a TCP connection from the host (direct-tcpip: RFC 4254, section 7.2); see `Transport.connect`.
-
-        Raises:
-            UnreachableError: The address did not answer, or the host's sshd does not forward connections.
-        """
-        import paramiko  # noqa: PLC0415
-
-        target = f"{address} port {port}"
-        try:
-            return self._connected().open_channel("direct-tcpip", (address, port), (_ORIGIN, 0), timeout=timeout)
-        except paramiko.ChannelException as error:
-            if error.code == paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:  # type: ignore[attr-defined]  # not in the stubs
-                raise UnreachableError(
-                    f"sshd on {self.name} makes no connection to {target}: set AllowTcpForwarding (local) there, "
-                    "without DisableForwarding and PermitOpen, and without restrict and no-port-forwarding at the key "
-                    "in authorized_keys."
-                ) from error
-            raise UnreachableError(
-                f"{target} does not answer, as seen from {self.name}. Is it up, and does a server listen on that port?"
-            ) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise UnreachableError(
-                f"{target} cannot be reached from {self.name}: {str(error) or type(error).__name__}."
-            ) from error
-
-    def read_file(self, path: str) -> bytes:
-        """Return the content of a file on the host.
-
-        Raises:
-            CommandError: The file cannot be read.
-            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
-            UnreachableError: The host cannot be reached.
-        """
-        return read_through(self.run, path)
-
-    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the host atomically: write a new file next to it, then rename the new file.
-
-        Raises:
-            CommandError: The file cannot be written.
-            UnreachableError: The host cannot be reached.
-        """
-        self.run(write_command(path, mode), stdin=data).check()
+        """Open a TCP connection from the host; see `Transport.connect`."""
+        return open_tcp_channel(self._connections.transport(), address, port, timeout, self.name)
 
     def close(self) -> None:
         """Close the connection. A second call has no effect."""
@@ -217,17 +142,8 @@ class SshTransport:
         with self._asking:
             self._dismiss()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
-        """Run a query in the resident shell. Return None if that shell is busy or gone.
-
-        In this case the query needs its own session.
-        """
+        """Run a query in the resident shell. Return None if that shell is busy or gone: use a session of its own."""
         if not self._asking.acquire(blocking=False):
             return None
         try:
@@ -278,13 +194,10 @@ class SshTransport:
         return self._resident
 
     def _dismiss(self, seconds: float = 0) -> str:
-        """End the resident shell.
+        """End the resident shell. Return a message if its query was not seen to end, otherwise an empty text.
 
         Args:
             seconds: How long the shell's query has to obey each signal; 0 if no query runs.
-
-        Returns:
-            A message about a query that was not seen to end; empty if the query ended.
         """
         shell, self._resident = self._resident, None
         if shell is None:
@@ -297,9 +210,6 @@ class SshTransport:
     def _connect(self) -> paramiko.SSHClient:
         where = f"{self._settings.address} port {self._settings.port}"
         return self._greeter.connected(self._connector.connect, where, self._settings.connect_timeout)
-
-    def _connected(self) -> paramiko.Transport:
-        return self._connections.transport()
 
     @contextlib.contextmanager
     def _session(self, command: tuple[str, ...], timeout: float) -> Iterator[tuple[paramiko.Channel, Start]]:
@@ -336,34 +246,28 @@ class SshTransport:
                 f"not started: {shell_line(command)}"
             ) from error
 
-    def _start(self, channel: paramiko.Channel, line: str, command: tuple[str, ...]) -> Start:
-        whole = shell_line(elevated(command) if self._settings.sudo else command)
-        start = Start(f"exec {whole}", self.name, self._settings.user)
-        self._request(channel, line, start, command)
-        return start
-
-    def _request(self, channel: paramiko.Channel, line: str, start: Start, command: tuple[str, ...]) -> None:
+    def _start(self, channel: paramiko.Channel, line: str, command: tuple[str, ...], script: str = "") -> Start:
+        """Start a command by a command line of the login shell. `script` replaces the command itself."""
         import paramiko  # noqa: PLC0415
 
+        whole = script or f"exec {shell_line(elevated(command) if self._settings.sudo else command)}"
+        start = Start(whole, self.name, self._settings.user)
         channel.exit_status = NO_STATUS
         try:
             request(channel, line, start.script, self._settings.connect_timeout)
         except (paramiko.SSHException, OSError, EOFError) as error:
             close_channel(channel)
             raise UnreachableError(
-                f"The connection to {self.name} broke as a command was started ({str(error) or type(error).__name__}); "
-                f"whether it ran, or still runs, is not known: {shell_line(command)}"
+                f"The connection to {self.name} broke as a command was started ({str(error) or type(error).__name__}). "
+                f"Whether the command ran, or still runs, is not known: {shell_line(command)}"
             ) from error
         except BaseException:
             close_channel(channel)
             raise
+        return start
 
     def _login_line(self) -> str:
-        """Return the command line that turns the login shell into ``/bin/sh``. The first command finds it.
-
-        Raises:
-            LoginShellError: No such command line works.
-        """
+        """Return the command line that turns the login shell into ``/bin/sh``. The first command finds it."""
         with self._trying:
             if not self._line:
                 self._line = self._found_line()
@@ -387,16 +291,11 @@ class SshTransport:
         return PLAIN
 
     def _try(self, line: str) -> int:
-        """Try a command line. Return the mask of the signals that a command then ignores.
-
-        Raises:
-            LoginShellError: The line starts no command.
-        """
+        """Return the mask of the signals that a command ignores if a line starts it. Raise if it starts no command."""
         command = ("true",)
         channel = self._channel(command)
         try:
-            start = Start(IGNORED_SIGNALS, self.name, self._settings.user)
-            self._request(channel, line, start, command)
+            start = self._start(channel, line, command, IGNORED_SIGNALS)
             execution = Execution(channel, start, command, b"")
             ended = execution.wait(_LOGIN_TIMEOUT)
             self._note(start.noise)
@@ -413,25 +312,18 @@ class SshTransport:
         """Return the error for a command that was not seen to begin."""
         if channel.closed and channel.exit_status == NO_STATUS:
             return UnreachableError(
-                f"The connection to {self.name} broke as a command was started; whether it ran is not known: "
+                f"The connection to {self.name} broke as a command was started. Whether the command ran is not known: "
                 f"{shell_line(command)}"
             )
         status = None if channel.exit_status == NO_STATUS else channel.exit_status
         return start.failure(status)
 
     def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
-        """End a command and all its processes.
+        """End a command and all its processes. Return a message if it was not seen to end, otherwise an empty text.
 
         A new session of the same connection ends the command. If that connection has no free session, another
         connection is used. If the host has rebooted, nothing is ended: the process id may belong to another process.
-
-        Args:
-            channel: The command's channel.
-            start: How the command was started.
-            seconds: How long the command has to obey each signal.
-
-        Returns:
-            A message about a command that was not seen to end; empty if the command ended.
+        `seconds` is how long the command has to obey each signal.
         """
         import paramiko  # noqa: PLC0415
 
@@ -464,7 +356,7 @@ class SshTransport:
         if noise and not self._noted:
             self._noted = True
             _LOG.info(
-                "On %s the login shell prints something before each command; it is left out: %r",
+                "The login shell on %s prints text before each command. The text is ignored: %r",
                 self.name,
                 noise[:_SHOWN_NOISE],
             )

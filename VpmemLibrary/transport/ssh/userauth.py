@@ -45,13 +45,7 @@ class LoginAnswer:
 
 
 class UserAuth:
-    """Sends requests to log in. It replaces paramiko's handler for the answers.
-
-    Args:
-        transport: The connection, after the key exchange.
-        user: The user for the log-in.
-        answer_timeout: Seconds to wait for each answer.
-    """
+    """Sends requests to log in. It replaces paramiko's handler for the answers."""
 
     def __init__(self, transport: paramiko.Transport, user: str, answer_timeout: float) -> None:
         self._transport = transport
@@ -100,10 +94,6 @@ class UserAuth:
     def request(self, method: str, fields: bytes = b"") -> LoginAnswer:
         """Send a log-in request and return the answer.
 
-        Args:
-            method: The method, e.g. ``password``.
-            fields: The method's own fields.
-
         Raises:
             EndedError: The host ended the connection.
             TimeoutError: The host did not answer.
@@ -120,13 +110,7 @@ class UserAuth:
         return self.request("publickey", _NO + packed(algorithm, blob))
 
     def signed(self, algorithm: str, blob: bytes, sign: Callable[[bytes], bytes]) -> LoginAnswer:
-        """Send a key with a signature and return the answer.
-
-        Args:
-            algorithm: The algorithm of the key or certificate.
-            blob: The key or certificate.
-            sign: Returns the signature of bytes. Its exceptions are raised.
-        """
+        """Send a key with a signature and return the answer. Exceptions of `sign` are raised."""
         fields = _YES + packed(algorithm, blob)
         head = packed(self._transport.session_id or b"") + bytes([_REQUEST])
         signature = sign(head + packed(self._user, _SERVICE, "publickey") + fields)

@@ -8,9 +8,6 @@ from typing import Final
 class Reader:
     """Reads one value after another.
 
-    Args:
-        data: The bytes.
-
     Example: ``Reader(key).text()`` is the type of a public key.
     """
 
