@@ -22,11 +22,7 @@ def visible(text: str) -> str:
     Line feeds and tabs stay. The function escapes the same characters as Python's ``repr``: control characters,
     characters that change the direction of text, other line separators, lone surrogates, and invisible characters.
 
-    Args:
-        text: The text.
-
-    Returns:
-        The escaped text. Escaping it a second time does not change it.
+    Escaping a second time changes nothing.
 
     Example: ``visible("a\x1b[2J\nb") == "a\\x1b[2J\nb"``.
     """
@@ -35,12 +31,6 @@ def visible(text: str) -> str:
 
 def one_line(text: str) -> str:
     r"""Return a text as one line: line feeds and tabs are also escaped, as ``\x0a`` and ``\x09``.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The line.
 
     Example: ``one_line("a\nb") == "a\\x0ab"``.
     """
@@ -54,12 +44,6 @@ def block(text: str) -> str:
 
     The indent shows that these lines are not lines of the surrounding message.
 
-    Args:
-        text: The text.
-
-    Returns:
-        The text, to append to the first words of a line.
-
     Example: ``"stderr: " + block("a\nexit status: 0") == "stderr: a\n    exit status: 0"``.
     """
     return visible(text).replace("\n", "\n" + _INDENT)
@@ -67,12 +51,6 @@ def block(text: str) -> str:
 
 def quoted(name: str) -> str:
     """Return a name as messages show it. Quote a name that has other characters than ``A-Z a-z 0-9 _.+:/@-``.
-
-    Args:
-        name: The name of a thing that others created.
-
-    Returns:
-        The name on one line.
 
     Example: ``quoted("ns_0") == "ns_0"``, ``quoted("*HTML*<b>") == "'*HTML*<b>'"``.
     """
@@ -84,12 +62,6 @@ def message(text: str) -> str:
 
     Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html. If the text has more than 64 Ki
     characters, return its beginning and the length of the whole text.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The message.
 
     Example: ``message("*HTML* <b>") == "Message: *HTML* <b>"``.
     """

@@ -73,12 +73,7 @@ class RecordStream:
         return gzip.compress(b"".join(map(self.record, range(self.count))), mtime=0)
 
     def state(self, number: int, found: bytes) -> RecordState:
-        """Return the state of the place of a record.
-
-        Args:
-            number: The record's number.
-            found: The bytes that were read at the place.
-        """
+        """Return the state of the place of a record, where `found` was read."""
         if not any(found):
             return RecordState.absent
         if _checksum(found[:-_DIGEST]) != found[-_DIGEST:] or not found.startswith(_MAGIC):
@@ -138,7 +133,7 @@ class RecordVerdict:
     @property
     def torn(self) -> tuple[int, ...]:
         """The numbers of torn records."""
-        return self._numbers(RecordState.torn)
+        return tuple(i for i, state in enumerate(self.states) if state is RecordState.torn)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -151,7 +146,8 @@ class RecordVerdict:
         late = [i for i in broken if i != self.unbroken or self.states[i] is not RecordState.torn]
         found = []
         if list(self.acknowledged) != list(range(len(self.acknowledged))):
-            found.append(f"acknowledged out of order: {_listed(self._out_of_order())}")
+            wrong = [number for place, number in enumerate(self.acknowledged) if number != place]
+            found.append(f"acknowledged out of order: {_listed(wrong)}")
         if lost:
             found.append(
                 "acknowledged but missing: " + _listed(lost, [f"{i} ({self._state(i)})" for i in lost[:_SHOWN]])
@@ -180,12 +176,6 @@ class RecordVerdict:
 
     def _state(self, number: int) -> RecordState:
         return self.states[number] if number < len(self.states) else RecordState.absent
-
-    def _numbers(self, wanted: RecordState) -> tuple[int, ...]:
-        return tuple(i for i, state in enumerate(self.states) if state is wanted)
-
-    def _out_of_order(self) -> list[int]:
-        return [number for place, number in enumerate(self.acknowledged) if number != place]
 
 
 def _checksum(body: bytes) -> bytes:

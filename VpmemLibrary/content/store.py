@@ -126,6 +126,16 @@ class ContentStore:
         piece: How many bytes one command writes or reads, a multiple of 4 KiB.
         progress: If a range is longer than one piece, this function is called with a line of text after each piece.
 
+    Raises:
+        InvalidValueError: A path is absent, a range is outside its target, or a number is no multiple of 4 KiB. Nothing
+            was written.
+        UnsupportedError: A path is neither a block device, a device-DAX node nor a file.
+        NotFoundError: The namespace no longer exists. Nothing was written, or the part that the message names.
+        BusyError: The target is in use. Nothing was written, or the part that the message names.
+        LeaseLostError: The caller has lost a lease. Nothing was written, or the part that the message names.
+        ToolMissingError: openssl or daxio is not installed.
+        CommandError: A tool failed. Part of the range may still have its old content.
+
     Example::
 
         store = ContentStore(transport)
@@ -158,14 +168,6 @@ class ContentStore:
             at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset.
             force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
                 daxio writes the part that fits and exits 0. This counts as a failure here.
-
-        Raises:
-            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
-            UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
-            NotFoundError: The namespace no longer exists. Nothing was written.
-            LeaseLostError: The caller has lost a lease.
-            ToolMissingError: openssl or daxio is not installed.
-            CommandError: A tool failed.
         """
         subject, offset = self._subject(where, pattern.length, pattern.offset if at is None else at, force=force)
         return self._store(subject, offset, pattern.length, pattern)
@@ -180,13 +182,6 @@ class ContentStore:
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
             must_be_unused: Whether the target must not be in use.
-
-        Raises:
-            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
-            NotFoundError: The namespace no longer exists. Nothing was written.
-            BusyError: The target is in use.
-            LeaseLostError: The caller has lost a lease.
-            CommandError: A tool failed.
         """
         subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
         length = subject.target.size - offset if length is None else length
@@ -201,11 +196,6 @@ class ContentStore:
             at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset. A guest's
                 pattern has another offset on the host's device than on the guest's device.
             force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
-
-        Raises:
-            InvalidValueError: The path is absent or the range is outside the target.
-            ToolMissingError: openssl or daxio is not installed.
-            CommandError: A tool failed.
         """
         target, offset = self._target(path, pattern.length, pattern.offset if at is None else at, force=force)
         return self._compare(self._readable(target), offset, pattern.length, pattern)
@@ -217,10 +207,6 @@ class ContentStore:
             path: A block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-
-        Raises:
-            InvalidValueError: The path is absent or the range is outside the target.
-            CommandError: A tool failed.
         """
         target, offset = self._target(path, length, offset)
         length = target.size - offset if length is None else length
@@ -241,11 +227,6 @@ class ContentStore:
             The transfer of the write, without the time of the proof.
 
         Raises:
-            InvalidValueError: The path is absent or the range is outside the target. Nothing was written.
-            NotFoundError: The namespace no longer exists. Nothing was written, or the part that the message names.
-            BusyError: The target is in use. Nothing was written, or the part that the message names.
-            LeaseLostError: The caller has lost a lease. Nothing was written, or the part that the message names.
-            CommandError: A tool failed. Part of the range may still have its old content.
             ContentDiffersError: The range contains other bytes than zeros although the tools reported success.
         """
         subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
@@ -278,13 +259,6 @@ class ContentStore:
             at: The offset of the first byte to write, a multiple of 4 KiB. The default is `offset`.
             length: How many bytes, a multiple of 4 KiB. The default is to the end of the source.
             must_be_unused: Whether the written target must not be in use.
-
-        Raises:
-            InvalidValueError: A path is absent or a range is outside its target. Nothing was written.
-            NotFoundError: The namespace no longer exists. Nothing was written.
-            BusyError: The written target is in use.
-            LeaseLostError: The caller has lost a lease.
-            CommandError: A tool failed.
         """
         read, start = self._target(source, length, offset)
         length = read.size - start if length is None else length
@@ -318,9 +292,7 @@ class ContentStore:
             The result of the comparison. At most 1 MiB of differing bytes are counted.
 
         Raises:
-            InvalidValueError: A path is absent, a range is outside its target, or the ranges to the ends differ in
-                length.
-            CommandError: A tool failed.
+            InvalidValueError: The ranges to the ends differ in length.
         """
         target, start = self._target(path, length, offset)
         second, there = self._target(other, length, start if at is None else at)
@@ -335,8 +307,14 @@ class ContentStore:
                 )
         action = f"compare {path} with {other}"
         expected = f"the content of {other} at {there}"
-        readers = target.reader(start, length), second.reader(there, length)
-        found = self._beside(*readers, [("cmp", SECOND_INPUT, "-")], length, action, allowed=1)
+        one, two = target.reader(start, length), second.reader(there, length)
+
+        def run(*stages: tuple[str, ...], allowed: int) -> CommandResult:
+            return run_pipeline(
+                self._transport, [two, *stages], action=action, timeout=deadline(length), allowed=(allowed,), beside=one
+            )
+
+        found = run(("cmp", SECOND_INPUT, "-"), allowed=1)
         transfer = Transfer(path, start, Size(length), found.seconds)
         differs = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
         if found.exit_status == 0:
@@ -344,7 +322,7 @@ class ContentStore:
             return Verification(transfer, expected, 0)
         if differs is None:
             raise UnreadableOutputError(found, f"Could not {action}: cmp did not say where they differ")
-        counted = self._beside(*readers, [_LIST, ("awk", _COUNT)], length, action, allowed=_OVER)
+        counted = run(_LIST, ("awk", _COUNT), allowed=_OVER)
         if not counted.text.strip().isdigit():
             raise UnreadableOutputError(counted, f"Could not {action}: awk printed no number")
         if counted.exit_status == 0:
@@ -359,10 +337,6 @@ class ContentStore:
             path: A block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-
-        Raises:
-            InvalidValueError: The path is absent or the range is outside the target.
-            CommandError: A tool failed.
         """
         target, offset = self._target(path, length, offset)
         length = target.size - offset if length is None else length
@@ -381,8 +355,7 @@ class ContentStore:
             length: How many bytes, at most 1 MiB.
 
         Raises:
-            InvalidValueError: The path is absent, the range is outside the target, or the length is too large.
-            CommandError: A tool failed.
+            InvalidValueError: The length is too large.
         """
         if length > _LARGEST_READ:
             raise InvalidValueError("length", str(Size(length)), f"{Size(_LARGEST_READ)} at most; see checksum")
@@ -394,12 +367,7 @@ class ContentStore:
         return result.stdout[offset - start : offset - start + length]
 
     def size(self, path: str) -> Size:
-        """Return how many bytes a block device, a device-DAX node or a file has.
-
-        Raises:
-            InvalidValueError: The path is absent.
-            UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
-        """
+        """Return how many bytes a block device, a device-DAX node or a file has."""
         return inspect_path(self._transport, path).size
 
     def _target(self, path: str, length: int | None, offset: int, *, force: bool = False) -> tuple[Target, Size]:
@@ -440,10 +408,7 @@ class ContentStore:
     ) -> Iterator[tuple[int, CommandResult]]:
         """Run a command on each piece. Yield how many bytes were done before the piece, and the result of the command.
 
-        Args:
-            length: How many bytes there are.
-            action: What is being done, for messages about the progress.
-            run: Runs the command. The arguments are the bytes that were done before and the length of the piece.
+        `run` gets the bytes that were done before and the length of the piece.
         """
         done = 0
         while done < length:
@@ -460,24 +425,11 @@ class ContentStore:
                 self._progress(f"{action}: {Size(done)} of {Size(length)}")
 
     def _act(
-        self,
-        subject: _Subject,
-        stages: list[tuple[str, ...]],
-        length: int,
-        action: str,
-        *,
-        allowed: tuple[int, ...] = (),
+        self, subject: _Subject, stages: list[tuple[str, ...]], length: int, action: str, allowed: tuple[int, ...] = ()
     ) -> CommandResult:
         """Run a pipeline on a target, if the target still has its kind and size."""
-        return run_pipeline(
-            subject.runner,
-            stages,
-            action=action,
-            timeout=deadline(length),
-            allowed=allowed,
-            subject=subject.path,
-            condition=subject.target.condition,
-        )
+        about = {"subject": subject.path, "condition": subject.target.condition}
+        return run_pipeline(subject.runner, stages, action=action, timeout=deadline(length), allowed=allowed, **about)
 
     def _store(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Transfer:
         """Write zeros or a pattern to a range."""
@@ -502,21 +454,6 @@ class ContentStore:
         result = self._act(subject, [_place(subject).reader(offset, length), *filters], length, action)
         _require_copied(result, length, action)
         return result
-
-    def _beside(
-        self,
-        one: tuple[str, ...],
-        other: tuple[str, ...],
-        stages: list[tuple[str, ...]],
-        length: int,
-        action: str,
-        *,
-        allowed: int,
-    ) -> CommandResult:
-        """Run a pipeline that reads one target at `SECOND_INPUT` and the other target as its first input."""
-        return run_pipeline(
-            self._transport, [other, *stages], action=action, timeout=deadline(length), allowed=(allowed,), beside=one
-        )
 
     def _compare(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Verification:
         """Turn the expected bytes into zeros, and count the bytes that are not zero."""

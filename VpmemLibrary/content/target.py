@@ -96,14 +96,8 @@ class Target:
         if self.kind is TargetKind.devdax:
             return ("daxio", "-i", self.path, "-k", str(int(offset)), "-l", str(int(length)))
         flags = "skip_bytes,count_bytes,fullblock" + (",direct" if self.kind is TargetKind.block else "")
-        return (
-            "dd",
-            f"if={self.path}",
-            f"bs={chunk_of(length)}",
-            f"skip={int(offset)}",
-            f"count={int(length)}",
-            f"iflag={flags}",
-        )
+        place = (f"bs={chunk_of(length)}", f"skip={int(offset)}", f"count={int(length)}")
+        return ("dd", f"if={self.path}", *place, f"iflag={flags}")
 
     def writer(self, offset: int, length: int) -> tuple[str, ...]:
         """Return the command that writes its standard input to a range and flushes it.
@@ -112,16 +106,7 @@ class Target:
         """
         if self.kind is TargetKind.devdax:
             return ("daxio", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
-        flags = "seek_bytes" + (",direct" if self.kind is TargetKind.block else "")
-        return (
-            "dd",
-            f"of={self.path}",
-            f"bs={chunk_of(length)}",
-            f"seek={int(offset)}",
-            "iflag=fullblock",
-            f"oflag={flags}",
-            "conv=notrunc,fsync",
-        )
+        return ("dd", "iflag=fullblock", *self._output(offset, length))
 
     def zeroer(self, offset: int, length: int) -> tuple[str, ...]:
         """Return the command that writes zeros to a range and flushes them.
@@ -131,18 +116,12 @@ class Target:
         """
         if self.kind is TargetKind.devdax:
             return ("daxio", "-z", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
-        chunk = chunk_of(length)
+        return ("dd", "if=/dev/zero", f"count={int(length) // chunk_of(length)}", *self._output(offset, length))
+
+    def _output(self, offset: int, length: int) -> tuple[str, ...]:
         flags = "seek_bytes" + (",direct" if self.kind is TargetKind.block else "")
-        return (
-            "dd",
-            "if=/dev/zero",
-            f"of={self.path}",
-            f"bs={chunk}",
-            f"seek={int(offset)}",
-            f"count={int(length) // chunk}",
-            f"oflag={flags}",
-            "conv=notrunc,fsync",
-        )
+        place = (f"of={self.path}", f"bs={chunk_of(length)}", f"seek={int(offset)}")
+        return (*place, f"oflag={flags}", "conv=notrunc,fsync")
 
 
 def chunk_of(length: int) -> int:
@@ -154,11 +133,7 @@ def chunk_of(length: int) -> int:
 
 
 def inspect_path(transport: Transport, path: str) -> Target:
-    """Return the target at a path on a machine.
-
-    Args:
-        transport: The transport to the machine.
-        path: An absolute path.
+    """Return the target at an absolute path on a machine.
 
     Raises:
         InvalidValueError: The path is not absolute, or nothing is there.

@@ -162,13 +162,7 @@ class Transport(Protocol):
     def name(self) -> str:
         """The machine's name in messages and logs."""
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        stdin: bytes = b"",
-    ) -> CommandResult:
+    def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command to its end and return the result, also if the exit status is not 0.
 
         Args:

@@ -24,12 +24,7 @@ LEAVE = ": vpmem-quit"
 SUM = 8
 """Characters of a checksum that are sent. A short checksum is enough against accidents, and each byte costs time."""
 
-_SETTING = "; ".join(
-    (
-        *(f"export {name}={value}" for name, value in ENVIRONMENT.items()),
-        f'PATH="$PATH:{EXTRA_PATH}"',
-    )
-)
+_SETTING = "; ".join((*(f"export {name}={value}" for name, value in ENVIRONMENT.items()), f'PATH="$PATH:{EXTRA_PATH}"'))
 
 TOOLS = ("base64", "md5sum", "paste", "sed", "wc", "ls", "xargs", "tr", "mkdir", "rm", "cat")
 """The programs that the script runs, besides the built-in commands of the shell."""

@@ -145,11 +145,7 @@ class Query:
     Args:
         original: The host's name as the user gave it.
         host: The name to match with Host patterns. At the second reading this is the name after HostName.
-        local_user: The user of this process.
         run: Runs the command of ``Match exec`` and returns whether the command succeeded.
-        default_user: The user for the log-in if no other user is given.
-        user: The user that was given with the host.
-        port: The port that was given with the host.
         final: Whether this is the second reading, for ``Match final`` and ``canonical``.
     """
 

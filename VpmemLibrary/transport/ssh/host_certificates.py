@@ -12,11 +12,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    SSHCertificate,
-    SSHCertificateType,
-    load_ssh_public_identity,
-)
+from cryptography.hazmat.primitives.serialization import SSHCertificate, SSHCertificateType, load_ssh_public_identity
 
 from VpmemLibrary.transport.ssh.known_hosts import HostKey
 from VpmemLibrary.transport.ssh.patterns import matches

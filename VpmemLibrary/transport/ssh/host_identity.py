@@ -20,11 +20,7 @@ from VpmemLibrary.transport.ssh.wire import Reader
 
 _LARGEST_LIST = 32 << 20
 _REVOCATION_LIST = b"SSHKRL\n\0"
-_OTHER_FILES = (
-    Path("~/.ssh/known_hosts2"),
-    Path("/etc/ssh/ssh_known_hosts"),
-    Path("/etc/ssh/ssh_known_hosts2"),
-)
+_OTHER_FILES = (Path("~/.ssh/known_hosts2"), Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,10 +259,7 @@ _BEGINNINGS = (
     ),
     ((b"age-encryption.org/",), "it is a file that age encrypted: decrypt it with age -d {name} > NEW"),
     ((b"AGE-SECRET-KEY-", b"# created: "), "it is a key of age, which encrypts files: give a private key of SSH"),
-    (
-        (b"$ANSIBLE_VAULT;",),
-        "it is encrypted by Ansible: decrypt it with ansible-vault decrypt --output NEW {name}",
-    ),
+    ((b"$ANSIBLE_VAULT;",), "it is encrypted by Ansible: decrypt it with ansible-vault decrypt --output NEW {name}"),
     ((b"LS0tLS1CRUdJTi",), "it is a key that was encoded in base64 twice: decode it with base64 -d {name} > NEW"),
     (_PGP_BYTES, "it looks like a PGP (GnuPG) file: for a key in GnuPG use gpg-agent as SSH agent"),
 )

@@ -45,20 +45,10 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, slots=True)
 class SshRequest:
-    """The values that a user gives to reach a host. None and empty values come from the configuration.
+    """The values that a user gives to reach a host; see `SshSettings`. Other values come from the configuration.
 
     Args:
-        address: A name, an IP address, ``user@host:port`` or ``ssh://user@host:port``, or an alias of the
-            configuration.
-        port: The SSH port; the default is 22.
-        user: The user for the log-in; the default is ``root``.
-        password: The user's password.
-        key_file: A private key.
-        key_passphrase: The passphrase of the private key.
-        known_hosts: The file with the host's key.
-        host_key: How to treat an unknown host key; the default is ``strict``.
-        sudo: Whether every command is run as root, through sudo or doas.
-        connect_timeout: Timeout of each step of connecting, in seconds; the default is 15.
+        address: As `parse_address` accepts it, or an alias of the configuration.
         config: The configuration files to read.
 
     Example: ``resolve(SshRequest("rack1", user="qa"))``.
