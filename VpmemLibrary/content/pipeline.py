@@ -84,8 +84,8 @@ def run_pipeline(
     """
     if beside:
         stages = [beside, *stages]
-    told = r"printf '\nstage %s %s\n'"
-    parts = [f"{{ {' '.join(map(_quoted, stage))}; {told} {number} $? >&2; }}" for number, stage in enumerate(stages)]
+    report = r"printf '\nstage %s %s\n'"
+    parts = [f"{{ {' '.join(map(_quoted, stage))}; {report} {number} $? >&2; }}" for number, stage in enumerate(stages)]
     if beside:
         # The first reader must not keep the second reader's pipe open. Otherwise the second writer would not end when
         # its own reader ends.

@@ -504,8 +504,8 @@ def _filters(pattern: Pattern | None, done: int, length: int) -> list[tuple[str,
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:
     """Raise unless dd or daxio reports that every byte was copied. If several of them ran, each must report this."""
     # Two programs may write at once, so a report need not begin on a new line. busybox reports only records.
-    told = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
+    reported = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
     records = re.findall(r"([0-9]+)\+0 records out", result.error_text)
-    copied = told + [int(each) * chunk_of(length) for each in records[: times - len(told)]]
+    copied = reported + [int(each) * chunk_of(length) for each in records[: times - len(reported)]]
     if copied != [int(length)] * times:
         raise UnreadableOutputError(result, f"Could not {action}: {int(length)} bytes should have been copied")

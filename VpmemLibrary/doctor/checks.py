@@ -138,31 +138,19 @@ def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
     sockets = dict(line.rpartition(" ")[::2] for line in facts.lines("sockets"))
     system = {path: state for path, state in sockets.items() if path.startswith("/run/libvirt/")}
     writing = {path: state for path, state in system.items() if not path.endswith("-ro")}
-    user = facts["user"]
     if "open" in writing.values():
         yield ok("libvirt socket", ", ".join(path for path, state in writing.items() if state == "open"))
-    elif writing:
-        yield problem(
-            "libvirt socket", f"{', '.join(writing)} may not be used by user {user}", f"usermod -aG libvirt {user}"
-        )
-    elif system:
-        yield problem(
-            "libvirt socket",
-            f"only the read-only socket is there: {', '.join(system)}",
-            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
-        )
+        return
+    if writing:
+        found = f"{', '.join(writing)} may not be used by user {facts['user']}"
+        yield problem("libvirt socket", found, f"usermod -aG libvirt {facts['user']}")
+        return
+    found = "there is no socket in /run/libvirt"
+    if system:
+        found = f"only the read-only socket is there: {', '.join(system)}"
     elif sockets:
-        yield problem(
-            "libvirt socket",
-            f"only a session's libvirt runs ({', '.join(sockets)}): guests with persistent memory need the system's",
-            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
-        )
-    else:
-        yield problem(
-            "libvirt socket",
-            "there is no socket in /run/libvirt",
-            "systemctl enable --now virtqemud.socket (or libvirtd.socket)",
-        )
+        found = f"only a session's libvirt runs ({', '.join(sockets)}): guests with persistent memory need the system's"
+    yield problem("libvirt socket", found, "systemctl enable --now virtqemud.socket (or libvirtd.socket)")
 
 
 def check_qemu(facts: DoctorFacts) -> Iterator[Finding]:

@@ -87,7 +87,7 @@ def namespaces(lab_transport: SshTransport) -> Iterator[dict[NamespaceMode, Name
 
 
 @pytest.mark.parametrize("mode", NamespaceMode)
-def test_every_mode_keeps_a_pattern_and_tells_a_difference(
+def test_every_mode_keeps_a_pattern_and_finds_a_difference(
     store: ContentStore, namespaces: dict[NamespaceMode, Namespace], mode: NamespaceMode
 ) -> None:
     namespace, size = namespaces[mode], namespaces[mode].size.down_to(PAGE)

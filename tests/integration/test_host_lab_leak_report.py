@@ -49,7 +49,7 @@ def test_what_is_left_fails_the_report_and_is_named(
     assert leaks("compare", lab_hosts, states).exit_code == 0
 
 
-def test_a_host_that_was_not_looked_at_before_is_told(lab_hosts: Path, tmp_path: Path) -> None:
+def test_a_host_that_was_not_looked_at_before_is_reported(lab_hosts: Path, tmp_path: Path) -> None:
     states = tmp_path / "before.json"
     states.write_text("{}")
     found = leaks("compare", lab_hosts, states)

@@ -79,7 +79,7 @@ def test_a_host_without_sudo_is_named(lab_transport: SshTransport, user: SshTran
         user.run(["true"])
 
 
-def test_a_user_without_sudo_may_look_at_guests_or_is_told_the_group(user: SshTransport) -> None:
+def test_a_user_without_sudo_may_look_at_guests_or_learns_the_group(user: SshTransport) -> None:
     with SshTransport(replace(user.settings, sudo=False)) as plain:
         link = LibvirtLink(plain)
         try:
@@ -105,7 +105,7 @@ def test_each_way_that_the_host_has_leads_to_libvirt(lab_transport: SshTransport
         lab_transport.run(["rm", "-r", folder]).check()
 
 
-def test_a_daemon_that_does_not_run_is_told_with_what_starts_it(lab_transport: SshTransport) -> None:
+def test_a_daemon_that_does_not_run_is_reported_with_what_starts_it(lab_transport: SshTransport) -> None:
     link = LibvirtLink(lab_transport, daemon=Daemon.of("qemu:///system?socket=/srv/pod/libvirt-sock"))
     with pytest.raises(LibvirtError, match="there is no socket of libvirt: /srv/pod/libvirt-sock"):
         link.call("connect", lambda connection: connection)

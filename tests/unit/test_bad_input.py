@@ -64,7 +64,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str
         ("Start Guest    a", "No open host"),
     ],
 )
-def test_without_a_host_a_mistake_is_told(tmp_path: Path, step: str, expected: str) -> None:
+def test_without_a_host_a_mistake_is_reported(tmp_path: Path, step: str, expected: str) -> None:
     assert expected in message_of(tmp_path, step)
 
 
@@ -193,7 +193,7 @@ def test_ndctl_that_prints_nothing_means_that_there_is_nothing(tmp_path: Path, m
         ("kill -9 $$", "exit status: -9"),
     ],
 )
-def test_ndctl_that_misbehaves_is_told_with_its_command(
+def test_ndctl_that_misbehaves_is_reported_with_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: str
 ) -> None:
     tool(tmp_path, monkeypatch, "ndctl", script)
@@ -202,7 +202,7 @@ def test_ndctl_that_misbehaves_is_told_with_its_command(
     assert "ndctl list" in message
 
 
-def test_a_host_without_ndctl_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_ndctl_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool(tmp_path, monkeypatch, "ndctl", "exit 127")
     assert "ndctl is not installed" in message_of(tmp_path, LOCAL, "Get Regions")
 

@@ -72,7 +72,9 @@ def test_a_pattern_may_lie_elsewhere_than_where_it_was_made(store: ContentStore,
 
 
 @pytest.mark.parametrize("damaged", [[0], [SIZE - 1], [MiB, MiB + 1, 2 * MiB + 7]])
-def test_the_first_difference_and_their_number_are_told(store: ContentStore, path: Path, damaged: list[int]) -> None:
+def test_the_first_difference_and_their_number_are_reported(
+    store: ContentStore, path: Path, damaged: list[int]
+) -> None:
     pattern = Pattern("seed", length=SIZE)
     store.write(str(path), pattern)
     data = bytearray(path.read_bytes())
@@ -85,7 +87,7 @@ def test_the_first_difference_and_their_number_are_told(store: ContentStore, pat
         found.require()
 
 
-def test_the_offset_told_is_the_targets(store: ContentStore, path: Path) -> None:
+def test_the_reported_offset_is_the_targets(store: ContentStore, path: Path) -> None:
     pattern = Pattern("seed", length=MiB)
     store.write(str(path), pattern, at=MiB)
     data = bytearray(path.read_bytes())
@@ -151,7 +153,7 @@ def test_equal_targets_are_equal(store: ContentStore, path: Path, other: Path) -
 
 
 @pytest.mark.parametrize("damaged", [[0], [SIZE - 1], [MiB, MiB + 1, 2 * MiB + 7]])
-def test_the_first_byte_that_two_differ_in_and_their_number_are_told(
+def test_the_first_byte_that_two_differ_in_and_their_number_are_reported(
     store: ContentStore, path: Path, other: Path, damaged: list[int]
 ) -> None:
     for each in (path, other):
@@ -168,7 +170,7 @@ def test_the_first_byte_that_two_differ_in_and_their_number_are_told(
         assert store.compare(str(path), str(other), offset=MiB).first == damaged[0]
 
 
-def test_more_than_is_counted_is_told_as_more(store: ContentStore, path: Path, other: Path) -> None:
+def test_more_than_is_counted_is_reported_as_more(store: ContentStore, path: Path, other: Path) -> None:
     path.write_bytes(b"\xff" * SIZE)
     found = store.compare(str(path), str(other))
     assert (found.differing, found.first, found.more) == (COUNTED, 0, True)
@@ -285,7 +287,7 @@ def test_every_stage_of_a_pipeline_counts(stages: list[list[str]], cause: str) -
         run_pipeline(LocalTransport(), stages, action="try", timeout=30)
 
 
-def test_a_stage_that_is_not_installed_is_told_with_its_package() -> None:
+def test_a_stage_that_is_not_installed_is_reported_with_its_package() -> None:
     with pytest.raises(ToolMissingError, match=r"no-such-tool is not installed there \(package no-such-tool\)"):
         run_pipeline(LocalTransport(), [["true"], ["no-such-tool"], ["cat"]], action="try", timeout=30)
 

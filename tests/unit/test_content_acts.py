@@ -151,7 +151,7 @@ def test_the_piece_that_differs_first_is_found_and_all_are_counted(
     assert (found.differing, found.first, found.transfer.length) == (3, PIECE + 5, SIZE)
 
 
-def test_a_wipe_is_written_and_proven_under_the_guard_and_its_progress_is_told(
+def test_a_wipe_is_written_and_proven_under_the_guard_and_its_progress_is_reported(
     guard: RealGuard, namespace: Namespace, device: Path
 ) -> None:
     told: list[str] = []

@@ -167,7 +167,7 @@ def test_a_password_that_is_not_set_is_a_problem(monkeypatch: pytest.MonkeyPatch
         (UnreachableError("No answer."), "address", "ssh -v -p 22 qa@192.0.2.13 true"),
     ],
 )
-def test_each_failure_is_told_at_its_step(error: Exception, check: str, fix: str) -> None:
+def test_each_failure_is_reported_at_its_step(error: Exception, check: str, fix: str) -> None:
     found = refused(SshSettings("192.0.2.13", user="qa"), error)  # type: ignore[arg-type]
     assert found[-1].check == check
     assert found[-1].fix == fix
@@ -422,7 +422,7 @@ def test_another_image_is_read_by_libguestfs(tmp_path: Path) -> None:
     assert (tmp_path / "bin" / "guestfish.args").read_text().split() == ["--ro", "--inspector", "--add", str(image)]
 
 
-def test_an_image_that_is_absent_is_told() -> None:
+def test_an_image_that_is_absent_is_reported() -> None:
     (one,) = check_image(LocalTransport(), "/no/such.img", HostFacts())
     assert "there is no /no/such.img" in one.found
     assert all(each.startswith("/etc/") for each in FILES)

@@ -92,7 +92,7 @@ def test_a_failed_test_is_named_with_the_beginning_of_its_message(printed: str) 
 
 
 @pytest.mark.parametrize("printed", [SETUP_FAILS], indirect=True)
-def test_tests_that_failed_for_one_reason_are_told_together(printed: str) -> None:
+def test_tests_that_failed_for_one_reason_are_reported_together(printed: str) -> None:
     assert printed.splitlines() == [
         "",
         "What failed",
@@ -109,7 +109,7 @@ def test_nothing_is_printed_where_nothing_failed(printed: str) -> None:
 
 
 @pytest.mark.parametrize("printed", [TEARDOWN_FAILS], indirect=True)
-def test_a_suite_teardown_that_failed_is_told_with_its_tests(printed: str) -> None:
+def test_a_suite_teardown_that_failed_is_reported_with_its_tests(printed: str) -> None:
     assert printed.splitlines() == [
         "",
         "What failed",
@@ -119,7 +119,7 @@ def test_a_suite_teardown_that_failed_is_told_with_its_tests(printed: str) -> No
     ]
 
 
-def test_a_teardown_after_skipped_tests_is_told_and_fails_the_run(tmp_path: Path) -> None:
+def test_a_teardown_after_skipped_tests_is_reported_and_fails_the_run(tmp_path: Path) -> None:
     """Robot Framework itself counts no failure there, whatever leaked."""
     done = failed_tests(run_robot(tmp_path, ALL_SKIPPED))
     assert done.returncode == 1
@@ -132,7 +132,7 @@ def test_a_teardown_after_skipped_tests_is_told_and_fails_the_run(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", [TEARDOWN_FAILS, SETUP_FAILS, ALL_SKIPPED])
-def test_a_result_that_rebot_wrote_is_told_the_same(tmp_path: Path, text: str) -> None:
+def test_a_result_that_rebot_wrote_is_reported_in_the_same_way(tmp_path: Path, text: str) -> None:
     output, merged = run_robot(tmp_path, text), tmp_path / "merged.xml"
     quiet = ("--log", "NONE", "--report", "NONE", "--nostatusrc")
     rebot = [sys.executable, "-m", "robot.rebot", *quiet, "--output", str(merged), str(output)]
@@ -156,7 +156,7 @@ def test_a_message_neither_steers_the_terminal_nor_forges_a_line(printed: str) -
     assert [line for line in printed.splitlines() if line.startswith("failed")] == ["failed: Fails (suite.robot)"]
 
 
-def test_a_run_without_a_result_is_told(tmp_path: Path) -> None:
+def test_a_run_without_a_result_is_reported(tmp_path: Path) -> None:
     done = failed_tests(tmp_path / "absent.xml")
     assert (done.returncode, done.stderr) == (1, "")
     assert "There is no result" in done.stdout

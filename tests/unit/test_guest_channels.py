@@ -138,7 +138,7 @@ def test_the_key_may_have_a_name_of_its_own_and_the_file_is_never_written(
     assert known.read_text() == ""
 
 
-def test_a_refused_log_in_is_told_and_not_waited_for(host: SshTransport, guest_server: Server) -> None:
+def test_a_refused_log_in_is_reported_and_not_waited_for(host: SshTransport, guest_server: Server) -> None:
     settings = replace(guest_server.settings(), key_file=None, password="wrong secret")
     with SshChannel("a", settings, host) as channel, pytest.raises(AccessDeniedError) as caught:
         channel.ping(10)

@@ -74,7 +74,7 @@ def test_texts_are_the_same_everywhere_and_admin_tools_are_found(
     assert "/usr/sbin" in result.text
 
 
-def test_a_missing_program_is_told_as_such(local: LocalTransport) -> None:
+def test_a_missing_program_is_reported_as_such(local: LocalTransport) -> None:
     result = local.run(["no-such-program-here"])
     assert result.exit_status == 127
     with pytest.raises(ToolMissingError, match="no-such-program-here is not installed"):

@@ -302,7 +302,7 @@ def test_a_name_service_that_does_not_answer_is_given_up(monkeypatch: pytest.Mon
     assert time.monotonic() - started < 20
 
 
-def test_a_broken_connection_says_that_the_effect_is_unknown_and_the_next_command_connects_anew(
+def test_a_broken_connection_says_that_the_effect_is_unknown_and_the_next_command_reconnects(
     host: SshTransport, server: Server
 ) -> None:
     host.run(["true"])
@@ -386,7 +386,7 @@ def test_a_key_file_that_is_none_is_refused(server: Server, tmp_path: Path, cont
         host.run(["true"])
 
 
-def test_an_unknown_host_key_is_refused_with_its_fingerprint_and_the_mend(server: Server, tmp_path: Path) -> None:
+def test_an_unknown_host_key_is_refused_with_its_fingerprint_and_the_fix(server: Server, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     with SshTransport(replace(server.settings(), known_hosts=empty)) as host, pytest.raises(HostKeyError) as caught:
@@ -495,7 +495,7 @@ def test_a_silent_host_is_given_up() -> None:
             host.run(["true"])
 
 
-def test_a_name_that_is_none_is_told() -> None:
+def test_a_name_that_is_none_is_reported() -> None:
     settings = SshSettings("no-such-host.invalid", connect_timeout=5)
     with SshTransport(settings) as host, pytest.raises(UnreachableError, match="invalid cannot be found"):
         host.run(["true"])

@@ -60,7 +60,7 @@ def test_a_host_is_found_by_name_or_is_the_first(tmp_path: Path) -> None:
     assert find_host(read_hosts(path), "right").name == "right"
 
 
-def test_an_unknown_host_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_an_unknown_host_is_reported_with_the_known_hosts(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"No host 'middle'.*left, right"):
         find_host(read_hosts(write(tmp_path, TWO_HOSTS)), "middle")
 

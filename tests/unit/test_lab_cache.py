@@ -47,7 +47,7 @@ def test_is_made_once(place: Path) -> None:
         lambda place: (place / "manifest.json").write_text("[]"),
     ],
 )
-def test_a_broken_one_is_noticed_and_made_anew(place: Path, harm: object) -> None:
+def test_a_broken_one_is_noticed_and_made_again(place: Path, harm: object) -> None:
     maker = Maker()
     cached(place, maker, SILENT)
     assert callable(harm)

@@ -372,7 +372,7 @@ def setup(tmp_path: Path, **programs: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_machine_without_apt_is_told_so(tmp_path: Path) -> None:
+def test_a_machine_without_apt_is_reported(tmp_path: Path) -> None:
     done = setup(tmp_path)
     assert done.returncode == 1
     assert "this machine has no apt-get: use Debian or Ubuntu" in done.stderr

@@ -136,7 +136,7 @@ def test_what_was_heard_stays_known_when_the_log_is_gone() -> None:
     assert heard.listen() == (0, 1)
 
 
-def test_a_writer_that_tells_too_little_is_told_with_the_last_lines_of_its_console() -> None:
+def test_a_writer_that_reports_too_little_is_named_with_the_last_lines_of_its_console() -> None:
     with pytest.raises(GuestError, match=r"Only 1 of 2 records .*'crash' in guest a[\s\S]*its last words"):
         writer(Told(b"vpmem:%s:0" % TAG, b"")).wait(2, 0)
 

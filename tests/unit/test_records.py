@@ -39,7 +39,7 @@ def test_a_record_names_its_stream_and_number_and_is_as_long_as_a_sector() -> No
         (replace(STREAM, seed="another").record(5), RecordState.other),
     ],
 )
-def test_what_lies_where_a_record_belongs_is_told(found: bytes, state: RecordState) -> None:
+def test_what_lies_where_a_record_belongs_is_reported(found: bytes, state: RecordState) -> None:
     assert STREAM.state(5, found) is state
 
 
@@ -79,7 +79,7 @@ def test_the_record_that_the_writer_was_at_may_be_torn() -> None:
         (RECORDS[:5], (0, 1, 3), r"acknowledged out of order: 3"),
     ],
 )
-def test_what_no_crash_may_leave_is_told(found: list[bytes], told: int | tuple[int, ...], problem: str) -> None:
+def test_what_no_crash_may_leave_is_reported(found: list[bytes], told: int | tuple[int, ...], problem: str) -> None:
     with pytest.raises(ContentDiffersError, match=problem):
         verdict(*found, told=told).require("/dev/dax0.0")
 

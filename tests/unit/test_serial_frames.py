@@ -51,7 +51,7 @@ def test_checksums_are_those_of_md5sum() -> None:
     assert file_sum(b"") == "-"
 
 
-def test_a_request_tells_its_length_and_is_nothing_to_a_shell() -> None:
+def test_a_request_has_its_length_and_is_nothing_to_a_shell() -> None:
     assert request_line(NONCE, 7, "put script 0 aGk=") == b": 0123abcd 19 7 put script 0 aGk=\n"
 
 

@@ -242,7 +242,7 @@ def test_a_password_that_has_expired_is_reported_at_once(make: Make) -> None:
         bench.transport.run(["true"])
 
 
-def test_a_console_without_a_shell_is_told_with_its_last_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_without_a_shell_is_reported_with_its_last_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("VpmemLibrary.transport.serial.transport._START", 1)
     monkeypatch.setattr("VpmemLibrary.transport.serial.shell._PATIENCE", 0.5)
     bench = make(["sh", "-c", "echo 'Kernel panic - not syncing: No working init found.'; exec sleep 600"])
@@ -255,7 +255,7 @@ def test_a_ping_of_a_console_without_a_shell_fails_softly(make: Make, monkeypatc
     assert not make(["sleep", "600"]).transport.ping(0.5)
 
 
-def test_a_shell_that_lacks_a_tool_is_told_which(make: Make, tmp_path: Path) -> None:
+def test_a_shell_that_lacks_a_tool_is_reported_which(make: Make, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("sh", "stty", "mktemp", "base64", "md5sum", "rm", "cat", "sed", "wc"):
@@ -265,7 +265,7 @@ def test_a_shell_that_lacks_a_tool_is_told_which(make: Make, tmp_path: Path) -> 
         bench.transport.run(["true"])
 
 
-def test_a_console_that_ends_is_told_and_the_next_command_takes_it_anew(
+def test_a_console_that_ends_is_reported_and_the_next_command_connects_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[PtyLine] = []

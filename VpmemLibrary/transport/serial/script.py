@@ -76,10 +76,10 @@ run() {{
     }} 2>note
     if collect "$1" 2>trouble; then : >trouble; else echo "no room" >>trouble; fi
     : >finished
-    tell "$1"
+    report "$1"
     [ -s trouble ] || [ "$count" -gt {UNASKED} ] || {{ cat frames; say "$1 shown"; }}
 }}
-tell() {{
+report() {{
     if [ ! -e finished ]; then say "$1 running"
     elif [ -s trouble ]; then say "$1 failed $(tr -c ' -~' '?' <trouble)"
     else read -r count <count; say "$1 done $count"; fi
@@ -123,7 +123,7 @@ while IFS= read -r line; do
             say "$1 damaged"
         fi
         ;;
-    poll) tell "$1" ;;
+    poll) report "$1" ;;
     show)
         number=$1 lines=
         shift 2

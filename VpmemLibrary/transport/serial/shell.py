@@ -268,17 +268,19 @@ class SerialShell:
         if password is None:
             self._line.send(b"\n", _TAKES)
             raise AccessDeniedError(
-                self._told(f"The serial console asks for a password of user {user!r}, but no password was given")
+                self._with_console_text(
+                    f"The serial console asks for a password of user {user!r}, but no password was given"
+                )
             )
         self._type(f"{password}\n".encode(), least=3)
         if not self._text.strip():  # a log-in answers a wrong password with a deliberate delay
             self._settle(_SILENT, least=3)
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
-            raise AccessDeniedError(self._told(f"The serial console refused user {user!r}"))
+            raise AccessDeniedError(self._with_console_text(f"The serial console refused user {user!r}"))
         if self._waits_for(_PASSWORD):
             self._line.send(b"\x03", _TAKES)
             raise AccessDeniedError(
-                self._told(
+                self._with_console_text(
                     f"The serial console asks user {user!r} for another password: the password has expired or is "
                     "wrong. Log in once and set a new password"
                 )
@@ -470,7 +472,7 @@ class SerialShell:
                 if isinstance(item, ScriptAnswer) and item.number == number:
                     return item
             now = time.monotonic()
-        raise _LateError(self._told("The shell on the serial console did not answer in time"))
+        raise _LateError(self._with_console_text("The shell on the serial console did not answer in time"))
 
     def _next(self) -> int:
         self._number += 1
@@ -496,9 +498,9 @@ class SerialShell:
     # Messages
 
     def _failure(self, what: str) -> GuestError:
-        return GuestError(self._told(what))
+        return GuestError(self._with_console_text(what))
 
-    def _told(self, what: str) -> str:
+    def _with_console_text(self, what: str) -> str:
         text = _plain(self._tail)
         if self._secret:
             text = text.replace(self._secret, "***")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from VpmemLibrary.transport.base import READS_ONLY, shell_line
-from VpmemLibrary.transport.ssh.channel import ChannelOutput, close_channel
+from VpmemLibrary.transport.base import READS_ONLY, CommandResult, shell_line
+from VpmemLibrary.transport.ssh.channel import NO_STATUS, ChannelOutput, close_channel
 from VpmemLibrary.transport.ssh.login_shell import Start
 
 if TYPE_CHECKING:
@@ -36,13 +36,11 @@ def is_query(argv: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """The result of a query; see `CommandResult`. The exit status is None if the query did not end in time."""
+    """The result of a query, and whether the query ended or printed more than is kept."""
 
-    exit_status: int | None
-    stdout: bytes
-    stderr: bytes
-    seconds: float
-    too_large: bool = False
+    result: CommandResult
+    ended: bool
+    too_large: bool
 
 
 class ResidentShell:
@@ -92,9 +90,11 @@ class ResidentShell:
             if status is None and not too_large and any(output.closed for output in outputs):
                 return None
             stdout, stderr = (output.take() for output in outputs)
-        if status is None:
-            return QueryResult(None, stdout, stderr, seconds, too_large)
-        return QueryResult(int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1], seconds)
+        exit_status = NO_STATUS
+        if status is not None:
+            exit_status, stdout, stderr = int(status[1]), stdout[: -len(status[0])], stderr[: -len(marker) - 1]
+        result = CommandResult(tuple(argv), exit_status, stdout, stderr, seconds, self.start.host)
+        return QueryResult(result, ended=status is not None, too_large=too_large)
 
     def close(self) -> None:
         """End the shell and its channel. A second call has no effect."""

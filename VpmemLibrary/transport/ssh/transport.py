@@ -36,7 +36,7 @@ from VpmemLibrary.transport.ssh.connections import SESSIONS, Connections
 from VpmemLibrary.transport.ssh.greeting import Greeter
 from VpmemLibrary.transport.ssh.login_shell import IGNORED_SIGNALS, OTHERS, PLAIN, WITH_SIGNALS, Start
 from VpmemLibrary.transport.ssh.proxy import Dial, dial_for, open_tcp_channel
-from VpmemLibrary.transport.ssh.query_shell import QueryResult, ResidentShell, is_query
+from VpmemLibrary.transport.ssh.query_shell import ResidentShell, is_query
 from VpmemLibrary.transport.ssh.settings import HostKeyPolicy, SshSettings
 
 if TYPE_CHECKING:
@@ -159,23 +159,13 @@ class SshTransport(CommandTransport):
             if answer is None:
                 self._dismiss()
                 return None
-            result = without_marker_lines(self._answered(command, answer))  # the resident shell itself runs as root
-            if answer.exit_status is None:
+            result = without_marker_lines(answer.result)  # the resident shell itself runs as root
+            if not answer.ended:
                 remains = self._dismiss(PATIENCE)
                 raise ended_error(result, timeout, too_large=answer.too_large, remains=remains)
             return result
         finally:
             self._asking.release()
-
-    def _answered(self, command: tuple[str, ...], answer: QueryResult) -> CommandResult:
-        return CommandResult(
-            argv=command,
-            exit_status=NO_STATUS if answer.exit_status is None else answer.exit_status,
-            stdout=answer.stdout,
-            stderr=answer.stderr,
-            seconds=answer.seconds,
-            host=self.name,
-        )
 
     def _engage(self) -> ResidentShell | None:
         """Start the resident shell. Return None if no session is free."""
