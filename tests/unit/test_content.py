@@ -164,7 +164,7 @@ def test_the_first_byte_that_two_differ_in_and_their_number_are_reported(
     other.write_bytes(data)
     found = store.compare(str(path), str(other))
     assert (found.differing, found.first, found.more) == (len(damaged), damaged[0], False)
-    with pytest.raises(ContentDiffersError, match=f"what .*another.* holds at 0B: {len(damaged)} of {SIZE} bytes"):
+    with pytest.raises(ContentDiffersError, match=f"the content of .*another.* at 0B: {len(damaged)} of {SIZE} bytes"):
         found.require()
     if damaged[0] >= MiB:
         assert store.compare(str(path), str(other), offset=MiB).first == damaged[0]

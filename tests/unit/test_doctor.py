@@ -401,7 +401,7 @@ def test_the_rules_in_a_real_image_are_read(tmp_path: Path, partitioned: bool) -
     (one,) = check_image(LocalTransport(), str(image), HostFacts())
     assert one.verdict is Verdict.problem
     assert "refuses guest-exec, guest-exec-status" in one.found
-    assert "by /etc/sysconfig/qemu-ga" in one.found
+    assert "because of /etc/sysconfig/qemu-ga" in one.found
     assert image.read_bytes() == before
 
 

@@ -308,7 +308,7 @@ def test_the_commands_that_an_agent_refuses(text: str, refused: tuple[str, ...])
         ("refused\0", "no operating system", "virt-inspector -a /a.img"),
         (
             "guestfish\0== /etc/sysconfig/qemu-ga\nBLACKLIST_RPC=guest-exec\n== /etc/default/qemu-guest-agent\n\0",
-            "refuses guest-exec, by /etc/sysconfig/qemu-ga",
+            "refuses guest-exec because of /etc/sysconfig/qemu-ga",
             "virt-customize -a /a.img --edit '/etc/sysconfig/qemu-ga:",
         ),
     ],

@@ -215,7 +215,9 @@ def test_a_refusal_names_the_rule_that_allows_it(
     with pytest.raises(AccessDeniedError) as caught:
         someone.run("sh", "-c", "echo text of the command")
     message = str(caught.value)
-    assert message.startswith("sudo on rack1 did not run a command as root without a password. It exited 1 and said: ")
+    assert message.startswith(
+        "sudo on rack1 did not run a command as root without a password. It exited 1 and printed: "
+    )
     assert f"`{USER} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vpmem" in message
     assert "A rule for single commands must name /bin/sh" in message
     assert "echo text of the command" in message

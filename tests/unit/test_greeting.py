@@ -72,11 +72,11 @@ def error_of(port: int, connect_timeout: float = 1) -> str:
 @pytest.mark.parametrize(
     ("serve", "message"),
     [
-        (says(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n"), "it says: HTTP/1.1 400 Bad Request"),
-        (says(b"220 mail.example.com ESMTP Postfix\r\n", stays=True), "it says: 220 mail.example.com ESMTP Postfix"),
-        (says(b"RFB 003.008\n", stays=True), "it says: RFB 003.008"),
-        (says(b"\x16\x03\x01\xff\xff" * 3, stays=True), r"it says: \\x16\\x03\\x01"),
-        (says(b"login: ", stays=True), "it says: login:"),
+        (says(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n"), "It sent: HTTP/1.1 400 Bad Request"),
+        (says(b"220 mail.example.com ESMTP Postfix\r\n", stays=True), "It sent: 220 mail.example.com ESMTP Postfix"),
+        (says(b"RFB 003.008\n", stays=True), "It sent: RFB 003.008"),
+        (says(b"\x16\x03\x01\xff\xff" * 3, stays=True), r"It sent: \\x16\\x03\\x01"),
+        (says(b"login: ", stays=True), "It sent: login:"),
         (says(b"Not allowed at this time\r\n"), "PerSourcePenalties"),
         (says(b"Exceeded MaxStartups\r\n"), r"raise MaxStartups .* in its sshd_config"),
         (says(), "raise MaxStartups"),

@@ -307,7 +307,7 @@ def test_the_log_has_what_came_from_the_ssh_configuration(tmp_path: Path, monkey
 
 
 def test_a_host_that_is_nearly_named_is_suggested(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="Is right meant"):
+    with pytest.raises(NotFoundError, match="Did you mean right"):
         find_host(read_hosts(write(tmp_path, TWO_HOSTS)), "rigth")
 
 

@@ -238,7 +238,7 @@ def test_a_password_that_has_expired_is_reported_at_once(make: Make) -> None:
     expired = "getpass.getpass('Your password has expired.\\nCurrent password: '); sys.exit()"
     program = LOGIN.replace('subprocess.run(["sh"])', expired)
     bench = make([sys.executable, "-c", program], user="qa", password=PASSWORD)
-    with pytest.raises(AccessDeniedError, match=r"one more password.*expired(.*\n)*.*has expired"):
+    with pytest.raises(AccessDeniedError, match=r"another password.*expired(.*\n)*.*has expired"):
         bench.transport.run(["true"])
 
 

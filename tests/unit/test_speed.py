@@ -51,7 +51,7 @@ def test_writing_is_flushed_within_the_time() -> None:
 
 
 def test_device_dax_and_a_range_past_the_end_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="device DAX"):
+    with pytest.raises(UnsupportedError, match="device-DAX node"):
         measure(RecordedHost({"sh": left(0, "devdax 8388608")}), "/dev/dax0.0", RANDOM)
     with pytest.raises(InvalidValueError, match="within the 4MiB"):
         measure(RecordedHost({"sh": left(0, "block 4194304")}), "/dev/pmem0", RANDOM)

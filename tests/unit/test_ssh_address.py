@@ -97,9 +97,11 @@ def test_a_password_in_an_address_is_refused_and_not_shown(text: str) -> None:
 
 def test_a_user_or_port_that_is_given_twice_must_be_the_same() -> None:
     off = ConfigFiles(off=True)
-    with pytest.raises(InvalidValueError, match=r"user 'root' .*one user: the address 'qa@rack1' has 'qa'"):
+    with pytest.raises(
+        InvalidValueError, match=r"user 'root' .*one user only: the address 'qa@rack1' already has 'qa'"
+    ):
         resolve(SshRequest("qa@rack1", user="root", config=off))
-    with pytest.raises(InvalidValueError, match=r"port 22 .*one port: the address 'rack1:2222' has 2222"):
+    with pytest.raises(InvalidValueError, match=r"port 22 .*one port only: the address 'rack1:2222' already has 2222"):
         resolve(SshRequest("rack1:2222", port=22, config=off))
     found = resolve(SshRequest("qa@rack1:22", user="qa", port=22, config=off))
     assert (found.user, found.port) == ("qa", 22)

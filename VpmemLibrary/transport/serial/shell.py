@@ -506,7 +506,7 @@ class SerialShell:
             text = text.replace(self._secret, "***")
         shown = [line[:_SHOWN] for line in text.splitlines() if line.strip() and self._nonce not in line][-_TAIL_LINES:]
         ends = "It shows no text." if not shown else "It ends with:\n" + "\n".join(shown)
-        return f"{what} of {self._name}. {ends}"
+        return f"{what.replace('serial console', f'serial console of {self._name}', 1)}. {ends}"
 
 
 def _plain(data: bytes) -> str:
