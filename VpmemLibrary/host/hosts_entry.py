@@ -152,8 +152,7 @@ class HostEntry:
         (),
         "host_power_off",
         SECRET_COMMAND,
-        "The command that cuts the host's power. It runs on the machine that runs the tests, and only if "
-        "`host_may_reboot` is `yes`.",
+        "The command that cuts the host's power. It runs on the controller, and only if `host_may_reboot` is `yes`.",
         absent="the power is not cut",
         example="ipmitool -I lanplus -H rack1-bmc3 -U qa -E chassis power off",
     )
@@ -179,7 +178,7 @@ class HostEntry:
         "host_cxl_add",
         SECRET_COMMAND,
         "The command that adds a CXL device to the running host, e.g. through a switch's fabric manager. It runs "
-        "on the machine that runs the tests.",
+        "on the controller.",
         absent="tests of CXL memory need a device that is already there",
         example="fabric-manager bind rack1-pmem3",
     )
@@ -267,7 +266,7 @@ class HostEntry:
         None,
         "guest_key_file",
         PATH,
-        "The private key of `guest_user`, on the machine that runs the tests.",
+        "The private key of `guest_user`, on the controller.",
         absent="the SSH agent and the user's own keys",
         example="~/.ssh/guest_key",
     )
