@@ -60,11 +60,6 @@ def find_accelerator(image: Image, progress: Progress = SILENT, *, device: Path 
     A probe with working KVM is remembered until the machine reboots, or until the image, the access to the device or
     the nesting of KVM changes. Two probes in a row that print nothing are remembered as well. Any other failure may be
     temporary: the probe is tried twice, and again at the next call.
-
-    Args:
-        image: The image whose kernel the probe boots.
-        progress: Shows that a probe runs, and why lab hosts are emulated.
-        device: The device of KVM.
     """
     found = _without_probe(device) or _remembered_or_probed(image, progress, device)
     if found.name == "tcg":

@@ -57,11 +57,7 @@ _ENVIRONMENT = {
 
 
 def locked_requirements(text: str, names: Sequence[str]) -> str:
-    """Return a lock file's entries for some packages: the versions and the hashes of the files.
-
-    Args:
-        text: The text of the lock file that ``make lock`` writes.
-        names: The packages.
+    """Return the entries for some packages in the text of a lock file: the versions and the hashes of the files.
 
     Raises:
         LabError: The lock file has no entry for a package.

@@ -24,12 +24,7 @@ _LABEL = Size(2 * MiB)
 
 @dataclass(frozen=True, slots=True)
 class BootTimes:
-    """The boot times of a guest, in seconds.
-
-    Args:
-        started: The time until virsh had started the guest.
-        ready: The time until the guest's agent answered.
-    """
+    """How many seconds virsh took to start a guest, and until the guest's agent answered."""
 
     started: float
     ready: float

@@ -17,11 +17,8 @@ _TRIES = 100
 def free_port(taken: Collection[int] = ()) -> int:
     """Return a loopback port that no process listens on, outside the kernel's range of ephemeral ports.
 
-    A lab host keeps its port while it is off, although nothing listens on the port then. The kernel could meanwhile
-    give a port of its range to another program.
-
-    Args:
-        taken: The ports of lab hosts that may be off.
+    A lab host keeps its port while it is off, although nothing listens on the port then: these ports are `taken`. The
+    kernel could meanwhile give a port of its range to another program.
     """
     low, high = map(int, _EPHEMERAL.read_text().split())
     candidates = [port for port in _CANDIDATES if not low <= port <= high and port not in taken]

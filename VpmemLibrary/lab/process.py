@@ -71,14 +71,9 @@ class Process:
 
 
 def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Start QEMU as the process of `directory`, in that directory. Wait until its monitor answers.
+    """Start QEMU as the process of `directory`, in that directory. Wait until its monitor at `MONITOR` answers.
 
     Only this user may open the files and sockets that QEMU creates.
-
-    Args:
-        directory: The directory. It keeps the record of the process and the output of QEMU.
-        command: QEMU and its arguments. The monitor's socket is `MONITOR`.
-        environment: Variables in addition to those of this process.
 
     Raises:
         LabError: QEMU did not start. The message has QEMU's output.

@@ -16,11 +16,6 @@ def processor_identity(accelerator: str, *, cpuinfo: Path = _CPUINFO, kernel: st
 
     With KVM a lab host has this machine's processor, as its kernel offers the processor to guests. Under emulation the
     lab host measures time by this machine's time-stamp counter. The rate of the counter depends on the processor model.
-
-    Args:
-        accelerator: ``kvm`` or ``tcg``.
-        cpuinfo: The kernel's description of the processors.
-        kernel: The release of the kernel. By default, the release of the running kernel.
     """
     fields = (*_FIELDS, "model name") if accelerator == "tcg" else _FIELDS
     found: dict[str, set[str]] = {field: set() for field in fields}
@@ -33,11 +28,7 @@ def processor_identity(accelerator: str, *, cpuinfo: Path = _CPUINFO, kernel: st
 
 
 def nesting(modules: Path = _SYSTEM_MODULES) -> dict[str, str]:
-    """Return for each loaded module of KVM whether guests may virtualise, in the kernel's words: ``Y``, ``1`` or ``N``.
-
-    Args:
-        modules: The kernel's directory of loaded modules.
-    """
+    """Return the kernel's value for each loaded module of KVM: ``Y`` or ``1`` if guests may virtualise, or ``N``."""
     found = {}
     for module in ("kvm_intel", "kvm_amd"):
         try:

@@ -27,14 +27,7 @@ def run_tool(
     umask: int = -1,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a program to its end.
-
-    Args:
-        command: The program and its arguments.
-        purpose: What the program is for, e.g. ``make a disk``.
-        timeout: Seconds that it may take.
-        umask: The creation mask of the program's files; by default that of this process.
-        environment: Variables in addition to those of this process.
+    """Run a program to its end, at most `timeout` seconds. `purpose` is for messages, e.g. ``make a disk``.
 
     Raises:
         ToolError: The program failed, or did not end in time.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from VpmemLibrary.sizes import MiB
 from VpmemLibrary.transport.base import OUTPUT_LIMIT
+
+MOST_OUTPUT = 16 * MiB
+"""The most bytes of an output or a file that a guest may send, so that a guest cannot fill the memory of this process.
+The guest agent has the same limit (QEMU, qga/commands.c)."""
 
 
 class Output:

@@ -26,7 +26,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.guest.channel.agent import AgentTransport
 from VpmemLibrary.transport.base import Transport
-from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.output import MOST_OUTPUT
 
 MODULE = "VpmemLibrary.guest.channel.agent"
 TOO_LONG = "Unable to encode message payload"

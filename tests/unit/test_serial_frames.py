@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from VpmemLibrary.errors import GuestError
-from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.output import MOST_OUTPUT
 from VpmemLibrary.transport.serial.frames import (
     LINE,
     MOST_PARTS,

@@ -37,7 +37,7 @@ from VpmemLibrary.transport.base import (
     Stream,
     checked_argv,
 )
-from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.output import MOST_OUTPUT
 from VpmemLibrary.transport.serial.ending import END_FUNCTION, overdue
 
 AgentCall = Callable[[str, int], str]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from VpmemLibrary.errors import GuestError
 from VpmemLibrary.sizes import Size
-from VpmemLibrary.transport.limits import MOST_OUTPUT
+from VpmemLibrary.transport.output import MOST_OUTPUT
 from VpmemLibrary.transport.serial.script import FIRST, PART, SUM
 
 LINE = 512
