@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 
 from VpmemLibrary.host.hosts_entry import HostEntry
-from VpmemLibrary.host.hosts_file import configured, read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.ownership.leaks import HostState
 from VpmemLibrary.ownership.run_states import read_states, write_states
 
@@ -54,25 +53,13 @@ def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
 
 
 def _state(entry: HostEntry) -> HostState:
-    from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink  # noqa: PLC0415
-    from VpmemLibrary.guest.domain.domains import guest_names  # noqa: PLC0415  --help does not need it
-    from VpmemLibrary.host.host import Host  # noqa: PLC0415
-    from VpmemLibrary.host.libvirt_daemon import Daemon  # noqa: PLC0415
-    from VpmemLibrary.leases.host_leases import HostLeases  # noqa: PLC0415
-    from VpmemLibrary.leases.leases import Holder  # noqa: PLC0415
+    from VpmemLibrary.ownership.marks import RunMark  # noqa: PLC0415  --help does not need it
+    from VpmemLibrary.session.reporting import Reporting  # noqa: PLC0415
+    from VpmemLibrary.session.session import Session  # noqa: PLC0415
 
-    transport = transport_to(entry)
-    if note := configured(transport):
-        click.echo(note, err=True)
-    host = Host(entry.name, transport)
-    leases = HostLeases(host.transport, Holder.here("00000000", secrets.token_hex(8)))
-    link = LibvirtLink(host.transport, daemon=Daemon.of(entry.libvirt_uri))
-    try:
-        return HostState.read(host, guest_names(link), leases.entries())
-    finally:
-        link.close()
-        leases.close()
-        host.close()
+    reporting = Reporting(note=lambda text: click.echo(text, err=True))
+    with Session(RunMark("00000000"), reporting=reporting) as session:  # only reads, so it marks nothing
+        return session.open(entry).state()
 
 
 def _report(name: str, before: HostState, after: HostState) -> bool:

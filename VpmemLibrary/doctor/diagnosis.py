@@ -18,6 +18,7 @@ from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_file import transport_to
+from VpmemLibrary.host.libvirt_daemon import Daemon
 from VpmemLibrary.host.preflight import check_facts
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.transport.base import Transport
@@ -128,7 +129,7 @@ def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Find
     machine = Host(entry.name, transport)
     host = _Question(machine.facts)
     facts = _Question(lambda: read_doctor_facts(transport))
-    libvirt = _Question(lambda: ask_libvirt(transport))
+    libvirt = _Question(lambda: ask_libvirt(transport, Daemon.of(entry.libvirt_uri)))
     there = _Question(lambda: _read_regions(machine))
 
     def confinement() -> Iterable[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -39,14 +40,18 @@ class LibvirtFacts:
     machines: tuple[str, ...] = ()
 
 
-def ask_libvirt(transport: Transport) -> LibvirtFacts:
+def ask_libvirt(transport: Transport, daemon: Daemon = SYSTEM) -> LibvirtFacts:
     """Connect to a host's libvirt in the same way as a run does, and return its answers.
+
+    Args:
+        transport: The transport to the host.
+        daemon: The libvirt daemon of the host to use.
 
     Raises:
         LibvirtError: libvirt does not answer, or refuses.
         UnreachableError: The host cannot be reached.
     """
-    link = LibvirtLink(transport)
+    link = LibvirtLink(transport, daemon=daemon)
     try:
         return link.call("read its capabilities", _read, timeout=_TIMEOUT)
     finally:

@@ -18,7 +18,7 @@ from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.reporting import Reporting
-from VpmemLibrary.sizes import GiB, Size
+from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import Transport
 
 
@@ -96,7 +96,7 @@ class Guests:
         self,
         *,
         name: str = "",
-        memory: Size,
+        memory: Size = Size(256 * MiB),
         vcpus: int = 1,
         devices: tuple[VpmemDevice, ...] = (),
         numa_cells: int = 1,

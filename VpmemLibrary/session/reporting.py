@@ -22,7 +22,7 @@ class Reporting:
 
     Args:
         wrap: Wraps the transport to a machine, e.g. to log its commands. It gets the transport and the machine's name.
-        note: Is called with a line of text about what was done, e.g. that a host was opened.
+        note: Is called with a line of text about what was done, e.g. the SSH configuration of a host.
         progress: Is called with a line of text after each piece of a long read or write.
 
     Example: ``Reporting(note=print)``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Self
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError
 from VpmemLibrary.guest.guest import Guest
@@ -10,13 +11,16 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_file import configured, transport_to
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
+from VpmemLibrary.ownership.cleanup import clean_up, clean_up_cxl
 from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.ownership.mounts import unmount_owned
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.reporting import Reporting
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
+from VpmemLibrary.visible import quoted
 
 
 class Session:
@@ -29,10 +33,9 @@ class Session:
 
     Example::
 
-        session = Session(RunMark.of_this_run())
-        opened = session.open(find_host(entries_of("hosts.dat"), "rack1-pmem3"))
-        opened.host.ndctl.inventory()
-        session.close_all()
+        with Session(RunMark.of_this_run()) as session:
+            opened = session.open(find_host(entries_of("hosts.dat"), "rack1-pmem3"))
+            opened.host.ndctl.inventory()
     """
 
     def __init__(self, run: RunMark, timeout: float = DEFAULT_TIMEOUT, *, reporting: Reporting | None = None) -> None:
@@ -41,6 +44,12 @@ class Session:
         self._reporting = reporting or Reporting()
         self._open: dict[str, OpenHost] = {}
         self._current = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_all()
 
     @property
     def aliases(self) -> list[str]:
@@ -192,7 +201,6 @@ class Session:
         self.refuse_taken(alias)
         self._open[alias] = opened
         self._current = alias
-        self._reporting.note(f"Opened host {alias}.")
         return opened
 
     def refuse_taken(self, alias: str) -> None:
@@ -216,14 +224,29 @@ class Session:
             self._current = next(reversed(self._open), "")
         opened.close()
 
-    def remove_guests(self) -> list[str]:
-        """Remove the guests that this run made on the current host and return their names.
+    def clean_up(self) -> list[str]:
+        """Remove everything that this run made on the current host: guests, mounts, namespaces, CXL regions.
 
-        Close the removed guests that are open as hosts.
+        They are removed in this order. Close the removed guests that are open as hosts. Nothing else is changed.
+
+        Returns:
+            A description of each thing that was removed.
+
+        Raises:
+            BusyError: Something that this run did not make uses something that this run made.
         """
-        opened = self.current
-        removed = opened.guests.remove_own()
-        self._close_guests(opened, removed)
+        opened, run = self.current, self.run
+        guests = opened.guests.remove_own()
+        self._close_guests(opened, guests)
+        removed = [f"guest {name}" for name in guests]
+        try:
+            removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, run)]
+        finally:  # a failed unmount must not keep the other namespaces from being removed
+            gone = clean_up(opened.host, run)
+            removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
+            if gone and not opened.guest:  # a removed namespace cannot be claimed, so its unfit record is not needed
+                opened.tenancy.leases.remove_stale(namespace.label_uuid for namespace in gone)
+        removed += [f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, run)]
         return removed
 
     def close_all(self) -> None:

@@ -12,14 +12,12 @@ from bare_qemu import RUN, bare
 from ratios import require
 
 from VpmemLibrary.guest import inspection, lifecycle, readiness
-from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.domain.definition import define_guest
-from VpmemLibrary.guest.domain.records import BootSource, GuestSpec, VpmemDevice
-from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.guest.domain.records import VpmemDevice
+from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.records import NamespaceMode
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
 
 pytestmark = [pytest.mark.lab, pytest.mark.benchmark]
@@ -46,49 +44,44 @@ echo "$start $end"
 
 
 def test_the_share_that_the_library_adds_to_a_boot(lab_hosts: Path) -> None:
-    entry = read_hosts(lab_hosts)[0]
-    host = Host(entry.name, transport_to(entry))
-    link = LibvirtLink(host.transport)
-    run = RunMark.of_this_run()
-    guest = None
+    with Session(RunMark.of_this_run()) as session:
+        opened = session.open(read_hosts(lab_hosts)[0])
+        try:
+            ours, client, qemu = boots(opened)
+        finally:
+            session.clean_up()
+    require("a boot by the library against libvirt's own client", ours, client, 1.10)
+    require("a boot by the library against QEMU without libvirt", ours, qemu, 3)
+
+
+def boots(opened: OpenHost) -> tuple[list[float], list[float], list[float]]:
+    """Return the seconds of each boot: by the library, by libvirt's own client, and by QEMU without libvirt."""
+    host = opened.host
     ours: list[float] = []
     client: list[float] = []
     qemu: list[float] = []
-    try:
-        if any(region.dev == "region2" for region in host.regions.unlabeled()):
-            host.regions.initialize_labels("region2")
-        namespace = host.namespaces.create(
-            "region2", mode=NamespaceMode.devdax, size=Size(64 * MiB), uuid=run.new_uuid()
-        )
-        boot = BootSource(kernel=entry.guest_kernel, initrd=entry.guest_initrd, cmdline=entry.guest_cmdline)
-        device = VpmemDevice(path=namespace.device, size=namespace.size)
-        guest = define_guest(
-            host.transport, link, GuestSpec(name="boot", boot=boot, devices=(device,), run_id=run.run_id)
-        )
-        lifecycle.start(guest)
-        _, argv = inspection.qemu_process(guest).read(host.transport)
+    if any(region.dev == "region2" for region in host.regions.unlabeled()):
+        host.regions.initialize_labels("region2")
+    namespace = host.namespaces.create(
+        "region2", mode=NamespaceMode.devdax, size=Size(64 * MiB), uuid=opened.tenancy.new_uuid()
+    )
+    device = VpmemDevice(path=namespace.device, size=namespace.size)
+    guest = opened.guests.define(opened.guests.spec(name="boot", devices=(device,)))
+    lifecycle.start(guest)
+    _, argv = inspection.qemu_process(guest).read(host.transport)
+    lifecycle.destroy(guest)
+
+    def on_host(*command: str) -> float:
+        start, end = host.run(command, timeout=300).check().text.split()
+        return float(end) - float(start)
+
+    for _ in range(ROUNDS):
+        client.append(on_host("sh", "-c", CLIENT, "sh", guest.name))
         lifecycle.destroy(guest)
-
-        def on_host(*command: str) -> float:
-            start, end = host.run(command, timeout=300).check().text.split()
-            return float(end) - float(start)
-
-        for _ in range(ROUNDS):
-            client.append(on_host("sh", "-c", CLIENT, "sh", guest.name))
-            lifecycle.destroy(guest)
-            qemu.append(on_host("bash", "-c", RUN, "bash", *bare(argv)))
-            began = time.monotonic()
-            lifecycle.start(guest)
-            readiness.wait_until_ready(guest, 300)
-            ours.append(time.monotonic() - began)
-            lifecycle.destroy(guest)
-    finally:
-        if guest is not None:
-            if guest.state() != "shut off":
-                lifecycle.destroy(guest)
-            lifecycle.undefine(guest)
-        link.close()
-        clean_up(host, run)
-        host.close()
-    require("a boot by the library against libvirt's own client", ours, client, 1.10)
-    require("a boot by the library against QEMU without libvirt", ours, qemu, 3)
+        qemu.append(on_host("bash", "-c", RUN, "bash", *bare(argv)))
+        began = time.monotonic()
+        lifecycle.start(guest)
+        readiness.wait_until_ready(guest, 300)
+        ours.append(time.monotonic() - began)
+        lifecycle.destroy(guest)
+    return ours, client, qemu

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from ratios import timed
 
-from VpmemLibrary.host.host import Host
-from VpmemLibrary.host.hosts_file import read_hosts, transport_to
+from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.lab import Lab
 from VpmemLibrary.lab.progress import default_progress
 from VpmemLibrary.lab.report import hosts_file
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.session.session import Session
 
 pytestmark = pytest.mark.benchmark
 WORK = Path(__file__).parents[2] / "resources" / "workers" / "share_of_work.robot"
@@ -35,11 +36,11 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int,
         for count in (1, 2):
             files[count] = tmp_path / f"{count}.dat"
             files[count].write_text(hosts_file(machines[:count]))
-        for entry in read_hosts(files[2]):
-            host = Host(entry.name, transport_to(entry))
-            for region in host.regions.unlabeled():
-                host.regions.initialize_labels(region)
-            host.close()
+        with Session(RunMark.of_this_run()) as session:
+            for entry in read_hosts(files[2]):
+                regions = session.open(entry).host.regions
+                for region in regions.unlabeled():
+                    regions.initialize_labels(region)
         yield files
     finally:
         lab.down()

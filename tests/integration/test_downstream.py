@@ -12,11 +12,15 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from host_under_test import labeled
 from packaging.requirements import Requirement
 from robot.api import ExecutionResult
 
+from VpmemLibrary.host.host import Host
 from VpmemLibrary.lab.recipe import FILES, recipe_key
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
+pytest_plugins = ["host_under_test"]
 pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parent.parent.parent
@@ -129,6 +133,17 @@ def test_the_lab_runs_with_its_extra(wheel: Path, tmp_path: Path) -> None:
     python = environment(wheel, tmp_path / "environment", "lab")
     done = run(python, "-m", "VpmemLibrary", "lab", "status", "--json", cwd=tmp_path)
     assert '"state_directory"' in done.stdout, done.stderr
+
+
+def test_the_script_of_the_documents_runs_on_a_host(
+    python: Path, lab_hosts: Path, lab_transport: SshTransport, tmp_path: Path
+) -> None:
+    host = labeled(Host("lab", lab_transport))
+    before = host.ndctl.inventory()
+    done = run(python, ROOT / "examples" / "script.py", lab_hosts, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith(", devdax, 62MiB, intact")
+    assert host.ndctl.inventory() == before
 
 
 def test_another_project_passes_on_a_host(python: Path, lab_hosts: Path, tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.facts import read_doctor_facts
 from VpmemLibrary.doctor.findings import Finding, Verdict
 from VpmemLibrary.doctor.image import FILES, check_image
+from VpmemLibrary.doctor.libvirt import LibvirtFacts
 from VpmemLibrary.doctor.reach import Account, Link, judge_sessions, read_account, refused
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, UnreachableError
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.hosts_entry import LOCAL, HostEntry
+from VpmemLibrary.host.libvirt_daemon import Daemon
 from VpmemLibrary.transport.base import CommandResult
 from VpmemLibrary.transport.local import LocalTransport
 from VpmemLibrary.transport.prefixed import PrefixedTransport
@@ -511,3 +513,15 @@ def test_the_command_prints_json_for_machines() -> None:
 def test_a_wrong_command_line_exits_with_2() -> None:
     assert CliRunner().invoke(main, ["doctor", "--port", "x"]).exit_code == 2
     assert CliRunner().invoke(main, ["doctor", "--hosts", "/no/such/file"]).exit_code == 2
+
+
+def test_libvirt_is_asked_by_the_daemon_of_the_hosts_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ask(_transport: object, daemon: Daemon) -> LibvirtFacts:
+        asked.append(daemon.uri)
+        return LibvirtFacts("11.3.0")
+
+    monkeypatch.setattr("VpmemLibrary.doctor.diagnosis.ask_libvirt", ask)
+    diagnose(HostEntry("here", "local", libvirt_uri="qemu:///session"))
+    assert asked == ["qemu:///session"]

@@ -20,6 +20,7 @@ from VpmemLibrary.keywords.support.converters import to_bytes
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.session.free_hosts import open_free_host
 from VpmemLibrary.session.hosts import entries_of
+from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import CommandResult, Transport
 from VpmemLibrary.transport.local import LocalTransport
@@ -121,7 +122,7 @@ class HostKeywords:
         settings = resolve(request)
         name = alias or parse_address(address).host
         transport = _through(SshTransport(settings), through)
-        return self._session.open_transport(transport, name, libvirt=Daemon.of(libvirt_uri)).alias
+        return _opened(self._session.open_transport(transport, name, libvirt=Daemon.of(libvirt_uri)))
 
     @keyword(tags=("host",))
     def open_local_host(
@@ -157,7 +158,7 @@ class HostKeywords:
         ```
         """
         transport = _through(LocalTransport(sudo=sudo), through)
-        return self._session.open_transport(transport, alias, libvirt=Daemon.of(libvirt_uri)).alias
+        return _opened(self._session.open_transport(transport, alias, libvirt=Daemon.of(libvirt_uri)))
 
     @keyword(tags=("host",))
     def open_host_from_file(
@@ -231,7 +232,7 @@ class HostKeywords:
             raise InvalidValueError("names", ", ".join(named), "one name, or several names together with free=True")
         if shared:
             raise InvalidValueError("shared", "True", "False, or True together with free=True")
-        return self._session.open(chosen[0], alias).alias
+        return _opened(self._session.open(chosen[0], alias))
 
     @keyword(tags=("host", "guest"))
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
@@ -274,7 +275,7 @@ class HostKeywords:
             Close Host    inside
         ```
         """
-        return self._session.open_guest(guest, alias).alias
+        return _opened(self._session.open_guest(guest, alias))
 
     @keyword(tags=("host", "getter"))
     def get_host_entry(self, hosts: str, name: str = "") -> HostEntry:
@@ -599,6 +600,11 @@ class HostKeywords:
         before = timedelta(seconds=self._session.timeout)
         self._session.set_timeout(timeout.total_seconds())
         return before
+
+
+def _opened(opened: OpenHost) -> str:
+    logger.info(f"Opened host {opened.alias}.")
+    return opened.alias
 
 
 def _through(transport: Transport, prefix: Sequence[str]) -> Transport:

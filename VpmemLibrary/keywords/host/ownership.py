@@ -6,10 +6,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.keywords.support.log import log_table, logger
-from VpmemLibrary.ownership.cleanup import clean_up, clean_up_cxl
-from VpmemLibrary.ownership.mounts import unmount_owned
 from VpmemLibrary.session.session import Session
-from VpmemLibrary.visible import quoted
 
 
 class OwnershipKeywords:
@@ -51,19 +48,8 @@ class OwnershipKeywords:
         Test Teardown    Clean Up Host
         ```
         """
-        opened = self._session.current
-        removed = [f"guest {name}" for name in self._session.remove_guests()]
-        try:
-            removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, self._session.run)]
-        finally:  # a failed unmount must not keep the other namespaces from being removed
-            gone = clean_up(opened.host, self._session.run)
-            removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
-            if gone and not opened.guest:  # a removed namespace cannot be claimed, so its unfit record is not needed
-                opened.tenancy.leases.remove_stale(namespace.label_uuid for namespace in gone)
-        removed += [
-            f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, self._session.run)
-        ]
-        logger.info(f"Removed from {opened.host.alias}: {', '.join(removed) or 'nothing'}.")
+        removed = self._session.clean_up()
+        logger.info(f"Removed from {self._session.host.alias}: {', '.join(removed) or 'nothing'}.")
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_after_dead_runs(self) -> list[str]:

@@ -57,8 +57,8 @@ def own_target_of(session: Session, target: Namespace | str, *, foreign: bool) -
     if namespace is None:
         if not foreign:
             raise ForeignError(
-                f"{target} on {host.alias} is no namespace's device, so no run's own. It was left as it is. "
-                "Say foreign=True to write to it all the same."
+                f"{target} on {host.alias} is no namespace's device, so no run's own. Nothing was changed. "
+                "Use foreign=True to write to it anyway."
             )
         return str(target)
     if not foreign:
