@@ -59,7 +59,7 @@ def test_a_device_with_a_foreign_region_stays(tmp_path: Path) -> None:
 def test_a_foreign_region_is_taken_apart_only_when_told_so() -> None:
     regions: list[str | CommandResult] = ["cxl-regions", "cxl-regions", "cxl-regions", "cxl-no-regions"]
     machine = assembled(destroy="cxl-destroy", regions=regions)
-    with pytest.raises(ForeignError, match=r"CXL region region4 \(UUID 76706d65.*Say foreign=True"):
+    with pytest.raises(ForeignError, match=r"CXL region region4 \(UUID 76706d65.*Use foreign=True"):
         keywords(machine, OTHER).destroy_cxl_region("region4")
     assert machine.acts == []
     keywords(machine, OTHER).destroy_cxl_region("region4", foreign=True)

@@ -81,8 +81,8 @@ class AccessKeywords:
             marked={(number, 2) for number, row in enumerate(rows) if row[0] in wrong},
         )
         if wrong:
-            told = "; ".join(
+            reasons = "; ".join(
                 f"{path}{' (its own)' if path in own else ''}: {refused[path] or 'may open it'}"
                 for path in sorted(wrong)
             )
-            raise AssertionError(f"Guest {found.name} does not reach exactly its own devices: {told}.")
+            raise AssertionError(f"Guest {found.name} does not reach exactly its own devices: {reasons}.")

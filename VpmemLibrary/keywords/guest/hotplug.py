@@ -70,7 +70,7 @@ class HotplugKeywords:
             found, self._device(device), live=live, persistent=persistent, timeout=timeout.total_seconds()
         )
         if live:
-            logger.info(f"libvirt told of {attached.event}; the guest's kernel has it as {attached.region}.")
+            logger.info(f"libvirt reported {attached.event}; the guest's kernel has it as {attached.region}.")
         return attached
 
     @keyword(tags=("guest", "destructive"))

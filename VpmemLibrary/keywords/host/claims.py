@@ -267,7 +267,7 @@ class ClaimKeywords:
         for alias in dict.fromkeys(claim.host for claim in claims):
             opened = self._session.find(alias)
             opened.tenancy.claims.release([claim for claim in claims if claim.host == alias], wipe=wipe)
-        logger.info(f"Gave back: {', '.join(map(str, claims)) or 'nothing'}.")
+        logger.info(f"Released: {', '.join(map(str, claims)) or 'nothing'}.")
 
     @keyword(tags=("claim", "getter"))
     def get_claims(self) -> list[Claim]:
@@ -303,5 +303,5 @@ class ClaimKeywords:
         )
 
 
-def _has(opened: OpenHost, wishes: tuple[ClaimRequest, ...]) -> bool:
-    return all(not wish.label or wish.label in opened.tenancy.claims.setting.labels for wish in wishes)
+def _has(opened: OpenHost, requests: tuple[ClaimRequest, ...]) -> bool:
+    return all(not request.label or request.label in opened.tenancy.claims.setting.labels for request in requests)

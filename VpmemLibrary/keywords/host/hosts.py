@@ -512,7 +512,7 @@ class HostKeywords:
         marked = {(i, 1) for i, item in enumerate(preflight.items) if not item.passed}
         log_table(
             f"Preflight of {self._session.host.alias}",
-            ("item", "status", "found", "needed", "mend"),
+            ("item", "status", "found", "needed", "fix"),
             rows,
             marked=marked,
         )

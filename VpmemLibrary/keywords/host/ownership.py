@@ -80,7 +80,7 @@ class OwnershipKeywords:
         opened = self._session.current
         found = opened.tenancy.reclaim.all()
         for what in found.done:
-            logger.warn(f"Took back on {opened.host.alias} what a dead run left: {what}.")
+            logger.warn(f"Removed the leftover of a dead run on {opened.host.alias}: {what}.")
         if found.failed:
             raise found.failed[0]
         return list(found.done)

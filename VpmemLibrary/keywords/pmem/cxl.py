@@ -83,7 +83,7 @@ class CxlKeywords:
         if foreign:
             raise ForeignError(
                 f"{self._session.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. Its "
-                "device was left as it is."
+                "device was not removed."
             )
         control.run(add=False, timeout=timeout.total_seconds())
 
@@ -193,8 +193,8 @@ class CxlKeywords:
         found = self._cxl.region(region)
         if not foreign and not self._session.run.owns_uuid(found.uuid):
             raise ForeignError(
-                f"CXL region {found.dev} (UUID {found.uuid or 'none'}) is not this run's own. It was left as it is. "
-                "Say foreign=True to take it apart all the same."
+                f"CXL region {found.dev} (UUID {found.uuid or 'none'}) is not this run's own. Nothing was changed. "
+                "Use foreign=True to destroy it anyway."
             )
         self._cxl.destroy_region(found)
 
@@ -301,7 +301,7 @@ class CxlKeywords:
         if not foreign and not own:
             raise ForeignError(
                 f"CXL memory device {found.dev} of {self._session.host.alias} has no region of this run's own alone. "
-                "It was left as it is. Say foreign=True to change what it holds all the same."
+                "Nothing was changed. Use foreign=True to change its content anyway."
             )
         if not foreign:  # the device's labels may bring older namespaces into the new region
             names = {region.dev for region in regions}

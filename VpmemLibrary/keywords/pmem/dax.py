@@ -470,8 +470,8 @@ class DaxKeywords:
             self._session.run.require_own(owner)
             return
         raise ForeignError(
-            f"Device-DAX instance {_chardev(device)} on {self._session.host.alias} is not this run's own. It was left "
-            "as it is. Say foreign=True to change or destroy it all the same."
+            f"Device-DAX instance {_chardev(device)} on {self._session.host.alias} is not this run's own. Nothing was "
+            "changed. Use foreign=True to change or destroy it anyway."
         )
 
 

@@ -333,7 +333,7 @@ class HealthKeywords:
         if not foreign and not provider.startswith(TEST_BUS):
             raise ForeignError(
                 f"DIMM {found.dev} on {self._session.host.alias} is of the real bus {provider}: no run made it. It was "
-                "left as it is. Say foreign=True to inject into it all the same."
+                "not changed. Use foreign=True to inject into it anyway."
             )
         return found
 

@@ -109,14 +109,14 @@ class RegionKeywords:
         if not regions:
             nodes = ", ".join(f"{region.dev} {region.numa_node}" for region in listed)
             raise UnsupportedError(f"No region of {self._session.host.alias} is on NUMA node {numa_node}: {nodes}.")
-        roomy = [region for region in regions if region.free_extent >= at_least]
-        if not roomy:
+        large_enough = [region for region in regions if region.free_extent >= at_least]
+        if not large_enough:
             free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
             raise UnsupportedError(
                 f"No region of {self._session.host.alias} has {at_least} free in one piece: {free}. "
                 "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
             )
-        return sorted(roomy, key=lambda region: region.free_extent, reverse=True)
+        return sorted(large_enough, key=lambda region: region.free_extent, reverse=True)
 
     @keyword(tags=("region", "getter"))
     def get_regions(
