@@ -9,21 +9,10 @@ from importlib import resources
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem
 from VpmemLibrary.errors import UnreadableOutputError
+from VpmemLibrary.guest.channel.agent_rules import AGENT_COMMANDS, refused_commands
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import install
 from VpmemLibrary.transport.base import CommandResult, Transport, query
-
-AGENT_COMMANDS = (
-    "guest-ping",
-    "guest-exec",
-    "guest-exec-status",
-    "guest-file-open",
-    "guest-file-read",
-    "guest-file-write",
-    "guest-file-flush",
-    "guest-file-close",
-)
-"""The commands of the QEMU guest agent that the channel ``agent`` uses."""
 
 FILES = (
     "/etc/qemu-ga/qemu-ga.conf",
@@ -37,12 +26,6 @@ IMAGE_TIMEOUT = 120.0
 """Maximum seconds to read an image. libguestfs boots its appliance slowly if there is no hardware acceleration."""
 
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("image.sh").read_text("ascii")
-# A rule is a setting of a configuration file, or an option in a setting that has the agent's command line.
-_LIST = r"[ \t]*[\"']?([A-Za-z0-9_,; -]*)"
-_BLOCKS = re.compile(rf"^\s*(?:block-?rpcs|blacklist|BLACKLIST_RPC|BLOCK_RPCS)[ \t]*={_LIST}", re.MULTILINE)
-_BLOCK_OPTIONS = re.compile(r"^[^#\n]*?(?:--block-rpcs|--blacklist|(?<![\w-])-b)[ =]*([A-Za-z0-9_,-]+)", re.MULTILINE)
-_ALLOWS = re.compile(rf"^\s*(?:allow-?rpcs|ALLOW_RPCS)[ \t]*={_LIST}", re.MULTILINE)
-_ALLOW_OPTIONS = re.compile(r"^[^#\n]*?(?:--allow-rpcs|(?<![\w-])-a)[ =]*([A-Za-z0-9_,-]+)", re.MULTILINE)
 _RULE = "s/^(?=\\s*(?:block-?rpcs|blacklist|allow-?rpcs|BLACKLIST_RPC|BLOCK_RPCS|FILTER_RPC_ARGS|DAEMON_ARGS)\\s*=)/# /"
 
 
@@ -81,9 +64,10 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
     elif len(texts) < 1:
         raise UnreadableOutputError(result, "The script that reads the image did not run to its end")
     else:
-        refused = refused_commands(texts[0])
+        files = _files(texts[0])
+        refused = refused_commands(*(text for _, text in files), commands=AGENT_COMMANDS)
         if refused:
-            rules = ", ".join(name for name, text in _files(texts[0]) if refused_commands(text))
+            rules = ", ".join(name for name, text in files if refused_commands(text, commands=AGENT_COMMANDS))
             edits = " ".join(f"--edit {shlex.quote(f'{name}:{_RULE}')}" for name in rules.split(", "))
             yield problem(
                 check,
@@ -92,23 +76,6 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
             )
         else:
             yield ok(check, f"no file in {image} forbids the agent a command that is needed (read by {tool})")
-
-
-def refused_commands(text: str) -> tuple[str, ...]:
-    """Return the commands of `AGENT_COMMANDS` that an agent refuses if its configuration files have this text."""
-    blocked = _listed(text, _BLOCKS, _BLOCK_OPTIONS)
-    allowed = _listed(text, _ALLOWS, _ALLOW_OPTIONS)
-    return tuple(each for each in AGENT_COMMANDS if each in blocked or (allowed and each not in allowed))
-
-
-def _listed(text: str, *patterns: re.Pattern[str]) -> set[str]:
-    return {
-        name
-        for pattern in patterns
-        for match in pattern.finditer(text)
-        for name in re.split(r"[,; ]+", match[1])
-        if name
-    }
 
 
 def _files(text: str) -> list[tuple[str, str]]:

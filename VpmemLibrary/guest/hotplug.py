@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
 
 from VpmemLibrary.errors import (
     GuestError,
@@ -30,9 +28,6 @@ from VpmemLibrary.guest.inspection import regions_by_path
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import Size
-
-if TYPE_CHECKING:
-    import libvirt
 
 _POLL = 0.5
 """Seconds between two polls of the guest's kernel, which finds a new device some time after QEMU added it."""
@@ -104,12 +99,20 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
         guest.add_expected_device(device)
         return Attached(_as_listed(guest, device.path, inactive=True))
-    with _additions(guest) as added, pmem_explained():
+    added: SimpleQueue[str] = SimpleQueue()
+    event_id = libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED
+    with (
+        guest.link.listening(guest.name, event_id, lambda _connection, _domain, alias, _opaque: added.put(alias)),
+        pmem_explained(),
+    ):
         guest.act("attach a device to", lambda domain: domain.attachDeviceFlags(xml, flags))
         guest.add_expected_device(device)
-        event = added.wait(seconds := limit_to_deadline(_EVENT_SECONDS))
-    if event is None:
-        raise GuestError(f"libvirt reported no new device in guest {guest.name} within {seconds:g} s.")
+        seconds = limit_to_deadline(_EVENT_SECONDS)
+        try:
+            event = added.get(timeout=seconds)
+        except Empty:
+            failure = f"libvirt reported no new device in guest {guest.name} within {seconds:g} s."
+            raise GuestError(failure) from None
     return Attached(_as_listed(guest, device.path, inactive=False), event, _wait_for_region(guest, device, timeout))
 
 
@@ -231,30 +234,3 @@ def _wait_for_region(guest: Guest, device: VpmemDevice, timeout: float) -> Regio
             failure=failure,
             retry_on=VpmemError,  # the agent may be slow while the kernel adds the device
         )
-
-
-class _Additions:
-    """Collects the alias of an added device from libvirt's events."""
-
-    def __init__(self) -> None:
-        self._happened = threading.Event()
-        self._alias = ""
-
-    def record(self, _connection: libvirt.virConnect, _domain: libvirt.virDomain, alias: str, _opaque: object) -> None:
-        """Record a libvirt event. libvirt calls this method."""
-        self._alias = alias
-        self._happened.set()
-
-    def wait(self, timeout: float) -> str | None:
-        """Return the alias of the added device; None if no event came within `timeout`."""
-        return self._alias if self._happened.wait(timeout) else None
-
-
-@contextlib.contextmanager
-def _additions(guest: Guest) -> Iterator[_Additions]:
-    """Listen for devices that are added to a guest."""
-    import libvirt  # noqa: PLC0415
-
-    additions = _Additions()
-    with guest.link.listening(guest.name, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, additions.record):
-        yield additions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.records import VpmemDevice
@@ -18,9 +18,6 @@ SIZE_STEP = Size(2 * MiB)
 POWER = ("ppc64", "ppc64le")
 POWER_STEP = Size(256 * MiB)
 """On POWER the guest's part of an NVDIMM is a multiple of this size."""
-
-NAMESPACE_STEP = Size(16 * MiB)
-"""ndctl makes fsdax and devdax namespaces only in a guest's region that is a multiple of this size."""
 
 
 def guest_region_size(device: VpmemDevice) -> Size:
@@ -75,26 +72,6 @@ def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 
     if architecture in POWER:
         return Size((size - label_size).down_to(POWER_STEP) + label_size)
     return size.up_to(SIZE_STEP)
-
-
-def namespace_problem(device: VpmemDevice) -> str:
-    """Return why ndctl in the guest cannot make an fsdax or devdax namespace of a whole region; empty if it can.
-
-    The region must be a multiple of 16 MiB. Then the region of the next device is aligned as well.
-
-    Example: 1 GiB with a label area of 2 MiB gives a region of 1022 MiB. 1010 MiB or 1026 MiB would fit.
-    """
-    region = guest_region_size(device)
-    if region and region % NAMESPACE_STEP == 0:
-        return ""
-    sizes = [
-        configured_size(usable + (device.label_size or 0))
-        for usable in (region.down_to(NAMESPACE_STEP), region.up_to(NAMESPACE_STEP) or NAMESPACE_STEP)
-        if usable
-    ]
-    fitting = [size for size in sizes if guest_region_size(replace(device, size=size)) % NAMESPACE_STEP == 0]
-    fix = f"a size of {' or '.join(map(str, fitting))}" if fitting else "an align and a label area of 2MiB"
-    return f"the region has {region}, which is no multiple of {NAMESPACE_STEP}: {fix} would fit"
 
 
 @dataclass(frozen=True, slots=True)

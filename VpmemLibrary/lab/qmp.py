@@ -1,6 +1,7 @@
 """Send QMP commands to the QEMU of a lab host, one after another, by plain function calls.
 
-The ``qemu.qmp`` package implements the protocol. This module only hides its event loop.
+The ``qemu.qmp`` package implements the protocol. This module only hides its event loop. The synchronous client of that
+package (``qemu.qmp.legacy``) connects and closes without a timeout, so a stopped QEMU would block the caller forever.
 """
 
 from __future__ import annotations

@@ -413,7 +413,8 @@ def test_another_image_is_read_by_libguestfs(tmp_path: Path) -> None:
     fake = tmp_path / "bin" / "guestfish"
     fake.parent.mkdir()
     fake.write_text(
-        '#!/bin/sh\necho "$@" >"$0.args"\ngrep -q "cat /etc/qemu-ga" || exit 1\necho "block-rpcs = guest-exec"\n'
+        '#!/bin/sh\necho "$@" >"$0.args"\ngrep -q "cat /etc/qemu-ga" || exit 1\n'
+        'printf "== /etc/qemu/qemu-ga.conf\\n[general]\\nblock-rpcs = guest-exec\\n"\n'
     )
     fake.chmod(0o755)
     transport = LocalTransport(environment={"PATH": f"{fake.parent}:{os.environ['PATH']}"})

@@ -17,9 +17,10 @@ from recorded_host import left
 from VpmemLibrary.doctor import checks
 from VpmemLibrary.doctor.facts import GUARD_TOOLS, DoctorFacts, decode_doctor_facts
 from VpmemLibrary.doctor.findings import Finding, Verdict, run_check
-from VpmemLibrary.doctor.image import decode_image, refused_commands
+from VpmemLibrary.doctor.image import decode_image
 from VpmemLibrary.doctor.libvirt import LibvirtFacts, decode_capabilities
 from VpmemLibrary.errors import UnreadableOutputError, VpmemError
+from VpmemLibrary.guest.channel.agent_rules import AGENT_COMMANDS, refused_commands
 from VpmemLibrary.host.facts import HostFacts
 from VpmemLibrary.host.packages import PACKAGES, install
 from VpmemLibrary.host.preflight import Preflight, PreflightItem, PreflightStatus
@@ -296,7 +297,7 @@ AGENTS = [
 
 @pytest.mark.parametrize(("text", "refused"), AGENTS)
 def test_the_commands_that_an_agent_refuses(text: str, refused: tuple[str, ...]) -> None:
-    assert refused_commands(text) == refused
+    assert refused_commands(text, commands=AGENT_COMMANDS) == refused
 
 
 @pytest.mark.parametrize(

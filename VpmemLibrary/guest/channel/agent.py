@@ -25,7 +25,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.guest.channel.agent_rules import FILE_COMMANDS, USED_COMMANDS, refusal
+from VpmemLibrary.guest.channel.agent_rules import AGENT_COMMANDS, refusal
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.polling import attempts, growing, poll
 from VpmemLibrary.sizes import Size
@@ -437,9 +437,8 @@ class AgentTransport:
             return "The agent does not report which commands it allows (guest-info)."
         listed = answer.get("supported_commands") if isinstance(answer, dict) else None
         commands = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        wanted = (*USED_COMMANDS, *FILE_COMMANDS)
         disabled = [str(each.get("name")) for each in commands if each.get("enabled") is False]
-        refused = [name for name in wanted if name in disabled]
+        refused = [name for name in AGENT_COMMANDS if name in disabled]
         version = str(answer.get("version", "of an unknown version"))[:_SHOWN] if isinstance(answer, dict) else ""
         return (
             f"The agent is qemu-guest-agent {version}; it reports that it refuses: {', '.join(refused) or 'nothing'}."

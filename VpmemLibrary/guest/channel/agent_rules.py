@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from VpmemLibrary.errors import AgentRefusedError, GuestError
 
@@ -19,6 +19,8 @@ USED_COMMANDS = ("guest-ping", "guest-exec", "guest-exec-status")
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-flush", "guest-file-close")
 """The agent commands that transfer files. If the agent refuses them, commands in the guest transfer files."""
+
+AGENT_COMMANDS = (*USED_COMMANDS, *FILE_COMMANDS)
 
 OTHER_CHANNEL = "Or use another channel: guest_channel = ssh or serial in the hosts file, or Use Guest Channel."
 
@@ -37,12 +39,13 @@ _UNKNOWN = re.compile(r"has not been found|CommandNotFound|[Uu]nknown command|no
 _DENIED = re.compile(r"Permission denied|Operation not permitted")
 
 
-def refused_commands(*texts: str) -> tuple[str, ...]:
-    """Return the agent commands used by this library that an agent with this configuration refuses.
+def refused_commands(*texts: str, commands: Sequence[str] = USED_COMMANDS) -> tuple[str, ...]:
+    """Return the agent commands that an agent with this configuration refuses.
 
     Args:
         texts: The configuration of a guest's agent, in any order: /etc/qemu/qemu-ga.conf (or
             /etc/qemu-ga/qemu-ga.conf), /etc/sysconfig/qemu-ga, /etc/default/qemu-guest-agent, the agent's unit file.
+        commands: The commands to check.
 
     Example: ``refused_commands('FILTER_RPC_ARGS="--allow-rpcs=guest-ping"') == ("guest-exec", "guest-exec-status")``.
     """
@@ -51,17 +54,7 @@ def refused_commands(*texts: str) -> tuple[str, ...]:
     for text in texts:
         for allow, names in _rules(text[:_LONGEST].lstrip("\ufeff")):
             (allowed if allow else blocked).update(names)
-    return tuple(command for command in USED_COMMANDS if command in blocked or (allowed and command not in allowed))
-
-
-def rules_problem(*texts: str) -> str:
-    """Return which commands a guest agent's configuration refuses, and what to change; empty if it refuses none.
-
-    Args:
-        texts: The configuration of a guest's agent. See `refused_commands`.
-    """
-    refused = refused_commands(*texts)
-    return f"The guest agent refuses {', '.join(refused)}. {_advice(refused)}" if refused else ""
+    return tuple(command for command in commands if command in blocked or (allowed and command not in allowed))
 
 
 def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestError | None:
