@@ -4,7 +4,7 @@
 #   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
 #   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
-#   make test                          linters, types, unit tests, and the integration tests on the lab
+#   make test                          linters, types, unit tests with coverage, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
@@ -51,8 +51,8 @@ acceptance: setup
 test: setup lint unit integration
 
 lint:
-	$(BIN)/ruff format --check VpmemLibrary tests
-	$(BIN)/ruff check VpmemLibrary tests
+	$(BIN)/ruff format --check VpmemLibrary tests examples
+	$(BIN)/ruff check VpmemLibrary tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
@@ -60,8 +60,9 @@ lint:
 	$(BIN)/shellcheck --external-sources \
 	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts VpmemLibrary) $$(find VpmemLibrary -name '*.sh')
 
+# Some of the tests, chosen by PYTEST_OPTIONS, are run without coverage: they would miss its floor.
 unit:
-	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile $(if $(PYTEST_OPTIONS),$(PYTEST_OPTIONS),--cov --cov-report=)
 
 integration:
 	$(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
@@ -99,4 +100,4 @@ docs: setup
 	$(BIN)/python scripts/hosts_file_page
 
 clean:
-	rm -rf results/* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf results/* .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -147,6 +147,8 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
         ```
         """
         session = Session(RunMark.of_this_run(run_id), timeout.total_seconds(), reporting=robot_reporting())
+        self.session = session
+        """The open hosts of this run, for libraries of other projects; see docs/extending.md."""
         super().__init__(
             [
                 HostKeywords(session),

@@ -18,13 +18,15 @@ from VpmemLibrary.errors import (
     AmbiguousError,
     ForeignError,
     GuestError,
+    InvalidValueError,
     LibvirtError,
     LibvirtTimeoutError,
     NotFoundError,
     VpmemError,
 )
+from VpmemLibrary.guest.channel.agent import AgentTransport
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
-from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, open_channel
+from VpmemLibrary.guest.channel.channels import Channel, GuestAccess, GuestChannel, open_channel
 from VpmemLibrary.guest.channel.console import Console
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.records import VpmemDevice, in_slots
@@ -32,7 +34,7 @@ from VpmemLibrary.guest.domain.states import GONE, NO_DOMAIN, reason_text, state
 from VpmemLibrary.guest.domain.xml import read_console_log, read_devices, read_mark
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.polling import Attempt, attempts
-from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.base import Transport, checked_name
 
 if TYPE_CHECKING:
     import libvirt
@@ -88,7 +90,7 @@ class Guest:
         """The position in the console's log where the boot begins that is waited for; None if no boot is."""
         self._devices = devices
         self._wrap = wrap
-        self._use(GuestChannel.agent, GuestAccess())
+        self._use(GuestChannel.agent, AgentTransport(name, self._agent_call))
 
     def __str__(self) -> str:
         return self.name
@@ -105,9 +107,28 @@ class Guest:
         Raises:
             InvalidValueError: SSH has no address, or a value is invalid.
         """
-        before = self.transport
-        self._use(kind, access)
-        before.close()
+        self._replace(
+            kind,
+            open_channel(
+                kind, access, name=self.name, host=self.host, link=self.link, agent=self._agent_call, xml=self.xml
+            ),
+        )
+
+    def use_own_channel(self, name: str, channel: Channel) -> None:
+        """Use a channel that another project implements into the guest from now on.
+
+        Args:
+            name: The name of the channel, for [Get Guest Channel].
+            channel: Any object with the methods of `Channel`.
+
+        Raises:
+            InvalidValueError: The name is invalid or belongs to a channel of this library, or a method is missing.
+        """
+        if name in list(GuestChannel):
+            raise InvalidValueError("channel", name, f"a name other than {', '.join(GuestChannel)}")
+        if not isinstance(channel, Channel):
+            raise InvalidValueError("channel", type(channel).__name__, "an object with all methods of Channel")
+        self._replace(checked_name("channel", name), channel)
 
     def close(self) -> None:
         """Close the connection into the guest."""
@@ -122,10 +143,13 @@ class Guest:
         """
         return self._channel.ping(timeout)
 
-    def _use(self, kind: GuestChannel, access: GuestAccess) -> None:
-        self._channel = open_channel(
-            kind, access, name=self.name, host=self.host, link=self.link, agent=self._agent_call, xml=self.xml
-        )
+    def _replace(self, kind: str, channel: Channel) -> None:
+        before = self.transport
+        self._use(kind, channel)
+        before.close()
+
+    def _use(self, kind: str, channel: Channel) -> None:
+        self._channel = channel
         self.channel = kind
         self.transport: Transport = self._wrap(self._channel) if self._wrap else self._channel
         for name in ("ndctl", "content"):  # both use the previous transport

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -144,6 +145,32 @@ def test_the_script_of_the_documents_runs_on_a_host(
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith(", devdax, 62MiB, intact")
     assert host.ndctl.inventory() == before
+
+
+def test_a_library_of_another_project_works_on_the_open_hosts(python: Path, tmp_path: Path) -> None:
+    example = ROOT / "examples" / "extending"
+    options = ("--pythonpath", example, "--outputdir", tmp_path)
+    done = run(python, "-m", "robot", *options, example / "storage.robot", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ExecutionResult(tmp_path / "output.xml").statistics.total.passed == 1
+
+
+def test_an_own_channel_reaches_a_guest(python: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "extending" / "command_channel.py", tmp_path)
+    (tmp_path / "script.py").write_text("""
+from command_channel import CommandChannel
+
+from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.transport.local import LocalTransport
+
+host = LocalTransport()
+guest = Guest(host, LibvirtLink(host), "a")
+guest.use_own_channel("command", CommandChannel("a", host, ["sh", "-c"]))
+print(guest.answers(), guest.transport.run(["echo", "from the guest"]).text, guest.channel)
+""")
+    done = run(python, "script.py", cwd=tmp_path)
+    assert done.stdout.split() == ["True", "from", "the", "guest", "command"], done.stderr
 
 
 def test_another_project_passes_on_a_host(python: Path, lab_hosts: Path, tmp_path: Path) -> None:

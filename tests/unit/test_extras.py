@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -78,11 +76,3 @@ def test_the_command_without_its_extra_exits_with_what_to_install(
         "Install them: pip install 'robotframework-vpmem[cli]'"
     )
     assert capsys.readouterr().out == ""
-
-
-def test_the_library_imports_no_package_that_an_extra_has_nor_a_slow_one() -> None:
-    slow = ("paramiko", "lxml", "libvirt", "psutil", "markdown")
-    unwanted = {module.partition(".")[0] for extra in EXTRAS.values() for module in extra} | set(slow)
-    code = f"import sys; from VpmemLibrary import VpmemLibrary; VpmemLibrary(); print({unwanted!r} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

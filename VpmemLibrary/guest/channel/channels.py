@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from VpmemLibrary.errors import AccessDeniedError, CommandError, HostKeyError, InvalidValueError, UnreachableError
 from VpmemLibrary.guest.channel.agent import AgentCall, AgentTransport
@@ -33,8 +33,9 @@ class GuestChannel(StrEnum):
     """A shell on the guest's serial console."""
 
 
+@runtime_checkable
 class Channel(Transport, Protocol):
-    """A transport into a guest."""
+    """A transport into a guest. A class of another project may have these methods too; see docs/extending.md."""
 
     def ping(self, timeout: float = 5) -> bool:
         """Return whether the guest answers within `timeout` seconds."""
