@@ -28,12 +28,15 @@ _CONSOLE_EVERY = 5.0
 _REBOOTED_TIMEOUT = 2.0
 """Seconds for one answer during a reboot."""
 
-_NEEDED = {
+_NEEDED: dict[str, str] = {
     GuestChannel.agent: "qemu-guest-agent must run in the guest, on the channel org.qemu.guest_agent.0 of its XML",
     GuestChannel.ssh: "an SSH server must run in the guest, and the guest's host must reach its address",
     GuestChannel.serial: "a login or a shell must run in the guest on its first serial port",
 }
-"""What must run in a guest so that it answers through a channel."""
+"""What must run in a guest so that it answers through a channel of this library."""
+
+_NEEDED_BY_OTHERS = "what the channel connects to must run in the guest"
+"""The same for a channel that another project implements."""
 
 
 def wait_until_ready(guest: Guest, timeout: float) -> None:
@@ -124,9 +127,10 @@ def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -
         if panic := _panic(console, start):
             found = f"panicked: {panic.line}"
         else:
+            needed = _NEEDED.get(guest.channel, _NEEDED_BY_OTHERS)
             found = (
                 f"is {''.join(guest.state_and_reason())} and does not answer. To answer through the channel "
-                f"{guest.channel}, {_NEEDED[guest.channel]}. If the guest is still booting, pass a longer timeout"
+                f"{guest.channel}, {needed}. If the guest is still booting, pass a longer timeout"
             )
         raise GuestError(failure_text(guest, f"was not {wanted} within {timeout:g} s: it {found}", panic))
 

@@ -161,6 +161,16 @@ def test_a_timeout_says_what_the_channel_needs(bench: Bench, channel: GuestChann
     assert needed in failed(lambda: wait_until_ready(bench.guest, 0.1), "not ready within")
 
 
+def test_a_timeout_names_the_channel_of_another_project(bench: Bench) -> None:
+    class Silent(LocalTransport):
+        def ping(self, timeout: float = 5) -> bool:
+            return False
+
+    bench.guest.use_own_channel("vsock", Silent())
+    message = failed(lambda: wait_until_ready(bench.guest, 0.2), "was not ready within")
+    assert "To answer through the channel vsock, what the channel connects to must run in the guest." in message
+
+
 def test_a_console_without_a_line_is_named_in_the_message(bench: Bench) -> None:
     bench.log.unlink()
     bench.never_answers()
