@@ -53,77 +53,54 @@ from VpmemLibrary.visible import message
 class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not typed
     """Keywords that test virtual persistent memory, from the host's NVDIMM to the guest's last byte.
 
-    The library uses only real tools: `ndctl`, libvirt, QEMU and the guest's kernel. It reaches hosts over SSH or
-    locally, and guests through the QEMU guest agent, SSH or the serial console ([Use Guest Channel]).
-
-    ### Table of contents
-
     %TOC%
 
     # Hosts
 
-    [Open Host], [Open Local Host] or [Open Host From File] opens a host under an alias, over one lasting SSH
-    connection. An unknown or changed host key is refused. Keywords act on the current host; [Switch Host] changes it.
-    [Open Guest As Host] opens a running guest, for the same keywords.
+    [Open Host], [Open Local Host] or [Open Host From File] opens a host. Keywords act on the current host
+    ([Switch Host]). An unknown or changed host key is refused.
 
     ```robotframework
-    *** Settings ***
-    Library    VpmemLibrary
-
     *** Test Cases ***
-    A Guest Sees The Namespace It Was Given
+    A Guest Sees Its Namespace
         Open Host    192.0.2.13    user=qa    sudo=True
-        ${region} =    Get Region With Largest Free Extent    at_least=256MiB
+        ${region} =    Get Region With Largest Free Extent
         ${namespace} =    Create Namespace    ${region}    mode=devdax    size=256MiB
         ${guest} =    Start New Guest    vpmem=${namespace}
         All Views Should Agree    ${guest}
         [Teardown]    Run Keywords    Clean Up Host    AND    Close All Hosts
     ```
 
-    # Naming a namespace, a region, a guest
+    # Guests
 
-    A namespace argument takes a record from a keyword, a UUID, a name, or a device name such as `namespace0.0`. Only
-    device names may change at boot. A name that two namespaces share is refused. Regions and guests take a record or
-    a name.
+    The library reaches a guest through its QEMU guest agent, SSH or its serial console ([Use Guest Channel]).
+    [Open Guest As Host] opens a guest for the keywords of hosts.
 
-    # Sizes
+    # Arguments
 
-    A size is whole bytes or has a binary unit: `268435456`, `256MiB`, `16GiB`. Decimal units and single letters are
-    refused. Records have sizes as integers of bytes, which print with the largest exact unit.
+    A namespace is a record, a UUID, a name or a device name. A region or a guest is a record or a name. A size is
+    whole bytes or has a binary unit: `256MiB`.
 
     # Assertions
 
-    Getters return a value. With an operator they also assert, as in the Browser library. Operators:
-    [robotframework-assertion-engine](https://github.com/MarketSquare/AssertionEngine).
-
-    ```robotframework
-    *** Test Cases ***
-    Its Size
-        Get Namespace Property    ${namespace}    size    ==    254MiB
-        ${size} =    Get Namespace Property    ${namespace}    size
-    ```
+    Getters return a value, and assert it with an [operator](https://github.com/MarketSquare/AssertionEngine):
+    `Get Namespace Property    ${namespace}    size    ==    254MiB`.
 
     # Ownership
 
-    A run marks its namespaces in the UUID and its guests in the domain's metadata. Keywords that destroy need exact
-    targets, and refuse foreign targets unless `foreign=True` is given. [Clean Up Host] removes only what this run
-    created. Set the environment variable `VPMEM_RUN_ID` so that all pabot workers share one run id; otherwise every
-    process is its own run.
+    A run marks what it makes. Keywords that destroy refuse everything else, unless `foreign=True` is given.
+    [Clean Up Host] removes what the run made. Workers of one run share the variable `VPMEM_RUN_ID`.
 
-    A live run holds a lease on every host where it created something. The host's kernel releases the lease when the
-    worker or its connection dies. Then [Clean Up After Dead Runs] can remove the leftovers.
+    # Leases
 
-    # Claims
-
-    A claim gives an existing namespace to one tenant at a time. [Set Pmem Namespaces] lists the namespaces, in the
-    syntax of Nova's `pmem_namespaces`. [Claim Namespaces] takes them; [Release Claims] wipes them
-    and gives them back. A claim is a lease of this worker's SSH connection in the host's kernel: it works across
-    machines without a server, and ends with the worker. The host needs `bash` and `flock`.
+    A lease is a lock of the host's kernel. It ends with its worker or the worker's connection. A run holds one where
+    it made something; [Clean Up After Dead Runs] removes the leftovers of other runs. A claim is a lease of one tenant
+    on a namespace ([Claim Namespaces]).
 
     # Errors
 
-    A mistake is refused before anything is changed. The message shows the value and what is valid. For a failed tool,
-    the message has the command (ready to paste), the exit status and standard error.
+    A mistake is refused before anything changes. The message has the value and what is valid, or a failed tool's
+    command, exit status and standard error.
     """
 
     # PythonLibCore also lists the keywords of the components here. It would read each of these keywords a second time

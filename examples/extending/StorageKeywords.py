@@ -34,5 +34,5 @@ class StorageKeywords:
     def use_command_channel(self, guest: str, *program: str) -> None:
         """Reach a guest of the current host through a program on that host, e.g. `ssh` and `vsock/3`."""
         opened = self._session.current
-        found = opened.guest(guest)
+        found = opened.guests.find(guest)
         found.use_own_channel("command", CommandChannel(found.name, opened.host.transport, program))

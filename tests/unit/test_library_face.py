@@ -133,7 +133,7 @@ def test_each_keyword_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_loads_no_heavy_library() -> None:
-    heavy = "paramiko libvirt lxml qemu.qmp rich hypothesis psutil"
+    heavy = "paramiko libvirt lxml qemu.qmp rich click platformdirs markdown hypothesis psutil"
     code = inspect.cleandoc(f"""
         import sys
         from VpmemLibrary import VpmemLibrary
