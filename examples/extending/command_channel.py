@@ -11,7 +11,6 @@ from VpmemLibrary.transport.base import (
     Connection,
     Stream,
     Transport,
-    read_through,
     shell_line,
     write_command,
 )
@@ -52,7 +51,7 @@ class CommandChannel:
 
     def read_file(self, path: str) -> bytes:
         """Return the content of a file in the guest."""
-        return read_through(self.run, path)
+        return self.run(["cat", "--", path]).check().stdout
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file in the guest atomically."""
