@@ -67,7 +67,7 @@ A Device Is Refused If No Slot Is Free
 A Running Guest Keeps Its Devices
     [Documentation]    QEMU refuses to remove an NVDIMM. The error has libvirt's error code and the fix.
     [Tags]    hp-02
-    Run Keyword And Expect Error    *libvirt error code 1*detach it for the next start*
+    Run Keyword And Expect Error    *libvirt error code 1*Detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${SECOND}    live=True
     The Guest Should Be Unharmed    devices=3
 
