@@ -149,7 +149,7 @@ def test_few_sessions_are_found(entry: HostEntry, root: Transport) -> None:
     try:
         root.run(["systemctl", "reload", "ssh"]).check()
         one = the(_settled(entry), "sessions")
-        assert (one.verdict, "a connection 2 " in one.found) == (Verdict.warning, True), str(one)
+        assert (one.verdict, "allows 2 for each connection" in one.found) == (Verdict.warning, True), str(one)
     finally:
         root.run(["rm", "-f", file]).check()
         root.run(["systemctl", "reload", "ssh"]).check()
