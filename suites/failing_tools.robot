@@ -18,7 +18,7 @@ Test Tags         ns-14
 A Tool That Hangs Is Ended Within The Timeout
     [Documentation]    The error has the command and says that nothing was created.
     Creating Should Fail    case "$1" in create-namespace) exec sleep 600;; esac
-    ...    did not end within 5 s    create-namespace --no-autolabel --region ${REGION}    Nothing is left of it
+    ...    did not end within 5 s    create-namespace --no-autolabel --region ${REGION}    It left nothing
 
 A Tool That Dies After Its Work Leaves No Namespace
     [Documentation]    ndctl creates the namespace and is killed. The error says so, and the namespace is removed.
@@ -28,11 +28,11 @@ A Tool That Dies After Its Work Leaves No Namespace
 Output That Is Not JSON Is An Error
     [Documentation]    The tool exits 0 and prints no JSON.
     Listing Should Fail    echo 'Segmentation fault (core dumped)'; exit 0
-    ...    not whole JSON    ndctl list    exit status: 0    Segmentation fault
+    ...    not complete JSON    ndctl list    exit status: 0    Segmentation fault
 
 Incomplete JSON Is An Error
     [Documentation]    The tool exits 0, but its output is cut off.
-    Listing Should Fail    /mnt/ndctl "$@" | head -c 200; exit 0    not whole JSON    ndctl list    exit status: 0
+    Listing Should Fail    /mnt/ndctl "$@" | head -c 200; exit 0    not complete JSON    ndctl list    exit status: 0
 
 A Failing Tool Is Reported With Its Command And Standard Error
     [Documentation]    The error has the command, the exit status and the standard error.

@@ -153,7 +153,7 @@ A Region Without Labels Refuses Label Operations
     Get Region Property    ${BARE}    label state    ==    unlabeled
     Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
     ...    Create Namespace    ${BARE}    mode=devdax    size=at least 64MiB
-    Run Keyword And Expect Error    *${BARE.dev}*no labels that could be zeroed*    Zero Labels    ${BARE}
+    Run Keyword And Expect Error    *${BARE.dev}*no labels to zero*    Zero Labels    ${BARE}
     FOR    ${property}    IN    label version    label slots
         Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
         ...    Get Region Property    ${BARE}    ${property}

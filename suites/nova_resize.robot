@@ -57,7 +57,7 @@ A Resize That The Host Cannot Provide Does Not Change The Server
     [Documentation]    The server still runs with the same QEMU and namespaces. The resize takes no other namespace.
     ${process} =    Get Guest Process    ${SERVER.guest}
     ${other} =    Create Flavor    twice    hw:pmem=SMALL,4GB
-    Run Keyword And Expect Error    All that meets label 4GB*is held*    Resize Server    ${SERVER}    ${other}
+    Run Keyword And Expect Error    All namespaces of label 4GB*is held*    Resize Server    ${SERVER}    ${other}
     Get Guest Process    ${SERVER.guest}    ==    ${process}
     Server Should Have    ${SERVER}    4GB    SMALL
     Get Pmem Used    SMALL    ==    1

@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.records import Inventory, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
 
-_TOLD = 20
+_MOST_SHOWN = 20
 """The highest number of holders that the message of an exhausted fleet names."""
 
 Clean = Callable[[Namespace, Holder], None]
@@ -26,7 +26,7 @@ Clean = Callable[[Namespace, Holder], None]
 
 
 class ExhaustedError(OutOfSpaceError):
-    """Every namespace that meets a wish is held. The message says by whom and since when. Nothing was claimed."""
+    """Every namespace that matches a request is held. The message says by whom and since when. Nothing was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class ClaimRequest:
     mode: NamespaceMode | None = None
     node: int | None = None
 
-    def met_by(self, offer: Offer) -> bool:
-        """Return whether a namespace meets this wish."""
+    def matches(self, offer: Offer) -> bool:
+        """Return whether a namespace matches this request."""
         namespace = offer.namespace
         return (
             (not self.label or offer.label == self.label)
@@ -147,36 +147,38 @@ class ClaimableHost:
         for each in new:
             if not each.key:
                 raise InvalidValueError(
-                    "namespace", each.namespace.called, "one with a label: only that can be claimed"
+                    "namespace",
+                    each.namespace.called,
+                    "a namespace with a label, because only such a namespace can be claimed",
                 )
         self._offers = new
 
-    def candidates(self, wish: ClaimRequest) -> list[Offer]:
-        """Return the namespaces that meet a wish, in the order in which they are tried."""
-        found = [offer for offer in self._offers if wish.met_by(offer)]
+    def candidates(self, request: ClaimRequest) -> list[Offer]:
+        """Return the namespaces that match a request, in the order in which they are tried."""
+        found = [offer for offer in self._offers if request.matches(offer)]
         regions = list(dict.fromkeys(offer.namespace.region for offer in found))
         turn = self._spread % len(regions) if regions else 0
         rank = {region: place for place, region in enumerate(regions[turn:] + regions[:turn])}
         return sorted(found, key=lambda offer: rank[offer.namespace.region])
 
-    def claim(self, wishes: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
-        """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
+    def claim(self, requests: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
+        """Claim one namespace for each request, in the order of the requests. Claim all, or none.
 
         A namespace that a dead holder left is cleaned first. If the cleaning fails, the namespace is marked as unfit
         and not claimed.
 
         Raises:
-            InvalidValueError: This host has too few namespaces that meet a wish, even if no other worker held any.
-            ExhaustedError: Every namespace that meets a wish is held.
+            InvalidValueError: This host has too few namespaces that match a request, even if no other worker held any.
+            ExhaustedError: Every namespace that matches a request is held.
             NotFoundError: A namespace that was offered is no longer on the host.
         """
-        candidates = [self.candidates(wish) for wish in wishes]
-        self.refuse_impossible(wishes, candidates)
+        candidates = [self.candidates(request) for request in requests]
+        self.require_enough(requests, candidates)
         offers = {offer.key: offer for each in candidates for offer in each}
         try:
             taken = self.leases.take([[offer.key for offer in each] for each in candidates])
         except LeasesHeldError as error:
-            raise self.exhausted(wishes[error.slot], error.entries) from error
+            raise self.exhausted_error(requests[error.slot], error.entries) from error
         now = {namespace.label_uuid: namespace for namespace in self._read().namespaces}
         claims: list[Claim] = []
         back: list[str] = []
@@ -223,7 +225,7 @@ class ClaimableHost:
                     wipe(now.get(claim.key, claim.namespace))
                 clean.append(claim.key)
             except VpmemError as error:
-                self._give_up(claim, error)
+                self._release_as_unfit(claim, error)
                 failures.append(error)
         self.leases.release(clean)
         if failures:
@@ -234,30 +236,30 @@ class ClaimableHost:
         offered = {offer.key for offer in self._offers}
         return {entry.key: entry for entry in self.leases.entries() if entry.key in offered}
 
-    def refuse_impossible(self, wishes: Sequence[ClaimRequest], candidates: Sequence[Sequence[Offer]]) -> None:
-        """Raise if too few namespaces meet the wishes, whether they are held or not.
+    def require_enough(self, requests: Sequence[ClaimRequest], candidates: Sequence[Sequence[Offer]]) -> None:
+        """Raise if too few namespaces match the requests, whether they are held or not.
 
         Raises:
-            InvalidValueError: Too few namespaces meet a wish. The message lists the offered namespaces.
+            InvalidValueError: Too few namespaces match a request. The message lists the offered namespaces.
         """
-        for wish, each in zip(wishes, candidates, strict=True):
-            wished = wishes.count(wish)
-            if wished > len(each):
+        for request, each in zip(requests, candidates, strict=True):
+            count = requests.count(request)
+            if count > len(each):
                 there = ", ".join(
-                    f"{offer.namespace.name or offer.namespace.dev} ({wish_of(offer)})" for offer in self._offers
+                    f"{offer.namespace.name or offer.namespace.dev} ({request_for(offer)})" for offer in self._offers
                 )
                 raise InvalidValueError(
                     "claim",
-                    f"{wished} of {wish}",
-                    f"what {self.alias} has {len(each)} of; it offers {there or 'nothing'}",
+                    f"{count} of {request}",
+                    f"at most {len(each)}, because {self.alias} offers only {there or 'nothing'}",
                 )
 
-    def exhausted(self, wish: ClaimRequest, entries: Sequence[Entry]) -> ExhaustedError:
-        """Return the error that names the holders of the namespaces that meet a wish."""
-        lines = [f"All that meets {wish} on {self.alias} is held:", *self.told(entries)]
+    def exhausted_error(self, request: ClaimRequest, entries: Sequence[Entry]) -> ExhaustedError:
+        """Return the error that names the holders of the namespaces that match a request."""
+        lines = [f"All namespaces of {request} on {self.alias} are held:", *self.describe_holders(entries)]
         return ExhaustedError("\n".join(lines))
 
-    def told(self, entries: Iterable[Entry]) -> list[str]:
+    def describe_holders(self, entries: Iterable[Entry]) -> list[str]:
         """Describe each holder in one line."""
         names = {offer.key: quoted(offer.namespace.name or offer.namespace.dev) for offer in self._offers}
         return [f"- {names.get(entry.key, entry.key)} on {self.alias} is {entry.description}" for entry in entries]
@@ -278,11 +280,11 @@ class ClaimableHost:
         try:
             self._clean(claim.namespace, left_by)
         except VpmemError as error:
-            self._give_up(claim, error)
+            self._release_as_unfit(claim, error)
             error.add(f"{claim} was left by {left_by}, could not be made clean, and is not handed out.")
             raise
 
-    def _give_up(self, claim: Claim, error: VpmemError) -> None:
+    def _release_as_unfit(self, claim: Claim, error: VpmemError) -> None:
         """Release a claim as unfit because of an error.
 
         If the release fails, the lease remains, so nobody else gets it.
@@ -296,8 +298,9 @@ class ClaimableHost:
 class Fleet:
     """A group of hosts. A claim may be met by any of them.
 
-    The hosts that could meet a wish are determined once for each kind of wish. A claim then starts at a random host, so
-    that workers do not all queue at the first host. The cost of a claim does not depend on the number of hosts.
+    The hosts that could match a request are determined once for each kind of request. A claim then starts at a random
+    host, so that workers do not all queue at the first host. The cost of a claim does not depend on the number of
+    hosts.
 
     Args:
         hosts: The hosts.
@@ -306,45 +309,47 @@ class Fleet:
 
     def __init__(self, hosts: Iterable[ClaimableHost], seed: str = "") -> None:
         self._hosts = {host.alias: host for host in hosts}
-        self._able: dict[tuple[ClaimRequest, ...], list[ClaimableHost]] = {}
+        self._suitable: dict[tuple[ClaimRequest, ...], list[ClaimableHost]] = {}
         self._random = random.Random(zlib.crc32(seed.encode()))  # noqa: S311  it spreads workers and protects no secret
 
-    def claim(self, wishes: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
-        """Claim one namespace for each wish, all on one host.
+    def claim(self, requests: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
+        """Claim one namespace for each request, all on one host.
 
         Raises:
-            InvalidValueError: No host could meet all wishes, even if no worker held any namespace.
-            ExhaustedError: On every host that could meet the wishes, a namespace is held. The message says by whom.
+            InvalidValueError: No host could match all requests, even if no worker held any namespace.
+            ExhaustedError: On every host that could match the requests, a namespace is held. The message says by whom.
         """
-        kind = tuple(wishes)
-        if kind not in self._able:
-            self._able[kind] = [host for host in self._hosts.values() if _able(host, kind)]
-        able = self._able[kind]
-        if not able:
-            wished = "; ".join(map(str, kind))
-            raise InvalidValueError("claim", wished, f"what one of the hosts has: {', '.join(self._hosts) or 'none'}")
-        start = self._random.randrange(len(able))
+        kind = tuple(requests)
+        if kind not in self._suitable:
+            self._suitable[kind] = [host for host in self._hosts.values() if _suitable(host, kind)]
+        suitable = self._suitable[kind]
+        if not suitable:
+            requested = "; ".join(map(str, kind))
+            raise InvalidValueError(
+                "claim", requested, f"namespaces that one of the hosts has: {', '.join(self._hosts) or 'none'}"
+            )
+        start = self._random.randrange(len(suitable))
         refusals: list[str] = []
-        for step in range(len(able)):
+        for step in range(len(suitable)):
             try:
-                return able[(start + step) % len(able)].claim(kind)
+                return suitable[(start + step) % len(suitable)].claim(kind)
             except ExhaustedError as error:
                 refusals += str(error).splitlines()[1:]
-        more = [f"- and {len(refusals) - _TOLD} more"] if len(refusals) > _TOLD else []
+        more = [f"- and {len(refusals) - _MOST_SHOWN} more"] if len(refusals) > _MOST_SHOWN else []
         raise ExhaustedError(
-            "\n".join([f"All that meets {'; '.join(map(str, kind))} is held:", *refusals[:_TOLD], *more])
+            "\n".join([f"All namespaces of {'; '.join(map(str, kind))} are held:", *refusals[:_MOST_SHOWN], *more])
         )
 
 
-def wish_of(offer: Offer) -> ClaimRequest:
-    """Return the wish that an offer meets: its label, size, mode and NUMA node."""
+def request_for(offer: Offer) -> ClaimRequest:
+    """Return the request that an offer matches: its label, size, mode and NUMA node."""
     namespace = offer.namespace
     return replace(ClaimRequest(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
 
 
-def _able(host: ClaimableHost, wishes: Sequence[ClaimRequest]) -> bool:
+def _suitable(host: ClaimableHost, requests: Sequence[ClaimRequest]) -> bool:
     try:
-        host.refuse_impossible(wishes, [host.candidates(wish) for wish in wishes])
+        host.require_enough(requests, [host.candidates(request) for request in requests])
     except InvalidValueError:
         return False
     return True

@@ -128,31 +128,31 @@ class HostClaims:
             self._wipe(made)
         return self.set_setting(text)
 
-    def claim(self, wishes: Sequence[ClaimRequest], *, foreign: bool = False) -> tuple[Claim, ...]:
-        """Claim one namespace for each wish, in the order of the wishes. Claim all, or none.
+    def claim(self, requests: Sequence[ClaimRequest], *, foreign: bool = False) -> tuple[Claim, ...]:
+        """Claim one namespace for each request, in the order of the requests. Claim all, or none.
 
         Args:
-            wishes: The wishes. Any namespace of the setting or of this run may meet a wish without a label.
-            foreign: Let any namespace of the host meet a wish without a label.
+            requests: The requests. Any namespace of the setting or of this run may match a request without a label.
+            foreign: Let any namespace of the host match a request without a label.
 
         Raises:
-            InvalidValueError: A label is not in the setting, or this host has too few namespaces that meet a wish.
-            ExhaustedError: Every namespace that meets a wish is held. The message says by whom and since when.
+            InvalidValueError: A label is not in the setting, or this host has too few namespaces that match a request.
+            ExhaustedError: Every namespace that matches a request is held. The message says by whom and since when.
         """
-        self.prepare(wishes, foreign=foreign)
-        return self.keep(self._claimable.claim(wishes))
+        self.prepare(requests, foreign=foreign)
+        return self.keep(self._claimable.claim(requests))
 
-    def prepare(self, wishes: Iterable[ClaimRequest], *, foreign: bool = False) -> ClaimableHost:
-        """Prepare this host for the wishes of a fleet's claim, and return the host; see `claim`.
+    def prepare(self, requests: Iterable[ClaimRequest], *, foreign: bool = False) -> ClaimableHost:
+        """Prepare this host for the requests of a fleet's claim, and return the host; see `claim`.
 
         Raises:
             InvalidValueError: A label is not in the setting.
         """
-        wished = list(wishes)
-        for wish in wished:
-            if wish.label:
-                self._setting.require_label(wish.label)
-        if any(not wish.label for wish in wished):
+        requested = list(requests)
+        for request in requested:
+            if request.label:
+                self._setting.require_label(request.label)
+        if any(not request.label for request in requested):
             namespaces = self._host.ndctl.inventory().namespaces
             self._offer_anew(each for each in namespaces if each.active and (foreign or self._run.owns(each)))
         return self._claimable
@@ -175,7 +175,9 @@ class HostClaims:
         mine = {claim.key for claim in self.claims}
         for claim in held:
             if claim.key not in mine:
-                raise InvalidValueError("claim", str(claim), "one that this worker has, and did not give back or lose")
+                raise InvalidValueError(
+                    "claim", str(claim), "a claim that this worker has, and did not release or lose"
+                )
         self._claimable.release(held, self._wipe if wipe else None)
 
     def wipe(self, claims: Iterable[Claim]) -> None:
@@ -256,5 +258,5 @@ class HostClaims:
                 raise InvalidValueError(
                     SETTING,
                     f"without {name}",
-                    f"one that keeps {label}:{name}, which is in use: it is {entry.description}",
+                    f"a setting with {label}:{name}, which is in use: it is {entry.description}",
                 )

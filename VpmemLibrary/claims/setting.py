@@ -50,7 +50,7 @@ class PmemSetting:
         if label in self.labels:
             return
         near = [each for each in self.labels if each.casefold() == label.casefold()]
-        hint = f": letters are compared with their case, so {near[0]} is meant" if near else ""
+        hint = f"; labels are case-sensitive, so {near[0]} may be meant" if near else ""
         there = ", ".join(self.labels) or "none, as the setting is empty"
         raise InvalidValueError("label", label, f"a label of {SETTING} ({there}){hint}")
 
@@ -172,5 +172,7 @@ def _refuse_one_class(labels: Iterable[str]) -> None:
             raise InvalidValueError(f"label of {SETTING}", label, f"{longest} characters at most")
         if (other := classes.setdefault(name, label)) != label:
             raise InvalidValueError(
-                f"label of {SETTING}", label, f"one that differs from {other!r} in more: both are resource class {name}"
+                f"label of {SETTING}",
+                label,
+                f"a label that differs more from {other!r}: both are resource class {name}",
             )

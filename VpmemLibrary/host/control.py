@@ -45,7 +45,7 @@ def passed_on(what: str, words: Iterable[str]) -> dict[str, str]:
     for word in words:
         name, _, source = word.partition("=")
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # refuses a value that was given by mistake
-            valid = "names of environment variables, e.g. IPMI_PASSWORD or IPMI_PASSWORD=RACK1_PASSWORD, and no value"
+            valid = "names of environment variables, e.g. IPMI_PASSWORD or IPMI_PASSWORD=RACK1_PASSWORD, without values"
             raise InvalidValueError(what, HIDDEN, valid)
         variables[name] = source or name
     return variables
@@ -60,7 +60,9 @@ def require_variables(variables: Mapping[str, str]) -> dict[str, str]:
     for source in variables.values():
         if not os.environ.get(source):
             raise InvalidValueError(
-                "environment variable for a command of the hosts file", source, "one that is set where the tests run"
+                "environment variable for a command of the hosts file",
+                source,
+                "a variable that is set on the machine that runs the tests",
             )
     return {name: os.environ[source] for name, source in variables.items()}
 

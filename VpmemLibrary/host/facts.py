@@ -236,7 +236,7 @@ def read_facts(transport: Transport) -> HostFacts:
     parts = result.stdout.decode("utf-8", "replace").split("\0")
     found = dict(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=False))
     if not found.keys() >= {*_FACTS, f"tool {TOOLS[-1]}"}:
-        raise UnreadableOutputError(result, "The facts are not whole")
+        raise UnreadableOutputError(result, "The facts of the host are incomplete")
     release = dict(_assignments(found["os_release"]))
     states = {name: found.get(f"module {name}", "") for name in MODULES}
     # On arm64 and s390x KVM is often built into the kernel. sysfs need not show a built-in module.

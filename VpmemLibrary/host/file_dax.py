@@ -138,10 +138,10 @@ def read_file_dax(transport: Transport, path: str) -> FileDax:
     head = re.match(r"(new|file) ([0-9]+)\n", text)
     attributes, mask = (re.search(rf"^stat\.{name} = 0x([0-9a-f]+)$", text, re.MULTILINE) for name in _ATTRIBUTES)
     if not (head and attributes and mask):
-        raise UnreadableOutputError(result, f"xfs_io did not tell the attributes of {path}")
+        raise UnreadableOutputError(result, f"xfs_io did not report the attributes of {path}")
     if not int(mask[1], 16) & _ATTR_DAX:
         raise UnsupportedError(
-            f"The kernel of {transport.name} does not tell whether {path} is DAX: it does from 5.8 on."
+            f"The kernel of {transport.name} does not report whether {path} is DAX. Kernel 5.8 and newer do."
         )
     pages = re.findall(r"^0x([0-9a-f]+) - 0x([0-9a-f]+) +[0-9]+ pages", text, re.MULTILINE)
     return FileDax(
@@ -184,7 +184,9 @@ def _checked(result: CommandResult, path: str, action: str) -> CommandResult:
     if result.exit_status == _MISSING:
         raise ToolMissingError(result, "xfs_io is not installed there (package xfsprogs)")
     if result.text.strip() in ("absent", "other"):
-        there = "one that exists" if result.text.strip() == "absent" else "a file or a directory, or a device-DAX node"
+        there = (
+            "a path that exists" if result.text.strip() == "absent" else "a file or a directory, or a device-DAX node"
+        )
         raise InvalidValueError("path", path, f"{there} on {result.host}")
     return result.check(f"Could not {action} {path}")
 

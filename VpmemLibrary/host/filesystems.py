@@ -85,16 +85,16 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
     result = transport.run(query(_LOOK, path))
     if result.exit_status == 127:
         raise ToolMissingError(result, "blkid is not installed there (package util-linux)")
-    result.check(f"Could not read what {path} holds")
+    result.check(f"Could not read the content type of {path}")
     text = result.text.strip("\n")
     if text in ("absent", "other"):
-        there = "one that exists" if text == "absent" else "a block device: device DAX, files and directories are none"
+        there = "a path that exists" if text == "absent" else "a block device, not device DAX, a file or a directory"
         raise InvalidValueError("path", path, f"{there} on {transport.name}")
     known = dict(line.partition("=")[::2] for line in result.lines)
     # Of an empty partition, blkid describes the entry in the partition table (util-linux, misc-utils/blkid.c).
     about = {name for name in known if name != "DEVNAME" and not name.startswith("PART_ENTRY_")}
     if text and about and not {"TYPE", "PTTYPE"} & about:
-        raise UnreadableOutputError(result, f"blkid did not tell the type of what {path} holds")
+        raise UnreadableOutputError(result, f"blkid did not report the type of the content of {path}")
     return FileSystem(path, known.get("TYPE", "") or known.get("PTTYPE", ""), known.get("UUID", ""))
 
 
@@ -120,7 +120,7 @@ def make_file_system(
     there = read_file_system(guard.transport, path)
     if there.type and not overwrite:
         raise InvalidValueError(
-            "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to end that"
+            "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to destroy it"
         )
     command = act("make_file_system", NODE, "overwrite" if overwrite else "", *_MAKE[file_system], NODE)
     result = guard.run(command, target_of(where), must_be_unused=True, timeout=_TIMEOUT)
@@ -136,5 +136,5 @@ def _check_made(result: CommandResult, path: str, file_system: FileSystemType) -
     if result.exit_status == 127:
         program = _MAKE[file_system][0]
         raise ToolMissingError(result, f"{program} is not installed there (package {_PACKAGES[program]})")
-    wants = " (mkfs.xfs wants a device of more than 300 MiB)" if file_system is FileSystemType.xfs else ""
+    wants = " (mkfs.xfs needs a device of more than 300 MiB)" if file_system is FileSystemType.xfs else ""
     result.check(f"Could not make {file_system} on {path}{wants}")

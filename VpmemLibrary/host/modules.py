@@ -98,7 +98,7 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
     if loaded:
         now = loaded_modules(transport, loaded)
         if absent := [name for name in loaded if name not in now and not built_in(transport, name)]:
-            raise CommandError(result, f"modprobe exited 0, and the kernel does not have {', '.join(absent)}")
+            raise CommandError(result, f"modprobe exited 0, but the kernel does not have {', '.join(absent)}")
     return tuple(loaded)
 
 

@@ -153,7 +153,7 @@ class Mounts:
         meant = target_of(where)
         result = self._guard.run(command, meant)
         if result.text.strip() in _UNFIT:
-            raise InvalidValueError("mount_point", mount_point, "an empty directory that is there")
+            raise InvalidValueError("mount_point", mount_point, "an existing empty directory")
         result.check(f"Could not mount {meant.called} at {mount_point}")
         return self._proven(result, meant.called, file_system, mount_point, options, made=make)
 
@@ -205,7 +205,7 @@ class Mounts:
             wrong = f"the kernel has it with dax={found.dax or '(nothing)'}, and its log (dmesg) may say why"
         if wrong:
             self.unmount(found, remove=made)
-            raise CommandError(result, f"{called} was not mounted as asked for and is unmounted again: {wrong}")
+            raise CommandError(result, f"{called} was not mounted as requested, so it was unmounted again: {wrong}")
         return found
 
 
@@ -240,7 +240,7 @@ def _check_point(mount_point: str, mounts: Sequence[Mount]) -> None:
         raise InvalidValueError("mount_point", mount_point, "an absolute path without a slash at its end, e.g. /mnt")
     for mount in mounts:
         if mount.mount_point == mount_point:
-            raise InvalidValueError("mount_point", mount_point, f"a directory that nothing is mounted at, not {mount}")
+            raise InvalidValueError("mount_point", mount_point, f"a directory without a mount; this one has {mount}")
 
 
 def _unescaped(text: str) -> str:

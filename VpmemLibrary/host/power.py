@@ -84,7 +84,7 @@ def restore_power(host: Transport, control: PowerControl, before: str, *, timeou
         UnreachableError: The host did not answer from a new boot within `timeout`.
     """
     started = time.monotonic()
-    run_control(control.on, control.variables, timeout=timeout, failure="The host was not given power")
+    run_control(control.on, control.variables, timeout=timeout, failure="The host's power could not be restored")
     wait_for_another_boot(host, before, timeout=timeout - (time.monotonic() - started), after="power was restored")
     return time.monotonic() - started
 

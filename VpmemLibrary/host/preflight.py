@@ -108,7 +108,7 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
         _tool(facts, "flock", "one change of a region at a time", _install(facts, "flock")),
         _tool(facts, "bash", "holds leases, together with flock", _install(facts, "bash")),
         *(
-            _tool(facts, name, "looks for who uses a device before it is changed", _install(facts, name))
+            _tool(facts, name, "checks who uses a device before it is changed", _install(facts, name))
             for name in ("awk", "grep", "sed", "xargs", "stat")
             if name in facts.tools
         ),
@@ -132,7 +132,7 @@ _FINDS = {
     "nd_e820": "makes regions of the kernel parameter memmap",
     "cxl_pmem": "makes regions of CXL memory",
     "virtio_pmem": "makes regions of virtio-pmem devices",
-    "papr_scm": "finds the persistent memory that an IBM Power hypervisor gives out",
+    "papr_scm": "finds the persistent memory that an IBM Power hypervisor assigns",
 }
 
 
@@ -178,7 +178,7 @@ def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
 
 def _region(facts: HostFacts) -> PreflightItem:
     found = ", ".join(str(region) for region in facts.regions if region.holds_namespaces)
-    needed = "one region at least, of persistent memory that can be written"
+    needed = "at least one writable region of persistent memory"
     if facts.regions and not found:
         needed += f": the host has {', '.join(map(str, facts.regions))}"
     finder = usual_finder(facts.architecture)
@@ -188,9 +188,9 @@ def _region(facts: HostFacts) -> PreflightItem:
     elif finder == "virtio_pmem":
         fix = "give a virtual host a virtio-pmem device"
     else:
-        fix = "fit NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM"
+        fix = "install NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM"
         if facts.architecture in _X86:
-            fix += "; for a trial set RAM aside with the kernel parameter memmap=4G!12G"
+            fix += "; for a trial reserve RAM with the kernel parameter memmap=4G!12G"
     return _present("region", found, needed, load + (fix if load else fix[0].upper() + fix[1:]) + ".")
 
 

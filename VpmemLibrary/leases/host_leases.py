@@ -61,7 +61,7 @@ _LONGEST_REASON = 500
 _END = "."
 _READY = ["ready"]
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
-_HOW_TO_TAKE_AGAIN = "Reserve Host, Reserve Region or Open Host From File with free=True"
+_KEYWORDS_THAT_RESERVE = "Reserve Host, Reserve Region or Open Host From File with free=True"
 
 _TOOLS = r"""
 for tool in bash flock; do
@@ -139,13 +139,13 @@ class HostLeases:
                 self._refuse_lost()
             answer = self._ask("take", "shared" if shared else "alone", *words)
             if answer and answer[0][0] == "none":
-                _, slot = self._words(answer[0], 2)
+                _, slot = self._checked_line(answer[0], 2)
                 raise LeasesHeldError(int(slot), self._entries(answer[1:]))
             taken = []
             for line in answer:
-                _, key, fence, record = self._words(line, 4)
+                _, key, fence, record = self._checked_line(line, 4)
                 self._leases[key] = _Held(shared, int(fence))
-                self._took_again(key)
+                self._forget_loss(key)
                 taken.append(Taken(key, _holder(record) if record else None))
         return tuple(taken)
 
@@ -155,14 +155,14 @@ class HostLeases:
         with self._lock:
             if mine := [key for key in wanted if key in self.held]:
                 self.require(mine)
-                self._give_back(mine, "release")
+                self._release(mine, "release")
         self._refuse_others(wanted, mine)
 
     def release_as_unfit(self, key: str, reason: str) -> None:
         """Release one lease and mark it as unfit; see `Leases.release_as_unfit`."""
         with self._lock:
             self.require([key])
-            self._give_back([key], "release_as_unfit", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
+            self._release([key], "release_as_unfit", quote_plus(reason[:_LONGEST_REASON]) or "unknown")
 
     def remove_stale(self, keys: Iterable[str]) -> None:
         """Remove the records that have no living holder; see `Leases.remove_stale`."""
@@ -175,7 +175,7 @@ class HostLeases:
         with self._lock:
             self._refuse_others(wanted, self.held)
             if wanted:
-                self._lose(self._ask("mine", *map(self._file, wanted)))
+                self._handle_losses(self._ask("mine", *map(self._file, wanted)))
 
     def proofs(self) -> tuple[LeaseProof, ...]:
         """Return the proofs that this worker holds its leases; see `Leases.proofs`."""
@@ -208,7 +208,7 @@ class HostLeases:
         """
         with self._lock:
             if held := self.held:
-                self._lose(self._ask("keep", str(seconds), *map(self._file, held)))
+                self._handle_losses(self._ask("keep", str(seconds), *map(self._file, held)))
 
     def close(self) -> None:
         """End the holder; see `Leases.close`."""
@@ -218,7 +218,7 @@ class HostLeases:
 
     # Losing and giving back
 
-    def _lose(self, answer: Sequence[Sequence[str]]) -> None:
+    def _handle_losses(self, answer: Sequence[Sequence[str]]) -> None:
         """Raise if the host answered that leases are lost. Give up all other leases, except the run's own lease.
 
         A run that lost its host is still alive. If the run's own lease were given up too, the next run would treat this
@@ -228,7 +228,7 @@ class HostLeases:
         key = ""
         for line in answer:
             if line[0] == "lost":
-                _, key = self._words(line, 2)
+                _, key = self._checked_line(line, 2)
                 lost[key] = []
             else:
                 lost.setdefault(key, []).append(line)
@@ -248,19 +248,22 @@ class HostLeases:
             except UnreachableError:
                 # The kernel freed the locks when the connection broke.
                 pass
-        text = [f"This worker lost its lease of {key} on {self._transport.name}: {_told(gone[key])}." for key in gone]
-        text += [f"So it gave up {', '.join(others)} as well."] if others else []
-        text += [f"Nothing is changed there until it calls {_HOW_TO_TAKE_AGAIN} again."] if self._lost else []
+        text = [
+            f"This worker lost its lease of {key} on {self._transport.name}: {_descriptions(gone[key])}."
+            for key in gone
+        ]
+        text += [f"So it also released {', '.join(others)}."] if others else []
+        text += [f"It can change nothing there until it calls {_KEYWORDS_THAT_RESERVE} again."] if self._lost else []
         raise LeaseLostError(" ".join(text))
 
     def _refuse_lost(self) -> None:
         if self._lost:
             raise LeaseLostError(
-                f"This worker lost its lease of {', '.join(sorted(self._lost))} on {self._transport.name}. Nothing is "
-                f"changed there until it calls {_HOW_TO_TAKE_AGAIN} again."
+                f"This worker lost its lease of {', '.join(sorted(self._lost))} on {self._transport.name}. It can "
+                f"change nothing there until it calls {_KEYWORDS_THAT_RESERVE} again."
             )
 
-    def _took_again(self, key: str) -> None:
+    def _forget_loss(self, key: str) -> None:
         """Forget the lost leases that a newly taken lease replaces. Any region replaces a lost region."""
         if key == HOST_KEY:
             self._lost &= {each for each in self._lost if self._leases[key].shared and each != HOST_KEY}
@@ -271,7 +274,7 @@ class HostLeases:
         if others := [key for key in wanted if key not in mine]:
             raise LeaseLostError(f"This worker does not hold {', '.join(others)} on {self._transport.name}.")
 
-    def _give_back(self, keys: Sequence[str], request: str, *arguments: str) -> None:
+    def _release(self, keys: Sequence[str], request: str, *arguments: str) -> None:
         """Release leases that were held a moment ago.
 
         If the connection breaks before the answer, the host may or may not have done the request. Then the next
@@ -285,15 +288,15 @@ class HostLeases:
             self._connect()
             return
         except LeaseRecordError:
-            self._stay(keys)
+            self._keep_held(keys)
             raise
         if lost:
-            self._stay(keys)
-            self._lose(lost)
+            self._keep_held(keys)
+            self._handle_losses(lost)
         for key in keys:
             del self._leases[key]
 
-    def _stay(self, keys: Iterable[str]) -> None:
+    def _keep_held(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._leases[key].ending = ()
 
@@ -333,17 +336,17 @@ class HostLeases:
             self._stream = self._transport.stream(["bash", "--norc", "-c", _PROGRAM, "vpmem-leases", *arguments])
         except FileNotFoundError:
             # This machine itself has no bash.
-            raise self._gone() from None
+            raise self._no_answer_error() from None
         try:
             ready = self._exchange(())
         except LeaseRecordError:
             self._drop()
-            self._gone()
+            self._no_answer_error()
             raise
         # The host's shell may print text at login before the answer.
         if not ready or ready[-1] != _READY:
             self._drop()
-            raise self._gone()
+            raise self._no_answer_error()
 
     def _renew(self) -> None:
         if not self._leases:
@@ -359,7 +362,7 @@ class HostLeases:
             if key not in lost:
                 self._exchange((request, self._file(key), *arguments))
             del self._leases[key]
-        self._lose(answer)
+        self._handle_losses(answer)
 
     def _exchange(self, words: Sequence[str]) -> list[list[str]]:
         """Send a request, or nothing, and return the lines of the answer.
@@ -370,7 +373,7 @@ class HostLeases:
         """
         stream = self._stream
         if stream is None:
-            raise UnreachableError(f"The holder of leases on {self._transport.name} is not there.")
+            raise UnreachableError(f"The lease holder on {self._transport.name} does not run.")
         with self._watched(stream):
             try:
                 if words:
@@ -380,7 +383,7 @@ class HostLeases:
                 lines = []
         if not lines or lines[-1] != _END:
             self._drop()
-            raise self._gone()
+            raise self._no_answer_error()
         if len(lines) > 1 and lines[-2].startswith("error "):
             raise self._failed(lines[-2].removeprefix("error "))
         return [line.split(" ") for line in lines[:-1]]
@@ -422,30 +425,30 @@ class HostLeases:
 
     # What the host answers
 
-    def _gone(self) -> UnreachableError:
+    def _no_answer_error(self) -> UnreachableError:
         """Return the error that there is no answer. Raise instead if the host has no bash or no flock."""
         found: CommandResult = self._transport.run(["sh", "-c", _TOOLS])
         if found.exit_status != 0:
             found.check(f"Leases cannot be held on {self._transport.name}")
-        return UnreachableError(f"The holder of leases on {self._transport.name} ended, or did not answer in time.")
+        return UnreachableError(f"The lease holder on {self._transport.name} ended, or did not answer in time.")
 
     def _failed(self, text: str) -> LeaseRecordError:
         if text.endswith(_NO_SPACE):
             return LeaseSpaceError(
                 f"There is no space left in {self._directory} on {self._transport.name}: free space there. No lease "
-                f"was taken or given back ({text})."
+                f"was taken or released ({text})."
             )
-        return LeaseRecordError(f"Leases failed on {self._transport.name}: {text}. No lease was taken or given back.")
+        return LeaseRecordError(f"Leases failed on {self._transport.name}: {text}. No lease was taken or released.")
 
-    def _words(self, line: Sequence[str], count: int) -> Sequence[str]:
+    def _checked_line(self, line: Sequence[str], count: int) -> Sequence[str]:
         if len(line) != count or not all(word.isascii() for word in line):
-            raise self._failed(f"its holder answered {' '.join(line)!r}, which is no answer")
+            raise self._failed(f"its lease holder sent the invalid answer {' '.join(line)!r}")
         return line
 
     def _entries(self, answer: Iterable[Sequence[str]]) -> tuple[Entry, ...]:
         entries = []
         for line in answer:
-            _, key, name, state, record = self._words(line, 5)
+            _, key, name, state, record = self._checked_line(line, 5)
             fields = _fields(record)
             entries.append(
                 Entry(
@@ -481,7 +484,7 @@ def _fields(record: str) -> dict[str, str]:
     return dict(parse_qsl(record, keep_blank_values=True))
 
 
-def _told(entries: Iterable[Entry]) -> str:
+def _descriptions(entries: Iterable[Entry]) -> str:
     return (
         "; ".join(f"it is {entry.description}" for entry in entries)
         or "its record is gone, so another worker may have had it"

@@ -111,7 +111,7 @@ class Entry:
     def description(self) -> str:
         """A description of the holder, the state of the lease, and since when."""
         if self.unfit:
-            return f"unfit since {self.holder} gave it back: {self.unfit}"
+            return f"unfit since {self.holder} released it: {self.unfit}"
         if self.kept_until:
             return f"kept until {_when(self.kept_until)} for a worker that reboots the host: {self.holder}"
         return f"held by {self.holder}" if self.held else f"left by {self.holder}"
@@ -204,8 +204,8 @@ def living_runs(entries: Iterable[Entry]) -> set[str]:
     if unknown := [entry for entry in held if not entry.holder.run_id]:
         paths = " ".join(entry.path or entry.key for entry in unknown)
         raise UnknownHolderError(
-            f"A process holds the lease of {', '.join(entry.key for entry in unknown)}, and its record cannot be "
-            "read, so nobody knows which run is alive. Nothing is taken from any run meanwhile. Find the process with: "
+            f"A process holds the lease of {', '.join(entry.key for entry in unknown)}, and its record is "
+            "unreadable. So the living runs are unknown, and no leftovers are removed. Find the process with: "
             f"fuser -v {paths}"
         )
     return {run_of_key(entry.key) for entry in held if run_of_key(entry.key)}

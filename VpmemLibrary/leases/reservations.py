@@ -137,8 +137,8 @@ class Reservations:
         self._leases.require([HOST_KEY])
         if not shared and not self.has_host_alone:
             raise BusyError(
-                f"This worker shares host {self._alias} with other workers, because it holds a region of it or asked "
-                "to share it. Close the host first. Then open it again and reserve it alone."
+                f"This worker shares host {self._alias} with other workers, because it reserved a region of it or "
+                "asked to share it. Close the host first. Then open it again and reserve it alone."
             )
 
     def reserve_region(self, regions: Sequence[Region], timeout: float) -> Region:

@@ -30,7 +30,7 @@ def server_devices(namespaces: Sequence[Namespace]) -> tuple[VpmemDevice, ...]:
     """
     for namespace in namespaces:
         if not namespace.device:
-            raise InvalidValueError("namespace", namespace.called, "an active devdax one: this one has no device")
+            raise InvalidValueError("namespace", namespace.called, "an active devdax namespace: this one has no device")
     sizes = nova_memory(Size(0), [namespace.size for namespace in namespaces]).targets
     return tuple(
         VpmemDevice(

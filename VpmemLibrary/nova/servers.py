@@ -74,7 +74,7 @@ class Servers:
         self._made += 1
         name = checked_name("server name", name) if name else f"server-{self._made}"
         if name in self._servers and self._servers[name].status is not ServerStatus.deleted:
-            raise InvalidValueError("server name", name, f"one that no server has ({', '.join(self._servers)})")
+            raise InvalidValueError("server name", name, f"a name that no server has ({', '.join(self._servers)})")
         compute = self._find(host)
         self._check(compute, flavor)
         server = Server(name, f"instance-{self._run_id}-{self._made}", Allocation(host, flavor))
@@ -100,7 +100,7 @@ class Servers:
                 stays.
         """
         if server.status is ServerStatus.deleted:
-            raise InvalidValueError("server", server.name, "one that was not deleted")
+            raise InvalidValueError("server", server.name, "a server that was not deleted")
         self._power_off(server)
         with self._errors_of(server):
             for allocation in filter(None, (server.here, server.before)):
@@ -224,7 +224,7 @@ class Servers:
         server.require("revert a resize of", ServerStatus.verify_resize)
         new, old = server.here, server.before
         if old is None:
-            raise InvalidValueError("server", server.name, "one with a resize to revert")
+            raise InvalidValueError("server", server.name, "a server with a resize to revert")
         self._power_off(server)
         self._undefine(server)
         server.here, server.before = old, None
@@ -258,7 +258,7 @@ class Servers:
         compute = self._find(server.host)
         boot = compute.guests.defaults.boot
         if boot is None:
-            raise InvalidValueError("server image", "none", "one, as when the server was made")
+            raise InvalidValueError("server image", "none", "the image with which the server was created")
         server.here.claims = tuple(compute.tenancy.claims.now(claim) for claim in server.claims)
         xml = server_domain(
             server.domain,

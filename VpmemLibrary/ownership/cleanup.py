@@ -86,5 +86,5 @@ def wipe_namespace(host: Host, namespace: Namespace) -> None:
         ContentDiffersError: The tools reported success, but some bytes are not zero.
     """
     if not namespace.device:
-        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device to be wiped")
+        raise InvalidValueError("namespace", namespace.called, "an active namespace: this one has no device to wipe")
     host.content.wipe(namespace, must_be_unused=True)

@@ -156,9 +156,14 @@ class HostState:
         ):
             lines += [f"leaked: {what} {name}" for name in sorted(now - before)]
             lines += [f"gone: {what} {name}" for name in sorted(before - now)]
-        lines += [f"leaked: lease of {key}, {told}" for key, told in after.leases.items() if key not in self.leases]
         lines += [
-            f"changed: free in {region}: {_told(self.available.get(region))}, now {_told(after.available.get(region))}"
+            f"leaked: lease of {key}, {description}"
+            for key, description in after.leases.items()
+            if key not in self.leases
+        ]
+        lines += [
+            f"changed: free in {region}: {_size_text(self.available.get(region))}, "
+            f"now {_size_text(after.available.get(region))}"
             for region in sorted({*self.available, *after.available})
             if self.available.get(region) != after.available.get(region)
         ]
@@ -204,5 +209,5 @@ def _only(region: Region) -> str:
     return _identity(region.namespaces[0]) if region.namespaces else ""
 
 
-def _told(size: Size | None) -> str:
+def _size_text(size: Size | None) -> str:
     return "no such region" if size is None else str(size)

@@ -78,7 +78,7 @@ class RunMark:
         made = f"run {maker} made it" if maker else "no run made it: it has no mark"
         raise ForeignError(
             f"Namespace {namespace.called} (UUID {namespace.label_uuid or 'none'}) is not this run's own: {made}, and "
-            f"this is run {self.run_id}. It was left as it is. Say foreign=True to change or destroy it all the same."
+            f"this is run {self.run_id}. Nothing was changed. Use foreign=True to change or destroy it anyway."
         )
 
 

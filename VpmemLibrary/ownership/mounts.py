@@ -57,8 +57,8 @@ def require_own_mount(run: RunMark, mount: Mount, namespaces: Iterable[Namespace
     if maker != run.run_id:
         made = f"run {maker} made it" if maker else "no run made it"
         raise ForeignError(
-            f"{mount} is not this run's own: {made}, and this is run {run.run_id}. It was left as it is. "
-            "Say foreign=True to unmount it all the same."
+            f"{mount} is not this run's own: {made}, and this is run {run.run_id}. Nothing was changed. Use "
+            "foreign=True to unmount it anyway."
         )
 
 

@@ -37,7 +37,7 @@ _OFF = "shut off"
 _NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
 
 # A change that a dead worker began holds a lock until the change is done (guard.sh).
-_LET_END = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
+_WAIT_FOR_CHANGES = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Reclaim:
         self._link = link
         self._leases = leases
 
-    def all(self) -> Reclaimed:
+    def remove_all(self) -> Reclaimed:
         """Remove all leftovers of dead runs: guests, mounts, namespaces, CXL regions, and claims. Try each of them.
 
         Do not touch anything that does not belong to a dead run. A namespace that a dead holder had claimed, but that
@@ -71,18 +71,18 @@ class Reclaim:
         done: list[str] = []
         failed: list[VpmemError] = []
         with host_lock(self._leases, "reclaim", self._host.alias):
-            self._host.run(["sh", "-c", _LET_END, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
-            for what, remove in self._left():
+            self._host.run(["sh", "-c", _WAIT_FOR_CHANGES, "sh", LOCKS], timeout=_BUSY_TIMEOUT).check()
+            for what, remove in self._leftovers():
                 try:
                     _remove_when_unused(what, remove)
                     done.append(what)
                 except VpmemError as error:
                     # The other leftovers are still removed. This error is reported in the result.
-                    error.add(f"So this was not taken back: {what}.")
+                    error.add(f"So this leftover was not removed: {what}.")
                     failed.append(error)
         return Reclaimed(tuple(done), tuple(failed))
 
-    def clean(self, namespace: Namespace, left_by: Holder) -> None:
+    def clean_namespace(self, namespace: Namespace, left_by: Holder) -> None:
         """Clean a namespace that a dead holder left: end the guests of dead runs that use it, then wipe it.
 
         Args:
@@ -95,31 +95,31 @@ class Reclaim:
         """
         for guest, _ in self._dead_guests():
             if any(device.path == namespace.device for device in read_devices(guest.xml())):
-                _end(guest)
+                _end_guest(guest)
         try:
             wipe_namespace(self._host, namespace)
         except BusyError as error:
             error.add(f"{left_by} left it.")
             raise
 
-    def _left(self) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _leftovers(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Yield a description of each leftover and the function that removes it.
 
         Search for each kind of leftover only after the caller has handled the earlier kinds.
         """
-        for guest, maker in self._dead_guests():
-            yield f"guest {guest.name} of run {maker}", partial(_end, guest)
-        for mount, maker in self._dead_mounts():
-            yield f"mount of {mount} of run {maker}", partial(_unmount, self._host, mount)
+        for guest, run_id in self._dead_guests():
+            yield f"guest {guest.name} of run {run_id}", partial(_end_guest, guest)
+        for mount, run_id in self._dead_mounts():
+            yield f"mount of {mount} of run {run_id}", partial(_unmount, self._host, mount)
         for namespace in self._dead_namespaces():
             what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
             yield what, partial(self._destroy, namespace)
         for region in self._dead_cxl_regions():
             what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
-            yield what, partial(self._take_apart, region)
+            yield what, partial(self._destroy_cxl_region, region)
         for entry in self._leases.entries():
             if not entry.held and not is_permanent_key(entry.key):
-                yield f"{entry.key}, {entry.description}", partial(self._settle, entry)
+                yield f"{entry.key}, {entry.description}", partial(self._release_claim, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:
         """Return the guests that dead runs made, each with its run.
@@ -127,15 +127,15 @@ class Reclaim:
         Read the leases after the marks, because a run takes its lease before it marks anything.
         """
         guests = [Guest(self._host.transport, self._link, name) for name in guest_names(self._link)]
-        made = [(guest, maker) for guest in guests if (maker := _maker(guest))]
+        made = [(guest, run_id) for guest in guests if (run_id := _run_of_guest(guest))]
         living = self._living() if made else set()
-        return [(guest, maker) for guest, maker in made if maker not in living]
+        return [(guest, run_id) for guest, run_id in made if run_id not in living]
 
     def _dead_mounts(self) -> list[tuple[Mount, str]]:
         """Return the mounts of dead runs, each with its run. The last mounted is first."""
         made = mounts_of_runs(self._host)
         living = self._living() if made else set()
-        return [(mount, maker) for mount, maker in made if maker not in living]
+        return [(mount, run_id) for mount, run_id in made if run_id not in living]
 
     def _dead_namespaces(self) -> list[Namespace]:
         marked = [namespace for namespace in self._host.ndctl.inventory().namespaces if is_marked(namespace)]
@@ -167,12 +167,12 @@ class Reclaim:
                 raise
         self._leases.remove_stale([namespace.label_uuid])
 
-    def _take_apart(self, region: CxlRegion) -> None:
+    def _destroy_cxl_region(self, region: CxlRegion) -> None:
         # The region may be gone already.
         with suppress(NotFoundError):
             self._host.cxl.destroy_region(region)
 
-    def _settle(self, entry: Entry) -> None:
+    def _release_claim(self, entry: Entry) -> None:
         """Release a namespace that a dead holder had claimed: wipe the namespace and remove its lease record."""
         namespaces = {namespace.label_uuid: namespace for namespace in self._host.ndctl.inventory().namespaces}
         if entry.key not in namespaces:
@@ -186,14 +186,14 @@ class Reclaim:
             # Another worker has claimed the namespace meanwhile, and cleans it.
             return
         try:
-            self.clean(namespaces[entry.key], entry.holder)
+            self.clean_namespace(namespaces[entry.key], entry.holder)
         except VpmemError as error:
             self._leases.release_as_unfit(entry.key, str(error).splitlines()[0])
             raise
         self._leases.release([entry.key])
 
 
-def _maker(guest: Guest) -> str:
+def _run_of_guest(guest: Guest) -> str:
     """Return the id of the run that made a guest. Return an empty text if no run made it, or if the guest is gone."""
     try:
         return guest.made_by()
@@ -215,7 +215,7 @@ def _unmount(host: Host, mount: Mount) -> None:
     unmount(host, mount)
 
 
-def _end(guest: Guest) -> None:
+def _end_guest(guest: Guest) -> None:
     """End a guest and remove its domain."""
     try:
         if guest.state() != _OFF:

@@ -159,7 +159,7 @@ def printed_json(result: CommandResult) -> Any:
         reason = ValueError(f"more follows after character {end}")
         if rest.startswith("\n"):
             break
-    raise UnreadableOutputError(result, f"It exited 0, but what it printed is not whole JSON ({reason})")
+    raise UnreadableOutputError(result, f"It exited 0, but its output is not complete JSON ({reason})")
 
 
 def _skip_blanks(text: str, begin: int) -> int:

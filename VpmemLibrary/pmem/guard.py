@@ -262,15 +262,15 @@ class Guard:
             case "lost":
                 lost = next((proof.key for proof in proofs if proof.path == rest), rest)
                 raise LeaseLostError(
-                    f"The lease of {lost} on {host} is not this worker's any more ({rest}), so nothing was changed on "
-                    f"{called}. Acquire the host or region again."
+                    f"This worker no longer has the lease of {lost} on {host} ({rest}), so nothing was changed on "
+                    f"{called}. Reserve the host or region again."
                 )
             case "has":
                 raise ToolMissingError(result, f"{rest.removeprefix('no ')} is not installed on {host}")
             case "blind:" | "unsafe" | "ambiguous" | "absent":
-                raise UnsupportedError(f"{called} on {host} was left as it is: {reports[-1]}.")
+                raise UnsupportedError(f"{called} on {host} was not changed: {reports[-1]}.")
             case _:
-                raise CommandError(result, f"{called} on {host} was left as it is: {reports[-1]}")
+                raise CommandError(result, f"{called} on {host} was not changed: {reports[-1]}")
 
 
 def act(name: str, *arguments: str) -> list[str]:

@@ -65,7 +65,7 @@ class Ndctl:
             UnreadableOutputError: ndctl printed something other than its JSON.
             CommandError: ndctl failed.
         """
-        return decode_inventory(checked(self.run(LIST_COMMAND), "list what there is"))
+        return decode_inventory(checked(self.run(LIST_COMMAND), "list the inventory"))
 
     def namespace(self, which: Namespace | str) -> Namespace:
         """Return one namespace from a fresh listing.
@@ -84,7 +84,7 @@ class Ndctl:
             each = ", ".join(f"{namespace.dev} (UUID {namespace.label_uuid or namespace.uuid})" for namespace in found)
             raise AmbiguousError(
                 f"{len(found)} namespaces on {self.transport.name} are called {which!r}: {each}. "
-                "Give the UUID or the device name of the one that is meant."
+                "Give its UUID or device name."
             )
         if not found:
             there = [f"{ns.called} {ns.uuid}".rstrip() for ns in namespaces]
@@ -188,24 +188,24 @@ class Ndctl:
         where = f"{region.dev} on {self.transport.name}"
         if not region.holds_namespaces:
             raise UnsupportedError(
-                f"{where} is of type {region.type}, so no namespace can be cut from it: take a region of type pmem."
+                f"{where} is of type {region.type}, so no namespace can be created in it. Use a region of type pmem."
             )
         if region.state == "disabled":
             raise UnsupportedError(f"{where} is disabled: enable it first.")
         nstype, read_only = self._kinds([region])[region.dev]
         if read_only == "1":
             raise UnsupportedError(
-                f"{where} is read-only, so no namespace can be cut from it: a DIMM of it failed to arm "
-                "(flag failed_arm), or the machine gives it out for reading alone. Take another region."
+                f"{where} is read-only, so no namespace can be created in it: a DIMM of it failed to arm "
+                "(flag failed_arm), or the host offers it read-only. Use another region."
             )
         if nstype == _LABELED:
             return
-        mend = (
-            "Give it labels first (initialize_labels), which ends what its one namespace holds."
+        fix = (
+            "Initialize its labels first (initialize_labels); this destroys the content of its one namespace."
             if region.dimms
             else f"Its provider {region.provider} has no label area: use or reconfigure the one namespace that it has."
         )
-        raise UnsupportedError(f"{where} has no labels, so no namespace can be cut from it. {mend}")
+        raise UnsupportedError(f"{where} has no labels, so no namespace can be created in it. {fix}")
 
     def _kinds(self, regions: Iterable[Region]) -> dict[str, tuple[str, str]]:
         """Return the kernel's `nstype` and `read_only` values for each region."""

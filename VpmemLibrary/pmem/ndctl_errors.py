@@ -43,7 +43,7 @@ _ERRNO_OF = {
 }
 
 _MEANINGS = {
-    status_of(errno.EINVAL): "ndctl or the kernel does not take these values (EINVAL)",
+    status_of(errno.EINVAL): "ndctl or the kernel does not accept these values (EINVAL)",
     status_of(errno.ENXIO): "the device does not answer or cannot do this (ENXIO)",
     NO_DEVICE: "no such device, or no device that can do this (ENODEV)",
     status_of(errno.EACCES): "ndctl may not do this: it needs root (EACCES)",

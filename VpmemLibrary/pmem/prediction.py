@@ -75,7 +75,7 @@ def predict_usable_size(
     Example: ``predict_usable_size(Size.parse("64MiB"), mode=NamespaceMode.devdax) == Size.parse("62MiB")``.
     """
     if size < SMALLEST_NAMESPACE or size % _PAGE:
-        raise InvalidValueError("size", str(size), f"{SMALLEST_NAMESPACE} at least, and whole pages of 4KiB")
+        raise InvalidValueError("size", str(size), f"{SMALLEST_NAMESPACE} at least, in whole pages of 4KiB")
     if mode is NamespaceMode.raw:
         return Size(size)
     if mode is NamespaceMode.sector:
@@ -210,7 +210,7 @@ def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: S
     end = Size(start + size).down_to(align) - start
     if data >= end:
         raise InvalidValueError(
-            "size", str(size), f"more than {data}, which this mode, map and align take for themselves"
+            "size", str(size), f"more than {data}, which this mode, map and align use for themselves"
         )
     return end - data
 

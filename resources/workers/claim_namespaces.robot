@@ -45,7 +45,7 @@ Claim Until Nothing Is Left
         WHILE    True    limit=50
             Claim Namespaces    POOL
         END
-    EXCEPT    All that meets label POOL*is held*    type=GLOB
+    EXCEPT    All namespaces of label POOL*is held*    type=GLOB
         Log    Nothing is left.
     END
 

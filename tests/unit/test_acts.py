@@ -21,7 +21,7 @@ from VpmemLibrary.errors import (
     ToolMissingError,
     UnreachableError,
 )
-from VpmemLibrary.ownership.reclaim import _LET_END
+from VpmemLibrary.ownership.reclaim import _WAIT_FOR_CHANGES
 from VpmemLibrary.pmem import guard
 from VpmemLibrary.pmem.guard import NAMESPACE, NODE, LeaseProof, act, lock_target, namespace_target, path_target
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
@@ -198,7 +198,7 @@ def test_reclaim_waits_for_a_change_that_a_dead_worker_began(fake: Fake) -> None
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as begun:
         assert begun.stdout is not None
         assert begun.stdout.read(5) == b"begun"
-        with subprocess.Popen(["sh", "-c", _LET_END, "sh", locks]) as waiting:
+        with subprocess.Popen(["sh", "-c", _WAIT_FOR_CHANGES, "sh", locks]) as waiting:
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(1)
             begun.communicate(b"\n", timeout=60)

@@ -299,7 +299,7 @@ def test_text_around_a_listing_and_more_nesting_are_left_out(form: str) -> None:
     "text", ["warning: nothing more\n", "warning\n[", '[{"dev":"ndbus0"}]\n[{"dev":"ndbus1"}]', "[]garbage"]
 )
 def test_text_without_one_whole_listing_is_unreadable(text: str) -> None:
-    with pytest.raises(UnreadableOutputError, match="not whole JSON"):
+    with pytest.raises(UnreadableOutputError, match="not complete JSON"):
         decode_inventory(left(0, text))
 
 

@@ -113,7 +113,7 @@ def test_a_namespace_that_is_gone_is_told_and_nothing_is_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "found"),
+    ("request", "found"),
     [
         (ClaimRequest(name="ns_3"), "ns_3"),
         (ClaimRequest(mode=NamespaceMode.devdax, node=1), "ns_1"),
@@ -121,12 +121,12 @@ def test_a_namespace_that_is_gone_is_told_and_nothing_is_held() -> None:
         (ClaimRequest(size=inventory_of(1).namespaces[0].size), "ns_0"),
     ],
 )
-def test_a_wish_by_name_node_size_or_mode(wish: ClaimRequest, found: str) -> None:
-    assert names(Machine("left").seen_by("1").claim([wish])) == [found]
+def test_a_wish_by_name_node_size_or_mode(request: ClaimRequest, found: str) -> None:
+    assert names(Machine("left").seen_by("1").claim([request])) == [found]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "told"),
+    ("requests", "told"),
     [
         ([ClaimRequest("small")], "1 of label small"),
         ([ClaimRequest(mode=NamespaceMode.fsdax)], "1 of mode fsdax"),
@@ -135,10 +135,10 @@ def test_a_wish_by_name_node_size_or_mode(wish: ClaimRequest, found: str) -> Non
         ([ClaimRequest(name="ns_0", node=1)], "1 of name ns_0, NUMA node 1"),
     ],
 )
-def test_what_could_never_be_met_is_refused_before_anything_is_held(wishes: list[ClaimRequest], told: str) -> None:
+def test_what_could_never_be_met_is_refused_before_anything_is_held(requests: list[ClaimRequest], told: str) -> None:
     host = Machine("left").seen_by("1")
     with pytest.raises(InvalidValueError) as caught:
-        host.claim(wishes)
+        host.claim(requests)
     assert told in str(caught.value)
     assert host.used() == {}
 
@@ -171,7 +171,7 @@ def test_an_exhausted_fleet_names_the_holders_on_every_host() -> None:
     fleet = Fleet([machine.seen_by("1") for machine in machines])
     claims = [fleet.claim([LARGE])[0] for _ in machines]
     assert len({claim.key for claim in claims}) == 30
-    with pytest.raises(ExhaustedError, match=r"(?s)All that meets label 4GB is held:.*worker 1.*and 10 more"):
+    with pytest.raises(ExhaustedError, match=r"(?s)All namespaces of label 4GB are held:.*worker 1.*and 10 more"):
         fleet.claim([LARGE])
     with pytest.raises(InvalidValueError, match="what one of the hosts has"):
         fleet.claim([SMALL])

@@ -134,7 +134,7 @@ def test_a_block_that_is_going_offline_is_neither_online_nor_offline() -> None:
 def test_what_only_root_is_told_is_missed() -> None:
     printed = recorded("dax-memory-devdax")
     hidden = replace(printed, stdout=printed.stdout.replace(b"range=6444548096 6710886399", b""))
-    with pytest.raises(CommandError, match=r"did not tell where dax0\.0 lies"):
+    with pytest.raises(CommandError, match=r"did not report the address of dax0\.0"):
         read_dax_memory(host(memory=hidden), "dax0.0")
     with pytest.raises(CommandError, match="no MemTotal"):
         total_memory(RecordedHost({"awk": left(0)}))
@@ -413,7 +413,7 @@ def test_an_instance_of_a_dynamic_region_is_destroyed_and_resized_and_proven() -
     (act,) = machine.acts
     assert act.command == ("acts", "resize", "@node@", "33554432")
     assert (act.targets, act.unused) == (("-p /dev/dax4.1", "-k dax4"), True)
-    with pytest.raises(CommandError, match="is of 64MiB though daxctl exited 0"):
+    with pytest.raises(CommandError, match="has 64MiB though daxctl exited 0"):
         dax(dynamic(**answers)).resize("dax4.1", Size(32 * MiB))
     with pytest.raises(OutOfSpaceError, match="can have 480MiB at most"):
         dax(dynamic()).resize("dax4.1", Size(512 * MiB))

@@ -310,7 +310,7 @@ def test_a_tool_that_is_missing_is_told_with_its_package() -> None:
         make_file_system(Guard(host), "/dev/pmem0", FileSystemType.xfs)
 
 
-@pytest.mark.parametrize(("said", "valid"), [("absent", "one that exists"), ("other", "a block device")])
+@pytest.mark.parametrize(("said", "valid"), [("absent", "a path that exists"), ("other", "a block device")])
 def test_what_is_no_block_device_is_refused(said: str, valid: str) -> None:
     with pytest.raises(InvalidValueError, match=valid):
         make_file_system(Guard(RecordedHost({"blkid": left(0, f"{said}\n")})), "/dev/dax0.0", FileSystemType.ext4)
@@ -327,7 +327,7 @@ def test_an_empty_partition_holds_nothing() -> None:
     assert read_file_system(RecordedHost({"blkid": left(0, entry)}), "/dev/pmem0p1").type == ""
     full = left(0, f"{entry}UUID=u\nTYPE=ext4\n")
     assert read_file_system(RecordedHost({"blkid": full}), "/dev/pmem0p1").type == "ext4"
-    with pytest.raises(UnreadableOutputError, match="did not tell the type"):
+    with pytest.raises(UnreadableOutputError, match="did not report the type"):
         read_file_system(RecordedHost({"blkid": left(0, f"{entry}USAGE=other\n")}), "/dev/pmem0p1")
 
 
@@ -358,9 +358,9 @@ def test_a_kernel_that_contradicts_itself_is_told(attribute: bool, cached: int, 
 def test_a_kernel_that_does_not_tell_is_refused() -> None:
     told = recorded(KERNEL, "state_dax-always").text.replace("attributes_mask = 0x3", "attributes_mask = 0x1")
     silent = RecordedHost({"statx": left(0, told)})
-    with pytest.raises(UnsupportedError, match=r"does not tell whether .* is DAX: it does from 5.8 on"):
+    with pytest.raises(UnsupportedError, match=r"does not report whether .* is DAX. Kernel 5.8 and newer do"):
         read_file_dax(silent, POINT)
-    with pytest.raises(UnreadableOutputError, match="did not tell the attributes"):
+    with pytest.raises(UnreadableOutputError, match="did not report the attributes"):
         read_file_dax(RecordedHost({"statx": left(0, "new 4194304\n")}), POINT)
 
 
@@ -389,7 +389,7 @@ def test_a_failure_that_is_not_mmaps_is_no_refusal() -> None:
 
 @pytest.mark.parametrize("look", [map_sync, read_file_dax])
 def test_a_path_that_is_not_there_and_a_missing_tool_are_told(look: Callable[..., object]) -> None:
-    with pytest.raises(InvalidValueError, match="one that exists"):
+    with pytest.raises(InvalidValueError, match="a path that exists"):
         look(RecordedHost({"xfs_io": left(0, "absent\n")}), "/absent")
     with pytest.raises(ToolMissingError, match="package xfsprogs"):
         look(RecordedHost({"xfs_io": left(127)}), POINT)

@@ -206,7 +206,7 @@ def test_what_is_ambiguous_unsafe_or_not_to_be_seen_is_unsupported(
     machine: GuardedMachine, transport: RecordingTransport
 ) -> None:
     guard = Guard(transport)
-    with pytest.raises(UnsupportedError, match=r"ns_0 .* was left as it is: blind: mappings of other"):
+    with pytest.raises(UnsupportedError, match=r"ns_0 .* was not changed: blind: mappings of other"):
         guard.run(["true"], TARGET, must_be_unused=True)
     with pytest.raises(UnsupportedError, match="absent @dimm@"):
         guard.run(["echo", "@dimm@"], TARGET)

@@ -78,7 +78,7 @@ def test_what_is_absent_is_said_to_be() -> None:
 
 
 def test_half_an_answer_is_told() -> None:
-    with pytest.raises(UnreadableOutputError, match="not whole"):
+    with pytest.raises(UnreadableOutputError, match="incomplete"):
         read_facts(Recorded(b"hostname\0a\0kernel\0"))
 
 

@@ -296,7 +296,7 @@ def test_what_was_zeroed_and_written_is_read_back() -> None:
 
 def test_there_must_be_something_to_zero() -> None:
     machine = LabelMachine(recorded("unlabeled"), areas=["zeroed"], nstype="4")
-    with pytest.raises(UnsupportedError, match="no labels that could be zeroed"):
+    with pytest.raises(UnsupportedError, match="no labels to zero"):
         Host("h", machine).labels.zero("region3")
     assert machine.changes == []
 
@@ -331,7 +331,7 @@ def test_the_kernels_own_count_must_be_a_number() -> None:
     assert Host("h", machine).labels.available_slots("region0") == 506
     for answer in ("nmem0 \n", f"nmem0 {'9' * 5000}\n", "nmem0 \u0665\n"):
         machine.answers["other"] = [left(0, answer, "cat: No such device")]
-        with pytest.raises(CommandError, match="does not tell the free slots of nmem0"):
+        with pytest.raises(CommandError, match="does not report the free slots of nmem0"):
             Host("h", machine).labels.available_slots("region0")
 
 

@@ -843,7 +843,7 @@ def test_a_worker_that_lost_its_host_has_nothing_there_but_its_run(workers: Work
     with pytest.raises(
         LeaseLostError,
         match=r"^This worker lost its lease of host on local: it is held by run 89abcdef.*So it gave up ns-1 as well\. "
-        r"Nothing is changed there until it calls Reserve Host",
+        r"It can change nothing there until it calls Reserve Host",
     ):
         one.require(["ns-1"])
     assert one.held == {"run-0123abcd": True}

@@ -101,7 +101,7 @@ def test_what_is_given_up_is_not_handed_out_until_mended(make: Make) -> None:
     one, two = make("1"), make("2")
     one.take([["a"]])
     one.release_as_unfit("a", "the wipe failed: no daxio & no luck=1%")
-    with pytest.raises(LeasesHeldError, match=r"unfit since .* gave it back: the wipe failed: no daxio & no luck=1%"):
+    with pytest.raises(LeasesHeldError, match=r"unfit since .* released it: the wipe failed: no daxio & no luck=1%"):
         two.take([["a"]])
     (entry,) = two.entries()
     assert (entry.held, entry.unfit) == (False, "the wipe failed: no daxio & no luck=1%")

@@ -185,7 +185,7 @@ def test_nothing_is_taken_back_while_an_unknown_holder_has_a_lease(workers: Work
         with subprocess.Popen(["flock", "-x", str(file.fileno())], pass_fds=[file.fileno()]) as lock:
             assert lock.wait() == 0
         with pytest.raises(UnknownHolderError, match=f"Nothing is taken from any run meanwhile.*fuser -v {path}"):
-            reclaim.all()
+            reclaim.remove_all()
         assert rack.changes == []
-    reclaim.all()  # now the same look finds the run dead
+    reclaim.remove_all()  # now the same look finds the run dead
     assert any("destroy" in argv for argv in rack.changes)

@@ -189,7 +189,7 @@ def test_one_that_a_rename_left_disabled_is_told_and_enabled_again_where_the_act
     active = listed("modes", ('"name":"of-raw"', '"name":"new"'))
     disabled = listed("modes", ('"name":"of-raw"', '"name":"new","state":"disabled"'))
     machine = Divided("modes", disabled)
-    with pytest.raises(CommandError, match="was renamed to new, but it is disabled since"):
+    with pytest.raises(CommandError, match="was renamed to new, but it is disabled now"):
         Namespaces(Ndctl(machine)).rename("of-raw", "new")
     machine = Divided("modes", disabled, active)
     machine.answers["rename"] = [left(-9)]

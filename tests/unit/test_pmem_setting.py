@@ -154,7 +154,7 @@ def test_resource_classes(label: str, called: str) -> None:
 
 
 def test_a_label_in_another_case_is_told() -> None:
-    with pytest.raises(InvalidValueError, match="SMALL is meant"):
+    with pytest.raises(InvalidValueError, match="SMALL may be meant"):
         parse_setting(NOVA).require_label("small")
     with pytest.raises(InvalidValueError, match=r"a label of pmem_namespaces \(4GB, SMALL\)"):
         parse_setting(NOVA).require_label("LARGE")

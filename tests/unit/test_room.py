@@ -69,5 +69,5 @@ def test_pieces_cover_the_region_once(places: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "region0  1073741824", "region0 0x0 x", "region0 0x0 1 2", "region0"])
 def test_what_sysfs_does_not_tell_is_an_error(text: str) -> None:
-    with pytest.raises(UnreadableOutputError, match="does not tell where"):
+    with pytest.raises(UnreadableOutputError, match="does not report the addresses"):
         decode_room(left(0, text), align=ALIGN)

@@ -78,7 +78,7 @@ class OwnershipKeywords:
         ```
         """
         opened = self._session.current
-        found = opened.tenancy.reclaim.all()
+        found = opened.tenancy.reclaim.remove_all()
         for what in found.done:
             logger.warn(f"Removed the leftover of a dead run on {opened.host.alias}: {what}.")
         if found.failed:

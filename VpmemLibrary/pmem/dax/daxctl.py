@@ -290,7 +290,7 @@ class DaxDevices:
         made = [device for device in self.list() if device.size and before.get(device.chardev, 0) != device.size]
         if len(made) != 1 or made[0].size != wanted:
             there = ", ".join(f"{device.chardev} of {device.size}" for device in made) or "none"
-            raise CommandError(result, f"One instance of {wanted} should be new though daxctl exited 0; new: {there}")
+            raise CommandError(result, f"daxctl exited 0 but created no {wanted} instance (new instances: {there})")
         return made[0]
 
     def destroy(self, which: DaxDevice | str) -> None:
@@ -335,7 +335,7 @@ class DaxDevices:
         checked(result, f"resize {found.called}")
         after = self._listed(found.chardev)
         if after.size != size:
-            raise CommandError(result, f"{found.called} is of {after.size} though daxctl exited 0")
+            raise CommandError(result, f"{found.called} has {after.size} though daxctl exited 0")
         return after
 
     # Helpers
@@ -372,7 +372,7 @@ class DaxDevices:
         memory = self._memory(found)
         if memory.mode is not DaxMode.system_ram:
             raise UnsupportedError(
-                f"{found.called} on {self._name} is {memory.state}: it is no memory to put online or offline."
+                f"{found.called} on {self._name} is {memory.state}, so it has no memory to put online or offline."
             )
         return memory
 
@@ -383,20 +383,18 @@ class DaxDevices:
 
     def _refuse_as_ram(self, found: _Found, memory: DaxMemory) -> None:
         if not memory.block_size:
-            raise UnsupportedError(
-                f"The kernel of {self._name} cannot take memory at run time (CONFIG_MEMORY_HOTPLUG)."
-            )
+            raise UnsupportedError(f"The kernel of {self._name} cannot add memory at run time (CONFIG_MEMORY_HOTPLUG).")
         if not memory.growth:
             lies = ", ".join(f"{first:#x}-{last:#x}" for first, last in memory.ranges)
             raise InvalidValueError(
                 "device-DAX instance",
                 found.called,
-                f"one that holds a whole memory block of {memory.block_size}: this one of {memory.size} lies at {lies}",
+                f"an instance with a whole memory block of {memory.block_size}: this one has {memory.size} at {lies}",
             )
         if self._ndctl.run(query(_MODULE_SCRIPT)).exit_status != 0:
             raise UnsupportedError(
                 f"The kernel of {self._name} has no module kmem, which makes device DAX system RAM "
-                "(CONFIG_DEV_DAX_KMEM). Mend: install the modules of its distribution's kernel."
+                "(CONFIG_DEV_DAX_KMEM). Install the modules of its distribution's kernel."
             )
 
     def _without_node(self, found: _Found) -> str:
@@ -427,7 +425,7 @@ class DaxDevices:
         result = self._change(found, ["online-memory", *options, NODE], timeout)
         after = self._memory(found)
         if after.online < len(after.blocks) or (movable and not after.movable):
-            action = f"put the memory of {found.called} online: it is {_told(after)}"
+            action = f"put the memory of {found.called} online: it is {_memory_text(after)}"
             checked(result, action)
             raise CommandError(result, f"Could not {action} though daxctl exited 0")
         return after
@@ -449,7 +447,7 @@ class DaxDevices:
         raise DeviceBusyError(
             result,
             f"Could not put the memory of {found.called} offline: some of it is in use and cannot be moved. "
-            f"Nothing in it is lost: it is {_told(again)}",
+            f"Nothing in it is lost: it is {_memory_text(again)}",
         )
 
     def _region(self, which: DaxRegion | str) -> DaxRegion:
@@ -493,6 +491,6 @@ def _listed_as_device(namespace: Namespace) -> bool:
     return all(isinstance(device, Mapping) and device.get("mode") == DaxMode.devdax for device in devices)
 
 
-def _told(memory: DaxMemory) -> str:
+def _memory_text(memory: DaxMemory) -> str:
     zones = sorted({zone for block in memory.blocks if block.online for zone in block.zones})
     return memory.state + (f" in zone {', '.join(zones)}" if zones else "")

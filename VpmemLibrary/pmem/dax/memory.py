@@ -180,7 +180,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
         whole_number(f"0x{values.get('block_size') or 0}"),
     )
     if size is None or total is None or block is None or not pieces or len(ranges) < len(pieces):
-        raise UnreadableOutputError(result, f"It exited 0, but did not tell where {chardev} lies")
+        raise UnreadableOutputError(result, f"It exited 0, but did not report the address of {chardev}")
     return DaxMemory(
         chardev=chardev,
         driver=values.get("driver", ""),

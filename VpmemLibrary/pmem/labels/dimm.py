@@ -49,8 +49,7 @@ def require_dimms(ndctl: Ndctl, region: Region) -> tuple[str, ...]:
     """
     if not region.dimms:
         raise UnsupportedError(
-            f"{region.dev} on {ndctl.transport.name} lies on no DIMM (provider {region.provider}), so it has no label "
-            "area."
+            f"{region.dev} on {ndctl.transport.name} has no DIMM (provider {region.provider}), so it has no label area."
         )
     return region.dimms
 

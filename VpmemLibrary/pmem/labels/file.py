@@ -79,7 +79,9 @@ class SavedLabels:
             new.write_bytes(content)
             new.replace(path)
         except OSError as error:
-            raise InvalidValueError("label file", str(path), f"one that can be written ({error.strerror})") from error
+            raise InvalidValueError(
+                "label file", str(path), f"a file that can be written ({error.strerror})"
+            ) from error
 
     @classmethod
     def read(cls, path: Path) -> SavedLabels:
@@ -101,7 +103,7 @@ class SavedLabels:
             for dimm in head["dimms"]:
                 data, rest = rest[: dimm["size"]], rest[dimm["size"] :]
                 if hashlib.sha256(data).hexdigest() != dimm["sha256"]:
-                    raise InvalidValueError("label file", str(path), f"one whose bytes for {dimm['dev']} are whole")
+                    raise InvalidValueError("label file", str(path), f"a file with all bytes of {dimm['dev']}")
                 areas.append(SavedArea(dimm["dev"], dimm["id"], data))
             return cls(head["host"], head["region"], tuple(areas))
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -122,15 +124,21 @@ class SavedLabels:
         ids = [dimm.id for dimm in dimms]
         came = f"{self.region} of {self.host}"
         if len(ids) != len(self.areas):
-            raise InvalidValueError("labels", came, f"those of {len(ids)} DIMMs; they are of {len(self.areas)}")
+            raise InvalidValueError(
+                "labels", came, f"labels of {len(ids)} DIMMs; the file has labels of {len(self.areas)}"
+            )
         areas = self.areas if elsewhere else tuple(area for each in ids for area in self.areas if area.id == each)
         if len(areas) != len(ids) or ("" in ids and not elsewhere):
             there = ", ".join(f"{dimm.dev} (id {dimm.id or 'none'})" for dimm in dimms)
             saved = ", ".join(f"{area.dimm} (id {area.id or 'none'})" for area in self.areas)
             raise InvalidValueError(
-                "labels", came, f"those of {there}; they are of {saved}. Say elsewhere=True to use them all the same"
+                "labels",
+                came,
+                f"labels of {there}; the file has labels of {saved}. Use elsewhere=True to write them anyway",
             )
         for area, dimm, size in zip(areas, dimms, sizes, strict=True):
             if area.size != size:
-                raise InvalidValueError("labels", came, f"{size} for {dimm.dev}; for {area.dimm} they are {area.size}")
+                raise InvalidValueError(
+                    "labels", came, f"{size} for {dimm.dev}; the file has {area.size} for {area.dimm}"
+                )
         return {dimm.dev: area.data for area, dimm in zip(areas, dimms, strict=True)}

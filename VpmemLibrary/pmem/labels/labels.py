@@ -70,7 +70,7 @@ class Labels:
         if bare := [area.dimm for area in areas if not area.version]:
             raise UnsupportedError(
                 f"{found.dev} on {self._ndctl.transport.name} has no labels: {', '.join(bare)} has no valid index "
-                "block. Give it labels first (initialize_labels)."
+                "block. Initialize its labels first (initialize_labels)."
             )
         if len({(area.version, area.nslot) for area in areas}) > 1:
             kinds = ", ".join(f"{area.dimm} {area.version} with {area.nslot} slots" for area in areas)
@@ -89,7 +89,7 @@ class Labels:
         result = self._ndctl.run(query(_SLOTS, *dimms)).check()
         counts = [line.partition(" ")[2] for line in result.lines]
         if len(counts) != len(dimms) or not all(_COUNT.fullmatch(count) for count in counts):
-            raise UnreadableOutputError(result, f"The kernel does not tell the free slots of {', '.join(dimms)}")
+            raise UnreadableOutputError(result, f"The kernel does not report the free slots of {', '.join(dimms)}")
         return min(int(count) for count in counts)
 
     def problems(self, region: Region | str) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class Labels:
         found = self._ndctl.region(region)
         if all(area.blank for area in read_areas(self._ndctl, found)):
             raise UnsupportedError(
-                f"{found.dev} on {self._ndctl.transport.name} has no labels that could be zeroed: the label area of "
+                f"{found.dev} on {self._ndctl.transport.name} has no labels to zero: the label area of "
                 f"{', '.join(found.dimms)} is all zeros."
             )
         return self._change(found, lambda dimm: zero_area(self._ndctl, found, dimm), confirm)
@@ -220,7 +220,7 @@ class Labels:
     def _write(self, region: Region, areas: Sequence[LabelArea], data: Mapping[str, bytes], confirm: Confirm) -> Region:
         if set(data) != set(region.dimms):
             given = ", ".join(data) or "none"
-            raise InvalidValueError("labels", given, f"those of {', '.join(region.dimms)}, all of them")
+            raise InvalidValueError("labels", given, f"labels of all its DIMMs: {', '.join(region.dimms)}")
         for area in areas:
             if len(data[area.dimm]) != area.size:
                 raise InvalidValueError(

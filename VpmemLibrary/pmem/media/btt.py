@@ -159,7 +159,7 @@ class Btt:
         found = self._ndctl.namespace(namespace)
         if found.active and found.mode is not NamespaceMode.sector:
             raise UnsupportedError(
-                f"{found.called} has mode {found.mode}: only a sector namespace has metadata to be checked."
+                f"{found.called} has mode {found.mode}: only a sector namespace has metadata to check."
             )
         return found
 
@@ -210,4 +210,4 @@ def _unfinished(raw: RawBytes, block: SectorInfoBlock) -> tuple[int, bytes]:
         sector, old, new, _ = second if second[3] == first[3] % 3 + 1 else first
         if old != new:
             return block.at + block.map_offset + sector * _MAP_ENTRY.size, _MAP_ENTRY.pack(old | _NORMAL)
-    raise InvalidValueError("part", str(SectorPart.write), "one of the others: no sector was written yet")
+    raise InvalidValueError("part", str(SectorPart.write), "another part: no sector was written yet")

@@ -282,10 +282,10 @@ class Health:
         dev = dimm.dev
         regions = [region for region in inventory.regions if dev in region.dimms]
         kernel = self._kernel([dev], [region.dev for region in regions])
-        told = kernel.dimms.get(dev, {})
-        health = _health(dimm, told)
+        attributes = kernel.dimms.get(dev, {})
+        health = _health(dimm, attributes)
         ndctl: dict[str, object] = {"state": health.state, "flags": _shown(tuple(sorted(dimm.flags)))}
-        sysfs: dict[str, object] = {"state": told.get("state", "active")}
+        sysfs: dict[str, object] = {"state": attributes.get("state", "active")}
         if health.kernel_flags is not None:
             provider = next((bus.provider for bus in inventory.buses if dimm in bus.dimms), "")
             names = _PAPR_FLAGS if provider.startswith("ibm,") else _FLAGS
@@ -294,10 +294,10 @@ class Health:
         for name, number in (("handle", dimm.handle), ("phys_id", dimm.phys_id)):
             if number is not None:
                 ndctl[name] = number
-            if name in told:
-                sysfs[name] = _or_as_it_is(told[name])
+            if name in attributes:
+                sysfs[name] = _or_as_it_is(attributes[name])
         ndctl["id"] = dimm.id
-        sysfs["id"] = told.get("id", "")
+        sysfs["id"] = attributes.get("id", "")
         # The kernel read the number of dirty shutdowns when it found the DIMM, and ndctl asks the DIMM now. So ndctl's
         # number may be larger. Either of them may be unknown.
         now, then = health.shutdown_count, health.dirty_shutdown
@@ -310,7 +310,7 @@ class Health:
         return Agreement(dev, {"ndctl": ndctl, "sysfs": sysfs})
 
     def _inventory(self) -> Inventory:
-        result = checked(self._ndctl.run(HEALTH_COMMAND), "list the health of what there is")
+        result = checked(self._ndctl.run(HEALTH_COMMAND), "list the health")
         inventory = decode_inventory(result)
         for region in inventory.regions:
             if None in _listed_blocks(region):
@@ -329,7 +329,7 @@ class Health:
             if region.dev not in kept:
                 raise UnsupportedError(
                     f"The kernel of {self._ndctl.transport.name} keeps no list of bad blocks for {region.dev}: "
-                    "that none is listed would say nothing."
+                    "an empty list would prove nothing."
                 )
         return regions
 
@@ -346,7 +346,9 @@ class Health:
         match numbers:
             case [int(region), int(begin), int(length)]:
                 return begin - region, length
-        raise UnreadableOutputError(result, f"sysfs does not say where {namespace.called} lies; only root may read it")
+        raise UnreadableOutputError(
+            result, f"sysfs does not report the address of {namespace.called}; only root may read it"
+        )
 
 
 def sectors_of(what: str, value: Size) -> int:
@@ -360,7 +362,7 @@ def sectors_of(what: str, value: Size) -> int:
     return int(value) // SECTOR
 
 
-def _health(dimm: Dimm, told: Mapping[str, str]) -> DimmHealth:
+def _health(dimm: Dimm, attributes: Mapping[str, str]) -> DimmHealth:
     listed = dimm.extra.get("health")
     values: Mapping[str, object] = listed if isinstance(listed, dict) else {}
     alarms = [key for key in _ALARMS if key in values]
@@ -368,7 +370,7 @@ def _health(dimm: Dimm, told: Mapping[str, str]) -> DimmHealth:
         dev=dimm.dev,
         state=dimm.state or "active",
         flags=dimm.flags,
-        kernel_flags=tuple(told["flags"].split()) if "flags" in told else None,
+        kernel_flags=tuple(attributes["flags"].split()) if "flags" in attributes else None,
         health_state=_text(values, "health_state"),
         temperature=_number(values, "temperature_celsius"),
         controller_temperature=_number(values, "controller_temperature_celsius"),
@@ -377,7 +379,7 @@ def _health(dimm: Dimm, told: Mapping[str, str]) -> DimmHealth:
         alarms=tuple(_ALARMS[key] for key in alarms if values[key] is True) if alarms else None,
         shutdown_state=_text(values, "shutdown_state"),
         shutdown_count=_whole(values, "shutdown_count"),
-        dirty_shutdown=whole_number(told.get("dirty_shutdown", "")),
+        dirty_shutdown=whole_number(attributes.get("dirty_shutdown", "")),
         values=values,
     )
 

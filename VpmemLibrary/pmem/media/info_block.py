@@ -207,8 +207,8 @@ def _mapped_block(block: bytes, mode: NamespaceMode) -> MappedInfoBlock:
 
 
 def _checksum_holds(block: bytes) -> bool:
-    content, (told,) = block[: BLOCK - _CHECKSUM.size], _CHECKSUM.unpack_from(block, BLOCK - _CHECKSUM.size)
-    return fletcher64(content + bytes(_CHECKSUM.size)) == int(told)
+    content, (stored,) = block[: BLOCK - _CHECKSUM.size], _CHECKSUM.unpack_from(block, BLOCK - _CHECKSUM.size)
+    return fletcher64(content + bytes(_CHECKSUM.size)) == int(stored)
 
 
 def _uuid(raw: bytes) -> str:

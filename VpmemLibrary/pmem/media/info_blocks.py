@@ -96,12 +96,12 @@ class InfoBlocks:
             result = self._ndctl.change(command, namespace_target(idle), must_be_unused=True)
             checked(result, f"write the info block of {before.called}")
             written = self._read(idle)
-            told = written.faults(idle.label_uuid)
+            faults = written.faults(idle.label_uuid)
             if (written.mode, _map_of(written)) != (mode, map_location or MapLocation.dev):
-                told += (f"its mode is {written.mode} and its map {_map_of(written) or 'none'}",)
-            if told:
+                faults += (f"its mode is {written.mode} and its map {_map_of(written) or 'none'}",)
+            if faults:
                 raise CommandError(
-                    result, f"{before.called} has another info block than was written: {'; '.join(told)}"
+                    result, f"{before.called} has an info block that differs from the written one: {'; '.join(faults)}"
                 )
         return written
 
@@ -109,7 +109,7 @@ class InfoBlocks:
         result = self._ndctl.change(["ndctl", "read-infoblock", NAMESPACE], namespace_target(idle))
         checked(result, f"read the info block of {idle.called}")
         if len(result.stdout) < HEAD:
-            raise UnreadableOutputError(result, f"It exited 0, but gave {len(result.stdout)} bytes, not {HEAD}")
+            raise UnreadableOutputError(result, f"It exited 0, but returned {len(result.stdout)} bytes, not {HEAD}")
         blocks = decode_info_blocks(result.stdout)
         if not blocks:
             raise NotFoundError("info block of", idle.called, [], where=self._ndctl.transport.name)
@@ -132,7 +132,7 @@ class InfoBlocks:
         try:
             return int(start, 0)
         except ValueError:
-            raise UnreadableOutputError(result, f"sysfs does not tell where {idle.called} begins") from None
+            raise UnreadableOutputError(result, f"sysfs does not report where {idle.called} begins") from None
 
 
 def _map_of(block: InfoBlock) -> MapLocation | None:

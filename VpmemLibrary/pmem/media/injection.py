@@ -23,7 +23,7 @@ TEST_BUS = "nfit_test"
 # ndctl's exit statuses if the firmware, the kernel or ndctl itself does not support an injection (ndctl/inject-smart.c,
 # dimm_inject_smart; ndctl/inject-error.c, do_inject).
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EIO))
-_FIX = "Only firmware that offers it and the kernel's nfit_test module take an injection: run this on such a bus."
+_FIX = "Only the kernel's nfit_test module and firmware that supports injections accept them: use such a bus."
 
 # ndctl 81 converts degrees to an integer, and the DIMM keeps 1/16 degrees in 15 bits (ndctl/lib/private.h).
 _HOTTEST = 2047
@@ -116,7 +116,7 @@ class Injection:
         options += ["--fatal"] if fatal else []
         options += ["--unsafe-shutdown"] if unsafe_shutdown else []
         if not options:
-            raise InvalidValueError("SMART values", "none", "one at least, e.g. spares=4")
+            raise InvalidValueError("SMART values", "none", "at least one value, e.g. spares=4")
         before = Health(self._ndctl).dimm(dimm)
         wanted: dict[str, object] = {
             "temperature": temperature,
@@ -155,7 +155,7 @@ class Injection:
             UnsupportedError: The DIMM does not support injections.
             CommandError: ndctl failed.
         """
-        self._smart(dimm, ["--uninject-all"], "take back the SMART values of")
+        self._smart(dimm, ["--uninject-all"], "remove the injected SMART values of")
 
     def _inject(
         self, namespace: Namespace | str, offset: Size, length: Size, verb: str, options: list[str]
@@ -164,7 +164,7 @@ class Injection:
         block, count = sectors_of("offset", offset), sectors_of("length", length)
         if not count or offset + length > found.size:
             raise InvalidValueError(
-                "range", f"{length} from {offset}", f"one sector at least, within the {found.size} of {found.called}"
+                "range", f"{length} from {offset}", f"at least one sector, within the {found.size} of {found.called}"
             )
         if found.mode is NamespaceMode.sector:
             raise UnsupportedError(

@@ -17,7 +17,7 @@ from VpmemLibrary.pmem.records import Bus, Namespace, NamespaceMode
 from VpmemLibrary.transport.base import CommandResult
 
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENOTTY))
-_MEND = "Only firmware that offers it and the kernel's nfit_test module can: run this on such a bus."
+_FIX = "Only the kernel's nfit_test module and firmware that supports it can: use such a bus."
 
 
 class ScrubState(StrEnum):
@@ -60,7 +60,7 @@ class Scrub:
         if len(found) > 1:
             raise AmbiguousError(
                 f"{len(found)} buses on {self._ndctl.transport.name} have the provider {asked!r}: "
-                f"{', '.join(bus.dev for bus in found)}. Give the name of the one that is meant."
+                f"{', '.join(bus.dev for bus in found)}. Give the name of the bus."
             )
         if found:
             return found[0]
@@ -76,14 +76,14 @@ class Scrub:
             UnreadableOutputError: ndctl reports an unknown state.
         """
         found = self.bus(bus)
-        told = found.extra.get("scrub_state")
-        if told is None:
+        state = found.extra.get("scrub_state")
+        if state is None:
             return ScrubState.unsupported
         try:
-            return ScrubState(str(told))
+            return ScrubState(str(state))
         except ValueError:
             result = self._ndctl.run(["ndctl", "list", "-B", "-b", found.dev])
-            raise UnreadableOutputError(result, f"ndctl gives {found.dev} the scrub state {told!r}") from None
+            raise UnreadableOutputError(result, f"ndctl gives {found.dev} the scrub state {state!r}") from None
 
     def start(self, bus: Bus | str) -> None:
         """Start a scrub of a whole bus. Do nothing if a scrub is already active.
@@ -148,6 +148,6 @@ class Scrub:
 
     def _supported(self, result: CommandResult, action: str, provider: str) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
-            reason = f"Could not {action}: its bus ({provider}) cannot do it. Nothing was changed. {_MEND}"
+            reason = f"Could not {action}: its bus ({provider}) cannot do it. Nothing was changed. {_FIX}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)

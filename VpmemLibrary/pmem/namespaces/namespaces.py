@@ -185,9 +185,11 @@ class Namespaces:
             raise
         after = self._ndctl.namespace(before)
         if after.name != name:
-            raise CommandError(result, f"{before.called} is called {after.name!r} though the kernel took {name!r}")
+            raise CommandError(
+                result, f"{before.called} has the name {after.name!r} though the kernel accepted {name!r}"
+            )
         if after.active is not before.active:
-            raise CommandError(result, f"{before.called} was renamed to {name}, but it is disabled since")
+            raise CommandError(result, f"{before.called} was renamed to {name}, but it is disabled now")
         return after
 
     @contextmanager
@@ -301,7 +303,7 @@ class Namespaces:
         try:
             return self._ndctl.namespace(identity)
         except NotFoundError as error:
-            raise CommandError(result, f"No namespace is new in {plan.region.dev} though ndctl exited 0") from error
+            raise CommandError(result, f"ndctl exited 0 but created no namespace in {plan.region.dev}") from error
 
     def _refuse_without_room(self, plan: Plan, identity: str, result: CommandResult) -> None:
         """Raise NoSpaceError if a create failed because the region has no room.
@@ -330,11 +332,11 @@ class Namespaces:
         try:
             self.destroy(identity)
         except NotFoundError:
-            found = f"Nothing is left of it: a fresh listing has no namespace {identity}."
+            found = f"It left nothing: a fresh listing has no namespace {identity}."
         except VpmemError as leak:
-            found = f"What is left of it, namespace {identity}, is not known or could not be removed: {leak}"
+            found = f"Its leftover, namespace {identity}, could not be found or removed: {leak}"
         else:
-            found = f"It had made namespace {identity}, which was removed again."
+            found = f"It had created namespace {identity}, which was removed again."
         if isinstance(error, VpmemError):
             error.add(found)
         else:

@@ -132,10 +132,10 @@ def mode_options(
         options += ["--align", str(int(checked_align(align or default_align(there), there)))]
     elif map_location is not None or align is not None:
         what, value = ("map", map_location) if map_location is not None else ("align", align)
-        raise InvalidValueError(what, str(value), f"none with mode {mode}: only fsdax and devdax have one")
+        raise InvalidValueError(what, str(value), f"no value for mode {mode}: only fsdax and devdax have this setting")
     if sector_size is not None:
         if mode is NamespaceMode.devdax:
-            raise InvalidValueError("sector_size", sector_size, f"none with mode {mode}: it is no block device")
+            raise InvalidValueError("sector_size", sector_size, f"no value for mode {mode}: it is no block device")
         there_sizes: tuple[int, ...] = BLOCK_SECTOR_SIZES
         if mode is NamespaceMode.sector:
             there_sizes = tuple(_capabilities(region, mode, "sector_sizes")) or SECTOR_SIZES
@@ -193,11 +193,11 @@ def no_room(region: Region, size: Size | None, pieces: Iterable[Extent] = ()) ->
         pieces: The free extents, for the message. Give them if the free bytes are fragmented.
     """
     wanted = "a namespace" if size is None else f"a namespace of {size}"
-    told = tuple(pieces)
-    free = max((piece.size for piece in told), default=region.free_extent)
+    extents = tuple(pieces)
+    free = max((piece.size for piece in extents), default=region.free_extent)
     apart = f" ({region.available_size} in all, in pieces)" if region.available_size > free else ""
     largest = f"the largest that fits has {free}{apart}" if free else "nothing of it is free"
-    where = f" Free are {', '.join(str(piece) for piece in told)}." if told else ""
+    where = f" Free extents: {', '.join(str(piece) for piece in extents)}." if extents else ""
     return f"There is no room for {wanted} in {region.dev}: {largest}.{where}"
 
 

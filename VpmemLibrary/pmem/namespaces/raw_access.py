@@ -51,7 +51,7 @@ class RawBytes:
         self._check_range(offset, length)
         result = self._act("read", offset, length)
         if len(result.stdout) != length:
-            raise UnreadableOutputError(result, f"{length} bytes should have been read, not {len(result.stdout)}")
+            raise UnreadableOutputError(result, f"{len(result.stdout)} bytes were read instead of {length}")
         return result.stdout
 
     def write(self, offset: int, data: bytes) -> None:

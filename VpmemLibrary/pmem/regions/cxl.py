@@ -324,7 +324,7 @@ class Cxl:
         try:
             listed = printed_json(result)
         except UnreadableOutputError as error:
-            raise UnreadableOutputError(result, f"cxl list printed what is not JSON: {error.meaning}") from None
+            raise UnreadableOutputError(result, f"cxl list printed no JSON: {error.meaning}") from None
         items = [each for item in listed for each in _members(item)] if isinstance(listed, list) else [None]
         if not all(isinstance(each, dict) and each.get(key) for each in items):
             raise UnreadableOutputError(result, f"cxl list printed no list of objects with {key!r}")
@@ -352,7 +352,7 @@ def _members(item: object) -> list[object]:
 def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
     names = [each.dev for each in memdevs]
     if not names or len(set(names)) < len(names):
-        raise InvalidValueError("memdevs", ", ".join(names) or "none", "one device at least, and none of them twice")
+        raise InvalidValueError("memdevs", ", ".join(names) or "none", "at least one device, and none of them twice")
     without = [each.dev for each in memdevs if not each.pmem_size]
     if without:
         raise InvalidValueError("memdevs", ", ".join(without), "devices with persistent memory")

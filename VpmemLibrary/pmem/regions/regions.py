@@ -209,7 +209,9 @@ class Regions:
         require_dimms(self._ndctl, before)
         if not overwrite and (losses := self._losses(before)):
             raise InvalidValueError(
-                "overwrite", overwrite, f"True, to end what {before.dev} of {self._ndctl.transport.name} has: {losses}"
+                "overwrite",
+                overwrite,
+                f"True, to destroy this in {before.dev} of {self._ndctl.transport.name}: {losses}",
             )
         with self.disabled_with_neighbours(before, confirm) as out:
             for dimm in out.dimms:
@@ -259,7 +261,9 @@ class Regions:
             return
         if error is None:
             raise failures[0]
-        more = "\n".join(f"What was disabled for it could not be enabled again: {failure}" for failure in failures)
+        more = "\n".join(
+            f"A region that was disabled for this change could not be enabled again: {failure}" for failure in failures
+        )
         if isinstance(error, VpmemError):
             error.add(more)
         else:

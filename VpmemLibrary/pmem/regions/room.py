@@ -126,7 +126,9 @@ def decode_room(result: CommandResult, *, align: int) -> Room:
     try:
         (region, start, size), *taken = (_line(line) for line in result.lines)
     except ValueError as error:
-        raise UnreadableOutputError(result, "sysfs does not tell where the region and its namespaces lie") from error
+        raise UnreadableOutputError(
+            result, "sysfs does not report the addresses of the region and its namespaces"
+        ) from error
     extents: list[Extent] = []
     end = 0
     for name, address, length in [*sorted(taken, key=lambda line: line[1]), ("", start + size, 0)]:
