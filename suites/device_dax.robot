@@ -123,7 +123,7 @@ System RAM Can Start Offline
     ...    device without force.
     [Tags]    dx-02
     ${namespace} =    Create Devdax Namespace For System RAM
-    Run Keyword And Expect Error    *is devdax: it is no memory*    Set Dax Memory Online    ${namespace}
+    Run Keyword And Expect Error    *is devdax, so it has no memory*    Set Dax Memory Online    ${namespace}
     Reconfigure Dax Device    ${namespace}    mode=system-ram    online=False
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${BEFORE}
@@ -191,7 +191,7 @@ A Namespace Without A Whole Memory Block Stays A Device
     Skip If    $namespace.size >= $block    The smallest namespace of this host may hold a whole memory block.
     ${growth} =    Get Predicted Memory Growth    ${namespace}
     Should Be Equal As Integers    ${growth}    0
-    Run Keyword And Expect Error    *expected one that holds a whole memory block*
+    Run Keyword And Expect Error    *expected an instance with a whole memory block*
     ...    Reconfigure Dax Device    ${namespace}    mode=system-ram
     Should Be A Device    ${namespace}
 

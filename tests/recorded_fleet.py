@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from memory_leases import LeaseTable, MemoryLeases
+
 from VpmemLibrary.claims.claims import ClaimableHost, ClaimRequest, Offer
 from VpmemLibrary.leases.leases import Holder
-from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.pmem.decode import decode_inventory
 from VpmemLibrary.pmem.records import Inventory, Namespace
 from VpmemLibrary.transport.base import CommandResult

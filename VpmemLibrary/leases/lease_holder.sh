@@ -452,7 +452,7 @@ end_earlier() {
 prepare() {
     local why parent=${directory%/*}
     command -v flock >/dev/null || fail "flock is not installed" || return
-    why=$(exec mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be made" "$why" || return
+    why=$(exec mkdir -p -- "$directory" 2>&1) || fail_for "$directory cannot be created" "$why" || return
     is_safe "${parent:-/}" 1 && is_safe "$directory" 0 || return
     cd -- "$directory" || fail "$directory cannot be entered" || return
     [[ -d .new ]] || why=$(exec mkdir -p .new 2>&1) || fail_for "$directory cannot be written" "$why" || return

@@ -1,4 +1,4 @@
-"""Leases: the records and the protocol that are the same for leases on a host and for leases in memory.
+"""Leases: their records, their keys, and what a worker can do with them.
 
 The key of a lease names the reserved thing. This is a namespace (by the UUID of its label), a region, a run (by its
 id), or the whole host. A lease ends when its holder ends, for any reason. Its record remains and shows that the holder
@@ -97,7 +97,7 @@ class Entry:
         unfit: The reason why nobody may take the lease until the problem is fixed. It is empty if the lease is usable.
         kept_until: The time until which the lease is kept for a holder that reboots the host, in seconds since 1970 by
             the host's clock. It is 0 if the lease is not kept.
-        path: The file of the record on the host. It is empty for leases in memory.
+        path: The file of the record on the host.
     """
 
     key: str

@@ -91,8 +91,3 @@ def run_of_uuid(uuid: str) -> str:
     """Return the id of the run that marked a UUID. Return an empty text if the UUID has no mark."""
     match = _MARK.fullmatch(uuid)
     return "".join(match.groups()) if match else ""
-
-
-def is_marked(namespace: Namespace) -> bool:
-    """Return whether any run made a namespace."""
-    return bool(run_of(namespace))

@@ -6,10 +6,11 @@ holds no lease is a leftover: its run was killed, or ended without cleaning up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemError
 from VpmemLibrary.guest import lifecycle
@@ -22,12 +23,14 @@ from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError, is_permanent_key, living_runs
 from VpmemLibrary.leases.reservations import host_lock
 from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace
-from VpmemLibrary.ownership.marks import is_marked, run_of, run_of_uuid
+from VpmemLibrary.ownership.marks import run_of, run_of_uuid
 from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
 from VpmemLibrary.pmem.guard import LOCKS
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.pmem.regions.cxl import CxlRegion
 from VpmemLibrary.polling import poll
+
+T = TypeVar("T")
 
 _BUSY_TIMEOUT = 60.0
 """Seconds to wait for a dead worker's last command to end. sshd does not end the command with the connection."""
@@ -109,51 +112,42 @@ class Reclaim:
         """
         for guest, run_id in self._dead_guests():
             yield f"guest {guest.name} of run {run_id}", partial(_end_guest, guest)
-        for mount, run_id in self._dead_mounts():
+        for mount, run_id in self._of_dead_runs(mounts_of_runs(self._host)):  # the last mounted is first
             yield f"mount of {mount} of run {run_id}", partial(_unmount, self._host, mount)
-        for namespace in self._dead_namespaces():
-            what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_of(namespace)}"
+        for namespace, run_id in self._dead_namespaces():
+            what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_id}"
             yield what, partial(self._destroy, namespace)
-        for region in self._dead_cxl_regions():
-            what = f"CXL region {region.dev} ({region.uuid}) of run {run_of_uuid(region.uuid)}"
+        regions = [(region, run_of_uuid(region.uuid)) for region in marked_cxl_regions(self._host)]
+        for region, run_id in self._of_dead_runs(regions):
+            what = f"CXL region {region.dev} ({region.uuid}) of run {run_id}"
             yield what, partial(self._destroy_cxl_region, region)
         for entry in self._leases.entries():
             if not entry.held and not is_permanent_key(entry.key):
                 yield f"{entry.key}, {entry.description}", partial(self._release_claim, entry)
 
     def _dead_guests(self) -> list[tuple[Guest, str]]:
-        """Return the guests that dead runs made, each with its run.
+        """Return the guests that dead runs made, each with its run."""
+        guests = [Guest(self._host.transport, self._link, name) for name in guest_names(self._link)]
+        return self._of_dead_runs([(guest, _run_of_guest(guest)) for guest in guests])
+
+    def _dead_namespaces(self) -> list[tuple[Namespace, str]]:
+        """Return the namespaces that dead runs made, each with its run."""
+        return self._of_dead_runs([(each, run_of(each)) for each in self._host.ndctl.inventory().namespaces])
+
+    def _of_dead_runs(self, found: Iterable[tuple[T, str]]) -> list[tuple[T, str]]:
+        """Return the things that dead runs made, each with its run.
 
         Read the leases after the marks, because a run takes its lease before it marks anything.
-        """
-        guests = [Guest(self._host.transport, self._link, name) for name in guest_names(self._link)]
-        made = [(guest, run_id) for guest in guests if (run_id := _run_of_guest(guest))]
-        living = self._living() if made else set()
-        return [(guest, run_id) for guest, run_id in made if run_id not in living]
 
-    def _dead_mounts(self) -> list[tuple[Mount, str]]:
-        """Return the mounts of dead runs, each with its run. The last mounted is first."""
-        made = mounts_of_runs(self._host)
-        living = self._living() if made else set()
-        return [(mount, run_id) for mount, run_id in made if run_id not in living]
-
-    def _dead_namespaces(self) -> list[Namespace]:
-        marked = [namespace for namespace in self._host.ndctl.inventory().namespaces if is_marked(namespace)]
-        living = self._living() if marked else set()
-        return [namespace for namespace in marked if run_of(namespace) not in living]
-
-    def _dead_cxl_regions(self) -> list[CxlRegion]:
-        marked = marked_cxl_regions(self._host)
-        living = self._living() if marked else set()
-        return [region for region in marked if run_of_uuid(region.uuid) not in living]
-
-    def _living(self) -> set[str]:
-        """Return the ids of the runs that are alive.
+        Args:
+            found: The things, each with the id of the run that made it, or an empty text.
 
         Raises:
             UnknownHolderError: A lease is held but its record is unreadable, so any run may be alive.
         """
-        return living_runs(self._leases.entries())
+        made = [(each, run_id) for each, run_id in found if run_id]
+        living = living_runs(self._leases.entries()) if made else set()
+        return [(each, run_id) for each, run_id in made if run_id not in living]
 
     def _destroy(self, namespace: Namespace) -> None:
         try:

@@ -146,7 +146,7 @@ take_apart() {
     for each in "$bus/namespace${1#region}".*; do
         if [ -e "$each" ] && is_active "${each##*/}"; then
             first_line "$each/alt_name"
-            refuse "used it has the active namespace $text (${each##*/}), which would go with it"
+            refuse "used it has the active namespace $text (${each##*/}), which would be destroyed with it"
         fi
     done
     cxl disable-region "$1" >&2 && cxl destroy-region "$1"

@@ -216,15 +216,6 @@ class Guard:
             self._refused(clean, reports, targets, proofs)
         return clean
 
-    def require_unused(self, *targets: Target, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Raise if a target is in use.
-
-        Raises:
-            NotFoundError: A target no longer exists.
-            BusyError: A target is in use.
-        """
-        self.run(["true"], *targets, must_be_unused=True, timeout=timeout).check()
-
     def _run(self, argv: Sequence[str], timeout: float, stdin: bytes) -> CommandResult:
         if not self._installed:
             self._install()
@@ -276,11 +267,6 @@ class Guard:
 def act(name: str, *arguments: str) -> list[str]:
     """Return the command line for one of the acts in ``acts.sh``."""
     return ["sh", _path("acts"), name, *arguments]
-
-
-def guard_program() -> bytes:
-    """Return the guard program that is sent to hosts."""
-    return _program("guard")
 
 
 def guard_path() -> str:

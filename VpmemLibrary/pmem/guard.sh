@@ -140,7 +140,7 @@ lock() { # name, file descriptor
 
 lock_all() {
     needs flock stat
-    [ -d "$run/locks" ] || mkdir -p -- "$run/locks" || refuse "unsafe $run: it cannot be made"
+    [ -d "$run/locks" ] || mkdir -p -- "$run/locks" || refuse "unsafe $run: it cannot be created"
     for each in "$run" "$run/locks"; do
         # shellcheck disable=SC3067  # dash, bash and busybox all have -O
         [ -O "$each" ] && case $(stat -c %A -- "$each") in d????-??-*) continue ;; esac

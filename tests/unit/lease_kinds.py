@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from memory_leases import LeaseTable, MemoryLeases
+
 from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder, Leases
-from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.transport.local import LocalStream, LocalTransport
 
 KINDS = ("host", "memory")

@@ -395,7 +395,7 @@ def test_a_region_in_pieces_is_out_of_space_where_the_kernel_lists_their_sum_alo
         left(245, stderr="failed to create namespace: Resource temporarily unavailable")
     ]
     with pytest.raises(
-        NoSpaceError, match=r"largest that fits has 96MiB \(576MiB in all, in pieces\)\. Free are 96MiB at"
+        NoSpaceError, match=r"largest that fits has 96MiB \(576MiB in all, in pieces\)\. Free extents: 96MiB at"
     ):
         Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=Size(192 * MiB))
 

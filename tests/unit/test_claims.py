@@ -7,12 +7,12 @@ import time
 from collections import Counter
 
 import pytest
+from memory_leases import MemoryLeases
 from recorded_fleet import LARGE, SMALL, Machine, inventory_of
 
 from VpmemLibrary.claims.claims import Claim, ClaimableHost, ClaimRequest, ExhaustedError, Fleet, Offer
 from VpmemLibrary.errors import CommandError, InvalidValueError, LeaseLostError, NotFoundError
 from VpmemLibrary.leases.leases import Holder
-from VpmemLibrary.leases.memory_leases import MemoryLeases
 from VpmemLibrary.pmem.records import Inventory, Namespace, NamespaceMode
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult
@@ -113,7 +113,7 @@ def test_a_namespace_that_is_gone_is_told_and_nothing_is_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "found"),
+    ("wanted", "found"),
     [
         (ClaimRequest(name="ns_3"), "ns_3"),
         (ClaimRequest(mode=NamespaceMode.devdax, node=1), "ns_1"),
@@ -121,8 +121,8 @@ def test_a_namespace_that_is_gone_is_told_and_nothing_is_held() -> None:
         (ClaimRequest(size=inventory_of(1).namespaces[0].size), "ns_0"),
     ],
 )
-def test_a_wish_by_name_node_size_or_mode(request: ClaimRequest, found: str) -> None:
-    assert names(Machine("left").seen_by("1").claim([request])) == [found]
+def test_a_request_by_name_node_size_or_mode(wanted: ClaimRequest, found: str) -> None:
+    assert names(Machine("left").seen_by("1").claim([wanted])) == [found]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_could_never_be_met_is_refused_before_anything_is_held(requests: li
 
 def test_a_namespace_without_a_label_is_not_offered() -> None:
     host = Machine("left").seen_by("1")
-    with pytest.raises(InvalidValueError, match="one with a label"):
+    with pytest.raises(InvalidValueError, match="a namespace with a label"):
         host.offer([Offer(Namespace("namespace0.0", NamespaceMode.devdax))])
 
 
@@ -173,7 +173,7 @@ def test_an_exhausted_fleet_names_the_holders_on_every_host() -> None:
     assert len({claim.key for claim in claims}) == 30
     with pytest.raises(ExhaustedError, match=r"(?s)All namespaces of label 4GB are held:.*worker 1.*and 10 more"):
         fleet.claim([LARGE])
-    with pytest.raises(InvalidValueError, match="what one of the hosts has"):
+    with pytest.raises(InvalidValueError, match="namespaces that one of the hosts has"):
         fleet.claim([SMALL])
 
 

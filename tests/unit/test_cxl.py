@@ -176,7 +176,7 @@ def test_a_region_by_a_record_is_the_one_with_its_uuid() -> None:
 
 
 def test_a_region_that_is_used_or_stays_is_told() -> None:
-    inside = refusal(["used it has the active namespace poisoned (namespace4.0), which would go with it"])
+    inside = refusal(["used it has the active namespace poisoned (namespace4.0), which would be destroyed with it"])
     with pytest.raises(
         BusyError, match=r"CXL region region4 is in use on recorded: .* poisoned .*with it. Nothing was changed"
     ):

@@ -323,7 +323,7 @@ def test_online_is_proven() -> None:
     with pytest.raises(UnsupportedError, match="not movable: put it offline first"):
         dax(host(memory="dax-memory-normal")).online("ram")
     for change in (DaxDevices.online, DaxDevices.offline):
-        with pytest.raises(UnsupportedError, match="it is no memory to put online or offline"):
+        with pytest.raises(UnsupportedError, match="it has no memory to put online or offline"):
             change(dax(host()), "ram")
 
 
@@ -386,9 +386,9 @@ def test_an_instance_is_cut_from_a_dynamic_region_and_proven() -> None:
     assert machine.acts[0].targets == ("-k dax4",)
     (region,) = dax(dynamic()).regions()
     assert (region.dynamic, region.available_size) == (True, 416 * MiB)
-    with pytest.raises(CommandError, match="new: none"):
+    with pytest.raises(CommandError, match="new instances: none"):
         dax(dynamic(devices="dynamic-devices")).create(region)
-    with pytest.raises(CommandError, match=r"new: dax4\.1 of 64MiB"):
+    with pytest.raises(CommandError, match=r"new instances: dax4\.1 of 64MiB"):
         dax(dynamic(devices=["dynamic-devices", "dynamic-devices-created"])).create(region, size=Size(32 * MiB))
     with pytest.raises(InvalidValueError, match="a multiple of 2MiB"):
         dax(dynamic()).create(region, size=Size(3 * MiB))

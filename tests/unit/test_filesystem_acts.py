@@ -140,7 +140,7 @@ def test_a_mount_point_that_cannot_be_one_is_refused_by_the_act(
     if kind == "full":
         point.mkdir()
         (point / "file").touch()
-    with pytest.raises(InvalidValueError, match="an empty directory"):
+    with pytest.raises(InvalidValueError, match="an existing empty directory"):
         mounts.mount(loop, "ext4", str(point))
     assert [mount for mount in mounts.all() if mount.mount_point == str(point)] == []
 

@@ -221,12 +221,12 @@ def test_a_mount_point_that_cannot_be_is_refused(point: str) -> None:
 @pytest.mark.parametrize("said", ["absent", "full"])
 def test_a_directory_that_is_absent_or_not_empty_is_refused(said: str) -> None:
     host = RecordedHost({"mountinfo": table(), "mount_at": left(1, f"{said}\n")})
-    with pytest.raises(InvalidValueError, match="an empty directory"):
+    with pytest.raises(InvalidValueError, match="an existing empty directory"):
         Mounts(Guard(host)).mount("/dev/pmem0", "ext4", "/mnt")
 
 
 def test_a_mount_point_that_is_taken_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match="not /dev/pmem0 at '/run/a mount point'"):
+    with pytest.raises(InvalidValueError, match="this one has /dev/pmem0 at '/run/a mount point'"):
         Mounts(Guard(RecordedHost({"mountinfo": table(mounted())}))).mount("/dev/pmem1", "ext4", POINT)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from memory_leases import LeaseTable, MemoryLeases
 
 from VpmemLibrary.errors import BusyError, NotFoundError, UnreachableError
 from VpmemLibrary.keywords.host.hosts import HostKeywords
 from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, LeaseSpaceError, Taken
-from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.transport.base import Transport

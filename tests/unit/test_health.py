@@ -206,10 +206,10 @@ def test_a_bus_without_injection_refuses_with_its_reason_command_and_status() ->
     ("change", "error", "text"),
     [
         (lambda i: i.inject_error("small", Size(100), Size(512)), InvalidValueError, "offset '100B'"),
-        (lambda i: i.inject_error("small", Size(0), Size(0)), InvalidValueError, "one sector at least"),
+        (lambda i: i.inject_error("small", Size(0), Size(0)), InvalidValueError, "at least one sector"),
         (lambda i: i.inject_error("small", Size(62 * MiB), Size(512)), InvalidValueError, "within the 62MiB"),
         (lambda i: i.inject_error("nix", Size(0), Size(512)), NotFoundError, "small"),
-        (lambda i: i.inject_smart("nmem0"), InvalidValueError, "one at least"),
+        (lambda i: i.inject_smart("nmem0"), InvalidValueError, "at least one value"),
         (lambda i: i.inject_smart("nmem9", spares=4), NotFoundError, "nmem0"),
         (lambda i: i.inject_smart("nmem0", spares=101), InvalidValueError, "spares 101.*0 to 100"),
         (lambda i: i.inject_smart("nmem0", temperature=10.5), InvalidValueError, "temperature 10.5.*whole degrees"),

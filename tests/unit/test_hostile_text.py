@@ -27,6 +27,7 @@ from typing import Any, Union
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from memory_leases import LeaseTable, MemoryLeases
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary import VpmemLibrary
@@ -38,7 +39,6 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.support.assertions import AssertionOperator
 from VpmemLibrary.leases.leases import Holder
-from VpmemLibrary.leases.memory_leases import LeaseTable, MemoryLeases
 from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.session.guest_defaults import GuestDefaults

@@ -18,7 +18,7 @@ from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidVa
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.ownership.cleanup import clean_up
 from VpmemLibrary.ownership.leaks import HostState, left_files
-from VpmemLibrary.ownership.marks import RUN_ID_VARIABLE, RunMark, is_marked, run_of
+from VpmemLibrary.ownership.marks import RUN_ID_VARIABLE, RunMark, run_of
 from VpmemLibrary.pmem.guard import Target
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.records import Bus, Inventory, Namespace, NamespaceMode, Region
@@ -62,7 +62,7 @@ def test_the_mark_is_read_from_the_label_whatever_the_state() -> None:
 
 @given(st.uuids())
 def test_other_uuids_are_no_marks(other: uuid.UUID) -> None:
-    assert not is_marked(active(str(other)))
+    assert not run_of(active(str(other)))
 
 
 def test_what_is_foreign_is_refused_with_its_maker() -> None:

@@ -304,8 +304,8 @@ def test_there_must_be_something_to_zero() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, "those of nmem0, all of them"),
-        ({"nmem0": bytes(131072), "nmem1": bytes(131072)}, "those of nmem0, all of them"),
+        ({}, "labels of all its DIMMs: nmem0"),
+        ({"nmem0": bytes(131072), "nmem1": bytes(131072)}, "labels of all its DIMMs: nmem0"),
         ({"nmem0": bytes(4096)}, "'4096 bytes' cannot be used: expected 131072 bytes"),
     ],
 )
@@ -362,7 +362,7 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     saved.write(path)
     assert SavedLabels.read(path) == saved
     assert [each.name for each in tmp_path.iterdir()] == ["labels"]
-    with pytest.raises(InvalidValueError, match="one that can be written"):
+    with pytest.raises(InvalidValueError, match="a file that can be written"):
         saved.write(tmp_path / "absent" / "labels")
 
 
@@ -371,8 +371,8 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     [
         (lambda content: b"", "a file that Save Labels wrote"),
         (lambda content: content[131072:], "a file that Save Labels wrote"),
-        (lambda content: content[:-1], "bytes for nmem0 are whole"),
-        (lambda content: content[:-1] + b"x", "bytes for nmem0 are whole"),
+        (lambda content: content[:-1], "a file with all bytes of nmem0"),
+        (lambda content: content[:-1] + b"x", "a file with all bytes of nmem0"),
         (lambda content: content.replace(b'"dimms"', b'"other"'), "a file that Save Labels wrote"),
         (lambda content: content.replace(b'"8680', b"8680"), "a file that Save Labels wrote"),
     ],
@@ -399,9 +399,9 @@ def test_labels_go_back_to_the_dimms_that_they_came_from() -> None:
         saved.matched(other, [size, size])
     assert saved.matched(other, [size, size], elsewhere=True) == {"nmem4": one.data, "nmem5": two.data}
     for elsewhere in (False, True):
-        with pytest.raises(InvalidValueError, match="those of 1 DIMMs; they are of 2"):
+        with pytest.raises(InvalidValueError, match="labels of 1 DIMMs; the file has labels of 2"):
             saved.matched(here[:1], [size], elsewhere=elsewhere)
-        with pytest.raises(InvalidValueError, match=r"expected 2KiB for nmem5; for nmem. they are 1KiB"):
+        with pytest.raises(InvalidValueError, match=r"expected 2KiB for nmem5; the file has 1KiB for nmem."):
             saved.matched(here, [size, Size(2048)], elsewhere=elsewhere)
     nameless = SavedLabels("lab-1", "region0", (replace(one, id=""),))
     with pytest.raises(InvalidValueError, match="id none"):

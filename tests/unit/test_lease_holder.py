@@ -842,7 +842,7 @@ def test_a_worker_that_lost_its_host_has_nothing_there_but_its_run(workers: Work
     two.take([[HOST_KEY]])
     with pytest.raises(
         LeaseLostError,
-        match=r"^This worker lost its lease of host on local: it is held by run 89abcdef.*So it gave up ns-1 as well\. "
+        match=r"^This worker lost its lease of host on local: it is held by run 89abcdef.*So it also released ns-1\. "
         r"It can change nothing there until it calls Reserve Host",
     ):
         one.require(["ns-1"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lease_kinds import KINDS, leases_of
+from memory_leases import LeaseTable
 
 from VpmemLibrary.errors import InvalidValueError, LeaseLostError
 from VpmemLibrary.leases.leases import (
@@ -21,7 +22,6 @@ from VpmemLibrary.leases.leases import (
     run_key,
     run_of_key,
 )
-from VpmemLibrary.leases.memory_leases import LeaseTable
 
 Make = Callable[[str], Leases]
 
@@ -214,5 +214,5 @@ def test_the_runs_that_hold_their_lease_are_alive() -> None:
 
 def test_nobody_is_dead_for_certain_while_an_unknown_holder_has_a_lease() -> None:
     entries = [Entry("host", Holder(""), held=True, path="/leases/host")]
-    with pytest.raises(UnknownHolderError, match=r"the lease of host, and its record cannot be read.*fuser -v /leases"):
+    with pytest.raises(UnknownHolderError, match=r"the lease of host, and its record is unreadable.*fuser -v /leases"):
         living_runs(entries)

@@ -120,7 +120,7 @@ def test_a_claim_that_was_lost_is_no_longer_the_workers(host: tuple[OpenHost, Wa
     opened.tenancy.claims.keep([first, second])
     transport.kill()
     other.take([[first.key]])
-    with pytest.raises(LeaseLostError, match=f"{first.key}.*So it gave up {second.key} as well"):
+    with pytest.raises(LeaseLostError, match=f"{first.key}.*So it also released {second.key}"):
         opened.tenancy.claims.require([second])
     assert opened.tenancy.claims.claims == ()
     assert opened.tenancy.lease_proofs() == ()
@@ -184,7 +184,7 @@ def test_nothing_is_taken_back_while_an_unknown_holder_has_a_lease(workers: Work
     with path.open() as file:
         with subprocess.Popen(["flock", "-x", str(file.fileno())], pass_fds=[file.fileno()]) as lock:
             assert lock.wait() == 0
-        with pytest.raises(UnknownHolderError, match=f"Nothing is taken from any run meanwhile.*fuser -v {path}"):
+        with pytest.raises(UnknownHolderError, match=f"no leftovers are removed.*fuser -v {path}"):
             reclaim.remove_all()
         assert rack.changes == []
     reclaim.remove_all()  # now the same look finds the run dead

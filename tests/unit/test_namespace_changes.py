@@ -80,7 +80,7 @@ def test_a_request_that_no_piece_can_meet_is_told_every_piece() -> None:
     machine = Divided(listing, room=room)
     with pytest.raises(
         OutOfSpaceError,
-        match=r"largest that fits has 32MiB \(.* in all, in pieces\)\. Free are 32MiB at 32MiB, 32MiB at 96MiB\.",
+        match=r"largest that fits has 32MiB \(.* in all, in pieces\)\. Free extents: 32MiB at 32MiB, 32MiB at 96MiB\.",
     ):
         plan_namespace(Ndctl(machine), "region0", mode=DEVDAX, size=Size(48 * MiB))
 
@@ -88,7 +88,7 @@ def test_a_request_that_no_piece_can_meet_is_told_every_piece() -> None:
 @pytest.mark.parametrize("size", [None, Size(GiB)])
 def test_a_gibibyte_that_its_own_alignment_uses_up_is_refused(size: Size | None) -> None:
     machine = Divided("labeled-empty", room="region0 0x180000000 1073741824\n")
-    with pytest.raises(InvalidValueError, match="more than 1GiB, which this mode, map and align take"):
+    with pytest.raises(InvalidValueError, match="more than 1GiB, which this mode, map and align use"):
         Namespaces(Ndctl(machine)).create("region0", mode=DEVDAX, size=size, align=Size(GiB))
     assert machine.changed == []
 
@@ -201,7 +201,7 @@ def test_one_that_a_rename_left_disabled_is_told_and_enabled_again_where_the_act
 
 def test_a_name_that_the_kernel_did_not_keep_is_a_failure() -> None:
     machine = Divided("modes")
-    with pytest.raises(CommandError, match="is called 'off' though the kernel took 'new'"):
+    with pytest.raises(CommandError, match="has the name 'off' though the kernel accepted 'new'"):
         Namespaces(Ndctl(machine)).rename("off", "new")
     machine = Divided("modes")
     machine.answers["rename"] = [left(2, stderr="sh: write error: Device or resource busy")]
@@ -234,7 +234,7 @@ def test_a_wrong_change_of_mode_is_refused_before_anything_is_disabled(
 def test_a_change_of_mode_that_would_leave_nothing_usable_is_refused() -> None:
     room = f"region0 0x180000000 {GiB}\nnamespace0.5 0x180000000 {GiB}\n"
     machine = Divided("modes", room=room)
-    with pytest.raises(InvalidValueError, match="take for themselves"):
+    with pytest.raises(InvalidValueError, match="use for themselves"):
         Namespaces(Ndctl(machine)).reconfigure("off", mode=DEVDAX, align=Size(GiB))
     assert machine.changed == []
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from lease_kinds import KINDS, leases_of
+from memory_leases import LeaseTable
 
 from VpmemLibrary.errors import BusyError, UnreachableError
 from VpmemLibrary.leases.leases import HOST_KEY, Leases, host_lock_key, is_permanent_key, region_key
-from VpmemLibrary.leases.memory_leases import LeaseTable
 from VpmemLibrary.leases.reservations import Reservations, host_lock
 from VpmemLibrary.pmem.records import Region
 

@@ -286,7 +286,7 @@ def test_an_info_block_is_read_and_a_raw_one_has_none() -> None:
         ({"mode": NamespaceMode.sector}, InvalidValueError, "fsdax or devdax"),
         ({"mode": NamespaceMode.raw}, InvalidValueError, "fsdax or devdax"),
         ({"mode": NamespaceMode.fsdax, "align": Size(3)}, InvalidValueError, "4KiB or 2MiB or 1GiB"),
-        ({"mode": NamespaceMode.fsdax, "align": Size(GiB)}, InvalidValueError, "take for themselves"),
+        ({"mode": NamespaceMode.fsdax, "align": Size(GiB)}, InvalidValueError, "use for themselves"),
         ({"namespace": "nix", "mode": NamespaceMode.fsdax}, NotFoundError, "nix"),
     ],
 )
@@ -319,7 +319,7 @@ def test_a_written_info_block_is_read_back() -> None:
         *("write-infoblock", "@namespace@", "--mode", "fsdax", "--map", "dev"),
         *("--align", "2097152", "--offset", str(0x180000000)),
     )
-    with pytest.raises(CommandError, match="another info block than was written"):
+    with pytest.raises(CommandError, match="an info block that differs from the written one"):
         blocks_of(machine).write("of-fsdax", mode=NamespaceMode.fsdax, map_location=MapLocation.mem)
     with pytest.raises(CommandError, match="belongs to namespace"):
         blocks_of(machine).write("of-raw", mode=NamespaceMode.fsdax)
