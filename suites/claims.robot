@@ -48,7 +48,7 @@ A Failed Claim Names The Holders And Their Start Times
     ${claims} =    Claim Namespaces    POOL    POOL
     ${run} =    Get Run Id
     ${error} =    Run Keyword And Expect Error
-    ...    All that meets label POOL*
+    ...    All namespaces of label POOL*
     ...    Claim Namespaces
     ...    LARGE
     ...    POOL
@@ -90,7 +90,7 @@ The Claims Of A Killed Worker Are Freed At Once And Wiped
     [Documentation]    The worker writes into its namespaces and is killed. The next claim gets zeros without waiting.
     [Tags]    cl-03
     A Worker Holds All Of The Pool
-    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespaces    POOL
+    Run Keyword And Expect Error    All namespaces of label POOL*    Claim Namespaces    POOL
     Pattern Should Be Intact    pool_2    seed=left behind    length=1MiB
     Process.Send Signal To Process    KILL    worker-0
     Process.Wait For Process    worker-0    timeout=1 minute
@@ -104,7 +104,7 @@ A Claim Excludes A Worker On Another Machine
     [Tags]    cl-04
     Skip Unless Host Names Can Be Changed
     A Worker Holds All Of The Pool    other-controller
-    ${error} =    Run Keyword And Expect Error    All that meets label POOL*    Claim Namespaces    POOL
+    ${error} =    Run Keyword And Expect Error    All namespaces of label POOL*    Claim Namespaces    POOL
     Should Contain    ${error}    on other-controller, since
     OperatingSystem.Create File    ${MEETING}/end
     Every Worker Should End Well    1

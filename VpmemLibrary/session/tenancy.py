@@ -77,7 +77,7 @@ class Tenancy:
         return Reclaim(self._host, self._link(), self._leases)
 
     def _clean(self, namespace: Namespace, left_by: Holder) -> None:
-        self.reclaim.clean(namespace, left_by)  # a guest has no reclaim, but it may have claims
+        self.reclaim.clean_namespace(namespace, left_by)  # a guest has no reclaim, but it may have claims
 
     def lease_proofs(self) -> tuple[LeaseProof, ...]:
         """Return the proofs that this worker still holds its leases on the host; none in a guest.

@@ -233,8 +233,9 @@ class ClaimKeywords:
             claims = opened.tenancy.claims.claim(requests, foreign=foreign)
         else:
             hosts = [self._session.find(alias) for alias in self._session.aliases]
-            able = [host.tenancy.claims.prepare(requests, foreign=foreign) for host in hosts if _has(host, requests)]
-            claims = Fleet(able, self._session.run.run_id).claim(requests)
+            having = [host for host in hosts if _has(host, requests)]
+            suitable = [host.tenancy.claims.prepare(requests, foreign=foreign) for host in having]
+            claims = Fleet(suitable, self._session.run.run_id).claim(requests)
             self._session.find(claims[0].host).tenancy.claims.keep(claims)
         logger.info(f"Claimed: {', '.join(map(str, claims))}.")
         return list(claims)
