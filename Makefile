@@ -9,6 +9,7 @@
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
 #   make crash                         QEMU killed two hundred times while a guest writes
+#   make alone                         tests chosen at random, each alone; SEED=3 TESTS=5 for others
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make release                       the wheel and the source distribution, in dist/
 #   make docs                          the keywords in results/VpmemLibrary.html, the fields in docs/hosts-file.md
@@ -26,6 +27,7 @@ PYTEST_OPTIONS ?=
 KILLS ?= 200
 POINTS ?= 20
 SEED ?= 2
+TESTS ?= 5
 UPGRADE ?=
 EXAMPLES ?= 10000
 
@@ -34,7 +36,7 @@ export HOSTS CONFINED ROUGH PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 .DEFAULT_GOAL := help
 # Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.
 .NOTPARALLEL:
-.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test scenarios docs release clean
+.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test alone scenarios docs release clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -51,14 +53,14 @@ acceptance: setup
 test: setup lint unit integration
 
 lint:
-	$(BIN)/ruff format --check VpmemLibrary tests examples
-	$(BIN)/ruff check VpmemLibrary tests examples
+	$(BIN)/ruff format --check VpmemLibrary resources tests
+	$(BIN)/ruff check VpmemLibrary resources tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
 	$(BIN)/robocop check suites resources examples
 	$(BIN)/shellcheck --external-sources \
-	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts VpmemLibrary) $$(find VpmemLibrary -name '*.sh')
+	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts resources VpmemLibrary) $$(find resources VpmemLibrary -name '*.sh')
 
 # Some of the tests, chosen by PYTEST_OPTIONS, are run without coverage: they would miss its floor.
 unit:
@@ -84,6 +86,9 @@ shards: setup
 
 crash: setup
 	@SUITES=suites/crash.robot ROBOT_OPTIONS="--variable KILLS:$(KILLS) $(ROBOT_OPTIONS)" scripts/acceptance
+
+alone: setup
+	@SEED='$(SEED)' TESTS='$(TESTS)' scripts/alone
 
 scenarios: setup
 	$(BIN)/python scripts/scenario_table

@@ -3,8 +3,7 @@ Documentation     The kinds of backing that a guest's device may have, and which
 ...               The library predicts persistence from the device and its backing. The content after the guest was
 ...               destroyed and started confirms it.
 ...
-...               One guest with a device of each kind is booted once and shared by the tests. The tests depend on their
-...               order.
+...               One guest with a device of each kind is booted once and shared by the tests.
 
 Library           Collections
 Library           String
@@ -52,9 +51,7 @@ A Guest Cannot Write To A Readonly Device
     VAR    ${device} =    ${DEVICES}[readonly]
     ${before} =    Get Namespace Checksum    ${device.path}
     ${node} =    Get Guest Device Node    ${GUEST}    ${device}
-    ${attribute} =    Run In Guest    ${GUEST}    sh    -c    cat /sys/class/block/\${1##*/}/device/../read_only
-    ...    sh    ${node}
-    Should Be Equal As Integers    ${attribute.text}    1
+    Guest Kernel Should List As Read-Only    ${node}
     Run Keyword And Expect Error
     ...    *dd failed*${node}*Operation not permitted*
     ...    Write Pattern In Guest
@@ -69,6 +66,7 @@ A Guest Cannot Write To A Readonly Device
 Each Backing Persists As Predicted
     [Documentation]    The guest is destroyed and started. It reads the pattern, or the bytes from before it wrote.
     [Tags]    gd-03    df-03
+    [Setup]    Write A Pattern To Each Device
     ${before} =    Get Guest Boot Id    ${GUEST}
     FOR    ${name}    IN    @{WRITTEN}
         Guest Pattern Should Be Intact    ${GUEST}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
@@ -83,26 +81,26 @@ Each Backing Persists As Predicted
 The Host Reads The Guest's Bytes In A Shared Backing
     [Documentation]    The host reads the node or file itself at the predicted offset.
     [Tags]    gd-03    df-03
-    FOR    ${name}    IN    devdax    dax-file    plain-file    memory-file
-        Host Should Hold Guest Pattern    ${GUEST}    ${{$DEVICES[$name].path}}    seed=${name}    length=${LENGTH}
-    END
+    [Setup]    Write A Pattern To Each Device
+    [Template]    Host Should Hold Pattern Of Device
+    devdax
+    dax-file
+    plain-file
+    memory-file
 
 Without Shared Access Nothing Reaches The Backing
     [Documentation]    The library predicts it, and refuses such a device unless `shared_only=False` allows it. On the
     ...    host the file holds only zeros.
     [Tags]    gd-07
-    FOR    ${name}    IN    private    missing
-        VAR    ${device} =    ${DEVICES}[${name}]
-        ${predicted} =    Get Predicted Persistence    ${device}
-        Should Be Equal    ${{$predicted.restart, $predicted.power_loss}}    ${{False, False}}
-        Run Keyword And Expect Error    *access of ${device.path}*nothing persists*    Define Guest    vpmem=${device}
-        Content Should Be Zero    ${device.path}
-    END
+    [Template]    Nothing Should Reach The Backing Of Device
+    private
+    missing
 
 Unshared Device DAX Is Refused
     [Documentation]    The kernel maps device DAX only as shared, so QEMU would not start.
     [Tags]    gd-07
-    ${device} =    New Vpmem Device    ${{$DEVICES["devdax"].path}}    size=${SIZE}    shared=False
+    VAR    ${shared} =    ${DEVICES}[devdax]
+    ${device} =    New Vpmem Device    ${shared.path}    size=${SIZE}    shared=False
     Run Keyword And Expect Error    *device DAX cannot be mapped otherwise*    Define Guest    vpmem=${device}
     ...    shared_only=False
 
@@ -110,30 +108,63 @@ Memfd Memory Is Lost With Its QEMU
     [Documentation]    libvirt uses memfd only for RAM, because a device always needs a path. A file in that RAM is
     ...    lost.
     [Tags]    gd-03
-    ${process} =    Get Guest Process    ${GUEST}
-    ${argv} =    Run On Host    sh    -c    tr '\\000' ' ' <"/proc/$1/cmdline"    sh    ${process}
-    Should Contain    ${argv.text}    "qom-type":"memory-backend-memfd"
-    Should Contain X Times    ${argv.text}    "qom-type":"memory-backend-file"    ${{len($DEVICES)}}
+    Memory Of QEMU Should Be Memfd
+    Run In Guest    ${GUEST}    touch    /run/written-before
+    Stop Guest    ${GUEST}    how=destroy
+    Start Guest    ${GUEST}
     Run In Guest    ${GUEST}    test    -e    /run/written-before    expected_status=1
 
 
 *** Keywords ***
 Boot A Guest With A Device Of Each Kind
-    [Documentation]    Boot a guest whose memory is a memfd. Write a different pattern to each device, and a file to its
-    ...    memory.
+    [Documentation]    Boot a guest whose memory is a memfd, with a device of each kind.
     Take A Host
     Skip Without Program    xfs_io    install xfsprogs on the host
     Describe Devices Of Each Kind
-    ${xml} =    New Guest Xml    vpmem=${{list($DEVICES.values())}}
+    @{devices} =    Collections.Get Dictionary Values    ${DEVICES}    sort_keys=False
+    ${xml} =    New Guest Xml    vpmem=${devices}
     ${xml} =    String.Replace String    ${xml}    <maxMemory
     ...    <memoryBacking><source type\="memfd"/></memoryBacking><maxMemory
     ${made} =    Define Guest From Xml    ${xml}    shared_only=False
     Start Guest    ${made}
     VAR    ${GUEST} =    ${made}    scope=SUITE
+
+Write A Pattern To Each Device
+    [Documentation]    Write a different pattern to each device that the guest can write to.
     FOR    ${name}    IN    @{WRITTEN}
-        Write Pattern In Guest    ${made}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
+        Write Pattern In Guest    ${GUEST}    ${DEVICES}[${name}]    seed=${name}    length=${LENGTH}
     END
-    Run In Guest    ${made}    touch    /run/written-before
+
+Guest Kernel Should List As Read-Only
+    [Documentation]    Fail unless the guest's kernel has the region of a block device as read-only.
+    [Arguments]    ${node}
+    ${value} =    Run Script In Guest    ${GUEST}    print_read_only_of_block_device.sh    ${node}
+    Should Be Equal As Integers    ${value}    1
+
+Host Should Hold Pattern Of Device
+    [Documentation]    Fail unless the host reads the pattern of a device from the backing itself.
+    [Arguments]    ${name}
+    VAR    ${device} =    ${DEVICES}[${name}]
+    Host Should Hold Guest Pattern    ${GUEST}    ${device.path}    seed=${name}    length=${LENGTH}
+
+Nothing Should Reach The Backing Of Device
+    [Documentation]    Fail unless the library predicts that nothing persists and refuses the device, and its backing
+    ...    contains only zeros.
+    [Arguments]    ${name}
+    VAR    ${device} =    ${DEVICES}[${name}]
+    ${predicted} =    Get Predicted Persistence    ${device}
+    Should Not Be True    ${predicted.restart}
+    Should Not Be True    ${predicted.power_loss}
+    Run Keyword And Expect Error    *access of ${device.path}*nothing persists*    Define Guest    vpmem=${device}
+    Content Should Be Zero    ${device.path}
+
+Memory Of QEMU Should Be Memfd
+    [Documentation]    Fail unless QEMU's arguments have a memfd, and one file for each device.
+    ${process} =    Get Guest Process    ${GUEST}
+    ${arguments} =    Get Output Of Host    cat    /proc/${process}/cmdline
+    Should Contain    ${arguments}    "qom-type":"memory-backend-memfd"
+    ${devices} =    Get Length    ${DEVICES}
+    Should Contain X Times    ${arguments}    "qom-type":"memory-backend-file"    ${devices}
 
 Describe Devices Of Each Kind
     [Documentation]    Describe devices on a devdax node, on files in file systems with and without DAX, and in memory.
@@ -175,8 +206,8 @@ Make Files On A File System
 
 Make A File In Memory
     [Documentation]    Create a file in the tmpfs that every host has.
-    ${file} =    Run On Host    mktemp    --tmpdir\=/run    vpmem-XXXXXX
-    VAR    ${IN_MEMORY} =    ${file.text.strip()}    scope=SUITE
+    ${file} =    Get Output Of Host    mktemp    --tmpdir\=/run    vpmem-XXXXXX
+    VAR    ${IN_MEMORY} =    ${file}    scope=SUITE
     Run On Host    fallocate    -l    ${SIZE}    ${IN_MEMORY}
 
 Remove The Files And Give The Host Back

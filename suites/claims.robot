@@ -6,9 +6,7 @@ Documentation     Only one tenant at a time can claim a namespace, from any work
 ...               with this one.
 
 Library           OperatingSystem
-Library           Process
-Library           String
-Resource          ../resources/host.resource
+Resource          ../resources/other_runs.resource
 
 Suite Setup       Make A Pool
 Suite Teardown    Give The Host Back
@@ -17,7 +15,6 @@ Test Teardown     End The Workers And Give Back
 
 *** Variables ***
 ${SETTING}    LARGE:pool_0,POOL:pool_1|pool_2|pool_3
-${MEETING}    ${OUTPUT_DIR}/meeting-of-the-claimants
 
 
 *** Test Cases ***
@@ -25,8 +22,8 @@ Namespaces Are Claimed By Label In The Requested Order
     [Documentation]    Each label gets one namespace, in the requested order. The host itself counts the claims.
     [Tags]    cl-01
     ${claims} =    Claim Namespaces    POOL    LARGE    POOL
-    VAR    @{labels} =    ${claims[0].label}    ${claims[1].label}    ${claims[2].label}
-    Should Be Equal    ${labels}    ${{['POOL', 'LARGE', 'POOL']}}
+    ${labels} =    Get Field Of Each    ${claims}    label
+    Labels Should Be    ${labels}    POOL    LARGE    POOL
     Should Be Equal    ${claims[1].namespace.name}    pool_0
     Should Not Be Equal    ${claims[0].namespace.uuid}    ${claims[2].namespace.uuid}
     Locks On The Host Should Be    3
@@ -75,15 +72,17 @@ Many Workers Claim At Once And Each Namespace Goes To One Worker
     ...    released.
     [Tags]    cl-02
     FOR    ${worker}    IN RANGE    4
-        Start A Worker    worker=${worker}
+        Start A Claimant    ${worker}
     END
-    Every Worker Should Be    ready    4
-    OperatingSystem.Create File    ${MEETING}/begin
-    ${claimed} =    Every Worker Should Be    claimed    4
+    Wait For Workers At    ready    4
+    Let Workers Go On To    begin
+    ${claimed} =    Wait For Workers At    claimed    4
     ${pool} =    Get Uuids Of The Pool
     Collections.Lists Should Be Equal    ${claimed}    ${pool}    ignore_order=True
-    OperatingSystem.Create File    ${MEETING}/end
-    Every Worker Should End Well    4
+    Let Workers Go On To    end
+    FOR    ${worker}    IN RANGE    4
+        Worker Should End With    claimant-${worker}    0
+    END
     Locks On The Host Should Be    0
 
 The Claims Of A Killed Worker Are Freed At Once And Wiped
@@ -92,8 +91,7 @@ The Claims Of A Killed Worker Are Freed At Once And Wiped
     A Worker Holds All Of The Pool
     Run Keyword And Expect Error    All namespaces of label POOL*    Claim Namespaces    POOL
     Pattern Should Be Intact    pool_2    seed=left behind    length=1MiB
-    Process.Send Signal To Process    KILL    worker-0
-    Process.Wait For Process    worker-0    timeout=1 minute
+    Kill Worker    claimant-0
     ${claims} =    Claim Namespaces    POOL    POOL    POOL
     FOR    ${claim}    IN    @{claims}
         Content Should Be Zero    ${claim.namespace}
@@ -106,8 +104,8 @@ A Claim Excludes A Worker On Another Machine
     A Worker Holds All Of The Pool    other-controller
     ${error} =    Run Keyword And Expect Error    All namespaces of label POOL*    Claim Namespaces    POOL
     Should Contain    ${error}    on other-controller, since
-    OperatingSystem.Create File    ${MEETING}/end
-    Every Worker Should End Well    1
+    Let Workers Go On To    end
+    Worker Should End With    claimant-0    0
     Claim Namespaces    POOL
 
 A Claim Survives A Reconnect To The Host
@@ -115,7 +113,7 @@ A Claim Survives A Reconnect To The Host
     ...    with the same UUID.
     [Tags]    cl-03
     ${claims} =    Claim Namespaces    name=pool_1
-    Cut The Connection
+    End All Connections Of This Worker
     Locks On The Host Should Be    0
     ${now} =    Get Claims
     Should Be Equal    ${now[0].namespace.uuid}    ${claims[0].namespace.uuid}
@@ -129,52 +127,45 @@ Make A Pool
     [Documentation]    Take a host and create four namespaces on it.
     Take A Host
     ${size} =    Get Smallest Size    32MiB
-    Create Pmem Namespaces    ${SETTING}    LARGE=${{2 * $size}}    POOL=${size}
+    ${twice} =    Multiply Size    ${size}    2
+    Create Pmem Namespaces    ${SETTING}    LARGE=${twice}    POOL=${size}
 
-Start A Worker
-    [Documentation]    Start robot with the suite of one worker as a separate run. With `controller`, the worker gets
-    ...    that host name.
+Labels Should Be
+    [Documentation]    Fail unless these are the labels, in this order.
+    [Arguments]    ${labels}    @{expected}
+    Should Be Equal    ${labels}    ${expected}
+
+Start A Claimant
+    [Documentation]    Start a worker as a separate run that claims the pool. With `controller`, the worker gets that
+    ...    host name.
     [Arguments]    ${worker}    ${seed}=${EMPTY}    ${controller}=${EMPTY}
-    OperatingSystem.Create Directory    ${MEETING}
-    ${aliases} =    Get Open Hosts
-    VAR    @{machine} =    env
+    VAR    @{runner} =    @{ROBOT}
     IF    $controller
-        VAR    @{machine} =    unshare    --uts    sh    -c    hostname ${controller} && exec "$@"    sh
+        ${script} =    OperatingSystem.Get File    ${CURDIR}/../resources/scripts/with_host_name.sh
+        VAR    @{runner} =    unshare    --uts    sh    -c    ${script}    sh    ${controller}    @{ROBOT}
     END
-    Process.Start Process    @{machine}    ${{sys.executable}}    -m    robot    --output    NONE    --log    NONE
-    ...    --report    NONE    --variable    HOSTS:${HOSTS}    --variable    HOST:${aliases}[0]
-    ...    --variable    SETTING:${SETTING}    --variable    WORKER:${worker}    --variable    MEETING:${MEETING}
-    ...    --variable    SEED:${seed}    ${CURDIR}/../resources/workers/claim_namespaces.robot
-    ...    alias=worker-${worker}    env:VPMEM_RUN_ID=${EMPTY}    stdout=${OUTPUT_DIR}/claimant-${worker}.txt
-    ...    stderr=STDOUT
+    Start Worker Suite    claim_namespaces    claimant-${worker}    runner=${runner}
+    ...    SETTING=${SETTING}    WORKER=${worker}    SEED=${seed}
 
 A Worker Holds All Of The Pool
     [Documentation]    Start one worker and wait until it has claimed the whole pool.
     [Arguments]    ${controller}=${EMPTY}
-    Start A Worker    0    seed=left behind    controller=${controller}
-    OperatingSystem.Create File    ${MEETING}/begin
-    ${claimed} =    Every Worker Should Be    claimed    1
+    Start A Claimant    0    seed=left behind    controller=${controller}
+    Let Workers Go On To    begin
+    ${claimed} =    Wait For Workers At    claimed    1
     Length Should Be    ${claimed}    3
 
-Every Worker Should Be
-    [Documentation]    Wait until `workers` workers have reported that they reached `point`. Return the lines that they
+Wait For Workers At
+    [Documentation]    Wait until `workers` workers have reported that they reached `point`. Return the words that they
     ...    reported.
     [Arguments]    ${point}    ${workers}
-    VAR    ${told} =    ${EMPTY}
+    VAR    ${reports} =    ${EMPTY}
     FOR    ${worker}    IN RANGE    ${workers}
-        OperatingSystem.Wait Until Created    ${MEETING}/${point}-${worker}    timeout=3 minutes
-        ${text} =    OperatingSystem.Get File    ${MEETING}/${point}-${worker}
-        VAR    ${told} =    ${told}\n${text}
+        ${report} =    Wait For Worker At    ${point}-${worker}
+        VAR    ${reports} =    ${reports}\n${report}
     END
-    RETURN    ${{$told.split()}}
-
-Every Worker Should End Well
-    [Documentation]    Wait for the workers. Show the output of a worker that fails.
-    [Arguments]    ${workers}
-    FOR    ${worker}    IN RANGE    ${workers}
-        ${ended} =    Process.Wait For Process    worker-${worker}    timeout=5 minutes    on_timeout=kill
-        Should Be Equal As Integers    ${ended.rc}    0    ${ended.stdout}
-    END
+    ${words} =    Get Words    ${reports}
+    RETURN    ${words}
 
 Get Uuids Of The Pool
     [Documentation]    Return the UUIDs as the host's own ndctl lists them, not as the claims list them.
@@ -188,17 +179,8 @@ Get Uuids Of The Pool
 Locks On The Host Should Be
     [Documentation]    Count the lease files of namespaces that the host's kernel lists as locked.
     [Arguments]    ${expected}
-    VAR    ${script} =    cd /var/lib/vpmem/leases || exit; for file in 76706d65-*; do
-    ...    [ -e "$file" ] && grep "FLOCK.*:$(stat -c %i "$file") " /proc/locks; done | wc -l
-    ${locked} =    Run On Host    sh    -c    ${script}
-    Should Be Equal As Integers    ${locked.text}    ${expected}
-
-Cut The Connection
-    [Documentation]    End this worker's connections on the host, as an outage would: that of its leases may be another
-    ...    one, where sshd allows few sessions for each connection.
-    VAR    ${script} =    up() { p=$1; until grep -q ^sshd /proc/$p/comm; do p=$(awk '{ print $4 }' /proc/$p/stat);
-    ...    done; echo $p; }; for it in $(pgrep -f '^bash.*vpmem-leases') $$; do kill $(up $it); done; sleep 5
-    Run Keyword And Expect Error    *connection*broke*    Run On Host    sh    -c    ${script}
+    ${locked} =    Run Script On Host    count_locked_claims.sh
+    Should Be Equal As Integers    ${locked}    ${expected}
 
 Skip Unless Host Names Can Be Changed
     [Documentation]    Skip unless a process may get a different host name. This needs root, or user namespaces.
@@ -207,7 +189,6 @@ Skip Unless Host Names Can Be Changed
 
 End The Workers And Give Back
     [Documentation]    Release all claims. Remove all worker processes and the files through which the workers met.
-    Process.Terminate All Processes    kill=True
-    OperatingSystem.Remove Directory    ${MEETING}    recursive=True
+    End The Workers
     ${claims} =    Get Claims
     Release Claims    @{claims}    wipe=False

@@ -26,7 +26,7 @@ ${PLAIN}           /var/tmp/vpmem-plain-${{secrets.token_hex(4)}}
 A Flushed Pattern Survives A Kill Of QEMU
     [Documentation]    QEMU is killed as soon as the guest has flushed. The host finds every byte.
     [Tags]    cr-01
-    Go On From The Saved Moment
+    Restore The Saved Guest
     Write Pattern In Guest    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
     Stop Guest    ${GUEST}    how=kill
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=flushed    length=8MiB
@@ -37,7 +37,7 @@ Every Acknowledged Record Survives A Kill Of QEMU
     FOR    ${kill}    IN RANGE    ${KILLS}
         Kill The Guest While It Writes    ${SEED}-${kill}    flush=True
         ${verdict} =    Acknowledged Records Should Be There    ${WRITER}
-        Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
+        Writer Should Have Been At Work    ${verdict}
     END
 
 Every Record Stored Through A Mapping Survives A Kill Of QEMU
@@ -46,7 +46,7 @@ Every Record Stored Through A Mapping Survives A Kill Of QEMU
     FOR    ${kill}    IN RANGE    ${MAPPED_KILLS}
         Kill The Guest While It Writes    mapped-${SEED}-${kill}    flush=True    device=${MAPPED}
         ${verdict} =    Acknowledged Records Should Be There    ${WRITER}
-        Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
+        Writer Should Have Been At Work    ${verdict}
     END
 
 A Writer That Does Not Flush Is Detected
@@ -63,9 +63,9 @@ Every Acknowledged Record Survives A Power Cut Of The Host
     [Tags]    cr-03    rc-01
     Skip Unless The Host's Power May Be Cut
     ${boot} =    Get Host Boot Id
-    Have Two Writers At Work
+    Start Two Writers
     Cut Host Power
-    What The Run Has Should Be Nobody Else's While The Host Boots
+    No Other Worker Should Get The Host While It Boots
     Restore Host Power
     Host Should Have Booted Since    ${boot}
     Acknowledged Records Should Be There    ${WRITER}
@@ -79,7 +79,8 @@ Boot A Guest And Save It
     Take A Host
     Describe The Devices
     # ndctl in the guest needs the first device's region at an aligned address, so this device comes first.
-    ${guest} =    Start New Guest    vpmem=${{[$MAPPED, $NAMESPACE, $ON_FILE]}}
+    VAR    @{devices} =    ${MAPPED}    ${NAMESPACE}    ${ON_FILE}
+    ${guest} =    Start New Guest    vpmem=${devices}
     VAR    ${GUEST} =    ${guest}    scope=SUITE
     Make Device DAX In The Guest
     Save Guest    ${GUEST}    ${MOMENT}
@@ -109,7 +110,7 @@ Make Device DAX In The Guest
     Close Host    inside
     Switch Host    ${aliases}[0]
 
-Go On From The Saved Moment
+Restore The Saved Guest
     [Documentation]    Restore the guest. Its memory and the bytes of its devices are as they were saved.
     Restore Guest From File    ${GUEST}    ${MOMENT}
 
@@ -117,16 +118,16 @@ Kill The Guest While It Writes
     [Documentation]    Restore the guest from the saved state, and kill it while it writes. Set `${WRITER}` to the
     ...    writer.
     [Arguments]    ${seed}    ${flush}    ${device}=${NAMESPACE}
-    Go On From The Saved Moment
+    Restore The Saved Guest
     ${writer} =    Start Record Writer    ${GUEST}    ${device}    seed=${seed}    flush=${flush}
     Kill Guest While Writing    ${writer}    seed=${seed}    within=1s
     VAR    ${WRITER} =    ${writer}    scope=SUITE
 
-Have Two Writers At Work
+Start Two Writers
     [Documentation]    Start a writer on the namespace and a writer on the file. The host's own writeback is off
     ...    meanwhile.
     Run On Host    sysctl    -q    -w    vm.dirty_writeback_centisecs\=0
-    Go On From The Saved Moment
+    Restore The Saved Guest
     ${durable} =    Start Record Writer    ${GUEST}    ${NAMESPACE}    seed=on the NVDIMM
     ${lost} =    Start Record Writer    ${GUEST}    ${ON_FILE}    seed=on the file
     Wait For Acknowledged Records    ${durable}    30
@@ -134,18 +135,16 @@ Have Two Writers At Work
     VAR    ${WRITER} =    ${durable}    scope=SUITE
     VAR    ${FILE_WRITER} =    ${lost}    scope=SUITE
 
-Skip Unless The Host's Power May Be Cut
-    [Documentation]    Skip unless the hosts file says how to cut the host's power.
-    ${aliases} =    Get Open Hosts
-    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
-    Skip If    not ($entry.may_reboot and $entry.power)
-    ...    The power of ${entry.name} may not be cut: say host_may_reboot, host_power_off and host_power_on.
+Writer Should Have Been At Work
+    [Documentation]    Fail unless the writer had written some of its records, but not all, when QEMU was killed.
+    [Arguments]    ${verdict}
+    Should Be True    0 < len($verdict.acknowledged) < 4096    The writer was not at work when QEMU was killed.
 
-What The Run Has Should Be Nobody Else's While The Host Boots
+No Other Worker Should Get The Host While It Boots
     [Documentation]    Restore the power outside the library. Another user of the host can acquire neither the host nor
     ...    this run's leftovers.
     ${aliases} =    Get Open Hosts
-    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
+    ${entry} =    Get Entry Of The Host
     ${on} =    Process.Run Process    @{entry.power.on}    timeout=10 minutes    stderr=STDOUT
     Should Be Equal As Integers    ${on.rc}    0    ${on.stdout}
     Open Host From File    ${HOSTS}    ${aliases}[0]    alias=other
@@ -153,8 +152,8 @@ What The Run Has Should Be Nobody Else's While The Host Boots
     ...    Host other is kept until * for a worker that reboots the host: *
     ...    Reserve Host
     ...    timeout=0s
-    ${taken} =    Clean Up After Dead Runs
-    Should Be Empty    ${taken}
+    ${removed} =    Clean Up After Dead Runs
+    Should Be Empty    ${removed}
     Close Host    other
     Switch Host    ${aliases}[0]
 

@@ -18,7 +18,7 @@ ${OF_A_DEAD_RUN}    76706d65-6dde-8adb-8eef-0123456789ab
 ${NO_DEVICE}
 ...                 SEPARATOR=${SPACE}
 ...                 This host has no CXL device with persistent memory that is free, and its section of the hosts file
-...                 says no host_cxl_add. Mend: a CXL type-3 device, or a command that adds one.
+...                 says no host_cxl_add. Fix: a CXL type-3 device, or a command that adds it.
 
 
 *** Test Cases ***
@@ -30,8 +30,7 @@ A Region Is Assembled From The Device And Destroyed
     Should Be Equal    ${region.size}    ${MEMDEV.pmem_size}
     Get Region Property    ${region}    available size    ==    ${MEMDEV.pmem_size}
     ${assembled} =    Get Cxl Region    ${region}
-    Should Be Equal    ${{$assembled.memdevs, $assembled.memory, $assembled.state}}
-    ...    ${{($MEMDEV.dev,), 'pmem', 'commit'}}
+    Region Should Be Assembled From The Device    ${assembled}
     Kernel Should Map    ${region}    ${True}
     Destroy Cxl Region    ${region}
     Kernel Should Map    ${region}    ${False}
@@ -61,10 +60,7 @@ The Content Of A Namespace Survives The Destruction Of Its Region
     Destroy Cxl Region    ${region}
     Run Keyword And Expect Error    No namespace *    Get Namespace    ${namespace.label_uuid}
     Create Cxl Region    ${MEMDEV}
-    ${found} =    Get Namespace    ${namespace.label_uuid}
-    Should Be Equal    ${{$found.name, $found.mode, $found.size}}
-    ...    ${{$namespace.name, $namespace.mode, $namespace.size}}
-    Pattern Should Be Intact    ${found}    seed=outlives    length=1MiB
+    Namespace With Pattern Should Be As Before    ${namespace}    length=1MiB
 
 Invalid Requests Are Refused And Change Nothing
     [Documentation]    Destroying a region with active namespaces is refused. A part of a unit of poison or of size is
@@ -85,14 +81,12 @@ The CXL Region Of A Dead Run Is Destroyed
     [Documentation]    The region has the mark of a run that is dead. Cleaning up after this run does not change the
     ...    region.
     [Tags]    ow-03
-    ${decoder} =    Run On Host    sh    -c    cxl list -D -d root -m ${MEMDEV.dev} | grep -o 'decoder[0-9][0-9.]*'
-    Run On Host    cxl    create-region    -t    pmem    -d    ${decoder.text.split()}[0]    -U    ${OF_A_DEAD_RUN}
-    ...    -m    ${MEMDEV.dev}
-    ${region} =    Get Region Of A UUID    ${OF_A_DEAD_RUN}
+    ${region} =    Create Cxl Region With UUID    ${OF_A_DEAD_RUN}
     Clean Up Host
     Get Cxl Region    ${region}
-    ${told} =    Clean Up After Dead Runs
-    Should Be Equal    ${told}    ${{['CXL region ${region} (${OF_A_DEAD_RUN}) of run deadbeef']}}
+    ${removed} =    Clean Up After Dead Runs
+    Length Should Be    ${removed}    1
+    Should Be Equal    ${removed}[0]    CXL region ${region} (${OF_A_DEAD_RUN}) of run deadbeef
     Run Keyword And Expect Error    No CXL region '${region}'*    Get Cxl Region    ${region}
 
 Poison Is Listed And Cleared
@@ -104,18 +98,17 @@ Poison Is Listed And Cleared
     Write Pattern    ${namespace}    seed=poisoned    length=64KiB
     ${before} =    Read Second Page    ${namespace}
     ${errors} =    Inject Poison    ${MEMDEV}    offset=4KiB
-    Should Be Equal    ${{[(each.offset, each.length, each.source) for each in $errors]}}
-    ...    ${{[(4096, 64, 'Injected')]}}
+    Injected Error Should Be    ${errors}    offset=4096    length=64
     Clear Poison    ${MEMDEV}    offset=4KiB
     Get Media Errors    ${MEMDEV}    ==    0
     ${after} =    Read Second Page    ${namespace}
-    Should Be Equal    ${after}    ${{'00' * 64 + $before[128:]}}
+    First Bytes Should Be Zero    64    after=${after}    before=${before}
 
 
 *** Keywords ***
 Take A Host With A CXL Device
     [Documentation]    Take a host. Add a device if the host has no free CXL device.
-    ${entry} =    Take One That Can Be Given A Device
+    ${entry} =    Take A Host That Can Get A Device
     ${memdev} =    Find A Free Device
     IF    $memdev is None
         Skip If    $entry.cxl is None    ${NO_DEVICE}
@@ -126,7 +119,7 @@ Take A Host With A CXL Device
     END
     VAR    ${MEMDEV} =    ${memdev}    scope=SUITE
 
-Take One That Can Be Given A Device
+Take A Host That Can Get A Device
     [Documentation]    Take a host whose section says how to add a device, or any host if no section does. Return the
     ...    section.
     ${names} =    Get Hosts In This Worker's Turn
@@ -137,7 +130,10 @@ Take One That Can Be Given A Device
             Collections.Append To List    ${able}    ${name}
         END
     END
-    VAR    @{wanted} =    @{{$able or $names}}
+    VAR    @{wanted} =    @{able}
+    IF    not $able
+        VAR    @{wanted} =    @{names}
+    END
     ${taken} =    Open Host From File    ${HOSTS}    @{wanted}    free=True
     Reserve The Host For This Suite
     ${entry} =    Get Host Entry    ${HOSTS}    ${taken}
@@ -145,33 +141,60 @@ Take One That Can Be Given A Device
 
 Find A Free Device
     [Documentation]    Return a device with persistent memory on a host without CXL regions, or None.
-    ${found} =    Run On Host    sh    -c    command -v cxl    expected_status=${None}
-    IF    $found.exit_status != 0    RETURN    ${None}
-    ${regions} =    Run On Host    sh    -c    ls -d /sys/bus/cxl/devices/region*    expected_status=${None}
-    IF    $regions.exit_status == 0    RETURN    ${None}
+    ${found} =    Host Has Program    cxl
+    IF    not $found    RETURN    ${None}
+    ${regions} =    Run Script On Host    list_cxl_regions.sh
+    IF    $regions    RETURN    ${None}
     ${memdevs} =    Get Cxl Memory Devices
-    ${persistent} =    Evaluate    [each for each in $memdevs if each.pmem_size]
-    RETURN    ${{$persistent[0] if $persistent else None}}
+    FOR    ${memdev}    IN    @{memdevs}
+        IF    $memdev.pmem_size    RETURN    ${memdev}
+    END
+    RETURN    ${None}
 
-Get Region Of A UUID
-    [Documentation]    Return the name of the CXL region with this UUID, from sysfs.
+Create Cxl Region With UUID
+    [Documentation]    Assemble a region from the device with the host's own cxl, as a run did that is dead. Return its
+    ...    name.
     [Arguments]    ${uuid}
-    ${found} =    Run On Host    sh    -c    grep -l ${uuid} /sys/bus/cxl/devices/region*/uuid
-    RETURN    ${{$found.text.split('/')[-2]}}
+    ${region} =    Run Script On Host    create_cxl_region.sh    ${MEMDEV.dev}    ${uuid}
+    RETURN    ${region}
+
+Region Should Be Assembled From The Device
+    [Documentation]    Fail unless the record of a CXL region names the device, persistent memory and state commit.
+    [Arguments]    ${region}
+    Should Be Equal As Strings    ${region.memory} ${region.state}    pmem commit
+    Length Should Be    ${region.memdevs}    1
+    Should Be Equal    ${region.memdevs}[0]    ${MEMDEV.dev}
+
+Injected Error Should Be
+    [Documentation]    Fail unless the device lists one media error, which was injected, at this offset.
+    [Arguments]    ${errors}    ${offset}    ${length}
+    Length Should Be    ${errors}    1
+    Should Be Equal As Integers    ${errors[0].offset}    ${offset}
+    Should Be Equal As Integers    ${errors[0].length}    ${length}
+    Should Be Equal As Strings    ${errors[0].source}    Injected
+
+First Bytes Should Be Zero
+    [Documentation]    Fail unless the first `count` bytes are zero and all other bytes are as before, in hexadecimal
+    ...    digits.
+    [Arguments]    ${count}    ${after}    ${before}
+    Should Be Equal    ${after}    ${{'00' * int($count) + $before[2 * int($count):]}}
 
 Read Second Page
     [Documentation]    Return the bytes from 4 KiB to 8 KiB of a namespace as hexadecimal digits. Bypass the page cache.
     [Arguments]    ${namespace}
-    ${page} =    Run On Host    sh    -c
-    ...    dd if=/dev/${namespace.blockdev} bs=4096 skip=1 count=1 iflag=direct status=none | od -An -v -tx1
-    RETURN    ${{''.join($page.text.split())}}
+    ${page} =    Run Script On Host    print_second_page.sh    /dev/${namespace.blockdev}
+    RETURN    ${page}
 
 Kernel Should Map
     [Documentation]    Fail unless the kernel's memory map contains the CXL region, or does not contain it, as `mapped`
     ...    says.
     [Arguments]    ${region}    ${mapped}
-    ${map} =    Run On Host    cat    /proc/iomem
-    Should Be Equal    ${{$region.dev in $map.text}}    ${mapped}
+    ${map} =    Get Output Of Host    cat    /proc/iomem
+    IF    ${mapped}
+        Should Contain    ${map}    ${region.dev}
+    ELSE
+        Should Not Contain    ${map}    ${region.dev}
+    END
 
 Give The Host And Its Device Back
     [Documentation]    Remove the added device first, because the host had no device before.

@@ -49,7 +49,7 @@ Files Are DAX Only If The Mount Option And The File's Flag Say So
     Unmount File System    ${mount}
     ${mount} =    Mount File System    ${ON_HOST}    dax=inode
     Get File Access    ${mount}    ==    page cache
-    Run On Host    xfs_io    -c    chattr +x    ${mount.mount_point}
+    Set Flag For DAX    ${mount.mount_point}
     Get File Access    ${mount}    ==    dax
 
 A Mount Without The Requested DAX Is A Failure
@@ -74,8 +74,8 @@ A Device With A File System Or A Mount Is Not Overwritten
     Run Keyword And Expect Error    *is in use*mounted at ${mount.mount_point}*
     ...    Make File System    ${ON_HOST}    xfs    overwrite=True
     Run Keyword And Expect Error    *is in use*mounted at*    Destroy Namespace    ${ON_HOST}
-    ${uuid} =    Run On Host    blkid    -p    -o    value    -s    UUID    ${ON_HOST.device}
-    Should Be Equal    ${uuid.text.strip()}    ${made.uuid}
+    ${uuid} =    Get Output Of Host    blkid    -p    -o    value    -s    UUID    ${ON_HOST.device}
+    Should Be Equal    ${uuid}    ${made.uuid}
 
 MAP_SYNC Is Granted On DAX And Refused Otherwise
     [Documentation]    On the host and in the guest, with ext4 with and without DAX, device DAX, and memory.
@@ -132,7 +132,7 @@ Make Namespaces On A Host And In A Guest
     VAR    ${ON_HOST} =    ${on_host}    scope=SUITE
     VAR    ${ON_SECTOR} =    ${on_sector}    scope=SUITE
     Boot A Guest With Both Kinds Of Device
-    Cut A Namespace In The Guest
+    Create Namespace In The Guest
 
 Remove The File And Give The Host Back
     [Documentation]    Remove the file. The guest's QEMU still has the file open until the guest ends.
@@ -156,17 +156,27 @@ Boot A Guest With Both Kinds Of Device
     [Documentation]    Boot a guest with an nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which
     ...    needs a file.
     ${backing} =    Create Devdax Namespace    416MiB    backing
-    Wipe Content    ${backing}    length=4MiB
-    ${nvdimm} =    New Vpmem Device    ${backing}    size=386MiB    label_size=128KiB
-    ${file} =    Run On Host    mktemp    --tmpdir\=/var/tmp    vpmem-XXXXXX
-    VAR    ${FILE} =    ${file.text.strip()}    scope=SUITE
-    Run On Host    fallocate    -l    64MiB    ${FILE}
-    ${virtio} =    New Vpmem Device    ${FILE}    model=virtio_pmem    size=64MiB
-    ${guest} =    Start New Guest    vpmem=${{[$nvdimm, $virtio]}}
-    VAR    ${GUEST} =    ${guest}    scope=SUITE
     VAR    ${BACKING} =    ${backing}    scope=SUITE
+    Wipe Content    ${BACKING}    length=4MiB
+    ${nvdimm} =    New Vpmem Device    ${BACKING}    size=386MiB    label_size=128KiB
+    Create A File Of 64MiB
+    ${virtio} =    New Vpmem Device    ${FILE}    model=virtio_pmem    size=64MiB
+    VAR    @{both} =    ${nvdimm}    ${virtio}
+    ${guest} =    Start New Guest    vpmem=${both}
+    VAR    ${GUEST} =    ${guest}    scope=SUITE
 
-Cut A Namespace In The Guest
+Set Flag For DAX
+    [Documentation]    Set the flag of a directory that makes its new files DAX.
+    [Arguments]    ${directory}
+    Run On Host    xfs_io    -c    chattr +x    ${directory}
+
+Create A File Of 64MiB
+    [Documentation]    Create the file for the virtio-pmem device.
+    ${file} =    Get Output Of Host    mktemp    --tmpdir\=/var/tmp    vpmem-XXXXXX
+    VAR    ${FILE} =    ${file}    scope=SUITE
+    Run On Host    fallocate    -l    64MiB    ${FILE}
+
+Create Namespace In The Guest
     [Documentation]    Open the guest as a host, and find its two regions by their providers.
     Open Guest As Host    ${GUEST}    alias=inside
     Skip Without Program    xfs_io    put xfsprogs into the guest's image
@@ -205,8 +215,8 @@ Kernel Should Have Mounted
     [Documentation]    Fail unless the kernel's mount table has the device number, the type and the option at the mount
     ...    point.
     [Arguments]    ${namespace}    ${mount}    ${type}
-    ${device} =    Run On Host    cat    /sys/class/block/${namespace.blockdev}/dev
-    Run On Host    grep    ${device.text.strip()} / ${mount.mount_point} .* - ${type} .*dax\=always
+    ${device} =    Get Output Of Host    cat    /sys/class/block/${namespace.blockdev}/dev
+    Run On Host    grep    ${device} / ${mount.mount_point} .* - ${type} .*dax\=always
     ...    /proc/self/mountinfo
 
 Map Sync Should Follow Dax

@@ -4,6 +4,7 @@ Documentation     Device DAX as a device, as the host's own RAM, and as a device
 ...               The raw view of the same namespace, which another driver provides, confirms the bytes. /proc/meminfo
 ...               and the kernel's memory blocks confirm the memory, not the output of daxctl.
 
+Library           OperatingSystem
 Resource          ../resources/host.resource
 
 Suite Setup       Take A Host
@@ -14,17 +15,6 @@ Test Teardown     Give Back Namespaces And Memory
 
 *** Variables ***
 ${SYSFS}    /sys/bus/nd/devices
-# The pages stay in the pipe as references that the kernel cannot move. They are user memory, which the kernel allocates
-# from the movable zone first.
-${PIN}      SEPARATOR=\n
-...         import ctypes, mmap, os, time
-...         memory = mmap.mmap(-1, 32 << 20)
-...         for at in range(0, len(memory), 4096): memory[at] = 1
-...         class Piece(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
-...         piece = Piece(ctypes.addressof(ctypes.c_char.from_buffer(memory)), 1 << 16)
-...         assert ctypes.CDLL(None).vmsplice(os.pipe()[1], ctypes.byref(piece), 1, 0) > 0
-...         open("/dev/stdout", "w").write("pinned")
-...         time.sleep(120)
 
 
 *** Test Cases ***
@@ -32,38 +22,38 @@ Bytes Written Through One Mapping Are Read Through A New Mapping And In The Raw 
     [Documentation]    Bytes are written and flushed through a mapping. A new mapping and then the block driver read
     ...    them.
     [Tags]    dx-01
-    ${namespace} =    Create Devdax Namespace    16MiB
+    ${namespace} =    Create Dax Namespace    16MiB
     Write Pattern    ${namespace}    seed=mapped
     Pattern Should Be Intact    ${namespace}    seed=mapped
     ${raw} =    Show Raw    ${namespace}
     Get Namespace Property    ${raw}    mode    ==    raw
-    Pattern Should Be Intact    ${raw}
-    ...    seed=mapped
-    ...    length=${namespace.size}
-    ...    at=${{$raw.size - $namespace.size}}
+    ${start} =    Subtract Size    ${raw.size}    ${namespace.size}
+    Pattern Should Be Intact    ${raw}    seed=mapped    length=${namespace.size}    at=${start}
     Show As Device    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=mapped
 
 A Page That Another Driver Changed Is Found Through The Mapping
     [Documentation]    One page is wiped in the raw view. The mapping shows a difference in exactly that page.
     [Tags]    dx-01
-    ${namespace} =    Create Devdax Namespace    16MiB
+    ${namespace} =    Create Dax Namespace    16MiB
     Write Pattern    ${namespace}    seed=changed behind
     ${raw} =    Show Raw    ${namespace}
-    Wipe Content    ${raw}    offset=${{$raw.size - $namespace.size + 5 * 4096}}    length=4KiB
+    Wipe Sixth Page In Raw View    ${raw}    of=${namespace}
     ${namespace} =    Show As Device    ${namespace}
-    Run Keyword And Expect Error    *differ, the first at byte ${5 * 4096}.
+    Run Keyword And Expect Error    *differ, the first at byte 20480.
     ...    Pattern Should Be Intact    ${namespace}    seed=changed behind
-    Content Should Be Zero    ${namespace}    offset=${5 * 4096}    length=4KiB
-    Pattern Should Be Intact    ${namespace}    seed=changed behind    length=${5 * 4096}
-    Pattern Should Be Intact    ${namespace}    seed=changed behind    offset=${6 * 4096}
+    Content Should Be Zero    ${namespace}    offset=20KiB    length=4KiB
+    Pattern Should Be Intact    ${namespace}    seed=changed behind    length=20KiB
+    Pattern Should Be Intact    ${namespace}    seed=changed behind    offset=24KiB
 
 A Range Beyond The End Is Refused Before Anything Is Written
     [Documentation]    Writing and reading are refused across the end and completely beyond it. No byte changes.
     [Tags]    dx-03
-    ${namespace} =    Create Devdax Namespace    16MiB
+    ${namespace} =    Create Dax Namespace    16MiB
     Write Pattern    ${namespace}    seed=within
-    FOR    ${offset}    IN    ${namespace.size - 4096}    ${namespace.size}    ${namespace.size * 2}
+    ${last_page} =    Subtract Size    ${namespace.size}    4KiB
+    ${twice} =    Multiply Size    ${namespace.size}    2
+    FOR    ${offset}    IN    ${last_page}    ${namespace.size}    ${twice}
         Run Keyword And Expect Error    range '8KiB from *' cannot be used: *within the ${namespace.size}*
         ...    Write Pattern    ${namespace}    seed=past    offset=${offset}    length=8KiB
         Run Keyword And Expect Error    range '8KiB from *' cannot be used: *within the ${namespace.size}*
@@ -75,7 +65,7 @@ A Failure Of daxio Beyond The End Is Reported
     [Documentation]    With `force=True` daxio gets the range. daxio refuses a range beyond the end. Of a range across
     ...    the end it copies a part and exits 0. Both are failures, and the bytes before the range do not change.
     [Tags]    dx-03
-    ${namespace} =    Create Devdax Namespace    16MiB
+    ${namespace} =    Create Dax Namespace    16MiB
     Write Pattern    ${namespace}    seed=within
     Run Keyword And Expect Error    *daxio failed*exit status: 1*mmap*
     ...    Write Pattern    ${namespace}    seed=past    offset=${namespace.size}    length=8KiB    force=True
@@ -88,7 +78,7 @@ A Failure Of daxio Beyond The End Is Reported
     ...    length=8KiB
     ...    force=True
     Pattern Should Be Intact    ${namespace}    seed=within
-    ${last} =    Evaluate    $namespace.size - 4096
+    ${last} =    Subtract Size    ${namespace.size}    4KiB
     Run Keyword And Expect Error    *8192 bytes should have been copied*exit status: 0*copied 4096 bytes*
     ...    Write Pattern    ${namespace}    seed=past    offset=${last}    length=8KiB    force=True
     Pattern Should Be Intact    ${namespace}    seed=within    length=${last}
@@ -122,8 +112,8 @@ System RAM Can Start Offline
     [Documentation]    This also works where the kernel puts new memory online automatically. Offline memory becomes a
     ...    device without force.
     [Tags]    dx-02
-    ${namespace} =    Create Devdax Namespace For System RAM
-    Run Keyword And Expect Error    *is devdax, so it has no memory*    Set Dax Memory Online    ${namespace}
+    ${namespace} =    Create Dax Namespace For System RAM
+    Run Keyword And Expect Error    *is devdax: it is no memory*    Set Dax Memory Online    ${namespace}
     Reconfigure Dax Device    ${namespace}    mode=system-ram    online=False
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${BEFORE}
@@ -144,13 +134,13 @@ Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
     ...    error reports the state, and the memory stays online. It can become a device as soon as the process has
     ...    ended.
     [Tags]    dx-02
-    VAR    ${told} =    *cannot be moved. Nothing in it is lost: it is system-ram, * online in zone Movable*
+    VAR    ${message} =    *cannot be moved. Nothing in it is lost: it is system-ram, * online in zone Movable*
     Skip Without Program    python3    install python3 on the host: a process of it pins memory
     ${namespace} =    Create System RAM
     Pin Memory
-    Run Keyword And Expect Error    ${told}    Set Dax Memory Offline    ${namespace}    timeout=5 seconds
+    Run Keyword And Expect Error    ${message}    Set Dax Memory Offline    ${namespace}    timeout=5 seconds
     Run Keyword And Expect Error
-    ...    ${told}
+    ...    ${message}
     ...    Reconfigure Dax Device
     ...    ${namespace}
     ...    mode=devdax
@@ -160,25 +150,19 @@ Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
     Reconfigure Dax Device    ${namespace}    mode=devdax
     Should Be A Device    ${namespace}
 
-A Missing Module Is Loaded
+The Module For System RAM Is Loaded
     [Documentation]    The test unloads kmem if nothing on the host is system RAM. The keyword loads kmem.
     [Tags]    dx-02
-    ${devices} =    Get Dax Devices
-    Skip If    any(device.mode == 'system-ram' for device in $devices)
-    ...    Device DAX of others is system RAM on this host: its module cannot be unloaded.
-    ${namespace} =    Create Devdax Namespace For System RAM
-    Run On Host    udevadm    settle
-    Run On Host    modprobe    --remove    kmem    expected_status=${None}
-    ${there} =    Run On Host    test    -d    /sys/module/kmem    expected_status=${None}
-    Skip If    $there.exit_status == 0    The module kmem is built into this host's kernel.
+    ${namespace} =    Create Dax Namespace For System RAM
+    Unload Module Of System RAM Or Skip
     Make System RAM    ${namespace}
     Run On Host    test    -d    /sys/module/kmem
 
 A Namespace In Use Does Not Become System RAM
     [Documentation]    A process has the device open. The error names the process, and the device stays.
     [Tags]    dx-02
-    ${namespace} =    Create Devdax Namespace For System RAM
-    ${pid} =    Run In Background    exec sleep 120 <>"$1"    ${namespace.device}
+    ${namespace} =    Create Dax Namespace For System RAM
+    ${pid} =    Let A Process Have Open    ${namespace.device}
     Run Keyword And Expect Error    *is in use on *: process ${pid} (sleep)*
     ...    Reconfigure Dax Device    ${namespace}    mode=system-ram
     Should Be A Device    ${namespace}
@@ -186,9 +170,9 @@ A Namespace In Use Does Not Become System RAM
 A Namespace Without A Whole Memory Block Stays A Device
     [Documentation]    daxctl would unbind the device from its driver and then fail. The keyword refuses before that.
     [Tags]    dx-02
-    ${namespace} =    Create Devdax Namespace    16MiB
+    ${namespace} =    Create Dax Namespace    16MiB
     ${block} =    Get Memory Block Size
-    Skip If    $namespace.size >= $block    The smallest namespace of this host may hold a whole memory block.
+    Skip Unless Smaller    ${namespace.size}    ${block}
     ${growth} =    Get Predicted Memory Growth    ${namespace}
     Should Be Equal As Integers    ${growth}    0
     Run Keyword And Expect Error    *expected an instance with a whole memory block*
@@ -223,14 +207,10 @@ A Namespace Of Another Run Is Not Changed
 The Only Instance Of A Namespace Is Neither Resized Nor Destroyed
     [Documentation]    daxctl would disable the instance and then fail. The keyword refuses before that, and creates no
     ...    other instance.
-    [Tags]    dax
-    ${namespace} =    Create Devdax Namespace    16MiB
-    ${regions} =    Get Dax Regions
-    FOR    ${region}    IN    @{regions}
-        IF    $namespace.chardev in str($region.devices)
-            Run Keyword And Expect Error    *is static*    Create Dax Device    ${region}    size=16MiB
-        END
-    END
+    [Tags]    dx-04
+    ${namespace} =    Create Dax Namespace    16MiB
+    ${region} =    Get Dax Region Of    ${namespace}
+    Run Keyword And Expect Error    *is static*    Create Dax Device    ${region}    size=16MiB
     Run Keyword And Expect Error    *is static*    Resize Dax Device    ${namespace.chardev}    size=16MiB
     Run Keyword And Expect Error    *is static*    Destroy Dax Device    ${namespace.chardev}
     Get Dax Device Mode    ${namespace}    ==    devdax
@@ -250,17 +230,18 @@ Give Back Namespaces And Memory
     Clean Up Host
     MemTotal Should Be    ${BEFORE}
 
-Create Devdax Namespace
+Create Dax Namespace
     [Documentation]    Create a devdax namespace with its page map in memory, in the region with the most room.
     [Arguments]    ${size}
     ${region} =    Get Region With Largest Free Extent    at_least=${size}
     ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=at least ${size}    name=dax
     RETURN    ${namespace}
 
-Create Devdax Namespace For System RAM
+Create Dax Namespace For System RAM
     [Documentation]    Create a devdax namespace that contains a whole memory block of the host at any start address.
     ${block} =    Get Memory Block Size
-    ${namespace} =    Create Devdax Namespace    ${{2 * $block}}
+    ${two_blocks} =    Multiply Size    ${block}    2
+    ${namespace} =    Create Dax Namespace    ${two_blocks}
     RETURN    ${namespace}
 
 Get Memory Block Size
@@ -270,7 +251,7 @@ Get Memory Block Size
 
 Create System RAM
     [Documentation]    Create a devdax namespace and turn it into system RAM.
-    ${namespace} =    Create Devdax Namespace For System RAM
+    ${namespace} =    Create Dax Namespace For System RAM
     Make System RAM    ${namespace}
     RETURN    ${namespace}
 
@@ -283,17 +264,6 @@ Make System RAM
     Reconfigure Dax Device    ${namespace}    mode=system-ram
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${GROWN}
-
-Create Foreign Namespace
-    [Documentation]    Create a devdax namespace without this run's mark, as another user would.
-    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
-    VAR    ${script} =    umask 077; mkdir -p /run/vpmem/locks && exec flock "/run/vpmem/locks/$1"
-    ...    ndctl create-namespace --region "$1" --mode devdax --size "$2" --name foreign
-    ...    separator=${SPACE}
-    ${size} =    Get Smallest Namespace Size    ${region}
-    Run On Host    sh    -c    ${script}    sh    ${region.dev}    ${{int($size)}}
-    ${namespace} =    Get Namespace    foreign
-    RETURN    ${namespace}
 
 Should Be A Device
     [Documentation]    Check that the device has its driver, and that the host's memory is as before the test.
@@ -308,8 +278,8 @@ Every Memory Block Should Be Movable
     ${memory} =    Get Dax Memory    ${namespace}
     Should Be Equal As Integers    ${{$memory.online * $memory.block_size}}    ${{$GROWN - $BEFORE}}
     FOR    ${block}    IN    @{memory.blocks}
-        ${zone} =    Run On Host    cat    /sys/devices/system/memory/memory${block.number}/valid_zones
-        Should Be Equal    ${zone.text.strip()}    Movable
+        ${zone} =    Get Output Of Host    cat    /sys/devices/system/memory/memory${block.number}/valid_zones
+        Should Be Equal    ${zone}    Movable
     END
 
 Show Raw
@@ -326,11 +296,18 @@ Show As Device
     ${shown} =    Get Namespace    ${namespace}
     RETURN    ${shown}
 
+Wipe Sixth Page In Raw View
+    [Documentation]    Wipe the page of a namespace that begins at 20KiB of its device, in the raw view.
+    [Arguments]    ${raw}    ${of}
+    ${start} =    Subtract Size    ${raw.size}    ${of.size}
+    ${offset} =    Add Sizes    ${start}    20KiB
+    Wipe Content    ${raw}    offset=${offset}    length=4KiB
+
 Set Force Raw
     [Documentation]    Disable a namespace, set whether the kernel ignores its info block, and enable it.
     [Arguments]    ${namespace}    ${value}
     Disable Namespace    ${namespace}
-    Run On Host    sh    -c    echo "$1" >"$2"    sh    ${value}    ${SYSFS}/${namespace.dev}/force_raw
+    Run On Host    tee    ${SYSFS}/${namespace.dev}/force_raw    stdin=${value}\n
     Enable Namespace    ${namespace}
 
 MemTotal Should Be
@@ -343,35 +320,64 @@ Daxctl Should List
     [Documentation]    Check the mode in daxctl's own listing.
     [Arguments]    ${namespace}    ${mode}
     ${devices} =    Get Dax Devices
-    VAR    ${mode_of} =    ${{{device.chardev: device.mode for device in $devices}}}
-    Should Be Equal    ${mode_of}[${namespace.chardev}]    ${mode}
+    ${device} =    Get Record With    ${devices}    chardev=${namespace.chardev}
+    Should Be Equal    ${device.mode}    ${mode}
 
 Pin Memory
     [Documentation]    Start a process whose pages cannot be moved.
-    Run In Background    exec python3 -c "$1"    ${PIN}
-    Wait Until Keyword Succeeds    20 s    200 ms    Background Process Should Have Said    pinned
+    ${program} =    OperatingSystem.Get File    ${CURDIR}/../resources/scripts/pin_memory.py
+    Start In Background    python3    -c    ${program}
+    Wait Until Keyword Succeeds    20 s    200 ms    Background Process Should Have Printed    pinned
 
-Run In Background
-    [Documentation]    Start a shell line on the host that continues after this command, and return its process id.
-    [Arguments]    ${line}    @{arguments}
-    ${file} =    Run On Host    mktemp
-    ${started} =    Run On Host    sh    -c
-    ...    out=$1; shift; sh -c "$@" >"$out" 2>&1 </dev/null & echo $!
-    ...    sh    ${file.text.strip()}    ${line}    sh    @{arguments}
-    VAR    ${PROCESS} =    ${started.text.strip()}    scope=SUITE
-    VAR    ${OUTPUT} =    ${file.text.strip()}    scope=SUITE
-    RETURN    ${PROCESS}
+Let A Process Have Open
+    [Documentation]    Start a process on the host that has a device open, and return its process id.
+    [Arguments]    ${device}
+    ${pid} =    Start In Background    sh    -c    exec sleep 120 <>"$1"    sh    ${device}
+    RETURN    ${pid}
 
-Background Process Should Have Said
-    [Documentation]    Check the output of the background process.
+Start In Background
+    [Documentation]    Start a command on the host that continues after this keyword, and return its process id.
+    [Arguments]    @{command}
+    ${file} =    Get Output Of Host    mktemp
+    ${pid} =    Run Script On Host    start_in_background.sh    ${file}    @{command}
+    VAR    ${PROCESS} =    ${pid}    scope=SUITE
+    VAR    ${OUTPUT} =    ${file}    scope=SUITE
+    RETURN    ${pid}
+
+Background Process Should Have Printed
+    [Documentation]    Fail unless the output of the background process contains a text.
     [Arguments]    ${text}
-    ${said} =    Run On Host    cat    ${OUTPUT}
-    Should Contain    ${said.text}    ${text}
+    ${printed} =    Get Output Of Host    cat    ${OUTPUT}
+    Should Contain    ${printed}    ${text}
+
+Unload Module Of System RAM Or Skip
+    [Documentation]    Unload kmem. Skip if another device is system RAM, or if the kernel has kmem built in.
+    ${devices} =    Get Dax Devices
+    ${in_use} =    Get Records With    ${devices}    mode=system-ram
+    Skip If    $in_use    Device DAX of others is system RAM on this host: its module cannot be unloaded.
+    Run On Host    udevadm    settle
+    Run On Host    modprobe    --remove    kmem    expected_status=${None}
+    ${found} =    Run On Host    test    -d    /sys/module/kmem    expected_status=${None}
+    Skip If    $found.exit_status == 0    The module kmem is built into this host's kernel.
+
+Skip Unless Smaller
+    [Documentation]    Skip if a namespace is large enough for a whole memory block.
+    [Arguments]    ${size}    ${block}
+    Skip If    $size >= $block    The smallest namespace of this host may hold a whole memory block.
+
+Get Dax Region Of
+    [Documentation]    Return the device-DAX region that has the instance of a namespace.
+    [Arguments]    ${namespace}
+    ${regions} =    Get Dax Regions
+    FOR    ${region}    IN    @{regions}
+        IF    $namespace.chardev in str($region.devices)    RETURN    ${region}
+    END
+    Fail    No device-DAX region has ${namespace.chardev}.
 
 End Background Process
     [Documentation]    End the background process, if there is one, and wait until it has ended.
     IF    $PROCESS
-        Run On Host    sh    -c    kill -KILL "$1"; while kill -0 "$1" 2>/dev/null; do :; done; rm -f "$2"
-        ...    sh    ${PROCESS}    ${OUTPUT}
+        Run Script On Host    kill_and_wait.sh    ${PROCESS}
+        Run On Host    rm    -f    ${OUTPUT}
     END
     VAR    ${PROCESS} =    ${EMPTY}    scope=SUITE

@@ -14,9 +14,7 @@ A Guest Can Access Its Own Device And No Other
     [Documentation]    The test tries the access as the guest's QEMU, with its user, profile, control group and mount
     ...    namespace.
     [Tags]    sc-01
-    ${confinement} =    Get Guest Confinement    ${GUEST}
-    Skip If    not $confinement.profile
-    ...    The host confines guests by no AppArmor profile: turn AppArmor on to have this tried.
+    ${confinement} =    Get Confinement Or Skip
     Should Be True    ${confinement.enforced}
     Should Not Be Equal As Integers    ${confinement.user}    0
     Guest Should Reach Only Its Own Devices    ${GUEST}
@@ -24,12 +22,10 @@ A Guest Can Access Its Own Device And No Other
 The Profile Of A Guest Names Its Device And No Other
     [Documentation]    The rules that libvirt wrote for the kernel contain only the device of this guest.
     [Tags]    sc-01
-    ${confinement} =    Get Guest Confinement    ${GUEST}
-    Skip If    not $confinement.profile
-    ...    The host confines guests by no AppArmor profile: turn AppArmor on to have this tried.
-    ${rules} =    Run On Host    cat    /etc/apparmor.d/libvirt/${confinement.profile}.files
-    Should Contain    ${rules.text}    "${NAMESPACE.device}" rw
-    Should Not Contain    ${rules.text}    "${NEIGHBOUR.device}"
+    ${confinement} =    Get Confinement Or Skip
+    ${rules} =    Get Output Of Host    cat    /etc/apparmor.d/libvirt/${confinement.profile}.files
+    Should Contain    ${rules}    "${NAMESPACE.device}" rw
+    Should Not Contain    ${rules}    "${NEIGHBOUR.device}"
 
 An Unconfined Guest Has No Profile
     [Documentation]    The user, mount namespace and control group of the guest's QEMU still keep it from other devices.
@@ -76,3 +72,10 @@ Two Guests Share A Device If The Call Allows It
 Boot A Guest Beside Another Namespace
     [Documentation]    Boot a confined guest on one namespace. No guest uses the second namespace.
     Boot A Guest On One Namespace    64MiB    confined=True
+
+Get Confinement Or Skip
+    [Documentation]    Return the confinement of the guest. Skip if the host confines guests by no AppArmor profile.
+    ${confinement} =    Get Guest Confinement    ${GUEST}
+    Skip If    not $confinement.profile
+    ...    The host confines guests by no AppArmor profile: enable AppArmor to run this test.
+    RETURN    ${confinement}

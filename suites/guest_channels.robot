@@ -4,6 +4,7 @@ Documentation     The agent, SSH and the serial console give the same answers ab
 ...               One guest with one device and a network is booted once and shared by the tests. The answers of each
 ...               channel are compared with the agent's answers and with the host.
 
+Library           OperatingSystem
 Resource          ../resources/guest.resource
 
 Suite Setup       Boot A Guest With A Network
@@ -13,12 +14,11 @@ Test Tags         gb-05
 
 
 *** Variables ***
-@{CHANNELS}      agent    ssh    serial
-&{SERVERS}       agent=qemu-ga    ssh=dropbear    serial=serve
-${RUN_BY}        tr '\\0' ' ' </proc/$PPID/cmdline
-@{OCTAL}         0    1    2    3    4    5    6    7
-${EVERY_BYTE}    for a in 0 1 2 3; do for b in "$@"; do for c; do printf "\\\\$a$b$c"; done; done; done
-${LENGTH}        1MiB
+@{CHANNELS}    agent    ssh    serial
+&{SERVERS}     agent=qemu-ga    ssh=dropbear    serial=serve
+${LENGTH}      1MiB
+# Text with a letter outside ASCII, white space, and characters that a shell would read.
+${TEXT}        é\t"$(x)\n
 
 
 *** Test Cases ***
@@ -26,8 +26,8 @@ Each Channel Reaches The Same Boot By A Different Program
     [Documentation]    A different program runs the commands of each channel. The kernel's boot id is the same.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
-        ${parent} =    Run In Guest    ${GUEST}    sh    -c    ${RUN_BY}
-        Should Contain    ${parent.text}    ${SERVERS}[${channel}]
+        ${parent} =    Run Script In Guest    ${GUEST}    print_parent.sh
+        Should Contain    ${parent}    ${SERVERS}[${channel}]
         Get Guest Boot Id    ${GUEST}    ==    ${KNOWN_BOOT}
     END
 
@@ -53,22 +53,18 @@ All Views Of The Device Agree Through Each Channel
 Each Channel Transfers Every Byte In Both Directions
     [Documentation]    All 256 byte values come out of the guest unchanged. Text goes in unchanged, by the guest's
     ...    checksum.
-    ${text_sum} =    Evaluate    hashlib.sha256('é\\t"$(x)\\n'.encode()).hexdigest()    modules=hashlib
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
-        ${bytes} =    Run In Guest    ${GUEST}    sh    -c    ${EVERY_BYTE}    sh    @{OCTAL}
-        Should Be Equal    ${bytes.stdout}    ${{bytes(range(256))}}
-        ${text} =    Run In Guest    ${GUEST}    sha256sum    stdin=é\t"$(x)\n
-        Should Start With    ${text.text}    ${text_sum}
+        Every Byte Should Come Out Of The Guest
+        Text Should Go Into The Guest    ${TEXT}
     END
 
 Each Channel Reports How A Command Ended
     [Documentation]    The results are an exit status, a signal, and a program that does not exist.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
-        ${result} =    Run In Guest    ${GUEST}    sh    -c    echo out; echo err >&2; exit 7    expected_status=7
-        Should Be Equal    ${result.text} ${result.error_text}    out\n err\n
-        Run In Guest    ${GUEST}    sh    -c    kill -TERM $$    expected_status=-15
+        Exit Status And Both Outputs Should Come Out Of The Guest
+        Signal Should Be Reported
         Run In Guest    ${GUEST}    no-such-program    expected_status=127
     END
 
@@ -76,12 +72,10 @@ Each Channel Ends A Command At Its Timeout
     [Documentation]    The agent sees that the command and its child have ended. The channel still works.
     FOR    ${channel}    IN    @{CHANNELS}
         Use Guest Channel    ${GUEST}    ${channel}
-        Run Keyword And Expect Error    *did not end within 3 s and was ended*
-        ...    Run In Guest    ${GUEST}    sh    -c    sleep 4321 & sleep 4321    timeout=3 seconds
+        Run Keyword And Expect Error    *did not end within 3 s and was ended*    Run Two Processes That Sleep
         Run In Guest    ${GUEST}    true
         Use Guest Channel    ${GUEST}    agent
-        ${running} =    Run In Guest    ${GUEST}    sh    -c    cat /proc/[0-9]*/cmdline 2>&1; true
-        Should Not Contain    ${running.text}    4321
+        No Process Of The Guest Should Sleep
     END
 
 The Host Finds A Pattern Written Through Each Channel
@@ -112,17 +106,48 @@ Boot A Guest With A Network
     ${guest} =    Start New Guest    vpmem=${namespace}    network=True    timeout=5 minutes
     VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
     VAR    ${GUEST} =    ${guest}    scope=SUITE
-    Keep What The Agent Says
+    Save The Agent's Answers
 
 Skip Unless Guests Have A Network
     [Documentation]    Skip unless the hosts file names a bridge for guests. The lab has a bridge.
-    ${host} =    Get Open Hosts
-    ${entry} =    Get Host Entry    ${HOSTS}    ${host}[0]
+    ${entry} =    Get Entry Of The Host
     IF    not $entry.guest_bridge
-        Skip    guest_bridge of [${host}[0]] is not set: name a bridge of the host, and run an SSH server in the guest
+        Skip
+        ...    guest_bridge of [${entry.name}] is not set: name a bridge of the host, and run an SSH server in the guest
     END
 
-Keep What The Agent Says
+Every Byte Should Come Out Of The Guest
+    [Documentation]    Fail unless the output of a command in the guest has all 256 byte values in their order.
+    ${script} =    OperatingSystem.Get File    ${CURDIR}/../resources/scripts/print_every_byte.sh
+    ${result} =    Run In Guest    ${GUEST}    sh    -c    ${script}
+    Should Be Equal    ${result.stdout}    ${{bytes(range(256))}}
+
+Text Should Go Into The Guest
+    [Documentation]    Fail unless the guest's checksum of its standard input is that of the text.
+    [Arguments]    ${text}
+    ${expected} =    Evaluate    hashlib.sha256($text.encode()).hexdigest()    modules=hashlib
+    ${result} =    Run In Guest    ${GUEST}    sha256sum    stdin=${text}
+    Should Start With    ${result.text}    ${expected}
+
+Exit Status And Both Outputs Should Come Out Of The Guest
+    [Documentation]    Fail unless a command's standard output, standard error and exit status are reported.
+    ${result} =    Run In Guest    ${GUEST}    sh    -c    echo out; echo err >&2; exit 7    expected_status=7
+    Should Be Equal    ${result.text} ${result.error_text}    out\n err\n
+
+Signal Should Be Reported
+    [Documentation]    Fail unless the signal that ends a command is reported.
+    Run In Guest    ${GUEST}    sh    -c    kill -TERM $$    expected_status=-15
+
+Run Two Processes That Sleep
+    [Documentation]    Run a command in the guest that sleeps, and has a child that sleeps too.
+    Run In Guest    ${GUEST}    sh    -c    sleep 4321 & sleep 4321    timeout=3 seconds
+
+No Process Of The Guest Should Sleep
+    [Documentation]    Fail if a process of `Run Two Processes That Sleep` is there.
+    ${running} =    Run Script In Guest    ${GUEST}    print_command_lines.sh
+    Should Not Contain    ${running}    4321
+
+Save The Agent's Answers
     [Documentation]    Save the boot id, the regions with their namespaces, and the map of physical addresses.
     ${boot} =    Get Guest Boot Id    ${GUEST}
     VAR    ${KNOWN_BOOT} =    ${boot}    scope=SUITE

@@ -2,11 +2,10 @@
 Documentation     The definitions of guests: the requested order and sizes, and the guests that other tools defined.
 
 Library           OperatingSystem
-Library           String
 Library           XML
 Resource          ../resources/guest.resource
 
-Suite Setup       Make Two Namespaces
+Suite Setup       Take A Host With Two Namespaces
 Suite Teardown    Give The Host Back
 
 
@@ -14,15 +13,9 @@ Suite Teardown    Give The Host Back
 Several Devices Keep The Requested Order
     [Documentation]    libvirt's XML has the devices in the given order, in both orders.
     [Tags]    gd-02
-    VAR    @{there} =    ${ONE}    ${TWO}
-    VAR    @{back} =    ${TWO}    ${ONE}
-    FOR    ${order}    IN    ${there}    ${back}
-        ${guest} =    Define Guest    vpmem=${order}
-        ${devices} =    Get Guest Devices    ${guest}    inactive=True
-        Should Be Equal    ${devices[0].path}    ${order[0].device}
-        Should Be Equal    ${devices[1].path}    ${order[1].device}
-        Undefine Guest    ${guest}
-    END
+    [Template]    Devices Should Have The Order Of
+    ${ONE}    ${TWO}
+    ${TWO}    ${ONE}
 
 A Size That Is Not A Multiple Of Two Mebibytes Becomes The Predicted Size
     [Documentation]    libvirt rounds 31MiB up when the guest starts. Its live XML and QEMU have the predicted size.
@@ -32,11 +25,7 @@ A Size That Is Not A Multiple Of Two Mebibytes Becomes The Predicted Size
     ${predicted} =    Get Predicted Device Size    31MiB
     ${devices} =    Get Guest Devices    ${guest}
     Should Be Equal    ${devices[0].size}    ${predicted}
-    ${xml} =    Get Guest Xml    ${guest}
-    XML.Element Text Should Be    ${xml}    32768    xpath=devices/memory/target/size
-    ${process} =    Get Guest Process    ${guest}
-    ${line} =    Run On Host    cat    /proc/${process}/cmdline
-    Should Contain    ${line.text}    "size":${{int($predicted)}}
+    QEMU Should Have Size    ${guest}    ${predicted}
     [Teardown]    End The Guests Of This Run
 
 An Odd Size Is Refused By The Library's Own Definition
@@ -83,13 +72,23 @@ A Foreign Guest Is Not Undefined
 
 
 *** Keywords ***
-Make Two Namespaces
-    [Documentation]    Take a host and create two namespaces for guests.
-    Take A Host
-    ${one} =    Create Devdax Namespace    64MiB    one
-    ${two} =    Create Devdax Namespace    64MiB    two
-    VAR    ${ONE} =    ${one}    scope=SUITE
-    VAR    ${TWO} =    ${two}    scope=SUITE
+Devices Should Have The Order Of
+    [Documentation]    Define a guest with these namespaces. Fail unless libvirt's XML has the devices in this order.
+    [Arguments]    @{namespaces}
+    ${guest} =    Define Guest    vpmem=${namespaces}
+    ${devices} =    Get Guest Devices    ${guest}    inactive=True
+    FOR    ${device}    ${namespace}    IN ZIP    ${devices}    ${namespaces}    mode=STRICT
+        Should Be Equal    ${device.path}    ${namespace.device}
+    END
+    Undefine Guest    ${guest}
+
+QEMU Should Have Size
+    [Documentation]    Fail unless the arguments of a guest's QEMU contain this size in bytes.
+    [Arguments]    ${guest}    ${size}
+    ${process} =    Get Guest Process    ${guest}
+    ${arguments} =    Get Output Of Host    cat    /proc/${process}/cmdline
+    ${bytes} =    Get Size In Bytes    ${size}
+    Should Contain    ${arguments}    "size":${bytes}
 
 Define A Guest With A Device Of 31MiB
     [Documentation]    Define a guest with a device of 31MiB. The library refuses this size, so change it in the XML of
@@ -106,15 +105,13 @@ Define A Foreign Guest
     [Documentation]    Define a guest on the first namespace with the host's own virsh, with the XML of another tool.
     [Arguments]    ${shape}
     ${xml} =    OperatingSystem.Get File    ${CURDIR}/../resources/domains/${shape}.xml
-    VAR    ${kib} =    ${{$ONE.size // 1024}}
+    ${kib} =    Get Size In Kib    ${ONE.size}
     VAR    &{values} =
     ...    @NAME@=foreign-${shape}
     ...    @PATH@=${ONE.device}
     ...    @KIB@=${kib}
     ...    @MAXIMUM@=${{262144 + $kib}}
-    FOR    ${name}    ${value}    IN    &{values}
-        ${xml} =    String.Replace String    ${xml}    ${name}    ${value}
-    END
+    ${xml} =    Fill In Values    ${xml}    &{values}
     Run On Host    virsh    define    /dev/stdin    stdin=${xml}
 
 Read The Device Of A Foreign Guest

@@ -32,7 +32,7 @@ A Missing Path Is Refused
 A Relative Path Is Refused
     *path 'dax0.0'*absolute path*    Set The Text    ${MEMORY}/source/path    dax0.0
 The Same Path Twice Is Refused
-    *path '/dev/*another backing*    Set The Text    ${MEMORY}/source/path    ${{'/dev/' + $FIRST}}
+    *path '/dev/*another backing*    Set The Text    ${MEMORY}/source/path    ${FIRST}
 A Label That Is Too Small Is Refused
     *label_size of /dev/* '64KiB'*128KiB at least*    Set The Text    ${MEMORY}/target/label/size    64
 A Label As Large As The Device Is Refused
@@ -54,16 +54,15 @@ A Device Larger Than Its Backing Is Refused
 *** Keywords ***
 Make A Good Guest's Xml
     [Documentation]    Take a host, and create the XML of a valid guest on two namespaces. libvirt accepts this XML.
-    Take A Host
-    ${one} =    Create Devdax Namespace    64MiB    one
-    ${two} =    Create Devdax Namespace    64MiB    two
-    VAR    @{both} =    ${one}    ${two}
+    Take A Host With Two Namespaces
+    VAR    @{both} =    ${ONE}    ${TWO}
     ${xml} =    New Guest Xml    vpmem=${both}    name=mistaken
     ${good} =    Define Guest From Xml    ${xml}
     Undefine Guest    ${good}
     VAR    ${GOOD} =    ${xml}    scope=SUITE
-    VAR    ${FIRST} =    ${one.chardev}    scope=SUITE
-    VAR    ${LARGEST_LABEL} =    ${{int($one.size) // 1024}}    scope=SUITE
+    VAR    ${FIRST} =    /dev/${ONE.chardev}    scope=SUITE
+    ${kib} =    Get Size In Kib    ${ONE.size}
+    VAR    ${LARGEST_LABEL} =    ${kib}    scope=SUITE
 
 Mistake Should Be Refused
     [Documentation]    Make one mistake, expect the message, and check that no guest and no file was created.

@@ -2,14 +2,13 @@
 Documentation     A guest is a host too. The keywords for any host create labels and namespaces inside its device. The
 ...               namespaces survive a reboot of the guest, and the host finds them in the bytes of its own namespace.
 ...
-...               One guest with one device is booted once and shared by the tests. The tests depend on their order.
+...               One guest with one device is booted once and shared by the tests.
 
-Library           Collections
 Resource          ../resources/guest.resource
 
 Suite Setup       Boot A Guest And Open It As A Host
 Suite Teardown    Give The Host Back
-Test Setup        Switch Host    inside
+Test Setup        Make Namespaces Of Three Modes In The Guest
 
 Test Tags         gb-02
 
@@ -24,6 +23,7 @@ ${LABEL_SIZE}    128KiB
 *** Test Cases ***
 Labels Are Initialised In The Guest
     [Documentation]    The host reads zeros in the device's label area before, and an index block afterwards.
+    [Setup]    Switch Host    inside
     Host Should Read Zeros In The Label Area
     Get Region Property    ${REGION}    available size    ==    0
     Initialize Labels    ${REGION}
@@ -34,13 +34,10 @@ Labels Are Initialised In The Guest
 
 Namespaces Of Three Modes Are Created In The Device
     [Documentation]    Each namespace has the predicted size to the byte, in every view of the guest's kernel.
-    FOR    ${mode}    IN    fsdax    devdax    sector
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 64MiB    name=of-${mode}
-        ${predicted} =    Get Predicted Usable Size    64MiB    mode=${mode}
+    FOR    ${namespace}    IN    @{MADE}
+        ${predicted} =    Get Predicted Usable Size    64MiB    mode=${namespace.mode}
         Get Namespace Property    ${namespace}    size    ==    ${predicted}
         Namespace Views Should Agree    ${namespace}
-        Write Pattern    ${namespace}    seed=${namespace.name}    length=4MiB
-        Collections.Append To List    ${MADE}    ${namespace}
     END
     Get Region Property    ${REGION}    available size    ==    64MiB
     Labels Should Be Consistent    ${REGION}
@@ -59,10 +56,7 @@ Namespaces Survive A Reboot Of The Guest
     ${after} =    Get Host Boot Id
     Should Not Be Equal    ${after}    ${before}
     FOR    ${namespace}    IN    @{MADE}
-        ${found} =    Get Namespace    ${namespace.label_uuid}
-        Should Be Equal    ${{$found.name, $found.mode, $found.size, $found.uuid}}
-        ...    ${{$namespace.name, $namespace.mode, $namespace.size, $namespace.uuid}}
-        Pattern Should Be Intact    ${found}    seed=${namespace.name}    length=4MiB
+        Namespace With Pattern Should Be As Before    ${namespace}    length=4MiB
     END
 
 Namespaces Are Changed In The Guest As On A Host
@@ -84,8 +78,7 @@ Labels Restored From A File Bring The Namespaces Back
     [Documentation]    The guest's agent transfers the file out of the guest and back.
     Save Labels    ${REGION}    ${OUTPUT_DIR}/guest.labels
     Zero Labels    ${REGION}
-    ${listed} =    Run On Host    ndctl    list    --namespaces
-    Should Be Empty    ${listed.text}
+    Guest Should List No Namespace
     Restore Labels    ${REGION}    ${OUTPUT_DIR}/guest.labels
     FOR    ${namespace}    IN    @{MADE}
         Namespace Should Exist    ${namespace.label_uuid}
@@ -96,8 +89,8 @@ The Facts Of A Guest Are Not The Host's
     [Documentation]    The facts are about the guest's kernel and tools. The preflight reports what the guest does not
     ...    have.
     ${facts} =    Get Host Facts
-    ${kernel} =    Run On Host    uname    -r
-    Should Be Equal    ${facts.kernel}    ${kernel.text.strip()}
+    ${kernel} =    Get Output Of Host    uname    -r
+    Should Be Equal    ${facts.kernel}    ${kernel}
     Length Should Be    ${facts.regions}    1
     Kernel Modules Should Be Loaded
     Run Keyword And Expect Error    *libvirt*    Host Should Support Vpmem
@@ -113,8 +106,8 @@ Cleaning Up In The Guest Keeps The Guest
     [Documentation]    The guest's own ndctl lists no namespace of the run. The guest still runs on the same QEMU.
     ${process} =    Get Guest Process    ${GUEST}
     Clean Up Host
-    ${listed} =    Run On Host    ndctl    list    --namespaces
-    Should Be Empty    ${listed.text}
+    Guest Should List No Namespace
+    VAR    @{MADE} =    @{EMPTY}    scope=SUITE
     Get Region Property    ${REGION}    available size    ==    256MiB
     Get Guest Process    ${GUEST}    ==    ${process}
     Switch Host    ${OUTSIDE}
@@ -125,7 +118,7 @@ Cleaning Up In The Guest Keeps The Guest
 Boot A Guest And Open It As A Host
     [Documentation]    Boot one guest with one device. Make the guest the current host.
     Take A Host
-    Make A Device That Tells Of No Earlier Guest
+    Create A Device Without Data Of An Earlier Guest
     ${guest} =    Start New Guest    vpmem=${DEVICE}
     ${aliases} =    Get Open Hosts
     Open Guest As Host    ${guest}    alias=inside
@@ -134,7 +127,7 @@ Boot A Guest And Open It As A Host
     VAR    ${GUEST} =    ${guest}    scope=SUITE
     VAR    ${REGION} =    ${regions}[0]    scope=SUITE
 
-Make A Device That Tells Of No Earlier Guest
+Create A Device Without Data Of An Earlier Guest
     [Documentation]    Create a device on a devdax namespace, with zeros at the places of info blocks and labels.
     ${namespace} =    Create Devdax Namespace    272MiB    inside
     ${device} =    New Vpmem Device    ${namespace}    size=${SIZE}    label_size=${LABEL_SIZE}
@@ -144,6 +137,25 @@ Make A Device That Tells Of No Earlier Guest
     VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
     VAR    ${DEVICE} =    ${device}    scope=SUITE
     VAR    ${LABEL} =    ${label}    scope=SUITE
+
+Make Namespaces Of Three Modes In The Guest
+    [Documentation]    Make the guest the current host. Create its labels and the namespaces `${MADE}`, each with a
+    ...    pattern, unless they are there.
+    Switch Host    inside
+    ${state} =    Get Region Property    ${REGION}    label state
+    IF    $state == 'unlabeled'    Initialize Labels    ${REGION}
+    IF    not $MADE
+        FOR    ${mode}    IN    fsdax    devdax    sector
+            ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 64MiB    name=of-${mode}
+            Write Pattern    ${namespace}    seed=${namespace.name}    length=4MiB
+            VAR    @{MADE} =    @{MADE}    ${namespace}    scope=SUITE
+        END
+    END
+
+Guest Should List No Namespace
+    [Documentation]    Fail if the guest's own ndctl lists a namespace.
+    ${listed} =    Get Output Of Host    ndctl    list    --namespaces
+    Should Be Empty    ${listed}
 
 Host Should Read Zeros In The Label Area
     [Documentation]    Fail unless the label area in the host's namespace contains only zeros.
@@ -159,8 +171,8 @@ Host Should Read In The Label Area
     [Arguments]    ${text}
     Switch Host    ${OUTSIDE}
     TRY
-        Run On Host    sh    -c    daxio -i "$1" -k "$2" -l 131072 | grep -q -a -F -e "$3"    sh
-        ...    ${NAMESPACE.device}    ${{int($LABEL)}}    ${text}
+        ${offset} =    Get Size In Bytes    ${LABEL}
+        Run Script On Host    find_text_with_daxio.sh    ${NAMESPACE.device}    ${offset}    131072    ${text}
     FINALLY
         Switch Host    inside
     END

@@ -12,8 +12,8 @@ A Device Is On The Requested Node
     [Documentation]    The host's region, libvirt's XML, QEMU and the guest's kernel name the same node.
     [Tags]    nu-01
     Should Be Equal As Integers    ${NAMESPACE.numa_node}    1
-    ${node} =    Run On Host    cat    /sys/bus/nd/devices/${NAMESPACE.region}/numa_node
-    Should Be Equal As Integers    ${node.text}    1
+    ${node} =    Get Output Of Host    cat    /sys/bus/nd/devices/${NAMESPACE.region}/numa_node
+    Should Be Equal As Integers    ${node}    1
     ${devices} =    Get Guest Devices    ${GUEST}
     Should Be Equal As Integers    ${devices[0].node}    1
     ${regions} =    Get Guest Regions    ${GUEST}

@@ -54,8 +54,10 @@ Boot A Guest With Three Devices
     Take A Host
     ${size} =    Get Smallest Size    64MiB
     ${small} =    Create Devdax Namespace    ${size}    small
-    ${middle} =    Create Devdax Namespace    ${{2 * $size}}    middle
-    ${large} =    Create Devdax Namespace    ${{4 * $size}}    large
+    ${twice} =    Multiply Size    ${size}    2
+    ${middle} =    Create Devdax Namespace    ${twice}    middle
+    ${four_times} =    Multiply Size    ${size}    4
+    ${large} =    Create Devdax Namespace    ${four_times}    large
     VAR    @{NAMESPACES} =    ${large}    ${small}    ${middle}    scope=SUITE
     ${guest} =    Start New Guest    vpmem=${NAMESPACES}    confined=True
     VAR    ${GUEST} =    ${guest}    scope=SUITE

@@ -21,13 +21,11 @@ The Health Of Every DIMM Matches The Kernel
     ...    has none. The other fields agree in ndctl and sysfs.
     [Tags]    hl-04
     ${healths} =    Get Dimm Health
-    ${names} =    Run On Host    sh    -c    cd ${SYSFS} && ls -d nmem* | sort -V
-    Should Be Equal    ${{[health.dev for health in $healths]}}    ${names.text.split()}
+    ${dimms} =    Get Field Of Each    ${healths}    dev
+    Kernel Should List Dimms    ${dimms}
     FOR    ${health}    IN    @{healths}
-        VAR    ${flags} =
-        ...    ${{$health.kernel_flags if $health.kernel_flags is None else ' '.join($health.kernel_flags)}}
-        Kernel Should Say    ${health.dev}/nfit/flags    ${flags}
-        Kernel Should Say    ${health.dev}/nfit/dirty_shutdown    ${health.dirty_shutdown}
+        Kernel Should Have Flags    ${health}
+        Kernel Should Have    ${SYSFS}/${health.dev}/nfit/dirty_shutdown    ${health.dirty_shutdown}
         Dimm Health Views Should Agree    ${health.dev}
     END
 
@@ -39,12 +37,12 @@ A Count That Is Not Reported Is Absent And Not Zero
     ${health} =    Get Dimm Health    ${dimm}
     Should Be Equal    ${health.dirty_shutdown_count}    ${None}
     Should Be Equal    ${health.health_state}    ${None}
-    Should Contain    ${health.as_rows()}    ${{('dirty shutdowns (kernel)', 'absent')}}
+    Row Of Health Should Be    ${health}    name=dirty shutdowns (kernel)    value=absent
     Run Keyword And Expect Error    The dirty-shutdown count of ${dimm} on * is absent*
     ...    Get Dirty Shutdown Count    ${dimm}    ==    0
-    ${listed} =    Run On Host    ndctl    list    --dimms    --health    --dimm    ${dimm}
-    Should Not Contain    ${listed.text}    health
-    Kernel Should Say    ${dimm}/nfit/dirty_shutdown    ${None}
+    ${listed} =    Get Output Of Host    ndctl    list    --dimms    --health    --dimm    ${dimm}
+    Should Not Contain    ${listed}    health
+    Kernel Should Have    ${SYSFS}/${dimm}/nfit/dirty_shutdown    ${None}
 
 A Bus Without Error Injection Refuses It And Nothing Changes
     [Documentation]    The error has ndctl's own refusal with its exit status and the name of the bus. Bad blocks and
@@ -82,7 +80,7 @@ An Invalid Injection Is Refused Before The Bus Gets It
     [Documentation]    Refused are half a sector, a range beyond the end, an empty range, and an injection without
     ...    values.
     [Tags]    hl-03
-    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
+    ${region} =    Choose A Region
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB
     Run Keyword And Expect Error    offset '100B' cannot be used: expected a multiple of 512*
     ...    Inject Error    ${namespace}    offset=100    length=4KiB
@@ -95,20 +93,33 @@ An Invalid Injection Is Refused Before The Bus Gets It
 
 
 *** Keywords ***
-Kernel Should Say
-    [Documentation]    Compare a value with one file of sysfs. None stands for a missing file.
-    [Arguments]    ${path}    ${value}
-    ${file} =    Run On Host    cat    ${SYSFS}/${path}    expected_status=${None}
-    IF    $file.exit_status == 0
-        Should Be Equal    ${{str($value)}}    ${file.text.strip()}
+Kernel Should List Dimms
+    [Documentation]    Fail unless sysfs has exactly these DIMMs.
+    [Arguments]    ${dimms}
+    ${devices} =    Get Output Of Host    ls    ${SYSFS}
+    ${names} =    Get Words    ${devices}
+    ${in_sysfs} =    Collections.Get Matches    ${names}    nmem*
+    Collections.Lists Should Be Equal    ${dimms}    ${in_sysfs}    ignore_order=True
+
+Kernel Should Have Flags
+    [Documentation]    Compare the kernel's flags of a DIMM with its file of sysfs. None stands for a missing file.
+    [Arguments]    ${health}
+    IF    $health.kernel_flags is None
+        Kernel Should Have    ${SYSFS}/${health.dev}/nfit/flags    ${None}
     ELSE
-        Should Be Equal    ${value}    ${None}
+        VAR    ${flags} =    @{health.kernel_flags}
+        Kernel Should Have    ${SYSFS}/${health.dev}/nfit/flags    ${flags}
     END
+
+Row Of Health Should Be
+    [Documentation]    Fail unless the table of a DIMM's health has a row with this name and value.
+    [Arguments]    ${health}    ${name}    ${value}
+    Should Contain    ${health.as_rows()}    ${{($name, $value)}}
 
 Read Bad Blocks Of The Kernel
     [Documentation]    Return the kernel's own lists of bad blocks of every region.
-    ${lists} =    Run On Host    sh    -c    cd ${SYSFS} && grep -H "" region*/badblocks; exit 0
-    RETURN    ${lists.text}
+    ${lists} =    Run Script On Host    list_bad_blocks.sh
+    RETURN    ${lists}
 
 Choose A Silent DIMM
     [Documentation]    Return a DIMM with neither SMART nor a count. Such a DIMM does not support SMART injection.
@@ -118,12 +129,12 @@ Choose A Silent DIMM
             RETURN    ${health.dev}
         END
     END
-    Skip    Every DIMM of this host tells its health. Mend: none is needed; QEMU's NVDIMMs are silent.
+    Skip    Every DIMM of this host reports its health. No fix is needed: QEMU's NVDIMMs report none.
 
 Choose A Region Without Injection
     [Documentation]    Return a region with room whose bus supports no error injection (DSM functions 7 to 9).
     ${region} =    Get Region With Largest Free Extent    at_least=16MiB
     ${mask} =    Run On Host    cat    ${SYSFS}/${region.bus}/nfit/dsm_mask    expected_status=${None}
     Skip If    int($mask.text.strip() or '0', 0) & 0x380
-    ...    The bus of ${region.dev} takes injections: see the tests of HL-01. Mend: none is needed.
+    ...    The bus of ${region.dev} takes injections: see the tests of HL-01. No fix is needed.
     RETURN    ${region}

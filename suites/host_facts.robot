@@ -16,16 +16,16 @@ One Read Returns The Facts Of A Host
     [Documentation]    Each fact equals the answer of its own source on the host.
     [Tags]    hs-01
     ${facts} =    Get Host Facts
-    ${kernel} =    Run On Host    uname    -r
-    ${ndctl} =    Run On Host    ndctl    --version
-    ${daxctl} =    Run On Host    daxctl    --version
-    ${modules} =    Run On Host    cat    /proc/modules
-    Should Be Equal    ${facts.kernel}    ${kernel.text.strip()}
-    Should Be Equal    ${facts.ndctl}    ${ndctl.text.strip()}
-    Should Be Equal    ${facts.daxctl}    ${daxctl.text.strip()}
+    ${kernel} =    Get Output Of Host    uname    -r
+    ${ndctl} =    Get Output Of Host    ndctl    --version
+    ${daxctl} =    Get Output Of Host    daxctl    --version
+    ${modules} =    Get Output Of Host    cat    /proc/modules
+    Should Be Equal    ${facts.kernel}    ${kernel}
+    Should Be Equal    ${facts.ndctl}    ${ndctl}
+    Should Be Equal    ${facts.daxctl}    ${daxctl}
     FOR    ${module}    IN    libnvdimm    nfit    nd_pmem    device_dax
         Should Contain    ${facts.modules}    ${module}
-        Should Contain    ${modules.text}    ${module}
+        Should Contain    ${modules}    ${module}
     END
 
 Regions In The Facts Match The Kernel
@@ -33,15 +33,17 @@ Regions In The Facts Match The Kernel
     ...    node.
     [Tags]    hs-01
     ${facts} =    Get Host Facts
-    ${listed} =    Run On Host    ls    /sys/bus/nd/devices
-    VAR    @{there} =    @{{[name for name in $listed.text.split() if name.startswith('region')]}}
-    VAR    @{told} =    @{{[region.dev for region in $facts.regions]}}
-    Should Not Be Empty    ${told}
-    Collections.Lists Should Be Equal    ${told}    ${there}    ignore_order=True
+    ${regions} =    Get Field Of Each    ${facts.regions}    dev
+    ${in_sysfs} =    Get Regions Of Sysfs
+    Should Not Be Empty    ${regions}
+    Collections.Lists Should Be Equal    ${regions}    ${in_sysfs}    ignore_order=True
     FOR    ${region}    IN    @{facts.regions}
-        Sysfs Should Say    region=${region.dev}    attribute=size    value=${region.size}
-        Sysfs Should Say    region=${region.dev}    attribute=available_size    value=${region.available_size}
-        Sysfs Should Say    region=${region.dev}    attribute=numa_node    value=${region.numa_node}
+        Region In Sysfs Should Have    region=${region.dev}    attribute=size    value=${region.size}
+        Region In Sysfs Should Have
+        ...    region=${region.dev}
+        ...    attribute=available_size
+        ...    value=${region.available_size}
+        Region In Sysfs Should Have    region=${region.dev}    attribute=numa_node    value=${region.numa_node}
     END
 
 The Machine That Runs The Tests Is Opened Without SSH
@@ -61,8 +63,15 @@ The Preflight Passes On A Complete Host
 
 
 *** Keywords ***
-Sysfs Should Say
+Get Regions Of Sysfs
+    [Documentation]    Return the names of the regions in the kernel's own list of devices.
+    ${devices} =    Get Output Of Host    ls    /sys/bus/nd/devices
+    ${names} =    Get Words    ${devices}
+    ${regions} =    Collections.Get Matches    ${names}    region*
+    RETURN    ${regions}
+
+Region In Sysfs Should Have
     [Documentation]    Fail unless the kernel's attribute of a region has a value.
     [Arguments]    ${region}    ${attribute}    ${value}
-    ${read} =    Run On Host    cat    /sys/bus/nd/devices/${region}/${attribute}
-    Should Be Equal As Integers    ${read.text}    ${value}
+    ${found} =    Get Output Of Host    cat    /sys/bus/nd/devices/${region}/${attribute}
+    Should Be Equal As Integers    ${found}    ${value}

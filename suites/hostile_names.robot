@@ -26,11 +26,11 @@ ${MARK}      /tmp/tmp.vpmem-hostile-${{secrets.token_hex(4)}}
 *** Test Cases ***
 A Hostile Namespace Name Runs No Command
     [Documentation]    ndctl's own listing has the name unchanged, or there is no such namespace.
-    ${region} =    Get Region With Largest Free Extent    at_least=32MiB
+    Choose A Region
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted
         ...    Create Namespace
-        ...    ${region}
+        ...    ${REGION}
         ...    mode=devdax
         ...    size=at least 16MiB
         ...    name=${text}
@@ -43,8 +43,7 @@ A Hostile Guest Name Runs No Command
     [Documentation]    virsh has the name unchanged, or there is no such domain.
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Define Guest    name=${text}
-        ${domains} =    Run On Host    virsh    list    --all    --name
-        Should Be Equal    ${{$text.strip() in $domains.text}}    ${kept}
+        Domain Should Be Listed    ${text}    expected=${kept}
         Nothing Should Have Run
         Clean Up Host
     END
@@ -63,11 +62,9 @@ A Hostile Claim Label Or Setting Runs No Command
 
 A Hostile File Path Runs No Command
     [Documentation]    Bytes are written to and read from exactly this file. A path that is not absolute is refused.
-    ${directory} =    Run On Host    mktemp    -d
+    [Setup]    Create Directory For Hostile Names
     FOR    ${text}    IN    @{HOSTILE}
-        ${name} =    Evaluate    $text.replace('/', '_')[:200]
-        VAR    ${path} =    ${directory.text.strip()}/${name}
-        Run On Host    sh    -c    head -c 8192 /dev/zero >"$1"    sh    ${path}
+        ${path} =    Create File With Name    ${text}
         Write Pattern    ${path}    seed=${text}    length=8KiB    foreign=True
         Pattern Should Be Intact    ${path}    seed=${text}    length=8KiB
         Content Should Differ From Zeros    ${path}
@@ -75,7 +72,7 @@ A Hostile File Path Runs No Command
         Should Not Be True    ${kept}
         Nothing Should Have Run
     END
-    [Teardown]    Run On Host    rm    -rf    ${directory.text.strip()}
+    [Teardown]    Remove Files With Hostile Names
 
 Hostile Arguments Arrive Unchanged
     [Documentation]    Each text arrives as one argument.
@@ -90,7 +87,8 @@ Hostile Arguments Arrive Unchanged
 Take A Host And Make Up Hostile Texts
     [Documentation]    Take a host, and create a short text of each shape and a long text.
     Take A Host
-    VAR    @{HOSTILE} =    ${{'x' * 3000}}    scope=SUITE
+    ${long} =    Evaluate    'x' * 3000
+    VAR    @{HOSTILE} =    ${long}    scope=SUITE
     FOR    ${shape}    IN    @{SHAPES}
         ${text} =    String.Replace String    ${shape}    {}    ${MARK}
         ${text} =    String.Replace String    ${text}    %n    \n
@@ -112,9 +110,37 @@ Namespace Should Be Listed
     [Documentation]    Fail unless the host's own tool lists an accepted name unchanged, and does not list a refused
     ...    name.
     [Arguments]    ${name}    ${expected}
-    ${listed} =    Run On Host    ndctl    list    -N
-    ${names} =    Evaluate    [each.get('name') for each in json.loads($listed.text or '[]')]
+    ${listed} =    Get Output Of Host    ndctl    list    -N
+    ${namespaces} =    Read Json    ${listed}
+    VAR    @{names} =    @{EMPTY}
+    FOR    ${namespace}    IN    @{namespaces}
+        VAR    @{names} =    @{names}    ${namespace}[name]
+    END
     Should Be Equal    ${{$name in $names}}    ${expected}
+
+Domain Should Be Listed
+    [Documentation]    Fail unless virsh lists an accepted name unchanged, and does not list a refused name.
+    [Arguments]    ${name}    ${expected}
+    ${domains} =    Get Output Of Host    virsh    list    --all    --name
+    Should Be Equal    ${{$name.strip() in $domains}}    ${expected}
+
+Create Directory For Hostile Names
+    [Documentation]    Create a directory on the host for files with hostile names.
+    ${directory} =    Get Output Of Host    mktemp    -d
+    VAR    ${DIRECTORY} =    ${directory}    scope=SUITE
+
+Create File With Name
+    [Documentation]    Create a file of 8 KiB of zeros on the host, and return its path. The name is the text, as far as
+    ...    a name may have it: at most 200 characters, and `_` in place of `/`.
+    [Arguments]    ${text}
+    VAR    ${path} =    ${DIRECTORY}/${{$text.replace('/', '_')[:200]}}
+    Run On Host    dd    if\=/dev/zero    of\=${path}    bs\=8192    count\=1    status\=none
+    RETURN    ${path}
+
+Remove Files With Hostile Names
+    [Documentation]    Remove the directory, and clean up the host.
+    Run On Host    rm    -rf    ${DIRECTORY}
+    Clean Up Host
 
 Content Should Differ From Zeros
     [Documentation]    Fail unless the host's own tool finds bytes other than zero in the file.

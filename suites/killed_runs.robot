@@ -8,9 +8,10 @@ Documentation     If a run is killed or interrupted, everything that it did not 
 ...               A seed selects the point at which a run is ended: one of its steps, and a moment within it. Here each
 ...               way to end a run has one point. `make kill-test` has twenty.
 
+Library           Collections
 Library           OperatingSystem
 Library           Process
-Resource          ../resources/host.resource
+Resource          ../resources/other_runs.resource
 
 Suite Setup       Make Foreign Things
 Suite Teardown    Remove Foreign Things
@@ -18,12 +19,9 @@ Test Teardown     End The Run
 
 
 *** Variables ***
-${MEETING}    ${OUTPUT_DIR}/meeting-of-the-killed
-${POINTS}     1
-${SEED}       2
-@{STEPS}      namespaces    mount    claim    server    running    delete    release
-@{ROBOT}      robot
-@{PABOT}      pabot.pabot    --no-pabotlib    --command    ${{sys.executable}}    -m    robot    --end-command
+${POINTS}    1
+${SEED}      2
+@{STEPS}     namespaces    mount    claim    server    running    delete    release
 
 
 *** Test Cases ***
@@ -31,7 +29,7 @@ A Run That Ends Normally Leaves Nothing
     [Documentation]    The run had namespaces, a mount, a claim and a server. Its own check finds no leftovers.
     [Tags]    ow-01    ow-02
     Start A Run
-    The Run Should End With    0
+    Worker Should End With    run    0
     Nothing Should Be Left And What Is Foreign Unchanged
 
 The Next Run Starts Clean After Robot Is Killed
@@ -47,7 +45,7 @@ The Next Run Starts Clean After Pabot Is Killed
 The Next Run Starts Clean After The Connection Is Cut
     [Documentation]    Every connection of the run is ended on the host. The run may then pass or fail.
     [Tags]    ow-01    ow-03
-    End Runs By    connection    Cut The Connections Of The Run
+    End Runs By    connection    End The Connections Of Other Runs
 
 The Next Run Starts Clean After Libvirt's Daemon Is Killed
     [Documentation]    SIGKILL of libvirtd, which systemd starts again. The guests survive, and the run may survive too.
@@ -70,26 +68,25 @@ A Living Run Is Not Reclaimed And Leaves Nothing When It Fails
     [Documentation]    The run is paused by SIGSTOP while its server runs. It then continues at the same place.
     [Tags]    ow-01
     Start A Run    failing=yes
-    Wait For Step    running
+    Wait For Worker At    at-running
     Process.Send Signal To Process    SIGSTOP    run    group=True
-    ${taken} =    Clean Up After Dead Runs
-    Should Be Empty    ${taken}
+    Clean Up Should Find Nothing
     ${guests} =    Get Guests
     Collections.Should Contain Match    ${guests}    instance-*
     Process.Send Signal To Process    SIGCONT    run    group=True
-    The Run Should End With    1
+    Worker Should End With    run    1
     Nothing Should Be Left And What Is Foreign Unchanged
 
 The Leak Report Names Each Kind Of Leak
     [Documentation]    A suite that leaves anything fails at its end. The message names each leak.
     [Tags]    ow-02
     Leave One Of Each Kind
-    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
+    ${report} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
     FOR    ${kind}    IN    namespace left_behind    domain left-behind    mount of /dev/pmem    lease of
     ...    file /var/lib/libvirt/images/left-behind
-        Should Contain    ${told}    leaked: ${kind}
+        Should Contain    ${report}    leaked: ${kind}
     END
-    Should Contain    ${told}    changed: free in region
+    Should Contain    ${report}    changed: free in region
 
 The Leak Report Names Each Missing Object
     [Documentation]    A suite that removes anything that existed before it fails too. Each object exists when the host
@@ -98,10 +95,10 @@ The Leak Report Names Each Missing Object
     Leave One Of Each Kind
     Remember Host State
     End The Run
-    ${told} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
+    ${report} =    Run Keyword And Expect Error    Host * is not as it was:*    Host State Should Be Unchanged
     FOR    ${kind}    IN    namespace left_behind    domain left-behind    mount of /dev/pmem
     ...    file /var/lib/libvirt/images/left-behind
-        Should Contain    ${told}    gone: ${kind}
+        Should Contain    ${report}    gone: ${kind}
     END
     [Teardown]    Remember Host State
 
@@ -112,22 +109,26 @@ Make Foreign Things
     Take A Host
     ${run} =    Get Run Id
     VAR    ${FOREIGN} =    foreign-${run}    scope=SUITE
-    Have Them Made By The Host's Own Tools
+    Create Foreign Things With The Host's Own Tools
     Write Pattern    ${FOREIGN}    seed=foreign    length=4MiB    foreign=True
     Remember Host State
     ${sums} =    Get Sums Of Foreign Things
     VAR    ${BEFORE} =    ${sums}    scope=SUITE
 
-Have Them Made By The Host's Own Tools
+Create Foreign Things With The Host's Own Tools
     [Documentation]    Create the namespace with ndctl, the domain with virsh, and the file in the directory of guest
     ...    images.
-    ${region} =    Get Region With Largest Free Extent    at_least=32MiB
+    Create Foreign Namespace    ${FOREIGN}    at_least=32MiB
+    Run On Host
+    ...    dd
+    ...    if\=/dev/urandom
+    ...    of\=/var/lib/libvirt/images/${FOREIGN}
+    ...    bs\=64K
+    ...    count\=1
+    ...    status\=none
     VAR    ${domain} =    <domain type="kvm"><name>${FOREIGN}</name><memory unit="MiB">64</memory><vcpu>1</vcpu>
     ...    <os><type machine="pc">hvm</type></os></domain>    separator=
-    VAR    ${script} =    ndctl create-namespace --region "$2" --mode devdax --map mem --size "$3" --name "$1"
-    ...    --no-autolabel && head -c 65536 /dev/urandom >"/var/lib/libvirt/images/$1" && virsh define /dev/stdin
-    ${size} =    Get Smallest Namespace Size    ${region}    at_least=32MiB
-    Run On Host    sh    -c    ${script}    sh    ${FOREIGN}    ${region.dev}    ${{int($size)}}    stdin=${domain}
+    Run On Host    virsh    define    /dev/stdin    stdin=${domain}
 
 Remove Foreign Things
     [Documentation]    Remove the foreign objects after a check that they are unchanged.
@@ -141,9 +142,9 @@ Remove Foreign Things
 Get Sums Of Foreign Things
     [Documentation]    Return checksums of every byte of the namespace, and of the file and the domain's XML.
     ${namespace} =    Get Namespace Checksum    ${FOREIGN}
-    ${others} =    Run On Host    sh    -c    (virsh dumpxml "$1"; cat "/var/lib/libvirt/images/$1") | sha256sum
-    ...    sh    ${FOREIGN}
-    RETURN    ${namespace} ${others.text}
+    ${file} =    Get Output Of Host    sha256sum    /var/lib/libvirt/images/${FOREIGN}
+    ${xml} =    Get Output Of Host    virsh    dumpxml    ${FOREIGN}
+    RETURN    ${namespace} ${file} ${xml}
 
 Nothing Should Be Left And What Is Foreign Unchanged
     [Documentation]    Fail unless capacity, namespaces, domains, mounts, files and leases are as before.
@@ -155,31 +156,32 @@ Start A Run
     [Documentation]    Start robot or pabot as a separate run, in a new process group.
     [Arguments]    ${runner}=${ROBOT}    ${failing}=${EMPTY}
     OperatingSystem.Remove Directory    ${MEETING}    recursive=True
-    OperatingSystem.Create Directory    ${MEETING}
-    ${aliases} =    Get Open Hosts
-    Process.Start Process    ${{sys.executable}}    -m    @{runner}    --outputdir    ${MEETING}
-    ...    --variable    HOSTS:${HOSTS}    --variable    HOST:${aliases}[0]    --variable    MEETING:${MEETING}
-    ...    --variable    FAILING:${failing}    ${CURDIR}/../resources/workers/live_dangerously.robot
-    ...    alias=run    env:VPMEM_RUN_ID=${EMPTY}    stdout=${OUTPUT_DIR}/dangerous-run.txt    stderr=STDOUT
-
-Wait For Step
-    [Documentation]    Wait until the run reaches a step.
-    [Arguments]    ${step}
-    OperatingSystem.Wait Until Created    ${MEETING}/at-${step}    timeout=4 minutes
+    Start Worker Suite    live_dangerously    run    runner=${runner}    FAILING=${failing}
 
 End Runs By
     [Documentation]    Start one run after another, end each run at a different point, and check that the next run
     ...    starts clean.
     [Arguments]    ${way}    ${end}    @{arguments}    ${runner}=${ROBOT}    &{named}
     FOR    ${number}    IN RANGE    ${POINTS}
-        ${step}    ${moment} =    Choose A Point    ${way}    ${number}
+        ${step}    ${moment} =    Choose From Seed    ${SEED} ${way} ${number}    ${STEPS}    3
         Log    ${way} at ${step}, ${moment} s later    console=${{int($POINTS) > 1}}
-        Start A Run    runner=${runner}
-        Wait For Step    ${step}
-        Sleep    ${moment}    The moment within the step
+        Start A Run And Wait For    ${step}    ${moment}    runner=${runner}
         Run Keyword    ${end}    @{arguments}    &{named}
         Process.Wait For Process    run    timeout=8 minutes    on_timeout=kill
         The Next Run Should Start Clean
+    END
+
+Start A Run And Wait For
+    [Documentation]    Start a run, and return this number of seconds after it reached a step. A run that has ended by
+    ...    itself until then cannot be ended: start another run, and wait for half of the time.
+    [Arguments]    ${step}    ${moment}    ${runner}
+    WHILE    True    limit=6
+        Start A Run    runner=${runner}
+        Wait For Worker At    at-${step}
+        ${ended} =    Process.Wait For Process    run    timeout=${moment}
+        IF    $ended is None    RETURN
+        The Next Run Should Start Clean
+        VAR    ${moment} =    ${{$moment / 2}}
     END
 
 The Next Run Should Start Clean
@@ -192,11 +194,13 @@ The Next Run Should Start Clean
 Get Places Of The Run's Pool
     [Documentation]    Return a region and an extent for each leftover namespace to which the run may have written.
     ${namespaces} =    Get Namespaces
-    VAR    @{left} =    @{{[each for each in $namespaces if each.name in ('danger_1', 'danger_2') and each.device]}}
     VAR    @{places} =    @{EMPTY}
-    FOR    ${namespace}    IN    @{left}
+    FOR    ${namespace}    IN    @{namespaces}
+        IF    $namespace.name not in ('danger_1', 'danger_2') or not $namespace.device
+            CONTINUE
+        END
         ${extents} =    Get Region Extents    ${namespace.region}
-        VAR    ${extent} =    ${{dict((each.holder, each) for each in $extents)[$namespace.dev]}}
+        ${extent} =    Get Record With    ${extents}    holder=${namespace.dev}
         Collections.Append To List    ${places}    ${namespace.region}    ${extent}
     END
     RETURN    ${places}
@@ -207,59 +211,30 @@ Places Should Be Zero
     FOR    ${region}    ${extent}    IN    @{places}
         ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem
         ${extents} =    Get Region Extents    ${region}
-        VAR    ${over} =    ${{dict((each.holder, each) for each in $extents)[$namespace.dev]}}
+        ${over} =    Get Record With    ${extents}    holder=${namespace.dev}
+        ${offset} =    Subtract Size    ${extent.offset}    ${over.offset}
+        ${length} =    Subtract Size    ${extent.size}    2MiB
         # The first 2 MiB of each namespace are not part of its device.
-        Content Should Be Zero    ${namespace}    offset=${{$extent.offset - $over.offset}}
-        ...    length=${{$extent.size - 2 * 1024 * 1024}}
+        Content Should Be Zero    ${namespace}    offset=${offset}    length=${length}
         Destroy Namespace    ${namespace}
     END
-
-Choose A Point
-    [Documentation]    Return a step, and the number of seconds to wait after the run reaches it.
-    [Arguments]    ${way}    ${number}
-    VAR    ${chance} =    ${{random.Random('${SEED} ${way} ${number}')}}
-    VAR    ${step} =    ${{$chance.choice($STEPS)}}
-    VAR    ${moment} =    ${{round($chance.uniform(0, 3), 2)}}
-    RETURN    ${step}    ${moment}
 
 Kill The Run
     [Documentation]    Kill the run and all processes that it started.
     ${run} =    Process.Get Process Id    run
-    VAR    @{pids} =    @{{[each.pid for each in psutil.Process($run).children(recursive=True)]}}    ${run}
-    OperatingSystem.Run    kill -KILL ${{' '.join(map(str, $pids))}}
+    Kill Process And Its Children    ${run}
 
 Kill Libvirt's Daemon
     [Documentation]    Kill the daemon by SIGKILL, and wait until a new daemon answers.
-    ${before} =    Run On Host    pgrep    -x    libvirtd
+    ${before} =    Get Output Of Host    pgrep    -x    libvirtd
     Run On Host    pkill    -KILL    -x    libvirtd
-    VAR    ${script} =    until virsh -q list >/dev/null 2>&1; do sleep 0.2; done; pgrep -x libvirtd
-    ${after} =    Run On Host    timeout    120    sh    -c    ${script}    timeout=3 minutes
-    Should Not Be Equal    ${after.text}    ${before.text}
+    ${after} =    Run Script On Host    wait_for_libvirtd.sh    timeout=3 minutes
+    Should Not Be Equal    ${after}    ${before}
 
 Cut And Restore Host Power
     [Documentation]    Cut and restore the power. The host then has a new boot.
     Cut Host Power    foreign=True
     Restore Host Power
-
-Skip Unless The Host's Power May Be Cut
-    [Documentation]    Skip unless the hosts file permits a reboot of the host and says how to cut its power.
-    ${aliases} =    Get Open Hosts
-    ${entry} =    Get Host Entry    ${HOSTS}    ${aliases}[0]
-    Skip If    not ($entry.may_reboot and $entry.power)
-    ...    ${entry.name} may not be rebooted: say host_may_reboot, host_power_off and host_power_on in its section.
-
-The Run Should End With
-    [Documentation]    Wait for the run. Show its output if it ends with a different status.
-    [Arguments]    ${status}
-    ${ended} =    Process.Wait For Process    run    timeout=8 minutes    on_timeout=kill
-    Should Be Equal As Integers    ${ended.rc}    ${status}    ${ended.stdout}
-
-Cut The Connections Of The Run
-    [Documentation]    End each connection on the host that has leases, except this worker's own connection.
-    VAR    ${script} =    own=$$; up() { p=$1; until grep -q ^sshd /proc/$p/comm; do
-    ...    p=$(awk '{ print $4 }' /proc/$p/stat); done; echo $p; }; me=$(up $$);
-    ...    for holder in $(pgrep -f "^bash.*vpmem-leases"); do it=$(up $holder); [ $it = $me ] || kill $it; done
-    Run On Host    bash    -c    ${script}
 
 Leave One Of Each Kind
     [Documentation]    Leave a namespace, a mount, a claim, a domain and a file.
@@ -274,7 +249,7 @@ Leave One Of Each Kind
 
 End The Run
     [Documentation]    Remove all processes, files, claims and objects of this run.
-    Process.Terminate All Processes    kill=True
+    End The Workers
     Clean Up After Dead Runs
     ${claims} =    Get Claims
     Release Claims    @{claims}    wipe=False

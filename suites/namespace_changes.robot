@@ -19,10 +19,10 @@ A Namespace Changes Its Mode In Place And Keeps Its Name
     ${before} =    Get Region Extents    ${REGION}
     Write Pattern    ${namespace}    seed=before
     FOR    ${mode}    IN    fsdax    devdax
-        ${namespace} =    Changed Mode    ${namespace}    ${mode}
+        ${namespace} =    Change Mode And Keep Name    ${namespace}    ${mode}
         Pattern Should Be Intact    ${namespace}    seed=before
     END
-    ${namespace}    ${kept} =    Made Sector And Devdax Again    ${namespace}
+    ${namespace}    ${kept} =    Change To Sector And Back    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=before    length=${kept}
     Run Keyword And Expect Error    * does not contain *
     ...    Pattern Should Be Intact    ${namespace}    seed=before    offset=${kept}    length=4KiB
@@ -36,7 +36,7 @@ A Disabled Namespace Keeps Identity And Content
     FOR    ${mode}    IN    fsdax    devdax    sector    raw
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=off-${mode}
         Write Pattern    ${namespace}    seed=${mode}    length=1MiB
-        Turn Off And On    ${namespace}
+        Disable And Enable    ${namespace}
         Pattern Should Be Intact    ${namespace}    seed=${mode}    length=1MiB
         Destroy Namespace    ${namespace}
     END
@@ -60,14 +60,14 @@ A Namespace In Use Is Not Renamed
     [Tags]    ns-11
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=used
     Run On Host    mkfs.ext4    -q    ${namespace.device}
-    ${directory} =    Run On Host    mktemp    -d
-    Run On Host    mount    ${namespace.device}    ${directory.text.strip()}
+    ${directory} =    Get Output Of Host    mktemp    -d
+    Run On Host    mount    ${namespace.device}    ${directory}
     TRY
-        Run Keyword And Expect Error    *mounted at ${directory.text.strip()}*    Rename Namespace    used    other
+        Run Keyword And Expect Error    *mounted at ${directory}*    Rename Namespace    used    other
         Get Namespace Property    used    state    ==    active
     FINALLY
-        Run On Host    umount    ${directory.text.strip()}
-        Run On Host    rmdir    ${directory.text.strip()}
+        Run On Host    umount    ${directory}
+        Run On Host    rmdir    ${directory}
     END
 
 A Name Of Two Namespaces Is Reported And Not Resolved
@@ -89,12 +89,7 @@ A Name Of Two Namespaces Is Reported And Not Resolved
 
 
 *** Keywords ***
-Choose A Region
-    [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
-
-Changed Mode
+Change Mode And Keep Name
     [Documentation]    Change the mode of a namespace, and check mode and name in every view.
     [Arguments]    ${namespace}    ${mode}
     ${changed} =    Reconfigure Namespace    ${namespace}    mode=${mode}
@@ -103,17 +98,18 @@ Changed Mode
     Namespace Views Should Agree    ${changed}
     RETURN    ${changed}
 
-Made Sector And Devdax Again
+Change To Sector And Back
     [Documentation]    Change a devdax namespace to sector and back. Return it with the number of its bytes that sector
     ...    kept.
     [Arguments]    ${namespace}
     ${devdax} =    Read Info Block    ${namespace}
-    ${changed} =    Changed Mode    ${namespace}    sector
+    ${changed} =    Change Mode And Keep Name    ${namespace}    sector
     ${sector} =    Read Info Block    ${changed}
-    ${again} =    Changed Mode    ${changed}    devdax
-    RETURN    ${again}    ${{$sector.map_offset - $devdax.data_offset}}
+    ${again} =    Change Mode And Keep Name    ${changed}    devdax
+    ${kept} =    Subtract Size    ${sector.map_offset}    ${devdax.data_offset}
+    RETURN    ${again}    ${kept}
 
-Turn Off And On
+Disable And Enable
     [Documentation]    Disable and enable a namespace. Fail unless it is the same as before.
     [Arguments]    ${namespace}
     ${uuid} =    Get Namespace Property    ${namespace}    uuid
@@ -131,6 +127,6 @@ Names In The Labels Should Be
     [Arguments]    ${uuid}    ${name}
     ${areas} =    Read Labels    ${REGION}
     FOR    ${area}    IN    @{areas}
-        VAR    &{names} =    &{{{label.uuid: label.name for label in $area.labels}}}
-        Should Be Equal    ${names}[${uuid}]    ${name}
+        ${label} =    Get Record With    ${area.labels}    uuid=${uuid}
+        Should Be Equal    ${label.name}    ${name}
     END

@@ -5,7 +5,7 @@ Resource          ../resources/host.resource
 
 Suite Setup       Take A Host
 Suite Teardown    Give The Host Back
-Test Setup        Choose A Region
+Test Setup        Choose A Region And A Size
 Test Teardown     Clean Up Host
 
 Test Tags         smoke
@@ -40,8 +40,8 @@ Several Namespaces Share A Region And Return Its Whole Capacity
     VAR    ${free} =    ${before}
     FOR    ${name}    ${mode}    IN    &{modes}
         Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    name=${name}
-        Get Region Property    ${REGION}    available size    ==    ${{$free - $SIZE}}
-        ${free} =    Get Region Property    ${REGION}    available size
+        ${free} =    Subtract Size    ${free}    ${SIZE}
+        Get Region Property    ${REGION}    available size    ==    ${free}
     END
     FOR    ${name}    IN    @{modes}
         Namespace Should Exist    ${name}
@@ -56,9 +56,11 @@ An Unaligned Size Is Refused With The Nearest Valid Sizes
     [Tags]    ns-03
     ${before} =    Get Region Property    ${REGION}    available size
     ${step} =    Get Region Size Step    ${REGION}
-    ${below}    ${above} =    Evaluate    type($step)(16 * $step), type($step)(17 * $step)
+    ${below} =    Multiply Size    ${step}    16
+    ${unaligned} =    Add Sizes    ${below}    ${1000}
+    ${above} =    Multiply Size    ${step}    17
     Run Keyword And Expect Error    *a multiple of ${step}, *: ${below} or ${above}*
-    ...    Create Namespace    ${REGION}    mode=devdax    size=${{16 * $step + 1000}}    name=unaligned
+    ...    Create Namespace    ${REGION}    mode=devdax    size=${unaligned}    name=unaligned
     Namespace Should Not Exist    unaligned
     Get Region Property    ${REGION}    available size    ==    ${before}
 
@@ -79,9 +81,8 @@ Destroying One Namespace Keeps Every Byte Of Its Neighbours
 
 
 *** Keywords ***
-Choose A Region
-    [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
-    ${size} =    Get Smallest Namespace Size    ${region}    at_least=64MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
+Choose A Region And A Size
+    [Documentation]    Select the region with the largest free extent, and a size that it allows.
+    ${chosen} =    Choose A Region    at_least=256MiB
+    ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=64MiB
     VAR    ${SIZE} =    ${size}    scope=SUITE

@@ -5,7 +5,7 @@ Resource          ../resources/host.resource
 
 Suite Setup       Take A Host
 Suite Teardown    Give The Host Back
-Test Setup        Choose A Region
+Test Setup        Choose A Region And Sizes
 Test Teardown     Clean Up Host
 
 
@@ -14,26 +14,20 @@ The Page Map Uses The Predicted Size
     [Documentation]    With the map in memory or in the device, ndctl, the kernel and the node have the predicted bytes.
     [Tags]    ns-06
     FOR    ${mode}    IN    fsdax    devdax
-        ${with_dev} =    Usable Size With    ${mode}    dev
-        ${with_mem} =    Usable Size With    ${mode}    mem
-        Should Be True    $with_dev < $with_mem
+        ${with_dev} =    Create With Page Map In    dev    mode=${mode}
+        ${with_mem} =    Create With Page Map In    mem    mode=${mode}
+        First Size Should Be Smaller    ${with_dev}    ${with_mem}
     END
 
 Sizes Are Multiples Of Their Alignment
     [Documentation]    The usable size is a multiple of each alignment that fits in any region. sysfs has the same
     ...    alignment.
     [Tags]    ns-07
-    FOR    ${mode}    IN    fsdax    devdax
-        FOR    ${align}    IN    4KiB    2MiB
-            ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    align=${align}
-            Get Namespace Property    ${namespace}    align    ==    ${align}
-            Get Namespace Property    ${namespace}    size    validate    value % ${{int($namespace.align)}} == 0
-            ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}    align=${align}
-            Get Namespace Property    ${namespace}    size    ==    ${predicted}
-            Namespace Views Should Agree    ${namespace}
-            Destroy Namespace    ${namespace}
-        END
-    END
+    [Template]    Size Should Be A Multiple Of Alignment
+    fsdax    4KiB
+    fsdax    2MiB
+    devdax    4KiB
+    devdax    2MiB
 
 An Alignment Of A Gibibyte Is Created Or Refused
     [Documentation]    Up to a GiB at each end is lost. A size that leaves nothing usable is refused, and nothing is
@@ -42,16 +36,11 @@ An Alignment Of A Gibibyte Is Created Or Refused
     ${largest} =    Get Region Property    ${REGION}    largest free extent
     Run Keyword And Expect Error    size '${SIZE}' cannot be used: expected a multiple of ${GIBIBYTES}*
     ...    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    align=1GiB    name=gibibyte
-    VAR    ${whole} =    ${{3 * $GIBIBYTES}}
+    ${whole} =    Multiply Size    ${GIBIBYTES}    3
     IF    $largest >= $whole
-        ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=${whole}    align=1GiB    name=gibibyte
-        Get Namespace Property    ${namespace}    align    ==    1GiB
-        Get Namespace Property    ${namespace}    size    validate    value % 1024 ** 3 == 0
-        Namespace Views Should Agree    ${namespace}
+        Gibibyte Alignment Should Be Created    ${whole}
     ELSE
-        Run Keyword And Expect Error    *${GIBIBYTES}*
-        ...    Create Namespace    ${REGION}    mode=devdax    size=${GIBIBYTES}    align=1GiB    name=gibibyte
-        Namespace Should Not Exist    gibibyte
+        Gibibyte Alignment Should Be Refused
         Get Region Property    ${REGION}    largest free extent    ==    ${largest}
     END
 
@@ -60,8 +49,9 @@ A Full Region Is Reported As Full
     ...    anything.
     [Tags]    ns-04
     ${largest} =    Get Region Property    ${REGION}    largest free extent
+    ${more} =    Add Sizes    ${largest}    1GiB
     Run Keyword And Expect Error    There is no room for *the largest that fits has *
-    ...    Create Namespace    ${REGION}    mode=raw    size=at least ${largest + 1024 ** 3}    name=too-large
+    ...    Create Namespace    ${REGION}    mode=raw    size=at least ${more}    name=too-large
     Create Namespace    ${REGION}    mode=raw    size=all    name=filler
     Get Region Property    ${REGION}    largest free extent    <    ${largest}
     Fill The Rest
@@ -76,13 +66,13 @@ The Space Of A Destroyed Namespace Is Used Again
     [Documentation]    The gap between two namespaces becomes the largest extent, and a new namespace fills it.
     [Tags]    ns-10
     @{made} =    Fill The Region With    1    4    1
-    ${place} =    Offset Of    ${made}[1]
+    ${place} =    Get Offset In Region    ${made}[1]
     Destroy Namespace    ${made}[1]
     Get Region Property    ${REGION}    largest free extent    ==    ${UNITS}[4]
     Get Region Property    ${REGION}    fragmentation    ==    0
     Region Room Views Should Agree    ${REGION}
     ${again} =    Create Namespace    ${REGION}    mode=devdax    name=again
-    ${offset} =    Offset Of    ${again}
+    ${offset} =    Get Offset In Region    ${again}
     Should Be Equal    ${offset}    ${place}
     Get Region Property    ${REGION}    largest free extent    ==    0
 
@@ -104,21 +94,25 @@ Fragmented Free Space Is Reported
 
 
 *** Keywords ***
-Choose A Region
+Choose A Region And Sizes
     [Documentation]    Select the region with the largest free extent, and sizes that it allows.
-    ${chosen} =    Get Region With Largest Free Extent    at_least=256MiB
+    ${chosen} =    Choose A Region    at_least=256MiB
     ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=32MiB
     ${gibibytes} =    Get Region Size Step    ${chosen}    align=1GiB
     ${unit} =    Get Smallest Namespace Size    ${chosen}
-    VAR    ${REGION} =    ${chosen.dev}    scope=SUITE
     VAR    ${SIZE} =    ${size}    scope=SUITE
     VAR    ${GIBIBYTES} =    ${gibibytes}    scope=SUITE
-    VAR    @{UNITS} =    @{{list(map(type($unit), range(0, 5 * $unit, $unit)))}}    scope=SUITE
+    VAR    @{units} =    @{EMPTY}
+    FOR    ${count}    IN RANGE    5
+        ${units_of_count} =    Multiply Size    ${unit}    ${count}
+        VAR    @{units} =    @{units}    ${units_of_count}
+    END
+    VAR    @{UNITS} =    @{units}    scope=SUITE
 
-Usable Size With
+Create With Page Map In
     [Documentation]    Create a namespace with the page map there, check its predicted size in every view, and return
     ...    the size.
-    [Arguments]    ${mode}    ${map}
+    [Arguments]    ${map}    ${mode}
     ${size} =    Get Smallest Namespace Size    ${REGION}    at_least=128MiB
     ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    map=${map}    size=${size}
     ${predicted} =    Get Predicted Usable Size    ${size}    mode=${mode}    map=${map}    region=${REGION}
@@ -126,6 +120,36 @@ Usable Size With
     Namespace Views Should Agree    ${namespace}
     Destroy Namespace    ${namespace}
     RETURN    ${namespace.size}
+
+First Size Should Be Smaller
+    [Documentation]    Fail unless the first size is smaller than the second size.
+    [Arguments]    ${first}    ${second}
+    Should Be True    $first < $second    ${first} is not smaller than ${second}.
+
+Size Should Be A Multiple Of Alignment
+    [Documentation]    Create a namespace with an alignment, and check its size and alignment in every view.
+    [Arguments]    ${mode}    ${align}
+    ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=${SIZE}    align=${align}
+    Get Namespace Property    ${namespace}    align    ==    ${align}
+    Get Namespace Property    ${namespace}    size    validate    value % ${{int($namespace.align)}} == 0
+    ${predicted} =    Get Predicted Usable Size    ${SIZE}    mode=${mode}    align=${align}
+    Get Namespace Property    ${namespace}    size    ==    ${predicted}
+    Namespace Views Should Agree    ${namespace}
+    Destroy Namespace    ${namespace}
+
+Gibibyte Alignment Should Be Created
+    [Documentation]    Create a namespace with an alignment of 1GiB, and check its size and alignment in every view.
+    [Arguments]    ${size}
+    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=${size}    align=1GiB    name=gibibyte
+    Get Namespace Property    ${namespace}    align    ==    1GiB
+    Get Namespace Property    ${namespace}    size    validate    value % 1024 ** 3 == 0
+    Namespace Views Should Agree    ${namespace}
+
+Gibibyte Alignment Should Be Refused
+    [Documentation]    Fail unless a size that leaves nothing usable is refused, and nothing is created.
+    Run Keyword And Expect Error    *${GIBIBYTES}*
+    ...    Create Namespace    ${REGION}    mode=devdax    size=${GIBIBYTES}    align=1GiB    name=gibibyte
+    Namespace Should Not Exist    gibibyte
 
 Fill The Region With
     [Documentation]    Create raw namespaces of these numbers of units one after another. Fill the rest of the region,
@@ -147,9 +171,9 @@ Fill The Rest
         Create Namespace    ${REGION}    mode=raw    name=filler
     END
 
-Offset Of
+Get Offset In Region
     [Documentation]    Return the offset of a namespace in the region, from sysfs.
     [Arguments]    ${namespace}
     ${extents} =    Get Region Extents    ${REGION}
-    VAR    &{offsets} =    &{{{extent.holder: extent.offset for extent in $extents}}}
-    RETURN    ${offsets}[${namespace.dev}]
+    ${extent} =    Get Record With    ${extents}    holder=${namespace.dev}
+    RETURN    ${extent.offset}

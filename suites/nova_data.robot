@@ -3,14 +3,14 @@ Documentation     The data of a server. It survives every stop, and a delete era
 
 Resource          ../resources/server.resource
 
-Suite Setup       Make A Server With Data
+Suite Setup       Take A Host For A Server With Data
 Suite Teardown    Give The Servers Back
+Test Setup        Server Has Data
 
 
 *** Variables ***
-${SEED}            tenant's data
-# A guest writes labels when it creates a namespace.
-${WRITE_LABELS}    ndctl disable-region all && ndctl init-labels -f all && ndctl enable-region all
+${SEED}      tenant's data
+${SERVER}    ${None}
 
 
 *** Test Cases ***
@@ -40,7 +40,7 @@ A Namespace Of A Server Cannot Be Removed From The Setting
     [Documentation]    The error names the namespace, its holder and the start time. The setting does not change.
     [Tags]    nv-08
     ${run} =    Get Run Id
-    VAR    ${other} =    ${{'ns_1' if $NAMESPACE.name == 'ns_2' else 'ns_2'}}
+    ${other} =    Get The Other Small Namespace
     Run Keyword And Expect Error    *SMALL:${NAMESPACE.name}, which is in use: it is held by run ${run}, *since*
     ...    Set Pmem Namespaces    4GB:ns_0,SMALL:${other}
     Get Pmem Total    SMALL    ==    2
@@ -74,6 +74,7 @@ A Failed Wipe Is An Error And The Namespace Is Not Given Out
     [Documentation]    The host's wiping tool fails. The server gets status ERROR, and no worker gets the namespace
     ...    until a wipe succeeds.
     [Tags]    nv-06
+    [Setup]    Server Is Deleted
     ${server} =    Make A Server Where Wiping Fails
     Run Keyword And Expect Error    *daxio*exit status: 1*    Delete Server    ${server}
     Get Server Status    ${server}    ==    ERROR
@@ -90,33 +91,51 @@ A Failed Wipe Is An Error And The Namespace Is Not Given Out
 
 
 *** Keywords ***
-Make A Server With Data
-    [Documentation]    Create a server with a pattern in its namespace. Write a different pattern to another namespace.
+Take A Host For A Server With Data
+    [Documentation]    Take a host with three namespaces, and write a pattern to a namespace that the server never has.
     Take A Host With Nova's Namespaces
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
-    ${server} =    Create Server    ${flavor}
     VAR    ${FLAVOR} =    ${flavor}    scope=SUITE
-    VAR    ${SERVER} =    ${server}    scope=SUITE
-    VAR    ${NAMESPACE} =    ${server.claims[0].namespace}    scope=SUITE
-    Write Into Server    ${SERVER}    seed=${SEED}
     Write Pattern    ns_0    seed=the neighbour    length=4MiB
+
+Server Has Data
+    [Documentation]    Create the server, unless it is active, and write a pattern to its namespace.
+    IF    $SERVER is None or $SERVER.status != 'ACTIVE'
+        Set Pmem Namespaces    ${PMEM_NAMESPACES}
+        ${server} =    Create Server    ${FLAVOR}
+        VAR    ${SERVER} =    ${server}    scope=SUITE
+        VAR    ${NAMESPACE} =    ${server.claims[0].namespace}    scope=SUITE
+    END
+    Write Into Server    ${SERVER}    seed=${SEED}
+
+Server Is Deleted
+    [Documentation]    Delete all servers, so that the namespace of the server is free. Its name is known.
+    Clean Up Servers
+    Set Pmem Namespaces    ${PMEM_NAMESPACES}
+    ${namespace} =    Get Namespace    ns_1
+    VAR    ${NAMESPACE} =    ${namespace}    scope=SUITE
+
+Get The Other Small Namespace
+    [Documentation]    Return the name of the namespace of label SMALL that the server does not have.
+    IF    $NAMESPACE.name == 'ns_1'    RETURN    ns_2
+    RETURN    ns_1
 
 Fill The Server
     [Documentation]    Write data. Make the guest's kernel write its labels, whose index block begins 2 MiB before the
     ...    end of the namespace.
     Write Into Server    ${SERVER}    seed=${SEED}
-    Run In Guest    ${SERVER.guest}    sh    -c    ${WRITE_LABELS}
+    Run Script In Guest    ${SERVER.guest}    write_labels.sh
     Label Area Should Begin With    ${NAMESPACE}    NAMESPACE_INDEX
 
 Guest Should Read Zeros
     [Documentation]    Fail unless the guest reads only zeros from its whole device.
     [Arguments]    ${server}
-    ${other} =    Run In Guest    ${server.guest}    sh    -c    tr -d '\\000' </dev/pmem0 | head -c 1 | wc -c
-    Should Be Equal As Integers    ${other.text}    0
+    ${other} =    Run Script In Guest    ${server.guest}    count_bytes_other_than_zero.sh    /dev/pmem0
+    Should Be Equal As Integers    ${other}    0
 
 Make A Server Where Wiping Fails
     [Documentation]    Create a server on a host whose daxio fails. The guest itself writes the pattern.
-    Look At The Host Through    mount --bind /bin/false "$(command -v daxio)"
+    Look At The Host Where Program Fails    daxio
     Set Pmem Namespaces    SMALL:${NAMESPACE.name}
     ${server} =    Create Server    ${FLAVOR}
     Write Into Server    ${server}    seed=${SEED}

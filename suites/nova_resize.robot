@@ -25,6 +25,7 @@ A Resize Keeps The Old And New Namespaces Together
 A Revert Restores The Old Data And Wipes The New Namespaces
     [Documentation]    The guest reads its pattern again. The namespaces that it wrote meanwhile contain only zeros.
     [Tags]    nv-07
+    [Setup]    Server Has Been Resized    ${SERVER}    ${LARGER}
     VAR    ${new} =    ${SERVER.claims}
     Write Into All Of Server    ${SERVER}    seed=in the new one
     Revert Resize    ${SERVER}
@@ -38,6 +39,7 @@ A Revert Restores The Old Data And Wipes The New Namespaces
 A Confirm Keeps The New Namespaces And Wipes The Old
     [Documentation]    The old namespace and its label area contain zeros and are free. The guest has the new data.
     [Tags]    nv-07
+    [Setup]    Server Has Its First Flavor    ${SERVER}
     VAR    ${before} =    ${SERVER.claims}
     Resize Server    ${SERVER}    ${LARGER}
     Write Into Server    ${SERVER}    seed=in the new one
@@ -55,6 +57,7 @@ A Confirm Keeps The New Namespaces And Wipes The Old
 
 A Resize That The Host Cannot Provide Does Not Change The Server
     [Documentation]    The server still runs with the same QEMU and namespaces. The resize takes no other namespace.
+    [Setup]    Server Has Confirmed Its Resize To    ${SERVER}    ${LARGER}    claims=2
     ${process} =    Get Guest Process    ${SERVER.guest}
     ${other} =    Create Flavor    twice    hw:pmem=SMALL,4GB
     Run Keyword And Expect Error    All namespaces of label 4GB*is held*    Resize Server    ${SERVER}    ${other}

@@ -5,7 +5,6 @@ Documentation     Nova's own test of servers with vPMEM, with real namespaces an
 ...               kernel confirm each server.
 
 Library           OperatingSystem
-Library           String
 Library           XML
 Resource          ../resources/server.resource
 
@@ -67,14 +66,14 @@ The Domain Matches Nova's Definition
     ${flavor} =    Create Flavor    both    hw:pmem=4GB,SMALL
     ${server} =    Create Server    ${flavor}
     ${ours} =    Run On Host    virsh    dumpxml    --inactive    ${server.domain}
-    ${novas} =    Have Nova's Shape Defined    ${server.claims}
+    ${novas} =    Define The Guest Of Nova    ${server.claims}
     FOR    ${path}    IN    maxMemory    memory    currentMemory    vcpu    cpu/numa    devices/memory
         Elements Should Be The Same    ${path}    ours=${ours.text}    novas=${novas}
     END
     FOR    ${path}    IN    memoryBacking    memtune    numatune
         Element Should Be In Neither    ${path}    ours=${ours.text}    novas=${novas}
     END
-    [Teardown]    Undefine Nova's Shape
+    [Teardown]    Undefine The Guest Of Nova
 
 
 *** Keywords ***
@@ -113,21 +112,20 @@ Delete A Server That Has Written
     Get Pmem Used    SMALL    ==    1
     Content Should Be Zero    ${namespace}
 
-Have Nova's Shape Defined
+Define The Guest Of Nova
     [Documentation]    Define Nova's XML on the same namespaces with virsh, and return the XML that libvirt keeps.
     [Arguments]    ${claims}
     ${xml} =    OperatingSystem.Get File    ${CURDIR}/../resources/domains/nova_two_devices.xml
-    VAR    @{kib} =    @{{[claim.namespace.size // 1024 for claim in $claims]}}
+    ${kib_1} =    Get Size In Kib    ${claims[0].namespace.size}
+    ${kib_2} =    Get Size In Kib    ${claims[1].namespace.size}
     VAR    &{values} =
     ...    @NAME@=novas-own
     ...    @PATH_1@=${claims[0].namespace.device}
-    ...    @KIB_1@=${kib}[0]
+    ...    @KIB_1@=${kib_1}
     ...    @PATH_2@=${claims[1].namespace.device}
-    ...    @KIB_2@=${kib}[1]
-    ...    @MAXIMUM@=${{262144 + sum($kib)}}
-    FOR    ${name}    ${value}    IN    &{values}
-        ${xml} =    String.Replace String    ${xml}    ${name}    ${value}
-    END
+    ...    @KIB_2@=${kib_2}
+    ...    @MAXIMUM@=${{262144 + $kib_1 + $kib_2}}
+    ${xml} =    Fill In Values    ${xml}    &{values}
     Run On Host    virsh    define    /dev/stdin    stdin=${xml}
     ${kept} =    Run On Host    virsh    dumpxml    --inactive    novas-own
     RETURN    ${kept.text}
@@ -150,7 +148,7 @@ Element Should Be In Neither
         XML.Element Should Not Exist    ${xml}    ${path}
     END
 
-Undefine Nova's Shape
+Undefine The Guest Of Nova
     [Documentation]    Undefine the foreign domain and delete all servers.
     ${guests} =    Get Guests
     IF    'novas-own' in $guests    Undefine Guest    novas-own    foreign=True

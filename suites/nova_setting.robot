@@ -20,13 +20,13 @@ ${GOOD}    4GB:ns_0,SMALL:ns_1|ns_2
 Names Are Mapped To The Namespaces Of The Host
     [Documentation]    The map of labels to devices is the map that Nova's own test expects at the start of the service.
     ${found} =    Set Pmem Namespaces    ${GOOD}
-    FOR    ${label}    ${names}    IN    4GB    ${{['ns_0']}}    SMALL    ${{['ns_1', 'ns_2']}}
-        Should Be Equal    ${{[each.name for each in $found[$label]]}}    ${names}
-        Get Pmem Total    ${label}    ==    ${{len($names)}}
-    END
+    Label Should Have Namespaces    ${found}[4GB]    ns_0
+    Get Pmem Total    4GB    ==    1
+    Label Should Have Namespaces    ${found}[SMALL]    ns_1    ns_2
+    Get Pmem Total    SMALL    ==    2
     FOR    ${namespace}    IN    @{found}[SMALL]
-        ${sizes} =    Run On Host    cat    /sys/bus/dax/devices/${namespace.chardev}/size
-        Should Be Equal As Integers    ${sizes.text}    ${namespace.size}
+        ${size} =    Get Output Of Host    cat    /sys/bus/dax/devices/${namespace.chardev}/size
+        Should Be Equal As Integers    ${size}    ${namespace.size}
         Run On Host    test    -c    ${namespace.device}
     END
 
@@ -62,7 +62,7 @@ A Repeated Label Combines Its Namespaces
 An Empty Setting Is Off And Does Not Run ndctl
     [Documentation]    On a host whose ndctl fails, an empty setting is accepted. Any other setting fails with the
     ...    reason.
-    Look At The Host Through    mount --bind /bin/false "$(command -v ndctl)"
+    Look At The Host Where Program Fails    ndctl
     ${found} =    Set Pmem Namespaces    ${EMPTY}
     Should Be Empty    ${found}
     Run Keyword And Expect Error    *exit status: 1*pmem_namespaces needs to know what is on changed*
@@ -71,13 +71,13 @@ An Empty Setting Is Off And Does Not Run ndctl
 
 A Missing ndctl Is Reported
     [Documentation]    The error does not report a missing namespace.
-    Look At The Host Through    mount --bind /dev/null "$(command -v ndctl)"
+    Look At The Host Without    ndctl
     Run Keyword And Expect Error    *Permission denied*is ndctl installed there*    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
 A Foreign Namespace Is Refused Unless The Call Allows It
     [Documentation]    The library writes to claimed namespaces and wipes them.
-    Make A Foreign Namespace
+    Create Foreign Namespace
     Run Keyword And Expect Error    *is not this run's own*written to and wiped*    Set Pmem Namespaces    4GB:foreign
     Set Pmem Namespaces    4GB:foreign    foreign=True
     Get Pmem Total    4GB    ==    1
@@ -102,17 +102,16 @@ Make Namespaces Of Every Kind
 
 Setting Should Be Refused
     [Documentation]    Fail unless the setting is refused with its message. The previous setting must stay.
-    [Arguments]    ${setting}    ${told}
+    [Arguments]    ${setting}    ${message}
     Set Pmem Namespaces    ${GOOD}
-    Run Keyword And Expect Error    *${told}*    Set Pmem Namespaces    ${setting}
+    Run Keyword And Expect Error    *${message}*    Set Pmem Namespaces    ${setting}
     Get Pmem Total    SMALL    ==    2
 
-Make A Foreign Namespace
-    [Documentation]    Create a namespace with the host's own ndctl, without any mark.
-    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
-    ${size} =    Get Smallest Namespace Size    ${region}
-    Run On Host    ndctl    create-namespace    --region    ${region.dev}    --mode    devdax    --map    mem
-    ...    --size    ${{int($size)}}    --name    foreign    --no-autolabel
+Label Should Have Namespaces
+    [Documentation]    Fail unless a label has the namespaces with these names, in this order.
+    [Arguments]    ${namespaces}    @{names}
+    ${found} =    Get Field Of Each    ${namespaces}    name
+    Should Be Equal    ${found}    ${names}
 
 Remove The Foreign Namespace
     [Documentation]    Destroy the foreign namespace, which was created for this test.

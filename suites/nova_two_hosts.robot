@@ -23,6 +23,7 @@ A Resize To Another Host Uses Namespaces On Both Hosts
 A Revert Brings The Server Back With Its Data
     [Documentation]    The server runs on the first host again. The namespaces on the other host are free and contain
     ...    zeros.
+    [Setup]    Server Has Been Resized    ${SERVER}    ${LARGER}    host=${OTHER}
     VAR    ${new} =    ${SERVER.claims}
     Write Into All Of Server    ${SERVER}    seed=on the other host
     Revert Resize    ${SERVER}
@@ -34,6 +35,7 @@ A Revert Brings The Server Back With Its Data
 
 A Confirm Leaves Nothing On The First Host
     [Documentation]    The server runs on the other host. Its old namespace is free and contains zeros.
+    [Setup]    Server Has Its First Flavor    ${SERVER}
     VAR    ${before} =    ${SERVER.claims}
     Resize Server    ${SERVER}    ${LARGER}    host=${OTHER}
     Confirm Resize    ${SERVER}

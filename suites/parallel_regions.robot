@@ -61,8 +61,8 @@ Hold All Regions At Once
 Region Should Be Locked
     [Documentation]    Fail unless the host's kernel lists a lock on the lease record of the region.
     [Arguments]    ${region}
-    VAR    ${script} =    inode=$(stat -c %i "/var/lib/vpmem/leases/region-$1") && grep ":$inode " /proc/locks
-    Run On Host    sh    -c    ${script}    sh    ${{format($region.iset_id, 'x')}}
+    ${cookie} =    Convert To Hex    ${region.iset_id}    lowercase=yes
+    Run Script On Host    lease_is_locked.sh    region-${cookie}
 
 Clean Up Both
     [Documentation]    Clean up both workers and close the second worker's connection.

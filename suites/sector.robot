@@ -14,7 +14,7 @@ A Healthy Sector Namespace Passes The Check
     [Documentation]    The check passes on a fresh namespace and after writes. The namespace stays active with every
     ...    byte.
     [Tags]    ns-13
-    ${namespace} =    Written Sector Namespace
+    ${namespace} =    Create Sector Namespace With A Pattern
     Check Namespace    ${namespace}
     Get Namespace Property    ${namespace}    state    ==    active
     Pattern Should Be Intact    ${namespace}    seed=sectors    length=1MiB
@@ -26,7 +26,7 @@ A Healthy Sector Namespace Passes The Check
 Torn Metadata With A Second Copy Is Detected And Repaired
     [Documentation]    Each info block and an interrupted write are detected and fixed. No sector is lost.
     [Tags]    ns-13
-    ${namespace} =    Written Sector Namespace
+    ${namespace} =    Create Sector Namespace With A Pattern
     FOR    ${part}    IN    info    backup    write
         Tear Sector Metadata    ${namespace}    ${part}
         Run Keyword And Expect Error    The sector metadata of * is damaged: *    Check Namespace    ${namespace}
@@ -43,7 +43,7 @@ Torn Metadata Without A Copy Is Detected And Not Reported As Repaired
     ...    fails.
     [Tags]    ns-13
     FOR    ${part}    IN    map    log
-        ${namespace} =    Written Sector Namespace
+        ${namespace} =    Create Sector Namespace With A Pattern
         Tear Sector Metadata    ${namespace}    ${part}
         Run Keyword And Expect Error    The sector metadata of * is damaged: *    Check Namespace    ${namespace}
         Run Keyword And Expect Error    The sector metadata of * is damaged: *    Repair Namespace    ${namespace}
@@ -53,7 +53,7 @@ Torn Metadata Without A Copy Is Detected And Not Reported As Repaired
 A Torn Namespace Is Raw Until It Is Repaired
     [Documentation]    Without the info block the kernel reports the namespace as raw. The repair restores its mode.
     [Tags]    ns-13
-    ${namespace} =    Written Sector Namespace
+    ${namespace} =    Create Sector Namespace With A Pattern
     Tear Sector Metadata    ${namespace}    info
     ${raw} =    Enable Namespace    ${namespace}
     Get Namespace Property    ${raw}    mode    ==    raw
@@ -75,21 +75,10 @@ A Namespace Of A Different Mode Is Not Checked
 Info Blocks Match ndctl And The Labels
     [Documentation]    The mode, both UUIDs and the sizes, decoded from the bytes, match the listing and the label.
     [Tags]    ns-01    ns-06
-    FOR    ${mode}    IN    fsdax    devdax    sector
-        ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=of-${mode}
-        ${block} =    Read Info Block    ${namespace}
-        Should Be True    ${block.intact}
-        Should Be Equal As Strings    ${block.mode}    ${mode}
-        Should Be Equal    ${block.uuid}    ${namespace.uuid}
-        Get Namespace Property    ${namespace}    uuid    ==    ${block.parent_uuid}
-        IF    $mode == 'sector'
-            Get Namespace Property    ${namespace}    size    ==    ${{$block.sectors * $block.sector_size}}
-        ELSE
-            Get Namespace Property    ${namespace}    size    ==    ${block.pages * 4096}
-            Get Namespace Property    ${namespace}    align    ==    ${block.align}
-        END
-        Destroy Namespace    ${namespace}
-    END
+    [Template]    Info Block Should Match Listing And Label
+    fsdax
+    devdax
+    sector
 
 A Written Info Block Gives A Raw Namespace A Mode
     [Documentation]    The kernel accepts the block, and every view agrees. The size is the predicted size of such a
@@ -107,7 +96,7 @@ A Written Info Block Gives A Raw Namespace A Mode
 An Info Block That Contradicts The Label Is Refused
     [Documentation]    The label of a sector namespace sets its mode, so the kernel would ignore the block.
     [Tags]    ns-05    ns-13
-    ${namespace} =    Written Sector Namespace
+    ${namespace} =    Create Sector Namespace With A Pattern
     Run Keyword And Expect Error    *binds it to another mode*    Write Info Block    ${namespace}    mode=devdax
     Get Namespace Property    ${namespace}    mode    ==    sector
     Check Namespace    ${namespace}
@@ -115,13 +104,33 @@ An Info Block That Contradicts The Label Is Refused
 
 
 *** Keywords ***
-Choose A Region
-    [Documentation]    Select the region with the largest free extent.
-    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
-
-Written Sector Namespace
+Create Sector Namespace With A Pattern
     [Documentation]    Create a small sector namespace with a pattern.
     ${namespace} =    Create Namespace    ${REGION}    mode=sector    size=at least 32MiB    name=sectors
     Write Pattern    ${namespace}    seed=sectors    length=1MiB
     RETURN    ${namespace}
+
+Info Block Should Match Listing And Label
+    [Documentation]    Create a namespace of a mode, and compare its decoded info block with ndctl's listing and the
+    ...    label.
+    [Arguments]    ${mode}
+    ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=of-${mode}
+    ${block} =    Read Info Block    ${namespace}
+    Should Be True    ${block.intact}
+    Should Be Equal As Strings    ${block.mode}    ${mode}
+    Should Be Equal    ${block.uuid}    ${namespace.uuid}
+    Get Namespace Property    ${namespace}    uuid    ==    ${block.parent_uuid}
+    Size Should Match Info Block    ${namespace}    ${block}
+    Destroy Namespace    ${namespace}
+
+Size Should Match Info Block
+    [Documentation]    Compare ndctl's listing of a namespace with the number of sectors, or of pages and their
+    ...    alignment, in its info block.
+    [Arguments]    ${namespace}    ${block}
+    IF    $namespace.mode == 'sector'
+        ${size} =    Multiply Size    ${block.sector_size}    ${block.sectors}
+    ELSE
+        ${size} =    Multiply Size    4KiB    ${block.pages}
+        Get Namespace Property    ${namespace}    align    ==    ${block.align}
+    END
+    Get Namespace Property    ${namespace}    size    ==    ${size}

@@ -7,6 +7,7 @@ Resource          ../resources/guest.resource
 
 Suite Setup       Boot A Guest On The First Of Two Hosts
 Suite Teardown    Give Both Hosts Back
+Test Setup        Guest Is On The First Host
 
 
 *** Variables ***
@@ -23,17 +24,18 @@ A Migration Without A Valid Target Device Is Refused
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=/dev/dax99.9
     Run Keyword And Expect Error    *size of ${TOO_SMALL.device}*at most the size of the backing*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${TOO_SMALL}
+    VAR    @{two_devices} =    ${THERE}    ${TOO_SMALL}
     Run Keyword And Expect Error    *1 backings on the target, one for each device*
-    ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${{[$THERE, $TOO_SMALL]}}
-    The Guest Should Be On    ${FIRST}    ${HERE}
-    The Guest Should Not Be On    ${SECOND}
+    ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${two_devices}
+    Guest Should Be On    ${FIRST}    ${HERE}
+    Guest Should Not Be On    ${SECOND}
 
 A Running Guest Is Not Moved Offline
     [Documentation]    The message says how the guest can be migrated.
     [Tags]    mg-02
     Run Keyword And Expect Error    *is running: it can only be migrated live*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    live=False
-    The Guest Should Be On    ${FIRST}    ${HERE}
+    Guest Should Be On    ${FIRST}    ${HERE}
 
 A Migration That Does Not End Is Aborted At Its Timeout
     [Documentation]    At 1 MiB per second the transfer of the guest's memory exceeds the timeout. The guest keeps
@@ -43,8 +45,8 @@ A Migration That Does Not End Is Aborted At Its Timeout
     Run On Host    virsh    migrate-setspeed    ${GUEST.name}    1
     Run Keyword And Expect Error    *The job was aborted*is running on ${FIRST}*is not defined on ${SECOND}*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}    timeout=15 seconds
-    The Guest Should Be On    ${FIRST}    ${HERE}
-    The Guest Should Not Be On    ${SECOND}
+    Guest Should Be On    ${FIRST}    ${HERE}
+    Guest Should Not Be On    ${SECOND}
     [Teardown]    Run On Host    virsh    migrate-setspeed    ${GUEST.name}    8796093022207
 
 A Running Guest Moves With Its Bytes
@@ -54,22 +56,24 @@ A Running Guest Moves With Its Bytes
     ${moved} =    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}
     VAR    ${GUEST} =    ${moved}    scope=SUITE
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
-    The Guest Should Be On    ${SECOND}    ${THERE}
-    The Guest Should Not Be On    ${FIRST}
+    Guest Should Be On    ${SECOND}    ${THERE}
+    Guest Should Not Be On    ${FIRST}
 
 The Source Keeps The Guest's Bytes
     [Documentation]    The migration did not ask for a wipe.
     [Tags]    mg-01
+    [Setup]    Guest Is On The Second Host
     Switch Host    ${FIRST}
     Pattern Should Be Intact    ${HERE}    seed=${SEED}    length=${LENGTH}
 
 The Source Is Wiped On Request
     [Documentation]    The guest moves back. Every byte of its old namespace is zero.
     [Tags]    mg-01
+    [Setup]    Guest Is On The Second Host
     Switch Host    ${SECOND}
     ${moved} =    Migrate Guest    ${GUEST}    ${FIRST}    vpmem=${HERE}    wipe_source=True
     VAR    ${GUEST} =    ${moved}    scope=SUITE
-    The Guest Should Be On    ${FIRST}    ${HERE}
+    Guest Should Be On    ${FIRST}    ${HERE}
     Switch Host    ${SECOND}
     Content Should Be Zero    ${THERE}
 
@@ -85,7 +89,7 @@ A Stopped Guest Moves Without Its Bytes
     Content Should Be Zero    ${THERE}
     Switch Host    ${FIRST}
     Pattern Should Be Intact    ${HERE}    seed=${SEED}    length=${LENGTH}
-    The Guest Should Not Be On    ${FIRST}
+    Guest Should Not Be On    ${FIRST}
 
 
 *** Keywords ***
@@ -107,14 +111,15 @@ Make Namespaces On The Second Host
     ...    small.
     Switch Host    ${SECOND}
     ${smallest} =    Get Smallest Size    32MiB
-    VAR    ${SIZE} =    ${{2 * $smallest}}    scope=SUITE
+    ${twice} =    Multiply Size    ${smallest}    2
+    VAR    ${SIZE} =    ${twice}    scope=SUITE
     ${there} =    Create Devdax Namespace    ${SIZE}    there
     ${small} =    Create Devdax Namespace    ${smallest}    too-small
     Wipe Content    ${there}
     VAR    ${THERE} =    ${there}    scope=SUITE
     VAR    ${TOO_SMALL} =    ${small}    scope=SUITE
 
-The Guest Should Be On
+Guest Should Be On
     [Documentation]    Fail unless the guest runs there, all views agree, and guest and host read its bytes.
     [Arguments]    ${host}    ${namespace}
     Switch Host    ${host}
@@ -123,10 +128,36 @@ The Guest Should Be On
     Guest Pattern Should Be Intact    ${GUEST}    seed=${SEED}    length=${LENGTH}
     Host Should Hold Guest Pattern    ${GUEST}    ${namespace}    seed=${SEED}    length=${LENGTH}
 
-The Guest Should Not Be On
+Guest Should Not Be On
     [Documentation]    Fail if libvirt on the host knows the guest.
     [Arguments]    ${host}
     Switch Host    ${host}
     ${guests} =    Get Guests
     Should Not Contain    ${guests}    ${GUEST.name}
-    Switch Host    ${{$FIRST if $host == $SECOND else $SECOND}}
+    IF    $host == $FIRST
+        Switch Host    ${SECOND}
+    ELSE
+        Switch Host    ${FIRST}
+    END
+
+Guest Is On The First Host
+    [Documentation]    Move the guest to the first host, unless it runs there. The second host keeps none of its bytes.
+    Switch Host    ${FIRST}
+    ${guests} =    Get Guests
+    IF    $GUEST.name not in $guests
+        Switch Host    ${SECOND}
+        ${moved} =    Migrate Guest    ${GUEST}    ${FIRST}    vpmem=${HERE}    wipe_source=True
+        VAR    ${GUEST} =    ${moved}    scope=SUITE
+        Switch Host    ${FIRST}
+    END
+
+Guest Is On The Second Host
+    [Documentation]    Move the guest to the second host, unless it runs there. The first host keeps its bytes.
+    Switch Host    ${SECOND}
+    ${guests} =    Get Guests
+    IF    $GUEST.name not in $guests
+        Switch Host    ${FIRST}
+        ${moved} =    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${THERE}
+        VAR    ${GUEST} =    ${moved}    scope=SUITE
+        Switch Host    ${SECOND}
+    END

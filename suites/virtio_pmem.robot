@@ -21,7 +21,7 @@ A Guest Boots With Virtio Pmem And Sees It By Its Provider
     All Views Should Agree    ${GUEST}
     Guest Memory Should Agree    ${GUEST}
     ${regions} =    Get Guest Regions    ${GUEST}
-    ${region} =    Evaluate    next(each for each in $regions if each.provider == 'virtio-pmem')
+    ${region} =    Get Record With    ${regions}    provider=virtio-pmem
     Should Be Empty    ${region.dimms}
     Should Be Equal As Integers    ${region.size}    ${BLOCK.size}
     Should Be Equal As Strings    ${region.namespaces[0].mode}    fsdax
@@ -49,6 +49,7 @@ A Running Guest Keeps Its Virtio Pmem Device
     [Documentation]    QEMU refuses to remove the device. The error has the error code and the fix, and the guest keeps
     ...    its bytes.
     [Tags]    vp-03
+    [Setup]    Write Pattern In Guest    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
     Run Keyword And Expect Error    *libvirt error code*detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${BLOCK}    live=True
     All Views Should Agree    ${GUEST}
@@ -75,9 +76,9 @@ Boot A Guest With Virtio Pmem
     VAR    ${NVDIMM} =    ${nvdimm}    scope=SUITE
     VAR    ${BLOCK} =    ${block}    scope=SUITE
     VAR    ${LATER} =    ${later}    scope=SUITE
-    Boot It
+    Boot A Guest With Both Devices
 
-Boot It
+Boot A Guest With Both Devices
     [Documentation]    Boot a guest with both devices.
     ${virtio} =    New Vpmem Device    ${BLOCK}    model=virtio_pmem
     VAR    @{devices} =    ${NVDIMM}    ${virtio}

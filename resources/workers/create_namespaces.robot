@@ -44,9 +44,8 @@ Every Create Gives A Separate Namespace
 Open The Host
     [Documentation]    Open the host so that every create starts at an even second of its clock. The creates of both
     ...    workers then start at the same moment, as they sometimes do by chance.
-    VAR    ${together} =    case "$*" in *create-namespace*)
-    ...    until [ $(($(date +%s) % 2)) -eq 0 ]; do sleep 0.02; done;; esac; exec "$@"
-    VAR    @{through} =    sh    -c    ${together}    sh
+    ${script} =    OperatingSystem.Get File    ${CURDIR}/../scripts/create_at_even_second.sh
+    VAR    @{through} =    sh    -c    ${script}    sh
     Open Host From File    ${HOSTS}    ${HOST}    through=${through}
 
 Meet The Other Worker

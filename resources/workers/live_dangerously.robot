@@ -21,14 +21,14 @@ ${FAILING}    ${EMPTY}
 All Objects That A Run May Have
     [Documentation]    Create namespaces of two kinds, a mount, a claim and a server that writes. Remove them again.
     Make Namespaces And Mount One
-    Come To    claim
+    Report Step    claim
     ${claims} =    Claim Namespaces    SMALL
     Write Pattern    ${claims[0].namespace}    seed=not to be found by anybody    length=1MiB
-    ${server} =    Have A Server That Writes
-    IF    $FAILING    Fail    as it was told to
-    Come To    delete
+    ${server} =    Create A Server That Writes
+    IF    $FAILING    Fail    The suite asked this run to fail.
+    Report Step    delete
     Delete Server    ${server}
-    Come To    release
+    Report Step    release
     Release Claims    @{claims}
 
 
@@ -42,24 +42,24 @@ Open The Host
 
 Make Namespaces And Mount One
     [Documentation]    Create two namespaces of the setting, and one namespace with a file system.
-    Come To    namespaces
+    Report Step    namespaces
     Create Pmem Namespaces    SMALL:danger_1|danger_2    SMALL=at least 32MiB
-    Come To    mount
+    Report Step    mount
     ${region} =    Get Region With Largest Free Extent    at_least=64MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=danger_fs
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
 
-Have A Server That Writes
+Create A Server That Writes
     [Documentation]    Create a server, write in its guest, and return the server.
-    Come To    server
+    Report Step    server
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create Server    ${flavor}
-    Come To    running
+    Report Step    running
     Write Pattern In Guest    ${server.guest}    seed=not to be found by anybody    length=1MiB
     RETURN    ${server}
 
-Come To
+Report Step
     [Documentation]    Report the step that starts now.
     [Arguments]    ${step}
     OperatingSystem.Create File    ${MEETING}/at-${step}

@@ -26,6 +26,6 @@ Change The Objects From Before The Sleep
     ${created} =    Run Keyword And Ignore Error    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB
     ${destroyed} =    Run Keyword And Ignore Error    Destroy Namespace    ${first}
     ${wiped} =    Run Keyword And Ignore Error    Wipe Content    ${second}
-    OperatingSystem.Create File    ${MEETING}/acts    ${created}[0]: ${created}[1]\n
-    OperatingSystem.Append To File    ${MEETING}/acts    ${destroyed}[0]: ${destroyed}[1]\n
-    OperatingSystem.Append To File    ${MEETING}/acts    ${wiped}[0]: ${wiped}[1]\n
+    OperatingSystem.Create File    ${MEETING}/results    ${created}[0]: ${created}[1]\n
+    OperatingSystem.Append To File    ${MEETING}/results    ${destroyed}[0]: ${destroyed}[1]\n
+    OperatingSystem.Append To File    ${MEETING}/results    ${wiped}[0]: ${wiped}[1]\n
