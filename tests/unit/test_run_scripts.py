@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -240,3 +241,37 @@ def test_rough_entries_on_hosts_of_ones_own_are_refused(start: Start, tmp_path: 
     run = start(HOSTS=str(tmp_path / "hosts.dat"), ROUGH="claims")
     assert "ROUGH needs the lab" in end(run)
     assert run.returncode == 2
+
+
+def test_tests_alone_are_chosen_by_the_seed(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.robot"
+    names = [f"Number {number} [of] *?" for number in range(9)]
+    suite.write_text("*** Test Cases ***\n" + "".join(f"{name}\n    Log    {name}\n" for name in names))
+
+    def chosen(seed: str) -> list[str]:
+        environment = {**os.environ, "SEED": seed, "TESTS": "3", "RESULTS": str(tmp_path), "ROBOT_OPTIONS": ""}
+        run = subprocess.run(
+            [sys.executable, SCRIPTS / "chosen_tests", suite],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.count("1 test, 1 passed, 0 failed") >= 3
+        return [line for line in run.stdout.splitlines() if "| PASS |" in line and line.startswith("Number")]
+
+    first = chosen("1")
+    assert len(set(first)) == 3
+    assert chosen("1") == first
+    assert chosen("2") != first
+
+
+def test_a_test_that_fails_alone_fails_the_run(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.robot"
+    suite.write_text("*** Test Cases ***\nFails\n    Fail    alone\n")
+    environment = {**os.environ, "SEED": "1", "RESULTS": str(tmp_path), "ROBOT_OPTIONS": ""}
+    run = subprocess.run(
+        [sys.executable, SCRIPTS / "chosen_tests", suite], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "failed alone: Fails (suite.robot)" in run.stderr
