@@ -48,7 +48,7 @@ A Wipe Writes Zeros To Its Range And Changes Nothing Else
         Content Should Be Zero    ${target}    offset=1MiB    length=8KiB
         Pattern Should Be Intact    ${target}    seed=secret    length=1MiB
         Pattern Should Be Intact    ${target}    seed=secret    offset=1032KiB
-        Run Keyword And Expect Error    *does not hold zeros*the first at byte *
+        Run Keyword And Expect Error    *does not contain zeros*the first at byte *
         ...    Content Should Be Zero    ${target}
         Wipe Content    ${target}
         Content Should Be Zero    ${target}

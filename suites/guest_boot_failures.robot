@@ -51,6 +51,8 @@ A Guest With A Hanging Init Process Fails At The Timeout
     ${message}    ${seconds} =    Start Should Fail    ${HANGING}    ${SHORT}
     Should Contain    ${message}    was not ready within 45 s: it is running
     Should Match Regexp    ${message}    (?s)console ends with:.*This init hangs
+    ${console} =    Get Guest Console    never-ready    lines=1
+    Should Be Equal    ${console}    This init hangs    strip_spaces=True
     Seconds Should Be Between    ${seconds}    at_least=45    below=165
 
 A Hanging Guest On The Serial Console Fails At The Timeout

@@ -25,6 +25,8 @@ A Size That Is Not A Multiple Of Two Mebibytes Becomes The Predicted Size
     ${predicted} =    Get Predicted Device Size    31MiB
     ${devices} =    Get Guest Devices    ${guest}
     Should Be Equal    ${devices[0].size}    ${predicted}
+    ${xml} =    Get Guest Xml    ${guest}
+    XML.Element Text Should Be    ${xml}    32768    xpath=devices/memory/target/size
     QEMU Should Have Size    ${guest}    ${predicted}
     [Teardown]    End The Guests Of This Run
 

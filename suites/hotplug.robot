@@ -62,7 +62,7 @@ A Device Is Refused If No Slot Is Free
     [Documentation]    All three slots are used.
     [Tags]    hp-04
     [Setup]    Guest Has Second And Third Device
-    Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are taken*
+    Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are in use*
     ...    Attach Vpmem Device    ${GUEST}    ${FOURTH}    persistent=False
     Guest Should Be Unharmed    devices=3
 
@@ -70,7 +70,7 @@ A Running Guest Keeps Its Devices
     [Documentation]    QEMU refuses to remove an NVDIMM. The error has libvirt's error code and the fix.
     [Tags]    hp-02
     [Setup]    Guest Has Second And Third Device
-    Run Keyword And Expect Error    *libvirt error code 1*detach it for the next start*
+    Run Keyword And Expect Error    *libvirt error code 1*etach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${SECOND}    live=True
     Guest Should Be Unharmed    devices=3
 
