@@ -53,8 +53,8 @@ acceptance: setup
 test: setup lint unit integration
 
 lint:
-	$(BIN)/ruff format --check VpmemLibrary resources tests
-	$(BIN)/ruff check VpmemLibrary resources tests
+	$(BIN)/ruff format --check VpmemLibrary resources tests examples
+	$(BIN)/ruff check VpmemLibrary resources tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/robocop format --check --no-overwrite suites resources examples
