@@ -113,7 +113,7 @@ System RAM Can Start Offline
     ...    device without force.
     [Tags]    dx-02
     ${namespace} =    Create Dax Namespace For System RAM
-    Run Keyword And Expect Error    *is devdax: it is no memory*    Set Dax Memory Online    ${namespace}
+    Run Keyword And Expect Error    *is devdax, so it has no memory*    Set Dax Memory Online    ${namespace}
     Reconfigure Dax Device    ${namespace}    mode=system-ram    online=False
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${BEFORE}

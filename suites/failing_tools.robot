@@ -19,7 +19,7 @@ A Tool That Hangs Is Ended Within The Timeout
     [Documentation]    The error has the command and says that nothing was created.
     [Setup]    Choose A Region And A Short Timeout
     Creating Should Fail    hangs_in_create
-    ...    did not end within 5 s    create-namespace --no-autolabel --region ${REGION}    Nothing is left of it
+    ...    did not end within 5 s    create-namespace --no-autolabel --region ${REGION}    It left nothing
     [Teardown]    Restore The Timeout And Check For Leftovers
 
 A Tool That Dies After Its Work Leaves No Namespace
@@ -30,12 +30,12 @@ A Tool That Dies After Its Work Leaves No Namespace
 Output That Is Not JSON Is An Error
     [Documentation]    The tool exits 0 and prints no JSON.
     Listing Should Fail    prints_no_json
-    ...    not whole JSON    ndctl list    exit status: 0    Segmentation fault
+    ...    not complete JSON    ndctl list    exit status: 0    Segmentation fault
 
 Incomplete JSON Is An Error
     [Documentation]    The tool exits 0, but its output is cut off.
     Listing Should Fail    prints_incomplete_json
-    ...    not whole JSON    ndctl list    exit status: 0
+    ...    not complete JSON    ndctl list    exit status: 0
 
 A Failing Tool Is Reported With Its Command And Standard Error
     [Documentation]    The error has the command, the exit status and the standard error.

@@ -70,7 +70,7 @@ A Running Guest Keeps Its Devices
     [Documentation]    QEMU refuses to remove an NVDIMM. The error has libvirt's error code and the fix.
     [Tags]    hp-02
     [Setup]    Guest Has Second And Third Device
-    Run Keyword And Expect Error    *libvirt error code 1*etach it for the next start*
+    Run Keyword And Expect Error    *libvirt error code 1*Detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${SECOND}    live=True
     Guest Should Be Unharmed    devices=3
 

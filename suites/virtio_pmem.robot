@@ -50,7 +50,7 @@ A Running Guest Keeps Its Virtio Pmem Device
     ...    its bytes.
     [Tags]    vp-03
     [Setup]    Write Pattern In Guest    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
-    Run Keyword And Expect Error    *libvirt error code*etach it for the next start*
+    Run Keyword And Expect Error    *libvirt error code*Detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${BLOCK}    live=True
     All Views Should Agree    ${GUEST}
     Guest Pattern Should Be Intact    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
