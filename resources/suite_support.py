@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,11 +91,6 @@ class suite_support:  # noqa: N801  # Robot Framework finds the library's class 
         for name, value in values.items():
             text = text.replace(name, str(value))
         return text
-
-    @keyword
-    def get_random_name(self, start: str) -> str:
-        """Return a name or path with this start that nothing else has."""
-        return start + secrets.token_hex(4)
 
     @keyword
     def get_words(self, text: str) -> list[str]:

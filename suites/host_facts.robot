@@ -53,7 +53,7 @@ The Machine That Runs The Tests Is Opened Without SSH
     Open Local Host    here
     ${known} =    OperatingSystem.Get File    /proc/sys/kernel/random/boot_id
     ${id} =    Get Host Boot Id
-    Should Be Equal    ${id}    ${known.strip()}
+    Should Be Equal    ${id}    ${known}    strip_spaces=True
     [Teardown]    Run Keywords    Close Host    here    AND    Switch Host    ${taken}
 
 The Preflight Passes On A Complete Host
