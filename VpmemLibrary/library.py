@@ -33,14 +33,18 @@ from VpmemLibrary.keywords.host.power import PowerKeywords
 from VpmemLibrary.keywords.host.records import RecordKeywords
 from VpmemLibrary.keywords.pmem.cxl import CxlKeywords
 from VpmemLibrary.keywords.pmem.dax import DaxKeywords
+from VpmemLibrary.keywords.pmem.firmware import FirmwareKeywords
 from VpmemLibrary.keywords.pmem.health import HealthKeywords
 from VpmemLibrary.keywords.pmem.info_blocks import InfoBlockKeywords
 from VpmemLibrary.keywords.pmem.labels import LabelKeywords
+from VpmemLibrary.keywords.pmem.monitor import MonitorKeywords
 from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords
 from VpmemLibrary.keywords.pmem.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords
 from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.pmem.scrub import ScrubKeywords
+from VpmemLibrary.keywords.pmem.security import SecurityKeywords
+from VpmemLibrary.keywords.pmem.test_bus import TestBusKeywords
 from VpmemLibrary.keywords.support.converters import CONVERTERS
 from VpmemLibrary.keywords.support.progress import robot_reporting
 from VpmemLibrary.ownership.marks import RunMark
@@ -140,7 +144,11 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
                 ScrubKeywords(session),
                 DaxKeywords(session),
                 HealthKeywords(session),
+                MonitorKeywords(session),
+                SecurityKeywords(session),
+                FirmwareKeywords(session),
                 CxlKeywords(session),
+                TestBusKeywords(session),
                 ContentKeywords(session),
                 FileSystemKeywords(session),
                 ClaimKeywords(session),

@@ -1,24 +1,13 @@
 *** Settings ***
 Documentation     Errors and SMART values are injected, found by every view, and fixed.
 ...
-...               Injection needs a bus of the kernel's nfit_test module. The suite uses the host's own bus, or a guest
-...               whose kernel has the module. A guest is a host too, so all keywords are the same.
+...               Injection needs a test bus, a bus of the kernel's nfit_test module.
 
-Resource          ../resources/guest.resource
+Resource          ../resources/test_bus.resource
 
-Suite Setup       Open A Host With A Test Bus
-Suite Teardown    Give The Host Back
-Test Setup        Switch Host    ${INJECTED}
+Suite Setup       Take A Host With A Test Bus
+Suite Teardown    Give The Host And Its Own Bus Back
 Test Teardown     Clean Up Host
-
-
-*** Variables ***
-${MONITOR}        /run/vpmem-monitor
-${NO_TEST_BUS}
-...               SEPARATOR=${SPACE}
-...               This host has no bus of the kernel's nfit_test module, which takes injections, and its section of the
-...               hosts file names no guest_nfit_test_initrd. Fix: build tools/testing/nvdimm of the kernel's source
-...               into an initramfs for guests, or load it on the host (modprobe nfit_test).
 
 
 *** Test Cases ***
@@ -67,7 +56,7 @@ Bad Blocks Are Cleared Without A Write
 
 A Scrub Finds An Error That The Kernel Does Not Know
     [Documentation]    An error without a notification from the bus is not a bad block until a scrub.
-    [Tags]    hl-01
+    [Tags]    hl-01    sb-01
     ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=scrubbed
     Run On Host    ndctl    inject-error    --no-notify    --block=64    --count=8    ${namespace.dev}
     Get Bad Blocks    ${namespace}    ==    0
@@ -111,58 +100,42 @@ Injected SMART Values Are Read Back
     [Teardown]    Uninject Smart    ${DIMM}
 
 A Value Beyond Its Threshold Raises The Alarm
-    [Documentation]    The kernel notifies `ndctl monitor` of the value beyond its threshold, but not of a value below
-    ...    it.
-    [Tags]    hl-02
+    [Documentation]    `ndctl monitor` reports the value beyond its threshold, but not the value below it.
+    [Tags]    hl-02    mo-01
     ${own} =    Get Dimm Health    ${DIMM}
-    VAR    ${threshold} =    ${own.values['temperature_threshold']}
-    Start The Monitor Of The DIMM
+    VAR    ${threshold} =    ${own.values}[temperature_threshold]
+    ${monitor} =    Start Dimm Monitor    ${DIMM}
     Inject Temperature    below=${threshold}
     ${health} =    Inject Temperature    above=${threshold}
     Should Contain    ${health.alarms}    temperature
-    ${temperatures} =    Wait Until Keyword Succeeds    1 minute    0.2s    Monitor Should Have Reported    2
-    Should Be Equal As Numbers    ${temperatures}[0]    ${own.temperature}
-    Should Be Equal As Numbers    ${temperatures}[1]    ${health.temperature}
-    [Teardown]    Stop The Monitor Of The DIMM
+    ${event} =    Wait For Dimm Event    ${monitor}    ${DIMM}    media_temperature
+    Should Be Equal As Numbers    ${event.health}[temperature_celsius]    ${health.temperature}
+    [Teardown]    Run Keywords    Stop Dimm Monitor    ${monitor}    AND    Uninject Smart    ${DIMM}
+
+A Dirty Shutdown Is Reported With Its DIMM
+    [Documentation]    The monitor watches all DIMMs of the region. Only the injected DIMM has the event.
+    [Tags]    mo-01
+    ${region} =    Get Region    ${REGION}
+    ${monitor} =    Start Dimm Monitor    @{region.dimms}
+    Inject Smart    ${DIMM}    unsafe_shutdown=True
+    ${event} =    Wait For Dimm Event    ${monitor}    ${DIMM}    unclean_shutdown
+    Should Be Equal    ${event.dimm}    ${DIMM}
+    Run Keyword And Expect Error    *reported no dimm-unclean-shutdown of ${region.dimms}[-1]*
+    ...    Wait For Dimm Event    ${monitor}    ${region.dimms}[-1]    unclean_shutdown    timeout=1s
+    [Teardown]    Run Keywords    Stop Dimm Monitor    ${monitor}    AND    Uninject Smart    ${DIMM}
+
+A Scrub That Does Not End In Time Is Reported
+    [Documentation]    A second start while a scrub is active changes nothing. The wait fails at its deadline, and the
+    ...    scrub ends later.
+    [Tags]    sb-02
+    Start Scrub    ${BUS}
+    Start Scrub    ${BUS}
+    Run Keyword And Expect Error    *did not end within 0.1 s*    Wait For Scrub    ${BUS}    timeout=0.1s
+    Wait For Scrub    ${BUS}    timeout=2 minutes
+    Get Scrub State    ${BUS}    ==    idle
 
 
 *** Keywords ***
-Open A Host With A Test Bus
-    [Documentation]    Open the taken host if it has such a bus, otherwise a guest with such a bus. The bus's largest
-    ...    region has labels.
-    Take A Host
-    ${aliases} =    Get Open Hosts
-    VAR    ${INJECTED} =    ${aliases}[0]    scope=SUITE
-    ${bus_region} =    Find A Test Region
-    IF    $bus_region is None
-        ${bus_region} =    Boot A Guest With A Test Bus    ${aliases}[0]
-    END
-    Should Not Be Equal    ${bus_region}    ${None}    The guest came up without a bus of nfit_test.
-    IF    not $bus_region.free_extent    Initialize Labels    ${bus_region.dev}
-    VAR    ${REGION} =    ${bus_region.dev}    scope=SUITE
-    VAR    ${DIMM} =    ${bus_region.dimms}[0]    scope=SUITE
-
-Boot A Guest With A Test Bus
-    [Documentation]    Boot a guest with the module, open it as a host, and return the largest region of its bus.
-    [Arguments]    ${host}
-    ${entry} =    Get Host Entry    ${HOSTS}    ${host}
-    Skip If    not $entry.guest_nfit_test_initrd    ${NO_TEST_BUS}
-    Set Guest Image
-    ...    kernel=${entry.guest_kernel}
-    ...    initrd=${entry.guest_nfit_test_initrd}
-    ...    cmdline=${entry.guest_cmdline}
-    # The modules of the bus use 300 MiB of the guest's own memory.
-    ${guest} =    Start New Guest    memory=768MiB
-    Open Guest As Host    ${guest}    alias=inside
-    VAR    ${INJECTED} =    inside    scope=SUITE
-    ${region} =    Find A Test Region
-    RETURN    ${region}
-
-Find A Test Region
-    [Documentation]    Return the largest region of the kernel's nfit_test module that has DIMMs, or None.
-    ${regions} =    Get Regions    provider=nfit_test*    on_dimms=True
-    RETURN    ${{max($regions, key=lambda each: each.size, default=None)}}
-
 Flags Should Be Reported
     [Documentation]    Fail unless each of these flags is reported for a DIMM.
     [Arguments]    ${healths}    @{flags}
@@ -248,30 +221,3 @@ Others Should Be As Before
     FOR    ${one}    ${other}    IN ZIP    ${before}    ${after}    mode=STRICT
         IF    $one.dev != $DIMM    Should Be Equal    ${one}    ${other}
     END
-
-Start The Monitor Of The DIMM
-    [Documentation]    Start ndctl to write each alarm of the DIMM as a line of JSON. Wait until it watches: it first
-    ...    reports the current values.
-    Run On Host    mkdir    ${MONITOR}
-    ${pid} =    Run Script On Host    start_in_background.sh    ${MONITOR}/out
-    ...    ndctl    monitor    --log\=${MONITOR}/log    --dimm\=${DIMM}    --dimm-event\=all
-    VAR    ${MONITOR_PID} =    ${pid}    scope=SUITE
-    Wait Until Keyword Succeeds    1 minute    0.2s    Monitor Should Have Reported    1
-
-Stop The Monitor Of The DIMM
-    [Documentation]    End the monitor, and restore the DIMM's own values.
-    Uninject Smart    ${DIMM}
-    Run On Host    kill    ${MONITOR_PID}
-    Run On Host    rm    -r    ${MONITOR}
-
-Monitor Should Have Reported
-    [Documentation]    Fail while the monitor has reported fewer events. Return the temperature in each event.
-    [Arguments]    ${count}
-    ${log} =    Get Output Of Host    cat    ${MONITOR}/log
-    ${events} =    Read Json Lines    ${log}
-    Should Be True    len($events) >= ${count}    The monitor reported fewer than ${count} events: ${log}
-    VAR    @{temperatures} =    @{EMPTY}
-    FOR    ${event}    IN    @{events}
-        VAR    @{temperatures} =    @{temperatures}    ${event}[dimm][health][temperature_celsius]
-    END
-    RETURN    ${temperatures}

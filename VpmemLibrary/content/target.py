@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
+from VpmemLibrary.pmem.dax.test_bus import ON_TEST_BUS, mapping_refused
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import Transport, query
 
 _LARGEST_CHUNK = 1 << 20
 
 # The kind is checked first, because daxio creates a regular file if the path does not exist.
-_SCRIPT = r"""
+_SCRIPT = (
+    ON_TEST_BUS
+    + r"""
 if [ -b "$1" ]; then
     echo "block $(blockdev --getsize64 "$1")"
 elif [ -c "$1" ]; then
@@ -22,7 +25,7 @@ elif [ -c "$1" ]; then
     if [ "$sys/subsystem" -ef /sys/bus/dax ]; then
         size=
         read -r size <"$sys/size"
-        echo "devdax $size"
+        if on_test_bus "$sys"; then echo "test-bus 0"; else echo "devdax $size"; fi
     else
         echo "character 0"
     fi
@@ -34,6 +37,7 @@ else
     echo "absent 0"
 fi
 """
+)
 
 
 class TargetKind(StrEnum):
@@ -137,7 +141,8 @@ def inspect_path(transport: Transport, path: str) -> Target:
 
     Raises:
         InvalidValueError: The path is not absolute, or nothing is there.
-        UnsupportedError: The path is neither a block device, a device-DAX node nor a file.
+        UnsupportedError: The path is neither a block device, a device-DAX node nor a file, or it is device DAX of a
+            test bus.
     """
     if not path.startswith("/"):
         raise InvalidValueError("path", path, "an absolute path, e.g. /dev/pmem0")
@@ -145,6 +150,8 @@ def inspect_path(transport: Transport, path: str) -> Target:
     kind, _, size = result.text.strip().partition(" ")
     if kind == "absent":
         raise InvalidValueError("path", path, f"one that exists on {transport.name}")
+    if kind == "test-bus":
+        raise mapping_refused(path, transport.name)
     if kind not in list(TargetKind):
         raise UnsupportedError(f"{path} on {transport.name} is neither a block device, a device-DAX node nor a file.")
     if not size.isdigit():

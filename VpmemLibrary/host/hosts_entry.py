@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
-from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.hosts_fields import (
     COMMAND,
     HOST_PATH,
@@ -198,6 +198,32 @@ class HostEntry:
         absent="the commands get no variable with a password",
         example="FABRIC_TOKEN",
     )
+    test_bus_add: tuple[str, ...] = declared(
+        (),
+        "host_test_bus_add",
+        SECRET_COMMAND,
+        "The command that exchanges the host's NVDIMMs for a test bus of the kernel's nfit_test module, which takes "
+        "injected errors, passphrases and firmware. It runs on the machine that runs the tests, and only if "
+        "`host_may_reboot` is `yes`.",
+        absent="tests of injections, passphrases and firmware need a test bus that is already there",
+        example="ssh root@rack1-pmem3 test-bus on",
+    )
+    test_bus_remove: tuple[str, ...] = declared(
+        (),
+        "host_test_bus_remove",
+        SECRET_COMMAND,
+        "The command that brings the NVDIMMs back. A section has both commands or neither.",
+        absent="tests of injections, passphrases and firmware need a test bus that is already there",
+        example="ssh root@rack1-pmem3 test-bus off",
+    )
+    test_bus_env: Mapping[str, str] = declared(
+        {},
+        "host_test_bus_env",
+        VARIABLES,
+        "The environment variables that these two commands get, as in `host_power_env`.",
+        absent="the commands get no variable with a password",
+        example="RACK1_TOKEN",
+    )
     guest_kernel: str = declared(
         "",
         "guest_kernel",
@@ -213,15 +239,6 @@ class HostEntry:
         "The initramfs of `guest_kernel`.",
         absent="the kernel boots without one",
         example="/var/lib/libvirt/boot/guest.initrd",
-    )
-    guest_nfit_test_initrd: str = declared(
-        "",
-        "guest_nfit_test_initrd",
-        HOST_PATH,
-        "An initramfs of `guest_kernel` whose NVDIMM modules come from the kernel's `tools/testing/nvdimm`, with "
-        "`nfit_test` loaded: its guests take injected errors and SMART values.",
-        absent="tests of injections are skipped, unless the host itself has such a bus",
-        example="/var/lib/libvirt/boot/nfit-test.initrd",
     )
     guest_cmdline: str = declared(
         "",
@@ -340,9 +357,16 @@ class HostEntry:
         return PowerControl(self.power_off, self.power_on, self.power_env) if self.power_off else None
 
     @property
-    def cxl(self) -> CxlControl | None:
+    def cxl(self) -> BusControl | None:
         """The commands that add a CXL device to the host and remove it. None if there are none."""
-        return CxlControl(self.cxl_add, self.cxl_remove, self.cxl_env) if self.cxl_add else None
+        return BusControl("CXL device", self.cxl_add, self.cxl_remove, self.cxl_env) if self.cxl_add else None
+
+    @property
+    def test_bus(self) -> BusControl | None:
+        """The commands that add a test bus to the host and remove it. None if there are none."""
+        if not self.test_bus_add:
+            return None
+        return BusControl("test bus", self.test_bus_add, self.test_bus_remove, self.test_bus_env)
 
     def password(self) -> str | None:
         """Return the password of the user that logs in to the host. Return None if there is no password.

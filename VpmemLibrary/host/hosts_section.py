@@ -11,6 +11,7 @@ from VpmemLibrary.transport.ssh.address import parse_address
 
 _SWITCHED = "a command: a host is switched off and on, or neither"
 _PLUGGED = "a command: a CXL device is added and removed, or neither"
+_EXCHANGED = "a command: a test bus is added and removed, or neither"
 
 
 def parse_entry(file: str, name: str, section: Mapping[str, str]) -> HostEntry:
@@ -37,6 +38,8 @@ def parse_entry(file: str, name: str, section: Mapping[str, str]) -> HostEntry:
     entry = HostEntry(name=name, **values)
     _check_commands(where, entry, ("host_power_off", "host_power_on", "host_power_env"), _SWITCHED)
     _check_commands(where, entry, ("host_cxl_add", "host_cxl_remove", "host_cxl_env"), _PLUGGED)
+    test_bus = ("host_test_bus_add", "host_test_bus_remove", "host_test_bus_env")
+    _check_commands(where, entry, test_bus, _EXCHANGED)
     return entry
 
 

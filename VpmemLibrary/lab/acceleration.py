@@ -27,7 +27,7 @@ from VpmemLibrary.lab.processor import nesting
 from VpmemLibrary.lab.progress import SILENT, Progress
 from VpmemLibrary.lab.qemu_host import KVM_PROCESSOR, Accelerator
 
-FIRST_SECONDS = 60.0
+FIRST_SECONDS = 30.0
 """Seconds until the probe must print something. A lab kernel with KVM reaches its initramfs in about one second. A
 loaded machine needs longer, and the result of a silent kernel is kept until the machine reboots."""
 

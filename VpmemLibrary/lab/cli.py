@@ -140,6 +140,22 @@ def cxl_remove(host: str) -> None:
     Lab().host(host).remove_cxl_device()
 
 
+@lab.command("test-bus-add")
+@_HOST
+def test_bus_add(host: str) -> None:
+    """Exchange a lab host's NVDIMMs for the kernel's test bus. Their content stays unchanged."""
+    found = Lab().host(host)
+    with default_progress().step(f"exchanging the NVDIMMs of {found.name} for a test bus", 10):
+        found.set_test_bus(True)
+
+
+@lab.command("test-bus-remove")
+@_HOST
+def test_bus_remove(host: str) -> None:
+    """Remove a lab host's test bus and all its data, and bring the NVDIMMs back."""
+    Lab().host(host).set_test_bus(False)
+
+
 @lab.command("hosts-file")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(

@@ -27,9 +27,6 @@ GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
 GUEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest.initrd"
 """The guest's initramfs on every lab host."""
 
-GUEST_NFIT_TEST_INITRD = "/var/lib/libvirt/boot/vpmem-guest-nfit-test.initrd"
-"""The guest's initramfs with the kernel's test bus of NVDIMMs. The test bus supports injections."""
-
 GUEST_COMMAND_LINE = (
     "console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check cryptomgr.notests "
     "init_on_alloc=0 swiotlb=noforce lsm= rootfstype=ramfs "

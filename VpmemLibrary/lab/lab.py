@@ -56,6 +56,7 @@ ROUGH_PORT = 2222
 
 _RESTORED_SECONDS = 60.0
 _CXL_SCRIPT = ("/usr/lib/vpmem/cxl-device",)
+_TEST_BUS_SCRIPT = ("/usr/lib/vpmem/test-bus",)
 _POLL = 0.1
 
 
@@ -255,6 +256,17 @@ class LabHost:
             removed = transport.run([*_CXL_SCRIPT, "remove"], timeout=CXL_SECONDS)
             removed.check("The CXL device is in use. First remove its regions (cxl disable-region, destroy-region)")
         self.qemu.remove_cxl_device()
+
+    def set_test_bus(self, on: bool) -> None:
+        """Exchange the host's NVDIMMs for the kernel's test bus, or bring the NVDIMMs back.
+
+        Raises:
+            CommandError: A namespace is in use. The host has the bus that it had before.
+        """
+        with self.transport() as transport:
+            transport.run([*_TEST_BUS_SCRIPT, "on" if on else "off"], timeout=BOOT_SECONDS).check(
+                f"The NVDIMMs of {self.name} could not be exchanged"
+            )
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot the host cleanly and wait until SSH answers after the new boot.

@@ -39,6 +39,7 @@ PACKAGES = (
     *("sudo", "tcsh"),
     # for building the guest image and the root disk: mke2fs reads a tar through libarchive
     *("busybox-static", "qemu-guest-agent", "dropbear-bin", "cpio", "xz-utils", "zstd", "libarchive13t64"),
+    "keyutils",  # for the passphrases of DIMMs
     # for building the kernel's test bus of NVDIMMs; removed after the build
     *("gcc", "make", "linux-headers-cloud-amd64", "linux-source"),
 )

@@ -20,7 +20,6 @@ from VpmemLibrary.lab.image import (
     GUEST_INITRD,
     GUEST_KERNEL,
     GUEST_KEY_NAME,
-    GUEST_NFIT_TEST_INITRD,
 )
 from VpmemLibrary.lab.lab import ROUGH_PORT, Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
@@ -60,9 +59,10 @@ def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None
         power_on=_vpmem_lab("power-on", host.name),
         cxl_add=_vpmem_lab("cxl-add", host.name) if host.cxl else (),
         cxl_remove=_vpmem_lab("cxl-remove", host.name) if host.cxl else (),
+        test_bus_add=_vpmem_lab("test-bus-add", host.name),
+        test_bus_remove=_vpmem_lab("test-bus-remove", host.name),
         guest_kernel=GUEST_KERNEL,
         guest_initrd=GUEST_INITRD,
-        guest_nfit_test_initrd=GUEST_NFIT_TEST_INITRD,
         guest_cmdline=GUEST_COMMAND_LINE,
         guest_key_file=host.key_file,
         guest_known_hosts=host.known_hosts,

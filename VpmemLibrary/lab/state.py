@@ -139,7 +139,7 @@ def connect(image: Image, port: int, known_hosts: Path) -> SshTransport:
         key_file=image.key_file,
         known_hosts=known_hosts,
         use_agent=False,
-        connect_timeout=10,
+        connect_timeout=30,
     )
     return SshTransport(settings)
 

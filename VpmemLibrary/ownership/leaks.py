@@ -18,7 +18,7 @@ from VpmemLibrary.visible import one_line
 QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
 """A directory that belongs to the user that libvirt runs QEMU as. The name of this user depends on the distribution."""
 
-FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem")
+FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem", "/etc/ndctl/keys")
 """The directories in which only root and libvirt create files. Guests and suites may forget files here."""
 
 SHARED = "/dev/shm"  # noqa: S108

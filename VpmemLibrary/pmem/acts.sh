@@ -22,6 +22,11 @@
 #                                              Unmount a directory if the device mounted there has this number. LISTED
 #                                              is the directory as the kernel's table writes it. Remove the directory
 #                                              if REMOVE is not empty.
+#   sh acts with_keys MASTER LOAD COMMAND [ARGUMENT]...
+#                                              Run a command that sees root's user keyring. Create the key MASTER there
+#                                              if it is not empty and absent. Load the passphrase of the DIMM with the
+#                                              id LOAD if LOAD is not empty.
+#   sh acts forget_passphrase ID               Remove the stored passphrase of a DIMM that has none any more.
 #
 # A refusal has the guard's format: a line "vpmem-guard: ..." on stderr, and the exit status 113. Like the guard, this
 # program is POSIX sh. Only tests set VPMEM_SYS and VPMEM_PROC.
@@ -183,6 +188,39 @@ make_file_system() {
     fi
     shift 2
     "$@"
+}
+
+# A session over SSH does not have root's user keyring. A key may have any content, so it stays on this host.
+with_keys() {
+    master=$1
+    load=$2
+    shift 2
+    command -v keyctl >/dev/null || { echo "keyctl is not installed" >&2 && return 127; }
+    keyctl link @u @s >/dev/null || return
+    (umask 077 && mkdir -p /etc/ndctl/keys) || return
+    if [ -n "$master" ] && ! keyctl search @u user "$master" >/dev/null 2>&1; then
+        head -c 32 /dev/urandom | keyctl padd user "$master" @u >/dev/null || return
+    fi
+    [ -z "$load" ] || load_passphrase "$load"
+    "$@"
+}
+
+# ndctl loads a passphrase only if it stored the master key as well. A DIMM without its key just stays locked.
+load_passphrase() {
+    ndctl load-keys >&2 || :
+    for blob in "/etc/ndctl/keys/nvdimm_$1_"*.blob; do
+        [ -e "$blob" ] || continue
+        keyctl search @u encrypted "nvdimm:$1" >/dev/null 2>&1 && return
+        { printf 'load ' && cat "$blob"; } | keyctl padd encrypted "nvdimm:$1" @u >/dev/null
+    done
+}
+
+forget_passphrase() {
+    keyctl link @u @s >/dev/null || return
+    if key=$(keyctl search @u encrypted "nvdimm:$1" 2>/dev/null); then
+        keyctl unlink "$key" @u >/dev/null || return
+    fi
+    rm -f "/etc/ndctl/keys/nvdimm_$1_"*.blob
 }
 
 mount_at() {

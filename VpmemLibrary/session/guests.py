@@ -241,6 +241,10 @@ class Guests:
             return []
         return [name for name, maker in running_guests(self.link) if maker != self._run.run_id]
 
+    def running(self) -> list[str]:
+        """Return the names of all running guests; none if the host is a guest."""
+        return [] if self._inside else [name for name, _ in running_guests(self.link)]
+
     def forget(self, name: str) -> None:
         """Forget a guest that is no longer on this host."""
         self._guests.pop(name, None)

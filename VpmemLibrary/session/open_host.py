@@ -7,7 +7,7 @@ import secrets
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.leases.host_leases import HostLeases
@@ -101,20 +101,31 @@ class OpenHost:
         """Read the current state of the host and keep it in `remembered`."""
         self._remembered = self.state()
 
-    def require_cxl_control(self) -> CxlControl:
+    def require_cxl_control(self) -> BusControl:
         """Return the control that adds a CXL device to the host and removes it.
 
         Raises:
             UnsupportedError: The host is a guest, or has no such control.
         """
+        return self._require_bus_control(self.policy.cxl, "CXL device", "host_cxl")
+
+    def require_test_bus_control(self) -> BusControl:
+        """Return the control that adds a test bus to the host and removes it.
+
+        Raises:
+            UnsupportedError: The host is a guest, or has no such control.
+        """
+        return self._require_bus_control(self.policy.test_bus, "test bus", "host_test_bus")
+
+    def _require_bus_control(self, control: BusControl | None, what: str, field: str) -> BusControl:
         if self.guest is not None:
-            raise UnsupportedError(f"{self.alias} is guest {self.guest.name}: a guest is given no CXL device.")
-        if self.policy.cxl is None:
+            raise UnsupportedError(f"{self.alias} is guest {self.guest.name}: no {what} can be added to a guest.")
+        if control is None:
             raise UnsupportedError(
-                f"No CXL device can be added to {self.alias}: set host_cxl_add and host_cxl_remove, one command each, "
-                "in its section of the hosts file."
+                f"No {what} can be added to {self.alias}. Set {field}_add and {field}_remove in its section of the "
+                "hosts file, each to a command."
             )
-        return self.policy.cxl
+        return control
 
     def close(self) -> None:
         """Close the connections, even if closing one of them fails. Programs that run on the host continue.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.power import PowerControl
 
@@ -18,6 +18,7 @@ class Policy:
         may_initialize_labels: Whether labels may be written to a region without labels. This destroys its content.
         power: The commands that cut the host's power and restore it. None if there are none.
         cxl: The commands that add a CXL device to the host and remove it. None if there are none.
+        test_bus: The commands that add a test bus to the host and remove it. None if there are none.
 
     Example: ``Policy(may_initialize_labels=True)``.
     """
@@ -25,9 +26,10 @@ class Policy:
     may_reboot: bool = False
     may_initialize_labels: bool = False
     power: PowerControl | None = None
-    cxl: CxlControl | None = None
+    cxl: BusControl | None = None
+    test_bus: BusControl | None = None
 
     @classmethod
     def of(cls, entry: HostEntry) -> Policy:
         """Return the policy of a section of a hosts file."""
-        return cls(entry.may_reboot, entry.may_initialize_labels, entry.power, entry.cxl)
+        return cls(entry.may_reboot, entry.may_initialize_labels, entry.power, entry.cxl, entry.test_bus)

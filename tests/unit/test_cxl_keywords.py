@@ -10,7 +10,7 @@ from recorded_host import RecordedHost
 from test_cxl import assembled, host
 
 from VpmemLibrary.errors import CommandError, ForeignError, UnsupportedError
-from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.pmem.cxl import CxlKeywords
 from VpmemLibrary.ownership.marks import RunMark
@@ -23,7 +23,7 @@ from VpmemLibrary.transport.base import CommandResult
 OWN, OTHER = RunMark("01234567"), RunMark("89abcdef")
 
 
-def keywords(machine: RecordedHost, run: RunMark = OWN, cxl: CxlControl | None = None) -> CxlKeywords:
+def keywords(machine: RecordedHost, run: RunMark = OWN, cxl: BusControl | None = None) -> CxlKeywords:
     """Return the keywords with one open host."""
     session = Session(run, 60)
     session.add(OpenHost(Host("recorded", machine), run, policy=Policy(cxl=cxl)))
@@ -32,7 +32,7 @@ def keywords(machine: RecordedHost, run: RunMark = OWN, cxl: CxlControl | None =
 
 def test_a_device_is_added_and_removed_by_the_commands(tmp_path: Path) -> None:
     device = tmp_path / "device"
-    control = CxlControl(add=("touch", str(device)), remove=("rm", str(device)))
+    control = BusControl("CXL device", add=("touch", str(device)), remove=("rm", str(device)))
     (memdev,) = keywords(host(), cxl=control).add_cxl_device()
     assert (memdev.dev, device.exists()) == ("mem0", True)
     keywords(host(), cxl=control).remove_cxl_device()
@@ -43,14 +43,14 @@ def test_a_device_is_added_and_removed_by_the_commands(tmp_path: Path) -> None:
 
 def test_without_the_commands_no_device_is_added() -> None:
     for keyword in (keywords(host()).add_cxl_device, keywords(host()).remove_cxl_device):
-        with pytest.raises(UnsupportedError, match="set host_cxl_add and host_cxl_remove"):
+        with pytest.raises(UnsupportedError, match="Set host_cxl_add and host_cxl_remove"):
             keyword()
 
 
 def test_a_device_with_a_foreign_region_stays(tmp_path: Path) -> None:
     device = tmp_path / "device"
     device.touch()
-    control = CxlControl(add=("true",), remove=("rm", str(device)))
+    control = BusControl("CXL device", add=("true",), remove=("rm", str(device)))
     with pytest.raises(ForeignError, match="CXL regions that this run did not make: region4"):
         keywords(assembled(), OTHER, control).remove_cxl_device()
     assert device.exists()

@@ -86,6 +86,7 @@ def test_an_unknown_host_is_reported_with_the_known_hosts(tmp_path: Path) -> Non
         ("[a]\nhost_address = x\nhost_cxl_env = TOKEN", "host_cxl_env of .*a command that gets it"),
         ("[a]\nhost_address = x\nhost_cxl_add = fm bind", "host_cxl_remove of .*a command"),
         ("[a]\nhost_address = x\nhost_cxl_remove = fm unbind", "host_cxl_add of .*a command"),
+        ("[a]\nhost_address = x\nhost_test_bus_add = swap on", "host_test_bus_remove of .*a test bus is added and"),
         ("[a]\nhost_address = x\nhost_user = 50%", "no percent sign"),
         ("[a]\nhost_address = x\n[b]\nhost_address = x", r"another host than \[a\]"),
         ("[a]\nhost_address = x\n[a]\nhost_address = y", "sections of .*'a' already exists"),
@@ -178,7 +179,6 @@ def test_what_guests_boot_from_is_read(tmp_path: Path) -> None:
 host_address = x
 guest_kernel = /boot/kernel
 guest_initrd = /boot/initrd
-guest_nfit_test_initrd = /boot/test-bus
 guest_cmdline = console=ttyS0 quiet
 
 [b]
@@ -187,7 +187,6 @@ guest_disk = /images/guest.qcow2
 """
     a, b = read_hosts(write(tmp_path, text))
     assert (a.guest_kernel, a.guest_initrd, a.guest_cmdline) == ("/boot/kernel", "/boot/initrd", "console=ttyS0 quiet")
-    assert (a.guest_nfit_test_initrd, b.guest_nfit_test_initrd) == ("/boot/test-bus", "")
     assert (a.guest_disk, b.guest_disk) == ("", "/images/guest.qcow2")
 
 

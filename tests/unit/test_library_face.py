@@ -20,7 +20,7 @@ from VpmemLibrary.errors import VpmemError
 
 TAGS = {
     "host", "region", "namespace", "content", "guest", "inside", "ownership", "claim", "server", "dax", "filesystem",
-    "health", "cxl",
+    "health", "cxl", "dimm",
     "getter", "assertion", "prediction", "destructive",
 }  # fmt: skip
 

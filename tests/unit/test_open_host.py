@@ -14,7 +14,7 @@ from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.records import BootSource
 from VpmemLibrary.guest.guest import Guest
-from VpmemLibrary.host.cxl_control import CxlControl
+from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import parse_hosts
 from VpmemLibrary.host.power import PowerControl
@@ -77,7 +77,7 @@ def test_a_section_sets_the_policy_the_guest_defaults_and_the_libvirt(monkeypatc
         may_reboot=True,
         may_initialize_labels=True,
         power=PowerControl(("off", "--now"), ("on",)),
-        cxl=CxlControl(("add",), ("remove",)),
+        cxl=BusControl("CXL device", ("add",), ("remove",)),
     )
     assert opened.guests.defaults == GuestDefaults(
         boot=BootSource(kernel="/boot/vmlinuz", initrd="/boot/initrd", cmdline="quiet"),
@@ -134,7 +134,7 @@ def test_a_guest_has_no_guests_no_reclaim_and_no_controls() -> None:
         _ = opened.tenancy.reclaim
     with pytest.raises(UnsupportedError, match="inside is guest inner: Stop Guest with how=kill ends it"):
         opened.power.require_control()
-    with pytest.raises(UnsupportedError, match="a guest is given no CXL device"):
+    with pytest.raises(UnsupportedError, match="no CXL device can be added to a guest"):
         opened.require_cxl_control()
 
 

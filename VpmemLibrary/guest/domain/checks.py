@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
 from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.prediction import POWER, POWER_STEP, SIZE_STEP, SMALLEST_LABEL, guest_region_size
+from VpmemLibrary.pmem.dax.test_bus import ON_TEST_BUS, mapping_refused
 from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import Transport, query
 
-# Prints one line for each path with these fields: the kind (c(haracter), b(lock), f(ile) or -); the size in bytes; the
-# alignment of a devdax node; an identity that does not depend on the path (device number, or file system and inode);
-# the allocated bytes of a file.
-_LOOK = r"""
+# Prints one line for each path with these fields: the kind (c(haracter), b(lock), t(est bus), f(ile) or -); the size in
+# bytes; the alignment of a devdax node; an identity that does not depend on the path (device number, or file system and
+# inode); the allocated bytes of a file.
+_LOOK = (
+    ON_TEST_BUS
+    + r"""
 for path in "$@"; do
     if [ -c "$path" ]; then
         number=$(stat -L -c '%t:%T' -- "$path")
@@ -26,9 +29,14 @@ for path in "$@"; do
         if [ -r "$sys/align" ]; then read -r align <"$sys/align"
         elif [ -r "$sys/device/align" ]; then read -r align <"$sys/device/align"
         fi
-        printf 'c %s %s %s 0\n' "${size:-0}" "${align:-0}" "char:$number"
+        kind=c
+        ! on_test_bus "$sys" || kind=t
+        printf '%s %s %s %s 0\n' "$kind" "${size:-0}" "${align:-0}" "char:$number"
     elif [ -b "$path" ]; then
-        printf 'b %s 0 %s 0\n' "$(blockdev --getsize64 "$path")" "$(stat -L -c 'block:%t:%T' -- "$path")"
+        number=$(stat -L -c '%t:%T' -- "$path")
+        kind=b
+        ! on_test_bus "/sys/dev/block/$((0x${number%:*})):$((0x${number#*:}))" || kind=t
+        printf '%s %s 0 %s 0\n' "$kind" "$(blockdev --getsize64 "$path")" "block:$number"
     elif [ -f "$path" ]; then
         blocks=$(stat -L -c %b -- "$path") unit=$(stat -L -c %B -- "$path")
         printf 'f %s %s\n' "$(stat -L -c '%s 0 file:%d:%i' -- "$path")" "$((blocks * unit))"
@@ -36,6 +44,7 @@ for path in "$@"; do
     fi
 done
 """
+)
 
 # A dangling link counts as present, because a program that writes to the path would follow the link.
 _IS_THERE = r"""
@@ -43,7 +52,7 @@ if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
 """
 
 
-_LINE = re.compile(r"([cbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
+_LINE = re.compile(r"([ctbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +141,15 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
         InvalidValueError: The backing is absent, too small or has a coarser alignment; it is device DAX without shared
             access; it is a sparse file that QEMU would allocate completely; or two paths are the same backing. The
             message names the path and the problem.
+        UnsupportedError: The backing is on a test bus.
     """
     wanted = list(devices)
     seen: dict[str, str] = {}
     for device, backing in zip(wanted, _look(transport, [device.path for device in wanted]), strict=True):
         if backing.kind == "-":
             raise InvalidValueError("path", device.path, f"a device node or file that exists on {transport.name}")
+        if backing.kind == "t":
+            raise mapping_refused(device.path, transport.name)
         _check_backing(device, backing)
         if other := seen.get(backing.identity):
             raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")

@@ -9,8 +9,9 @@ from robot.api.deco import keyword
 from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count, assert_value
 from VpmemLibrary.keywords.support.log import log_table
+from VpmemLibrary.pmem.dax.test_bus import TEST_BUS
 from VpmemLibrary.pmem.media.health import BadBlock, DimmHealth, Health
-from VpmemLibrary.pmem.media.injection import TEST_BUS, Injection
+from VpmemLibrary.pmem.media.injection import Injection
 from VpmemLibrary.pmem.records import Dimm, Namespace, Region
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size

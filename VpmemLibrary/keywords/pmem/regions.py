@@ -82,13 +82,13 @@ class RegionKeywords:
     def _ndctl(self) -> Ndctl:
         return self._session.host.ndctl
 
-    def _roomy(self, at_least: Size, numa_node: int | None) -> list[Region]:
+    def _roomy(self, at_least: Size, numa_node: int | None, provider: str = "*") -> list[Region]:
         """Return the regions with a free extent of at least `at_least`, the largest extent first.
 
         The result is never empty. Regions in which namespaces cannot be created are left out: volatile, blk, disabled
         and read-only regions.
         """
-        every: tuple[Region, ...] = self.get_regions()
+        every: tuple[Region, ...] = self.get_regions(provider=provider)
         listed = [region for region in every if region.holds_namespaces and region.state != "disabled"]
         read_only = self._ndctl.read_only(listed)
         listed = [region for region in listed if region.dev not in read_only]
@@ -102,8 +102,9 @@ class RegionKeywords:
                 "One of type pmem is needed that is enabled and not read-only."
             )
         if not listed:
+            of = "" if provider == "*" else f" of provider {provider}"
             raise UnsupportedError(
-                f"Host {self._session.host.alias} has no region: Host Should Support Vpmem names what is missing."
+                f"Host {self._session.host.alias} has no region{of}: Host Should Support Vpmem names what is missing."
             )
         regions = [region for region in listed if numa_node in (None, region.numa_node)]
         if not regions:
@@ -243,12 +244,15 @@ class RegionKeywords:
         return assert_property(value, assertion_operator, expected, subject, message)
 
     @keyword(tags=("region", "getter"))
-    def get_region_with_largest_free_extent(self, at_least: Size = Size(0), numa_node: int | None = None) -> Region:
+    def get_region_with_largest_free_extent(
+        self, at_least: Size = Size(0), numa_node: int | None = None, provider: str = "*"
+    ) -> Region:
         """Return the region of the current host with the largest free extent, optionally on one NUMA node.
 
         Args:
             at_least: The minimum size of the free extent, e.g. `256MiB`.
             numa_node: The NUMA node of the host to which the region must belong. The default is any node.
+            provider: Only regions on a bus of this provider, as in [Get Regions].
 
         Returns:
             The region's record.
@@ -265,7 +269,7 @@ class RegionKeywords:
             Create Namespace    ${region}    size=at least 256MiB
         ```
         """
-        return self._roomy(at_least, numa_node)[0]
+        return self._roomy(at_least, numa_node, provider)[0]
 
     @keyword(tags=("region", "getter"))
     def get_region_size_step(

@@ -20,6 +20,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
 )
 from VpmemLibrary.pmem.dax.memory import DaxMemory, read_dax_memory, total_memory
+from VpmemLibrary.pmem.dax.test_bus import TEST_BUS, mapping_refused
 from VpmemLibrary.pmem.decode import DAX_REGIONS_COMMAND, decode_dax_regions
 from VpmemLibrary.pmem.guard import NODE, Target, act, lock_target, namespace_target, path_target
 from VpmemLibrary.pmem.ndctl import Ndctl
@@ -148,11 +149,13 @@ class DaxDevices:
 
         Raises:
             InvalidValueError: The instance contains no whole memory block. Nothing was changed.
-            UnsupportedError: The kernel does not support it. Nothing was changed.
+            UnsupportedError: The kernel does not support it, or the instance is on a test bus. Nothing was changed.
             BusyError: The instance is in use. Nothing was changed.
             CommandError: daxctl failed, or daxctl reported success without effect.
         """
         found = self._find(which)
+        if found.namespace and self._ndctl.region(found.namespace.region).provider.startswith(TEST_BUS):
+            raise mapping_refused(found.called, self._name)
         before = self._memory(found)
         if before.mode is DaxMode.system_ram:
             return self._online(found, before, movable, timeout) if online else before

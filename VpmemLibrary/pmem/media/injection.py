@@ -17,9 +17,6 @@ from VpmemLibrary.pmem.records import Bus, Dimm, Namespace, NamespaceMode
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
 
-TEST_BUS = "nfit_test"
-"""The prefix of the provider of every test bus (a bus of the kernel's nfit_test module)."""
-
 # ndctl's exit statuses if the firmware, the kernel or ndctl itself does not support an injection (ndctl/inject-smart.c,
 # dimm_inject_smart; ndctl/inject-error.c, do_inject).
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EIO))

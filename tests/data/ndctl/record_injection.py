@@ -1,7 +1,7 @@
 """Record what ndctl and sysfs say of a bus of the kernel's nfit_test module, as data of the unit tests.
 
-It boots a guest whose kernel has that bus, on the first host of a hosts file that names `guest_nfit_test_initrd`, and
-ends it afterwards. Run it against a fresh lab host::
+It adds that bus to the first host of a hosts file by its `host_test_bus_add`, and removes the bus afterwards. Run it
+against a fresh lab host::
 
     vpmem lab hosts-file hosts.dat && python tests/data/ndctl/record_injection.py hosts.dat
 """
@@ -9,20 +9,14 @@ ends it afterwards. Run it against a fresh lab host::
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from record_ndctl import Recorder
 
-from VpmemLibrary.guest import lifecycle, readiness
-from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.domain.definition import define_guest
-from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
-from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.hosts_file import read_hosts, transport_to
-from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.decode import LIST_COMMAND
 from VpmemLibrary.pmem.media.health import HEALTH_COMMAND, KERNEL_SCRIPT, PLACE_SCRIPT
-from VpmemLibrary.sizes import MiB, Size
 
 BUS = "nfit_test.0"
 REGION = "region1"
@@ -30,21 +24,16 @@ DIMMS = tuple(f"nmem{number}" for number in range(4))
 
 
 def main(hosts: str) -> None:
-    """Boot the guest, record, and end it."""
+    """Add the bus, record, and remove the bus."""
     entry = read_hosts(Path(hosts))[0]
-    host = Host(entry.name, transport_to(entry))
-    boot = BootSource(kernel=entry.guest_kernel, initrd=entry.guest_nfit_test_initrd, cmdline=entry.guest_cmdline)
-    spec = GuestSpec(name="recorded", boot=boot, memory=Size(768 * MiB), run_id=RunMark.of_this_run().run_id)
-    guest = define_guest(host.transport, LibvirtLink(host.transport), spec)
-    try:
-        lifecycle.start(guest)
-        readiness.wait_until_ready(guest, 300)
-        record_bus(Recorder(guest.transport, ""))
-    finally:
-        if guest.state() == "running":
-            lifecycle.destroy(guest)
-        lifecycle.undefine(guest)
-        host.transport.close()
+    if entry.test_bus is None:
+        sys.exit(f"{hosts}: the first host has no host_test_bus_add")
+    with closing(transport_to(entry)) as transport:
+        entry.test_bus.run(add=True, timeout=180)
+        try:
+            record_bus(Recorder(transport, ""))
+        finally:
+            entry.test_bus.run(add=False, timeout=180)
 
 
 def record_bus(recorder: Recorder) -> None:

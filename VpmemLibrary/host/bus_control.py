@@ -1,4 +1,4 @@
-"""Add a CXL device to a running host and remove the device, by commands that run on the controller."""
+"""Add a CXL device or a test bus to a running host and remove it, by commands that run on the controller."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from VpmemLibrary.host.control import run_control
 
 
 @dataclass(frozen=True, slots=True)
-class CxlControl:
-    """The commands that hot-add a CXL device to a host and hot-remove it.
+class BusControl:
+    """The commands that add persistent memory of another kind to a host, and remove it.
 
-    Such a command is, for example, the command line of a switch's fabric manager.
+    Such a command is, for example, the command line of a CXL switch's fabric manager, or a script that exchanges kernel
+    modules.
 
     Args:
-        add: A command that returns when the host has the device.
-        remove: A command that returns when the host has released the device.
+        what: The added thing, for messages: ``CXL device`` or ``test bus``.
+        add: A command that returns when the host has the thing.
+        remove: A command that returns when the host has released the thing.
         variables: The environment variables of the commands. Each name maps to the variable that has the value.
     """
 
+    what: str
     add: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
     remove: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, add: bool, timeout: float) -> None:
-        """Add the device, or remove it.
+        """Add the thing, or remove it.
 
         Args:
-            add: True adds the device, False removes it.
+            add: True adds it, False removes it.
             timeout: Maximum seconds that the command may take.
 
         Raises:
@@ -36,4 +39,4 @@ class CxlControl:
             CommandError: The command failed.
         """
         command, done = (self.add, "added") if add else (self.remove, "removed")
-        run_control(command, self.variables, timeout=timeout, failure=f"The CXL device could not be {done}")
+        run_control(command, self.variables, timeout=timeout, failure=f"The {self.what} could not be {done}")

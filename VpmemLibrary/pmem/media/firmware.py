@@ -1,0 +1,219 @@
+"""Update the firmware of DIMMs, and activate it on a bus.
+
+ndctl may fail and exit 0: ``update-firmware`` prints "arm aborted, tripped overflow" and exits 0 (ndctl 81). So a fresh
+listing proves each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
+from VpmemLibrary.pmem.decode import decode_inventory
+from VpmemLibrary.pmem.guard import DIMM, dimm_target, lock_target
+from VpmemLibrary.pmem.media.scrub import Scrub
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import checked
+from VpmemLibrary.pmem.records import Bus, Dimm, Inventory
+from VpmemLibrary.polling import poll
+from VpmemLibrary.visible import one_line
+
+FIRMWARE_COMMAND = ("ndctl", "list", "-B", "-D", "-F", "-i")
+"""List the buses and DIMMs with the state of their firmware."""
+
+
+_POLL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareState:
+    """The firmware of a DIMM, from ndctl's listing.
+
+    Args:
+        dev: The DIMM's name.
+        version: The version of the running firmware. None if the DIMM does not report its firmware.
+        next_version: The version that an activation or a power cycle starts. None if no update waits.
+        can_update: Whether the DIMM takes an update.
+        activation: ``idle``, ``armed`` (the next activation starts the update) or ``busy``. Empty if there is none.
+        needs_power_cycle: Whether only a power cycle starts the update.
+    """
+
+    dev: str
+    version: int | None
+    next_version: int | None = None
+    can_update: bool = False
+    activation: str = ""
+    needs_power_cycle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationState:
+    """The firmware activation of a bus, from ndctl's listing.
+
+    Args:
+        dev: The bus's name.
+        method: What the activation needs: ``suspend`` (the host's tasks and devices stop meanwhile), ``live``, or
+            ``reset`` (a reboot). Empty if the bus cannot activate firmware.
+        state: ``idle`` (no DIMM is armed), ``armed``, ``overflow`` (the activation takes longer than the bus allows),
+            or ``busy``. Empty if the bus cannot activate firmware.
+    """
+
+    dev: str
+    method: str = ""
+    state: str = ""
+
+
+class Firmware:
+    """The firmware of one host's DIMMs.
+
+    Args:
+        ndctl: The host's ndctl.
+        timeout: Seconds for one update or activation.
+
+    Example::
+
+        firmware = Firmware(Ndctl(transport))
+        firmware.update("nmem0", "/root/firmware.bin")
+        firmware.activate("ndbus0")
+    """
+
+    def __init__(self, ndctl: Ndctl, *, timeout: float = 300.0) -> None:
+        self._ndctl = ndctl
+        self._timeout = timeout
+
+    def state(self, which: Dimm | str) -> FirmwareState:
+        """Return the firmware of a DIMM.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+        """
+        return _firmware(self._ndctl.dimm(which, self._inventory()))
+
+    def activation(self, which: Bus | str) -> ActivationState:
+        """Return the firmware activation of a bus.
+
+        Args:
+            which: The bus's record, name or provider.
+
+        Raises:
+            NotFoundError: The bus does not exist.
+        """
+        bus = Scrub(self._ndctl).bus(which)
+        listed = next((each for each in self._inventory().buses if each.dev == bus.dev), bus)
+        firmware = _mapping(listed.extra.get("firmware"))
+        return ActivationState(bus.dev, _text(firmware, "activate_method"), _text(firmware, "activate_state"))
+
+    def update(self, which: Dimm | str, image: str) -> FirmwareState:
+        """Send a firmware image to a DIMM, and arm the DIMM for the next activation.
+
+        Args:
+            which: The DIMM's record or name.
+            image: The absolute path of the image on the host.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            InvalidValueError: The path is not absolute. Nothing was changed.
+            UnsupportedError: The DIMM takes no update. Nothing was changed.
+            CommandError: ndctl or the DIMM refused the image, or no update waits in the DIMM afterwards.
+        """
+        if not image.startswith("/"):
+            raise InvalidValueError("image", image, "the absolute path of a firmware image on the host")
+        before = self.state(which)
+        if not before.can_update:
+            raise UnsupportedError(
+                f"DIMM {before.dev} on {self._ndctl.transport.name} takes no firmware update: ndctl list -D -F shows "
+                "no can_update. QEMU's NVDIMMs take none. Nothing was changed."
+            )
+        action = f"update the firmware of {before.dev} with {image}"
+        dimm = self._ndctl.dimm(which)
+        command = ["ndctl", "update-firmware", "--firmware", image, DIMM]
+        result = checked(self._ndctl.change(command, dimm_target(dimm), timeout=self._timeout), action)
+        after = self.state(dimm)
+        if after.next_version is None or after.activation == "idle":
+            reason = "no update waits" if after.next_version is None else "the update is not armed for an activation"
+            raise CommandError(result, f"Could not {action}: ndctl exited 0, but {reason} in the DIMM")
+        return after
+
+    def activate(self, which: Bus | str, *, force: bool = False, idle: bool = True) -> ActivationState:
+        """Activate the firmware of all armed DIMMs of a bus. The host's tasks and devices may stop meanwhile.
+
+        Args:
+            which: The bus's record, name or provider.
+            force: Activate although it takes longer than the bus allows, which may lose data that devices transfer.
+            idle: Stop the host's devices meanwhile. Without it, the platform must be able to activate live.
+
+        Raises:
+            NotFoundError: The bus does not exist.
+            UnsupportedError: The bus cannot activate firmware, or no DIMM is armed. Nothing was changed.
+            CommandError: ndctl failed, or a DIMM still waits for its activation afterwards.
+        """
+        before = self.activation(which)
+        host = self._ndctl.transport.name
+        if not before.method:
+            raise UnsupportedError(
+                f"Bus {before.dev} on {host} cannot activate firmware: a power cycle starts an update. Nothing was "
+                "changed."
+            )
+        if before.state == "idle":
+            raise UnsupportedError(
+                f"No DIMM of bus {before.dev} on {host} is armed with an update: update one first. Nothing was changed."
+            )
+        if before.state == "overflow" and not force:
+            raise UnsupportedError(
+                f"The activation on bus {before.dev} of {host} takes longer than the bus allows (overflow), so memory "
+                "accesses of devices may fail. Nothing was changed. Use force=True to do it anyway, or power-cycle the "
+                "host."
+            )
+        options = [*(["--force"] if force else []), *([] if idle else ["--no-idle"])]
+        action = f"activate the firmware of bus {before.dev}"
+        command = ["ndctl", "activate-firmware", *options, before.dev]
+        change = self._ndctl.change(command, lock_target("firmware", f"Bus {before.dev}"), timeout=self._timeout)
+        result = checked(change, action)
+
+        def finished() -> ActivationState | None:
+            """Return the state of the bus when neither the bus nor a DIMM waits or works."""
+            after = self.activation(before.dev)
+            working = [dimm for dimm in self._dimms(before.dev) if _firmware(dimm).activation in ("armed", "busy")]
+            return after if after.state == "idle" and not working else None
+
+        return poll(
+            finished,
+            f"the firmware of bus {before.dev}",
+            timeout=self._timeout,
+            interval=_POLL,
+            failure=lambda _: CommandError(
+                result, f"Could not {action}: ndctl exited 0, but the activation did not end in {self._timeout:g} s"
+            ),
+        )
+
+    def _dimms(self, bus: str) -> tuple[Dimm, ...]:
+        return next((each.dimms for each in self._inventory().buses if each.dev == bus), ())
+
+    def _inventory(self) -> Inventory:
+        return decode_inventory(checked(self._ndctl.run(FIRMWARE_COMMAND), "list the firmware of the DIMMs"))
+
+
+def _firmware(dimm: Dimm) -> FirmwareState:
+    listed = _mapping(dimm.extra.get("firmware"))
+    return FirmwareState(
+        dimm.dev,
+        version=_number(listed, "current_version"),
+        next_version=_number(listed, "next_version"),
+        can_update=listed.get("can_update") is True,
+        activation=_text(listed, "activate_state"),
+        needs_power_cycle=listed.get("need_powercycle") is True,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(listed: Mapping[str, object], key: str) -> str:
+    return one_line(str(listed[key])) if key in listed else ""
+
+
+def _number(listed: Mapping[str, object], key: str) -> int | None:
+    value = listed.get(key)
+    return value if type(value) is int else None

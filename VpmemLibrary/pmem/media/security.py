@@ -1,0 +1,283 @@
+"""Set, change and remove the passphrases of DIMMs, freeze and unlock DIMMs, and erase them.
+
+ndctl creates a random passphrase in the host's kernel, as an encrypted key. It is encrypted by a master key of the
+kernel's user keyring, and stored in ``/etc/ndctl/keys`` (ndctl, Documentation/ndctl/intel-nvdimm-security.txt). So
+neither a passphrase nor a master key is ever in an argument, in an output or on the machine that runs the tests.
+
+ndctl may fail and exit 0: ``enable-dimm`` without the key reports an enabled DIMM that stays locked (ndctl 81). So a
+fresh listing proves each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, ToolMissingError, UnsupportedError
+from VpmemLibrary.pmem.guard import DIMM, act, dimm_target
+from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.ndctl_errors import TOOL_MISSING, checked
+from VpmemLibrary.pmem.records import Dimm
+from VpmemLibrary.transport.base import CommandResult, checked_name
+from VpmemLibrary.visible import one_line
+
+KEYS = "/etc/ndctl/keys"
+"""The directory in which ndctl stores the encrypted passphrases of a host's DIMMs."""
+
+
+class EraseMethod(StrEnum):
+    """How all content of a DIMM is erased."""
+
+    crypto = "crypto-erase"
+    """The DIMM changes the key that encrypts its content."""
+    overwrite = "overwrite"
+    """The DIMM overwrites its content. This takes minutes to hours on a real DIMM."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityState:
+    """The security state of a DIMM, from ndctl's listing.
+
+    Args:
+        dev: The DIMM's name.
+        state: ``disabled`` (no passphrase), ``unlocked``, ``locked``, or ``overwrite`` while an overwrite is active.
+            Empty if the DIMM has no security.
+        frozen: Whether the DIMM refuses every change until it loses its power.
+    """
+
+    dev: str
+    state: str
+    frozen: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.state} frozen" if self.frozen else self.state
+
+
+class Security:
+    """The security of one host's DIMMs.
+
+    Args:
+        ndctl: The host's ndctl.
+
+    Example::
+
+        security = Security(Ndctl(transport))
+        security.set_passphrase("nmem0", "qa-master")
+        security.remove_passphrase("nmem0")
+    """
+
+    def __init__(self, ndctl: Ndctl) -> None:
+        self._ndctl = ndctl
+
+    def state(self, which: Dimm | str) -> SecurityState:
+        """Return the security state of a DIMM.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+        """
+        return _state(self._ndctl.dimm(which))
+
+    def set_passphrase(self, which: Dimm | str, master_key: str, *, master: bool = False) -> SecurityState:
+        """Give a DIMM a new random passphrase, or change the passphrase that it has.
+
+        Args:
+            which: The DIMM's record or name.
+            master_key: The name of a key in root's user keyring, which encrypts the passphrase. A missing key is
+                created with random content. It exists until the host reboots.
+            master: Set the master passphrase, which can only erase the DIMM.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: The DIMM has no security, or is frozen. Nothing was changed.
+            BusyError: A region on the DIMM is enabled. Nothing was changed.
+            InvalidValueError: The name of the key is invalid. Nothing was changed.
+            CommandError: ndctl failed, or the DIMM has no passphrase afterwards.
+        """
+        checked_name("master key", master_key)
+        found = self._changeable(which)
+        state = _state(found).state
+        if state == "locked":
+            raise self._unchanged(found, "it is locked. Unlock it first")
+        # A master passphrase has no state of its own. ndctl stores it in a file of its own.
+        exists = self._has_blob(found, master=True) if master else state != "disabled"
+        verb = "update-passphrase" if exists else "setup-passphrase"
+        options = ["--key-handle", f"user:{master_key}", *(["--master-passphrase"] if master else [])]
+        action = f"set {'the master' if master else 'a'} passphrase of {found.dev}"
+        if state == "disabled" and not master:
+            self._forget(found, action)
+        result = checked(self._run(found, master_key, [verb, DIMM, *options]), action)
+        return self._proven(result, action, found, ("disabled", "unlocked") if master else ("unlocked",))
+
+    def remove_passphrase(self, which: Dimm | str) -> SecurityState:
+        """Remove the passphrase of a DIMM.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: The DIMM has no passphrase, is locked or is frozen. Nothing was changed.
+            BusyError: A region on the DIMM is enabled. Nothing was changed.
+            CommandError: ndctl failed, for example because the key is missing, or the DIMM still has a passphrase.
+        """
+        found = self._changeable(which)
+        if _state(found).state != "unlocked":
+            raise self._unchanged(
+                found, f"its state is {_state(found).state}, and only an unlocked DIMM can lose its passphrase"
+            )
+        action = f"remove the passphrase of {found.dev}"
+        result = checked(self._run(found, "", ["remove-passphrase", DIMM]), action)
+        return self._proven(result, action, found, ("disabled",))
+
+    def freeze(self, which: Dimm | str) -> SecurityState:
+        """Freeze the security of a DIMM: it refuses every change of its passphrases until it loses its power.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: The DIMM has no security, or is frozen. Nothing was changed.
+            CommandError: ndctl failed, or the DIMM is not frozen afterwards.
+        """
+        found = self._secured(which)
+        action = f"freeze the security of {found.dev}"
+        result = checked(self._run(found, "", ["freeze-security", DIMM]), action)
+        after = self.state(found)
+        if not after.frozen:
+            raise CommandError(result, f"Could not {action}: ndctl exited 0, but the DIMM is not frozen")
+        return after
+
+    def unlock(self, which: Dimm | str) -> SecurityState:
+        """Load the keys of the host, and enable a DIMM with them.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            UnsupportedError: The DIMM has no security.
+            CommandError: The DIMM is locked afterwards, for example because its key is missing.
+        """
+        found = self._secured(which, frozen=True)
+        action = f"unlock {found.dev}"
+        result = checked(self._run(found, "", ["enable-dimm", DIMM], load=True), action)
+        after = self.state(found)
+        if after.state == "locked":
+            raise CommandError(
+                result,
+                f"Could not {action}: ndctl exited 0, but the DIMM is still locked. Its passphrase must be in {KEYS} "
+                "of the host, and the master key that encrypts the passphrase in root's user keyring (keyctl show @u)",
+            )
+        return after
+
+    def erase(
+        self, which: Dimm | str, method: EraseMethod, *, master: bool = False, timeout: float = 600.0
+    ) -> SecurityState:
+        """Erase all content of a DIMM. Erasing by `EraseMethod.crypto` also removes its passphrase.
+
+        Args:
+            which: The DIMM's record or name.
+            method: How to erase.
+            master: Use the master passphrase. This works only with `EraseMethod.crypto`.
+            timeout: Seconds for the whole erasure.
+
+        Raises:
+            NotFoundError: The DIMM does not exist.
+            InvalidValueError: The method does not take the master passphrase. Nothing was changed.
+            UnsupportedError: The DIMM has no security, or is locked or frozen. Nothing was changed.
+            BusyError: A region on the DIMM is enabled. Nothing was changed.
+            CommandTimeoutError: The erasure did not end within `timeout`.
+            CommandError: ndctl failed, or the DIMM is in another state afterwards.
+        """
+        if master and method is not EraseMethod.crypto:
+            raise InvalidValueError("master", master, f"False with {method}: only {EraseMethod.crypto} takes it")
+        found = self._changeable(which)
+        if _state(found).state == "locked" and not master:
+            raise self._unchanged(found, "it is locked. Unlock it first, or use its master passphrase")
+        options = [f"--{method}", *(["--master-passphrase"] if master else [])]
+        action = f"erase {found.dev} by {method}"
+        result = checked(self._run(found, "", ["sanitize-dimm", DIMM, *options], timeout=timeout), action)
+        if method is EraseMethod.overwrite:
+            result = checked(self._run(found, "", ["wait-overwrite", DIMM], timeout=timeout), f"{action}: wait for it")
+        # An overwritten DIMM may keep its passphrase.
+        after = self._proven(
+            result, action, found, ("disabled",) if method is EraseMethod.crypto else ("disabled", "unlocked")
+        )
+        if after.state == "disabled":
+            self._forget(found, action)
+        return after
+
+    def _secured(self, which: Dimm | str, *, frozen: bool = False) -> Dimm:
+        """Return a DIMM that has security, and is not frozen unless `frozen` is set."""
+        found = self._ndctl.dimm(which)
+        state = _state(found)
+        if not state.state:
+            raise UnsupportedError(
+                f"DIMM {found.dev} on {self._ndctl.transport.name} has no security: ndctl lists no security state. "
+                "QEMU's NVDIMMs have none. Nothing was changed."
+            )
+        if state.frozen and not frozen:
+            raise self._unchanged(found, "it is frozen until it loses its power")
+        return found
+
+    def _changeable(self, which: Dimm | str) -> Dimm:
+        """Return a DIMM whose security can change: all regions on the DIMM are disabled."""
+        found = self._secured(which)
+        active = [
+            region.dev
+            for region in self._ndctl.inventory().regions
+            if found.dev in region.dimms and region.state != "disabled"
+        ]
+        if active:
+            raise BusyError(
+                f"The security of DIMM {found.dev} on {self._ndctl.transport.name} cannot be changed while regions on "
+                f"the DIMM are enabled: {', '.join(active)}. Nothing was changed. Disable the regions first (Disable "
+                "Region)."
+            )
+        return found
+
+    def _unchanged(self, dimm: Dimm, reason: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"The security of DIMM {dimm.dev} on {self._ndctl.transport.name} was not changed: {reason}."
+        )
+
+    def _has_blob(self, dimm: Dimm, *, master: bool) -> bool:
+        kind = "nvdimm-master" if master else "nvdimm"
+        test = [
+            "sh",
+            "-c",
+            'for f in "$1"_*; do [ ! -e "$f" ] || exit 0; done; exit 1',
+            "sh",
+            f"{KEYS}/{kind}_{dimm.id}",
+        ]
+        return self._ndctl.run(test).exit_status == 0
+
+    def _forget(self, dimm: Dimm, action: str) -> None:
+        """Remove the stored passphrase of a DIMM that has none. ndctl would refuse to set a new one."""
+        checked(self._ndctl.change(act("forget_passphrase", dimm.id), dimm_target(dimm)), action)
+
+    def _run(
+        self,
+        dimm: Dimm,
+        master_key: str,
+        command: Sequence[str],
+        *,
+        load: bool = False,
+        timeout: float | None = None,
+    ) -> CommandResult:
+        """Run ndctl on a DIMM, in a session that sees root's keys."""
+        keyed = act("with_keys", master_key, dimm.id if load else "", "ndctl", *command)
+        result = self._ndctl.change(keyed, dimm_target(dimm), timeout=timeout)
+        if result.exit_status == TOOL_MISSING and "keyctl" in result.error_text:
+            raise ToolMissingError(
+                result, f"keyctl is not installed on {self._ndctl.transport.name}: install the package keyutils"
+            )
+        return result
+
+    def _proven(self, result: CommandResult, action: str, dimm: Dimm, wanted: tuple[str, ...]) -> SecurityState:
+        after = self.state(dimm)
+        if after.state not in wanted:
+            raise CommandError(
+                result, f"Could not {action}: ndctl exited 0, but the security state is {after.state or 'absent'}"
+            )
+        return after
+
+
+def _state(dimm: Dimm) -> SecurityState:
+    listed = dimm.extra.get("security")
+    return SecurityState(
+        dimm.dev, "" if listed is None else one_line(str(listed)), bool(dimm.extra.get("security_frozen"))
+    )
