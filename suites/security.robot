@@ -98,7 +98,7 @@ A DIMM With A Foreign Namespace Is Not Changed
     [Tags]    se-03
     Enable Region    ${REGION}
     Run On Host    ndctl    create-namespace    --region    ${REGION}    --mode    raw    --name    foreign
-    Disable Region    ${REGION}
+    Disable Region    ${REGION}    foreign=True
     FOR    ${keyword}    IN    Set Passphrase    Erase Dimm    Freeze Dimm Security    Remove Passphrase
         Run Keyword And Expect Error    *namespaces that this run did not make: foreign*    ${keyword}    ${DIMM}
     END
@@ -124,7 +124,7 @@ Disable The Regions Of The Bus
     [Documentation]    Disable all regions of the test bus.
     ${regions} =    Get Regions    provider=nfit_test.0
     FOR    ${each}    IN    @{regions}
-        Disable Region    ${each.dev}
+        Disable Region    ${each.dev}    foreign=True
     END
 
 Make The Bus As New
@@ -193,151 +193,6 @@ Take The Key Away
     Run On Host    mv    ${files}[0]    /run/vpmem-taken-key
     VAR    ${TAKEN} =    ${files}[0]    scope=SUITE
     Run Script On Host    remove_passphrase_key.sh    ${id.text.strip()}
-
-Give The Key Back And Make The Bus As New
-
-A Frozen DIMM Refuses Every Change
-    [Documentation]    Each keyword is refused, and the state is the same afterwards.
-    [Tags]    se-02
-    Set Passphrase    ${DIMM}
-    Freeze Dimm Security    ${DIMM}
-    Security Should Be    unlocked frozen
-    ${before} =    Get Stored Passphrase
-    FOR    ${keyword}    IN    Set Passphrase    Remove Passphrase    Erase Dimm    Freeze Dimm Security
-        Run Keyword And Expect Error    *frozen*    ${keyword}    ${DIMM}
-    END
-    Security Should Be    unlocked frozen
-    ${after} =    Get Stored Passphrase
-    Should Be Equal    ${after}    ${before}
-
-Secure Erase Removes The Passphrase
-    [Documentation]    The stored passphrase is gone too. A test bus keeps its bytes, so the content is not compared.
-    [Tags]    se-03
-    Set Passphrase    ${DIMM}
-    Erase Dimm    ${DIMM}    crypto
-    Security Should Be    disabled
-    Passphrase Should Not Be Stored
-
-Overwrite Is Waited For
-    [Documentation]    The DIMM is in no overwrite afterwards. A test bus keeps its bytes, so the content is not
-    ...    compared.
-    [Tags]    se-03
-    Set Passphrase    ${DIMM}
-    Erase Dimm    ${DIMM}    overwrite    timeout=3 minutes
-    Security Should Be    unlocked
-
-A DIMM With An Enabled Region Is Not Changed
-    [Documentation]    The message names the enabled regions. Neither the state nor the content changes.
-    [Tags]    se-03
-    ${namespace} =    Create A Pattern On The DIMM
-    Enable Region    ${REGION}
-    FOR    ${keyword}    IN    Set Passphrase    Remove Passphrase    Erase Dimm
-        Run Keyword And Expect Error    *while regions on the DIMM are enabled: ${REGION}*    ${keyword}    ${DIMM}
-    END
-    Security Should Be    disabled
-    Pattern Should Be Intact    ${namespace}    seed=locked    length=1MiB
-
-A DIMM With A Foreign Namespace Is Not Changed
-    [Documentation]    The labels show the namespace also while its region is disabled.
-    [Tags]    se-03
-    Enable Region    ${REGION}
-    Run On Host    ndctl    create-namespace    --region    ${REGION}    --mode    raw    --name    foreign
-    Disable Region    ${REGION}
-    FOR    ${keyword}    IN    Set Passphrase    Erase Dimm    Freeze Dimm Security    Remove Passphrase
-        Run Keyword And Expect Error    *namespaces that this run did not make: foreign*    ${keyword}    ${DIMM}
-    END
-    Security Should Be    disabled
-    Set Passphrase    ${DIMM}    foreign=True
-    Security Should Be    unlocked
-
-The Master Passphrase Erases A Locked DIMM
-    [Documentation]    Without it, a locked DIMM is not erased.
-    [Tags]    se-04
-    Set Passphrase    ${DIMM}
-    Set Passphrase    ${DIMM}    master=True
-    Lock The DIMM As A Loss Of Power Does
-    Run Keyword And Expect Error    *it is locked*    Erase Dimm    ${DIMM}
-    Enable Dimm    ${DIMM}
-    Erase Dimm    ${DIMM}    crypto    master=True
-    Security Should Be    disabled
-    Passphrase Should Not Be Stored
-
-
-*** Keywords ***
-Disable The Regions Of The Bus
-    [Documentation]    Disable all regions of the test bus.
-    ${regions} =    Get Regions    provider=nfit_test.0
-    FOR    ${each}    IN    @{regions}
-        Disable Region    ${each.dev}
-    END
-
-Make The Bus As New
-    [Documentation]    Remove the passphrase and all namespaces. Add the bus again if the DIMM is locked or frozen, and
-    ...    remove the stored passphrase then.
-    ${state} =    Get Dimm Security    ${DIMM}
-    Disable The Regions Of The Bus
-    IF    '${state}' == 'unlocked'
-        Remove Passphrase    ${DIMM}    foreign=True
-    ELSE IF    '${state}' != 'disabled'
-        Remove Test Bus
-        Add Test Bus
-        Disable The Regions Of The Bus
-        Set Passphrase    ${DIMM}
-        Remove Passphrase    ${DIMM}
-    END
-    Initialize Labels    ${REGION}    overwrite=True    foreign=True
-
-Create A Pattern On The DIMM
-    [Documentation]    Create a raw namespace with a pattern in the region of the DIMM. Disable the region again.
-    Enable Region    ${REGION}
-    ${namespace} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=locked
-    Write Pattern    ${namespace}    seed=locked    length=1MiB
-    Disable Region    ${REGION}
-    RETURN    ${namespace}
-
-Security Should Be
-    [Documentation]    Compare the state of the DIMM in ndctl's listing and in the kernel's own file with a state.
-    [Arguments]    ${expected}
-    Get Dimm Security    ${DIMM}    ==    ${expected}
-    ${file} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/security
-    ${kernel} =    Set Variable If    'frozen' in $expected    frozen    ${expected}
-    Should Contain    ${expected}    ${file.text.strip()}    The kernel says ${file.text}, not ${kernel}.
-
-Get Stored Passphrase
-    [Documentation]    Return a checksum of the DIMM's encrypted passphrase on the host.
-    ${files} =    Get Files Of The Passphrase
-    Should Not Be Empty    ${files}    The host stores no passphrase of ${DIMM}.
-    ${sum} =    Run On Host    sha256sum    ${files}[0]
-    RETURN    ${sum.text}
-
-Passphrase Should Not Be Stored
-    [Documentation]    Fail if the host still stores a passphrase of the DIMM.
-    ${files} =    Get Files Of The Passphrase
-    Should Be Empty    ${files}
-
-Get Files Of The Passphrase
-    [Documentation]    Return the paths of the DIMM's encrypted passphrase on the host.
-    ${id} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/nfit/id
-    ${found} =    Run On Host    find    /etc/ndctl/keys    -name    nvdimm_${id.text.strip()}_*
-    RETURN    ${found.lines}
-
-Lock The DIMM As A Loss Of Power Does
-    [Documentation]    The test bus locks a DIMM by a file in sysfs, because it does not survive a loss of power.
-    Disable Dimm    ${DIMM}
-    ${handle} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/nfit/handle
-    ${found} =    Run On Host    grep    -lx    ${handle.text.strip()}    -r    --include\=handle
-    ...    /sys/devices/platform/nfit_test.0/nfit_test_dimm
-    ${directory} =    Evaluate    os.path.dirname($found.text)
-    Run On Host    tee    ${directory}/lock_dimm    stdin=1
-
-Take The Key Away
-    [Documentation]    Remove the DIMM's key from root's keyring, and its encrypted passphrase from its directory.
-    ${id} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/nfit/id
-    ${files} =    Get Files Of The Passphrase
-    Run On Host    mv    ${files}[0]    /run/vpmem-taken-key
-    VAR    ${TAKEN} =    ${files}[0]    scope=SUITE
-    Run On Host    sh    -c    keyctl link @u @s && keyctl unlink $(keyctl search @u encrypted "nvdimm:$1") @u    sh
-    ...    ${id.text.strip()}
 
 Give The Key Back And Make The Bus As New
     [Documentation]    Put the encrypted passphrase back, unlock the DIMM with it, and remove it.
