@@ -114,7 +114,10 @@ Namespace Should Be Listed
     ${namespaces} =    Read Json    ${listed}
     VAR    @{names} =    @{EMPTY}
     FOR    ${namespace}    IN    @{namespaces}
-        VAR    @{names} =    @{names}    ${namespace}[name]
+        # A namespace without a name has no such key.
+        IF    'name' in $namespace
+            VAR    @{names} =    @{names}    ${namespace}[name]
+        END
     END
     Should Be Equal    ${{$name in $names}}    ${expected}
 
