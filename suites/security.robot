@@ -117,6 +117,7 @@ The Master Passphrase Erases A Locked DIMM
     Erase Dimm    ${DIMM}    crypto    master=True
     Security Should Be    disabled
     Passphrase Should Not Be Stored
+    [Teardown]    Forget The Master Passphrase And Make The Bus As New
 
 
 *** Keywords ***
@@ -142,6 +143,12 @@ Make The Bus As New
         Remove Passphrase    ${DIMM}
     END
     Initialize Labels    ${REGION}    overwrite=True    foreign=True
+
+Forget The Master Passphrase And Make The Bus As New
+    [Documentation]    The DIMM keeps its master passphrase until the bus is removed. Remove the stored one.
+    ${id} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/nfit/id
+    Run On Host    find    /etc/ndctl/keys    -name    nvdimm-master_${id.text.strip()}_*    -delete
+    Make The Bus As New
 
 Create A Pattern On The DIMM
     [Documentation]    Create a raw namespace with a pattern in the region of the DIMM. Disable the region again.

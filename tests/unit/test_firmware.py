@@ -140,7 +140,9 @@ class Monitored(LocalTransport):
 
 def test_an_event_is_waited_for_and_a_next_call_waits_for_a_later_one() -> None:
     line = EVENT.decode()
-    monitor = DimmMonitor(Monitored(f"echo 'ndctl: noise'; echo '{line}'; echo '{line}'; cat >/dev/null"))
+    mark = '{"watching":true}'
+    monitor = DimmMonitor(Monitored(f"echo '{line}'; echo '{mark}'; echo 'noise'; echo '{line}'; echo '{line}'; cat"))
+    monitor.wait_until_watching(20)
     for _ in range(2):
         assert monitor.wait("nmem0", DimmEventKind.health_state, timeout=20).health["health_state"] == "fatal"
     with pytest.raises(VpmemError, match=r"no dimm-health-state of nmem0 within 0\.2 s.*nmem0: dimm-media-temperature"):
@@ -154,4 +156,13 @@ def test_an_event_is_waited_for_and_a_next_call_waits_for_a_later_one() -> None:
 def test_a_monitor_that_ends_is_an_error_with_its_output() -> None:
     monitor = DimmMonitor(Monitored("echo 'no dimms to monitor'"))
     with pytest.raises(VpmemError, match=r"ndctl monitor on monitored ended\. It printed: no dimms to monitor"):
-        monitor.wait("nmem0", DimmEventKind.detected, timeout=20)
+        monitor.wait("nmem0", DimmEventKind.spares, timeout=20)
+    with pytest.raises(VpmemError, match=r"ended\. It printed: no dimms to monitor"):
+        monitor.wait_until_watching(20)
+
+
+def test_a_monitor_that_does_not_watch_is_an_error_at_the_deadline() -> None:
+    monitor = DimmMonitor(Monitored("cat >/dev/null"))
+    with pytest.raises(VpmemError, match=r"did not watch its DIMMs within 0\.1 s"):
+        monitor.wait_until_watching(0.1)
+    monitor.close()

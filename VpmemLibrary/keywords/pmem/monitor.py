@@ -34,7 +34,7 @@ class MonitorKeywords:
 
         Raises:
             NotFoundError: There is no such DIMM. The message lists the ones that exist.
-            VpmemError: ndctl monitor ended, or does not watch a DIMM within `timeout`. The message has its output.
+            VpmemError: ndctl monitor ended, or does not watch the DIMMs within `timeout`.
 
         Example:
 
@@ -52,8 +52,7 @@ class MonitorKeywords:
         names = [ndctl.dimm(dimm, listed).dev for dimm in dimms]
         monitor = DimmMonitor(ndctl.transport, names)
         try:
-            for name in names:
-                monitor.wait(name, DimmEventKind.detected, timeout=timeout.total_seconds())
+            monitor.wait_until_watching(timeout.total_seconds())
         except BaseException:
             monitor.close()
             raise

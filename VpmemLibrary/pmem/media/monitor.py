@@ -1,7 +1,7 @@
 """Receive the events of DIMMs from ``ndctl monitor``.
 
-``ndctl monitor`` reports the state of each DIMM once at its start, and then each change that the firmware notifies. It
-switches on the temperature alarm of a DIMM's controller, so it changes the settings of DIMMs (ndctl 81).
+``ndctl monitor`` reports each DIMM with a value beyond a threshold at its start, and then each event that the firmware
+notifies. It switches on the temperature alarm of a DIMM's controller, so it changes the settings of DIMMs (ndctl 81).
 """
 
 from __future__ import annotations
@@ -21,21 +21,33 @@ _POLL = 0.05
 _CHUNK = 1 << 16
 _MOST = 1 << 20
 
-# ndctl buffers its standard output, but it flushes a log file after each event. The end of standard input ends the
-# monitor.
+_WATCHING = b'{"watching":true}'
+
+# ndctl buffers its standard output, but it flushes a log file after each event. It reports the values that are beyond
+# their thresholds at its start. Then it waits in epoll (the system calls 232 and 281 on x86, 22 and 441 elsewhere), and
+# only then the line of this script marks the beginning of later events. The files have no names from then on, so
+# nothing remains of a monitor that is killed. The end of standard input ends the monitor.
 _SCRIPT = r"""
 directory=$(mktemp -d) || exit
+trap 'rm -rf "$directory"' EXIT
 : >"$directory/log"
+: >"$directory/said"
+exec 5<"$directory/said"
 ndctl monitor --log="$directory/log" "$@" </dev/null >"$directory/said" 2>&1 &
 monitor=$!
 tail -n +1 -f "$directory/log" 2>/dev/null &
 tail=$!
-(while kill -0 "$monitor" 2>/dev/null; do sleep 0.2; done; cat "$directory/said"; kill "$tail") 2>/dev/null &
+while kill -0 "$monitor" 2>/dev/null; do
+    read -r call _ <"/proc/$monitor/syscall"
+    case $call in 232 | 281 | 22 | 441) break ;; esac
+    sleep 0.1
+done
+echo '{"watching":true}' >>"$directory/log"
+rm -rf "$directory"
+(while kill -0 "$monitor" 2>/dev/null; do sleep 0.2; done; cat <&5; kill "$tail") 2>/dev/null &
 watch=$!
 cat >/dev/null
 kill "$watch" "$monitor" "$tail" 2>/dev/null
-wait "$monitor"
-rm -r "$directory"
 """
 
 
@@ -52,8 +64,6 @@ class DimmEventKind(StrEnum):
     """The health state changed."""
     unclean_shutdown = "dimm-unclean-shutdown"
     """The last shutdown was dirty."""
-    detected = "dimm-detected"
-    """The monitor found the DIMM at its start. This is not an event of the DIMM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class DimmMonitor:
 
     def __init__(self, transport: Transport, dimms: Sequence[str] = ()) -> None:
         self._host = transport.name
-        options = [f"--dimm={dimm}" for dimm in dimms]
+        options = [f"--dimm={' '.join(dimms)}"] if dimms else []  # of several such options, ndctl takes the last
         self._stream: Stream = transport.stream(["sh", "-c", _SCRIPT, "sh", "--dimm-event=all", *options])
         self._printed = bytearray()
         self._ended = threading.Event()
@@ -105,9 +115,25 @@ class DimmMonitor:
 
     @property
     def events(self) -> tuple[DimmEvent, ...]:
-        """All events so far, in order."""
-        lines = bytes(self._printed).split(b"\n")[:-1]
-        return tuple(event for event in map(decode_event, lines) if event)
+        """All events so far, in order, without the reports at the monitor's start."""
+        _, _, later = bytes(self._printed).partition(_WATCHING)
+        return tuple(event for event in map(decode_event, later.split(b"\n")[:-1]) if event)
+
+    def wait_until_watching(self, timeout: float) -> None:
+        """Wait until the monitor watches the DIMMs.
+
+        Raises:
+            VpmemError: The monitor ended, or does not watch within `timeout`.
+        """
+        poll(
+            lambda: self._running() and _WATCHING in self._printed,
+            f"ndctl monitor on {self._host}",
+            timeout=timeout,
+            interval=_POLL,
+            failure=lambda _: VpmemError(
+                f"ndctl monitor on {self._host} did not watch its DIMMs within {timeout:g} s."
+            ),
+        )
 
     def wait(self, dimm: str, kind: str, *, timeout: float) -> DimmEvent:
         """Wait for an event of a DIMM. Later calls return only later events.
@@ -127,14 +153,12 @@ class DimmMonitor:
 
         def found() -> DimmEvent | None:
             ended = self._ended.is_set()
-            events = self.events
-            for number, event in enumerate(events[self._seen :], self._seen + 1):
+            for number, event in enumerate(self.events[self._seen :], self._seen + 1):
                 if event.dimm == dimm and kind in event.kinds:
                     self._seen = number
                     return event
             if ended:
-                printed = bytes(self._printed).decode("utf-8", "replace").strip()
-                raise VpmemError(f"ndctl monitor on {self._host} ended. It printed: {block(printed) or '(nothing)'}")
+                self._running()
             return None
 
         def failure(_: Exception | None) -> Exception:
@@ -144,6 +168,12 @@ class DimmMonitor:
             )
 
         return poll(found, f"{kind} of {dimm}", timeout=timeout, interval=_POLL, failure=failure)
+
+    def _running(self) -> bool:
+        if self._ended.is_set():
+            printed = bytes(self._printed).decode("utf-8", "replace").replace(_WATCHING.decode(), "").strip()
+            raise VpmemError(f"ndctl monitor on {self._host} ended. It printed: {block(printed) or '(nothing)'}")
+        return True
 
     def close(self) -> None:
         """End the monitor. A second call has no effect."""
