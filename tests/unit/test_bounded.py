@@ -69,8 +69,8 @@ def test_a_signal_interrupts_the_wait_for_a_call(gate: threading.Event) -> None:
 
 
 def test_a_signal_that_another_thread_got_interrupts_the_wait_as_well(gate: threading.Event) -> None:
-    Call(lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
+        Call(lambda: signal.raise_signal(signal.SIGINT))
         Call(gate.wait).wait(LONG)
 
 

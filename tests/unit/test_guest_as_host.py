@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import libvirt
 import pytest
 from recorded_host import RecordedHost, left
 
@@ -59,7 +60,16 @@ def session() -> Session:
 def link() -> Iterator[LibvirtLink]:
     opened = LibvirtLink(Machine(), uri="test:///default")
     yield opened
+    # All connections of a process to this driver share its domains, also with another test's connection.
+    opened.call("undefine", remove_domains)
     opened.close()
+
+
+def remove_domains(connection: libvirt.virConnect) -> None:
+    """Undefine all domains except the one that the driver itself has."""
+    for domain in connection.listAllDomains():
+        if domain.name() != "test":
+            domain.undefine()
 
 
 def guest_of(link: LibvirtLink, run_id: str = MINE, name: str = "a") -> Guest:

@@ -115,6 +115,7 @@ UNSEEN: dict[tuple[str, str], str] = {
     ("host_should_hold_guest_pattern", "seed"): "the guest has no device on the namespace",
     ("start_record_writer", "seed"): "the guest's console has no log",
     ("resize_server", "host"): "there is no server",
+    ("update_dimm_firmware", "image"): "the DIMM takes no firmware",
 }
 """The arguments that no keyword comes to on this host, and why."""
 
