@@ -119,7 +119,7 @@ Memfd Memory Is Lost With Its QEMU
 Boot A Guest With A Device Of Each Kind
     [Documentation]    Boot a guest whose memory is a memfd, with a device of each kind.
     Take A Host
-    Skip Without Program    xfs_io    install xfsprogs on the host
+    Skip Unless Program Is Installed    xfs_io    install xfsprogs on the host
     Describe Devices Of Each Kind
     @{devices} =    Collections.Get Dictionary Values    ${DEVICES}    sort_keys=False
     ${xml} =    New Guest Xml    vpmem=${devices}

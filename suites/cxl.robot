@@ -7,7 +7,7 @@ Documentation     CXL memory. A persistent region is assembled from a CXL device
 Library           Collections
 Resource          ../resources/guest.resource
 
-Suite Setup       Take A Host With A CXL Device
+Suite Setup       Take A Host With A CXL Device Or Skip
 Suite Teardown    Give The Host And Its Device Back
 Test Teardown     Clean Up Host
 
@@ -106,7 +106,7 @@ Poison Is Listed And Cleared
 
 
 *** Keywords ***
-Take A Host With A CXL Device
+Take A Host With A CXL Device Or Skip
     [Documentation]    Take a host. Add a device if the host has no free CXL device.
     ${entry} =    Take A Host That Can Get A Device
     ${memdev} =    Find A Free Device

@@ -150,7 +150,7 @@ Take A Host With Xfsprogs
     Take A Host
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
-    Skip Without Program    xfs_io    install xfsprogs on the host
+    Skip Unless Program Is Installed    xfs_io    install xfsprogs on the host
 
 Boot A Guest With Both Kinds Of Device
     [Documentation]    Boot a guest with an nvdimm whose region is a multiple of 16MiB, and a virtio-pmem device, which
@@ -179,7 +179,7 @@ Create A File Of 64MiB
 Create Namespace In The Guest
     [Documentation]    Open the guest as a host, and find its two regions by their providers.
     Open Guest As Host    ${GUEST}    alias=inside
-    Skip Without Program    xfs_io    put xfsprogs into the guest's image
+    Skip Unless Program Is Installed    xfs_io    put xfsprogs into the guest's image
     ${nvdimms} =    Get Regions    ==    1    on_dimms=True
     ${virtios} =    Get Regions    ==    1    on_dimms=False
     VAR    ${nvdimm} =    ${nvdimms}[0]

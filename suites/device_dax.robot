@@ -135,7 +135,7 @@ Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
     ...    ended.
     [Tags]    dx-02
     VAR    ${message} =    *cannot be moved. Nothing in it is lost: it is system-ram, * online in zone Movable*
-    Skip Without Program    python3    install python3 on the host: a process of it pins memory
+    Skip Unless Program Is Installed    python3    install python3 on the host: a process of it pins memory
     ${namespace} =    Create System RAM
     Pin Memory
     Run Keyword And Expect Error    ${message}    Set Dax Memory Offline    ${namespace}    timeout=5 seconds

@@ -8,7 +8,7 @@ Documentation     A guest that never becomes ready fails within its timeout. The
 Library           DateTime
 Resource          ../resources/guest.resource
 
-Suite Setup       Take A Host With A Kernel For Guests
+Suite Setup       Take A Host With A Kernel For Guests Or Skip
 Suite Teardown    Give The Host Back
 Test Teardown     Clean Up Host
 
@@ -85,7 +85,7 @@ A Guest That QEMU Refuses Fails At Once With QEMU's Message
 
 
 *** Keywords ***
-Take A Host With A Kernel For Guests
+Take A Host With A Kernel For Guests Or Skip
     [Documentation]    Take a host whose guests boot from a kernel, so that a test can set a wrong kernel command line.
     Take A Host
     ${entry} =    Get Entry Of The Host

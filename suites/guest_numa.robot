@@ -37,7 +37,7 @@ A Node That The Guest Does Not Have Is Refused
 Boot A Guest With A Device On The Second Node
     [Documentation]    Boot a guest with two NUMA nodes whose device is backed by a namespace of the host's second node.
     Take A Host
-    ${region} =    Get A Region Of The Second Node
+    ${region} =    Get A Region Of The Second Node Or Skip
     ${namespace} =    Create Devdax Namespace    64MiB    far    region=${region}
     ${other} =    Create Devdax Namespace    64MiB    other
     ${device} =    New Vpmem Device    ${namespace}    node=1
@@ -46,7 +46,7 @@ Boot A Guest With A Device On The Second Node
     VAR    ${OTHER} =    ${other}    scope=SUITE
     VAR    ${GUEST} =    ${guest}    scope=SUITE
 
-Get A Region Of The Second Node
+Get A Region Of The Second Node Or Skip
     [Documentation]    Return a region of node 1 with enough room. Skip the suite if the host has only one node.
     ${facts} =    Get Host Facts
     Skip If    len($facts.numa_nodes) < 2    The host has one NUMA node: take one with a region on node 1.

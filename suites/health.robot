@@ -33,7 +33,7 @@ A Count That Is Not Reported Is Absent And Not Zero
     [Documentation]    A DIMM has neither SMART nor a kernel count. The record has None, and a keyword for the count
     ...    fails.
     [Tags]    hl-04
-    ${dimm} =    Choose A Silent DIMM
+    ${dimm} =    Choose A Silent DIMM Or Skip
     ${health} =    Get Dimm Health    ${dimm}
     Should Be Equal    ${health.dirty_shutdown_count}    ${None}
     Should Be Equal    ${health.health_state}    ${None}
@@ -48,7 +48,7 @@ A Bus Without Error Injection Refuses It And Nothing Changes
     [Documentation]    The error has ndctl's own refusal with its exit status and the name of the bus. Bad blocks and
     ...    bytes do not change.
     [Tags]    hl-03
-    ${region} =    Choose A Region Without Injection
+    ${region} =    Choose A Region Without Injection Or Skip
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=unhurt
     Write Pattern    ${namespace}    seed=unhurt
     ${before} =    Read Bad Blocks Of The Kernel
@@ -65,7 +65,7 @@ A DIMM Without SMART Injection Refuses It And Nothing Changes
     [Documentation]    The error has ndctl's own refusal with its exit status. The DIMM does not change. The library
     ...    asks a real DIMM only with `foreign=True`.
     [Tags]    hl-03
-    ${dimm} =    Choose A Silent DIMM
+    ${dimm} =    Choose A Silent DIMM Or Skip
     ${before} =    Get Dimm Health    ${dimm}
     Run Keyword And Expect Error    DIMM ${dimm} on * is of the real bus *: no run made it*
     ...    Inject Smart    ${dimm}    spares=4
@@ -88,7 +88,7 @@ An Invalid Injection Is Refused Before The Bus Gets It
     ...    Inject Error    ${namespace}    offset=${namespace.size}    length=4KiB
     Run Keyword And Expect Error    range '0B from *' cannot be used*
     ...    Inject Error    ${namespace}    offset=0    length=0
-    ${dimm} =    Choose A Silent DIMM
+    ${dimm} =    Choose A Silent DIMM Or Skip
     Run Keyword And Expect Error    SMART values 'none' cannot be used*    Inject Smart    ${dimm}    foreign=True
 
 
@@ -121,7 +121,7 @@ Read Bad Blocks Of The Kernel
     ${lists} =    Run Script On Host    list_bad_blocks.sh
     RETURN    ${lists}
 
-Choose A Silent DIMM
+Choose A Silent DIMM Or Skip
     [Documentation]    Return a DIMM with neither SMART nor a count. Such a DIMM does not support SMART injection.
     ${healths} =    Get Dimm Health
     FOR    ${health}    IN    @{healths}
@@ -131,7 +131,7 @@ Choose A Silent DIMM
     END
     Skip    Every DIMM of this host reports its health. No fix is needed: QEMU's NVDIMMs report none.
 
-Choose A Region Without Injection
+Choose A Region Without Injection Or Skip
     [Documentation]    Return a region with room whose bus supports no error injection (DSM functions 7 to 9).
     ${region} =    Get Region With Largest Free Extent    at_least=16MiB
     ${mask} =    Run On Host    cat    ${SYSFS}/${region.bus}/nfit/dsm_mask    expected_status=${None}

@@ -147,7 +147,7 @@ A Region With Foreign Namespaces Is Not Changed
 A Region Without Labels Refuses Label Operations
     [Documentation]    Creating a namespace and reading labels are refused. No refusal changes the region.
     [Tags]    lb-04
-    [Setup]    Take A Region Without Labels
+    [Setup]    Take A Region Without Labels Or Skip
     Get Region Property    ${BARE}    label state    ==    unlabeled
     Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
     ...    Create Namespace    ${BARE}    mode=devdax    size=at least 64MiB
@@ -166,7 +166,7 @@ A Region Without Labels Refuses Label Operations
 A Region Without Labels Is Disabled And Enabled
     [Documentation]    Its single raw namespace fills it before and after.
     [Tags]    lb-04
-    [Setup]    Take A Region Without Labels That May Be Changed
+    [Setup]    Take A Region Without Labels That May Be Changed Or Skip
     Disable Region    ${BARE}
     Kernel Should Have Enabled    ${BARE}    ${False}
     Enable Region    ${BARE}
@@ -201,7 +201,7 @@ Put The Labels Back
     Restore Labels    ${REGION}    ${BEFORE}    foreign=${foreign}
     Region Should Be As Before    ${REGION}
 
-Take A Region Without Labels
+Take A Region Without Labels Or Skip
     [Documentation]    Choose a region on which the kernel found no labels. Skip if there is none.
     VAR    ${BARE} =    ${None}    scope=SUITE
     ${regions} =    Get Unlabeled Regions
@@ -209,10 +209,10 @@ Take A Region Without Labels
     ...    Every region has had labels since its host booted: zero those of one and reboot, or reset the lab host.
     VAR    ${BARE} =    ${regions}[0]    scope=SUITE
 
-Take A Region Without Labels That May Be Changed
+Take A Region Without Labels That May Be Changed Or Skip
     [Documentation]    Choose a region without labels. Skip if the host's regions may not be changed.
     Skip If    'may not be changed' in $WHY_NONE    ${WHY_NONE}
-    Take A Region Without Labels
+    Take A Region Without Labels Or Skip
 
 Write Labels With A Changed Byte
     [Documentation]    Write the labels of the first DIMM with one changed byte in this name.

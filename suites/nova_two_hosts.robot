@@ -3,7 +3,7 @@ Documentation     Nova's own test of a resize from one host to another, with a r
 
 Resource          ../resources/server.resource
 
-Suite Setup       Take Two Hosts With Nova's Namespaces
+Suite Setup       Take Two Hosts Or Skip With Nova's Namespaces
 Suite Teardown    Give The Server And Both Hosts Back
 
 Test Tags         nv-02
@@ -47,10 +47,10 @@ A Confirm Leaves Nothing On The First Host
 
 
 *** Keywords ***
-Take Two Hosts With Nova's Namespaces
+Take Two Hosts Or Skip With Nova's Namespaces
     [Documentation]    Take two hosts with the same labels, as hosts of one cloud have. The server starts on the first
     ...    host.
-    ${one}    ${other} =    Take Two Hosts
+    ${one}    ${other} =    Take Two Hosts Or Skip
     VAR    ${ONE} =    ${one}    scope=SUITE
     VAR    ${OTHER} =    ${other}    scope=SUITE
     FOR    ${host}    IN    ${OTHER}    ${ONE}

@@ -95,7 +95,7 @@ A Stopped Guest Moves Without Its Bytes
 *** Keywords ***
 Boot A Guest On The First Of Two Hosts
     [Documentation]    Create namespaces on both hosts, and a guest with a pattern on the first host.
-    ${first}    ${second} =    Take Two Hosts
+    ${first}    ${second} =    Take Two Hosts Or Skip
     VAR    ${FIRST} =    ${first}    scope=SUITE
     VAR    ${SECOND} =    ${second}    scope=SUITE
     Make Namespaces On The Second Host

@@ -27,3 +27,8 @@ def test_each_user_keyword_is_used(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in user_keywords() if "Should" in name.split()])
 def test_a_keyword_that_says_should_never_skips(name: str) -> None:
     assert SKIPPING & set(reached(normal(name))) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in user_keywords() if "Skip" not in name.split()])
+def test_a_keyword_that_skips_by_itself_says_so(name: str) -> None:
+    assert SKIPPING & set(calls()[1].get(normal(name), ())) == set()
