@@ -20,7 +20,7 @@ A Migration Without A Valid Target Device Is Refused
     [Documentation]    The target device is missing, too small, or there are too many. Nothing is lost, and the guest
     ...    keeps running.
     [Tags]    mg-02
-    Run Keyword And Expect Error    *path '/dev/dax99.9'*that is on ${SECOND}*
+    Run Keyword And Expect Error    *path '/dev/dax99.9'*that exists on ${SECOND}*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=/dev/dax99.9
     Run Keyword And Expect Error    *size of ${TOO_SMALL.device}*at most the size of the backing*
     ...    Migrate Guest    ${GUEST}    ${SECOND}    vpmem=${TOO_SMALL}
