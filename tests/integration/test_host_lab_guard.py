@@ -117,7 +117,7 @@ def test_nothing_is_changed_once_the_lease_is_lost(host: Host) -> None:
             lambda: host.labels.zero(mine.region),
             lambda: create(host, MINE, "more"),
         ):
-            with pytest.raises(LeaseLostError, match="The lease of host on"):
+            with pytest.raises(LeaseLostError, match="no longer has the lease of host on"):
                 change()
         assert host.ndctl.namespace(mine) == mine
         prove()
