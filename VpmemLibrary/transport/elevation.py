@@ -24,9 +24,9 @@ _SHOWN_COMMAND = 200
 _LONGEST_NOISE = 1 << 16
 _CHUNK = 1 << 16
 
-# This script runs as root; $0 is the mark. sudo and doas may have reset the environment and the creation mask. The
-# script is a single line, so that `_refusal` can find and shorten it in a message of sudo that repeats the command. The
-# trap runs only if the command cannot be executed: the noexec of sudo forbids a second shell as well.
+# This script runs as root. $0 is the mark. sudo and doas may reset the environment and the umask, so the script sets
+# them. A message of sudo may repeat the command: the script is a single line, so that `_refusal` can replace it there.
+# The trap runs only if `exec` fails. If a second shell fails too, the cause is the noexec option of sudo.
 _AS_ROOT = (
     "PATH=${PATH:+$PATH:}"
     f"{EXTRA_PATH}:/usr/bin:/bin "
@@ -61,11 +61,10 @@ _PLAIN_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def elevated(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that runs another command as root.
+    """Return the command that runs `argv` as root.
 
-    The command uses sudo if sudo is installed, else doas. If both are installed and only doas allows a command, it uses
-    doas. If the user is root, it uses neither.
-
+    The command uses sudo if sudo is installed, else doas. If both are installed, but only doas works without a
+    password, the command uses doas. If the user is root, the command uses neither.
 
     Example: ``require_started_as_root(transport.run(elevated(["ndctl", "list"])))``.
     """
@@ -73,20 +72,21 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def without_marker_lines(result: CommandResult) -> CommandResult:
-    """Return the command's own output, without this library's marker lines and without earlier text from sudo.
+    """Return the result of a command from `elevated`, without the marker lines and without earlier text from sudo.
 
-    If the command was not started yet, standard error says so. `result` is the result of the command of `elevated`.
+    If sudo or doas had not started the command, standard error has a line that reports this.
     """
     stderr = _ASKED.sub(_NOT_STARTED, _own(result.stderr), count=1)
     return replace(result, stdout=_own(result.stdout), stderr=stderr)
 
 
 def require_started_as_root(result: CommandResult) -> CommandResult:
-    """Return the own result of the command of `elevated`, or raise if the command was never started as root.
+    """Return the result of a command from `elevated`, as `without_marker_lines` does. Raise if it did not run as root.
 
     Raises:
-        AccessDeniedError: The host has neither sudo nor doas, or its sudo or doas refused. The message has the
-            output of sudo, and the configuration line that allows the command.
+        AccessDeniedError: The host has neither sudo nor doas, sudo or doas refused the command, or sudo forbids the
+            shell to start programs (noexec). The message of a refusal has the output of sudo, and the configuration
+            line that allows the command.
     """
     if _STARTED.search(result.stderr) is None:
         raise AccessDeniedError(_refusal(result))
@@ -139,7 +139,7 @@ class ElevatedStream:
         return self._inner.recv(size)
 
     def close(self) -> None:
-        """Close the command's standard input. If the command does not end then, end it."""
+        """Close the command's standard input. End the command if it keeps running."""
         self._inner.close()
 
 

@@ -1,8 +1,8 @@
 """Read the options for one host from OpenSSH's client configuration: ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
 
-The format is ssh_config(5). paramiko's reader has no ``Include``, no quoted lists of values, only one certificate and
-few percent tokens. Its errors do not name the file and the line. This module follows the order and the rules of
-OpenSSH's ``readconf.c``. The tests compare the results with ``ssh -G``.
+The format is ssh_config(5). This module follows the order and the rules of OpenSSH's ``readconf.c``. The tests compare
+the results with ``ssh -G``. paramiko's reader is not used, because it supports no ``Include``, no quoted lists of
+values, only one certificate and few percent tokens. Its errors do not name the file and the line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LARGEST = 1 << 20
 _VALID = "a file in the form of ssh_config(5)"
 
 _SEVERAL = {"identityfile", "certificatefile"}
-"""Options for which every line counts. For all other options only the first line counts."""
+"""Options that may have several lines. For all other options, only the first line counts."""
 _LISTS = {"userknownhostsfile", "globalknownhostsfile", "canonicaldomains"}
 _SINGLE = {
     "hostname",
@@ -59,12 +59,12 @@ _OTHER = {"localnetwork", "version", "sessiontype", "command"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One option in a line of a file.
+    """One line of a configuration file, with one option.
 
     Args:
-        option: The option's name in small letters.
-        values: Its values; for ProxyCommand the rest of the line.
-        file: The file.
+        option: The option's name in lower case.
+        values: The option's values. ProxyCommand has one value, the rest of the line.
+        file: The path of the file.
         number: The line's number in the file.
     """
 
@@ -75,7 +75,7 @@ class Line:
 
     @property
     def where(self) -> str:
-        """The file and the line in messages."""
+        """The file and the line number, as messages show them."""
         return f"{self.file} line {self.number}"
 
     @property
@@ -84,7 +84,7 @@ class Line:
         return self.values[0]
 
     def wrong(self, valid: str) -> InvalidValueError:
-        """Return the error for this line."""
+        """Return the error for invalid values in this line. `valid` describes the valid values."""
         return InvalidValueError(f"{self.option} in {self.where}", " ".join(self.values), valid)
 
 
@@ -93,17 +93,22 @@ class HostOptions:
     """The options of one host."""
 
     lines: dict[str, list[Line]] = field(default_factory=dict)
-    """The lines that count for each option. The option's name is in small letters."""
+    """The lines that count for each option. The key is the option's name in lower case."""
     skipped: list[str] = field(default_factory=list)
     """The lines that this module does not understand, for the log."""
 
     def first(self, option: str) -> Line | None:
-        """Return the line of an option; None if no line has the option."""
+        """Return the first line of an option, or None if no line has the option."""
         found = self.lines.get(option)
         return found[0] if found else None
 
     def add(self, line: Line) -> None:
-        """Add a line, unless an earlier line already sets the option."""
+        """Add a line, unless an earlier line excludes the new line.
+
+        An earlier line of the same option excludes the new line. IdentityFile and CertificateFile may have several
+        lines with different values. A ProxyCommand excludes a later ProxyJump. A ProxyJump other than ``none``
+        excludes a later ProxyCommand.
+        """
         if line.option == "proxyjump" and "proxycommand" in self.lines:
             return
         if line.option == "proxycommand" and (jump := self.first("proxyjump")) and jump.value.lower() != "none":
@@ -115,7 +120,11 @@ class HostOptions:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFiles:
-    """The choice of the configuration files: `file`, no file (`off`), or by default the user's and the system's file.
+    """Which configuration files to read. The default is the user's file and the system's file.
+
+    Args:
+        file: Read only this file.
+        off: Read no file.
 
     Example: ``ConfigFiles.named("no")``.
     """
@@ -125,7 +134,11 @@ class ConfigFiles:
 
     @classmethod
     def named(cls, text: str) -> ConfigFiles:
-        """Parse a setting: ``no`` or ``none``, a path, or an empty text or ``yes`` for the default files."""
+        """Return the files for a setting.
+
+        Args:
+            text: ``no`` or ``none`` for no file, a path for one file, ``yes`` or an empty text for the default files.
+        """
         word = text.strip().lower()
         if word in ("no", "none", "false", "off", "0"):
             return cls(off=True)
@@ -135,18 +148,21 @@ class ConfigFiles:
 
 
 DEFAULT_FILES = ConfigFiles()
-"""The user's file and the system's."""
+"""The user's file and the system's file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """The host to look up in the files.
 
+    Like ssh, this module reads the files a second time for ``Match final`` or a canonical name.
+
     Args:
         original: The host's name as the user gave it.
-        host: The name to match with Host patterns. At the second reading this is the name after HostName.
+        host: The name to match with Host patterns: first `original`; in the second reading the name after HostName
+            and canonicalization.
         run: Runs the command of ``Match exec`` and returns whether the command succeeded.
-        final: Whether this is the second reading, for ``Match final`` and ``canonical``.
+        final: Whether this is the second reading.
     """
 
     original: str
@@ -159,7 +175,7 @@ class Query:
     final: bool = False
 
     def tokens(self, options: HostOptions) -> Tokens:
-        """Return the values of the tokens, based on the options that were read so far.
+        """Return the values of the percent tokens, e.g. ``%h``, from the options that were read so far.
 
         Raises:
             InvalidValueError: HostName or Port is wrong.
@@ -298,9 +314,10 @@ def _read_text(file: str, *, private: bool) -> str:
 
 
 def _is_own_group(group: int) -> bool:
-    """Return whether this user is the only member of a group. As in Debian's ssh, the group may then change the file.
+    """Return whether this user is the only member of a group.
 
-    Debian, Ubuntu and Fedora give each user such a group, and some of them set the umask 002.
+    Such a group may have write access to a configuration file, as in Debian's ssh. Debian, Ubuntu and Fedora give each
+    user such a group, and some of them set the umask 002.
     """
     try:
         supplementary = grp.getgrgid(group).gr_mem

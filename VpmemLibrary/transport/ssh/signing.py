@@ -1,4 +1,4 @@
-"""Signatures by private keys in the formats of SSH (RFC 4253, 5656, 8332, 8709)."""
+"""Sign data with private keys. The signatures have the formats of SSH (RFC 4253, 5656, 8332, 8709)."""
 
 from __future__ import annotations
 
