@@ -1,6 +1,6 @@
-"""Check that a change of a whole DIMM or bus affects nobody but this run.
+"""Check that a change of a whole DIMM or bus affects only this run.
 
-A DIMM has parts of the namespaces of several runs. No run made a DIMM of a real bus.
+A DIMM may have namespaces of several runs. A DIMM on a real bus is foreign, because no run made it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _FIX = "Nothing was changed. Use foreign=True to do it anyway."
 
 
 def own_dimm(session: Session, which: Dimm | str, *, foreign: bool = False) -> tuple[Dimm, str]:
-    """Return a DIMM that may be changed as a whole, and the provider of its bus.
+    """Return a DIMM, and the provider of its bus. Raise if this run may not change the whole DIMM.
 
     Args:
         session: The session. The DIMM is on its current host.
         which: The DIMM's record or name.
-        foreign: Allow a DIMM on a real bus, and a DIMM with namespaces that this run did not make.
+        foreign: Allow a DIMM on a real bus, and a DIMM with foreign namespaces.
 
     Raises:
         NotFoundError: The DIMM does not exist.
-        ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set. Or others hold
-            leases on the host, which `foreign` does not override.
+        ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set.
+        ForeignError: Other workers have leases on the host. This is an error even if `foreign` is set.
     """
     ndctl = session.host.ndctl
     listed = ndctl.inventory()
@@ -40,7 +40,10 @@ def own_dimm(session: Session, which: Dimm | str, *, foreign: bool = False) -> t
 
 
 def own_bus(session: Session, which: Bus | str, *, foreign: bool = False) -> Bus:
-    """Return a bus whose DIMMs may all be changed. The arguments and errors are those of `own_dimm`."""
+    """Return a bus. Raise if this run may not change all DIMMs of the bus.
+
+    The arguments and errors are the same as for `own_dimm`.
+    """
     found = Scrub(session.host.ndctl).bus(which)
     _require_own(session, found, found.dimms, f"Bus {found.dev}", foreign)
     return found
@@ -65,7 +68,7 @@ def _require_own(session: Session, bus: Bus, dimms: Iterable[Dimm], what: str, f
 def _foreign_labels(session: Session, dimm: Dimm) -> list[str]:
     """Return the names of the foreign namespaces with a label on a DIMM.
 
-    The labels show this also while the regions on the DIMM are disabled, when there are no namespaces.
+    While the regions on the DIMM are disabled, ndctl lists no namespaces. The labels on the DIMM remain.
     """
     try:
         area = read_area(session.host.ndctl, dimm.dev)

@@ -1,7 +1,7 @@
 """Update the firmware of DIMMs, and activate it on a bus.
 
-ndctl may fail and exit 0: ``update-firmware`` prints "arm aborted, tripped overflow" and exits 0 (ndctl 81). So a fresh
-listing proves each change.
+ndctl may fail but exit 0: ``update-firmware`` prints "arm aborted, tripped overflow" and exits 0 (ndctl 81). So each
+method lists the firmware again after the change, and checks its state.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from VpmemLibrary.polling import poll
 from VpmemLibrary.visible import one_line
 
 FIRMWARE_COMMAND = ("ndctl", "list", "-B", "-D", "-F", "-i")
-"""List the buses and DIMMs with the state of their firmware."""
-
+"""The command that lists the buses and DIMMs with the state of their firmware."""
 
 _POLL = 0.5
 
@@ -33,9 +32,9 @@ class FirmwareState:
     Args:
         dev: The DIMM's name.
         version: The version of the running firmware. None if the DIMM does not report its firmware.
-        next_version: The version that an activation or a power cycle starts. None if no update waits.
-        can_update: Whether the DIMM takes an update.
-        activation: ``idle``, ``armed`` (the next activation starts the update) or ``busy``. Empty if there is none.
+        next_version: The version of the update that waits for an activation or a power cycle. None without an update.
+        can_update: Whether the DIMM accepts an update.
+        activation: ``idle``, ``armed`` (the next activation starts the update) or ``busy``. Empty if ndctl lists none.
         needs_power_cycle: Whether only a power cycle starts the update.
     """
 
@@ -53,8 +52,8 @@ class ActivationState:
 
     Args:
         dev: The bus's name.
-        method: What the activation needs: ``suspend`` (the host's tasks and devices stop meanwhile), ``live``, or
-            ``reset`` (a reboot). Empty if the bus cannot activate firmware.
+        method: ``suspend`` (the host's tasks and devices stop during the activation), ``live`` (no stop), or
+            ``reset`` (the host reboots). Empty if the bus cannot activate firmware.
         state: ``idle`` (no DIMM is armed), ``armed``, ``overflow`` (the activation takes longer than the bus allows),
             or ``busy``. Empty if the bus cannot activate firmware.
     """
@@ -114,8 +113,9 @@ class Firmware:
         Raises:
             NotFoundError: The DIMM does not exist.
             InvalidValueError: The path is not absolute. Nothing was changed.
-            UnsupportedError: The DIMM takes no update. Nothing was changed.
-            CommandError: ndctl or the DIMM refused the image, or no update waits in the DIMM afterwards.
+            UnsupportedError: The DIMM accepts no update. Nothing was changed.
+            CommandError: ndctl or the DIMM refused the image, or no update waits in the DIMM afterwards, or the
+                update is not armed.
         """
         if not image.startswith("/"):
             raise InvalidValueError("image", image, "the absolute path of a firmware image on the host")
@@ -136,12 +136,14 @@ class Firmware:
         return after
 
     def activate(self, which: Bus | str, *, force: bool = False, idle: bool = True) -> ActivationState:
-        """Activate the firmware of all armed DIMMs of a bus. The host's tasks and devices may stop meanwhile.
+        """Activate the firmware of all armed DIMMs of a bus.
 
         Args:
             which: The bus's record, name or provider.
-            force: Activate although it takes longer than the bus allows, which may lose data that devices transfer.
-            idle: Stop the host's devices meanwhile. Without it, the platform must be able to activate live.
+            force: Activate even if the activation takes longer than the bus allows. Devices may then lose data that
+                they transfer.
+            idle: Stop the host's tasks and devices during the activation. If false, the platform must support live
+                activation.
 
         Raises:
             NotFoundError: The bus does not exist.
@@ -172,7 +174,7 @@ class Firmware:
         result = checked(change, action)
 
         def finished() -> ActivationState | None:
-            """Return the state of the bus when neither the bus nor a DIMM waits or works."""
+            """Return the state of the bus if the bus is idle and no DIMM is armed or busy. Else return None."""
             after = self.activation(before.dev)
             working = [dimm for dimm in self._dimms(before.dev) if _firmware(dimm).activation in ("armed", "busy")]
             return after if after.state == "idle" and not working else None

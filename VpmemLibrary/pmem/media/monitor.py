@@ -1,7 +1,8 @@
 """Receive the events of DIMMs from ``ndctl monitor``.
 
-``ndctl monitor`` reports each DIMM with a value beyond a threshold at its start, and then each event that the firmware
-notifies. It switches on the temperature alarm of a DIMM's controller, so it changes the settings of DIMMs (ndctl 81).
+``ndctl monitor`` first reports each DIMM that has a value beyond a threshold. Then ``ndctl monitor`` reports each event
+that the firmware notifies. It enables the temperature alarm of each DIMM's controller, so it changes the settings of
+the DIMMs (ndctl 81).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _MOST = 1 << 20
 
 _WATCHING = b'{"watching":true}'
 
-# ndctl buffers its standard output, but it flushes a log file after each event. It reports the values that are beyond
-# their thresholds at its start. Then it waits in epoll (the system calls 232 and 281 on x86, 22 and 441 elsewhere), and
-# only then the line of this script marks the beginning of later events. The files have no names from then on, so
-# nothing remains of a monitor that is killed. The end of standard input ends the monitor.
+# ndctl buffers its standard output, but flushes a log file after each event. So this script prints the log file. At its
+# start, ndctl reports the values beyond their thresholds. Then ndctl waits in epoll (the system calls 232 and 281 on
+# x86, 22 and 441 elsewhere). Now the script adds the line `{"watching":true}` to the log: all later events are new.
+# After that, the script removes the names of its files, so a killed monitor leaves no files. The monitor ends when the
+# standard input of the script ends.
 _SCRIPT = r"""
 directory=$(mktemp -d) || exit
 trap 'rm -rf "$directory"' EXIT
@@ -85,8 +87,8 @@ class DimmMonitor:
     """A running ``ndctl monitor`` on a host.
 
     Args:
-        transport: The transport to the host. The monitor ends when it is closed.
-        dimms: The names of the DIMMs. Without names, all DIMMs.
+        transport: The transport to the host. The monitor ends when the transport is closed.
+        dimms: The names of the DIMMs to watch. If it is empty, the monitor watches all DIMMs.
 
     Example::
 
@@ -97,7 +99,7 @@ class DimmMonitor:
 
     def __init__(self, transport: Transport, dimms: Sequence[str] = ()) -> None:
         self._host = transport.name
-        options = [f"--dimm={' '.join(dimms)}"] if dimms else []  # of several such options, ndctl takes the last
+        options = [f"--dimm={' '.join(dimms)}"] if dimms else []  # ndctl uses only the last --dimm option
         self._stream: Stream = transport.stream(["sh", "-c", _SCRIPT, "sh", "--dimm-event=all", *options])
         self._printed = bytearray()
         self._ended = threading.Event()
@@ -115,7 +117,7 @@ class DimmMonitor:
 
     @property
     def events(self) -> tuple[DimmEvent, ...]:
-        """All events so far, in order, without the reports at the monitor's start."""
+        """All events so far, in order. The reports at the monitor's start are not included."""
         _, _, later = bytes(self._printed).partition(_WATCHING)
         return tuple(event for event in map(decode_event, later.split(b"\n")[:-1]) if event)
 
@@ -136,7 +138,7 @@ class DimmMonitor:
         )
 
     def wait(self, dimm: str, kind: str, *, timeout: float) -> DimmEvent:
-        """Wait for an event of a DIMM. Later calls return only later events.
+        """Wait for an event of a DIMM, and return the event. Later calls return only events after this event.
 
         Args:
             dimm: The DIMM's name.
@@ -144,7 +146,7 @@ class DimmMonitor:
             timeout: Seconds.
 
         Raises:
-            InvalidValueError: There is no such kind.
+            InvalidValueError: The kind of the event does not exist.
             VpmemError: The monitor ended. The message has its output.
             VpmemError: There was no such event within `timeout`. The message lists the other events.
         """

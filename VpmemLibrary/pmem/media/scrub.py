@@ -104,7 +104,7 @@ class Scrub:
 
         Args:
             bus: The bus's record, name or provider.
-            timeout: Seconds to wait. A scrub of real modules may take hours.
+            timeout: Seconds to wait. A scrub of real DIMMs may take hours.
 
         Raises:
             NotFoundError: The bus does not exist.

@@ -1,11 +1,12 @@
 """Set, change and remove the passphrases of DIMMs, freeze and unlock DIMMs, and erase them.
 
-ndctl creates a random passphrase in the host's kernel, as an encrypted key. It is encrypted by a master key of the
-kernel's user keyring, and stored in ``/etc/ndctl/keys`` (ndctl, Documentation/ndctl/intel-nvdimm-security.txt). So
-neither a passphrase nor a master key is ever in an argument, in an output or on the machine that runs the tests.
+ndctl creates a random passphrase in the host's kernel, as an encrypted key. A master key in the kernel's user keyring
+encrypts the passphrase. ndctl stores the encrypted passphrase in ``/etc/ndctl/keys`` (ndctl,
+Documentation/ndctl/intel-nvdimm-security.txt). So arguments, output and the controller never contain a passphrase or a
+master key.
 
-ndctl may fail and exit 0: ``enable-dimm`` without the key reports an enabled DIMM that stays locked (ndctl 81). So a
-fresh listing proves each change.
+ndctl may fail but exit 0: ``enable-dimm`` without the key reports an enabled DIMM, but the DIMM stays locked (ndctl
+81). So each method lists the DIMM again after the change, and checks its state.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ KEYS = "/etc/ndctl/keys"
 
 
 class EraseMethod(StrEnum):
-    """How all content of a DIMM is erased."""
+    """A method to erase all content of a DIMM."""
 
     crypto = "crypto-erase"
     """The DIMM changes the key that encrypts its content."""
@@ -42,8 +43,8 @@ class SecurityState:
     Args:
         dev: The DIMM's name.
         state: ``disabled`` (no passphrase), ``unlocked``, ``locked``, or ``overwrite`` while an overwrite is active.
-            Empty if the DIMM has no security.
-        frozen: Whether the DIMM refuses every change until it loses its power.
+            Empty if the DIMM has no security: ndctl lists no security state.
+        frozen: Whether the DIMM refuses every change of its security until it loses power.
     """
 
     dev: str
@@ -79,17 +80,17 @@ class Security:
         return _state(self._ndctl.dimm(which))
 
     def set_passphrase(self, which: Dimm | str, master_key: str, *, master: bool = False) -> SecurityState:
-        """Give a DIMM a new random passphrase, or change the passphrase that it has.
+        """Set a new random passphrase on a DIMM. Replace the old passphrase, if any.
 
         Args:
             which: The DIMM's record or name.
-            master_key: The name of a key in root's user keyring, which encrypts the passphrase. A missing key is
-                created with random content. It exists until the host reboots.
-            master: Set the master passphrase, which can only erase the DIMM.
+            master_key: The name of the key that encrypts the passphrase, in root's user keyring. If the key does not
+                exist, it is created with random content, and exists until the host reboots.
+            master: Set the master passphrase instead. The master passphrase can only erase the DIMM.
 
         Raises:
             NotFoundError: The DIMM does not exist.
-            UnsupportedError: The DIMM has no security, or is frozen. Nothing was changed.
+            UnsupportedError: The DIMM has no security, or is locked or frozen. Nothing was changed.
             BusyError: A region on the DIMM is enabled. Nothing was changed.
             InvalidValueError: The name of the key is invalid. Nothing was changed.
             CommandError: ndctl failed, or the DIMM has no passphrase afterwards.
@@ -99,7 +100,7 @@ class Security:
         state = _state(found).state
         if state == "locked":
             raise self._unchanged(found, "it is locked. Unlock it first")
-        # A master passphrase has no state of its own. ndctl stores it in a file of its own.
+        # The security state does not show whether a master passphrase exists. The file in which ndctl stores it does.
         exists = self._has_blob(found, master=True) if master else state != "disabled"
         verb = "update-passphrase" if exists else "setup-passphrase"
         options = ["--key-handle", f"user:{master_key}", *(["--master-passphrase"] if master else [])]
@@ -128,7 +129,7 @@ class Security:
         return self._proven(result, action, found, ("disabled",))
 
     def freeze(self, which: Dimm | str) -> SecurityState:
-        """Freeze the security of a DIMM: it refuses every change of its passphrases until it loses its power.
+        """Freeze the security of a DIMM. The DIMM refuses every change of its passphrases until it loses power.
 
         Raises:
             NotFoundError: The DIMM does not exist.
@@ -144,7 +145,7 @@ class Security:
         return after
 
     def unlock(self, which: Dimm | str) -> SecurityState:
-        """Load the keys of the host, and enable a DIMM with them.
+        """Unlock a DIMM: load the keys that are stored on the host, and enable the DIMM.
 
         Raises:
             NotFoundError: The DIMM does not exist.
@@ -176,11 +177,12 @@ class Security:
 
         Raises:
             NotFoundError: The DIMM does not exist.
-            InvalidValueError: The method does not take the master passphrase. Nothing was changed.
-            UnsupportedError: The DIMM has no security, or is locked or frozen. Nothing was changed.
+            InvalidValueError: `master` is set, but the method is not `EraseMethod.crypto`. Nothing was changed.
+            UnsupportedError: The DIMM has no security, is frozen, or is locked and `master` is not set. Nothing was
+                changed.
             BusyError: A region on the DIMM is enabled. Nothing was changed.
             CommandTimeoutError: The erasure did not end within `timeout`.
-            CommandError: ndctl failed, or the DIMM is in another state afterwards.
+            CommandError: ndctl failed, or the security state afterwards is not the expected state.
         """
         if master and method is not EraseMethod.crypto:
             raise InvalidValueError("master", master, f"False with {method}: only {EraseMethod.crypto} takes it")
@@ -201,7 +203,7 @@ class Security:
         return after
 
     def _secured(self, which: Dimm | str, *, frozen: bool = False) -> Dimm:
-        """Return a DIMM that has security, and is not frozen unless `frozen` is set."""
+        """Return a DIMM. Raise if the DIMM has no security, or is frozen and `frozen` is not set."""
         found = self._ndctl.dimm(which)
         state = _state(found)
         if not state.state:
@@ -214,7 +216,7 @@ class Security:
         return found
 
     def _changeable(self, which: Dimm | str) -> Dimm:
-        """Return a DIMM whose security can change: all regions on the DIMM are disabled."""
+        """Return a DIMM. Raise if its security cannot change, for example because a region on the DIMM is enabled."""
         found = self._secured(which)
         active = [
             region.dev
@@ -246,7 +248,7 @@ class Security:
         return self._ndctl.run(test).exit_status == 0
 
     def _forget(self, dimm: Dimm, action: str) -> None:
-        """Remove the stored passphrase of a DIMM that has none. ndctl would refuse to set a new one."""
+        """Remove the stored passphrase that the DIMM no longer has. ndctl sets no new passphrase while it is stored."""
         checked(self._ndctl.change(act("forget_passphrase", dimm.id), dimm_target(dimm)), action)
 
     def _run(
@@ -258,7 +260,7 @@ class Security:
         load: bool = False,
         timeout: float | None = None,
     ) -> CommandResult:
-        """Run ndctl on a DIMM, in a session that sees root's keys."""
+        """Run ndctl on a DIMM, with access to root's user keyring. If `load` is set, load the DIMM's key first."""
         keyed = act("with_keys", master_key, dimm.id if load else "", "ndctl", *command)
         result = self._ndctl.change(keyed, dimm_target(dimm), timeout=timeout)
         if result.exit_status == TOOL_MISSING and "keyctl" in result.error_text:
