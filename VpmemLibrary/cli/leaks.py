@@ -18,7 +18,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def leaks() -> None:
-    """Report what a run left on its hosts: remember the hosts' state before the run, compare it afterwards."""
+    """Report what a run left on its hosts. Remember the hosts' state before the run, and compare it after the run."""
 
 
 @leaks.command()
@@ -35,8 +35,8 @@ def remember(hosts_file: Path, states: Path) -> None:
 def compare(hosts_file: Path, states: Path) -> None:
     """Compare the current state of every host of HOSTS_FILE with its state in STATES.
 
-    The exit status is 1 if anything was added, removed or changed. New labels of a region are reported but are no
-    leak: suites need them where the hosts file says host_may_initialize_labels.
+    The exit status is 1 if anything was added, removed or changed. New labels of a region are reported, but they are
+    not a leak: suites write labels if the hosts file has host_may_initialize_labels = yes.
     """
     before, entries = read_states(states), read_hosts(hosts_file)
     for entry in entries:
@@ -58,12 +58,12 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.session.session import Session  # noqa: PLC0415
 
     reporting = Reporting(note=lambda text: click.echo(text, err=True))
-    with Session(RunMark("00000000"), reporting=reporting) as session:  # only reads, so it marks nothing
+    with Session(RunMark("00000000"), reporting=reporting) as session:  # only reads: no object gets this mark
         return session.open(entry).state()
 
 
 def _report(name: str, before: HostState, after: HostState) -> bool:
-    """Print one host's lines. Return whether nothing is left on the host."""
+    """Print the report of one host. Return True if the host has no differences."""
     for region in before.labeled_in(after):
         click.echo(f"{name}: {region} has labels that it did not have before")
     known = before.with_labels(after)

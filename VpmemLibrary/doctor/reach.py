@@ -79,7 +79,7 @@ class Account:
 
 
 def plain_transport_to(entry: HostEntry) -> Transport:
-    """Return the transport to a host as the user that logs in, without sudo and without a program in front."""
+    """Return the transport to a host as the user that logs in, without sudo and without the host_through program."""
     return transport_to(replace(entry, sudo=False, through=()))
 
 
@@ -116,7 +116,7 @@ class Link:
         ]
 
     def count_sessions(self) -> list[Finding]:
-        """Open sessions until there are as many as a run needs. Keep the first session open."""
+        """Open up to `SESSIONS` sessions, and return the finding. Keep the first session open for `ask_account`."""
         import paramiko  # noqa: PLC0415
 
         sessions: list[paramiko.Channel] = []
@@ -174,7 +174,7 @@ def refused(settings: SshSettings, error: VpmemError) -> list[Finding]:
 
 
 def judge_sessions(count: int) -> Finding:
-    """Return the finding for a number of sessions that could be opened."""
+    """Return the finding for the number of sessions that sshd allowed."""
     if count >= SESSIONS:
         return ok("sessions", f"sshd allows {SESSIONS} or more for each connection")
     found = f"sshd allows {count} for each connection (MaxSessions), but a run may need {SESSIONS} at once"
@@ -188,7 +188,9 @@ def judge_sessions(count: int) -> Finding:
 
 
 def _ask_account(session: paramiko.Channel, line: str) -> Account:
-    """Return the account that logs in. `line` is for the login shell. The session is closed afterwards.
+    """Run ``account.sh`` in a session, close the session, and return the account.
+
+    The login shell gets the command line `line`, which starts the shell that reads the script.
 
     Raises:
         SSHException, OSError, EOFError: The connection broke, or sshd refused to start a command.

@@ -1,4 +1,4 @@
-"""Wait until a guest answers, and say why it does not: its state, and the end of its console and of QEMU's log."""
+"""Wait until a guest answers. Otherwise report the guest's state, and the end of its console log and QEMU log."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from VpmemLibrary.visible import block
 _PANIC_LINES = 10
 _PANIC_POLL = 0.5
 _PANIC_WRITTEN = 3.0
-"""Seconds in which a kernel that panics writes the reason to the console."""
+"""Seconds to wait until a kernel that panics has written the panic to the console."""
 
 _CONSOLE_EVERY = 5.0
 """Seconds between two checks for a panic on the console. Each check costs a command on the host."""
 
 _REBOOTED_TIMEOUT = 2.0
-"""Seconds for one answer during a reboot."""
+"""Seconds to wait for one answer during a reboot."""
 
 _NEEDED: dict[str, str] = {
     GuestChannel.agent: "qemu-guest-agent must run in the guest, on the channel org.qemu.guest_agent.0 of its XML",
     GuestChannel.ssh: "an SSH server must run in the guest, and the guest's host must reach its address",
     GuestChannel.serial: "a login or a shell must run in the guest on its first serial port",
 }
-"""What must run in a guest so that it answers through a channel of this library."""
+"""The program that must run in the guest, for each channel of this library. Messages show it."""
 
 _NEEDED_BY_OTHERS = "what the channel connects to must run in the guest"
-"""The same for a channel that another project implements."""
+"""The requirement for a channel that another project implements. Messages show it."""
 
 
 def wait_until_ready(guest: Guest, timeout: float) -> None:
@@ -92,10 +92,10 @@ def failure_text(guest: Guest, failure: str, panic: Panic | None = None) -> str:
     Args:
         guest: The guest.
         failure: What happened to the guest, as the rest of a sentence: ``did not shut down within 60 s``.
-        panic: The panic on the console, which is shown instead of the console's end.
+        panic: The panic on the console. The message has the panic instead of the console's end.
     """
     text = f"Guest {guest.name} on {guest.link.host} {failure}."
-    with contextlib.suppress(LibvirtError):  # the console path is in the XML, which a domain that is gone lacks
+    with contextlib.suppress(LibvirtError):  # the console's path is in the XML of the domain, which may be gone
         if panic:
             console = f"at the panic:\n{panic.around}"
         else:
@@ -136,7 +136,7 @@ def _wait(guest: Guest, timeout: float, wanted: str, done: Callable[[], bool]) -
 
 
 def _panic(console: Console, start: int) -> Panic | None:
-    """Return the panic on the console, if any. Wait until the kernel wrote the lines after the panic as well."""
+    """Return the panic on the console, or None. Wait until the kernel has also written the lines after the panic."""
     panic = None
     for _ in attempts("the kernel to report its panic", timeout=_PANIC_WRITTEN, interval=_PANIC_POLL):
         panic = console.panic(start, _PANIC_LINES)
