@@ -1,8 +1,10 @@
-"""Write patterns to devices and files and verify them on the machine itself. No byte travels over a transport.
+"""Write patterns to devices and files, and verify them.
+
+The machine itself makes and compares the bytes, so that they do not travel over the transport.
 
 A long range is processed in pieces. Each piece is one command with a deadline that depends on its length. So a terabyte
 may take hours, and a hung device is noticed within minutes. Each write of a piece is a guarded act: the guard finds the
-device again, and checks that nobody uses it and that the caller still has the leases.
+device again, and checks that the caller still has the leases.
 """
 
 from __future__ import annotations
@@ -27,18 +29,21 @@ from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 PIECE = GiB
-"""How many bytes one command writes or reads. The region is locked for other workers only during one command."""
+"""How many bytes one command writes or reads.
+
+A write to a namespace locks the region for one piece at a time. Other workers need not wait for the whole range.
+"""
 
 _LARGEST_READ = MiB
 _SLOWEST = 5_000_000  # bytes a second; a slower device counts as hung
-_STARTING = 300.0  # seconds to wait and start, on a machine that is loaded or emulated
+_STARTING = 300.0  # seconds to wait for the region's lock and to start, on a loaded or emulated machine
 
 COUNTED = MiB
-"""The maximum number of differing bytes that are counted. cmp prints a line for each differing byte."""
+"""The maximum number of differing bytes that `ContentStore.compare` counts: cmp prints a line for each of them."""
 
-# cmp prints a line for each differing byte. Its exit status 1 (the bytes differ) is no failure here.
+# cmp exits 1 if the bytes differ. That is no failure here.
 _LIST = ("sh", "-c", 'cmp -l "$1" -; [ $? -le 1 ]', "sh", SECOND_INPUT)
-_OVER = 3  # the exit status of the counting stage if there are more
+_OVER = 3  # the exit status of awk if more than COUNTED bytes differ
 _COUNT = f"NR > {COUNTED} {{ over = 1; exit {_OVER} }} END {{ print over ? NR - 1 : NR }}"
 
 
@@ -50,7 +55,7 @@ class Transfer:
         path: The path of the target.
         offset: The offset of the first byte.
         length: How many bytes.
-        seconds: How long the transfer took. This includes the time to make or compare the bytes.
+        seconds: How long the transfer took, including the time to make or compare the bytes.
     """
 
     path: str
@@ -60,7 +65,7 @@ class Transfer:
 
     @property
     def throughput(self) -> float:
-        """MiB a second."""
+        """The throughput in MiB a second."""
         return self.length / MiB / self.seconds if self.seconds else float("inf")
 
     def __str__(self) -> str:
@@ -107,7 +112,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """The target of a command, how to run the command, and the path in the command."""
+    """The target of a command, the runner of the command, and the path that the command uses."""
 
     target: Target
     runner: Runner
@@ -122,17 +127,19 @@ class ContentStore:
 
     Args:
         transport: The transport to the machine: a host or a guest.
-        guard: The machine's guard. It finds namespaces and refuses to write to a device in use.
+        guard: The machine's guard. Each write then finds the namespace's device again. `must_be_unused` needs a guard.
         piece: How many bytes one command writes or reads, a multiple of 4 KiB.
         progress: If a range is longer than one piece, this function is called with a line of text after each piece.
 
     Raises:
-        InvalidValueError: A path is absent, a range is outside its target, or a number is no multiple of 4 KiB. Nothing
-            was written.
-        UnsupportedError: A path is neither a block device, a device-DAX node nor a file.
-        NotFoundError: The namespace no longer exists. Nothing was written, or the part that the message names.
-        BusyError: The target is in use. Nothing was written, or the part that the message names.
-        LeaseLostError: The caller has lost a lease. Nothing was written, or the part that the message names.
+        InvalidValueError: A path does not exist, a range is outside its target, or a number is no multiple of 4 KiB.
+            Nothing was written.
+        UnsupportedError: A path is neither a block device, a device-DAX node nor a file, or `must_be_unused` is set and
+            the store has no guard.
+        NotFoundError: The namespace no longer exists. The message names the part that was written before, if any.
+        BusyError: The target is in use and `must_be_unused` is set, or the lock of its region was not released in time.
+            The message names the part that was written before, if any.
+        LeaseLostError: The caller has lost a lease. The message names the part that was written before, if any.
         ToolMissingError: openssl or daxio is not installed.
         CommandError: A tool failed. Part of the range may still have its old content.
 
@@ -163,11 +170,11 @@ class ContentStore:
         """Write a pattern and flush it.
 
         Args:
-            where: A namespace, or the path of a block device, a device-DAX node or a file. A file is not made longer.
+            where: A namespace, or the path of a block device, a device-DAX node or a file. A file keeps its size.
             pattern: The pattern.
             at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset.
-            force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
-                daxio writes the part that fits and exits 0. This counts as a failure here.
+            force: Do not check whether the range is within a device, so that a test can see what the tool does past the
+                end. The call also fails if daxio writes only the bytes before the end and exits 0.
         """
         subject, offset = self._subject(where, pattern.length, pattern.offset if at is None else at, force=force)
         return self._store(subject, offset, pattern.length, pattern)
@@ -181,21 +188,21 @@ class ContentStore:
             where: A namespace, or the path of a block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-            must_be_unused: Whether the target must not be in use.
+            must_be_unused: Raise BusyError if the target is in use.
         """
         subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
         length = subject.target.size - offset if length is None else length
         return self._store(subject, offset, length, None)
 
     def verify(self, path: str, pattern: Pattern, *, at: int | None = None, force: bool = False) -> Verification:
-        """Compare a range with a pattern, byte for byte, on the machine itself.
+        """Compare a range with a pattern, byte for byte.
 
         Args:
             path: A block device, a device-DAX node or a file.
             pattern: The expected pattern.
-            at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset. A guest's
-                pattern has another offset on the host's device than on the guest's device.
-            force: Do not check the range, so that the tool must refuse a range that reaches past the end of a device.
+            at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset. A guest
+                and its host may have the same bytes at different offsets of their devices.
+            force: Do not check whether the range is within a device. See `write`.
         """
         target, offset = self._target(path, pattern.length, pattern.offset if at is None else at, force=force)
         return self._compare(self._readable(target), offset, pattern.length, pattern)
@@ -215,19 +222,19 @@ class ContentStore:
     def wipe(
         self, where: Namespace | str, offset: int = 0, length: int | None = None, *, must_be_unused: bool = False
     ) -> Transfer:
-        """Overwrite a range with zeros, flush it, and read the range again to prove that it contains only zeros.
+        """Overwrite a range with zeros, flush it, and read it again to prove that it contains only zeros.
 
         Args:
             where: A namespace, or the path of a block device, a device-DAX node or a file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             length: How many bytes, a multiple of 4 KiB. The default is to the end.
-            must_be_unused: Whether the target must not be in use.
+            must_be_unused: Raise BusyError if the target is in use.
 
         Returns:
-            The transfer of the write, without the time of the proof.
+            The transfer of the write. Its time does not include the proof.
 
         Raises:
-            ContentDiffersError: The range contains other bytes than zeros although the tools reported success.
+            ContentDiffersError: A byte is not zero, although the tools reported success.
         """
         subject, offset = self._subject(where, length, offset, must_be_unused=must_be_unused)
         length = subject.target.size - offset if length is None else length
@@ -258,7 +265,7 @@ class ContentStore:
             offset: The offset of the first byte to read, a multiple of 4 KiB.
             at: The offset of the first byte to write, a multiple of 4 KiB. The default is `offset`.
             length: How many bytes, a multiple of 4 KiB. The default is to the end of the source.
-            must_be_unused: Whether the written target must not be in use.
+            must_be_unused: Raise BusyError if the written target is in use.
         """
         read, start = self._target(source, length, offset)
         length = read.size - start if length is None else length
@@ -285,14 +292,14 @@ class ContentStore:
             other: The other block device, device-DAX node or file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             at: The offset of the first byte in the other target. The default is `offset`.
-            length: How many bytes, a multiple of 4 KiB. The default is to the ends, and then both ranges must be
-                equally long.
+            length: How many bytes, a multiple of 4 KiB. By default, each range goes to the end of its target. Both
+                ranges must then have the same length.
 
         Returns:
             The result of the comparison. At most 1 MiB of differing bytes are counted.
 
         Raises:
-            InvalidValueError: The ranges to the ends differ in length.
+            InvalidValueError: `length` is not given and the lengths of the two ranges differ.
         """
         target, start = self._target(path, length, offset)
         second, there = self._target(other, length, start if at is None else at)
@@ -347,11 +354,11 @@ class ContentStore:
         return digest
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a few bytes, such as a label or an info block. Only these bytes travel over the transport.
+        """Read a few bytes, such as a label or an info block, over the transport.
 
         Args:
             path: A block device, a device-DAX node or a file.
-            offset: The offset of the first byte. It may be any byte.
+            offset: The offset of the first byte. It needs no alignment.
             length: How many bytes, at most 1 MiB.
 
         Raises:
@@ -367,7 +374,7 @@ class ContentStore:
         return result.stdout[offset - start : offset - start + length]
 
     def size(self, path: str) -> Size:
-        """Return how many bytes a block device, a device-DAX node or a file has."""
+        """Return the size of a block device, a device-DAX node or a file."""
         return inspect_path(self._transport, path).size
 
     def _target(self, path: str, length: int | None, offset: int, *, force: bool = False) -> tuple[Target, Size]:
@@ -389,7 +396,7 @@ class ContentStore:
         force: bool = False,
         must_be_unused: bool = False,
     ) -> tuple[_Subject, Size]:
-        """Return the target to change and the offset in it. Inspect the current path first."""
+        """Inspect the device or file at its current path. Return the target to change, and the offset in the target."""
         path = where if isinstance(where, str) else where.device
         target, start = self._target(path, length, offset, force=force)
         if self._guard is None:
@@ -406,13 +413,13 @@ class ContentStore:
     def _in_pieces(
         self, length: int, action: str, run: Callable[[int, int], CommandResult]
     ) -> Iterator[tuple[int, CommandResult]]:
-        """Run a command on each piece. Yield how many bytes were done before the piece, and the result of the command.
+        """Call `run` for each piece of a range. Yield the offset of the piece in the range, and the result.
 
-        `run` gets the bytes that were done before and the length of the piece.
+        `run` gets the offset of the piece in the range, and the length of the piece.
         """
         done = 0
         while done < length:
-            part = int(min(self._piece, length - done))  # a Size would print as 2MiB
+            part = int(min(self._piece, length - done))  # an int, because a Size in a command would be 2MiB
             try:
                 result = run(done, part)
             except VpmemError as error:
@@ -427,7 +434,7 @@ class ContentStore:
     def _act(
         self, subject: _Subject, stages: list[tuple[str, ...]], length: int, action: str, allowed: tuple[int, ...] = ()
     ) -> CommandResult:
-        """Run a pipeline on a target, if the target still has its kind and size."""
+        """Run a pipeline on a target. The pipeline fails if the kind or size of the target has changed."""
         about = {"subject": subject.path, "condition": subject.target.condition}
         return run_pipeline(subject.runner, stages, action=action, timeout=deadline(length), allowed=allowed, **about)
 
@@ -456,7 +463,7 @@ class ContentStore:
         return result
 
     def _compare(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Verification:
-        """Turn the expected bytes into zeros, and count the bytes that are not zero."""
+        """Count the bytes that differ from the pattern or from zeros. The cipher turns each correct byte into zero."""
         path, expected = subject.target.path, str(pattern or "zeros")
         action = f"compare {path} with {expected}"
 
@@ -477,7 +484,7 @@ class ContentStore:
         return Verification(Transfer(path, offset, Size(length), seconds), expected, differing, first)
 
     def _first(self, subject: _Subject, offset: int, length: int, filters: list[tuple[str, ...]], action: str) -> Size:
-        """Return the offset within the range of the first byte that does not become zero."""
+        """Return the offset of the first differing byte, counted from the start of the range."""
         stages = [_place(subject).reader(offset, length), *filters, ("cmp", "-", "/dev/zero")]
         found = self._act(subject, stages, length, action, allowed=(1,))
         match = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
@@ -487,23 +494,23 @@ class ContentStore:
 
 
 def deadline(length: int) -> float:
-    """Return the maximum seconds that a command may take to write or read `length` bytes."""
+    """Return how many seconds a command may take to write or read `length` bytes."""
     return _STARTING + length / _SLOWEST
 
 
 def _place(subject: _Subject) -> Target:
-    """Return the target with the placeholder `SUBJECT` as its path. The command then uses the current path."""
+    """Return the target with the placeholder `SUBJECT` as its path. `run_pipeline` replaces it by the real path."""
     return replace(subject.target, path=SUBJECT)
 
 
 def _filters(pattern: Pattern | None, done: int, length: int) -> list[tuple[str, ...]]:
-    """Return the commands that turn zeros into a piece of a pattern, and that piece into zeros."""
+    """Return the cipher for one piece of a pattern. It makes the piece from zeros, and zeros from the piece."""
     return [replace(pattern, offset=pattern.offset + done, length=length).cipher] if pattern else []
 
 
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:
-    """Raise unless dd or daxio reports that every byte was copied. If several of them ran, each must report this."""
-    # Two programs may write at once, so a report need not begin on a new line. busybox reports only records.
+    """Raise unless each of `times` programs, dd or daxio, reports that it copied every byte."""
+    # Two programs may report at once, so a report may start in the middle of a line. busybox reports only records.
     reported = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
     records = re.findall(r"([0-9]+)\+0 records out", result.error_text)
     copied = reported + [int(each) * chunk_of(length) for each in records[: times - len(reported)]]
