@@ -39,18 +39,18 @@ class ChannelKeywords:
     ) -> None:
         """Set the channel and the login for guests of the current host.
 
-        The settings replace the settings of the hosts file. They apply to guests that are defined or first used after
-        this call. [Use Guest Channel] changes the channel of one guest. An argument that is not given leaves its
-        setting unchanged.
+        These settings apply to guests that are defined or first used after this call. Use [Use Guest Channel] to change
+        the channel of one guest. Each given argument replaces the setting of the hosts file, or of an earlier call.
+        Other settings stay unchanged. The defaults below apply if there is no setting.
 
         Args:
-            channel: `agent`, `ssh` or `serial`. The default is the setting of the hosts file, or else `agent`.
+            channel: `agent`, `ssh` or `serial`. The default is `agent`.
             user: The user that logs in, over SSH or on the serial console. The default is `root`.
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
             key_passphrase: The passphrase of the private key, as a `Secret`.
-            known_hosts: The file with the guests' SSH keys. The default is `~/.ssh/known_hosts`. The file is never
-                written.
+            known_hosts: The file with the guests' SSH keys. The default is `~/.ssh/known_hosts`. The library only reads
+                the file.
             host_key_name: The name of the key in that file. The default is each guest's address.
             host_key: `strict` refuses an unknown or changed SSH key. `accept_new` accepts an unknown key for this run.
                 The default is `strict`.
@@ -100,30 +100,31 @@ class ChannelKeywords:
         address: str = "",
         port: int | None = None,
     ) -> None:
-        """Choose the channel to one guest. All keywords that take this guest use the channel from now on.
+        """Choose the channel to one guest. All keywords then use this channel for the guest.
 
         - `agent` is the QEMU guest agent. It needs no network, no user and no password, but the agent must run in the
           guest.
-        - `ssh` is an SSH server in the guest. The library connects to the server through the connection of the guest's
-          host, so only the host must know the guest's address. A guest that was defined with `network=True` has an IPv6
-          link-local address. That address needs no server such as DHCP.
+        - `ssh` is an SSH server in the guest. The library connects to the server from the guest's host, so only the
+          host needs a route to the guest. A guest that was defined with `network=True` has an IPv6 link-local address,
+          which needs no DHCP server.
         - `serial` is a POSIX shell on the guest's serial console, through libvirt. The library logs in if the console
-          asks for a login, and uses an open shell as it is. Kernel messages between the output lines do no harm. The
-          guest needs `base64`, `md5sum` and similar tools, as in coreutils and busybox, and free space in `$TMPDIR` or
-          `/tmp`. The channel is slow if the guest's processor is emulated: about a kilobyte a second.
+          asks for a login. If a shell is already open, the library uses this shell. The library ignores kernel messages
+          between the output lines. The guest needs `base64`, `md5sum` and similar tools, as in coreutils and busybox,
+          and free space in `$TMPDIR` or `/tmp`. The channel is slow if the guest's processor is emulated: about a
+          kilobyte a second.
 
-        The library connects on first use, so the guest can be started after this keyword.
+        The library connects on first use, so the guest can be started after this keyword. For an argument that is not
+        given, the library uses the setting of [Set Guest Access] or of the hosts file, or else the default below.
 
         Args:
             guest: The guest or its name.
             channel: `agent`, `ssh` or `serial`.
-            user: The user that logs in. The default of this and the following arguments is the setting of the hosts
-                file or of [Set Guest Access].
+            user: The user that logs in. The default is `root`.
             password: The user's password, as a `Secret`.
             key_file: A private key on this machine, for SSH.
-            known_hosts: The file with the guest's SSH key. The file is read and never written.
+            known_hosts: The file with the guest's SSH key. The library only reads the file.
             host_key_name: The name of the key in that file. The default is the guest's address.
-            address: The guest's address as its host knows it. The default is the guest's IPv6 link-local address on the
+            address: The address to which the host connects. The default is the guest's IPv6 link-local address on the
                 host's bridge.
             port: The port of the guest's SSH server. The default is 22.
 
@@ -193,6 +194,6 @@ class ChannelKeywords:
 
 
 def _changed(access: GuestAccess, **given: object) -> GuestAccess:
-    """Return a copy of an access with the given values."""
+    """Return a copy of an access with the given values. None and empty text leave a value unchanged."""
     values: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, "")}
     return replace(access, **{name: each.value if isinstance(each, Secret) else each for name, each in values.items()})

@@ -69,10 +69,10 @@ class InfoBlockKeywords:
     ) -> InfoBlock:
         """Write a new `fsdax` or `devdax` info block to a namespace, read it back and return it.
 
-        The namespace has the new mode when it is enabled the next time. If the namespace was active, the keyword
-        enables it again. The label stays unchanged, so the keyword refuses a namespace whose label binds it to another
-        mode. The label of a `raw` namespace allows every mode. This keyword is for tests of info blocks. Use
-        [Reconfigure Namespace] for a permanent change of the mode.
+        This keyword is for tests of info blocks. Use [Reconfigure Namespace] for a permanent change of the mode. The
+        namespace gets the new mode when it is enabled the next time. The keyword disables an active namespace for the
+        write, and enables it afterwards. The label does not change. If the label requires another mode, the keyword
+        refuses the namespace. The label of a `raw` namespace allows every mode.
 
         Args:
             namespace: The namespace's record, UUID, name or device name.
@@ -86,7 +86,7 @@ class InfoBlockKeywords:
 
         Raises:
             InvalidValueError: The mode or the alignment is invalid, or leaves no usable bytes. Nothing was changed.
-            UnsupportedError: The namespace's label binds it to another mode. Nothing was changed.
+            UnsupportedError: The namespace's label requires another mode. Nothing was changed.
             NotFoundError: There is no such namespace.
             ForeignError: This run did not make the namespace, and `foreign` is not set.
             BusyError: The namespace is in use. Nothing was changed.
@@ -109,10 +109,10 @@ class InfoBlockKeywords:
 
     @keyword(tags=("namespace", "assertion"))
     def check_namespace(self, namespace: Namespace | str, *, foreign: bool = False) -> None:
-        """Fail unless the metadata of a `sector` namespace is undamaged: the info blocks, the map and the log.
+        """Fail if the metadata of a `sector` namespace is damaged: the info blocks, the map or the log.
 
-        Nothing is changed. The keyword disables an active namespace meanwhile and enables it again. ndctl exits 0 if
-        only the second copy of the info block is broken. This keyword fails in that case.
+        The keyword disables an active namespace for the check, and enables it afterwards. It changes no byte. The
+        keyword also fails if only the second copy of the info block is damaged. ndctl exits 0 in this case.
 
         Args:
             namespace: The namespace's record, UUID, name or device name.
@@ -144,16 +144,17 @@ class InfoBlockKeywords:
     ) -> tuple[str, ...]:
         """Repair the metadata of a `sector` namespace as far as ndctl can, and check it again.
 
-        ndctl restores either copy of the info block from the other copy, and completes a write that is in the log. An
-        overwritten map or log cannot be repaired. The keyword disables an active namespace meanwhile.
+        The keyword disables an active namespace for the repair, and enables it afterwards. ndctl restores a damaged
+        copy of the info block from the other copy, and completes a write that is in the log. ndctl cannot repair an
+        overwritten map or log.
 
         Args:
             namespace: The namespace's record, UUID, name or device name.
-            rewrite_log: Also write the log again, in the layout of kernel 4.15 and newer.
+            rewrite_log: Also rewrite the log in the layout of kernel 4.15 and newer.
             foreign: Allow this keyword to change a namespace that this run did not make.
 
         Returns:
-            The damage that was found, one sentence for each. The result is empty if nothing was wrong.
+            The damage before the repair, one sentence for each fault. The result is empty if nothing was damaged.
 
         Raises:
             DamagedError: The metadata is still damaged. The message has the complaints of ndctl.
@@ -182,14 +183,13 @@ class InfoBlockKeywords:
     def tear_sector_metadata(self, namespace: Namespace | str, part: SectorPart) -> Namespace:
         """Damage a part of a `sector` namespace's metadata, as a torn write does.
 
-        The namespace is disabled afterwards, because the kernel repairs some of the damage when it enables the
-        namespace.
+        The namespace stays disabled, because the kernel repairs some of the damage when it enables the namespace.
 
         Args:
             namespace: The namespace's record, UUID, name or device name. This run must have made the namespace.
-            part: The part to damage: `info` (the info block), `backup` (its second copy), `map` (from sectors to
-                blocks), `log` (of the writes in progress), or `write`. `write` leaves a write that is in the log but
-                not yet in the map, as a power failure does.
+            part: The part to damage: `info` is the info block, `backup` is its second copy, `map` maps sectors to
+                blocks, and `log` lists the writes in progress. `write` makes the last write incomplete, as a power
+                failure does: the write is in the log but not in the map.
 
         Returns:
             The namespace's record after the change.

@@ -44,7 +44,7 @@ class ScrubKeywords:
             The state as text.
 
         Raises:
-            NotFoundError: There is no such bus. The message lists the ones that exist.
+            NotFoundError: There is no such bus. The message lists the existing buses.
             AssertionError: The value is not as expected.
 
         Example:
@@ -61,7 +61,7 @@ class ScrubKeywords:
 
     @keyword(tags=("health",))
     def start_scrub(self, bus: Bus | str) -> None:
-        """Start a scrub of all DIMMs on a bus. A scrub that already runs continues.
+        """Start a scrub of all DIMMs on a bus. Do nothing if a scrub is already active.
 
         Args:
             bus: The bus's name or provider, e.g. `ndbus0` or `ACPI.NFIT`.
@@ -93,7 +93,7 @@ class ScrubKeywords:
         Raises:
             NotFoundError: There is no such bus.
             UnsupportedError: The bus cannot scrub, like QEMU's bus.
-            CommandTimeoutError: The scrub has not finished in time.
+            CommandTimeoutError: The scrub did not finish within `timeout`.
 
         Example:
 
@@ -117,21 +117,21 @@ class ScrubKeywords:
     ) -> None:
         """Clear the bad blocks of a namespace. Their content is lost and undefined afterwards.
 
-        A write to a bad block also clears it and leaves known bytes, so prefer a write. ndctl disables the namespace
-        meanwhile, so the keyword refuses a namespace that is in use.
+        ndctl disables the namespace while it clears the bad blocks. The keyword therefore refuses a namespace that is
+        in use. A write to a bad block also clears the block, and leaves known content. Prefer a write where possible.
 
         Args:
             namespace: The namespace's record, UUID, name or device name. The namespace must be active, and must not be
                 a `sector` namespace.
-            scrub: Also search for bad blocks that the kernel does not know yet, with a scrub of the whole bus.
+            scrub: First scrub the whole bus, to find bad blocks that the kernel does not know yet.
             timeout: How long the keyword may take.
             foreign: Allow this keyword to change a namespace that this run did not make.
 
         Raises:
             NotFoundError: There is no such namespace.
             ForeignError: This run did not make the namespace, and `foreign` is not set.
-            UnsupportedError: The namespace is disabled or a sector namespace, or its bus cannot clear errors, like
-                QEMU's bus.
+            UnsupportedError: The namespace is disabled, or is a `sector` namespace, or is on a bus that cannot clear
+                errors, like QEMU's bus.
             BusyError: The namespace is in use. Nothing was changed.
 
         Example:
