@@ -40,7 +40,7 @@ def doctor(
     guest_image: str,
     as_json: bool,
 ) -> None:
-    """Find problems of HOST that would break a run, and print the command that fixes each. Nothing is changed on HOST.
+    """Find problems of HOST that would break a run, and print a fix for each problem. Nothing is changed on HOST.
 
     HOST is a name or an address; the default is this machine. With --hosts, HOST is a section of that file. The exit
     status is 0 if there is no problem, 1 if there is a problem, and 2 if the command line is wrong.
@@ -60,7 +60,7 @@ def doctor(
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print one line for each finding, and a summary. A terminal shows colours."""
+    """Print one line for each finding, and a summary. Use colours on a terminal."""
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.text import Text  # noqa: PLC0415
 

@@ -32,9 +32,9 @@ class PreflightItem:
     Args:
         name: The name of the item.
         status: The status of the item.
-        found: What was found on the host. Empty for nothing.
-        needed: What is needed, and why.
-        `fix`: What to do about a missing item. Empty if there is nothing to do.
+        found: The value that was found on the host, e.g. a version or a path. Empty if nothing was found.
+        needed: The requirement, and the reason for it.
+        fix: What to do about an item that is missing or too old. Empty if the host has the item.
     """
 
     name: str
@@ -51,7 +51,7 @@ class PreflightItem:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """All items of one host."""
+    """The status of all items of one host."""
 
     host: str
     items: tuple[PreflightItem, ...]
@@ -62,7 +62,7 @@ class Preflight:
         return all(item.passed for item in self.items)
 
     def describe(self) -> str:
-        """Return one line for each item that the host lacks, with its fix."""
+        """Return a summary, and one line with the fix for each item that the host lacks."""
         failed = [item for item in self.items if not item.passed]
         if not failed:
             return f"Host {self.host} has all that virtual persistent memory needs."
@@ -77,11 +77,11 @@ class Preflight:
 
 
 def check_facts(facts: HostFacts, host: str = "") -> Preflight:
-    """Return which items a host with these facts has and lacks.
+    """Check the facts of a host, and return the status of every item.
 
     Args:
         facts: The facts of the host.
-        host: The host's name in the text.
+        host: The host's name in messages. The default is the host name in the facts.
     """
     items = (
         _version(
@@ -125,7 +125,7 @@ _MODULES = (
     ("device_dax", "character devices of devdax namespaces"),
 )
 
-_X86 = ("x86_64", "i686", "i386")  # only there memmap= makes persistent memory (arch/x86/kernel/e820.c)
+_X86 = ("x86_64", "i686", "i386")  # memmap= makes persistent memory only on x86 (arch/x86/kernel/e820.c)
 
 _FINDS = {
     "nfit": "finds NVDIMMs through ACPI",
@@ -163,11 +163,11 @@ def _tool(facts: HostFacts, name: str, needed: str, fix: str) -> PreflightItem:
 def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
     """Return the item of a kernel module.
 
-    A module that can be loaded is enough: the kernel loads it with the first device that needs it.
+    The module does not have to be loaded already. The kernel loads an installed module when a device needs it.
     """
     state = facts.module_states.get(name, "")
     if not state and name in _FINDS and any(region.holds_namespaces for region in facts.regions):
-        state = "built in"  # sysfs has no directory of the module, but a region proves the module
+        state = "built in"  # sysfs may not list a built-in module, but a region proves that it exists
     return _present(
         f"module {name}",
         state,
@@ -195,9 +195,10 @@ def _region(facts: HostFacts) -> PreflightItem:
 
 
 def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
-    """Return the modules that find the host's persistent memory. Return the usual module if no memory was found.
+    """Return the modules that find persistent memory on this host, each with its purpose.
 
-    The module of another provider is not needed: an existing region proves that its own module is there.
+    A host with regions needs only the modules for the providers of these regions. A host without a region needs the
+    module that is usual for its architecture.
     """
     if not any(region.holds_namespaces for region in facts.regions):
         finder = usual_finder(facts.architecture)

@@ -1,8 +1,8 @@
-"""Check the whole domain XML of a user before it is defined.
+"""Check the whole domain XML of a user before the domain is defined.
 
-libvirt finds some of these mistakes itself, with messages that differ by version. It accepts other mistakes without an
-error (libvirt, formatdomain, *Memory devices*; tried with libvirt 9.0 and 11.3). Mistakes that libvirt corrects itself
-are not checked here.
+libvirt reports some of these mistakes itself, with messages that differ by version. libvirt accepts other mistakes
+without an error (libvirt, formatdomain, *Memory devices*; tried with libvirt 9.0 and 11.3). This module does not check
+for mistakes that libvirt corrects.
 """
 
 from __future__ import annotations
@@ -30,29 +30,31 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
 MAKES_A_CELL = 9_006_000
-"""The first libvirt version that adds a NUMA cell for memory devices, as in getLibVersion (libvirt's NEWS)."""
+"""libvirt 9.6, in the format of getLibVersion. It is the first version that adds a NUMA cell for memory devices itself.
+
+The source is libvirt's NEWS.
+"""
 
 _X86 = ("x86_64", "i686")
 _WITH_NVDIMM = {**dict.fromkeys(_X86, "pc or q35"), "aarch64": "virt", **dict.fromkeys(POWER, "pseries")}
-"""The machine types that can have an NVDIMM (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
+"""The machine types that can have an NVDIMM, by architecture (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
 
 _TWO_IN_ONE = re.compile(r"\s*--?(?:object|device|machine|m|M)\s+\S")
-"""An option with its value in one argument, which QEMU refuses as an unknown option."""
+"""An option and its value in the same argument. QEMU reports such an argument as an unknown option."""
 
 _WITHOUT = ("isapc", "microvm", "xenpv", "xenfv", "none")
 
 
 def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None) -> None:
-    """Raise if a domain XML specifies persistent memory that is impossible or would not persist.
+    """Raise if a domain XML has a persistent-memory device that is invalid, or that would lose what the guest writes.
 
     Args:
         xml: The domain's XML.
-        unshared: Allow devices without shared access, on which nothing persists.
-        libvirt: The version of the host's libvirt in the format of getLibVersion; None for a new version.
+        unshared: Allow devices without shared access. Such a device loses what the guest writes.
+        libvirt: The version of the host's libvirt in the format of getLibVersion. The default is the newest version.
 
     Raises:
-        InvalidValueError: A value is invalid. The message names the element or device, the value, and what would be
-            valid.
+        InvalidValueError: A value is invalid. The message names the element or device, the value, and the valid values.
 
     Example: ``check_domain(Path("guest.xml").read_text())``.
     """
@@ -89,7 +91,7 @@ def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None
 
 
 def _check_machine(domain: Element, architecture: str, machine: str) -> None:
-    """Raise if a guest with this machine type cannot have an NVDIMM."""
+    """Raise if a guest with this architecture and machine type cannot have an NVDIMM."""
     can = _WITH_NVDIMM.get(architecture)
     if can is None:
         raise InvalidValueError(
@@ -122,7 +124,7 @@ def _check_room(domain: Element, xml: str, libvirt: int | None) -> None:
 
 
 def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, with_nvdimm: bool) -> None:
-    """Raise if ``<qemu:commandline>`` of a domain adds devices that the machine cannot have."""
+    """Raise if the domain's ``<qemu:commandline>`` adds devices that the machine cannot have."""
     nvdimms = [device for device in devices if device.model is VpmemModel.nvdimm]
     for device in devices:
         if not device.path:
@@ -134,7 +136,7 @@ def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, wi
     if not nvdimms:
         return
     options = argv_options(command_line(domain))
-    if not (with_nvdimm or options.nvdimm):  # with an nvdimm of its own libvirt sets nvdimm=on
+    if not (with_nvdimm or options.nvdimm):  # libvirt sets nvdimm=on itself for an nvdimm element
         raise InvalidValueError(
             "<qemu:commandline> of the domain XML", "no nvdimm=on", "-machine nvdimm=on before -device nvdimm"
         )

@@ -1,7 +1,7 @@
-"""Find the free extents of a region, and the place where the kernel will put the next namespace.
+"""Find the free extents of a region, and the extent in which the kernel will put the next namespace.
 
-The extents are computed from the place of each namespace in sysfs. Therefore they can be compared with ndctl's own
-figures (the sum and the largest extent).
+The extents are computed from the address of each namespace in sysfs, without ndctl. So a test can compare their sum and
+the largest free extent with the values that ndctl reports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, Transport, query
 
-# A namespace without capacity has no place and prints none. The kernel keeps one such namespace in each region.
+# Skip a namespace of size 0, because it has no address. The kernel keeps one such namespace in each region.
 _SCRIPT = r"""
 region=/sys/bus/nd/devices/$1
 show() {
@@ -31,7 +31,7 @@ done
 """
 
 ROOM_COMMAND = query(_SCRIPT)
-"""Read the division of a region. Append the region's name."""
+"""The command that prints the address and size of a region and of its namespaces. Append the region's name to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Extent:
 
     Args:
         offset: The extent's start in bytes, counted from the start of the region.
-        size: The extent's bytes.
-        holder: The namespace in the extent. Empty for a free extent.
+        size: The extent's size in bytes.
+        holder: The name of the namespace in the extent. Empty for a free extent.
     """
 
     offset: Size
@@ -83,23 +83,23 @@ class Room:
 
     @property
     def fragmentation(self) -> int:
-        """The part of the free bytes outside the largest free extent, in per cent. It is 0 if nothing is free."""
+        """The share of the free bytes outside the largest free extent, in per cent. It is 0 if nothing is free."""
         return 100 * (self.available - self.largest) // self.available if self.available else 0
 
     def place(self, size: int) -> Extent | None:
         """Return the free extent that the kernel will use for a new namespace. Return None if no extent fits.
 
-        The kernel uses the first extent that is large enough, even if a later one fits better
+        The kernel uses the first extent that is large enough, even if a later extent fits better
         (``drivers/nvdimm/namespace_devs.c``, ``scan_allocate``).
         """
         return next((extent for extent in self.free if extent.size >= size), None)
 
 
 def read_room(transport: Transport, region: Region) -> Room:
-    """Return the division of a region, read in one round trip.
+    """Return the division of a region into extents. The machine runs only one command.
 
     Args:
-        transport: The connection to the region's machine.
+        transport: The transport to the region's machine.
         region: The region.
 
     Raises:
@@ -116,12 +116,12 @@ def decode_room(result: CommandResult, *, align: int) -> Room:
     """Decode the output of `ROOM_COMMAND`.
 
     Args:
-        result: The result of the command. It prints the name, address and size of the region and of each namespace, one
-            per line.
-        align: The region's alignment. The kernel allocates whole multiples of it.
+        result: The result of the command. Each line has a name, an address and a size. The first line is for the
+            region. Each other line is for a namespace.
+        align: The region's alignment. The kernel allocates multiples of the alignment.
 
     Raises:
-        UnreadableOutputError: The output has another format.
+        UnreadableOutputError: The output does not have this format.
     """
     try:
         (region, start, size), *taken = (_line(line) for line in result.lines)
