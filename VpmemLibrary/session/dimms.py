@@ -18,7 +18,7 @@ from VpmemLibrary.session.session import Session
 _FIX = "Nothing was changed. Use foreign=True to do it anyway."
 
 
-def own_dimm(session: Session, which: Dimm | str, *, foreign: bool = False) -> tuple[Dimm, str]:
+def require_own_dimm(session: Session, which: Dimm | str, *, foreign: bool = False) -> tuple[Dimm, str]:
     """Return a DIMM, and the provider of its bus. Raise if this run may not change the whole DIMM.
 
     Args:
@@ -39,10 +39,10 @@ def own_dimm(session: Session, which: Dimm | str, *, foreign: bool = False) -> t
     return found, bus.provider
 
 
-def own_bus(session: Session, which: Bus | str, *, foreign: bool = False) -> Bus:
+def require_own_bus(session: Session, which: Bus | str, *, foreign: bool = False) -> Bus:
     """Return a bus. Raise if this run may not change all DIMMs of the bus.
 
-    The arguments and errors are the same as for `own_dimm`.
+    The arguments and errors are the same as for `require_own_dimm`.
     """
     found = Scrub(session.host.ndctl).bus(which)
     _require_own(session, found, found.dimms, f"Bus {found.dev}", foreign)
@@ -53,13 +53,13 @@ def _require_own(session: Session, bus: Bus, dimms: Iterable[Dimm], what: str, f
     where = f"{what} on {session.host.alias}"
     if others := session.current.tenancy.leases_of_others():
         raise ForeignError(
-            f"{where} was not changed, because others use the host: {'; '.join(others)}. Reserve the host first "
-            "(Reserve Host)."
+            f"{where} was not changed, because other workers have leases on the host: {'; '.join(others)}. "
+            "Reserve the host first (Reserve Host)."
         )
     if foreign:
         return
     if not bus.provider.startswith(TEST_BUS):
-        raise ForeignError(f"{where} is on a real bus ({bus.provider}), so no run made it. {_FIX}")
+        raise ForeignError(f"{where} is foreign: its bus is real (provider {bus.provider}), so no run made it. {_FIX}")
     namespaces = sorted({name for dimm in dimms for name in _foreign_labels(session, dimm)})
     if namespaces:
         raise ForeignError(f"{where} has namespaces that this run did not make: {', '.join(namespaces)}. {_FIX}")

@@ -94,7 +94,7 @@ def test_a_passphrase_that_is_not_there_afterwards_is_a_failure() -> None:
         ("", lambda s: s.set_passphrase("nmem0", "qa"), "has no security"),
         ("locked", lambda s: s.set_passphrase("nmem0", "qa"), "it is locked"),
         ("locked", lambda s: s.erase("nmem0", EraseMethod.overwrite), "it is locked"),
-        ("disabled", lambda s: s.remove_passphrase("nmem0"), "its state is disabled"),
+        ("disabled", lambda s: s.remove_passphrase("nmem0"), "it is in state disabled"),
         ("unlocked frozen", lambda s: s.set_passphrase("nmem0", "qa"), "frozen until it loses its power"),
         ("unlocked frozen", lambda s: s.remove_passphrase("nmem0"), "frozen"),
         ("unlocked frozen", lambda s: s.erase("nmem0", EraseMethod.crypto), "frozen"),
@@ -128,7 +128,7 @@ def test_an_overwrite_is_waited_for_and_only_a_secure_erase_takes_the_master_pas
     secured, machine = security("unlocked", "unlocked", "unlocked", sanitize_dimm=left(0), wait_overwrite=left(0))
     assert secured.erase("nmem0", EraseMethod.overwrite).state == "unlocked"
     assert ["wait-overwrite" in change for change in machine.changes] == [False, True]
-    with pytest.raises(InvalidValueError, match="only crypto-erase takes it"):
+    with pytest.raises(InvalidValueError, match="only crypto-erase supports the master passphrase"):
         secured.erase("nmem0", EraseMethod.overwrite, master=True)
     secured, machine = security("locked", "locked", "disabled", sanitize_dimm=left(0))
     assert secured.erase("nmem0", EraseMethod.crypto, master=True).state == "disabled"
@@ -152,9 +152,9 @@ def keywords(machine: RecordedHost, patch: pytest.MonkeyPatch, others: list[str]
 def test_a_dimm_of_a_real_bus_and_a_host_that_others_use_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     real = RecordedHost({"ndctl list": listing("disabled", provider="ACPI.NFIT")})
     for keyword in ("set_passphrase", "remove_passphrase", "freeze_dimm_security", "erase_dimm"):
-        with pytest.raises(ForeignError, match=r"real bus \(ACPI\.NFIT\).*foreign=True"):
+        with pytest.raises(ForeignError, match=r"its bus is real \(provider ACPI\.NFIT\).*foreign=True"):
             getattr(keywords(real, monkeypatch, []), keyword)("nmem0")
-        with pytest.raises(ForeignError, match="others use the host: ns1 is held by run 89abcdef"):
+        with pytest.raises(ForeignError, match="other workers have leases on the host: ns1 is held by run 89abcdef"):
             getattr(keywords(real, monkeypatch, ["ns1 is held by run 89abcdef"]), keyword)("nmem0", foreign=True)
     with pytest.raises(InvalidValueError, match=r"master_key.*keyctl show @u"):
         keywords(real, monkeypatch, []).set_passphrase("nmem0", foreign=True)

@@ -10,7 +10,7 @@ from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_t
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.pmem.media.firmware import ActivationState, Firmware, FirmwareState
 from VpmemLibrary.pmem.records import Bus, Dimm
-from VpmemLibrary.session.dimms import own_bus, own_dimm
+from VpmemLibrary.session.dimms import require_own_bus, require_own_dimm
 from VpmemLibrary.session.session import Session
 
 
@@ -115,7 +115,7 @@ class FirmwareKeywords:
             Should Be Equal    ${firmware.activation}    armed
         ```
         """
-        found, _ = own_dimm(self._session, dimm, foreign=foreign)
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         return self._logged(self._firmware.update(found, image))
 
     @keyword(tags=("dimm", "destructive"))
@@ -151,7 +151,7 @@ class FirmwareKeywords:
             Get Firmware Activation    ndbus0    ==    suspend idle
         ```
         """
-        found = own_bus(self._session, bus, foreign=foreign)
+        found = require_own_bus(self._session, bus, foreign=foreign)
         return _text(self._firmware.activate(found, force=force, idle=idle))
 
     def _logged(self, state: FirmwareState) -> FirmwareState:

@@ -13,7 +13,7 @@ from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.pmem.dax.test_bus import TEST_BUS
 from VpmemLibrary.pmem.media.security import EraseMethod, Security, SecurityState
 from VpmemLibrary.pmem.records import Dimm
-from VpmemLibrary.session.dimms import own_dimm
+from VpmemLibrary.session.dimms import require_own_dimm
 from VpmemLibrary.session.session import Session
 
 
@@ -106,7 +106,7 @@ class SecurityKeywords:
             Get Dimm Security    nmem0    ==    unlocked
         ```
         """
-        found, provider = own_dimm(self._session, dimm, foreign=foreign)
+        found, provider = require_own_dimm(self._session, dimm, foreign=foreign)
         if not master_key and not provider.startswith(TEST_BUS):
             raise InvalidValueError(
                 "master_key", master_key, f"a key in root's user keyring of {self._session.host.alias}: keyctl show @u"
@@ -140,7 +140,7 @@ class SecurityKeywords:
             Get Dimm Security    nmem0    ==    disabled
         ```
         """
-        found, _ = own_dimm(self._session, dimm, foreign=foreign)
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         return self._logged(self._security.remove_passphrase(found))
 
     @keyword(tags=("dimm", "destructive"))
@@ -168,7 +168,7 @@ class SecurityKeywords:
             Run Keyword And Expect Error    *frozen*    Set Passphrase    nmem0
         ```
         """
-        found, _ = own_dimm(self._session, dimm, foreign=foreign)
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         return self._logged(self._security.freeze(found))
 
     @keyword(tags=("dimm",))
@@ -241,7 +241,7 @@ class SecurityKeywords:
             Erase Dimm    nmem0    overwrite
         ```
         """
-        found, _ = own_dimm(self._session, dimm, foreign=foreign)
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         return self._logged(self._security.erase(found, how, master=master, timeout=timeout.total_seconds()))
 
     def _logged(self, state: SecurityState) -> str:

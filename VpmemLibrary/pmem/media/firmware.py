@@ -122,8 +122,8 @@ class Firmware:
         before = self.state(which)
         if not before.can_update:
             raise UnsupportedError(
-                f"DIMM {before.dev} on {self._ndctl.transport.name} takes no firmware update: ndctl list -D -F shows "
-                "no can_update. QEMU's NVDIMMs take none. Nothing was changed."
+                f"DIMM {before.dev} on {self._ndctl.transport.name} does not accept firmware updates: `ndctl list -D "
+                "-F` does not show can_update. QEMU's NVDIMMs accept none. Nothing was changed."
             )
         action = f"update the firmware of {before.dev} with {image}"
         dimm = self._ndctl.dimm(which)
@@ -131,8 +131,10 @@ class Firmware:
         result = checked(self._ndctl.change(command, dimm_target(dimm), timeout=self._timeout), action)
         after = self.state(dimm)
         if after.next_version is None or after.activation == "idle":
-            reason = "no update waits" if after.next_version is None else "the update is not armed for an activation"
-            raise CommandError(result, f"Could not {action}: ndctl exited 0, but {reason} in the DIMM")
+            reason = (
+                "the DIMM has no waiting update" if after.next_version is None else "the DIMM did not arm the update"
+            )
+            raise CommandError(result, f"Could not {action}: ndctl exited 0, but {reason}")
         return after
 
     def activate(self, which: Bus | str, *, force: bool = False, idle: bool = True) -> ActivationState:
@@ -154,18 +156,18 @@ class Firmware:
         host = self._ndctl.transport.name
         if not before.method:
             raise UnsupportedError(
-                f"Bus {before.dev} on {host} cannot activate firmware: a power cycle starts an update. Nothing was "
-                "changed."
+                f"Bus {before.dev} on {host} does not support firmware activation. Power-cycle the host to start an "
+                "update. Nothing was changed."
             )
         if before.state == "idle":
             raise UnsupportedError(
-                f"No DIMM of bus {before.dev} on {host} is armed with an update: update one first. Nothing was changed."
+                f"No DIMM of bus {before.dev} on {host} has an armed update. Update the firmware of a DIMM first."
             )
         if before.state == "overflow" and not force:
             raise UnsupportedError(
-                f"The activation on bus {before.dev} of {host} takes longer than the bus allows (overflow), so memory "
-                "accesses of devices may fail. Nothing was changed. Use force=True to do it anyway, or power-cycle the "
-                "host."
+                f"The activation on bus {before.dev} of {host} would take longer than the bus allows (overflow). "
+                "Memory accesses of devices may then fail. Nothing was changed. Use force=True to activate anyway, or "
+                "power-cycle the host to start the update."
             )
         options = [*(["--force"] if force else []), *([] if idle else ["--no-idle"])]
         action = f"activate the firmware of bus {before.dev}"

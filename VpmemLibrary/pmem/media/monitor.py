@@ -128,7 +128,7 @@ class DimmMonitor:
             VpmemError: The monitor ended, or does not watch within `timeout`.
         """
         poll(
-            lambda: self._running() and _WATCHING in self._printed,
+            lambda: self._require_running() and _WATCHING in self._printed,
             f"ndctl monitor on {self._host}",
             timeout=timeout,
             interval=_POLL,
@@ -160,7 +160,7 @@ class DimmMonitor:
                     self._seen = number
                     return event
             if ended:
-                self._running()
+                self._require_running()
             return None
 
         def failure(_: Exception | None) -> Exception:
@@ -171,7 +171,7 @@ class DimmMonitor:
 
         return poll(found, f"{kind} of {dimm}", timeout=timeout, interval=_POLL, failure=failure)
 
-    def _running(self) -> bool:
+    def _require_running(self) -> bool:
         if self._ended.is_set():
             printed = bytes(self._printed).decode("utf-8", "replace").replace(_WATCHING.decode(), "").strip()
             raise VpmemError(f"ndctl monitor on {self._host} ended. It printed: {block(printed) or '(nothing)'}")

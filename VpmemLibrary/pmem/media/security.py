@@ -99,16 +99,16 @@ class Security:
         found = self._changeable(which)
         state = _state(found).state
         if state == "locked":
-            raise self._unchanged(found, "it is locked. Unlock it first")
+            raise self._unsupported(found, "it is locked. Unlock it first")
         # The security state does not show whether a master passphrase exists. The file in which ndctl stores it does.
-        exists = self._has_blob(found, master=True) if master else state != "disabled"
+        exists = self._has_stored_passphrase(found, master=True) if master else state != "disabled"
         verb = "update-passphrase" if exists else "setup-passphrase"
         options = ["--key-handle", f"user:{master_key}", *(["--master-passphrase"] if master else [])]
         action = f"set {'the master' if master else 'a'} passphrase of {found.dev}"
         if state == "disabled" and not master:
-            self._forget(found, action)
+            self._remove_stored_passphrase(found, action)
         result = checked(self._run(found, master_key, [verb, DIMM, *options]), action)
-        return self._proven(result, action, found, ("disabled", "unlocked") if master else ("unlocked",))
+        return self._checked_state(result, action, found, ("disabled", "unlocked") if master else ("unlocked",))
 
     def remove_passphrase(self, which: Dimm | str) -> SecurityState:
         """Remove the passphrase of a DIMM.
@@ -121,12 +121,12 @@ class Security:
         """
         found = self._changeable(which)
         if _state(found).state != "unlocked":
-            raise self._unchanged(
-                found, f"its state is {_state(found).state}, and only an unlocked DIMM can lose its passphrase"
+            raise self._unsupported(
+                found, f"it is in state {_state(found).state}. A passphrase can be removed only from an unlocked DIMM"
             )
         action = f"remove the passphrase of {found.dev}"
         result = checked(self._run(found, "", ["remove-passphrase", DIMM]), action)
-        return self._proven(result, action, found, ("disabled",))
+        return self._checked_state(result, action, found, ("disabled",))
 
     def freeze(self, which: Dimm | str) -> SecurityState:
         """Freeze the security of a DIMM. The DIMM refuses every change of its passphrases until it loses power.
@@ -185,21 +185,25 @@ class Security:
             CommandError: ndctl failed, or the security state afterwards is not the expected state.
         """
         if master and method is not EraseMethod.crypto:
-            raise InvalidValueError("master", master, f"False with {method}: only {EraseMethod.crypto} takes it")
+            raise InvalidValueError(
+                "master",
+                master,
+                f"False for the method {method}: only {EraseMethod.crypto} supports the master passphrase",
+            )
         found = self._changeable(which)
         if _state(found).state == "locked" and not master:
-            raise self._unchanged(found, "it is locked. Unlock it first, or use its master passphrase")
+            raise self._unsupported(found, "it is locked. Unlock it first, or use its master passphrase")
         options = [f"--{method}", *(["--master-passphrase"] if master else [])]
         action = f"erase {found.dev} by {method}"
         result = checked(self._run(found, "", ["sanitize-dimm", DIMM, *options], timeout=timeout), action)
         if method is EraseMethod.overwrite:
             result = checked(self._run(found, "", ["wait-overwrite", DIMM], timeout=timeout), f"{action}: wait for it")
         # An overwritten DIMM may keep its passphrase.
-        after = self._proven(
+        after = self._checked_state(
             result, action, found, ("disabled",) if method is EraseMethod.crypto else ("disabled", "unlocked")
         )
         if after.state == "disabled":
-            self._forget(found, action)
+            self._remove_stored_passphrase(found, action)
         return after
 
     def _secured(self, which: Dimm | str, *, frozen: bool = False) -> Dimm:
@@ -212,7 +216,7 @@ class Security:
                 "QEMU's NVDIMMs have none. Nothing was changed."
             )
         if state.frozen and not frozen:
-            raise self._unchanged(found, "it is frozen until it loses its power")
+            raise self._unsupported(found, "it is frozen until it loses its power")
         return found
 
     def _changeable(self, which: Dimm | str) -> Dimm:
@@ -231,12 +235,12 @@ class Security:
             )
         return found
 
-    def _unchanged(self, dimm: Dimm, reason: str) -> UnsupportedError:
+    def _unsupported(self, dimm: Dimm, reason: str) -> UnsupportedError:
         return UnsupportedError(
             f"The security of DIMM {dimm.dev} on {self._ndctl.transport.name} was not changed: {reason}."
         )
 
-    def _has_blob(self, dimm: Dimm, *, master: bool) -> bool:
+    def _has_stored_passphrase(self, dimm: Dimm, *, master: bool) -> bool:
         kind = "nvdimm-master" if master else "nvdimm"
         test = [
             "sh",
@@ -247,7 +251,7 @@ class Security:
         ]
         return self._ndctl.run(test).exit_status == 0
 
-    def _forget(self, dimm: Dimm, action: str) -> None:
+    def _remove_stored_passphrase(self, dimm: Dimm, action: str) -> None:
         """Remove the stored passphrase that the DIMM no longer has. ndctl sets no new passphrase while it is stored."""
         checked(self._ndctl.change(act("forget_passphrase", dimm.id), dimm_target(dimm)), action)
 
@@ -269,7 +273,7 @@ class Security:
             )
         return result
 
-    def _proven(self, result: CommandResult, action: str, dimm: Dimm, wanted: tuple[str, ...]) -> SecurityState:
+    def _checked_state(self, result: CommandResult, action: str, dimm: Dimm, wanted: tuple[str, ...]) -> SecurityState:
         after = self.state(dimm)
         if after.state not in wanted:
             raise CommandError(
