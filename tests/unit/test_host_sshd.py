@@ -27,6 +27,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpensshServer]:
 
 
 @pytest.fixture
+def patient_host(server: OpensshServer) -> Iterator[SshTransport]:
+    """A host with the library's own patience, for tests that must see a process end on a busy machine."""
+    with SshTransport(server.settings()) as transport:
+        yield transport
+
+
+@pytest.fixture
 def host(server: OpensshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshTransport]:
     monkeypatch.setattr("VpmemLibrary.transport.ssh.transport.PATIENCE", 0.4)
     with SshTransport(server.settings()) as transport:
@@ -61,18 +68,18 @@ def test_commands_and_queries_leave_what_they_printed(host: SshTransport) -> Non
     assert host.run(["tee", "/dev/stderr"], stdin=data).stderr == data
 
 
-def test_a_command_is_ended_with_all_that_it_started(host: SshTransport, tmp_path: Path) -> None:
+def test_a_command_is_ended_with_all_that_it_started(patient_host: SshTransport, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = 'trap "" TERM; sleep 600 & echo $! > "$1"; setsid sleep 600 & echo $! >> "$1"; echo $$ >> "$1"; wait'
     with pytest.raises(CommandTimeoutError, match="and was ended"):
-        host.run(["sh", "-c", script, "sh", str(pids)], timeout=1)
+        patient_host.run(["sh", "-c", script, "sh", str(pids)], timeout=1)
     assert [pid for pid in pids.read_text().split() if _runs(pid)] == []
 
 
-def test_a_command_that_prints_too_much_is_ended(host: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_prints_too_much_is_ended(patient_host: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("VpmemLibrary.transport.output.OUTPUT_LIMIT", 1 << 20)
     with pytest.raises(OutputTooLargeError, match="and was ended"):
-        host.run(["cat", "/dev/zero"])
+        patient_host.run(["cat", "/dev/zero"])
 
 
 def test_connecting_to_a_stopped_server_is_given_up(server: OpensshServer) -> None:
