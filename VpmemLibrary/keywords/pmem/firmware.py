@@ -74,6 +74,7 @@ class FirmwareKeywords:
 
         Raises:
             NotFoundError: There is no such bus. The message lists the ones that exist.
+            AmbiguousError: Several buses have this provider.
             AssertionError: The text is not as expected.
 
         Example:

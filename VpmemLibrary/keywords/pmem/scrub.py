@@ -45,6 +45,7 @@ class ScrubKeywords:
 
         Raises:
             NotFoundError: There is no such bus. The message lists the existing buses.
+            AmbiguousError: Several buses have this provider.
             AssertionError: The value is not as expected.
 
         Example:
@@ -68,6 +69,7 @@ class ScrubKeywords:
 
         Raises:
             NotFoundError: There is no such bus.
+            AmbiguousError: Several buses have this provider.
             UnsupportedError: The bus cannot scrub, like QEMU's bus.
 
         Example:
@@ -92,6 +94,7 @@ class ScrubKeywords:
 
         Raises:
             NotFoundError: There is no such bus.
+            AmbiguousError: Several buses have this provider.
             UnsupportedError: The bus cannot scrub, like QEMU's bus.
             CommandTimeoutError: The scrub did not finish within `timeout`.
 

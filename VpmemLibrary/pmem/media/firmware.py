@@ -97,6 +97,7 @@ class Firmware:
 
         Raises:
             NotFoundError: The bus does not exist.
+            AmbiguousError: Several buses have this provider.
         """
         bus = Scrub(self._ndctl).bus(which)
         listed = next((each for each in self._inventory().buses if each.dev == bus.dev), bus)
@@ -149,6 +150,7 @@ class Firmware:
 
         Raises:
             NotFoundError: The bus does not exist.
+            AmbiguousError: Several buses have this provider.
             UnsupportedError: The bus cannot activate firmware, or no DIMM is armed. Nothing was changed.
             CommandError: ndctl failed, or a DIMM still waits for its activation afterwards.
         """

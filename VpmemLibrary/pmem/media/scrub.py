@@ -73,6 +73,7 @@ class Scrub:
 
         Raises:
             NotFoundError: The bus does not exist.
+            AmbiguousError: Several buses have this provider.
             UnreadableOutputError: ndctl reports an unknown state.
         """
         found = self.bus(bus)
@@ -90,6 +91,7 @@ class Scrub:
 
         Raises:
             NotFoundError: The bus does not exist.
+            AmbiguousError: Several buses have this provider.
             UnsupportedError: The bus does not support scrubs.
             CommandError: ndctl failed.
         """
@@ -108,6 +110,7 @@ class Scrub:
 
         Raises:
             NotFoundError: The bus does not exist.
+            AmbiguousError: Several buses have this provider.
             UnsupportedError: The bus does not support scrubs.
             CommandTimeoutError: The scrub did not end within `timeout`.
             CommandError: ndctl failed, or the scrub is still active although ndctl exited 0.
