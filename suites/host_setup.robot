@@ -65,7 +65,7 @@ An Unknown Host Key Is Refused
     [Documentation]    The host is not in the known_hosts file.
     [Tags]    hs-05
     ${known_hosts} =    Write Known Hosts    ${EMPTY}
-    Opening Should Be Refused    ${known_hosts}    *not known*
+    Opening Should Be Refused    ${known_hosts}    *The key of host * is unknown*
 
 A Changed Host Key Is Refused
     [Documentation]    The known_hosts file has a different key for the host, which may be a different machine.
