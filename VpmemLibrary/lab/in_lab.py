@@ -40,6 +40,7 @@ _PROJECT = Path(__file__).parents[2]
 PACKAGES = (
     *("paramiko", "bcrypt", "cffi", "cryptography", "invoke", "pycparser", "pynacl"),
     *("click", "platformdirs", "qemu-qmp"),
+    *("rich", "markdown-it-py", "mdurl", "pygments"),
 )
 """The Python packages that the lab needs."""
 
