@@ -103,11 +103,6 @@ class suite_support:  # noqa: N801  # Robot Framework finds the library's class 
         return json.loads(text) if text.strip() else []
 
     @keyword
-    def read_json_lines(self, text: str) -> list[Any]:
-        """Return the value of each line of a text, which has one JSON text on each line."""
-        return [json.loads(line) for line in text.splitlines()]
-
-    @keyword
     def choose_from_seed(self, seed: str, values: Sequence[str], longest: float) -> tuple[str, float]:
         """Return one of the values and a number of seconds up to `longest`. A seed always gives the same choice."""
         chance = random.Random(seed)  # noqa: S311  # a repeatable choice, not a secret

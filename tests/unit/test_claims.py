@@ -126,7 +126,7 @@ def test_a_request_by_name_node_size_or_mode(wanted: ClaimRequest, found: str) -
 
 
 @pytest.mark.parametrize(
-    ("requests", "told"),
+    ("requests", "expected"),
     [
         ([ClaimRequest("small")], "1 of label small"),
         ([ClaimRequest(mode=NamespaceMode.fsdax)], "1 of mode fsdax"),
@@ -135,11 +135,13 @@ def test_a_request_by_name_node_size_or_mode(wanted: ClaimRequest, found: str) -
         ([ClaimRequest(name="ns_0", node=1)], "1 of name ns_0, NUMA node 1"),
     ],
 )
-def test_what_could_never_be_met_is_refused_before_anything_is_held(requests: list[ClaimRequest], told: str) -> None:
+def test_what_could_never_be_met_is_refused_before_anything_is_held(
+    requests: list[ClaimRequest], expected: str
+) -> None:
     host = Machine("left").seen_by("1")
     with pytest.raises(InvalidValueError) as caught:
         host.claim(requests)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert host.used() == {}
 
 

@@ -154,19 +154,19 @@ def test_the_piece_that_differs_first_is_found_and_all_are_counted(
 def test_a_wipe_is_written_and_proven_under_the_guard_and_its_progress_is_reported(
     guard: RealGuard, namespace: Namespace, device: Path
 ) -> None:
-    told: list[str] = []
-    store = ContentStore(guard.transport, guard=guard, piece=PIECE, progress=told.append)
+    reported: list[str] = []
+    store = ContentStore(guard.transport, guard=guard, piece=PIECE, progress=reported.append)
     store.wipe(namespace, PAGE, SIZE - 2 * PAGE)
     assert device.read_bytes() == b"\xff" * PAGE + bytes(SIZE - 2 * PAGE) + b"\xff" * PAGE
     assert guard.acts == [((UUID,), False)] * 6
-    assert told == [
+    assert reported == [
         f"{action}: {done} of 152KiB"
         for action in (f"write zeros to {device}", f"compare {device} with zeros")
         for done in ("64KiB", "128KiB", "152KiB")
     ]
-    told.clear()
+    reported.clear()
     store.wipe(namespace, 0, PIECE)
-    assert not told, "one piece has no progress"
+    assert not reported, "one piece has no progress"
 
 
 def test_a_copy_goes_in_pieces_too(store: ContentStore, guard: RealGuard, namespace: Namespace, device: Path) -> None:

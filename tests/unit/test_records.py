@@ -14,10 +14,12 @@ NOTHING = bytes(RECORD)
 HALF = RECORDS[5][:256] + bytes(256)
 
 
-def verdict(*found: bytes, told: int | tuple[int, ...]) -> RecordVerdict:
+def verdict(*found: bytes, acknowledged: int | tuple[int, ...]) -> RecordVerdict:
     """The verdict on records from 0 on, and zeros behind them."""
     area = b"".join(found).ljust(16 * RECORD, b"\0")
-    return RecordVerdict(STREAM.states(area), tuple(range(told)) if isinstance(told, int) else told)
+    return RecordVerdict(
+        STREAM.states(area), tuple(range(acknowledged)) if isinstance(acknowledged, int) else acknowledged
+    )
 
 
 def test_a_record_names_its_stream_and_number_and_is_as_long_as_a_sector() -> None:
@@ -48,20 +50,20 @@ def test_every_cut_of_a_record_is_found_torn() -> None:
         assert STREAM.state(5, RECORDS[5][:cut].ljust(RECORD, b"\0")) is RecordState.torn
 
 
-@pytest.mark.parametrize("told", [0, 3, 5])
-def test_records_without_a_gap_are_what_a_crash_may_leave(told: int) -> None:
-    found = verdict(*RECORDS[:5], told=told)
-    assert (found.whole, found.unacknowledged, found.torn, found.problems) == (5, 5 - told, (), ())
+@pytest.mark.parametrize("acknowledged", [0, 3, 5])
+def test_records_without_a_gap_are_what_a_crash_may_leave(acknowledged: int) -> None:
+    found = verdict(*RECORDS[:5], acknowledged=acknowledged)
+    assert (found.whole, found.unacknowledged, found.torn, found.problems) == (5, 5 - acknowledged, (), ())
     found.require("/dev/dax0.0")
 
 
 def test_the_record_that_the_writer_was_at_may_be_torn() -> None:
-    found = verdict(*RECORDS[:5], HALF, told=5)
+    found = verdict(*RECORDS[:5], HALF, acknowledged=5)
     assert (found.torn, found.problems) == ((5,), ())
 
 
 @pytest.mark.parametrize(
-    ("found", "told", "problem"),
+    ("found", "acknowledged", "problem"),
     [
         ([*RECORDS[:5], HALF], 6, r"acknowledged but missing: 5 \(torn\)"),
         (RECORDS[:5], 6, r"acknowledged but missing: 5 \(absent\)"),
@@ -79,9 +81,11 @@ def test_the_record_that_the_writer_was_at_may_be_torn() -> None:
         (RECORDS[:5], (0, 1, 3), r"acknowledged out of order: 3"),
     ],
 )
-def test_what_no_crash_may_leave_is_reported(found: list[bytes], told: int | tuple[int, ...], problem: str) -> None:
+def test_what_no_crash_may_leave_is_reported(
+    found: list[bytes], acknowledged: int | tuple[int, ...], problem: str
+) -> None:
     with pytest.raises(ContentDiffersError, match=problem):
-        verdict(*found, told=told).require("/dev/dax0.0")
+        verdict(*found, acknowledged=acknowledged).require("/dev/dax0.0")
 
 
 @pytest.mark.parametrize(("seed", "count"), [("", 8), ("a", 0), ("a", 12), ("a", -8), ("a", 1 << 20)])
