@@ -67,7 +67,7 @@ A DIMM Without SMART Injection Refuses It And Nothing Changes
     [Tags]    hl-03
     ${dimm} =    Choose A Silent DIMM Or Skip
     ${before} =    Get Dimm Health    ${dimm}
-    Run Keyword And Expect Error    DIMM ${dimm} on * is of the real bus *: no run made it*
+    Run Keyword And Expect Error    DIMM ${dimm} on * is foreign: its bus is real *, so no run made it*
     ...    Inject Smart    ${dimm}    spares=4
     Run Keyword And Expect Error    *has no such injection*exit status: 251*
     ...    Inject Smart    ${dimm}    spares=4    temperature=90    foreign=True

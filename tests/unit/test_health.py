@@ -28,7 +28,7 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
 BAD = 589824 * 512
-"""Where the recorded bad page lies in region0: 32 MiB into a namespace that begins at 256 MiB."""
+"""The offset of the recorded bad page in region0: 32 MiB into a namespace that begins at 256 MiB."""
 
 
 def host(**answers: str | CommandResult | list[str | CommandResult]) -> RecordedHost:
@@ -51,10 +51,11 @@ TEST_BUS: dict[str, str | CommandResult | list[str | CommandResult]] = {
     "health": "test-bus-health",
     "listing": "test-bus-health",
 }
-"""What a bus of the kernel's nfit_test module leaves, whose DIMMs tell SMART values."""
+"""The outputs recorded on a bus of the kernel's nfit_test module. Its DIMMs report SMART values."""
 
 
-def told(old: str, new: str, state: str = "health-sysfs") -> CommandResult:
+def edited(old: str, new: str, state: str = "health-sysfs") -> CommandResult:
+    """Return a recorded output in which `new` replaces the first `old`."""
     printed = recorded(state)
     assert old in printed.text
     return replace(printed, stdout=printed.text.replace(old, new, 1).encode())
@@ -69,7 +70,7 @@ def without_smart(dev: str) -> CommandResult:
     return replace(printed, stdout=json.dumps(buses).encode())
 
 
-def test_what_a_dimm_does_not_tell_is_absent_rather_than_zero() -> None:
+def test_a_value_that_a_dimm_does_not_report_is_absent_rather_than_zero() -> None:
     assert recorded("health").argv[: len(HEALTH_COMMAND)] == HEALTH_COMMAND
     dimms = health().dimms()
     assert [dimm.dev for dimm in dimms] == ["nmem0", "nmem1", "nmem2", "nmem3"]
@@ -85,7 +86,7 @@ def test_what_a_dimm_does_not_tell_is_absent_rather_than_zero() -> None:
         health().dimm("nmem7")
 
 
-def test_what_a_dimm_tells_is_read() -> None:
+def test_the_values_that_a_dimm_reports_are_read() -> None:
     dimm = health(**TEST_BUS).dimm("nmem0")
     assert (dimm.health_state, dimm.temperature, dimm.spares, dimm.life_used) == ("non-critical", 23, 75, 5)
     assert (dimm.controller_temperature, dimm.kernel_flags) == (25, ("smart_notify",))
@@ -98,22 +99,22 @@ def test_what_a_dimm_tells_is_read() -> None:
 def test_the_count_of_smart_comes_first_and_zero_is_a_count() -> None:
     """The kernel read its count when it found the DIMM, so SMART's count is the newer one."""
     assert health(**{**TEST_BUS, "health": "test-bus-health-injected"}).dirty_shutdown_count("nmem0") == 43
-    none = told("dirty_shutdown 42", "dirty_shutdown 0", "test-bus-sysfs")
+    none = edited("dirty_shutdown 42", "dirty_shutdown 0", "test-bus-sysfs")
     assert health(**{**TEST_BUS, "sysfs": none, "health": without_smart("nmem0")}).dirty_shutdown_count("nmem0") == 0
-    silent = told("dirty_shutdown 42\n", "", "test-bus-sysfs")
+    silent = edited("dirty_shutdown 42\n", "", "test-bus-sysfs")
     assert health(**{**TEST_BUS, "sysfs": silent}).dirty_shutdown_count("nmem0") == 42
 
 
 def test_counts_of_dirty_shutdowns_disagree_only_if_smart_has_fewer_than_the_kernel_had() -> None:
     for fine in (
         {},
-        {"sysfs": told("dirty_shutdown 42\n", "", "test-bus-sysfs")},
+        {"sysfs": edited("dirty_shutdown 42\n", "", "test-bus-sysfs")},
         {"health": without_smart("nmem0")},
         {"health": "test-bus-health-injected"},
     ):
         views = health(**{**TEST_BUS, **fine}).views("nmem0")
         views.require()
-    more = {**TEST_BUS, "sysfs": told("dirty_shutdown 42", "dirty_shutdown 44", "test-bus-sysfs")}
+    more = {**TEST_BUS, "sysfs": edited("dirty_shutdown 42", "dirty_shutdown 44", "test-bus-sysfs")}
     with pytest.raises(ViewsDisagreeError, match=r"differ in dirty shutdowns"):
         health(**more).views("nmem0").require()
 
@@ -122,7 +123,7 @@ def test_flags_of_the_kernel_that_ndctl_does_not_have_are_a_disagreement() -> No
     views = health().views("nmem0")
     views.require()
     assert {"flags", "handle", "id", "bad in region0"} <= set(views.fields)
-    armed = health(sysfs=told("flags ", "flags not_armed smart_notify "))
+    armed = health(sysfs=edited("flags ", "flags not_armed smart_notify "))
     assert armed.dimm("nmem0").kernel_flags == ("not_armed", "smart_notify")
     with pytest.raises(ViewsDisagreeError, match=r"(?s)differ in flags.*>none<.*>failed_arm<"):
         armed.views("nmem0").require()
@@ -134,7 +135,7 @@ def test_bad_blocks_of_a_region_and_of_its_dimm() -> None:
         assert (bad.offset, bad.length, bad.dimms) == (BAD, 4 * KiB, ("nmem0",))
         assert str(bad) == "4KiB at 288MiB on nmem0"
         assert health().bad_blocks(where) == ()
-    every = told("region region0", "".join(f"region region{number}\n" for number in range(4)))
+    every = edited("region region0", "".join(f"region region{number}\n" for number in range(4)))
     assert health(health="bad-devdax", listing="health", sysfs=every).bad_blocks("nmem1") == ()
     with pytest.raises(NotFoundError, match="No region 'region9'"):
         health().bad_blocks("region9")
@@ -171,7 +172,7 @@ def test_the_part_of_a_bad_block_within_a_range(begin: int, length: int, piece: 
 
 
 def test_a_region_without_a_list_is_not_one_without_bad_blocks() -> None:
-    without = told("\nregion region0", "")
+    without = edited("\nregion region0", "")
     for where in ("region0", "nmem0", "ram"):
         with pytest.raises(UnsupportedError, match="keeps no list of bad blocks for region0"):
             health(sysfs=without).bad_blocks(where)
@@ -279,7 +280,7 @@ def test_a_state_that_is_not_read_back_is_a_failure(values: dict[str, Any], text
         inject.inject_smart("nmem0", **values)
 
 
-def test_what_one_dimm_does_not_take_is_told_with_ndctls_words() -> None:
+def test_a_value_that_the_dimm_refuses_is_reported_with_ndctls_message() -> None:
     inject, _ = injection(**TEST_BUS, inject_smart="test-bus-inject-controller")
     with pytest.raises(CommandError, match=r"(?s)ctrl-temperature=50.*exit status: 250.*ctrl_temperature cmd invalid"):
         inject.inject_smart("nmem0", controller_temperature=50)

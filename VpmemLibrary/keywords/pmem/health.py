@@ -6,13 +6,12 @@ from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.errors import ForeignError
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_count, assert_value
 from VpmemLibrary.keywords.support.log import log_table
-from VpmemLibrary.pmem.dax.test_bus import TEST_BUS
 from VpmemLibrary.pmem.media.health import BadBlock, DimmHealth, Health
 from VpmemLibrary.pmem.media.injection import Injection
 from VpmemLibrary.pmem.records import Dimm, Namespace, Region
+from VpmemLibrary.session.dimms import require_own_dimm
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
@@ -263,13 +262,14 @@ class HealthKeywords:
             spares: The remaining spare capacity in per cent.
             fatal: Set the health state to fatal.
             unsafe_shutdown: Mark the last shutdown as dirty.
-            foreign: Allow an injection into a DIMM on a real bus. Such a DIMM never belongs to a run.
+            foreign: Allow a DIMM on a real bus, and a DIMM with namespaces that this run did not make.
 
         Returns:
             The record of the DIMM after the injection, as in [Get Dimm Health].
 
         Raises:
-            ForeignError: The DIMM's bus is not `nfit_test`, and `foreign` is not set.
+            ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set.
+            ForeignError: Other workers have leases on the host. This is an error even if `foreign` is set.
             InvalidValueError: No value to inject is given, or a value is invalid.
             UnsupportedError: The DIMM does not support injection, like QEMU's DIMMs. Nothing was changed.
             CommandError: ndctl failed, or a value that was read back differs.
@@ -283,8 +283,9 @@ class HealthKeywords:
             Should Contain    ${health.alarms}    temperature
         ```
         """
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         after = self._injection.inject_smart(
-            self._free_to_inject(dimm, foreign),
+            found,
             temperature=None if temperature == UNSAID else temperature,
             controller_temperature=None if controller_temperature == UNSAID else controller_temperature,
             spares=None if spares == UNSAID else spares,
@@ -299,13 +300,13 @@ class HealthKeywords:
 
         Args:
             dimm: The DIMM's record or name, e.g. `nmem0`.
-            foreign: Allow this keyword to change a DIMM on a real bus.
+            foreign: As in [Inject Smart].
 
         Returns:
             The record of the DIMM after the change, as in [Get Dimm Health].
 
         Raises:
-            ForeignError: The DIMM's bus is not `nfit_test`, and `foreign` is not set.
+            ForeignError: As in [Inject Smart].
             UnsupportedError: The DIMM does not support injection.
 
         Example:
@@ -316,7 +317,7 @@ class HealthKeywords:
             Uninject Smart    nmem0    foreign=True
         ```
         """
-        found = self._free_to_inject(dimm, foreign)
+        found, _ = require_own_dimm(self._session, dimm, foreign=foreign)
         self._injection.uninject_smart(found)
         return self._logged(self._health.dimm(found))
 
@@ -324,18 +325,6 @@ class HealthKeywords:
         found = self._session.host.ndctl.namespace(namespace)
         if not foreign:
             self._session.run.require_own(found)
-        return found
-
-    def _free_to_inject(self, dimm: Dimm | str, foreign: bool) -> Dimm:
-        ndctl = self._session.host.ndctl
-        listed = ndctl.inventory()
-        found = ndctl.dimm(dimm, listed)
-        provider = next(bus.provider for bus in listed.buses if found in bus.dimms)
-        if not foreign and not provider.startswith(TEST_BUS):
-            raise ForeignError(
-                f"DIMM {found.dev} on {self._session.host.alias} is of the real bus {provider}: no run made it. It was "
-                "not changed. Use foreign=True to inject into it anyway."
-            )
         return found
 
     def _logged(self, health: DimmHealth) -> DimmHealth:
