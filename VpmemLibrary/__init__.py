@@ -1,4 +1,4 @@
-"""Robot Framework keywords that prove virtual persistent memory, from the host's NVDIMM to the guest's last byte."""
+"""Robot Framework keywords that test virtual persistent memory, from the host's NVDIMM to the guest's last byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["VpmemLibrary", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the library class when it is asked for, so that scripts and the command line load no Robot Framework."""
+    """Import the library class on its first use. So scripts and the command line do not load Robot Framework."""
     if name == "VpmemLibrary":
         from VpmemLibrary.library import VpmemLibrary as library  # noqa: N813, PLC0415
 

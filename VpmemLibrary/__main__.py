@@ -1,4 +1,4 @@
-"""The command `vpmem`, also as `python -m VpmemLibrary` with the Python of any environment."""
+"""Run the command `vpmem` as `python -m VpmemLibrary`, with the Python of any environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
         require_extra("cli", "The command vpmem")
     except UnsupportedError as error:
         sys.exit(str(error))
-    from VpmemLibrary.cli.main import main as vpmem  # noqa: PLC0415  needs the extra
+    from VpmemLibrary.cli.main import main as vpmem  # noqa: PLC0415  the import needs the extra
 
     vpmem(prog_name="vpmem")
 

@@ -114,7 +114,7 @@ class LoginShellError(UnreachableError):
 
     Args:
         text: The message.
-        exit_status: The exit status of the login shell; None if the login shell was not seen to end.
+        exit_status: The exit status of the login shell; None if the login shell may still run.
     """
 
     def __init__(self, text: str, exit_status: int | None = None) -> None:
@@ -141,11 +141,11 @@ class CommandError(VpmemError):
 
 
 class CommandTimeoutError(CommandError):
-    """A command did not end within its timeout. The message says whether the command was then seen to end."""
+    """A command did not end within its timeout. The message says whether the command may still run."""
 
 
 class OutputTooLargeError(CommandError):
-    """A command printed more bytes than are kept. The message says whether the command was then seen to end."""
+    """A command printed more bytes than the library keeps. The message says whether the command may still run."""
 
 
 class ToolMissingError(CommandError):
@@ -181,7 +181,7 @@ class LeaseLostError(VpmemError):
 
 
 class UnsupportedError(VpmemError):
-    """The host, its tools or the device do not support this."""
+    """The host, its tools or the device do not support the request."""
 
 
 class GuestError(VpmemError):
@@ -196,7 +196,7 @@ class LibvirtError(VpmemError):
     """Libvirt refused a request. The error has libvirt's error code and text.
 
     Args:
-        action: What was being done, e.g. ``define guest 'a'``.
+        action: The action that failed, e.g. ``define guest 'a'``.
         code: The ``VIR_ERR_*`` number. Match on this number, because the texts differ between versions.
         text: Libvirt's own text.
     """
@@ -212,8 +212,8 @@ class LibvirtTimeoutError(LibvirtError):
     """Libvirt did not answer in time.
 
     Args:
-        action: What was being done, e.g. ``define guest 'a'``.
-        host: The host of this libvirt.
+        action: The action that failed, e.g. ``define guest 'a'``.
+        host: The host on which libvirt runs.
         seconds: How many seconds the library waited.
         aborted: Whether libvirt aborted the job on request. If not, the connection to libvirt was cut.
     """
@@ -225,9 +225,9 @@ class LibvirtTimeoutError(LibvirtError):
         self.add(
             "The job was aborted."
             if aborted
-            else "The call was abandoned and the connection to libvirt was cut; the next call connects again. Whether "
-            f"the call takes effect later is not known. Look on {host} at `systemctl status libvirtd virtqemud`, and "
-            "whether QEMU or libvirt hangs (state D or T): `ps -eo pid,stat,wchan:32,args | grep -E 'libvirtd|qemu'`."
+            else "The call was abandoned, so it may still take effect later. The next call connects to libvirt again. "
+            f"Run `systemctl status libvirtd virtqemud` on {host}. Find out whether QEMU or libvirt hangs (state D or "
+            "T): `ps -eo pid,stat,wchan:32,args | grep -E 'libvirtd|qemu'`."
         )
 
 

@@ -36,5 +36,5 @@ def require_extra(extra: str, user: str) -> None:
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that should have the module is missing
+    except ModuleNotFoundError:  # the parent package of the module is missing
         return False

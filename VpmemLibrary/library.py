@@ -92,23 +92,23 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
 
     # Ownership
 
-    A run marks what it makes. Keywords that destroy refuse everything else, unless `foreign=True` is given.
-    [Clean Up Host] removes what the run made. Workers of one run share the variable `VPMEM_RUN_ID`.
+    A run marks the objects that it makes. Keywords that change or destroy refuse other objects, unless `foreign=True`
+    is given. [Clean Up Host] removes the run's own objects. Workers of one run share the variable `VPMEM_RUN_ID`.
 
     # Leases
 
-    A lease is a lock of the host's kernel. It ends with its worker or the worker's connection. A run holds one where
-    it made something; [Clean Up After Dead Runs] removes the leftovers of other runs. A claim is a lease of one tenant
-    on a namespace ([Claim Namespaces]).
+    A lease is a lock of the host's kernel. It ends with its worker or the worker's connection. A run has a lease on
+    each host where it made something. [Clean Up After Dead Runs] removes the leftovers of dead runs. A claim is the
+    lease of one tenant on one namespace ([Claim Namespaces]).
 
     # Errors
 
-    A mistake is refused before anything changes. The message has the value and what is valid, or a failed tool's
-    command, exit status and standard error.
+    A keyword refuses an invalid argument before it changes anything. The message has the value and what is valid. If
+    a tool fails, the message has the tool's command, exit status and standard error.
     """
 
-    # PythonLibCore also lists the keywords of the components here. It would read each of these keywords a second time
-    # as a keyword of the library itself.
+    # DynamicCore's own `__dir__` also lists the keywords of the components. PythonLibCore would then read each keyword
+    # twice.
     __dir__ = object.__dir__
 
     def __init__(self, timeout: timedelta = timedelta(seconds=60), run_id: str | None = None) -> None:
@@ -173,7 +173,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     def run_keyword(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run a keyword for Robot Framework.
 
-        Make the messages of other errors, such as assertion errors, safe to show. The library's own errors already are.
+        Make the messages of other errors, such as assertion errors, safe to show. The library's own errors are safe.
 
         Args:
             name: The keyword's name.

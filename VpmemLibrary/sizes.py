@@ -20,7 +20,7 @@ _VALID = "whole bytes or a binary unit: 268435456, 256MiB, 16GiB (KiB, MiB, GiB,
 class Size(int):
     """A number of bytes that is read and printed as text such as ``256MiB``.
 
-    Decimal units (``16GB``) and bare ndctl letters (``16G``) are refused, because they cause mistakes of seven percent.
+    Decimal units (``16GB``) and ndctl's single letters (``16G``) are refused: 16GB is 7 % less than 16GiB.
 
     Example: ``Size.parse("256MiB") == 268435456``; ``str(Size(268435456)) == "256MiB"``.
     """
@@ -29,10 +29,10 @@ class Size(int):
 
     @classmethod
     def parse(cls, value: str | int) -> Self:
-        """Return the size of a number or a text.
+        """Parse a number of bytes, or a text such as ``256MiB``.
 
         Raises:
-            InvalidValueError: The value is negative, or is neither a whole number of bytes nor of a binary unit.
+            InvalidValueError: The value is negative, or is not a whole number of bytes or of a binary unit.
         """
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise InvalidValueError("size", value, _VALID)
@@ -46,7 +46,7 @@ class Size(int):
         return cls(int(match["number"]) * _UNITS[match["unit"] or ""])
 
     def __str__(self) -> str:
-        """Return the size in the largest exact unit: ``254MiB``, or ``270532608B`` rather than a rounded ``258MiB``."""
+        """Return the size in the largest unit without rounding: ``254MiB``, and ``266338305B`` with 1 byte more."""
         for unit in ("TiB", "GiB", "MiB", "KiB"):
             if self and int(self) % _UNITS[unit] == 0:
                 return f"{int(self) // _UNITS[unit]}{unit}"
@@ -74,9 +74,9 @@ class Size(int):
 
 
 class AtLeast(Size):
-    """A minimum size. The real size is the smallest size that a region allows and that is not below this minimum.
+    """A minimum size. It stands for the smallest size that a region allows and that is not below the minimum.
 
-    Only the region knows which sizes it allows: see `VpmemLibrary.pmem.namespaces.plan.smallest_size`.
+    `VpmemLibrary.pmem.namespaces.plan.smallest_size` finds that size, which differs between regions.
 
     Example: ``str(AtLeast(64 * MiB)) == "at least 64MiB"``.
     """
@@ -97,4 +97,4 @@ class _All(Size):
 
 
 ALL: Size = _All(0)
-"""All available capacity. It is a separate value, not None, so that a wrong size is refused with the reason."""
+"""All available capacity. Not None: Robot Framework refuses a wrong value of the type `Size | None` with no reason."""

@@ -1,8 +1,7 @@
-"""Make text from outside safe to show: it cannot control a terminal, forge a line, or run as HTML in log.html.
+"""Make text from outside safe to show, so that it cannot control a terminal, forge a line, or run as HTML in log.html.
 
 Names, comments, paths and output come from hosts, guests and local users. Every error, log message, table, drawing and
-report shows them through these functions. The errors of this library call these functions themselves
-(`VpmemLibrary.errors`).
+report shows them through these functions. The errors of this library (`VpmemLibrary.errors`) call `message` themselves.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def block(text: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as messages show it. Quote a name that has other characters than ``A-Z a-z 0-9 _.+:/@-``.
+    """Return a name for a message. Quote the name if it has any character other than ``A-Z a-z 0-9 _.+:/@-``.
 
     Example: ``quoted("ns_0") == "ns_0"``, ``quoted("*HTML*<b>") == "'*HTML*<b>'"``.
     """
@@ -58,10 +57,10 @@ def quoted(name: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return a text as the message of an error or of the log: visible, limited in length, and never read as HTML.
+    """Return a text as the message of an error or of the log. Escape its control characters, as `visible` does.
 
-    Robot Framework shows a failure that begins with ``*HTML*`` as HTML in log.html. If the text has more than 64 Ki
-    characters, return its beginning and the length of the whole text.
+    Robot Framework shows a failure that begins with ``*HTML*`` as HTML, so such a text gets a prefix. If the text has
+    more than 64 Ki characters, return its beginning and the length of the whole text.
 
     Example: ``message("*HTML* <b>") == "Message: *HTML* <b>"``.
     """
