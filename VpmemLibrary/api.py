@@ -1,6 +1,6 @@
-"""The Python interface for scripts. Only the names in this module are promised; all others may change.
+"""The Python interface for scripts and extensions. Only the names in this module are promised; all others may change.
 
-A name is imported when a script asks for it, so that a script loads only the modules that it uses. No name needs Robot
+A name is imported on its first use, so that a script loads only the modules that it uses. No name needs Robot
 Framework. docs/reuse.md describes the names and has an example.
 """
 
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from VpmemLibrary.content.pattern import Pattern
     from VpmemLibrary.errors import VpmemError
+    from VpmemLibrary.guest.channel.channels import Channel
     from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
+    from VpmemLibrary.guest.guest import Guest
     from VpmemLibrary.guest.lifecycle import start
     from VpmemLibrary.guest.readiness import wait_until_ready
     from VpmemLibrary.host.host import Host
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BootSource",
+    "Channel",
+    "Guest",
     "GuestDefaults",
     "Host",
     "HostEntry",
@@ -61,6 +65,8 @@ __all__ = [
 
 _MODULES = {
     "BootSource": "guest.domain.records",
+    "Channel": "guest.channel.channels",
+    "Guest": "guest.guest",
     "GuestDefaults": "session.guest_defaults",
     "Host": "host.host",
     "HostEntry": "host.hosts_entry",
@@ -90,7 +96,7 @@ _MODULES = {
 if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Import a name when a script asks for it."""
+        """Import a name on its first use."""
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"VpmemLibrary.{_MODULES[name]}"), name)

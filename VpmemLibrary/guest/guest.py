@@ -115,7 +115,7 @@ class Guest:
         )
 
     def use_own_channel(self, name: str, channel: Channel) -> None:
-        """Use a channel that another project implements into the guest from now on.
+        """From now on, use a channel into the guest that another project implements.
 
         Args:
             name: The name of the channel, for [Get Guest Channel].

@@ -1,4 +1,4 @@
-"""Open the first host of several that no other worker has, and reserve it."""
+"""Open and reserve a host that no other worker has."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def open_free_host(
     Args:
         session: The session in which the host is opened.
         entries: The sections of the hosts file, in the order in which they are tried.
-        shared: Share the host with workers that share it as well.
+        shared: Share the host with other workers that also share it.
         timeout: Seconds to wait for a free host.
 
     Raises:
-        BusyError: Other workers still have all of the hosts. The message says who has which host.
-        UnreachableError: None of the hosts can be reached.
-        LeaseRecordError: None of the reachable hosts can write its leases.
+        BusyError: Other workers still have all hosts at the timeout. The message names the holders of each host.
+        UnreachableError: All hosts are unreachable.
+        LeaseRecordError: No reachable host can write its leases.
     """
     unreachable = UnreachableHosts()
     opened: dict[str, OpenHost] = {}
@@ -67,7 +67,7 @@ def open_free_host(
 
 
 def _summed_up(refusals: Sequence[VpmemError]) -> VpmemError:
-    """Return one error with the messages of all. Prefer the error that other workers have a host."""
+    """Return one of the errors, with the messages of all added. Prefer a `BusyError`."""
     first, *others = sorted(refusals, key=lambda refusal: not isinstance(refusal, BusyError))
     for other in others:
         first.add(str(other))

@@ -11,17 +11,16 @@ from VpmemLibrary.host.hosts_entry import HostEntry
 
 @dataclass(frozen=True, slots=True)
 class GuestDefaults:
-    """The settings of guests that are defined or first used on a host. `dataclasses.replace` changes a copy.
+    """The settings of guests that a session defines or uses first on a host. `dataclasses.replace` changes a copy.
 
     Args:
         boot: The kernel or disk image from which guests boot. None if no image is set.
         channel: The channel by which commands run in guests.
         access: The login to guests.
         bridge: The bridge of the host for guests with a network. Empty if there is none.
-        machine: QEMU's machine type. If empty, ``pc``, or ``q35`` if QEMU has no ``pc``.
+        machine: QEMU's machine type. Empty means ``pc``, or ``q35`` if QEMU has no ``pc``.
         confined: Whether the host's security driver confines guests.
-        migration_address: The address at which QEMU of other hosts reaches this host. If empty, libvirt uses the host's
-            name.
+        migration_address: The address by which QEMU on other hosts reaches this host. Empty means the host's name.
 
     Example: ``replace(opened.guests.defaults, machine="q35")``.
     """
@@ -36,7 +35,7 @@ class GuestDefaults:
 
     @classmethod
     def of(cls, entry: HostEntry) -> GuestDefaults:
-        """Return the settings of a section of a hosts file.
+        """Return the guest settings from a section of a hosts file.
 
         Raises:
             InvalidValueError: The environment variable with the guests' password is not set.

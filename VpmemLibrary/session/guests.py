@@ -27,11 +27,11 @@ class Guests:
 
     Args:
         host: The host.
-        run: The run. Guests that are defined here carry its mark.
+        run: The run. Its mark is put on each guest that is defined here.
         defaults: The settings of new guests.
         libvirt: The libvirt daemon of the host to use.
-        hold_run_lease: Is called before a guest is marked; see `Tenancy.hold_run_lease`.
-        reporting: Where the commands in guests are reported.
+        hold_run_lease: Called before a guest is marked; see `Tenancy.hold_run_lease`.
+        reporting: Reports the commands that run in guests.
         inside: The guest, if the host is a guest. Such a host has no libvirt and no guests of its own.
     """
 
@@ -81,15 +81,15 @@ class Guests:
         return self._link
 
     def require_libvirt(self) -> None:
-        """Raise if the host is a guest.
+        """Raise if the host has no libvirt.
 
         Raises:
-            UnsupportedError: The host is a guest, which has no libvirt.
+            UnsupportedError: The host is a guest.
         """
         if self._inside is not None:
             raise UnsupportedError(
-                f"{self._host.alias} is guest {self._inside.name}, opened as a host: no libvirt is reached in a guest, "
-                "so there are no guests of its own. Switch Host to the host that it runs on."
+                f"{self._host.alias} is guest {self._inside.name}, opened as a host. The library uses no libvirt "
+                "in a guest, so this host has no guests. Switch to the host that runs the guest (Switch Host)."
             )
 
     def spec(
@@ -107,7 +107,7 @@ class Guests:
     ) -> GuestSpec:
         """Return the specification of a new guest of this run.
 
-        A guest that is reached over SSH always has a network.
+        A guest whose channel is SSH gets a network, unless `defaults` has an address for it.
 
         Args:
             name: The guest's name. The default is a new name that contains the run's id.
@@ -129,13 +129,15 @@ class Guests:
         network = network or (defaults.channel is GuestChannel.ssh and not defaults.access.address)
         if network and not defaults.bridge:
             raise InvalidValueError(
-                "guest network", "none", "a bridge of the host: guest_bridge in the hosts file, or Set Guest Access"
+                "guest_bridge",
+                "",
+                "a bridge of the host for the guest's network, in the hosts file or by Set Guest Access",
             )
         if defaults.boot is None:
             raise InvalidValueError(
                 "guest image",
-                "none",
-                "guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
+                "",
+                "an image to boot: guest_kernel and guest_initrd, or guest_disk, in the hosts file, or Set Guest Image",
             )
         self._hold_run_lease()
         self._made += 1
@@ -158,7 +160,7 @@ class Guests:
         """Define a guest that carries this run's mark.
 
         Args:
-            spec: The specification, from `spec`.
+            spec: The result of `spec`.
             share_backing: Allow a backing that another running guest uses.
             unshared: Allow devices without shared access, on which nothing persists.
 
@@ -188,8 +190,8 @@ class Guests:
             unshared: Allow devices without shared access, on which nothing persists.
 
         Raises:
-            InvalidValueError: The XML is not domain XML, a device is invalid, or the guest is to be reached over SSH
-                and has no address.
+            InvalidValueError: `xml` is not domain XML, a device is invalid, or the channel is SSH and the guest has no
+                address.
         """
         if self._defaults.channel is GuestChannel.ssh:
             address_of(self._defaults.access, name, xml)
@@ -267,7 +269,7 @@ class Guests:
         return removed
 
     def recover_from_power_loss(self, timeout: float) -> None:
-        """Clear what the guests of this run left in libvirt when the host lost power. Wait until libvirt answers.
+        """Wait until libvirt answers again after a power loss. Then clear what it still has of this run's guests.
 
         Do nothing if libvirt was not used before.
 

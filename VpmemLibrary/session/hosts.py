@@ -9,7 +9,7 @@ from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_file import read_hosts
 
 LAB = "lab"
-"""The word for the running lab, where the path of a hosts file is expected."""
+"""The word that means the running lab, in place of the path of a hosts file."""
 
 
 def entries_of(hosts: str) -> tuple[HostEntry, ...]:
@@ -30,5 +30,7 @@ def _lab_hosts() -> tuple[HostEntry, ...]:
 
     running = [host for host in Lab().hosts() if host.alive]
     if not running:
-        raise InvalidValueError("hosts file", LAB, "a file, or a lab that runs: start one with `vpmem lab up`")
+        raise InvalidValueError(
+            "hosts file", LAB, "a running lab, or the path of a file: start a lab with `vpmem lab up`"
+        )
     return tuple(host_entry(host) for host in running)

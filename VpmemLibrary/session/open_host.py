@@ -31,8 +31,8 @@ class OpenHost:
         policy: What is allowed on the host.
         guest_defaults: The settings of new guests.
         libvirt: The libvirt daemon of the host to use.
-        reporting: Where the commands in guests are reported.
-        leases: The leases of this worker on the host. The default is a new holder of leases.
+        reporting: Reports the commands that run in guests.
+        leases: The leases of this worker on the host. The default is leases of a new holder.
         guest: The guest, if the host is a guest. Such a host has no libvirt and no guests of its own.
         outer_host: The host that the guest runs on.
 
@@ -90,7 +90,7 @@ class OpenHost:
 
     @property
     def remembered(self) -> HostState | None:
-        """The state that `remember_state` read. None if it was not called."""
+        """The state that `remember_state` read. None before the first call."""
         return self._remembered
 
     def state(self) -> HostState:
@@ -122,8 +122,8 @@ class OpenHost:
             raise UnsupportedError(f"{self.alias} is guest {self.guest.name}: no {what} can be added to a guest.")
         if control is None:
             raise UnsupportedError(
-                f"No {what} can be added to {self.alias}. Set {field}_add and {field}_remove in its section of the "
-                "hosts file, each to a command."
+                f"{self.alias} has no commands that add and remove a {what}. Set {field}_add and {field}_remove in its "
+                "section of the hosts file, each to a command."
             )
         return control
 

@@ -1,4 +1,4 @@
-"""What may be done to a host, as its owner says in the hosts file."""
+"""The disruptive actions that the owner of a host allows in the hosts file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Policy:
     Args:
         may_reboot: Whether the host may be rebooted, and its power cut.
         may_initialize_labels: Whether labels may be written to a region without labels. This destroys its content.
-        power: The commands that cut the host's power and restore it. None if there are none.
-        cxl: The commands that add a CXL device to the host and remove it. None if there are none.
-        test_bus: The commands that add a test bus to the host and remove it. None if there are none.
+        power: The commands that cut and restore the host's power. None if the host has no such commands.
+        cxl: The commands that add and remove a CXL device. None if the host has no such commands.
+        test_bus: The commands that add and remove a test bus. None if the host has no such commands.
 
     Example: ``Policy(may_initialize_labels=True)``.
     """
@@ -31,5 +31,5 @@ class Policy:
 
     @classmethod
     def of(cls, entry: HostEntry) -> Policy:
-        """Return the policy of a section of a hosts file."""
+        """Return the policy from a section of a hosts file."""
         return cls(entry.may_reboot, entry.may_initialize_labels, entry.power, entry.cxl, entry.test_bus)

@@ -14,8 +14,8 @@ from VpmemLibrary.session.guests import Guests
 from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.tenancy import Tenancy
 
-# A worker keeps its leases for so many seconds after the timeout of a reboot or of a power cut. Then other workers may
-# take the leases, in case the worker does not return.
+# Seconds for which a worker keeps its leases after the timeout of a reboot or a power cut. Afterwards other workers may
+# take the leases, because the worker may be dead.
 _AFTER_REBOOT = 60.0
 _WITHOUT_POWER = 900.0
 
@@ -47,10 +47,10 @@ class Power:
         This worker must have an exclusive lease on the host, or be the only holder of any lease there.
 
         Args:
-            action: The action that the message names.
+            action: What the host may not do, for the message.
 
         Raises:
-            ForeignError: The host may not be rebooted, a foreign guest runs on it, or others hold leases there.
+            ForeignError: The host may not be rebooted, a foreign guest runs on it, or other workers have leases on it.
             LeaseLostError: This worker lost a lease there.
         """
         alias = self._host.alias
@@ -63,30 +63,31 @@ class Power:
                 f"{fix}"
             )
         if running := self._guests.foreign_running():
-            raise ForeignError(f"Guests run on {alias} that this run did not make: {', '.join(running)}. {fix}")
+            raise ForeignError(f"{alias} runs guests that this run did not make: {', '.join(running)}. {fix}")
         if others := self._tenancy.leases_of_others():
             raise ForeignError(
-                f"Others use {alias}, and this worker does not have it alone: {'; '.join(others)}. {fix} "
-                "Or call Reserve Host before."
+                f"Other workers use {alias}: {'; '.join(others)}. {fix} Or reserve the host first (Reserve Host)."
             )
 
     def require_control(self) -> PowerControl:
-        """Return the control that switches the host off and on.
+        """Return the commands that cut and restore the host's power.
 
         Raises:
-            UnsupportedError: The host is a guest, or has no such control.
+            UnsupportedError: The host is a guest, or its section of the hosts file has no such commands.
         """
         if self._guest is not None:
-            raise UnsupportedError(f"{self._host.alias} is guest {self._guest.name}: Stop Guest with how=kill ends it.")
+            raise UnsupportedError(
+                f"{self._host.alias} is guest {self._guest.name}. Kill it by Stop Guest with how=kill."
+            )
         if self._policy.power is None:
             raise UnsupportedError(
-                f"The power of {self._host.alias} cannot be cut: set host_power_off and host_power_on, one command "
-                "each, in its section of the hosts file."
+                f"{self._host.alias} has no commands that cut and restore its power. Set host_power_off and "
+                "host_power_on in its section of the hosts file, each to a command."
             )
         return self._policy.power
 
     def reboot(self, timeout: float) -> float:
-        """Reboot the host in good order and wait until it answers with a new boot id. Return the seconds it took.
+        """Reboot the host in good order. Wait until it answers with a new boot id. Return the seconds that this took.
 
         Args:
             timeout: Maximum seconds until the host answers again.
@@ -113,7 +114,7 @@ class Power:
             timeout: Maximum seconds until the host no longer answers.
 
         Raises:
-            UnsupportedError: The host has no power control, or is the machine that this process runs on.
+            UnsupportedError: The host has no commands for its power, or is the machine that this process runs on.
             CommandError: The command failed, or the host still answers.
         """
         control = self.require_control()
@@ -121,7 +122,7 @@ class Power:
             self._ended_boot = cut_power(self._host.transport, control, timeout=timeout)
 
     def restore(self, timeout: float) -> float:
-        """Restore the host's power and wait until the host and its libvirt answer. Return the seconds it took.
+        """Restore the host's power. Wait until the host and its libvirt answer. Return the seconds that this took.
 
         Args:
             timeout: Maximum seconds until the host and libvirt answer.
@@ -133,7 +134,7 @@ class Power:
             LibvirtError: libvirt was used before, and did not answer within `timeout`.
         """
         if self._ended_boot is None:
-            raise UnsupportedError(f"{self._host.alias} has its power: Cut Host Power did not cut it.")
+            raise UnsupportedError(f"The power of {self._host.alias} is on: Cut Host Power did not cut it.")
         started = time.monotonic()
         restore_power(self._host.transport, self.require_control(), self._ended_boot, timeout=timeout)
         self._ended_boot = None

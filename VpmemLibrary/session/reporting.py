@@ -1,4 +1,4 @@
-"""Where a session reports what it does, such as the log of Robot Framework or a terminal."""
+"""Report what a session does, for example to the log of Robot Framework or to a terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Reporting:
     """The functions by which a session reports what it does. By default, a session reports nothing.
 
     Args:
-        wrap: Wraps the transport to a machine, e.g. to log its commands. It gets the transport and the machine's name.
-        note: Is called with a line of text about what was done, e.g. the SSH configuration of a host.
-        progress: Is called with a line of text after each piece of a long read or write.
+        wrap: Wraps the transport to a machine, e.g. to log commands. It gets the transport and the machine's name.
+        note: Called with a line of text about what was done, e.g. the SSH configuration of a host.
+        progress: Called with a line of text after each piece of a long read or write.
 
     Example: ``Reporting(note=print)``.
     """

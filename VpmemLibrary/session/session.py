@@ -1,4 +1,4 @@
-"""The session of one worker: its run, its open hosts, and which of them is the current host."""
+"""The session of one worker: its run, its open hosts, and the current host."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Session:
     """The open hosts of one worker.
 
     Args:
-        run: The run that the worker belongs to. Its mark is put on everything that is made.
-        timeout: Maximum seconds that a command may take if the caller sets no timeout.
-        reporting: Where the session reports what it does.
+        run: The run that the worker belongs to. Its mark is put on everything that the session makes.
+        timeout: The maximum seconds of a command, unless the caller sets a timeout.
+        reporting: Reports what the session does.
 
     Example::
 
@@ -72,7 +72,7 @@ class Session:
         return self.current.host
 
     def set_timeout(self, timeout: float) -> None:
-        """Set the default timeout of commands, in seconds, for all open hosts and hosts that are opened later."""
+        """Set the default timeout of commands, in seconds, for open hosts and hosts that are opened later."""
         self.timeout = timeout
         for opened in self._open.values():
             opened.host.set_timeout(timeout)
@@ -92,7 +92,7 @@ class Session:
         """List the current host's namespaces and return one of them. Raise if this run did not make it.
 
         Args:
-            which: Its record, UUID, device name or name.
+            which: The namespace's record, UUID, device name or name.
             foreign: Allow a namespace that this run did not make.
 
         Raises:
@@ -105,7 +105,7 @@ class Session:
         return found
 
     def open(self, entry: HostEntry, alias: str = "") -> OpenHost:
-        """Open a host as its section of a hosts file describes it, and make it the current host.
+        """Open the host that a section of a hosts file describes, and make it the current host.
 
         Args:
             entry: The section.
@@ -165,7 +165,7 @@ class Session:
     def open_guest(self, which: Guest | str, alias: str = "") -> OpenHost:
         """Open a running guest of the current host as a host, and make it the current host.
 
-        If this run made the guest, its labels may be initialised, and it may be rebooted.
+        If this run made the guest, the run may initialise its labels and reboot it.
 
         Args:
             which: The guest or its name.
@@ -206,7 +206,7 @@ class Session:
     def refuse_taken(self, alias: str) -> None:
         """Raise if an open host has that alias."""
         if alias in self._open:
-            raise InvalidValueError("alias", alias, f"one that no open host has (open: {', '.join(self._open)})")
+            raise InvalidValueError("alias", alias, f"an alias that no open host has (open: {', '.join(self._open)})")
 
     def switch(self, alias: str) -> str:
         """Make another open host the current host. Return the alias of the previous current host."""
@@ -225,15 +225,15 @@ class Session:
         opened.close()
 
     def clean_up(self) -> list[str]:
-        """Remove everything that this run made on the current host: guests, mounts, namespaces, CXL regions.
+        """Remove what this run made on the current host: guests, mounts, namespaces and CXL regions, in this order.
 
-        They are removed in this order. Close the removed guests that are open as hosts. Nothing else is changed.
+        Close the removed guests that are open as hosts. Change nothing else.
 
         Returns:
             A description of each thing that was removed.
 
         Raises:
-            BusyError: Something that this run did not make uses something that this run made.
+            BusyError: A thing of this run is used by a thing that this run did not make.
         """
         opened, run = self.current, self.run
         guests = opened.guests.remove_own()
@@ -241,10 +241,10 @@ class Session:
         removed = [f"guest {name}" for name in guests]
         try:
             removed += [f"mount of {mount}" for mount in unmount_owned(opened.host, run)]
-        finally:  # a failed unmount must not keep the other namespaces from being removed
+        finally:  # remove the other namespaces even if an unmount failed
             gone = clean_up(opened.host, run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
-            if gone and not opened.guest:  # a removed namespace cannot be claimed, so its unfit record is not needed
+            if gone and not opened.guest:  # a removed namespace needs no unfit record
                 opened.tenancy.leases.remove_stale(namespace.label_uuid for namespace in gone)
         removed += [f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, run)]
         return removed
@@ -252,7 +252,7 @@ class Session:
     def close_all(self) -> None:
         """Close all connections, even if closing one of them fails."""
         failures = []
-        while self._open:  # last opened first: guests before their hosts
+        while self._open:  # from the last opened host to the first: guests before their hosts
             try:
                 self.close(self.aliases[-1])
             except Exception as error:  # close every host, then raise the first failure

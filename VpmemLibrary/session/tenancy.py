@@ -1,4 +1,4 @@
-"""One worker's use of a host that other workers use too: its leases, reservations and claims."""
+"""The leases, reservations and claims of one worker on a host that other workers use too."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from VpmemLibrary.pmem.records import Namespace
 class Tenancy:
     """The leases, reservations and claims of one worker on one host.
 
-    A guest that is open as a host has one worker, and the lease on its outer host covers it. So there the run needs no
-    lease of its own, no lock and no proofs.
+    A guest that is open as a host has one worker. The worker's lease on the outer host covers the guest. So the run
+    needs no lease, no host lock and no proofs in the guest.
 
     Args:
         host: The host.
@@ -69,7 +69,7 @@ class Tenancy:
 
     @property
     def reclaim(self) -> Reclaim:
-        """The `Reclaim` that removes the leftovers of dead runs from the host.
+        """The object that removes the leftovers of dead runs from the host.
 
         Raises:
             UnsupportedError: The host is a guest.
@@ -77,18 +77,18 @@ class Tenancy:
         return Reclaim(self._host, self._link(), self._leases)
 
     def _clean(self, namespace: Namespace, left_by: Holder) -> None:
-        self.reclaim.clean_namespace(namespace, left_by)  # a guest has no reclaim, but it may have claims
+        self.reclaim.clean_namespace(namespace, left_by)  # read only now: a guest has no Reclaim, but may have claims
 
     def lease_proofs(self) -> tuple[LeaseProof, ...]:
         """Return the proofs that this worker still holds its leases on the host; none in a guest.
 
         Raises:
-            LeaseLostError: The worker lost the lease on its host or region, and has not taken it again.
+            LeaseLostError: The worker lost the lease on its host or region, and has not acquired it again.
         """
         return () if self._in_guest else self._leases.proofs()
 
     def host_lock(self, work: str) -> contextlib.AbstractContextManager[None]:
-        """Return a lock that lets one worker at a time do `work` on this host; it does nothing in a guest.
+        """Return a lock that lets one worker at a time do `work` on this host. In a guest the lock does nothing.
 
         Args:
             work: The work, e.g. ``initialize-labels``.
@@ -96,11 +96,11 @@ class Tenancy:
         return contextlib.nullcontext() if self._in_guest else host_lock(self._leases, work, self._host.alias)
 
     def hold_run_lease(self) -> None:
-        """Hold this run's own lease on the host, so that other runs do not treat its things as leftovers.
+        """Hold the lease of this run on the host, so that other runs do not reclaim what this run made there.
 
         Raises:
-            LeaseLostError: This worker lost a lease there. The next call takes the run's own lease again. If the worker
-                lost its host or region, it must take that lease again first.
+            LeaseLostError: This worker lost a lease on the host. The next call acquires the lease of the run again. If
+                the worker lost its host or region, acquire that lease first.
             ToolMissingError: The host has no bash or no flock.
         """
         if self._in_guest:
@@ -113,7 +113,7 @@ class Tenancy:
             self._leases.take([[key]], shared=True)
 
     def new_uuid(self) -> str:
-        """Hold this run's own lease, and return a UUID with the run's mark, for a namespace on the host.
+        """Return a UUID with the run's mark, for a namespace on the host. First hold the lease of this run.
 
         Raises:
             LeaseLostError: For the same reasons as `hold_run_lease`.
@@ -122,14 +122,14 @@ class Tenancy:
         return self._run.new_uuid()
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return every lease record of the host; none in a guest."""
+        """Return all lease records of the host; none in a guest."""
         return () if self._in_guest else self._leases.entries()
 
     def leases_of_others(self) -> list[str]:
         """Describe the leases of other workers on the host. The list is empty if this worker has the host alone.
 
         Raises:
-            LeaseLostError: This worker lost a lease there.
+            LeaseLostError: This worker lost a lease on the host.
         """
         if self._in_guest:
             return []
@@ -145,21 +145,21 @@ class Tenancy:
 
     @contextlib.contextmanager
     def kept(self, seconds: float) -> Iterator[None]:
-        """Keep this worker's leases on the host while the host goes down in the ``with``.
+        """Keep this worker's leases on the host while the host goes down in the ``with`` block.
 
         Args:
-            seconds: How long the host may be down. Afterwards other workers may take the leases.
+            seconds: How long the host may be down. Afterwards other workers may acquire the leases.
         """
         self._leases.keep(math.ceil(seconds))
         try:
             yield
         except VpmemError:
-            with contextlib.suppress(VpmemError):  # an unreachable host keeps the leases until the time ends
+            with contextlib.suppress(VpmemError):  # an unreachable host keeps the leases for `seconds`
                 self._leases.keep(0)
             raise
 
     def renew(self) -> None:
-        """Re-acquire the leases that were held before the host booted, before another worker takes them.
+        """Re-acquire the leases that this worker had before the host booted.
 
         Raises:
             LeaseLostError: Another worker has taken one of the leases.
@@ -167,7 +167,7 @@ class Tenancy:
         self._leases.require(self._leases.held)
 
     def end(self) -> None:
-        """Release the leases of this worker and its run, but no claims: their namespaces were not wiped.
+        """Release the leases of this worker and its run, except the claims: their namespaces were not wiped.
 
         Raises:
             LeaseLostError: The worker lost a lease, and this was not reported yet.

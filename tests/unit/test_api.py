@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -57,8 +58,12 @@ def test_the_document_shows_the_example_as_it_is() -> None:
     assert f"```python\n{SCRIPT}```" in REUSE
 
 
+def test_a_guest_takes_a_channel_of_another_project() -> None:
+    assert get_type_hints(api.Guest.use_own_channel)["channel"] is api.Channel
+
+
 def test_a_script_loads_no_robot_and_nothing_heavy_that_it_does_not_use() -> None:
-    code = "import sys\nfrom VpmemLibrary.api import Session, RunMark, entries_of\nprint(*sys.modules)"
+    code = "import sys\nfrom VpmemLibrary.api import Channel, Guest, Session, RunMark, entries_of\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded & {"robot", "libvirt", "lxml", "paramiko", "rich", "psutil"} == set()

@@ -209,5 +209,5 @@ def test_a_host_without_ndctl_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_guest_without_an_image_is_refused(tmp_path: Path) -> None:
     message = message_of(tmp_path, LOCAL, "Define Guest")
-    assert "guest image 'none' cannot be used" in message
+    assert "guest image '' cannot be used" in message
     assert "Set Guest Image" in message

@@ -113,7 +113,7 @@ def test_labels_may_be_initialised_in_a_guest_of_this_run_only(session: Session,
 
 def test_what_needs_libvirt_is_refused_and_what_lists_guests_finds_none(session: Session, link: LibvirtLink) -> None:
     HostKeywords(session).open_guest_as_host(guest_of(link), alias="inside")
-    refused = "inside is guest a, opened as a host: no libvirt is reached in a guest"
+    refused = "inside is guest a, opened as a host. The library uses no libvirt in a guest"
     steps: tuple[Callable[[], object], ...] = (
         lambda: GuestKeywords(session).define_guest(),
         lambda: GuestXmlKeywords(session).new_guest_xml(),

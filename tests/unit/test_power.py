@@ -183,7 +183,7 @@ def test_this_machine_keeps_its_power(tmp_path: Path) -> None:
 
 def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Switched) -> None:
     session, _ = opened(host)
-    with pytest.raises(UnsupportedError, match="set host_power_off and host_power_on"):
+    with pytest.raises(UnsupportedError, match="Set host_power_off and host_power_on"):
         PowerKeywords(session).cut_host_power()
     session, _ = opened(host, control(host), may_reboot=False)
     with pytest.raises(ForeignError, match=r"Host switched may not lose its power: .*host_may_reboot"):
@@ -194,7 +194,7 @@ def test_a_host_without_the_commands_or_the_permission_is_left_as_it_is(host: Sw
 def test_a_host_with_guests_of_others_keeps_its_power(host: Switched, monkeypatch: pytest.MonkeyPatch) -> None:
     session, found = opened(host, control(host))
     monkeypatch.setattr(found.guests, "foreign_running", lambda: ["theirs"])
-    with pytest.raises(ForeignError, match="Guests run on switched that this run did not make: theirs"):
+    with pytest.raises(ForeignError, match="switched runs guests that this run did not make: theirs"):
         PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
 
@@ -203,13 +203,13 @@ def test_power_is_restored_only_after_it_was_cut(host: Switched, monkeypatch: py
     session, found = opened(host, control(host))
     monkeypatch.setattr(found.guests, "foreign_running", list)
     keywords = PowerKeywords(session)
-    with pytest.raises(UnsupportedError, match="switched has its power"):
+    with pytest.raises(UnsupportedError, match="The power of switched is on"):
         keywords.restore_host_power()
     keywords.cut_host_power(timeout=timedelta(seconds=5))
     assert not host.plug.exists()
     keywords.restore_host_power(timeout=timedelta(seconds=5))
     assert host.plug.read_text() == "2"
-    with pytest.raises(UnsupportedError, match="switched has its power"):
+    with pytest.raises(UnsupportedError, match="The power of switched is on"):
         keywords.restore_host_power()
 
 
@@ -280,8 +280,8 @@ def test_a_host_on_which_others_are_at_work_keeps_its_power(
     found.tenancy.hold_run_lease()
     with pytest.raises(
         ForeignError,
-        match=r"Others use switched, and this worker does not have it alone: region-1 is held by run bbbbbbbb, .*; "
-        r"run-bbbbbbbb is held by run bbbbbbbb, .*Use foreign=True .* Or call Reserve Host before",
+        match=r"Other workers use switched: region-1 is held by run bbbbbbbb, .*; "
+        r"run-bbbbbbbb is held by run bbbbbbbb, .*Use foreign=True .* Or reserve the host first",
     ):
         PowerKeywords(session).cut_host_power()
     assert host.plug.exists()
