@@ -18,15 +18,15 @@ _COLOURS = {Verdict.ok: "green", Verdict.warning: "yellow", Verdict.problem: "re
 
 @click.command()
 @click.argument("host", default=LOCAL)
-@click.option("--user", help="The user for the log-in. The default is that of the SSH configuration, or root.")
+@click.option("--user", help="The user for the log-in. The default is in the SSH configuration, or is root.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="The SSH port. The default is that of the SSH configuration, or 22."
+    "--port", type=click.IntRange(1, 65535), help="The SSH port. The default is in the SSH configuration, or is 22."
 )
 @click.option("--key-file", type=_FILE, help="A private key.")
 @click.option("--known-hosts", type=_FILE, help="The file with the host's key.")
 @click.option("--sudo", is_flag=True, help="Run commands as root, through sudo or doas.")
 @click.option("--hosts", "hosts_file", type=_FILE, help="A hosts file that describes HOST in a section.")
-@click.option("--guest-image", default="", help="A disk image on HOST: check the rules of its guest agent.")
+@click.option("--guest-image", default="", help="A disk image on HOST. Check the rules of its guest agent too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(
     *,
@@ -40,10 +40,10 @@ def doctor(
     guest_image: str,
     as_json: bool,
 ) -> None:
-    """Find problems of HOST that would break a run, and print a fix for each problem. Nothing is changed on HOST.
+    """Find problems of HOST that would break a run, and print a fix for each problem. Change nothing on HOST.
 
-    HOST is a name or an address; the default is this machine. With --hosts, HOST is a section of that file. The exit
-    status is 0 if there is no problem, 1 if there is a problem, and 2 if the command line is wrong.
+    HOST is a name or an address. The default is this machine. With --hosts, HOST is the name of a section in the hosts
+    file. The exit status is 0 if there is no problem, 1 if there is a problem, and 2 if the command line is wrong.
     """
     if hosts_file is not None:
         entry = find_host(read_hosts(hosts_file), "" if host == LOCAL else host)

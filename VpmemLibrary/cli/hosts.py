@@ -1,4 +1,4 @@
-"""The command ``vpmem hosts``."""
+"""The command ``vpmem hosts``: check a hosts file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("hosts_file", type=_FILE)
-@click.option("--count", is_flag=True, help="Print only how many hosts the file has.")
+@click.option("--count", is_flag=True, help="Print only the number of hosts in the file.")
 def hosts(hosts_file: Path, count: bool) -> None:
-    """Check a HOSTS_FILE and show its hosts. No host is contacted."""
+    """Check a HOSTS_FILE and show its hosts. Contact no host."""
     entries = read_hosts(hosts_file)
     if count:
         click.echo(len(entries))

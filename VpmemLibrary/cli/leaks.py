@@ -1,4 +1,4 @@
-"""The command ``vpmem leaks``: report what a run left on all its hosts."""
+"""The command ``vpmem leaks``: report the leaks of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def leaks() -> None:
-    """Report what a run left on its hosts. Remember the hosts' state before the run, and compare it after the run."""
+    """Report the leaks of a run: remember the state of its hosts before the run, compare the state after the run."""
 
 
 @leaks.command()
@@ -35,19 +35,19 @@ def remember(hosts_file: Path, states: Path) -> None:
 def compare(hosts_file: Path, states: Path) -> None:
     """Compare the current state of every host of HOSTS_FILE with its state in STATES.
 
-    The exit status is 1 if anything was added, removed or changed. New labels of a region are reported, but they are
-    not a leak: suites write labels if the hosts file has host_may_initialize_labels = yes.
+    The exit status is 1 if anything was added, removed or changed. New labels of a region are reported, but do not
+    count: suites write labels if the hosts file has host_may_initialize_labels = yes.
     """
     before, entries = read_states(states), read_hosts(hosts_file)
     for entry in entries:
         if entry.name not in before:
-            raise click.ClickException(f"{states} has no host {entry.name}. It has: {', '.join(before)}.")
+            raise click.ClickException(f"{states} has no host {entry.name}. It has these hosts: {', '.join(before)}.")
     clean = [_report(name, before[name], after) for name, after in _states(entries)]
     raise SystemExit(0 if all(clean) else 1)
 
 
 def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
-    """Return the names and states of the hosts in the order of the file. Read all hosts in parallel."""
+    """Yield the name and the state of each host, in the order of `entries`. Read all hosts in parallel."""
     with ThreadPoolExecutor(len(entries)) as pool:
         yield from zip((entry.name for entry in entries), pool.map(_state, entries), strict=True)
 
@@ -58,12 +58,12 @@ def _state(entry: HostEntry) -> HostState:
     from VpmemLibrary.session.session import Session  # noqa: PLC0415
 
     reporting = Reporting(note=lambda text: click.echo(text, err=True))
-    with Session(RunMark("00000000"), reporting=reporting) as session:  # only reads: no object gets this mark
+    with Session(RunMark("00000000"), reporting=reporting) as session:  # it only reads, so no object gets this mark
         return session.open(entry).state()
 
 
 def _report(name: str, before: HostState, after: HostState) -> bool:
-    """Print the report of one host. Return True if the host has no differences."""
+    """Print the report of one host. Return whether the host has no difference."""
     for region in before.labeled_in(after):
         click.echo(f"{name}: {region} has labels that it did not have before")
     known = before.with_labels(after)

@@ -1,4 +1,4 @@
-"""The command `vpmem`. A group of subcommands is imported only when it is used."""
+"""The command ``vpmem``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COMMANDS = {
         "VpmemLibrary.cli.doctor:doctor",
         "Find the problems of a host that would break a run, and their fixes.",
     ),
-    "leaks": ("VpmemLibrary.cli.leaks:leaks", "Report the leftovers of a run: compare its hosts before and after."),
+    "leaks": ("VpmemLibrary.cli.leaks:leaks", "Report the leaks of a run: compare its hosts before and after the run."),
     "hosts": ("VpmemLibrary.cli.hosts:hosts", "Check a hosts file and show its hosts."),
 }
-"""The location and the purpose of each subcommand, so that `vpmem --help` imports none of them."""
+"""The location and the purpose of each subcommand, so that ``vpmem --help`` imports no subcommand."""
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a subcommand when the subcommand is used."""
+    """A group that imports a subcommand only when a user calls the subcommand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """Return the names of all subcommands."""
@@ -43,13 +43,13 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command. Show an error of this project or of the system as its message alone."""
+        """Run a command. Show only the message of an error of this library or of the system."""
         try:
             return super().invoke(ctx)
         except VpmemError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # click ends quietly
+            if error.errno == errno.EPIPE:  # click handles a closed pipe: it ends without a message
                 raise
             raise click.ClickException(str(error)) from error
 
