@@ -1,4 +1,4 @@
-"""Check the account that logs in: its login shell, the output of the login shell, and how commands become root."""
+"""Check the account that logs in: its login shell, the output of the login shell, and whether commands run as root."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from VpmemLibrary.doctor.reach import Account
 
 _SHOWN = 120
 
-# For each shell: its rc file, and the first line that ends the file early in a non-interactive shell. `sed -i 1i`
-# inserts the line.
+# For each shell: its rc file, and a first line for the file. In a shell that runs one command, this line ends the file.
 _QUIET = {
     "bash": ("~/.bashrc", "case $- in *i*) ;; *) return ;; esac"),
     "zsh": ("~/.zshenv", "[[ -o interactive ]] || return"),
@@ -27,7 +26,7 @@ _WORDS |= {"nu": "nushell", "xonsh": "xonsh"}
 
 
 def check_shell(account: Account) -> Iterator[Finding]:
-    """Check the login shell, and what the login shell prints before and after a command."""
+    """Check the login shell, and the text that it prints before and after a command."""
     if not account.ran and account.facts:
         yield problem(
             "login shell",
@@ -56,7 +55,7 @@ def check_shell(account: Account) -> Iterator[Finding]:
             ("standard error", account.complaints),
             ("standard output, after the command", account.after),
         )
-        if (shown := _shown(text)) and not (homeless and homeless in text)  # sshd complains that the home is missing
+        if (shown := _shown(text)) and not (homeless and homeless in text)  # sshd prints that the home is missing
     ]
     if noise:
         read = f" (it may come from {rc})" if rc else ""
@@ -94,7 +93,7 @@ def quiet(shell: str) -> str:
 
 
 def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
-    """Check that commands run as root. `sudo` is whether the library runs commands through sudo."""
+    """Check that commands run as root. `sudo` says whether the library runs commands through sudo."""
     if not account.ran:
         return
     if account.root and not sudo:
@@ -135,11 +134,11 @@ def check_elevation(account: Account, *, sudo: bool) -> Iterator[Finding]:
 
 
 def permit(user: str, program: str, said: str = "") -> str:
-    """Return the command that lets a user run commands as root without a password. Root must run this command.
+    """Return the command by which root lets a user run commands as root without a password.
 
     `said` is the text that sudo or doas printed when it refused.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # such a name comes from the host and would need escapes
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", user):  # any other name would need escapes
         return "Let the user run every command as root without a password (NOPASSWD: ALL in a file of /etc/sudoers.d)"
     if program == "doas":
         return f"As root: echo 'permit nopass {user}' >>/etc/doas.conf"
@@ -151,6 +150,6 @@ def permit(user: str, program: str, said: str = "") -> str:
 
 
 def _shown(text: str) -> str:
-    """Return the first words of a text as one line. Return an empty text if there is only white space."""
+    """Return the beginning of a text as one line. Return an empty text if the text has only white space."""
     words = " ".join(text.split())
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]} ..."

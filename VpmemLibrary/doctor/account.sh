@@ -1,7 +1,6 @@
 # shellcheck shell=sh
-# The doctor's questions about the account that logs in. /bin/sh reads this text on its standard input, with the word
-# VPMEM_MARK replaced. The text is not a command line, because that would need the quoting rules of a login shell that
-# is not known yet.
+# Print facts about the account that logs in. /bin/sh reads this script from standard input. The doctor replaces the
+# word VPMEM_MARK first. A command line would need the quoting rules of the login shell, which is not known yet.
 vpmem_mark=VPMEM_MARK
 echo "$vpmem_mark"
 echo "$vpmem_mark" >&2
@@ -11,7 +10,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
 fact() { printf '%s\0' "$1"; shift; "$@" </dev/null; printf '\0'; }
 user=$(id -un)
 working=
-limit= # sudo may wait for a directory server that is away
+limit= # sudo may wait for a directory server that does not answer
 command -v timeout >/dev/null && limit='timeout 4'
 passwd() { getent passwd "$user" || grep "^$user:" /etc/passwd; }
 rc_files() {
@@ -22,8 +21,8 @@ rc_files() {
         [ -s "$file" ] && echo "$file"
     done
 }
-# The command's own output proves that the program ran the command. Exit statuses and messages are no proof: they differ
-# by program, version and language.
+# Only the command's own output shows that the program ran the command. Exit statuses and messages differ by program,
+# version and language.
 elevated() { # program
     command -v "$1" >/dev/null || { echo absent; return; }
     # shellcheck disable=SC2016  # root's shell expands it

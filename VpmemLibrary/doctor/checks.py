@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.records import NamespaceMode, Region
 from VpmemLibrary.sizes import KiB, MiB, Size
 
 CLOCK_TOLERANCE = 5.0
-"""Maximum seconds by which the clock of a host may differ."""
+"""Maximum difference between the clock of a host and the clock of this machine, in seconds."""
 
 _BASH_FLOOR = (4, 3)
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -53,7 +53,7 @@ def check_tools(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
 
 
 def check_directories(facts: DoctorFacts) -> Iterator[Finding]:
-    """Check that locks and leases can be written: their directories, and the free space of the file systems."""
+    """Check the directories of locks and leases: the user can write to them, and the file systems have free space."""
     for check, path, fact in (("locks", RUN_DIRECTORY, "run"), ("leases' directory", DIRECTORY, "lease_directory")):
         lines = facts.lines(fact)
         if len(lines) < 5:
@@ -119,7 +119,7 @@ def check_leases(facts: DoctorFacts) -> Iterator[Finding]:
 
 
 def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
-    """Check which program connects to libvirt's socket on the host."""
+    """Check that the host has a program that connects to libvirt's socket."""
     relays = facts.lines("relays")
     working = [each for each in relays if each != "nc without -U"]
     if working:
@@ -128,7 +128,7 @@ def check_relay(facts: DoctorFacts, host: HostFacts) -> Iterator[Finding]:
     found = (
         "the host has no virt-ssh-helper, and its nc does not support unix sockets (-U)"
         if relays
-        else "the host has none"
+        else "the host has no program that connects to libvirt's socket"
     )
     yield problem("libvirt relay", found, install(host, "nc"))
 
@@ -149,7 +149,7 @@ def check_sockets(facts: DoctorFacts) -> Iterator[Finding]:
     if system:
         found = f"only the read-only socket is there: {', '.join(system)}"
     elif sockets:
-        found = f"only a session's libvirt runs ({', '.join(sockets)}): guests with persistent memory need the system's"
+        found = f"only a session daemon runs ({', '.join(sockets)}); persistent memory needs libvirt's system daemon"
     yield problem("libvirt socket", found, "systemctl enable --now virtqemud.socket (or libvirtd.socket)")
 
 
@@ -273,7 +273,7 @@ def check_regions(
             else:
                 yield ok(check, f"{what}; namespaces from {smallest} to {room} fit")
     if regions and not usable:
-        yield problem("regions", "a namespace can be created in none of them", "See the findings of the regions")
+        yield problem("regions", "no namespace can be created in any region", "See the findings of the regions")
 
 
 def _as_root(facts: DoctorFacts, path: str) -> str:

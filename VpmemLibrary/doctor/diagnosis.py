@@ -26,7 +26,7 @@ from VpmemLibrary.transport.controller import start_thread
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
 _DEADLINE = 20.0
-"""Maximum seconds for each check. On a healthy host a check takes much less."""
+"""Maximum seconds for each check. On a healthy host, a check is much faster."""
 
 _ECHO = "vpmem"
 
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
-    """Find the problems that would break a run on a host. Change nothing there.
+    """Find the problems that would break a run on a host. Change nothing on the host.
 
     Args:
         entry: How to reach the host.
-        guest_image: A disk image on the host. Its guest agent is checked too. Empty for none.
+        guest_image: A disk image on the host, to check its guest agent too. Empty for none.
 
     Returns:
         The findings. A check that fails is a finding too.
@@ -49,7 +49,7 @@ def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
     findings: list[Finding] = []
     try:
         plain = reach.plain_transport_to(entry)
-    except VpmemError as error:  # such as an environment variable for the password that is not set
+    except VpmemError as error:  # e.g. the environment variable for the password is not set
         findings.append(problem("settings", reason(error)))
     else:
         with ExitStack() as stack:
@@ -57,7 +57,7 @@ def diagnose(entry: HostEntry, *, guest_image: str = "") -> Diagnosis:
             found, reached, elevated = _log_in(plain, entry)
             findings += found
             if reached:
-                # If sudo refuses, the host is inspected as the user that logs in, so that other problems are found too.
+                # If sudo refuses, the user that logs in runs the other checks, so that they find other problems too.
                 transport = transport_to(entry) if elevated else plain
                 stack.callback(transport.close)
                 findings += _look(transport, entry, guest_image)
@@ -95,7 +95,7 @@ def _log_in(plain: Transport, entry: HostEntry) -> tuple[list[Finding], bool, bo
 
 
 class _Question(Generic[T]):
-    """A question to the host that runs in its own thread. It is asked once, and all its checks share the answer."""
+    """A question to the host, asked once, in a thread of its own. All checks that need the answer share it."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
         self._answer: Future[T] = Future()
@@ -110,7 +110,7 @@ class _Question(Generic[T]):
         start_thread(run, "a question of the doctor")
 
     def answer(self) -> T:
-        """Wait for the answer and return it. Raise the error of the question if it failed.
+        """Wait for the answer and return it. If the question failed, raise its error.
 
         Raises:
             TimeoutError: There is no answer within the deadline.
@@ -125,7 +125,7 @@ def _read_regions(host: Host) -> tuple[tuple[Region, ...], tuple[str, ...], set[
 
 
 def _look(transport: Transport, entry: HostEntry, guest_image: str) -> list[Finding]:
-    """Ask the host all other questions, and return the findings."""
+    """Run all checks that follow the log-in, and return the findings."""
     machine = Host(entry.name, transport)
     host = _Question(machine.facts)
     facts = _Question(lambda: read_doctor_facts(transport))
@@ -171,7 +171,7 @@ def _check_commands(transport: Transport) -> Iterator[Finding]:
     if result.text == _ECHO:
         yield ok("commands", "their output arrives unchanged")
     else:
-        found = f"their output has other text: {result.text[:80]!r} instead of {_ECHO!r}"
+        found = f"the output of a command is {result.text[:80]!r} instead of {_ECHO!r}"
         yield problem("commands", found, "See the finding on noise")
 
 

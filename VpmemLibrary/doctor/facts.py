@@ -35,7 +35,7 @@ class DoctorFacts:
     answered: float
 
     def __getitem__(self, name: str) -> str:
-        """Return the text of a fact. It is empty if the host does not have the fact."""
+        """Return the text of a fact. Return an empty text if the host does not have the fact."""
         return self.values.get(name, "")
 
     def lines(self, name: str) -> list[str]:

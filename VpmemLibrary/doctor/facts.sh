@@ -1,6 +1,5 @@
 # shellcheck shell=sh
-# The doctor's questions to a host, in one command that changes nothing. Each fact is its name and its value, with a NUL
-# after each.
+# Print the facts of a host that the doctor needs. Change nothing. A fact is a name and a value. Each ends with a NUL.
 #
 #   sh -c PROGRAM sh RUN_DIRECTORY LEASE_DIRECTORY TOOL...
 

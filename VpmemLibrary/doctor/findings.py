@@ -29,8 +29,7 @@ class Finding:
         check: The name of the check.
         verdict: The consequence for a run.
         found: What was found.
-        fix: The command that fixes the problem, or what to do if no command can fix it. Empty if there is nothing to
-            do.
+        fix: The command that fixes the problem, or what to do without a command. Empty if there is nothing to fix.
     """
 
     check: str
@@ -96,7 +95,7 @@ def problem(check: str, found: str, fix: str = "") -> Finding:
 
 
 def run_check(check: str, work: Callable[[], Iterable[Finding]], seconds: float) -> list[Finding]:
-    """Return the findings of a check. A check that fails or takes too long is a finding as well."""
+    """Return the findings of a check. If the check fails or takes too long, this is a finding too."""
     try:
         return call_with_deadline(seconds, lambda: list(work()))
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Find out which commands the guest agent in a disk image refuses. The image is not changed."""
+"""Find out which commands the guest agent in a disk image refuses. Do not change the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = (
 """The files in which distributions store the rules of the agent."""
 
 IMAGE_TIMEOUT = 120.0
-"""Maximum seconds to read an image. libguestfs boots its appliance slowly if there is no hardware acceleration."""
+"""Maximum seconds to read an image. Without hardware acceleration, the appliance of libguestfs boots slowly."""
 
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("image.sh").read_text("ascii")
 _RULE = "s/^(?=\\s*(?:block-?rpcs|blacklist|allow-?rpcs|BLACKLIST_RPC|BLOCK_RPCS|FILTER_RPC_ARGS|DAEMON_ARGS)\\s*=)/# /"

@@ -3,8 +3,8 @@
 #
 #   sh -c PROGRAM sh IMAGE FILE...
 #
-# A NUL ends each item. The first item is the program that read the image, or the reason why no program could. The
-# second item is all files, each after a line "== NAME".
+# A NUL ends each item. The first item is the program that read the image, or the reason why no program could read the
+# image. The second item has all files, each after a line "== NAME".
 
 export LC_ALL=C
 image=$1

@@ -1,4 +1,4 @@
-"""Ask a host's libvirt in the same way as a run does."""
+"""Read facts from a host's libvirt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ask_libvirt(transport: Transport, daemon: Daemon = SYSTEM) -> LibvirtFacts:
         daemon: The libvirt daemon of the host to use.
 
     Raises:
-        LibvirtError: libvirt does not answer, or refuses.
+        LibvirtError: libvirt does not answer, or reports an error.
         UnreachableError: The host cannot be reached.
     """
     link = LibvirtLink(transport, daemon=daemon)

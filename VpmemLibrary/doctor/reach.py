@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import paramiko
 
 SESSIONS = 10
-"""The sessions that a connection should have: eight for commands, one to end a command, one for a file."""
+"""How many sessions sshd should allow for a connection: eight for commands, one to end a command, one for a file."""
 
 CONNECT_TIMEOUT = 10.0
 
 LINES = ("exec /bin/sh", "sh")
-"""The command lines that turn a login shell into a POSIX shell. The second one is for restricted shells."""
+"""The command lines that turn a login shell into a POSIX shell. The second command line is for restricted shells."""
 
 _TIMEOUT = 15.0
 _CHUNK = 1 << 16
@@ -133,7 +133,7 @@ class Link:
         """Return the account that logs in.
 
         Raises:
-            UnreachableError: sshd gave no session.
+            UnreachableError: sshd allowed no session.
             SSHException, OSError, EOFError: The connection broke, or sshd refused to start a command.
         """
         session, self._session = self._session, None
@@ -210,7 +210,7 @@ def _ask_account(session: paramiko.Channel, line: str) -> Account:
 
 
 def _read(session: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> bytes:
-    """Return the output until its end, the deadline or the size limit. Partial output helps more than an error."""
+    """Return the output until its end, the deadline or the size limit. Partial output is better than an error."""
     data = b""
     while len(data) < _LONGEST:
         session.settimeout(max(0.01, deadline - time.monotonic()))
@@ -250,7 +250,7 @@ def _known(settings: SshSettings) -> str:
 def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
     link = client.get_transport()
     if link is None:
-        raise UnreachableError("The connection broke as soon as it was made.")
+        raise UnreachableError("The connection broke right after the log-in.")
     return link
 
 

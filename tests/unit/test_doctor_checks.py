@@ -132,7 +132,7 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
     ),
     (
         lambda: checks.check_relay(facts(relays=""), replace(DEBIAN, distribution_family=("rocky", "rhel", "fedora"))),
-        *("libvirt relay", Verdict.problem, "the host has none", "dnf install nmap-ncat"),
+        *("libvirt relay", Verdict.problem, "the host has no program that connects", "dnf install nmap-ncat"),
     ),
     (
         lambda: checks.check_sockets(facts(sockets="")),
@@ -148,7 +148,7 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
     ),
     (
         lambda: checks.check_sockets(facts(sockets="/run/user/1000/libvirt/libvirt-sock open")),
-        *("libvirt socket", Verdict.problem, "only a session's libvirt", "systemctl enable"),
+        *("libvirt socket", Verdict.problem, "only a session daemon runs", "systemctl enable"),
     ),
     (
         lambda: checks.check_qemu(facts(pmem="align=<int>\n  share=<bool>")),
@@ -182,7 +182,7 @@ BROKEN: list[tuple[Callable[[], Iterable[Finding]], str, Verdict, str, str]] = [
     ),
     (lambda: region(state="disabled"), "region region0", Verdict.warning, "disabled", "ndctl enable-region region0"),
     (lambda: region(unlabeled=True), "region region0", Verdict.warning, "without labels", "init-labels nmem0"),
-    (lambda: region(unlabeled=True), "regions", Verdict.problem, "in none of them", "See the findings"),
+    (lambda: region(unlabeled=True), "regions", Verdict.problem, "no namespace can be", "See the findings"),
     (lambda: region(dimms=()), "region region0", Verdict.warning, "no DIMM", ""),
     (lambda: region(max_available_extent=Size(0)), "region region0", Verdict.warning, "full", "destroy-namespace"),
 ]
