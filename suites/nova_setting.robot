@@ -65,14 +65,14 @@ An Empty Setting Is Off And Does Not Run ndctl
     Look At The Host Where Program Fails    ndctl
     ${found} =    Set Pmem Namespaces    ${EMPTY}
     Should Be Empty    ${found}
-    Run Keyword And Expect Error    *exit status: 1*pmem_namespaces needs to know what is on changed*
+    Run Keyword And Expect Error    *exit status: 1*pmem_namespaces needs the namespaces of changed*
     ...    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
 A Missing ndctl Is Reported
     [Documentation]    The error does not report a missing namespace.
     Look At The Host Without    ndctl
-    Run Keyword And Expect Error    *Permission denied*is ndctl installed there*    Set Pmem Namespaces    ${GOOD}
+    Run Keyword And Expect Error    *Permission denied*ndctl is installed there*    Set Pmem Namespaces    ${GOOD}
     [Teardown]    Look At The Host Itself
 
 A Foreign Namespace Is Refused Unless The Call Allows It

@@ -1,8 +1,8 @@
-"""Claims: each namespace is given to one tenant at a time. Claim on one host, or on any host of a fleet.
+"""Claim namespaces on one host, or on any host of a fleet. One tenant at a time has a namespace.
 
-A claim is a lease on the namespace's label UUID. So the claim still means the same bytes after a reboot, when the
-kernel may give the device another name. The record of a dead tenant shows the namespace that it left. This namespace is
-cleaned before the next tenant gets it.
+The key of a claim's lease is the UUID of the namespace's label. So the claim is for the same bytes after a reboot, even
+if the kernel then gives the device another name. The lease record of a dead tenant shows the namespace that the tenant
+left. The library cleans this namespace before the next tenant gets it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
 
 _MOST_SHOWN = 20
-"""The highest number of holders that the message of an exhausted fleet names."""
+"""Maximum number of holders in the message of an exhausted fleet."""
 
 Clean = Callable[[Namespace, Holder], None]
 """Clean a namespace that a dead holder left."""
 
 
 class ExhaustedError(OutOfSpaceError):
-    """Every namespace that matches a request is held. The message says by whom and since when. Nothing was claimed."""
+    """Every namespace that matches a request is held. The message names the holders. Nothing was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class ClaimRequest:
     """The properties that a claimed namespace must have. A property that is empty or None does not matter.
 
     Args:
-        label: Its label in the setting.
-        name: Its own name.
-        size: Its usable bytes.
-        mode: Its mode.
-        node: Its NUMA node.
+        label: The namespace's label in the setting.
+        name: The namespace's name.
+        size: The usable size, in bytes.
+        mode: The mode.
+        node: The NUMA node.
     """
 
     label: str = ""
@@ -74,8 +74,8 @@ class Offer:
     """One namespace that may be claimed.
 
     Args:
-        namespace: The namespace. It is identified by its label UUID.
-        label: Its label in the setting; empty without a label.
+        namespace: The namespace. The UUID of its label on the DIMM identifies it.
+        label: The namespace's label in the setting; empty without a label.
     """
 
     namespace: Namespace
@@ -92,9 +92,9 @@ class Claim:
     """One claimed namespace.
 
     Args:
-        host: The alias of its host.
+        host: The alias of the namespace's host.
         namespace: The current record of the namespace.
-        label: Its label in the setting; empty without a label.
+        label: The namespace's label in the setting; empty without a label.
     """
 
     host: str
@@ -134,11 +134,11 @@ class ClaimableHost:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """The namespaces that may be claimed, in order."""
+        """The namespaces that may be claimed, in the order of `offer`."""
         return self._offers
 
     def offer(self, offers: Iterable[Offer]) -> None:
-        """Define the namespaces that may be claimed. Each needs a label, because only a label survives a reboot.
+        """Set the namespaces that may be claimed. Each needs a label on its DIMM, because a label survives a reboot.
 
         Raises:
             InvalidValueError: A namespace has no label on its DIMM.
@@ -154,7 +154,7 @@ class ClaimableHost:
         self._offers = new
 
     def candidates(self, request: ClaimRequest) -> list[Offer]:
-        """Return the namespaces that match a request, in the order in which they are tried."""
+        """Return the namespaces that match a request, in the order in which `claim` tries them."""
         found = [offer for offer in self._offers if request.matches(offer)]
         regions = list(dict.fromkeys(offer.namespace.region for offer in found))
         turn = self._spread % len(regions) if regions else 0
@@ -164,13 +164,12 @@ class ClaimableHost:
     def claim(self, requests: Sequence[ClaimRequest]) -> tuple[Claim, ...]:
         """Claim one namespace for each request, in the order of the requests. Claim all, or none.
 
-        A namespace that a dead holder left is cleaned first. If the cleaning fails, the namespace is marked as unfit
-        and not claimed.
+        If a dead holder left a namespace, clean it first. If the cleaning fails, mark the namespace as unfit and raise.
 
         Raises:
-            InvalidValueError: This host has too few namespaces that match a request, even if no other worker held any.
+            InvalidValueError: Too few namespaces of this host match a request, whether they are held or not.
             ExhaustedError: Every namespace that matches a request is held.
-            NotFoundError: A namespace that was offered is no longer on the host.
+            NotFoundError: An offered namespace is no longer on the host.
         """
         candidates = [self.candidates(request) for request in requests]
         self.require_enough(requests, candidates)
@@ -208,7 +207,7 @@ class ClaimableHost:
 
         Args:
             claims: The claims.
-            wipe: Wipes a namespace. None leaves its content to the next tenant on purpose.
+            wipe: Wipes a namespace. With None, the next tenant gets the content of the namespaces.
 
         Raises:
             LeaseLostError: A claim was no longer held. Nothing was wiped.
@@ -232,7 +231,7 @@ class ClaimableHost:
             raise failures[0]
 
     def used(self) -> Mapping[str, Entry]:
-        """Return the lease record of each offered namespace that is held, left or unfit, by key."""
+        """Return the lease records of the offered namespaces, by key. Only a free namespace has no record."""
         offered = {offer.key for offer in self._offers}
         return {entry.key: entry for entry in self.leases.entries() if entry.key in offered}
 
@@ -281,14 +280,11 @@ class ClaimableHost:
             self._clean(claim.namespace, left_by)
         except VpmemError as error:
             self._release_as_unfit(claim, error)
-            error.add(f"{claim} was left by {left_by}, could not be made clean, and is not handed out.")
+            error.add(f"{claim} was left by {left_by}. Cleaning it failed, so nobody can claim it.")
             raise
 
     def _release_as_unfit(self, claim: Claim, error: VpmemError) -> None:
-        """Release a claim as unfit because of an error.
-
-        If the release fails, the lease remains, so nobody else gets it.
-        """
+        """Release a claim as unfit because of an error. If the release fails, this worker keeps the lease."""
         try:
             self.leases.release_as_unfit(claim.key, str(error).splitlines()[0])
         except VpmemError as refusal:
@@ -296,10 +292,10 @@ class ClaimableHost:
 
 
 class Fleet:
-    """A group of hosts. A claim may be met by any of them.
+    """A group of hosts. A claim takes all its namespaces from any one host of the group.
 
-    The hosts that could match a request are determined once for each kind of request. A claim then starts at a random
-    host, so that workers do not all queue at the first host. The cost of a claim does not depend on the number of
+    The fleet searches once for the hosts that could match a list of requests. Each claim then starts at a random host
+    of these, so that workers do not all wait for the first host. The cost of a claim does not depend on the number of
     hosts.
 
     Args:
@@ -316,8 +312,8 @@ class Fleet:
         """Claim one namespace for each request, all on one host.
 
         Raises:
-            InvalidValueError: No host could match all requests, even if no worker held any namespace.
-            ExhaustedError: On every host that could match the requests, a namespace is held. The message says by whom.
+            InvalidValueError: No host has enough namespaces that match the requests, whether they are held or not.
+            ExhaustedError: On each host with enough namespaces, other workers hold too many. The message names them.
         """
         kind = tuple(requests)
         if kind not in self._suitable:
@@ -342,7 +338,7 @@ class Fleet:
 
 
 def request_for(offer: Offer) -> ClaimRequest:
-    """Return the request that an offer matches: its label, size, mode and NUMA node."""
+    """Return a request for the label, size, mode and NUMA node of an offer."""
     namespace = offer.namespace
     return replace(ClaimRequest(offer.label, size=namespace.size, mode=namespace.mode), node=namespace.numa_node)
 

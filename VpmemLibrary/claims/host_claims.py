@@ -1,4 +1,4 @@
-"""The namespaces of one real host that a run may claim: those in its setting, and those that the run made."""
+"""Claim namespaces of one host: the namespaces in the host's setting, and the namespaces that this run made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HostClaims:
         run: This run.
         leases: The leases of this worker on the host.
         clean: Cleans a namespace that a dead holder left.
-        before_marking: A function that is called before anything is marked.
+        before_marking: The function to call before a namespace gets this run's mark.
         spread: A text that selects the region of the first claim. Each worker has its own text.
     """
 
@@ -57,7 +57,7 @@ class HostClaims:
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """The claims of this worker on this host that it has not lost, in the order of claiming."""
+        """The claims of this worker on this host, except lost claims, in the order of claiming."""
         held = self._leases.held
         self._claims = {key: claim for key, claim in self._claims.items() if key in held}
         return tuple(self._claims.values())
@@ -67,7 +67,8 @@ class HostClaims:
 
         Args:
             text: The setting; see `parse_setting`. An empty setting removes all labels.
-            foreign: Allow namespaces that this run did not make. Claimed namespaces are written to and wiped.
+            foreign: Allow namespaces that this run did not make. A tenant writes to its namespaces, and a release
+                wipes them.
 
         Raises:
             InvalidValueError: The setting breaks a rule, or lacks a namespace that this run now holds under a label.
@@ -87,14 +88,14 @@ class HostClaims:
         return found
 
     def make(self, text: str, sizes: Mapping[str, Size]) -> Mapping[str, tuple[Namespace, ...]]:
-        """Create the namespaces of a setting that the host does not have, with this run's mark. Then use the setting.
+        """Create the missing namespaces of a setting, with this run's mark. Then set the setting.
 
-        The namespaces are devdax with the page map in memory, as Nova's operators make them. Each is created in the
-        region with the most room. Every byte is zero, so that no tenant reads the data of an earlier namespace.
+        As Nova's operators do, create devdax namespaces with the page map in memory. Create each namespace in the
+        region with the largest free extent, and wipe it, so that no tenant reads the data of an earlier namespace.
 
         Args:
             text: The setting.
-            sizes: For each label: the space that each of its namespaces takes from its region.
+            sizes: For each label: the bytes that each new namespace takes from its region.
 
         Raises:
             InvalidValueError: A label has no size, a size has no label, or the setting breaks a rule.
@@ -137,13 +138,13 @@ class HostClaims:
 
         Raises:
             InvalidValueError: A label is not in the setting, or this host has too few namespaces that match a request.
-            ExhaustedError: Every namespace that matches a request is held. The message says by whom and since when.
+            ExhaustedError: Every namespace that matches a request is held. The message names the holders.
         """
         self.prepare(requests, foreign=foreign)
         return self.keep(self._claimable.claim(requests))
 
     def prepare(self, requests: Iterable[ClaimRequest], *, foreign: bool = False) -> ClaimableHost:
-        """Prepare this host for the requests of a fleet's claim, and return the host; see `claim`.
+        """Offer the namespaces that requests may match, and return the host for a fleet; see `claim`.
 
         Raises:
             InvalidValueError: A label is not in the setting.
@@ -167,9 +168,9 @@ class HostClaims:
         """Release claims. Wipe each namespace before, unless `wipe` is false.
 
         Raises:
-            InvalidValueError: A claim is not this worker's.
+            InvalidValueError: This worker does not have one of the claims.
             LeaseLostError: A claim was no longer held. Nothing was wiped.
-            VpmemError: A wipe failed. That namespace is unfit now. The other claims were released.
+            VpmemError: A wipe failed. The namespace is unfit now. The other claims were released.
         """
         held = list(claims)
         mine = {claim.key for claim in self.claims}
@@ -213,7 +214,7 @@ class HostClaims:
         return {label: len(namespaces) for label, namespaces in self._labelled.items()}
 
     def used(self) -> dict[str, int]:
-        """Return the number of held, left or unfit namespaces for each label of the setting, for all holders."""
+        """Return for each label of the setting how many namespaces are not free. Count all holders."""
         entries = self._claimable.used()
         return {
             label: sum(1 for each in namespaces if each.label_uuid in entries)
@@ -221,7 +222,7 @@ class HostClaims:
         }
 
     def holders(self) -> tuple[tuple[Entry, str], ...]:
-        """Return every lease record of a namespace on the host, for all holders, with the namespace's name."""
+        """Return the lease records of namespaces on the host, for all holders, each with the namespace's name."""
         names = {each.label_uuid: each.name or each.dev for each in self._host.ndctl.inventory().namespaces}
         return tuple(
             (entry, names.get(entry.key, "(gone)")) for entry in self._leases.entries() if is_namespace_key(entry.key)

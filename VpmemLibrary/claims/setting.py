@@ -2,7 +2,7 @@
 
 The syntax is that of OpenStack Nova's setting with the same name: ``4GB:ns_0,SMALL:ns_1|ns_2``. Items are separated by
 commas. Each item is a label, a colon, and names of namespaces separated by ``|``. A label may be repeated. Nova accepts
-some settings silently and fails later: for instance a mode other than devdax, or a name that two namespaces have. This
+some settings and fails later: for instance if a namespace is not devdax, or two namespaces have the same name. This
 library refuses such settings at once.
 """
 
@@ -28,14 +28,14 @@ class PmemSetting:
     """A parsed setting: for each label the names of its namespaces, in order.
 
     Args:
-        labels: The names, by label. Without any label, the feature is off.
+        labels: The names for each label. Without any label, the feature is off.
     """
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, in order."""
+        """The names of all labels, in order."""
         return tuple(name for names in self.labels.values() for name in names)
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ def resolve_setting(
     try:
         namespaces = read().namespaces
     except CommandError as error:
-        error.add(f"{SETTING} needs to know what is on {host}: is ndctl installed there, and can it be run?")
+        error.add(f"{SETTING} needs the namespaces of {host}. Check that ndctl is installed there and can be run.")
         raise
     return {
         label: tuple(_usable(_one_called(name, namespaces, host), label) for name in names)

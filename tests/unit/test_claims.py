@@ -83,7 +83,7 @@ def test_what_cannot_be_made_clean_is_not_handed_out_and_the_rest_is_given_back(
     dead, alive = machine.seen_by("1"), machine.seen_by("2")
     dead.claim([SMALL])
     dead.leases.close()
-    with pytest.raises(CommandError, match="could not be made clean, and is not handed out"):
+    with pytest.raises(CommandError, match="Cleaning it failed, so nobody can claim it"):
         alive.claim([LARGE, SMALL])
     assert names(alive.claim([LARGE])) == ["ns_0"]
     with pytest.raises(ExhaustedError, match="unfit"):

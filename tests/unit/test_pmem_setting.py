@@ -134,7 +134,7 @@ def test_a_host_without_ndctl_is_told_so() -> None:
     def read() -> Inventory:
         raise ToolMissingError(left(127))
 
-    with pytest.raises(ToolMissingError, match="needs to know what is on left: is ndctl installed there"):
+    with pytest.raises(ToolMissingError, match=r"the namespaces of left\. Check that ndctl is installed there"):
         resolve_setting(parse_setting("4GB:ns_0"), read, "left")
 
 
@@ -142,7 +142,7 @@ def test_an_ndctl_that_fails_is_told_so() -> None:
     def read() -> Inventory:
         raise CommandError(left(1, stderr="broken"))
 
-    with pytest.raises(CommandError, match=r"(?s)broken.*pmem_namespaces needs to know what is on left"):
+    with pytest.raises(CommandError, match=r"(?s)broken.*pmem_namespaces needs the namespaces of left"):
         resolve_setting(parse_setting("4GB:ns_0"), read, "left")
 
 
