@@ -2,6 +2,8 @@
 #   make acceptance                    the suites on the built-in lab
 #   make acceptance HOSTS=hosts.dat    the suites on your own hosts
 #   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
+#   make acceptance SHAPE=cxl          the suites on lab hosts of another shape: nfit-test, cxl, unlabeled
+#   make acceptance RELEASE=bookworm   the suites on lab hosts of another release of Debian: bookworm, forky
 #   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests with coverage, and the integration tests on the lab
@@ -13,13 +15,15 @@
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
 #   make release                       the wheel and the source distribution, in dist/
 #   make docs                          the keywords in results/VpmemLibrary.html, the fields in docs/hosts-file.md
-#   make scenarios                     the table of docs/scenarios.md, from the last run's results
+#   make scenarios                     the table of docs/scenarios.md, from the results of the last run of each kind
 
 SHELL := /bin/bash
 BIN := .venv/bin
 HOSTS ?=
 CONFINED ?=
 ROUGH ?=
+SHAPE ?=
+RELEASE ?=
 PROCESSES ?=
 SUITES ?= suites
 ROBOT_OPTIONS ?=
@@ -31,7 +35,7 @@ TESTS ?= 5
 UPGRADE ?=
 EXAMPLES ?= 10000
 
-export HOSTS CONFINED ROUGH PROCESSES SUITES ROBOT_OPTIONS UPGRADE
+export HOSTS CONFINED ROUGH SHAPE RELEASE PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
 # Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.

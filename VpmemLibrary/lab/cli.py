@@ -13,7 +13,9 @@ from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.network import MOST_HOSTS
 from VpmemLibrary.lab.progress import default_progress
+from VpmemLibrary.lab.recipe import DEFAULT_RELEASE, RELEASES
 from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config, status_text
+from VpmemLibrary.lab.shapes import Shape
 
 _HOST = click.argument("host", default="", required=False)
 
@@ -28,13 +30,27 @@ def lab() -> None:
 @click.option(
     "--cxl", is_flag=True, help="Let the last lab host take a CXL device while it runs. It is booted, not restored."
 )
-def up(hosts: int, cxl: bool) -> None:
+@click.option(
+    "--shape",
+    type=click.Choice([shape.value for shape in Shape]),
+    default=Shape.NVDIMM.value,
+    show_default=True,
+    help="The persistent memory of new lab hosts.",
+)
+@click.option(
+    "--release",
+    type=click.Choice(RELEASES),
+    default=DEFAULT_RELEASE,
+    show_default=True,
+    help="The release of Debian of new lab hosts.",
+)
+def up(hosts: int, cxl: bool, shape: str, release: str) -> None:
     """Start lab hosts and wait until they answer SSH.
 
     The first time, this builds an image and a saved state (some four minutes). Afterwards it takes seconds. Running lab
     hosts are not touched. Crashed lab hosts are replaced.
     """
-    for host in Lab(default_progress()).up(hosts, cxl=cxl):
+    for host in Lab(default_progress()).up(hosts, cxl=cxl, shape=shape, release=release):
         click.echo(f"{host.name}  {shlex.join(_ssh_command(host))}")
 
 

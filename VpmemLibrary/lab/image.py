@@ -18,7 +18,7 @@ from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.cache import cached
 from VpmemLibrary.lab.paths import cache_directory
 from VpmemLibrary.lab.progress import SILENT, Progress
-from VpmemLibrary.lab.recipe import find_sources, mmdebstrap_command, recipe_key
+from VpmemLibrary.lab.recipe import DEFAULT_RELEASE, find_sources, mmdebstrap_command, recipe_key
 from VpmemLibrary.lab.tools import ToolError, run_tool
 
 GUEST_KERNEL = "/var/lib/libvirt/boot/vpmem-guest.kernel"
@@ -77,9 +77,15 @@ _BUILD_SECONDS = 900
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A finished image in the cache."""
+    """A finished image in the cache.
+
+    Args:
+        directory: The image's directory.
+        tools_directory: The directory of the image whose tools run on this machine. By default it is the image's own.
+    """
 
     directory: Path
+    tools_directory: Path | None = None
 
     @property
     def key(self) -> str:
@@ -122,7 +128,7 @@ class Image:
     @property
     def firmware(self) -> tuple[Path, ...]:
         """The directories of QEMU's firmware files."""
-        share = self.directory / "tools/usr/share"
+        share = self.tools / "usr/share"
         return (share / "qemu", share / "seabios")
 
     def _public_key(self, name: str) -> str:
@@ -133,30 +139,43 @@ class Image:
 
         The program runs through the image's own loader and libraries, so it needs neither root nor a chroot.
         """
-        tools = self.directory / "tools"
+        tools = self.tools
         for directory in ("usr/bin", "usr/sbin"):
             if (tools / directory / name).exists():
                 loader, libraries = tools / "usr/lib64/ld-linux-x86-64.so.2", tools / "usr/lib/x86_64-linux-gnu"
                 return [str(loader), "--library-path", str(libraries), str(tools / directory / name)]
-        raise LabError(f"The lab's image in {self.directory} has no {name}.")
+        raise LabError(f"The lab's image in {tools.parent} has no {name}.")
+
+    @property
+    def tools(self) -> Path:
+        """The directory with the tools that run on this machine."""
+        return (self.tools_directory or self.directory) / "tools"
 
 
-def image_name() -> str:
-    """Return the name of this version's image in the cache."""
-    return f"image-{recipe_key()}"
+def image_name(release: str = DEFAULT_RELEASE) -> str:
+    """Return the name of this version's image of a release in the cache."""
+    return f"image-{recipe_key(release)}"
 
 
-def find_or_build_image(progress: Progress = SILENT) -> Image:
-    """Return this version's image from the cache. Build the image if it is missing or broken.
+def find_or_build_image(progress: Progress = SILENT, release: str = DEFAULT_RELEASE) -> Image:
+    """Return this version's image of a release from the cache. Build the image if it is missing or broken.
+
+    The tools that run on this machine are always those of the default release. QEMU 7.2 of Debian 12 cannot emulate a
+    lab host.
 
     Raises:
         LabError: A tool is missing or fails.
     """
-    entry = cached(cache_directory() / image_name(), lambda directory: _build(Image(directory), progress), progress)
-    return Image(entry)
+    tools = None if release == DEFAULT_RELEASE else find_or_build_image(progress).directory
+    entry = cached(
+        cache_directory() / image_name(release),
+        lambda directory: _build(Image(directory, tools), progress, release),
+        progress,
+    )
+    return Image(entry, tools)
 
 
-def _build(image: Image, progress: Progress) -> None:
+def _build(image: Image, progress: Progress, release: str) -> None:
     if (machine := platform.machine()) != "x86_64":
         raise LabError(f"The lab needs an x86-64 machine, and this one is {machine}. Use hosts of your own: HOSTS=FILE")
     if shutil.which("mmdebstrap") is None:
@@ -165,14 +184,14 @@ def _build(image: Image, progress: Progress) -> None:
     keys.mkdir(mode=0o700)
     for name in ("host_ed25519", "guest_ed25519", "id_ed25519"):
         _write_key(keys / name)
-    sources = find_sources()
+    sources = find_sources(release)
     for suite in sources.without:
         progress.note(f"the lab host is built without {suite}: no archive that apt uses on this machine has it")
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
-        with progress.step("installing Debian for the lab host", 110):
+        with progress.step(f"installing Debian ({release}) for the lab host", 110):
             # No lab host boots from Debian's own initramfs. Making it takes longer than all other work after unpacking.
-            _run(mmdebstrap_command(archive, keys, sources), "install Debian", INITRD="No")
+            _run(mmdebstrap_command(archive, keys, sources, release), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):
             tools = image.directory / "tools"
             tools.mkdir()

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
@@ -33,6 +33,8 @@ from VpmemLibrary.lab.ports import LOOPBACK, free_port, known_hosts_line
 from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import SILENT, Progress
 from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
+from VpmemLibrary.lab.recipe import DEFAULT_RELEASE, RELEASES
+from VpmemLibrary.lab.shapes import Shape
 from VpmemLibrary.lab.state import (
     BOOT_SECONDS,
     SavedState,
@@ -61,6 +63,21 @@ _POLL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class HostKind:
+    """What a new lab host is to be.
+
+    Args:
+        shape: Its persistent memory.
+        release: Its release of Debian.
+        cxl: Whether it can get a CXL device while it runs.
+    """
+
+    shape: Shape = Shape.NVDIMM
+    release: str = DEFAULT_RELEASE
+    cxl: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Record:
     """The data about a lab host in a file, so that another process finds the lab host again."""
 
@@ -70,6 +87,9 @@ class _Record:
     accelerator: str
     accelerator_reason: str
     cxl: bool = False
+    shape: str = Shape.NVDIMM.value
+    release: str = DEFAULT_RELEASE
+    tools: str = ""
     state: str = ""
     machine: str = ""
     machine_name: str = ""
@@ -101,7 +121,9 @@ class LabHost:
         self.directory = directory
         self._record = _read_record(directory / "host.json")
         accelerator = Accelerator(self._record.accelerator, self._record.accelerator_reason)
-        self.qemu = QemuHost(directory, Image(Path(self._record.image)), accelerator, cxl=self.cxl)
+        tools = Path(self._record.tools) if self._record.tools else None
+        image = Image(Path(self._record.image), tools)
+        self.qemu = QemuHost(directory, image, accelerator, cxl=self.cxl, shape=self.shape)
 
     def __repr__(self) -> str:
         return f"LabHost({self.name!r}, port={self.port})"
@@ -145,6 +167,21 @@ class LabHost:
     def cxl(self) -> bool:
         """Whether the host can get a CXL device while it runs."""
         return self._record.cxl
+
+    @property
+    def shape(self) -> Shape:
+        """The kind of persistent memory that the host has."""
+        return Shape(self._record.shape)
+
+    @property
+    def release(self) -> str:
+        """The host's release of Debian."""
+        return self._record.release
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the host starts from the saved state. If no saved state fits it, it boots."""
+        return self.shape.restorable and not self.cxl
 
     @property
     def state_directory(self) -> str:
@@ -291,9 +328,9 @@ class LabHost:
 
     @classmethod
     def _create(
-        cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, port: int, *, cxl: bool
+        cls, directory: Path, image: Image, accelerator: Accelerator, state: SavedState, port: int, *, kind: HostKind
     ) -> LabHost:
-        QemuHost(directory, image, accelerator).create(state.disk, "qcow2")
+        QemuHost(directory, image, accelerator, shape=kind.shape).create(state.disk, "qcow2")
         (directory / "known_hosts").write_text(
             known_hosts_line(port, image.host_public_key)
             + known_hosts_line(ROUGH_PORT, image.host_public_key)
@@ -305,17 +342,20 @@ class LabHost:
             image=str(image.directory),
             accelerator=accelerator.name,
             accelerator_reason=accelerator.reason,
-            cxl=cxl,
+            cxl=kind.cxl,
+            shape=kind.shape.value,
+            release=kind.release,
+            tools=str(image.tools_directory or ""),
             state=str(state.directory),
             machine=this_machine(),
             machine_name=platform.node(),
         )
         (directory / "host.json").write_text(json.dumps(asdict(record), indent=1))
         host = cls(directory)
-        if cxl:  # a host with a CXL port boots, because no saved state fits it
-            host.qemu.start(port)
-        else:
+        if host.restorable:
             state.restore(host.qemu, port)
+        else:
+            host.qemu.start(port)
         return host
 
     def _personalise(self) -> None:
@@ -327,14 +367,16 @@ class LabHost:
         """
         with self.transport() as transport:
             try:
-                wait_for_ssh(self.qemu, transport, BOOT_SECONDS if self.cxl else _RESTORED_SECONDS)
+                wait_for_ssh(self.qemu, transport, _RESTORED_SECONDS if self.restorable else BOOT_SECONDS)
             except LabError as error:
-                if not self.cxl and not runs(self.qemu):
+                if self.restorable and not runs(self.qemu):
                     raise refused(self.qemu, error) from error
                 raise
             now = f"{time.time():.3f}"
             number = self.name.rpartition("-")[2]
             transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
+        if self.shape is Shape.NFIT_TEST:
+            self.set_test_bus(True)
 
 
 class Lab:
@@ -385,21 +427,27 @@ class Lab:
                 return host
         raise NotFoundError("lab host", name or "lab-1", [host.name for host in hosts])
 
-    def up(self, hosts: int = 1, *, cxl: bool = False) -> list[LabHost]:
+    def up(
+        self, hosts: int = 1, *, cxl: bool = False, shape: str = Shape.NVDIMM, release: str = DEFAULT_RELEASE
+    ) -> list[LabHost]:
         """Start the lab hosts ``lab-1`` to ``lab-N``, wait until they answer SSH, and return them.
 
-        Running lab hosts are not touched. Lab hosts that have crashed or were killed are replaced.
+        Running lab hosts are not touched, whatever their shape and release. So a lab gets hosts of several shapes by
+        several calls. Lab hosts that have crashed or were killed are replaced.
 
         Args:
             hosts: The number of lab hosts.
             cxl: Let the last lab host take a CXL device while it runs. This lab host is booted, not restored.
+            shape: The persistent memory of the new lab hosts; see `Shape`.
+            release: The release of Debian of the new lab hosts: ``bookworm``, ``trixie`` or ``forky``.
 
         Raises:
-            InvalidValueError: The number of lab hosts is invalid.
+            InvalidValueError: The number of lab hosts, the shape or the release is invalid.
             LabError: The lab cannot be made or started, or its directory has lab hosts of another machine.
         """
         if isinstance(hosts, bool) or not isinstance(hosts, int) or not 1 <= hosts <= MOST_HOSTS:
             raise InvalidValueError("hosts", hosts, f"a whole number from 1 to {MOST_HOSTS}")
+        kind = HostKind(_valid_shape(shape), _valid_release(release))
         with self._locked("changing the lab"):
             self._require_here()
             names = [f"lab-{number}" for number in range(1, hosts + 1)]
@@ -410,8 +458,9 @@ class Lab:
                 for name in names
                 if name not in existing or not existing[name].alive or (name in for_cxl and not existing[name].cxl)
             ]
+            for_cxl |= {name for name, host in existing.items() if host.cxl}
             if missing:
-                self._restore(missing, for_cxl | {name for name, host in existing.items() if host.cxl})
+                self._restore({name: replace(kind, cxl=name in for_cxl) for name in missing})
             elif self.network.process is None:
                 self.network.start(find_or_build_image(self._progress))
             return [self.host(name) for name in names]
@@ -435,7 +484,7 @@ class Lab:
             return names
 
     def reset(self, name: str = "") -> LabHost:
-        """Replace a lab host by a new one with the same name. Its NVDIMMs are all zeros. Its state is the saved state.
+        """Replace a lab host by a new one with the same name, shape and release. Its persistent memory is all zeros.
 
         Raises:
             NotFoundError: There is no lab host with this name.
@@ -443,7 +492,7 @@ class Lab:
         with self._locked("changing the lab"):
             self._require_here()
             host = self.host(name)
-            self._restore([host.name], {host.name} if host.cxl else set())
+            self._restore({host.name: HostKind(host.shape, host.release, host.cxl)})
             return self.host(host.name)
 
     def clean(self) -> list[Path]:
@@ -455,7 +504,7 @@ class Lab:
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
-            used = {host.qemu.image.directory.name for host in hosts} | {image_name()}
+            used = {host.qemu.image.directory.name for host in hosts} | {image_name(release) for release in RELEASES}
             used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
             removed = remove_unfinished(cache_directory())
             for path in sorted(cache_directory().glob("[!.]*")):  # the names of unfinished directories begin with a dot
@@ -466,10 +515,14 @@ class Lab:
 
     @staticmethod
     def _fitting_states() -> set[str]:
-        image = Image(cache_directory() / image_name())
-        if faults(image.directory):
-            return set()
-        return {state_name(image, Accelerator(name)) for name in ("kvm", "tcg")}
+        tools = cache_directory() / image_name()
+        images = [Image(cache_directory() / image_name(release), tools) for release in RELEASES]
+        return {
+            state_name(image, Accelerator(name))
+            for image in images
+            if not (faults(tools) or faults(image.directory))
+            for name in ("kvm", "tcg")
+        }
 
     def _elsewhere(self) -> dict[str, str]:
         return {host.name: host.elsewhere for host in self.hosts() if host.elsewhere}
@@ -482,38 +535,39 @@ class Lab:
                 "lab of this machine in a directory of its own: set VPMEM_STATE"
             )
 
-    def _restore(self, names: list[str], for_cxl: set[str]) -> None:
-        image = find_or_build_image(self._progress)
+    def _restore(self, kinds: dict[str, HostKind]) -> None:
+        """Make lab hosts, whose kinds have the same release."""
+        (release,) = {kind.release for kind in kinds.values()}
+        image = find_or_build_image(self._progress, release)
         accelerator = find_accelerator(image, self._progress)
         state = find_or_save_state(image, accelerator, self._progress)
         self.network.start(image)
         try:
-            self._make(names, for_cxl, image, accelerator, state)
+            self._make(kinds, image, accelerator, state)
         except StateRefusedError as error:
             self._progress.note(f"{error}\nthe saved state is made again")
             discard_state(state, self._progress)
             state = find_or_save_state(image, accelerator, self._progress)
-            self._make(names, for_cxl, image, accelerator, state)
+            self._make(kinds, image, accelerator, state)
 
-    def _make(
-        self, names: list[str], for_cxl: set[str], image: Image, accelerator: Accelerator, state: SavedState
-    ) -> None:
-        verb, seconds = ("starting", 45) if for_cxl & set(names) else ("restoring", 4)
-        with self._progress.step(f"{verb} {', '.join(names)}", seconds):
+    def _make(self, kinds: dict[str, HostKind], image: Image, accelerator: Accelerator, state: SavedState) -> None:
+        restored = all(kind.shape.restorable and not kind.cxl for kind in kinds.values())
+        verb, seconds = ("restoring", 4) if restored else ("starting", 45)
+        with self._progress.step(f"{verb} {', '.join(kinds)}", seconds):
             fresh = []
             private_directory(self.directory)
             try:
-                for name in names:
+                for name, kind in kinds.items():
                     directory = self.directory / name
                     if directory.exists():
                         self._progress.note(f"{name} is replaced")
                         self._remove(directory)
                     port = free_port({host.port for host in self.hosts()})
-                    fresh.append(LabHost._create(directory, image, accelerator, state, port, cxl=name in for_cxl))
+                    fresh.append(LabHost._create(directory, image, accelerator, state, port, kind=kind))
                 with ThreadPoolExecutor(len(fresh)) as pool:
                     list(pool.map(LabHost._personalise, fresh))
             except BaseException:
-                for name in names:
+                for name in kinds:
                     self._remove(self.directory / name)
                 raise
 
@@ -528,3 +582,16 @@ class Lab:
     def _locked(self, purpose: str) -> Iterator[None]:
         with no_raw_errors(), locked(self._root / "lab.lock", self._progress, purpose):
             yield
+
+
+def _valid_shape(shape: str) -> Shape:
+    try:
+        return Shape(shape)
+    except ValueError:
+        raise InvalidValueError("shape", shape, f"one of {', '.join(Shape)}") from None
+
+
+def _valid_release(release: str) -> str:
+    if release not in RELEASES:
+        raise InvalidValueError("release", release, f"one of {', '.join(RELEASES)}")
+    return release

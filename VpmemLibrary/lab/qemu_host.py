@@ -19,9 +19,10 @@ from VpmemLibrary.lab.paths import open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
 from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
+from VpmemLibrary.lab.shapes import CXL_LABEL_SIZE, NVDIMMS, Shape, memory_arguments, memory_files
 from VpmemLibrary.lab.tools import run_tool
 from VpmemLibrary.polling import poll
-from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.sizes import GiB, MiB, Size
 
 MEMORY = Size(4 * GiB)
 """The size of a lab host's main memory."""
@@ -29,27 +30,12 @@ MEMORY = Size(4 * GiB)
 _SECOND_NODE = Size(256 * MiB)
 """The part of the main memory that the second NUMA node has. It is only enough for the node to exist with an NVDIMM."""
 
-_NODE_OF_NVDIMM = (0, 0, 1, 0)
-
-NVDIMMS = 4
-"""The number of NVDIMMs of a lab host."""
-
-LABEL_SIZE = Size(128 * KiB)
-"""The size of the label area at the end of each NVDIMM's file."""
-
 CXL_SIZE = Size(512 * MiB)
 """The size of the memory of a lab host's CXL device: a multiple of 256 MiB, as the size of a CXL region must be."""
 
-_CXL_LABEL_SIZE = Size(1 * MiB)
 _CXL_DEVICE = "cxl-device"
 _CXL_PORT = "cxl-port"
-_CXL_FILES = {"cxl-memory": CXL_SIZE, "cxl-labels": _CXL_LABEL_SIZE}
-
-REGION_SIZE = Size(1 * GiB)
-"""The size of each NVDIMM's region.
-
-It is a multiple of 16 MiB, or ndctl refuses namespaces in the region as misaligned.
-"""
+_CXL_FILES = {"cxl-memory": CXL_SIZE, "cxl-labels": CXL_LABEL_SIZE}
 
 _COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 nokaslr nowatchdog tsc=reliable no_timer_check "
@@ -96,16 +82,14 @@ of its time with small pages, and a tenth with huge pages.
 """
 
 # A CXL host bridge with one port, and the window of memory addresses for it. The port is empty until a device is added.
-_CXL_MACHINE = f",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size={GiB // MiB}M"
+_CXL_MACHINE = ",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size=4G"
 # On a virtual machine the kernel sets up no CXL region, because it cannot flush processor caches reliably there
 # (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has no caches.
 _CXL_COMMAND_LINE = " clearcpuid=hypervisor"
-_CXL_BRIDGE = (
-    "-device",
-    "pxb-cxl,id=cxl,bus=pcie.0,bus_nr=12",
-    "-device",
-    f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2",
-)
+_CXL_REGIONS = " vpmem.cxl-regions"
+"""The condition of the lab host's service that assembles a region from each CXL device."""
+_CXL_BRIDGE = ("-device", "pxb-cxl,id=cxl,bus=pcie.0,bus_nr=12")
+_EMPTY_CXL_PORT = ("-device", f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2")
 
 _RECONNECT_MS = 500
 """Milliseconds between two attempts to connect to a missing private network."""
@@ -157,6 +141,7 @@ class QemuHost:
         image: The image that the host boots.
         accelerator: How QEMU runs the host.
         cxl: Whether the host can get a CXL device while it runs. No saved state fits such a host.
+        shape: The host's persistent memory.
         memory: The size of the main memory.
         disks: Additional raw disks. They are /dev/vdb and the following devices.
     """
@@ -168,6 +153,7 @@ class QemuHost:
         accelerator: Accelerator,
         *,
         cxl: bool = False,
+        shape: Shape = Shape.NVDIMM,
         memory: Size = MEMORY,
         disks: Sequence[Path] = (),
     ) -> None:
@@ -175,6 +161,7 @@ class QemuHost:
         self.image = image
         self.accelerator = accelerator
         self.cxl = cxl
+        self.shape = shape
         self.memory = memory
         self.disks = disks
 
@@ -199,18 +186,20 @@ class QemuHost:
         return self.directory / "disk.qcow2"
 
     @property
-    def nvdimms(self) -> tuple[Path, ...]:
-        """The files of the NVDIMMs."""
-        return tuple(self.directory / f"nvdimm{number}" for number in range(NVDIMMS))
+    def memory_files(self) -> dict[Path, Size]:
+        """The files of the persistent memory, with their sizes."""
+        return {self.directory / name: size for name, size in memory_files(self.shape).items()}
 
     @property
-    def shape(self) -> str:
+    def state_key(self) -> str:
         """The properties that must be equal for a saved state to fit this host."""
-        command = " ".join(self._command(0, None, ""))
-        return command.replace(str(self.image.directory), "").replace(self._network_socket, "")
+        key = " ".join(self._command(0, None, ""))
+        for varying in (str(self.image.directory), str(self.image.tools.parent), self._network_socket):
+            key = key.replace(varying, "")
+        return key
 
     def create(self, base: Path, base_format: str) -> None:
-        """Create the disk as an overlay of `base`, and the NVDIMMs with all zeros.
+        """Create the disk as an overlay of `base`, and the persistent memory with all zeros.
 
         Raises:
             LabError: qemu-img failed.
@@ -218,9 +207,9 @@ class QemuHost:
         private_directory(self.directory)
         command = [*self.image.tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base)]
         run_tool([*command, str(self.disk)], "make the lab host's disk", umask=0o077)
-        for path in self.nvdimms:
+        for path, size in self.memory_files.items():
             with open_private(path) as file:
-                file.truncate(REGION_SIZE + LABEL_SIZE)
+                file.truncate(size)
 
     def start(
         self, port: int, *, memory: MemoryFile | None = None, incoming: bool = False, disk_cache: str = "writeback"
@@ -351,7 +340,13 @@ class QemuHost:
     @property
     def _kernel_command_line(self) -> str:
         emulated = _EMULATED_COMMAND_LINE if self.accelerator.name == "tcg" else ""
-        return _COMMAND_LINE + emulated + (_CXL_COMMAND_LINE if self.cxl else "")
+        cxl = _CXL_COMMAND_LINE if self._has_cxl_bridge else ""
+        regions = _CXL_REGIONS if self.shape is Shape.CXL else ""
+        return _COMMAND_LINE + emulated + cxl + regions
+
+    @property
+    def _has_cxl_bridge(self) -> bool:
+        return self.cxl or self.shape is Shape.CXL
 
     def _command(self, port: int, memory: MemoryFile | None, disk_cache: str) -> list[str]:
         """Return QEMU's command line. The host's own paths are relative, because unix sockets allow no long paths."""
@@ -360,7 +355,7 @@ class QemuHost:
             *(part for directory in self.image.firmware for part in ("-L", str(directory))),
             *("-name", f"vpmem-{self.name}", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
-            *("-machine", _MACHINE + (_CXL_MACHINE if self.cxl else ""), *self.accelerator.arguments),
+            *("-machine", _MACHINE + (_CXL_MACHINE if self._has_cxl_bridge else ""), *self.accelerator.arguments),
             *("-m", f"size={self.memory // MiB}M,slots={NVDIMMS + 4},maxmem={(self.memory + 16 * GiB) // MiB}M"),
             *_nodes(self.memory, memory, self.accelerator.cpus),
             *("-rtc", "base=utc,clock=host"),
@@ -379,11 +374,12 @@ class QemuHost:
             ),
             *("-device", "virtio-net-pci,netdev=private,romfile=,mac=52:54:00:12:35:00"),
             *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"),
-            *(_CXL_BRIDGE if self.cxl else ()),
+            *(_CXL_BRIDGE if self._has_cxl_bridge else ()),
+            *(_EMPTY_CXL_PORT if self.cxl else ()),
             *("-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"),
             *("-serial", "chardev:console"),
             *("-qmp", f"unix:{MONITOR},server=on,wait=off"),
-            *(part for slot, path in enumerate(self.nvdimms) for part in _nvdimm(slot, path)),
+            *memory_arguments(self.shape),
         ]
 
 
@@ -414,18 +410,6 @@ def _disk(number: int, path: Path) -> list[str]:
     # The disk's cache is written back when the host asks for it. It is discarded together with the host.
     drive = f"if=none,id=disk{number},file={_value(path)},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
-
-
-def _nvdimm(slot: int, path: Path) -> list[str]:
-    backend = f"memory-backend-file,id=nvdimm{slot}-file,mem-path={path.name},share=on"
-    return [
-        *("-object", f"{backend},size={REGION_SIZE + LABEL_SIZE:d}"),
-        *(
-            "-device",
-            f"nvdimm,id=nvdimm{slot},memdev=nvdimm{slot}-file,slot={slot},node={_NODE_OF_NVDIMM[slot]},"
-            f"label-size={LABEL_SIZE:d}",
-        ),
-    ]
 
 
 def _named(monitor: Monitor, path: str) -> set[str]:

@@ -24,10 +24,13 @@ FILES = Path(__file__).parent / "files"
 FORMAT = 3
 """The version of the layout of a cached image. Increase it when the layout changes."""
 
-SUITE = "trixie"
+DEFAULT_RELEASE = "trixie"
 """Debian 13: QEMU 10.0 (7.2 makes the lab host's kernel panic under emulation), libvirt 11.3, ndctl 81."""
 
-PACKAGES = (
+RELEASES = ("bookworm", DEFAULT_RELEASE, "forky")
+"""The releases of Debian that a lab host can have."""
+
+_PACKAGES = (
     # a system
     *("systemd", "systemd-sysv", "dbus", "login", "udev", "kmod", "iproute2", "apparmor", "openssh-server"),
     "linux-image-cloud-amd64",
@@ -55,9 +58,15 @@ _HAS_SUITE_SECONDS = 60
 _ACCESS = re.compile(r"Acquire::((https?|ftp)::|(Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) )", re.IGNORECASE)
 
 
-def recipe_key() -> str:
-    """Return the hash of everything that determines the image, except its keys and its archives."""
-    digest = hashlib.sha256(json.dumps([FORMAT, SUITE, PACKAGES, _LEFT_OUT]).encode())
+def packages(release: str) -> tuple[str, ...]:
+    """Return the packages that a lab host of a release has."""
+    del release
+    return _PACKAGES
+
+
+def recipe_key(release: str = DEFAULT_RELEASE) -> str:
+    """Return the hash of everything that determines the image of a release, except its keys and its archives."""
+    digest = hashlib.sha256(json.dumps([FORMAT, release, packages(release), _LEFT_OUT]).encode())
     for path in sorted(FILES.rglob("*")):
         if path.is_file():
             mode = path.stat().st_mode & 0o111
@@ -82,8 +91,10 @@ class Sources:
     settings: tuple[str, ...] = ()
 
 
-def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
-    """Return the command that builds the root file system as the tar `target`, with the keys of this installation.
+def mmdebstrap_command(target: Path, keys: Path, sources: Sources, release: str = DEFAULT_RELEASE) -> list[str]:
+    """Return the command that builds the root file system of a release as the tar `target`.
+
+    The root file system has the keys of this installation.
 
     A user without privileges gets a user namespace for the build. If the user is root, the scripts of Debian's packages
     run as root in each of mmdebstrap's modes.
@@ -95,19 +106,19 @@ def mmdebstrap_command(target: Path, keys: Path, sources: Sources) -> list[str]:
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--aptopt={setting}" for setting in sources.settings),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages(release))}",
         f"--customize-hook=copy-in {shlex.quote(str(FILES))} {shlex.quote(str(keys))} /tmp",
         '--customize-hook=chroot "$1" sh /tmp/files/customize',
         # The settings may have a proxy's password. Nothing on a lab host uses apt.
         *(['--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"'] if sources.settings else []),
-        SUITE,
+        release,
         str(target),
         *sources.lines,
     ]
 
 
-def find_sources() -> Sources:
-    """Return the archives from which the image is built, with the suite's updates and security updates.
+def find_sources(release: str = DEFAULT_RELEASE) -> Sources:
+    """Return the archives from which the image of a release is built, with the release's updates and security updates.
 
     The archive is ``$VPMEM_LAB_MIRROR``, or else the Debian archive that this machine's apt uses. Security updates come
     from the security archive that its apt uses. This machine may run a release other than the image's, so each archive
@@ -125,9 +136,9 @@ def find_sources() -> Sources:
     settings = _access_settings()
     if archive is None:
         return Sources((), settings=settings)
-    lines, without = [_line(archive, SUITE, given)], []
+    lines, without = [_line(archive, release, given)], []
     security = _first_mirror(debian_archive(targets, "Debian-Security"))
-    for suite, place in ((f"{SUITE}-updates", archive), (f"{SUITE}-security", security)):
+    for suite, place in ((f"{release}-updates", archive), (f"{release}-security", security)):
         if place is not None and _has_suite(place, suite):
             lines.append(_line(place, suite, given))
         else:

@@ -24,6 +24,7 @@ from VpmemLibrary.lab.image import (
 from VpmemLibrary.lab.lab import ROUGH_PORT, Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.lab.ports import LOOPBACK
+from VpmemLibrary.lab.shapes import Shape
 from VpmemLibrary.sizes import MiB
 from VpmemLibrary.visible import one_line
 
@@ -53,14 +54,14 @@ def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None
         known_hosts=host.known_hosts,
         ssh_config="no",  # the section has all options that are needed to reach the lab host
         may_initialize_labels=True,
-        may_reboot=True,
+        may_reboot=host.shape.keeps_content,
         migration_address=host.private_address,
-        power_off=_vpmem_lab("power-cut", "--stay-off", host.name),
-        power_on=_vpmem_lab("power-on", host.name),
+        power_off=_vpmem_lab("power-cut", "--stay-off", host.name) if host.shape.keeps_content else (),
+        power_on=_vpmem_lab("power-on", host.name) if host.shape.keeps_content else (),
         cxl_add=_vpmem_lab("cxl-add", host.name) if host.cxl else (),
         cxl_remove=_vpmem_lab("cxl-remove", host.name) if host.cxl else (),
-        test_bus_add=_vpmem_lab("test-bus-add", host.name),
-        test_bus_remove=_vpmem_lab("test-bus-remove", host.name),
+        test_bus_add=_vpmem_lab("test-bus-add", host.name) if host.shape is Shape.NVDIMM else (),
+        test_bus_remove=_vpmem_lab("test-bus-remove", host.name) if host.shape is Shape.NVDIMM else (),
         guest_kernel=GUEST_KERNEL,
         guest_initrd=GUEST_INITRD,
         guest_cmdline=GUEST_COMMAND_LINE,
@@ -160,7 +161,10 @@ def status_text(status: dict[str, Any]) -> str:
             state = f"up {host['seconds']:.0f} s, process {host['pid']}"
         elif host["elsewhere"]:
             state = f"on {host['elsewhere']}, which shares this directory"
-        lines.append(f"{host['name']}  port {host['port']}  {host['accelerator']}  {state}  {_mib(host['bytes'])}")
+        lines.append(
+            f"{host['name']}  {host['shape']}  {host['release']}  port {host['port']}  {host['accelerator']}  {state}  "
+            f"{_mib(host['bytes'])}"
+        )
         lines.append(f"  {host['directory']}  ({host['accelerator_reason']})")
     lines += [f"unfinished: {path}" for path in status["unfinished"]]
     if status["network"]:
@@ -196,6 +200,8 @@ def _host_status(host: LabHost) -> dict[str, Any]:
         "user": host.user,
         "key_file": str(host.key_file),
         "known_hosts": str(host.known_hosts),
+        "shape": host.shape.value,
+        "release": host.release,
         "accelerator": host.qemu.accelerator.name,
         "accelerator_reason": host.qemu.accelerator.reason,
         "directory": str(host.directory),

@@ -121,7 +121,7 @@ def state_name(image: Image, accelerator: Accelerator) -> str:
     """Return the name in the cache of the saved state for this image, this accelerator and this processor."""
     qemu = QemuHost(cache_directory() / "state", image, accelerator)
     processor = processor_identity(accelerator.name)
-    shape = [image.key, image.host_public_key, qemu.shape, int(MEMORY), processor]
+    shape = [image.key, image.host_public_key, qemu.state_key, int(MEMORY), processor]
     return f"state-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]}"
 
 

@@ -20,8 +20,8 @@ from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devdax
 from VpmemLibrary.lab.process import Process
 from VpmemLibrary.lab.progress import PlainLines
-from VpmemLibrary.lab.qemu_host import REGION_SIZE
 from VpmemLibrary.lab.report import lab_status
+from VpmemLibrary.lab.shapes import REGION_SIZE
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.ssh.transport import SshTransport
 

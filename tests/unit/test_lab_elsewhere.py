@@ -80,7 +80,7 @@ def test_a_file_in_place_of_a_directory_is_an_error_of_the_lab(
 def test_what_the_system_refuses_is_named_with_its_path_and_what_to_do(
     number: int, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), "/cache/image-1")
 
     monkeypatch.setattr(lab_module, "find_or_build_image", refuse)

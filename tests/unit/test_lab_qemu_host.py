@@ -15,8 +15,9 @@ from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.ports import free_port, is_free
-from VpmemLibrary.lab.qemu_host import LABEL_SIZE, REGION_SIZE, Accelerator, QemuHost
+from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.qmp import Monitor, connect_unix
+from VpmemLibrary.lab.shapes import LABEL_SIZE, REGION_SIZE
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 
@@ -48,36 +49,36 @@ def test_kvm_gets_the_cpus_that_this_process_may_use_up_to_four(monkeypatch: pyt
 
 
 def test_what_is_right_for_emulation_only_is_left_out_with_kvm(qemu: QemuHost) -> None:
-    with_kvm = QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).shape
+    with_kvm = QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).state_key
     for option in ("highres=off", "kvm.halt_poll_ns=0"):
-        assert option in qemu.shape
+        assert option in qemu.state_key
         assert option not in with_kvm
 
 
 def test_memory_and_disks_beside_its_own_are_used(qemu: QemuHost) -> None:
     other = QemuHost(qemu.directory, qemu.image, qemu.accelerator, memory=Size(8 * GiB), disks=(Path("/d/more.ext4"),))
-    assert "size=8192M" in other.shape
-    assert f"id=ram0,size={8 * GiB - 256 * MiB:d}" in other.shape
-    assert "file=/d/more.ext4,format=raw" in other.shape
-    assert qemu.shape.count("virtio-blk-pci") == 1
+    assert "size=8192M" in other.state_key
+    assert f"id=ram0,size={8 * GiB - 256 * MiB:d}" in other.state_key
+    assert "file=/d/more.ext4,format=raw" in other.state_key
+    assert qemu.state_key.count("virtio-blk-pci") == 1
 
 
 def test_the_shape_is_the_same_in_every_directory_and_changes_with_the_way_of_running(qemu: QemuHost) -> None:
     other = QemuHost(qemu.directory.parent / "elsewhere/lab-2", qemu.image, qemu.accelerator)
-    (same, shape) = (other.shape.replace("vpmem-lab-2", ""), qemu.shape.replace("vpmem-lab-1", ""))
+    (same, shape) = (other.state_key.replace("vpmem-lab-2", ""), qemu.state_key.replace("vpmem-lab-1", ""))
     assert same == shape
-    assert QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).shape != qemu.shape
+    assert QemuHost(qemu.directory, qemu.image, Accelerator("kvm")).state_key != qemu.state_key
 
 
 def test_a_host_that_takes_a_cxl_device_has_another_shape(qemu: QemuHost) -> None:
     other = QemuHost(qemu.directory, qemu.image, qemu.accelerator, cxl=True)
-    assert "cxl" not in qemu.shape
+    assert "cxl" not in qemu.state_key
     for part in ("cxl=on", "pxb-cxl", "cxl-rp", "clearcpuid=hypervisor"):
-        assert part in other.shape
+        assert part in other.state_key
 
 
 def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(qemu: QemuHost) -> None:
-    command = qemu.shape.split()
+    command = qemu.state_key.split()
     networks = [value for option, value in itertools.pairwise(command) if option == "-netdev"]
     user, private = networks
     assert "restrict=on" in user.split(",")

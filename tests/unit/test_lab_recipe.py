@@ -98,7 +98,7 @@ def test_the_key_changes_with_a_file_and_with_a_package(tmp_path: Path, monkeypa
     (files / "guest-init").write_text("#!/bin/sh\n")
     after = recipe.recipe_key()
     assert after != before
-    monkeypatch.setattr(recipe, "PACKAGES", (*recipe.PACKAGES, "fio"))
+    monkeypatch.setattr(recipe, "packages", lambda release: (release, "fio"))
     assert recipe.recipe_key() != after
 
 

@@ -83,7 +83,7 @@ class Restores:
         self.made: list[SavedState] = []
         self.notes = Notes()
         accelerator = Accelerator("kvm")
-        monkeypatch.setattr(lab_module, "find_or_build_image", lambda _: image)
+        monkeypatch.setattr(lab_module, "find_or_build_image", lambda *_: image)
         monkeypatch.setattr(lab_module, "find_accelerator", lambda *_: accelerator)
         monkeypatch.setattr(state_module, "_save", self.save)
         monkeypatch.setattr(Network, "start", lambda *_: None)
@@ -125,7 +125,7 @@ def test_clean_keeps_the_states_that_fit_and_those_that_hosts_use(
 ) -> None:
     cache = image.directory.parent
     restores = Restores(image, 0, monkeypatch)
-    monkeypatch.setattr(lab_module, "image_name", lambda: "image-1")
+    monkeypatch.setattr(lab_module, "image_name", lambda *_: "image-1")
     (image.directory / "manifest.json").write_text('{"files": {}}')
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     Lab(restores.notes).up()
