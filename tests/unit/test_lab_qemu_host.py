@@ -17,7 +17,7 @@ from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.ports import free_port, is_free
 from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
 from VpmemLibrary.lab.qmp import Monitor, connect_unix
-from VpmemLibrary.lab.shapes import LABEL_SIZE, REGION_SIZE
+from VpmemLibrary.lab.shapes import LABEL_SIZE, REGION_SIZE, Shape
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 
@@ -75,6 +75,29 @@ def test_a_host_that_takes_a_cxl_device_has_another_shape(qemu: QemuHost) -> Non
     assert "cxl" not in qemu.state_key
     for part in ("cxl=on", "pxb-cxl", "cxl-rp", "clearcpuid=hypervisor"):
         assert part in other.state_key
+
+
+@pytest.mark.parametrize(
+    ("shape", "files", "devices"),
+    [
+        (Shape.NVDIMM, {f"nvdimm{number}" for number in range(4)}, {"nvdimm": 4}),
+        (Shape.NFIT_TEST, {f"nvdimm{number}" for number in range(4)}, {"nvdimm": 4}),
+        (Shape.CXL, {"cxl0", "cxl0-labels", "cxl1", "cxl1-labels"}, {"cxl-type3": 2, "cxl-rp": 2, "pxb-cxl": 1}),
+        (Shape.UNLABELED, {"pmem0", "pmem1"}, {"virtio-pmem-pci": 2}),
+    ],
+)
+def test_each_shape_has_its_devices_and_their_files(
+    shape: Shape, files: set[str], devices: dict[str, int], qemu: QemuHost
+) -> None:
+    host = QemuHost(qemu.directory, qemu.image, qemu.accelerator, shape=shape)
+    assert {path.name for path in host.memory_files} == files
+    command = host.state_key.split()
+    kinds = [value.split(",")[0] for option, value in itertools.pairwise(command) if option == "-device"]
+    kinds = [kind for kind in kinds if kind in {"nvdimm", "cxl-type3", "cxl-rp", "pxb-cxl", "virtio-pmem-pci"}]
+    assert {kind: kinds.count(kind) for kind in kinds} == devices
+    backed = [value.split("mem-path=")[1].split(",")[0] for value in command if "mem-path=" in value]
+    assert set(backed) == files
+    assert ("vpmem.cxl-regions" in command) == (shape is Shape.CXL)
 
 
 def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(qemu: QemuHost) -> None:

@@ -33,6 +33,7 @@ def put_host(
     accelerator: str = "tcg",
     *,
     cxl: bool = False,
+    shape: str = "nvdimm",
     machine: str = "",
 ) -> LabHost:
     directory = Lab().directory / name
@@ -43,6 +44,7 @@ def put_host(
         "image": image,
         "accelerator": accelerator,
         "accelerator_reason": "probed",
+        "shape": shape,
         "machine": machine,
         "machine_name": f"name of {machine}",
     }
@@ -92,6 +94,29 @@ def test_only_a_host_that_takes_a_cxl_device_is_given_one(tmp_path: Path) -> Non
         LabError, match=r"Lab host lab-1 accepts no CXL device\. Start one that does: vpmem lab up --cxl"
     ):
         hosts[0].add_cxl_device()
+
+
+def test_a_host_whose_content_is_lost_at_a_reboot_is_not_rebooted(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.dat"
+    path.write_text(hosts_file([put_host("lab-1", 40001, shape="nfit-test"), put_host("lab-2", 40002, shape="cxl")]))
+    mock, cxl = read_hosts(path)
+    assert (mock.may_reboot, mock.power, mock.test_bus) == (False, None, None)
+    assert cxl.may_reboot
+    assert cxl.power
+    assert cxl.test_bus is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shape": "round"}, "shape 'round' cannot be used: expected one of nvdimm, nfit-test, cxl, unlabeled"),
+        ({"release": "sid"}, "release 'sid' cannot be used: expected one of bookworm, trixie, forky"),
+    ],
+)
+def test_a_shape_or_release_that_does_not_exist_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        Lab().up(1, **options)  # type: ignore[arg-type]
+    assert not Lab().directory.exists()
 
 
 def test_a_path_that_pabot_cannot_read_is_refused() -> None:

@@ -142,10 +142,34 @@ def test_a_run_ends_the_lab_that_it_started_and_no_other(start: Start, project: 
     wait_for_pabot(project)
     said = end(run)
     assert run.returncode == 0, said
-    assert journal(project)[0] == "vpmem lab up --hosts 3"
+    assert journal(project)[0] == "vpmem lab up --hosts 3 --shape nvdimm --release trixie"
     assert journal(project)[-1] == "vpmem lab down"
     assert (other / "hosts" / "lab-1").is_dir()
     assert not (project / ".lab" / "hosts").exists()
+
+
+def test_a_run_on_another_kind_of_lab_host_has_results_of_its_own(start: Start, project: Path) -> None:
+    (project / "results" / "runs" / "bookworm").mkdir(parents=True)
+    run = start(SHAPE="cxl")
+    wait_for_pabot(project)
+    end(run)
+    assert journal(project)[0] == "vpmem lab up --hosts 3 --shape cxl --release trixie"
+    (pabot,) = [line for line in journal(project) if line.startswith("pabot")]
+    assert "--settag hx-02" in pabot
+    assert {path.name for path in (project / "results" / "runs").iterdir()} == {"bookworm", "cxl"}
+    assert (project / "results" / "runs" / "cxl" / "log.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"SHAPE": "round"}, {"RELEASE": "sid"}, {"SHAPE": "cxl", "RELEASE": "forky"}, {"SHAPE": "cxl", "HOSTS": "x"}],
+)
+def test_a_kind_of_lab_host_that_does_not_exist_is_refused(given: dict[str, str], start: Start, project: Path) -> None:
+    run = start(**given)  # type: ignore[arg-type]
+    said = end(run)
+    assert run.returncode == 2, said
+    assert "SHAPE" in said
+    assert not (project.parent / "journal").exists()
 
 
 def test_a_run_on_hosts_starts_no_lab(start: Start, project: Path, tmp_path: Path) -> None:

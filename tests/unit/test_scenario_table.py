@@ -13,7 +13,13 @@ from robot.rebot import rebot  # type: ignore[import-untyped]
 
 SCRIPT = Path(__file__).parents[2] / "scripts/scenario_table"
 QUIET = {"log": None, "report": None}
-CATALOGUE = {"ns": {"title": "Namespaces", "ns-01": "each mode"}, "hx": {"title": "Any host", "hx-06": "rough"}}
+CATALOGUE = {
+    "ns": {"title": "Namespaces", "ns-01": "each mode"},
+    "hx": {"title": "Any host", "hx-02": "cxl", "hx-06": "rough"},
+}
+
+
+NOT_RUN = " not run |" * 5
 
 
 def row(tmp_path: Path, scenario: str, **runs: str) -> str:
@@ -32,7 +38,7 @@ def row(tmp_path: Path, scenario: str, **runs: str) -> str:
     script: dict[str, Any] = runpy.run_path(str(SCRIPT))
     tests = script["Tests"]()
     script["ExecutionResult"](merged).visit(tests)
-    table: str = script["table"](tests, CATALOGUE)
+    table: str = script["table"](tests, CATALOGUE, {})
     return next(line for line in table.splitlines() if line.startswith(f"| {scenario} "))
 
 
@@ -46,13 +52,28 @@ def row(tmp_path: Path, scenario: str, **runs: str) -> str:
     ],
 )
 def test_a_run_on_a_host_of_another_kind_counts_by_all_its_tests(rough: str, said: str, tmp_path: Path) -> None:
-    assert row(tmp_path, "HX-06", lab="No Operation", rough=rough) == f"| HX-06 | rough | `modes` | {said} |"
+    assert row(tmp_path, "HX-06", lab="No Operation", rough=rough) == f"| HX-06 | rough | many | {said} |{'  |' * 5}"
 
 
 def test_a_scenario_is_proven_by_the_run_on_the_lab_alone(tmp_path: Path) -> None:
     found = row(tmp_path, "NS-01", lab="No Operation", rough="Skip    no such device;Fail    broken")
-    assert found == "| NS-01 | each mode | `modes` | proven |"
+    assert found == f"| NS-01 | each mode | `modes` | proven |{NOT_RUN}"
 
 
 def test_a_run_that_was_not_made_is_said(tmp_path: Path) -> None:
-    assert row(tmp_path, "HX-06", lab="No Operation") == "| HX-06 | rough |  | not run |"
+    assert row(tmp_path, "HX-06", lab="No Operation") == f"| HX-06 | rough | many | not run |{'  |' * 5}"
+
+
+def test_a_run_on_lab_hosts_of_another_kind_fills_its_column_and_the_other_columns_stay(tmp_path: Path) -> None:
+    script: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    outputs = {}
+    for name, step, tags in (("lab", "No Operation", []), ("cxl", "Skip    no labels", ["hx-02"])):
+        suite = tmp_path / f"{name}.robot"
+        suite.write_text(f"*** Test Cases ***\nModes\n    [Tags]    ns-01\n    {step}\nMore\n    No Operation\n")
+        outputs[name] = tmp_path / f"{name}.xml"
+        run(suite, output=outputs[name], settag=tags, console="none", **QUIET)
+    lab, cxl = script["read_tests"](outputs["lab"]), script["read_tests"](outputs["cxl"], own=True)
+    first: str = script["table"](lab, CATALOGUE, {"cxl": cxl})
+    assert "| NS-01 | each mode | `lab` | proven | not run | skipped | not run | not run | not run |" in first
+    assert "| HX-02 | cxl | many | proven (1 of 2 tests passed, none failed) |  |  |  |  |  |" in first
+    assert script["table"](lab, CATALOGUE, {}, first) == first
