@@ -432,8 +432,8 @@ class Lab:
     ) -> list[LabHost]:
         """Start the lab hosts ``lab-1`` to ``lab-N``, wait until they answer SSH, and return them.
 
-        Running lab hosts are not touched, whatever their shape and release. So a lab gets hosts of several shapes by
-        several calls. Lab hosts that have crashed or were killed are replaced.
+        Running lab hosts are not touched, and keep their shape and release. So several calls make a lab with hosts of
+        several shapes. Lab hosts that have crashed or were killed are replaced.
 
         Args:
             hosts: The number of lab hosts.
