@@ -1,1 +1,1 @@
-"""The things that runs make on hosts: marks, cleanup, leak report."""
+"""The objects that runs make on hosts: their marks, their removal, and the report of leaks."""

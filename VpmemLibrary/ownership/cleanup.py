@@ -1,4 +1,4 @@
-"""Remove the things that a run made on a host. Never touch a thing without a mark."""
+"""Remove the objects that a run made on a host. Never change an object without a mark."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from VpmemLibrary.transport.base import CommandResult
 def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
     """Destroy every namespace that this run made on a host, and return these namespaces; see also `unmount_owned`.
 
-    Find each namespace by its UUID just before it is destroyed. If it is gone by then, this is not a failure: another
-    worker of the run destroyed it. Try all namespaces, then raise the first failure.
+    Find each namespace by its UUID just before destroying it. A namespace that is gone by then is not a failure:
+    another worker of the run destroyed it. Try all namespaces, then raise the first failure.
 
     Raises:
         BusyError: A namespace is in use.
@@ -34,7 +34,6 @@ def clean_up(host: Host, run: RunMark) -> tuple[Namespace, ...]:
         except NotFoundError as error:
             gone.append((namespace, error))
         except VpmemError as error:
-            # The other namespaces are still destroyed. The first error is raised afterwards.
             failures.append(error)
     if removed:
         failures += host.namespaces.still_there(removed)
@@ -64,18 +63,18 @@ def clean_up_cxl(host: Host, run: RunMark) -> tuple[CxlRegion, ...]:
 
 
 def marked_cxl_regions(host: Host) -> tuple[CxlRegion, ...]:
-    """Return the CXL regions that any run assembled. Where no region has a mark, the tool cxl is not needed."""
+    """Return the CXL regions that any run assembled. If no region has a mark, the host needs no cxl."""
     if not any(run_of_uuid(uuid) for uuid in host.cxl.region_uuids().values()):
         return ()
     return tuple(region for region in host.cxl.regions() if run_of_uuid(region.uuid))
 
 
 def wipe_namespace(host: Host, namespace: Namespace) -> None:
-    """Overwrite every byte of a namespace with zeros, then read all bytes again to prove this.
+    """Overwrite every byte of a namespace with zeros, then read all bytes again to check them.
 
     Args:
         host: The namespace's host.
-        namespace: The namespace's record. Before each piece is written, the namespace is found again by its UUID.
+        namespace: The namespace's record. Each write finds the namespace again by its UUID.
 
     Raises:
         InvalidValueError: The namespace is disabled, so it has no device.

@@ -16,10 +16,10 @@ from VpmemLibrary.transport.base import Transport, query
 from VpmemLibrary.visible import one_line
 
 QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
-"""A directory that belongs to the user that libvirt runs QEMU as. The name of this user depends on the distribution."""
+"""A directory whose owner is the user that runs QEMU. The name of this user depends on the distribution."""
 
 FILES = ("/var/lib/libvirt/images", QEMU_DIRECTORY, "/var/lib/vpmem", "/etc/ndctl/keys")
-"""The directories in which only root and libvirt create files. Guests and suites may forget files here."""
+"""The directories in which only root and libvirt create files. Guests and suites may leave files here."""
 
 SHARED = "/dev/shm"  # noqa: S108
 """A directory in which every user of the host creates files.
@@ -28,12 +28,12 @@ A run's files here belong to root, to QEMU's user, or to the user that runs the 
 """
 
 TEMPORARY = "/tmp"  # noqa: S108
-"""A directory like `SHARED`, for the files that mktemp named."""
+"""A directory like `SHARED`, in which only the files with a name from mktemp count."""
 
-# Names are separated by NUL, because a name may contain any other byte. find exits with 1 when a file vanished
-# meanwhile, or when a directory is unreadable. A run causes neither.
-# The records of leases are left out, because `HostState.leases` has them. The directories qmp-XXXXXX are left out,
-# because libvirt makes one at any time to ask a QEMU for its features (qemu_process.c, qemuProcessQMPInit).
+# Names are separated by NUL, because a name may contain any other byte. Exit status 1 of find is ignored: a file
+# vanished meanwhile, or a directory is unreadable. A run causes neither.
+# The records of leases are left out, because `HostState.leases` has them. The directories qmp-XXXXXX are left out:
+# libvirt may make such a directory at any time to ask a QEMU for its features (qemu_process.c, qemuProcessQMPInit).
 _SCRIPT = r"""
 looked() { [ "$1" -le 1 ] || exit "$1"; }
 qemu=$1 shared=$2 temporary=$3
@@ -56,12 +56,12 @@ class HostState:
 
     Args:
         available: The free size of each region.
-        namespaces: A description of each namespace by its identity: its label UUID, or its device if it has no label.
+        namespaces: A description of each namespace, by the UUID of its label, or by its device if it has no label.
         domains: The names of the libvirt domains.
         mounts: The mounts of namespaces, and the mounts at mount points that runs made.
         files: The files and directories that guests and suites may have left; see `left_files`.
-        leases: For each namespace that is held, left or unfit: a description of its holder.
-        unlabeled: For each region without labels: the identity of its only namespace, as in `namespaces`.
+        leases: For each namespace with a lease record, by its key: a description of the holder.
+        unlabeled: For each region without labels: the key of its only namespace in `namespaces`.
     """
 
     available: Mapping[str, Size]
@@ -91,7 +91,7 @@ class HostState:
 
     @classmethod
     def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
-        """Return the state that an inventory shows, with domains and mounts."""
+        """Return the state in an inventory, with the given domains and mounts."""
         nodes = {namespace.blockdev for namespace in inventory.namespaces if namespace.blockdev}
         return cls(
             available={region.dev: region.available_size for region in inventory.regions},
@@ -125,7 +125,7 @@ class HostState:
     def with_labels(self, after: HostState) -> HostState:
         """Return this state as if the regions of `labeled_in` had always had labels.
 
-        The free size of these regions is taken from the later state. A namespace that is left in one of them is still
+        Take the free size of these regions from the later state. A namespace that a run left in such a region is still
         in the difference.
         """
         labeled = self.labeled_in(after)
@@ -138,9 +138,9 @@ class HostState:
         )
 
     def difference(self, after: HostState) -> tuple[str, ...]:
-        """Describe what was added, removed or changed in a later state, one line each. No lines mean no difference.
+        """Describe in one line each what a later state added, removed or changed. No lines mean no difference.
 
-        Control characters in a name, such as a line feed, are shown as numbers.
+        A line shows control characters in a name, such as a line feed, as numbers.
         """
         lines = [f"leaked: namespace {after.namespaces[key]}" for key in after.namespaces if key not in self.namespaces]
         lines += [f"gone: namespace {what}" for key, what in self.namespaces.items() if key not in after.namespaces]
@@ -180,14 +180,12 @@ def left_files(
 ) -> frozenset[str]:
     """Return the files and directories that guests and suites may have left on a machine.
 
-    Files of other users in directories that everybody may write to are left out.
-
     Args:
-        transport: The way to the machine.
+        transport: The transport to the machine.
         places: Directories in which every file counts.
-        shared: A directory for every user, in which a file counts only if it has one of certain owners.
-        temporary: A directory like `shared`, for the files that mktemp named.
-        qemu: A directory of the user that QEMU runs as.
+        shared: A directory in which the files of other users do not count; see `SHARED`.
+        temporary: A directory like `shared`; see `TEMPORARY`.
+        qemu: A directory whose owner is the user that runs QEMU.
 
     Raises:
         ToolMissingError: The machine has no find.
@@ -202,10 +200,7 @@ def _identity(namespace: Namespace) -> str:
 
 
 def _only(region: Region) -> str:
-    """Return the identity of the only namespace of a region without labels.
-
-    It is empty while the region is disabled.
-    """
+    """Return the identity of the only namespace of a region without labels; empty while the region is disabled."""
     return _identity(region.namespaces[0]) if region.namespaces else ""
 
 

@@ -1,9 +1,9 @@
-"""Find out which run made a namespace. The mark is in the UUID of the namespace's label, or of a CXL region.
+"""Find out which run made a namespace or a CXL region. The mark is the UUID of the namespace's label or of the region.
 
 The mark is a UUID of version 8, which RFC 9562 reserves for applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``. It
-holds the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. The first digit of the
-fourth group is the variant (8) and carries no information. The label keeps the mark through reboots and while the
-namespace is disabled. The mark does not depend on the namespace's name.
+has the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. The first digit v of the
+fourth group is always 8, the variant. A label keeps the mark through reboots and while the namespace is disabled. The
+mark does not depend on the namespace's name.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MARK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RunMark:
-    """The mark that a run puts on the things that it makes.
+    """The mark that a run puts on the objects that it makes.
 
     Args:
         run_id: The run's id: eight hexadecimal digits.
 
-    Example: ``RunMark("0123abcd").new_uuid()`` is, say, ``76706d65-6d01-823a-8bcd-5f0e6d2a9c41``.
+    Example: ``RunMark("0123abcd").new_uuid()`` returns e.g. ``76706d65-6d01-823a-8bcd-5f0e6d2a9c41``.
 
     Raises:
         InvalidValueError: The id is not eight hexadecimal digits.
@@ -46,7 +46,7 @@ class RunMark:
 
     @classmethod
     def of_this_run(cls, run_id: str | None = None) -> RunMark:
-        """Return the mark of this run. Its id is the given one, or ``VPMEM_RUN_ID``, or a random one.
+        """Return the mark of this run. The run's id is `run_id`, else ``VPMEM_RUN_ID``, else random.
 
         Raises:
             InvalidValueError: The id is not eight hexadecimal digits.

@@ -13,7 +13,7 @@ from VpmemLibrary.ownership.marks import RunMark, run_of
 from VpmemLibrary.pmem.records import Namespace
 
 _POINT = re.compile(r"/run/vpmem-([0-9a-f]{8})-[0-9a-f]{6}", re.ASCII)
-# The kernel names the block device of every namespace so (drivers/nvdimm/namespace_devs.c).
+# The beginning of the name of every namespace's block device (kernel, drivers/nvdimm/namespace_devs.c).
 _NODE = "pmem"
 
 
@@ -23,7 +23,7 @@ def new_mount_point(run: RunMark) -> str:
 
 
 def is_made(mount: Mount) -> bool:
-    """Return whether a run made the mount point. Such a mount point is removed with its mount."""
+    """Return whether a run made the mount point. `unmount` removes such a mount point."""
     return _POINT.fullmatch(mount.mount_point) is not None
 
 
@@ -40,7 +40,7 @@ def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
 
 
 def mounts_of_runs(host: Host) -> list[tuple[Mount, str]]:
-    """Return every mount of a host that belongs to a run, with the run's id. The last mounted is first."""
+    """Return every mount of a host that belongs to a run, with the run's id. The latest mount comes first."""
     mounts = [mount for mount in reversed(host.mounts.all()) if is_made(mount) or mount.node.startswith(_NODE)]
     namespaces = host.ndctl.inventory().namespaces if mounts else ()
     made = [(mount, mount_run(mount, namespaces)) for mount in mounts]
@@ -66,7 +66,7 @@ def unmount(host: Host, mount: Mount) -> Mount:
     """Unmount a file system. Remove its mount point if a run made the mount point.
 
     Raises:
-        NotFoundError: The file system is no longer mounted there.
+        NotFoundError: The mount is gone.
         BusyError: The mount is in use.
         CommandError: The unmount failed.
     """
@@ -74,18 +74,18 @@ def unmount(host: Host, mount: Mount) -> Mount:
 
 
 def unmount_owned(host: Host, run: RunMark) -> tuple[Mount, ...]:
-    """Unmount everything on a host that belongs to a run, and return these mounts; see `unmount_of`."""
+    """Unmount all mounts of a host that belong to a run, and return them; see `unmount_of`."""
     return unmount_of(host, lambda maker: maker == run.run_id)
 
 
 def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
-    """Unmount everything on a host that belongs to certain runs, and return these mounts. The last mounted is first.
+    """Unmount all mounts of a host that belong to certain runs, and return them. The latest mount comes first.
 
-    Try all mounts, then raise the first failure.
+    Try all mounts, then raise the first failure. Never unmount a mount that belongs to no run.
 
     Args:
         host: The host.
-        wanted: Returns for a run's id whether to unmount the mounts of this run. Mounts of no run are never unmounted.
+        wanted: Returns whether to unmount the mounts of a run. Its argument is the run's id.
 
     Raises:
         BusyError: A mount is in use.
@@ -97,7 +97,6 @@ def unmount_of(host: Host, wanted: Callable[[str], bool]) -> tuple[Mount, ...]:
         try:
             unmounted.append(unmount(host, mount))
         except VpmemError as error:
-            # The other mounts are still unmounted. The first error is raised afterwards.
             failures.append(error)
     if failures:
         raise failures[0]

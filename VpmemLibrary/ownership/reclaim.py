@@ -1,7 +1,7 @@
-"""Remove the leftovers of dead runs from a host. A leftover still has its mark, but the lease of its run is free.
+"""Remove the leftovers of dead runs from a host.
 
-A living run holds its own lease on the host. It takes this lease before it marks anything. So a marked thing whose run
-holds no lease is a leftover: its run was killed, or ended without cleaning up.
+A living run holds its own lease on the host. It takes this lease before it marks any object. So if no worker holds a
+run's own lease, the objects with the run's mark are leftovers: the run was killed, or ended without cleaning up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from VpmemLibrary.polling import poll
 T = TypeVar("T")
 
 _BUSY_TIMEOUT = 60.0
-"""Seconds to wait for a dead worker's last command to end. sshd does not end the command with the connection."""
+"""Seconds to wait for a dead worker's last command to end. sshd does not end the command when the connection breaks."""
 
 _POLL = 0.5
 _OFF = "shut off"
@@ -45,7 +45,7 @@ _WAIT_FOR_CHANGES = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" tr
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """Descriptions of the leftovers that were removed, and the errors of the others."""
+    """Descriptions of the removed leftovers, and the errors of the leftovers that remain."""
 
     done: tuple[str, ...] = ()
     failed: tuple[VpmemError, ...] = ()
@@ -66,10 +66,10 @@ class Reclaim:
         self._leases = leases
 
     def remove_all(self) -> Reclaimed:
-        """Remove all leftovers of dead runs: guests, mounts, namespaces, CXL regions, and claims. Try each of them.
+        """Remove all leftovers of dead runs: guests, mounts, namespaces, CXL regions, and claims. Try each leftover.
 
-        Do not touch anything that does not belong to a dead run. A namespace that a dead holder had claimed, but that
-        no run made, is wiped and remains.
+        Do not change an object that does not belong to a dead run. If a dead holder had claimed a namespace that no run
+        made, wipe the namespace and release the claim.
         """
         done: list[str] = []
         failed: list[VpmemError] = []
@@ -80,7 +80,6 @@ class Reclaim:
                     _remove_when_unused(what, remove)
                     done.append(what)
                 except VpmemError as error:
-                    # The other leftovers are still removed. This error is reported in the result.
                     error.add(f"So this leftover was not removed: {what}.")
                     failed.append(error)
         return Reclaimed(tuple(done), tuple(failed))
@@ -93,7 +92,7 @@ class Reclaim:
             left_by: The dead holder.
 
         Raises:
-            BusyError: Something that does not belong to a dead run uses the namespace. Nothing was written.
+            BusyError: The namespace is in use, but not by a guest of a dead run; see `wipe_namespace`.
             VpmemError: The wipe failed.
         """
         for guest, _ in self._dead_guests():
@@ -102,7 +101,7 @@ class Reclaim:
         try:
             wipe_namespace(self._host, namespace)
         except BusyError as error:
-            error.add(f"{left_by} left it.")
+            error.add(f"The namespace was left by {left_by}.")
             raise
 
     def _leftovers(self) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -112,7 +111,7 @@ class Reclaim:
         """
         for guest, run_id in self._dead_guests():
             yield f"guest {guest.name} of run {run_id}", partial(_end_guest, guest)
-        for mount, run_id in self._of_dead_runs(mounts_of_runs(self._host)):  # the last mounted is first
+        for mount, run_id in self._of_dead_runs(mounts_of_runs(self._host)):
             yield f"mount of {mount} of run {run_id}", partial(_unmount, self._host, mount)
         for namespace, run_id in self._dead_namespaces():
             what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_id}"
@@ -135,12 +134,12 @@ class Reclaim:
         return self._of_dead_runs([(each, run_of(each)) for each in self._host.ndctl.inventory().namespaces])
 
     def _of_dead_runs(self, found: Iterable[tuple[T, str]]) -> list[tuple[T, str]]:
-        """Return the things that dead runs made, each with its run.
+        """Return the objects that dead runs made, each with its run.
 
-        Read the leases after the marks, because a run takes its lease before it marks anything.
+        Read the leases after the marks, because a run takes its lease before it marks any object.
 
         Args:
-            found: The things, each with the id of the run that made it, or an empty text.
+            found: The objects, each with the id of the run that made it, or an empty text.
 
         Raises:
             UnknownHolderError: A lease is held but its record is unreadable, so any run may be alive.

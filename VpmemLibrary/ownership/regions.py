@@ -1,4 +1,4 @@
-"""Find out whether a region is a run's own: this run made all its namespaces."""
+"""Check that a region is a run's own: the run made all its namespaces."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from VpmemLibrary.pmem.records import Namespace, NamespaceMode, Region
 
 
 def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
-    """Return every namespace on a region and on the regions that share a DIMM with it. Read the listing and the labels.
+    """Return every namespace on a region and on the regions that share a DIMM with the region.
 
-    A disabled region lists no namespaces, but its labels describe them. The raw namespace that fills a region without
-    labels is left out, because it does not show whether the region is in use.
+    Read ndctl's listing and the labels: for a disabled region, only the labels describe the namespaces. Leave out the
+    raw namespace that fills a region without labels, because it does not show whether the region is in use.
 
     Args:
         host: The region's host.

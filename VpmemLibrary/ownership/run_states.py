@@ -23,7 +23,7 @@ def read_states(path: Path) -> dict[str, HostState]:
     """Return the state of each host, by the host's name.
 
     Raises:
-        InvalidValueError: The file contains anything else.
+        InvalidValueError: `write_states` did not write the file.
     """
     try:
         return {name: _decoded(fields) for name, fields in json.loads(path.read_bytes()).items()}
