@@ -1,1 +1,1 @@
-"""Locks that a host's kernel holds for a worker."""
+"""Leases: locks that the kernel of a host holds for a worker."""

@@ -1,20 +1,20 @@
-"""Leases that a host's kernel keeps. Each lease is a locked file. One process on the host holds the locks.
+"""Take and release leases on a host. Each lease is a locked file on the host.
 
-The process runs the program `lease_holder.sh`, which reads requests from the worker's connection. This process holds
-every lease of the worker on the host, so a claim starts no extra process and no extra session. The kernel frees the
-locks when the process ends: when the worker is killed, its machine loses the network, or the host reboots. The files
-remain. So the next holder sees that the previous holder left something behind.
+One process on the host, the lease holder, holds all locks of a worker. It runs `lease_holder.sh` and reads requests
+from the worker's connection, so a claim starts no extra process and no extra session. The kernel frees the locks when
+the process ends: when the worker is killed, its machine loses the network, or the host reboots. The files remain. So
+the next holder of a lease sees that the previous holder did not release it.
 
 The host needs ``bash`` (4.3) and ``flock`` (util-linux). A lease counts as taken only after its record is on the disk.
-The program uses ``sync FILE`` of coreutils 8.24 or newer. Where ``sync`` takes no files, it syncs every file system.
+The lease holder uses ``sync FILE`` of coreutils 8.24 or newer. An older ``sync`` syncs every file system instead.
 
 A controller may vanish without closing its connection: it sleeps, or it loses its power or its route. The host's sshd
 notices this after ``ClientAliveInterval`` times ``ClientAliveCountMax`` (off by default), or after TCP's keepalive (two
 hours by default). Until then no other worker gets the leases of that controller. The same worker gets its leases back
-at once when it reconnects, because its new process ends the old process.
+at once when it reconnects, because its new lease holder ends the old lease holder.
 
-Before a worker reboots the host, it calls `HostLeases.keep`. Then the records keep its leases for a limited time. This
-is needed because locks do not survive a reboot.
+Before a worker reboots the host, it calls `HostLeases.keep`. Then the records keep its leases for a limited time. The
+locks do not survive a reboot.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Held:
     Args:
         shared: Whether other workers may share the lease.
         fence: The fencing number of the lease.
-        ending: The request that releases the lease, with its arguments. It is set until the host has answered it.
+        ending: The request that releases the lease, with its arguments, until the host answers; empty otherwise.
     """
 
     shared: bool
@@ -89,12 +89,12 @@ class HostLeases:
     """The leases of one worker on one host, over the worker's connection.
 
     After the connection breaks or the host reboots, the next call renews the leases of this worker. If another worker
-    had one of the leases meanwhile, the call raises `LeaseLostError` once. This worker then keeps only its run's own
+    had one of the leases meanwhile, the call raises `LeaseLostError` once. This worker then has only its run's own
     lease.
 
     Args:
-        transport: The way to the host.
-        holder: The holder of the leases. Its token is unique to the worker.
+        transport: The transport to the host.
+        holder: The worker that takes the leases. Its token is unique.
         directory: The directory of the records on the host, as an absolute path. The default is `DIRECTORY`.
 
     Example: ``HostLeases(transport, Holder.here("0123abcd", "5f0e")).take([[namespace.label_uuid]])``.
@@ -198,7 +198,7 @@ class HostLeases:
         takes them again.
 
         Args:
-            seconds: The time for which other workers leave the leases alone, by the host's clock. 0 ends it now.
+            seconds: How many seconds no other worker can take the leases, by the host's clock. 0 stops keeping them.
 
         Raises:
             LeaseLostError: This worker lost a lease.
@@ -211,18 +211,18 @@ class HostLeases:
                 self._handle_losses(self._ask("keep", str(seconds), *map(self._file, held)))
 
     def close(self) -> None:
-        """End the holder; see `Leases.close`."""
+        """End the lease holder; see `Leases.close`."""
         with self._lock:
             self._leases.clear()
             self._drop()
 
-    # Losing and giving back
+    # Lost and released leases
 
     def _handle_losses(self, answer: Sequence[Sequence[str]]) -> None:
-        """Raise if the host answered that leases are lost. Give up all other leases, except the run's own lease.
+        """Raise if the host answered that leases are lost. Release all other leases, except the run's own lease.
 
-        A run that lost its host is still alive. If the run's own lease were given up too, the next run would treat this
-        run as dead, and its set-up would destroy this run's guests and namespaces.
+        A run that lost its host is still alive. Without the run's own lease, the next run would treat this run as dead
+        and destroy this run's guests and namespaces.
         """
         lost: dict[str, list[Sequence[str]]] = {}
         key = ""
@@ -264,7 +264,7 @@ class HostLeases:
             )
 
     def _forget_loss(self, key: str) -> None:
-        """Forget the lost leases that a newly taken lease replaces. Any region replaces a lost region."""
+        """Forget the lost leases that a new lease replaces. Any region replaces a lost region."""
         if key == HOST_KEY:
             self._lost &= {each for each in self._lost if self._leases[key].shared and each != HOST_KEY}
         elif is_host_or_region_key(key):
@@ -275,10 +275,10 @@ class HostLeases:
             raise LeaseLostError(f"This worker does not hold {', '.join(others)} on {self._transport.name}.")
 
     def _release(self, keys: Sequence[str], request: str, *arguments: str) -> None:
-        """Release leases that were held a moment ago.
+        """Release leases that this worker held at the last check.
 
-        If the connection breaks before the answer, the host may or may not have done the request. Then the next
-        connection completes the request. A lease that is absent by then counts as released.
+        If the connection breaks before the answer, the host may or may not have released the leases. Then the next
+        connection sends the request again. A lease that is absent by then counts as released.
         """
         for key in keys:
             self._leases[key].ending = (request, *arguments)
@@ -305,8 +305,8 @@ class HostLeases:
     def _ask(self, *words: str) -> list[list[str]]:
         """Send a request that may safely run twice, and return the answer.
 
-        If the connection breaks during `take`, the second `take` reports the leases of the first one as left by this
-        worker.
+        If the connection breaks during `take`, the second `take` reports that this worker left the leases of the first
+        `take`.
         """
         with self._lock:
             self._connect()
@@ -318,7 +318,7 @@ class HostLeases:
                 return self._exchange(words)
 
     def _connect(self) -> None:
-        """Start a holder on the host, unless one runs. Renew the leases of this worker."""
+        """Start the lease holder on the host, unless it runs. Renew the leases of this worker."""
         if self._stream is not None:
             return
         self._start()
@@ -335,7 +335,7 @@ class HostLeases:
         try:
             self._stream = self._transport.stream(["bash", "--norc", "-c", _PROGRAM, "vpmem-leases", *arguments])
         except FileNotFoundError:
-            # This machine itself has no bash.
+            # The host is this machine, and it has no bash.
             raise self._no_answer_error() from None
         try:
             ready = self._exchange(())
@@ -365,7 +365,7 @@ class HostLeases:
         self._handle_losses(answer)
 
     def _exchange(self, words: Sequence[str]) -> list[list[str]]:
-        """Send a request, or nothing, and return the lines of the answer.
+        """Send a request and return the lines of the answer. Without `words`, only wait for an answer.
 
         Raises:
             LeaseRecordError: The host answered that the request failed.
@@ -389,7 +389,7 @@ class HostLeases:
         return [line.split(" ") for line in lines[:-1]]
 
     def _lines(self, stream: Stream) -> Iterator[str]:
-        """Yield the lines of one answer, with the end mark last. Yield fewer lines if the holder ended."""
+        """Yield the lines of one answer, with the end mark last. If the lease holder ended, yield fewer lines."""
         size = 0
         while True:
             line, newline, rest = self._unread.partition(b"\n")
@@ -406,10 +406,7 @@ class HostLeases:
 
     @contextmanager
     def _watched(self, stream: Stream) -> Iterator[None]:
-        """Close the stream if there is no answer in time.
-
-        So this worker does not wait forever for a host that hangs.
-        """
+        """Close the stream if there is no answer in time, so that this worker does not wait forever."""
         watch = threading.Timer(_ANSWER_TIMEOUT, stream.close)
         watch.daemon = True
         watch.start()
@@ -423,7 +420,7 @@ class HostLeases:
         if stream is not None:
             stream.close()
 
-    # What the host answers
+    # Answers
 
     def _no_answer_error(self) -> UnreachableError:
         """Return the error that there is no answer. Raise instead if the host has no bash or no flock."""
@@ -438,7 +435,9 @@ class HostLeases:
                 f"There is no space left in {self._directory} on {self._transport.name}: free space there. No lease "
                 f"was taken or released ({text})."
             )
-        return LeaseRecordError(f"Leases failed on {self._transport.name}: {text}. No lease was taken or released.")
+        return LeaseRecordError(
+            f"A request for leases on {self._transport.name} failed: {text}. No lease was taken or released."
+        )
 
     def _checked_line(self, line: Sequence[str], count: int) -> Sequence[str]:
         if len(line) != count or not all(word.isascii() for word in line):

@@ -10,8 +10,8 @@
 #   GATE_SECONDS  how long a request waits for the requests of other holders
 #   FILE=...      the locks that this process had before it restarted the program (see `resume`)
 #
-# An answer ends with a line that has only ".". A failed request is answered by "error TEXT". Then nothing was changed,
-# and the process keeps every lock. The first answer, before any request, is "ready".
+# An answer ends with a line that has only ".". The answer to a failed request is "error TEXT". Such a request changed
+# nothing, and the process keeps every lock. The first answer, before any request, is "ready".
 #
 # An exclusive lease is the file KEY. A shared lease has one file KEY@TOKEN for each worker that shares it. A file has
 # one line:
@@ -23,7 +23,7 @@
 
 LC_ALL=C
 umask 077
-unset TMOUT # hardened hosts set it, and bash's read would stop waiting for a request after so many seconds
+unset TMOUT # with TMOUT, bash's read stops waiting for a request after that many seconds
 ulimit -Sn hard 2>/dev/null # each lease is an open file
 directory=$1 who=$2 token=$3 gate_seconds=$4
 shift 4
@@ -41,14 +41,14 @@ fail() {
     problem=$1
     return 1
 }
-# Fail with the tool's reason: the part of its message after the last colon.
+# Fail with the reason of a tool: the part of its message after the last colon.
 fail_for() {
     local why=${2##*: }
     fail "$1: ${why:-a tool ended without a message, perhaps by a limit of the user (ulimit -a)}"
 }
 
 # Bash ends when it cannot start a process. Then this trap restarts the program in the same process, with the same
-# locks. The request is answered by an error.
+# locks. The restarted program answers the request with an error.
 resume() {
     local name fd
     local -A keep=()
@@ -58,7 +58,7 @@ resume() {
         keep[${held[$name]}]=1
         pairs+=("$name=${held[$name]}")
     done
-    for fd in "/proc/$$/fd/"*; do # the gate, and what is not done yet
+    for fd in "/proc/$$/fd/"*; do # close the gate and the new files of the request
         fd=${fd##*/}
         ((fd < 10)) || [[ ${keep[$fd]+x} ]] || exec {fd}>&-
     done
@@ -108,7 +108,7 @@ read_record() {
     { IFS= read -r -n 16384 record <"$1"; } 2>/dev/null
     [[ $record =~ $RECORD ]] || record=
 }
-# Return whether the record is kept for its worker while the host boots. If the clock was set back, it is not kept.
+# Return whether the lease is kept for its holder while the host boots. If the clock was set back, it is not kept.
 is_kept() {
     local now
     [[ $record =~ \&kept=([0-9]+)-([0-9]+)$ ]] || return
@@ -124,7 +124,7 @@ is_old() {
 }
 # Set `record` to the record of a file, and `state` to its state:
 #   held   a process has the file locked
-#   kept   the file is reserved for a worker that reboots the host and comes back
+#   kept   the lease is kept for a worker that reboots the host
 #   unfit  the lease was released as unfit, and must be fixed before its next use
 #   left   the holder died
 look() {
@@ -197,7 +197,7 @@ write() {
     rm -f -- "${beside[@]}" 2>/dev/null
     return 1
 }
-write_beside() { # in a process of its own
+write_beside() { # runs in a process of its own
     local place
     for place in "${!names[@]}"; do printf '%s\n' "${texts[place]}" >"${beside[place]}" || exit; done
     to_disk "${beside[@]}"
@@ -211,7 +211,7 @@ lock_beside() {
         lock 0 || fail "$directory/.new/$name is locked by another process" || return
     done
 }
-to_disk() { # in a process of its own
+to_disk() { # runs in a process of its own
     if [[ $sync_takes_files == yes ]]; then exec sync -- "$@"; else exec sync; fi
 }
 close_fresh() {
@@ -242,7 +242,7 @@ is_free() {
             others=yes
         else
             [[ $state == kept || $left ]] || left=${record:--}
-            # Another worker that shared the key may only have lost its connection. That worker may come back.
+            # Another worker that shared the key may only have lost its connection, and may come back.
             [[ $2 == shared && $each == *@* ]] && ! is_old || over+=("$each")
         fi
     done
@@ -296,7 +296,7 @@ take() {
     write || return
     over=()
     for name in "${gone[@]}"; do [[ ${fresh[$name]+x} ]] || over+=("$name"); done
-    if ! remove "${over[@]}"; then # what was taken is given back: its record says that this worker left it
+    if ! remove "${over[@]}"; then # free the new locks; their records say that this worker left the leases
         close_fresh
         return
     fi
@@ -304,7 +304,7 @@ take() {
     for place in "${!keys[@]}"; do answer+="taken ${keys[place]} $fence ${lefts[place]}"$'\n'; done
 }
 # renew MODE:KEY:FENCE ...: lock the leases of this worker's earlier connection again. A lease is lost if another worker
-# has had it since.
+# took it meanwhile.
 renew() {
     local each mode key fence name record fd
     local -a names=() texts=() files=()
@@ -328,7 +328,7 @@ renew() {
     done
     [[ ${#names[@]} -eq 0 ]] || write
 }
-# mine FILE ...: report which leases are no longer held.
+# mine FILE ...: report which leases this worker has lost.
 mine() {
     local name
     local -a files=()
@@ -339,7 +339,7 @@ mine() {
     done
     [[ ! $answer ]]
 }
-# keep SECONDS FILE ...: keep leases for this worker for some seconds. 0 seconds ends the keeping.
+# keep SECONDS FILE ...: keep leases for this worker for SECONDS. 0 stops keeping them.
 keep() {
     local seconds=$1 name now record
     local -a names=() texts=()
@@ -359,7 +359,7 @@ keep() {
 release() {
     mine "$@" && remove "$@" && drop "$@"
 }
-# drop FILE ...: release the locks and leave the records, as a holder does when it dies.
+# drop FILE ...: release the locks, but do not remove the records. A holder that dies leaves the same state.
 drop() {
     local name
     for name; do
@@ -415,8 +415,8 @@ reply() {
 
 # Start
 
-# Return whether only root and this user can change a directory. If $2 is 1, others may add files where the sticky bit
-# is set.
+# Return whether only root and this user can change a directory. If $2 is 1, other users may add files if the directory
+# has the sticky bit.
 is_safe() {
     local why owner mode fix="Leases need a directory that only root may change"
     [[ ! -L $1 ]] || fail "$1 is a symbolic link. $fix" || return
@@ -462,7 +462,7 @@ prepare() {
 if [[ $1 == resumed ]]; then
     shift
     for pair; do held[${pair%=*}]=${pair##*=}; done
-    problem="the host started no process for this request: it has too many, or too little memory"
+    problem="the host could not start a process for this request: it has too many processes or too little memory"
     reply || exit
 else
     if prepare; then answer=$'ready\n'; fi

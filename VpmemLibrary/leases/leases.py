@@ -1,8 +1,8 @@
 """Leases: their records, their keys, and what a worker can do with them.
 
-The key of a lease names the reserved thing. This is a namespace (by the UUID of its label), a region, a run (by its
-id), or the whole host. A lease ends when its holder ends, for any reason. Its record remains and shows that the holder
-did not release the lease.
+The key of a lease names a namespace (by the UUID of its label), a region, a run (by its id), a host lock, or the whole
+host. A lease ends when its holder ends, for any reason. The record of the lease remains and shows that the holder did
+not release the lease.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class LeasesHeldError(VpmemError):
     """Other workers hold the requested leases, or the leases are unfit. Nothing was taken.
 
     Args:
-        slot: The number of the slot that has no free key.
-        entries: The records of the keys of this slot.
+        slot: The index of the slot that has no free key.
+        entries: The lease records of the keys in this slot.
     """
 
     def __init__(self, slot: int, entries: Sequence[Entry]) -> None:
@@ -64,7 +64,7 @@ class Holder:
         run_id: The id of the run. It is empty if the record is unreadable.
         worker: The name of the worker: its process on the controller.
         controller: The machine that the worker runs on.
-        token: A text that only this worker's records contain, so that the worker finds its records again.
+        token: A text that only the records of this worker contain.
         since: The time when the worker took the lease, in seconds since 1970 by the host's clock; 0 if unknown.
     """
 
@@ -93,10 +93,10 @@ class Entry:
     Args:
         key: The key of the lease.
         holder: The worker that holds the lease, or held it last.
-        held: Whether the lease is held now. If not, the holder has died.
-        unfit: The reason why nobody may take the lease until the problem is fixed. It is empty if the lease is usable.
-        kept_until: The time until which the lease is kept for a holder that reboots the host, in seconds since 1970 by
-            the host's clock. It is 0 if the lease is not kept.
+        held: Whether the lease is held now. If not, the holder has died, or released the lease as unfit.
+        unfit: Why nobody may take the lease until `Leases.remove_stale` is called. Empty if the lease is usable.
+        kept_until: Until when the lease is kept for a holder that reboots the host, in seconds since 1970 by the
+            host's clock. 0 if the lease is not kept.
         path: The file of the record on the host.
     """
 
@@ -109,7 +109,7 @@ class Entry:
 
     @property
     def description(self) -> str:
-        """A description of the holder, the state of the lease, and since when."""
+        """The state of the lease, its holder, and the time when the holder took the lease."""
         if self.unfit:
             return f"unfit since {self.holder} released it: {self.unfit}"
         if self.kept_until:
@@ -139,14 +139,14 @@ class Leases(Protocol):
 
     @property
     def held(self) -> Mapping[str, bool]:
-        """The keys that this worker holds, as far as it knows, each with whether other workers may share it."""
+        """For each key that this worker holds, as far as it knows: whether other workers may share the lease."""
 
     def take(self, slots: Sequence[Sequence[str]], *, shared: bool = False) -> tuple[Taken, ...]:
         """Take one lease for each slot: the lease of the first free key of the slot. Take all leases, or none.
 
         Args:
             slots: For each slot the acceptable keys, the preferred key first.
-            shared: Whether other workers that also share the lease may take it.
+            shared: Whether other workers may take the same leases, if they share the leases too.
 
         Raises:
             LeasesHeldError: A slot has no free key.
@@ -178,7 +178,7 @@ class Leases(Protocol):
         """
 
     def proofs(self) -> tuple[LeaseProof, ...]:
-        """Return the proofs, for use on the host, that this worker holds its leases. Do not contact the host.
+        """Return the proofs of this worker's leases, for the guard on the host. Do not contact the host.
 
         Raises:
             LeaseLostError: The worker lost its host or its region, and has not taken it again.
@@ -188,7 +188,7 @@ class Leases(Protocol):
         """Return every lease record of the host."""
 
     def close(self) -> None:
-        """End the holder. Its leases become free, and their records show that they were not released."""
+        """End the holder. Its leases become free. Their records show that the holder did not release them."""
 
 
 def living_runs(entries: Iterable[Entry]) -> set[str]:
@@ -245,27 +245,27 @@ def region_key(region: Region) -> str:
 
 
 def host_lock_key(work: str) -> str:
-    """Return the key of a host lock, for work that only one worker at a time may do on a host."""
+    """Return the key of the host lock for `work`."""
     return _HOST_LOCK + work
 
 
 def is_host_or_region_key(key: str) -> bool:
-    """Return whether a key is that of a host or a region."""
+    """Return whether a key is the key of a host or a region."""
     return key == HOST_KEY or key.startswith(_REGION)
 
 
 def is_permanent_key(key: str) -> bool:
-    """Return whether a key is that of a host, a region or a host lock. No run creates these."""
+    """Return whether a key is the key of a host, a region or a host lock, which no run makes."""
     return is_host_or_region_key(key) or key.startswith(_HOST_LOCK)
 
 
 def is_namespace_key(key: str) -> bool:
-    """Return whether a key is that of a namespace."""
+    """Return whether a key is the key of a namespace."""
     return _NAMESPACE.fullmatch(key) is not None
 
 
 def checked_key(key: str) -> str:
-    """Return a key that is safe as a file name.
+    """Return a key unchanged.
 
     Raises:
         InvalidValueError: The key is not safe as a file name.

@@ -639,7 +639,7 @@ def test_a_host_that_starts_no_process_keeps_what_is_held(workers: Workers, user
     two.entries()
     user.crowd(8)
     for _ in range(2):
-        with pytest.raises(LeaseRecordError, match="the host started no process"), Impatient(transport.pids[0]):
+        with pytest.raises(LeaseRecordError, match="could not start a process"), Impatient(transport.pids[0]):
             one.take([["a"]])
         assert living_runs(two.entries()) == {"0123abcd"}
     user.end_crowd()
