@@ -69,7 +69,7 @@ A Device With A File System Or A Mount Is Not Overwritten
     [Tags]    df-01
     Switch Host    ${OUTSIDE}
     ${made} =    Make File System    ${ON_HOST}    ext4    overwrite=True
-    Run Keyword And Expect Error    *this one holds ext4*overwrite=True*    Make File System    ${ON_HOST}    xfs
+    Run Keyword And Expect Error    *this device holds ext4*overwrite=True*    Make File System    ${ON_HOST}    xfs
     ${mount} =    Mount File System    ${ON_HOST}
     Run Keyword And Expect Error    *is in use*mounted at ${mount.mount_point}*
     ...    Make File System    ${ON_HOST}    xfs    overwrite=True

@@ -12,14 +12,13 @@ from VpmemLibrary.host.control import run_control
 class BusControl:
     """The commands that add persistent memory of another kind to a host, and remove it.
 
-    Such a command is, for example, the command line of a CXL switch's fabric manager, or a script that exchanges kernel
-    modules.
+    An example is the command line of a CXL switch's fabric manager, or a script that exchanges kernel modules.
 
     Args:
         what: The added thing, for messages: ``CXL device`` or ``test bus``.
         add: A command that returns when the host has the thing.
         remove: A command that returns when the host has released the thing.
-        variables: The environment variables of the commands. Each name maps to the variable that has the value.
+        variables: The environment variables of the commands; see `control.passed_on`.
     """
 
     what: str

@@ -1,8 +1,7 @@
-"""Commands of the hosts file that run on the controller. They switch hosts on and off, and add and remove CXL devices.
+"""Run the commands of the hosts file on the controller: they switch hosts on and off, or add and remove CXL devices.
 
-The controller is the machine that runs the tests. A command may need a password. The command gets the password from an
-environment variable. No password is shown: the command and its output hide the values of those variables, and the word
-after an option such as ``-P`` or ``--password``.
+A command gets its password from an environment variable. Results and messages hide the values of these variables, and
+the word after an option such as ``-P`` or ``--password``.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def passed_on(what: str, words: Iterable[str]) -> dict[str, str]:
     variables = {}
     for word in words:
         name, _, source = word.partition("=")
-        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # refuses a value that was given by mistake
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*(=[A-Z_][A-Z0-9_]*)?", word):  # a password, for example
             valid = "names of environment variables, e.g. IPMI_PASSWORD or IPMI_PASSWORD=RACK1_PASSWORD, without values"
             raise InvalidValueError(what, HIDDEN, valid)
         variables[name] = source or name
@@ -72,8 +71,7 @@ def run_control(argv: Sequence[str], variables: Mapping[str, str], *, timeout: f
 
     Args:
         argv: The command.
-        variables: The environment variables of the command. Each name maps to the variable of this process that has the
-            value.
+        variables: The environment variables of the command; see `passed_on`.
         timeout: Maximum seconds that the command may take.
         failure: What a failure of the command means, for the message.
 
@@ -95,7 +93,7 @@ def run_control(argv: Sequence[str], variables: Mapping[str, str], *, timeout: f
 
 
 def _secrets_in(argv: Sequence[str]) -> Iterator[str]:
-    """Return the secrets in a command. A script among the arguments is searched too."""
+    """Return the secrets in a command, also those in a script among its arguments."""
     for words in (argv, *(word.split() for word in argv if re.search(r"\s", word))):
         for before, word in pairwise(words):
             if _BEFORE.fullmatch(before):

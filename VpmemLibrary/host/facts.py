@@ -12,7 +12,7 @@ from VpmemLibrary.sizes import KiB, Size
 from VpmemLibrary.transport.base import Transport, query
 
 PROVIDER_MODULES = ("nfit", "nd_e820", "cxl_pmem", "virtio_pmem", "papr_scm", "of_pmem")
-"""The kernel modules that find persistent memory. A host needs the module that its regions come from."""
+"""The kernel modules that find persistent memory. A host needs only the module that finds its own regions."""
 
 MODULES = (
     *("libnvdimm", *PROVIDER_MODULES, "nd_pmem", "nd_btt", "device_dax", "dax_pmem", "kmem"),
@@ -230,7 +230,7 @@ def read_facts(transport: Transport) -> HostFacts:
 
     Raises:
         CommandError: The host has no POSIX shell.
-        UnreadableOutputError: The host printed something else.
+        UnreadableOutputError: The output is not complete.
     """
     result = transport.run(query(_SCRIPT, "--", *MODULES, "--", *TOOLS)).check()
     parts = result.stdout.decode("utf-8", "replace").split("\0")
@@ -239,7 +239,7 @@ def read_facts(transport: Transport) -> HostFacts:
         raise UnreadableOutputError(result, "The facts of the host are incomplete")
     release = dict(_assignments(found["os_release"]))
     states = {name: found.get(f"module {name}", "") for name in MODULES}
-    # On arm64 and s390x KVM is often built into the kernel. sysfs need not show a built-in module.
+    # On arm64 and s390x, KVM is often built into the kernel. sysfs may not show a built-in module.
     names = kvm_modules(found["architecture"])
     kvm_module = names == ("kvm",) or any(states[name] == "loaded" for name in names)
     return HostFacts(

@@ -1,7 +1,7 @@
 """Find out whether the kernel reaches a file's bytes by DAX or through the page cache, and whether it grants MAP_SYNC.
 
-A mount option proves none of this. The kernel itself is asked about a file: by statx, by the pages in the page cache
-after a write, and by mmap. ``xfs_io`` (xfsprogs) does this on every file system.
+A mount option proves neither. So this module asks the kernel about a file: with statx, with mincore after a write, and
+with mmap. ``xfs_io`` (xfsprogs) makes these calls on any file system.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class FileDax:
     Args:
         path: The file, or the directory in which a new file was written.
         attribute: Whether statx reports that the file is DAX.
-        size: The file's bytes.
-        cached: How many of the file's bytes are in the page cache.
-        new: Whether the file was written just now. A new file that is not DAX must be in the page cache.
+        size: The file's size.
+        cached: How many bytes of the file are in the page cache.
+        new: Whether this module has just written the file. If such a file is not DAX, all of it is in the page cache.
     """
 
     path: str
@@ -125,7 +125,7 @@ def read_file_dax(transport: Transport, path: str) -> FileDax:
 
     Args:
         transport: The transport to the machine.
-        path: A file, which is not changed. Or a directory: a new file is written there and removed again.
+        path: A file, which is not changed. Or a directory, in which a new file is written and then removed.
 
     Raises:
         InvalidValueError: The path is neither a file nor a directory.
@@ -156,13 +156,14 @@ def read_file_dax(transport: Transport, path: str) -> FileDax:
 def map_sync(transport: Transport, path: str) -> str:
     """Return whether the kernel maps a file with MAP_SYNC.
 
-    With MAP_SYNC, a program finds its own writes again after a crash without fsync. The kernel grants MAP_SYNC for a
-    DAX file on synchronous persistent memory, and for device DAX. For any other file it must refuse with EOPNOTSUPP
-    (mmap(2), MAP_SHARED_VALIDATE). The file is mapped for reading and is not changed.
+    With MAP_SYNC, a program needs no fsync: its writes survive a crash after it flushes the processor's caches. The
+    kernel grants MAP_SYNC for a DAX file on synchronous persistent memory, and for device DAX. For any other file, the
+    kernel must refuse with EOPNOTSUPP (mmap(2), MAP_SHARED_VALIDATE). The file is mapped for reading and is not
+    changed.
 
     Args:
         transport: The transport to the machine.
-        path: A file or a device-DAX node. Or a directory: a new file is mapped there and removed again.
+        path: A file or a device-DAX node. Or a directory, in which a new file is mapped and then removed.
 
     Returns:
         `GRANTED`, or the name of the error, e.g. ``EOPNOTSUPP``.

@@ -66,7 +66,7 @@ class FileSystem:
             InvalidValueError: The device has no file system.
         """
         if not self.type:
-            raise InvalidValueError("path", self.path, "a device that holds a file system: see Make File System")
+            raise InvalidValueError("path", self.path, "a device with a file system: see Make File System")
         return self.type
 
 
@@ -91,7 +91,7 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
         there = "a path that exists" if text == "absent" else "a block device, not device DAX, a file or a directory"
         raise InvalidValueError("path", path, f"{there} on {transport.name}")
     known = dict(line.partition("=")[::2] for line in result.lines)
-    # Of an empty partition, blkid describes the entry in the partition table (util-linux, misc-utils/blkid.c).
+    # For an empty partition, blkid reports only its entry in the partition table (util-linux, misc-utils/blkid.c).
     about = {name for name in known if name != "DEVNAME" and not name.startswith("PART_ENTRY_")}
     if text and about and not {"TYPE", "PTTYPE"} & about:
         raise UnreadableOutputError(result, f"blkid did not report the type of the content of {path}")
@@ -120,7 +120,7 @@ def make_file_system(
     there = read_file_system(guard.transport, path)
     if there.type and not overwrite:
         raise InvalidValueError(
-            "path", path, f"a device that holds nothing (this one holds {there.type}), or overwrite=True to destroy it"
+            "path", path, f"an empty device (this device holds {there.type}), or overwrite=True to destroy the content"
         )
     command = act("make_file_system", NODE, "overwrite" if overwrite else "", *_MAKE[file_system], NODE)
     result = guard.run(command, target_of(where), must_be_unused=True, timeout=_TIMEOUT)

@@ -29,7 +29,7 @@ class Host:
         alias: The host's name in suites.
         transport: The transport to the host.
         timeout: Maximum seconds that one ndctl command may take.
-        progress: Is called with a line of text after each piece of a long read or write.
+        progress: Called with a line of text after each part of a long read or write.
 
     Example::
 
@@ -74,7 +74,7 @@ class Host:
         return read_facts(self.transport)
 
     def preflight(self) -> Preflight:
-        """Return what the host has and what it lacks for persistent memory of guests."""
+        """Check which requirements of persistent memory the host lacks, and how to fix each."""
         return check_facts(self.facts(), self.alias)
 
     def close(self) -> None:

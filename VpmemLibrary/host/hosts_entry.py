@@ -1,4 +1,4 @@
-"""One section of a hosts file. Each field of the file is declared here, and nowhere else."""
+"""One section of a hosts file. This module declares each field of the file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOCAL = "local"
 class HostEntry:
     """One section of a hosts file. The name of the section becomes the host's alias.
 
-    The declaration of each attribute describes it, and so does docs/hosts-file.md.
+    The declarations below and docs/hosts-file.md describe the attributes.
 
     Example: ``HostEntry("rack1", "192.0.2.13", user="qa", sudo=True)``.
     """
@@ -74,7 +74,7 @@ class HostEntry:
         None,
         "host_key_file",
         PATH,
-        "The private key that logs in.",
+        "The private key for the login.",
         absent="the SSH agent and the user's own keys",
         example="~/.ssh/id_ed25519",
     )
@@ -91,7 +91,7 @@ class HostEntry:
         "host_known_hosts",
         PATH,
         "The file with the host's key. It is read and never written.",
-        absent="the files of the SSH configuration, else those that ssh reads",
+        absent="the files of the SSH configuration, else the files that ssh reads",
         example="/etc/ssh/rack_known_hosts",
     )
     ssh_config: str = declared(
@@ -202,9 +202,8 @@ class HostEntry:
         (),
         "host_test_bus_add",
         SECRET_COMMAND,
-        "The command that exchanges the host's NVDIMMs for a test bus of the kernel's nfit_test module, which takes "
-        "injected errors, passphrases and firmware. It runs on the machine that runs the tests, and only if "
-        "`host_may_reboot` is `yes`.",
+        "The command that exchanges the host's NVDIMMs for a test bus of the kernel's nfit_test module, which supports "
+        "injected errors, passphrases and firmware. It runs on the controller, and only if `host_may_reboot` is `yes`.",
         absent="tests of injections, passphrases and firmware need a test bus that is already there",
         example="ssh root@rack1-pmem3 test-bus on",
     )
@@ -330,8 +329,8 @@ class HostEntry:
         True,
         "guest_confined",
         YES_NO,
-        "Whether the host's security driver (AppArmor, SELinux) confines guests. Tests of confinement always ask "
-        "for it.",
+        "Whether the host's security driver (AppArmor, SELinux) confines guests. Tests of confinement always confine "
+        "their guests.",
         example="no",
     )
     tags: tuple[str, ...] = declared(

@@ -1,7 +1,6 @@
 """The kinds of values that a field of a hosts file may have, and the declaration of a field.
 
-`hosts_entry.HostEntry` declares each field once. Parsing, writing, messages and docs/hosts-file.md follow from the
-declarations.
+`hosts_entry.HostEntry` declares each field once. Parsing, writing, messages and docs/hosts-file.md use it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.tokens import home
 
 Parse = Callable[[str, str], Any]
-"""Returns the value of a text. The second argument is the field and its section, for messages."""
+"""Parses the text of a field. The second argument is the field and its section, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class Kind:
 
     Args:
         name: The name of the kind in the documentation, e.g. ``a path``.
-        parse: Returns the value of a text.
-        write: Returns the text of a value.
+        parse: Turns the text of a field into its value.
+        write: Turns a value into the text of a field.
         words: Whether the value is a list of words. Such a value may have several lines and quotes.
         secret: Whether the value may contain a password, also by mistake. Then no message shows the value.
     """
@@ -51,10 +50,10 @@ class Declaration:
     Args:
         name: The name of the field in the file.
         kind: The kind of the value.
-        meaning: What the value sets, in one sentence in Markdown.
+        meaning: What the value sets, in Markdown.
         absent: What applies without the field, in Markdown.
         example: A valid value.
-        attribute: The attribute of the entry that has the value.
+        attribute: The attribute of `HostEntry` that has the value.
         default: The value of the attribute without the field.
     """
 
@@ -77,9 +76,9 @@ def declared(default: Any, name: str, kind: Kind, meaning: str, *, example: str,
         default: The value without the field. ``MISSING`` if the field is required.
         name: The name of the field in the file.
         kind: The kind of the value.
-        meaning: What the value sets, in one sentence in Markdown.
+        meaning: What the value sets, in Markdown.
         example: A valid value.
-        absent: What applies without the field, in Markdown. By default this is the text of `default`.
+        absent: What applies without the field, in Markdown. The default is the text of `default`.
     """
     metadata = {_KEY: Declaration(name, kind, meaning, absent or f"`{kind.write(default)}`", example)}
     shown = kind is not SECRET_COMMAND  # the arguments of a command may contain a password
@@ -89,7 +88,7 @@ def declared(default: Any, name: str, kind: Kind, meaning: str, *, example: str,
 
 
 def declarations(entry: type) -> dict[str, Declaration]:
-    """Return the declarations of a dataclass by the names of the fields in the file, in the order of the dataclass."""
+    """Return the declarations of a dataclass in its order. The keys are the names of the fields in the file."""
     found = {}
     for field in dataclasses.fields(entry):
         if declaration := field.metadata.get(_KEY):
@@ -99,7 +98,7 @@ def declarations(entry: type) -> dict[str, Declaration]:
 
 
 def one_of(*choices: str) -> Kind:
-    """Return a kind of value with a few valid words."""
+    """Return the kind of a value that must be one of these words."""
 
     def parse(value: str, what: str) -> str:
         if value not in choices:

@@ -1,7 +1,7 @@
-"""The hosts file: how to reach each host. The file has one section a host.
+"""The hosts file: how to reach each host. The file has one section for each host.
 
-pabot reads the same file as ``--resourcefile``, so one file serves plain ``robot``, pabot and this library. pabot takes
-two sections with the same fields for one resource. Therefore no two sections may be equal.
+pabot reads the same file as ``--resourcefile``. pabot treats two sections with the same fields as one resource, so no
+two sections may be equal.
 
 Example::
 
@@ -43,27 +43,27 @@ def read_hosts(path: Path) -> tuple[HostEntry, ...]:
         path: The hosts file.
 
     Raises:
-        InvalidValueError: The file is absent, has another form, has an unknown field, or names one host twice.
+        InvalidValueError: The file is absent or malformed, has an unknown field, or has one host twice.
     """
     try:
         with expanded(path).open("rb") as file:
             data = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: the text contains a character that no path may have
         reason = getattr(error, "strerror", None) or str(error)
-        valid = f"a file that exists and can be read, with one [section] a host ({reason})"
+        valid = f"a readable file with one [section] for each host ({reason})"
         raise InvalidValueError("hosts file", str(path), valid) from None
     return parse_hosts(decode(data, str(path)), str(path))
 
 
 def parse_hosts(text: str, where: str) -> tuple[HostEntry, ...]:
-    """Return the hosts that a text in the form of a hosts file describes.
+    """Return the hosts of a text that has the form of a hosts file.
 
     Args:
         text: The text.
-        where: The origin of the text, for messages.
+        where: The path of the file, for messages.
 
     Raises:
-        InvalidValueError: The text has another form, has an unknown field, or names one host twice.
+        InvalidValueError: The text is malformed, has an unknown field, or has one host twice.
     """
     entries = tuple(parse_entry(where, name, section) for name, section in sections(text, where).items())
     _refuse_equal(where, entries)
@@ -137,6 +137,6 @@ def _refuse_equal(file: str, entries: tuple[HostEntry, ...]) -> None:
             raise InvalidValueError(
                 f"host_address of {file} [{entry.name}]",
                 host_and_port(entry.address, port),
-                f"another host than [{seen[target]}]: two sections for one host would be used by two workers at once",
+                f"another host than [{seen[target]}], because two workers would use the same host at the same time",
             )
         seen[target] = entry.name

@@ -1,4 +1,4 @@
-"""Turn the section of a hosts file into an entry, and back. The fields are those that `hosts_entry` declares."""
+"""Turn the section of a hosts file into an entry, and back. `hosts_entry` declares the fields."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from VpmemLibrary.host.hosts_entry import FIELDS, LOCAL, HostEntry
 from VpmemLibrary.host.hosts_text import checked_value, refuse_unknown
 from VpmemLibrary.transport.ssh.address import parse_address
 
-_SWITCHED = "a command: a host is switched off and on, or neither"
-_PLUGGED = "a command: a CXL device is added and removed, or neither"
-_EXCHANGED = "a command: a test bus is added and removed, or neither"
+_SWITCHED = "a command, because the section has the other of host_power_off and host_power_on: set both or neither"
+_PLUGGED = "a command, because the section has the other of host_cxl_add and host_cxl_remove: set both or neither"
+_EXCHANGED = (
+    "a command, because the section has the other of host_test_bus_add and host_test_bus_remove: set both or neither"
+)
 
 
 def parse_entry(file: str, name: str, section: Mapping[str, str]) -> HostEntry:
     """Return the host that a section describes.
 
     Args:
-        file: The origin of the section, for messages.
+        file: The path of the file, for messages.
         name: The name of the section.
         section: The fields of the section as the file has them. An empty field counts as absent.
 
@@ -67,13 +69,13 @@ def _target(where: str, values: Mapping[str, object]) -> dict[str, object]:
     address = parse_address(text, what)
     for name, given, inside in (("host_user", user, address.user), ("host_port", port, address.port)):
         if given is not None and inside is not None and given != inside:
-            valid = f"the same as in host_address, which has {inside!r}, or no such field"
+            valid = f"{inside!r} as in host_address, or no field {name}"
             raise InvalidValueError(f"{name} of {where}", given, valid)
     return {"address": address.host, "user": user or address.user, "port": port or address.port}
 
 
 def _check_commands(where: str, entry: HostEntry, names: tuple[str, str, str], valid: str) -> None:
-    """Raise unless a section has both of two commands or neither, and variables only together with commands.
+    """Raise if a section has only one of two commands, or variables without commands.
 
     Args:
         where: The file and its section, for messages.
@@ -85,4 +87,4 @@ def _check_commands(where: str, entry: HostEntry, names: tuple[str, str, str], v
     if bool(first) != bool(second):
         raise InvalidValueError(f"{names[1] if first else names[0]} of {where}", "", valid)
     if variables and not first:
-        raise InvalidValueError(f"{names[2]} of {where}", ", ".join(variables), "a command that gets it in the section")
+        raise InvalidValueError(f"{names[2]} of {where}", ", ".join(variables), f"{names[0]} and {names[1]} as well")

@@ -1,7 +1,7 @@
 """The form of a hosts file. Refuse texts that this library and pabot would read differently.
 
-pabot reads the file with Python's ``configparser``, in UTF-8, with its interpolation. Text that pabot cannot read is
-refused here. Text that pabot would misread is refused too: a comment after a value, quotes around a value.
+pabot reads the file with Python's ``configparser``, in UTF-8, with interpolation. This module refuses text that pabot
+cannot read, and text that pabot would misread: a comment after a value, or quotes around a value.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def decode(data: bytes, where: str) -> str:
         raise InvalidValueError(
             "hosts file",
             where,
-            "UTF-8 without a byte order mark, which pabot cannot read: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE",
+            "UTF-8 without a byte order mark, because pabot cannot read it: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE",
         )
     if data.startswith(_OTHER_ENCODINGS) or b"\0" in data:
-        valid = "UTF-8; this looks like UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+        valid = "UTF-8, but the file looks like UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW"
         raise InvalidValueError("hosts file", where, valid)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        valid = f"UTF-8; line {line} has another encoding: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+        valid = f"UTF-8, but line {line} has another encoding: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         raise InvalidValueError("hosts file", where, valid) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -62,7 +62,7 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
         raise InvalidValueError("hosts file", where, "a text without a byte order mark")
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("[") and not _HEADER.fullmatch(line.rstrip()):
-            valid = f"a [section] alone on its line, without brackets in its name; line {number} is none"
+            valid = f"a [section] alone on line {number}, without brackets in its name"
             raise InvalidValueError("hosts file", where, valid)
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -71,7 +71,7 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
         valid = f"sections of `field = value` lines ({_without_values(error)})"
         raise InvalidValueError("hosts file", where, valid) from None
     if not parser.sections():
-        raise InvalidValueError("hosts file", where, "at least one [section], named as the host")
+        raise InvalidValueError("hosts file", where, "at least one [section], with the name of a host")
     for name in parser.sections():
         if name != name.strip() or not name.isprintable():
             valid = f"the name of a host without spaces at its ends, e.g. [{name.strip() or 'rack1'}]"
@@ -80,13 +80,13 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
 
 
 def refuse_unknown(where: str, fields: Iterable[str], known: Iterable[str]) -> None:
-    """Raise if a section has an unknown field. The message names the most similar known field."""
+    """Raise if a section has an unknown field. The message shows the most similar known field."""
     names = sorted(known)
     unknown = sorted(set(fields) - set(names))
     if not unknown:
         return
     alike = difflib.get_close_matches(unknown[0], names, n=1)
-    suggestion = f"{alike[0]} perhaps, " if alike else ""
+    suggestion = f"{alike[0]} (the most similar name), or " if alike else ""
     raise InvalidValueError(f"field of {where}", ", ".join(unknown), f"{suggestion}one of {', '.join(names)}")
 
 
@@ -103,7 +103,7 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
 
     Raises:
         InvalidValueError: The value is quoted, has a comment after it, or has a single percent sign or a control
-            character. Or its next line looks like a field.
+            character. Or the line after it is indented and looks like a field.
     """
 
     def refuse(valid: str) -> InvalidValueError:
@@ -113,18 +113,18 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
     for line in more:
         found = _FIELD.match(line)
         if found and found[1].lower() in known:
-            raise refuse(f"a value of one line: {found[1]} after it is indented and belongs to it; remove its indent")
+            raise refuse(f"a value of one line, but the next line ({found[1]}) is indented: remove its indent")
     if more and not words:
-        raise refuse("a value of one line: the next line is indented and belongs to it; remove its indent")
+        raise refuse("a value of one line, but the next line is indented: remove its indent")
     if _COMMENT.search(_QUOTED.sub("x", value)):
-        raise refuse("a value without a comment behind it: put the comment on a line of its own")
+        raise refuse("a value without a comment after it: put the comment on a separate line")
     if not words and len(first) > 1 and first[0] + first[-1] in _QUOTES:
         raise refuse(f"a value without quotes: {field} = {HIDDEN if secret else first[1:-1]}")
     if "%" in value.replace("%%", ""):
-        raise InvalidValueError(f"value in {where}", "%", "no percent sign alone, which pabot cannot read: write %%")
+        raise InvalidValueError(f"value in {where}", "%", "%% for each percent sign, because pabot reads no single %")
     joined = " ".join(value.split()) if words and "\n" in value else value
     if not (joined.replace("\t", " ") if words else joined).isprintable():
-        raise refuse("a value without tabs, control characters and invisible ones")
+        raise refuse("a value without tabs, control characters and invisible characters")
     return joined.replace("%%", "%")
 
 

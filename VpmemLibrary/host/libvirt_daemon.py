@@ -16,18 +16,18 @@ from VpmemLibrary.visible import block
 
 SYSTEM_URI = "qemu:///system"
 
-_VALID = "qemu:///system, qemu:///session, or one of them with ?socket=/path/of/its/socket on the host"
+_VALID = "qemu:///system or qemu:///session, with ?socket=/path/of/its/socket if the socket is elsewhere on the host"
 _PATH = re.compile(r"/[A-Za-z0-9_.+@=/-]{1,106}")
 _SHOWN = 2000
 
 _IN_A_CONTAINER = (
-    "If it runs in a container, set host_through (podman exec -i NAME), or set host_libvirt_uri to "
-    "qemu:///system?socket=PATH with its socket's path on the host."
+    "If libvirt runs in a container, set host_through (podman exec -i NAME), or set host_libvirt_uri to "
+    "qemu:///system?socket=PATH with the path of libvirt's socket on the host."
 )
 
 READ_ONLY_ADVICE = (
     "libvirt gives this user read access only: log in as root, or use sudo (host_sudo = yes), or add the user to the "
-    "group libvirt there (usermod -aG libvirt USER) and connect again"
+    "group libvirt on the host (usermod -aG libvirt USER) and connect again"
 )
 """The advice for a user that has read access only and wants to change guests."""
 
@@ -89,14 +89,14 @@ class Daemon:
         return ("sh", "-c", _FIND + _CONNECT, "sh", self.kind, self.socket, suffix, _PYTHON, _PERL)
 
     def inspecting(self) -> tuple[str, ...]:
-        """Return the command that reports what the host knows about the daemon. See `advice`."""
+        """Return the command that reports the daemon's sockets and systemd units. `advice` reads its result."""
         return query(_FIND + _INSPECT, self.kind, self.socket, "")
 
     def advice(self, inspected: CommandResult, *, refused: bool) -> str:
-        """Return what to do so that the daemon accepts the connection. Return an empty text if that is unknown.
+        """Return what the user can do so that the daemon accepts the connection. Empty if the cause is unknown.
 
         Args:
-            inspected: The result of the command of `inspecting`.
+            inspected: The result of the command that `inspecting` returns.
             refused: Whether the daemon answered and refused the user.
         """
         facts = [line.split(" ", 1) for line in inspected.lines if " " in line]
@@ -107,17 +107,15 @@ class Daemon:
         if refused or (denied and not there):
             which = f" {', '.join(denied)}" if denied else ""
             return (
-                f"The user {user} may not use libvirt's socket{which}: add the user to the group libvirt (usermod -aG "
-                f"libvirt {user}; as root) and connect again, or use sudo (host_sudo = yes), or log in as root."
+                f"The user {user} may not use libvirt's socket{which}. As root, add the user to the group libvirt "
+                f"(usermod -aG libvirt {user}) and connect again. Or use sudo (host_sudo = yes), or log in as root."
             )
         if usable or inspected.exit_status != 0:
             return ""
         if self.socket:
-            return f"No daemon listens at {self.socket}. Is its container running, and is that the path on the host?"
+            return f"No daemon listens at {self.socket}. Check this path on the host, and that its container runs."
         if self.kind == "session":
-            return (
-                "No daemon of this user's session runs. virt-ssh-helper starts one; or run `virsh -c qemu:///session`."
-            )
+            return "This user has no session daemon. Run `virsh -c qemu:///session`, or install virt-ssh-helper."
         return _advice_on_units(_units(facts))
 
 
@@ -144,12 +142,12 @@ def _advice_on_units(units: dict[str, dict[str, str]]) -> str:
     there = {name: unit for name, unit in units.items() if unit.get("LoadState") not in {None, "not-found"}}
     if units and not there:
         return (
-            "libvirt's QEMU daemon is not installed there: apt install libvirt-daemon-system (Debian), or dnf install "
-            f"libvirt-daemon-driver-qemu (Fedora). {_IN_A_CONTAINER}"
+            "libvirt's QEMU daemon is not installed on the host: apt install libvirt-daemon-system (Debian), or dnf "
+            f"install libvirt-daemon-driver-qemu (Fedora). {_IN_A_CONTAINER}"
         )
     for name, unit in there.items():
         if unit.get("ActiveState") == "failed":
-            return f"{name} failed there: see journalctl -b -u {name}, then run systemctl restart {name}."
+            return f"{name} failed on the host: see journalctl -b -u {name}, then run systemctl restart {name}."
     if any(unit.get("ActiveState") == "active" for name, unit in there.items() if name.endswith(".service")):
         return ""
     unmasked = [name for name, unit in there.items() if unit.get("LoadState") != "masked"]
@@ -157,12 +155,12 @@ def _advice_on_units(units: dict[str, dict[str, str]]) -> str:
         names = " ".join(there)
         return f"{' and '.join(there)} are masked there: systemctl unmask {names} && systemctl start {_first(there)}."
     if unmasked:
-        return f"libvirt's daemon does not run there: systemctl enable --now {_first(unmasked)}."
-    return f"libvirt has no socket in /run/libvirt: start its daemon. {_IN_A_CONTAINER}"
+        return f"libvirt's daemon does not run on the host: systemctl enable --now {_first(unmasked)}."
+    return f"libvirt has no socket in /run/libvirt. Start its daemon. {_IN_A_CONTAINER}"
 
 
 def _first(names: list[str] | dict[str, dict[str, str]]) -> str:
-    """Return the unit to start: a socket if there is one, because a socket starts its service."""
+    """Return the unit to start. Prefer a socket, because a socket starts its service."""
     return next((name for name in names if name.endswith(".socket")), next(iter(names)))
 
 
@@ -172,10 +170,10 @@ def complaint(result: CommandResult) -> str:
     return block(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ...")
 
 
-# $1 is the kind of the daemon, $2 its socket if that is known, $3 the end of the socket's name. The script sets socket
-# to the socket to use, and denied to a socket that this user may not open. It prefers a socket on which a daemon
-# listens, because a stopped daemon may leave its socket file. /proc/net/unix shows the listening sockets, but not those
-# of another network namespace.
+# $1 is the kind of the daemon, $2 its socket if the caller knows it, $3 the end of the socket's name. The script sets
+# the variable socket to the socket to use, and denied to a socket that this user may not open. The script prefers a
+# socket on which a daemon listens, because a stopped daemon may leave its socket file. /proc/net/unix shows the
+# listening sockets of its own network namespace only.
 _FIND = r"""
 kind=$1 given=$2 suffix=$3 python=$4 perl=$5 socket= listening= denied= other=
 login=${SUDO_USER:-$DOAS_USER}
@@ -243,7 +241,7 @@ for each in python3 /usr/libexec/platform-python python python2; do
     is_there $each && works $each -c 'import socket, threading' && exec $each -c "$python" "$socket"
 done
 is_there perl && works perl -MSocket -e 1 && exec perl -e "$perl" "$socket"
-echo "no program there connects to $socket:$tried install libvirt-clients, netcat-openbsd, ncat, socat or python3" >&2
+echo "no program here connects to $socket:$tried install libvirt-clients, netcat-openbsd, ncat, socat or python3" >&2
 exit 1
 """
 

@@ -57,10 +57,10 @@ def loaded_modules(transport: Transport, names: Iterable[str]) -> tuple[str, ...
 def vpmem_modules(transport: Transport) -> tuple[str, ...]:
     """Return the modules that a host with persistent memory needs.
 
-    Some modules are needed on every such host. The others find the host's persistent memory: ``nfit`` for memory from
-    ACPI, and other modules for memory from the kernel parameter memmap, CXL, virtio-pmem or IBM Power's hypervisor. For
-    a host without persistent memory, the usual module of its architecture is returned. `nd_pmem` is in the list because
-    the NVDIMM's own alias does not load it.
+    Every such host needs some of these modules. The others find the host's persistent memory: ``nfit`` for memory from
+    ACPI, and other modules for memory from the kernel parameter memmap, CXL, virtio-pmem or IBM Power's hypervisor. A
+    host without persistent memory gets the usual module of its architecture. `nd_pmem` is in the list because the
+    NVDIMM's own alias does not load it.
 
     Args:
         transport: The transport to the machine.
@@ -103,7 +103,7 @@ def load_modules(transport: Transport, names: Iterable[str] = ()) -> tuple[str, 
 
 
 def built_in(transport: Transport, name: str) -> bool:
-    """Return whether a module is built into the kernel. modprobe then has nothing to load and prints ``builtin``."""
+    """Return whether a module is built into the kernel. For such a module, modprobe prints ``builtin``."""
     return "builtin" in transport.run(["modprobe", "--show-depends", "--", name]).text
 
 

@@ -1,7 +1,7 @@
 """List the mounts of one machine from the kernel's table. Mount and unmount, and prove both by the same table.
 
-mount's exit status proves nothing: XFS mounts a device that does not support DAX with ``dax=always``, and reports this
-only in the kernel's log (kernel, ``fs/xfs/xfs_super.c``). Only ``/proc/self/mountinfo`` counts.
+The exit status of mount is no proof. With ``dax=always``, XFS mounts even a device that does not support DAX, and
+reports this only in the kernel's log (kernel, ``fs/xfs/xfs_super.c``). So this module reads ``/proc/self/mountinfo``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.transport.base import CommandResult, query
 from VpmemLibrary.visible import quoted
 
-# The block devices' numbers and names come first: the source of a mount is only the argument of mount.
+# The script prints the numbers and names of the block devices, because the source of a mount is only mount's argument.
 _LIST = r"""
 for block in /sys/class/block/*; do
     [ -r "$block/dev" ] && read -r number <"$block/dev" && printf 'block %s %s\n' "$number" "${block##*/}"
@@ -33,7 +33,7 @@ for process in /proc/[0-9]*; do
         sed 's/^[^/]*//' "$process/maps"
     } 2>/dev/null | sed 's|$|/|' | grep -qF -e "$1/" || continue
     name=
-    { IFS= read -r name <"$process/comm"; } 2>/dev/null # a program may have any name, of several lines too
+    { IFS= read -r name <"$process/comm"; } 2>/dev/null # the name of a program may have several lines
     printf 'process %s (%s)\n' "${process##*/}" "$name"
 done
 exit 0
@@ -63,7 +63,7 @@ class Mount:
         type: The file system's type.
         options: All options, of the mount and of the file system.
         device: The number of the device, ``major:minor``.
-        node: The name of the block device with that number, e.g. ``pmem0``. Empty if it is not a block device.
+        node: The name of the block device with that number, e.g. ``pmem0``. Empty if there is no such block device.
         root: The directory of the file system that is mounted.
     """
 
@@ -145,7 +145,7 @@ class Mounts:
             InvalidValueError: The mount point is invalid. Nothing was changed.
             NotFoundError: The namespace no longer exists. Nothing was changed.
             LeaseLostError: The caller has lost a lease. Nothing was changed.
-            CommandError: The device could not be mounted as requested. A wrong mount was unmounted again.
+            CommandError: The device could not be mounted as requested. It is not mounted.
         """
         _check_point(mount_point, self.all())
         chosen = ["-o", ",".join(options)] if options else []
@@ -175,7 +175,7 @@ class Mounts:
         result = self._guard.run(command, replace(path_target(mount.mount_point), called=str(mount)))
         if mount in self.all():
             users = self._transport.run(query(USERS_SCRIPT, mount.mount_point)).check().lines
-            raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'it is not known by whom'}")
+            raise DeviceBusyError(result, f"{mount} is in use: {', '.join(users) or 'the program is unknown'}")
         result.check(f"Could not {'remove' if remove else 'unmount'} {mount.mount_point}")
         return mount
 
@@ -194,15 +194,13 @@ class Mounts:
         except NotFoundError:
             if made:
                 self._transport.run(["rmdir", mount_point])
-            raise CommandError(
-                result, f"{called} is not mounted at {mount_point} though mount reports success"
-            ) from None
+            raise CommandError(result, f"{called} is not mounted at {mount_point} though mount exited 0") from None
         asked = [option.partition("=")[2] for option in options if option.startswith("dax=")]
         wrong = ""
         if found.type != file_system or found.device != result.text.strip():
-            wrong = f"the kernel has {found} there"
+            wrong = f"the kernel lists {found}"
         elif asked and found.dax != asked[-1] and (found.dax or asked[-1] == DaxOption.always):
-            wrong = f"the kernel has it with dax={found.dax or '(nothing)'}, and its log (dmesg) may say why"
+            wrong = f"the kernel has it with dax={found.dax or '(nothing)'}; its log (dmesg) may say why"
         if wrong:
             self.unmount(found, remove=made)
             raise CommandError(result, f"{called} was not mounted as requested, so it was unmounted again: {wrong}")
@@ -228,7 +226,7 @@ def decode_mounts(result: CommandResult) -> tuple[Mount, ...]:
             _, _, device, root, mount_point, own = fields[:_FIELDS_BEFORE_TAGS]
             file_system, source, whole = fields[end + 1 : end + 4]
         except ValueError:
-            raise UnreadableOutputError(result, f"The kernel's table of mounts has a line {line!r}") from None
+            raise UnreadableOutputError(result, f"The kernel's table of mounts has an unknown line {line!r}") from None
         options = tuple(dict.fromkeys([*own.split(","), *whole.split(",")]))
         paths = [_unescaped(text) for text in (mount_point, source, root)]
         mounts.append(Mount(paths[0], paths[1], file_system, options, device, nodes.get(device, ""), paths[2]))

@@ -21,9 +21,9 @@ class PowerControl:
     """The commands that switch a host off and on from outside the host.
 
     Args:
-        off: A command that cuts the power and returns when it is cut, e.g. ``ipmitool -E ... chassis power off``.
+        off: A command that returns after the power is cut, e.g. ``ipmitool -E ... chassis power off``.
         on: A command that restores the power.
-        variables: The environment variables of the commands. Each name maps to the variable that has the value.
+        variables: The environment variables of the commands; see `control.passed_on`.
     """
 
     off: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
@@ -32,7 +32,7 @@ class PowerControl:
 
 
 def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
-    """Cut a host's power and wait until the host does not answer any more.
+    """Cut a host's power and wait until the host no longer answers.
 
     Args:
         host: The transport to the host. Its connection is closed.
@@ -43,7 +43,7 @@ def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
         The id of the boot that ended.
 
     Raises:
-        UnsupportedError: The host is the machine that this process runs on.
+        UnsupportedError: The host is the controller.
         InvalidValueError: An environment variable of the command is not set. Nothing was done.
         CommandError: The command failed, or it succeeded and the host still answers.
         UnreachableError: The host did not answer before the power cut.
@@ -51,7 +51,7 @@ def cut_power(host: Transport, control: PowerControl, *, timeout: float) -> str:
     require_variables(control.variables)
     before = boot_id(host)
     if before == own_boot_id():
-        raise UnsupportedError("The power of the machine that the tests run on is not cut: the run would end with it.")
+        raise UnsupportedError("This host runs the tests. Its power was not cut, because the run would end.")
     started = time.monotonic()
     failure = "The host's power could not be cut"
     ordered = run_control(control.off, control.variables, timeout=timeout, failure=failure)
@@ -76,7 +76,7 @@ def restore_power(host: Transport, control: PowerControl, before: str, *, timeou
         timeout: Maximum seconds until the host answers.
 
     Returns:
-        The seconds that it took.
+        The seconds until the host answered.
 
     Raises:
         InvalidValueError: An environment variable of the command is not set.

@@ -65,8 +65,8 @@ class Preflight:
         """Return a summary, and one line with the fix for each item that the host lacks."""
         failed = [item for item in self.items if not item.passed]
         if not failed:
-            return f"Host {self.host} has all that virtual persistent memory needs."
-        lines = [f"Host {self.host} lacks {len(failed)} of {len(self.items)} things for virtual persistent memory:"]
+            return f"Host {self.host} passes all checks for virtual persistent memory."
+        lines = [f"Host {self.host} fails {len(failed)} of {len(self.items)} checks for virtual persistent memory:"]
         lines += [
             one_line(
                 f"- {item.name} is {item.status} (found: {item.found or 'nothing'}; needed: {item.needed}). {item.fix}"
@@ -84,55 +84,53 @@ def check_facts(facts: HostFacts, host: str = "") -> Preflight:
         host: The host's name in messages. The default is the host name in the facts.
     """
     items = (
-        _version(
-            "kernel", facts.kernel, KERNEL_FLOOR, "QEMU's pmem=on relies on its MAP_SYNC", "Install a newer kernel."
-        ),
+        _version("kernel", facts.kernel, KERNEL_FLOOR, "MAP_SYNC, which QEMU's pmem=on uses", "Install a newer one."),
         *(_module(facts, name, why) for name, why in (_MODULES[0], *_provider_modules(facts), *_MODULES[1:])),
         _region(facts),
-        _version("ndctl", facts.ndctl, NDCTL_FLOOR, "namespaces of a chosen alignment", _install(facts, "ndctl")),
-        _present("daxctl", facts.daxctl, "reads device-DAX instances", _install(facts, "daxctl")),
-        _version("libvirt", facts.libvirt, LIBVIRT_FLOOR, "alignsize and pmem of nvdimm", _install(facts, "libvirt")),
+        _version("ndctl", facts.ndctl, NDCTL_FLOOR, "namespaces with a chosen alignment", _install(facts, "ndctl")),
+        _present("daxctl", facts.daxctl, "to read device-DAX instances", _install(facts, "daxctl")),
+        _version("libvirt", facts.libvirt, LIBVIRT_FLOOR, "an nvdimm's alignsize and pmem", _install(facts, "libvirt")),
         _present(
             "libvirt's socket",
             "running" if facts.libvirt_running else "",
-            "a libvirt that answers",
+            "a running libvirt daemon",
             "Run: systemctl enable --now libvirtd.socket (or virtqemud.socket)",
         ),
-        _version("QEMU", facts.qemu, QEMU_FLOOR, "pmem=on and align of its memory backends", _install(facts, "qemu")),
+        _version("QEMU", facts.qemu, QEMU_FLOOR, "pmem and align of memory backends", _install(facts, "qemu")),
         _present(
             "KVM",
             "usable" if facts.kvm_usable else "",
-            "guests that run on the processor",
-            f"Turn virtualisation on in the firmware, and run: modprobe {_kvm_module(facts)}",
+            "to run guests at the processor's speed",
+            f"Enable virtualisation in the firmware. Then run: modprobe {_kvm_module(facts)}",
         ),
-        _tool(facts, "flock", "one change of a region at a time", _install(facts, "flock")),
-        _tool(facts, "bash", "holds leases, together with flock", _install(facts, "bash")),
+        _tool(facts, "flock", "to make one change of a region at a time", _install(facts, "flock")),
+        _tool(facts, "bash", "to hold leases, together with flock", _install(facts, "bash")),
         *(
-            _tool(facts, name, "checks who uses a device before it is changed", _install(facts, name))
+            _tool(facts, name, "to check which program uses a device", _install(facts, name))
             for name in ("awk", "grep", "sed", "xargs", "stat")
             if name in facts.tools
         ),
-        *(_tool(facts, name, "compares content", _install(facts, name)) for name in ("cmp",) if name in facts.tools),
-        _tool(facts, "openssl", "makes patterns on the host itself", _install(facts, "openssl")),
-        _tool(facts, "daxio", "reads and writes device-DAX nodes, flushed", _install(facts, "daxio")),
+        *(_tool(facts, name, "to compare content", _install(facts, name)) for name in ("cmp",) if name in facts.tools),
+        _tool(facts, "openssl", "to generate patterns on the host", _install(facts, "openssl")),
+        _tool(facts, "daxio", "to read, write and flush device-DAX nodes", _install(facts, "daxio")),
     )
     return Preflight(host or facts.hostname, items)
 
 
 _MODULES = (
-    ("libnvdimm", "the kernel's NVDIMM core"),
-    ("nd_pmem", "block devices of namespaces"),
-    ("device_dax", "character devices of devdax namespaces"),
+    ("libnvdimm", "the kernel's core module for NVDIMMs"),
+    ("nd_pmem", "to make block devices of namespaces"),
+    ("device_dax", "to make character devices of devdax namespaces"),
 )
 
 _X86 = ("x86_64", "i686", "i386")  # memmap= makes persistent memory only on x86 (arch/x86/kernel/e820.c)
 
 _FINDS = {
-    "nfit": "finds NVDIMMs through ACPI",
-    "nd_e820": "makes regions of the kernel parameter memmap",
-    "cxl_pmem": "makes regions of CXL memory",
-    "virtio_pmem": "makes regions of virtio-pmem devices",
-    "papr_scm": "finds the persistent memory that an IBM Power hypervisor assigns",
+    "nfit": "to find NVDIMMs through ACPI",
+    "nd_e820": "to make regions of RAM that the kernel parameter memmap reserves",
+    "cxl_pmem": "to make regions of CXL memory",
+    "virtio_pmem": "to make regions of virtio-pmem devices",
+    "papr_scm": "to find the persistent memory that an IBM Power hypervisor assigns",
 }
 
 
@@ -142,7 +140,7 @@ def _install(facts: HostFacts, thing: str) -> str:
 
 
 def _version(name: str, found: str, floor: str, why: str, fix: str) -> PreflightItem:
-    needed = f"{floor} or newer: {why}"
+    needed = f"{floor} or newer, for {why}"
     if not found:
         return PreflightItem(name, PreflightStatus.missing, "", needed, fix)
     if _numbers(found) < _numbers(floor):
@@ -172,7 +170,7 @@ def _module(facts: HostFacts, name: str, why: str) -> PreflightItem:
         f"module {name}",
         state,
         why,
-        f"Install the distribution's full kernel (its modules package): {facts.kernel} has no such module.",
+        f"Kernel {facts.kernel} has no such module. Install the distribution's full kernel (its modules package).",
     )
 
 
@@ -180,25 +178,25 @@ def _region(facts: HostFacts) -> PreflightItem:
     found = ", ".join(str(region) for region in facts.regions if region.holds_namespaces)
     needed = "at least one writable region of persistent memory"
     if facts.regions and not found:
-        needed += f": the host has {', '.join(map(str, facts.regions))}"
+        needed += f"; the host has {', '.join(map(str, facts.regions))}"
     finder = usual_finder(facts.architecture)
-    load = f"Run: modprobe {finder}. If that finds none: " if facts.module_states.get(finder) == "available" else ""
+    load = f"Run: modprobe {finder}. If that finds none, " if facts.module_states.get(finder) == "available" else ""
     if finder == "papr_scm":
         fix = "assign a persistent memory volume to the partition at its hardware management console"
     elif finder == "virtio_pmem":
-        fix = "give a virtual host a virtio-pmem device"
+        fix = "add a virtio-pmem device to a virtual host"
     else:
-        fix = "install NVDIMMs and set them to App Direct in the firmware, or give a virtual host an NVDIMM"
+        fix = "install NVDIMMs and set them to App Direct in the firmware, or add an NVDIMM to a virtual host"
         if facts.architecture in _X86:
-            fix += "; for a trial reserve RAM with the kernel parameter memmap=4G!12G"
+            fix += ". For a trial, reserve RAM with the kernel parameter memmap=4G!12G"
     return _present("region", found, needed, load + (fix if load else fix[0].upper() + fix[1:]) + ".")
 
 
 def _provider_modules(facts: HostFacts) -> tuple[tuple[str, str], ...]:
     """Return the modules that find persistent memory on this host, each with its purpose.
 
-    A host with regions needs only the modules for the providers of these regions. A host without a region needs the
-    module that is usual for its architecture.
+    If the host has regions, these are the modules for the providers of its regions. Else it is the module that is usual
+    for its architecture.
     """
     if not any(region.holds_namespaces for region in facts.regions):
         finder = usual_finder(facts.architecture)

@@ -26,7 +26,7 @@ _ANSWER = 5.0
 
 
 def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
-    """Return the id that the kernel gave this boot.
+    """Return the id of the machine's current boot.
 
     Raises:
         CommandError: The id cannot be read.
@@ -48,16 +48,16 @@ def reboot(transport: Transport, *, timeout: float) -> float:
         timeout: Maximum seconds until the machine answers again.
 
     Returns:
-        The seconds that it took.
+        The seconds until the machine answered.
 
     Raises:
-        UnsupportedError: The machine is the one that this process runs on.
+        UnsupportedError: The machine is the controller.
         CommandError: The machine refused to reboot.
         UnreachableError: The machine did not answer from a new boot within `timeout`.
     """
     before = boot_id(transport)
     if before == own_boot_id():
-        raise UnsupportedError("The machine that the tests run on is not rebooted: the run would end with it.")
+        raise UnsupportedError("This host runs the tests. It was not rebooted, because the run would end.")
     started = time.monotonic()
     with suppress(UnreachableError):  # the connection may end before the answer: only a new boot id is proof
         _order(transport)
@@ -103,7 +103,7 @@ def wait_for_another_boot(transport: Transport, before: str, *, timeout: float, 
 
 
 def own_boot_id() -> str:
-    """Return the id of this machine's own boot. Return an empty text if the kernel has no boot id."""
+    """Return the id of the controller's current boot. Empty if its kernel has no boot id."""
     path = Path(BOOT_ID)
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""
 

@@ -52,7 +52,7 @@ def test_files_are_dax_only_where_the_mount_says_so(
 ) -> None:
     node = nodes[NamespaceMode.fsdax]
     assert make_file_system(host.ndctl.guard, node, kind, overwrite=True).type == kind
-    with pytest.raises(InvalidValueError, match=f"this one holds {kind}"):
+    with pytest.raises(InvalidValueError, match=f"this device holds {kind}"):
         make_file_system(host.ndctl.guard, node, kind)
     for option in DaxOption:
         point = new_mount_point(RUN)

@@ -117,7 +117,7 @@ def test_a_daemon_that_does_not_run_is_reported_with_what_starts_it(lab_transpor
         with pytest.raises(LibvirtError, match=r"masked there: systemctl unmask .*libvirtd\.socket"):
             link.call("connect", lambda connection: connection)
         lab_transport.run(["systemctl", "unmask", "--runtime", *units]).check()
-        with pytest.raises(LibvirtError, match=r"does not run there: systemctl enable --now libvirtd\.socket"):
+        with pytest.raises(LibvirtError, match=r"does not run on the host: systemctl enable --now libvirtd\.socket"):
             link.call("connect", lambda connection: connection)
     finally:
         lab_transport.run(["systemctl", "unmask", "--runtime", *units])

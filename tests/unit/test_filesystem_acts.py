@@ -76,7 +76,7 @@ def mounted(guard: Guard, mounts: Mounts, loop: str, tmp_path: Path) -> Iterator
 def test_a_file_system_is_made_once_and_again_only_when_that_is_asked_for(guard: Guard, loop: str) -> None:
     made = make_file_system(guard, loop, FileSystemType.ext4)
     assert made.type == "ext4"
-    with pytest.raises(InvalidValueError, match="this one holds ext4"):
+    with pytest.raises(InvalidValueError, match="this device holds ext4"):
         make_file_system(guard, loop, FileSystemType.ext4)
     again = make_file_system(guard, loop, FileSystemType.ext4, overwrite=True)
     assert again.uuid != made.uuid

@@ -73,7 +73,7 @@ def test_a_namespace_without_a_node_and_one_that_is_not_there_are_refused() -> N
 
 def test_a_device_without_a_file_system_is_not_mounted() -> None:
     keywords, host = keywords_on(blkid=left(0))
-    with pytest.raises(InvalidValueError, match="a device that holds a file system"):
+    with pytest.raises(InvalidValueError, match="a device with a file system"):
         keywords.mount_file_system("mine")
     assert not host.acts
 

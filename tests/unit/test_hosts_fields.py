@@ -51,7 +51,7 @@ def test_a_percent_sign_is_written_as_pabot_reads_it() -> None:
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_a_mistyped_field_is_refused_with_its_name(name: str) -> None:
-    with pytest.raises(InvalidValueError, match=rf"expected {name} perhaps, one of guest_bridge, "):
+    with pytest.raises(InvalidValueError, match=rf"expected {name} .the most similar name., or one of guest_bridge, "):
         parse_entry("hosts.dat", "rack1", {"host_address": "192.0.2.13", f"{name}x": "y"})
 
 

@@ -193,7 +193,7 @@ def test_a_daemon_that_does_not_run_is_told_with_where_its_socket_would_be(tmp_p
         assert "there is no socket of libvirt: virtqemud-sock or libvirt-sock in /run/libvirt /var/run/li" in message
         message = refusal(daemon.transport(), Daemon.of("qemu:///system?socket=/srv/libvirt-sock"))
         assert "there is no socket of libvirt: /srv/libvirt-sock" in message
-        assert "No daemon listens at /srv/libvirt-sock. Is its container running" in message
+        assert "No daemon listens at /srv/libvirt-sock. Check this path on the host" in message
     finally:
         daemon.close()
 
@@ -300,7 +300,7 @@ unit ActiveState=inactive
     [
         (
             UNITS.format("not-found", "inactive", "inactive"),
-            "is not installed there: apt install libvirt-daemon-system",
+            "is not installed on the host: apt install libvirt-daemon-system",
         ),
         (UNITS.format("masked", "inactive", "inactive"), "systemctl unmask virtqemud.socket virtqemud.service && "),
         (UNITS.format("loaded", "inactive", "inactive"), "systemctl enable --now virtqemud.socket"),
@@ -310,7 +310,7 @@ unit ActiveState=inactive
         ),
         (UNITS.format("loaded", "active", "failed"), "journalctl -b -u virtqemud.service"),
         ("user qa\ndenied /run/libvirt/libvirt-sock\n", "usermod -aG libvirt qa"),
-        ("user qa\n", "start its daemon"),
+        ("user qa\n", "Start its daemon"),
     ],
 )
 def test_what_is_wrong_with_a_daemon_is_named_with_its_fix(printed: str, advice: str) -> None:

@@ -175,7 +175,7 @@ def test_the_same_boot_is_no_restored_power(host: Switched) -> None:
 
 def test_this_machine_keeps_its_power(tmp_path: Path) -> None:
     done = tmp_path / "done"
-    with pytest.raises(UnsupportedError, match="machine that the tests run on"):
+    with pytest.raises(UnsupportedError, match="This host runs the tests"):
         cut_power(LocalTransport(), PowerControl(("touch", str(done)), ("true",)), timeout=5)
     assert own_boot_id()
     assert not done.exists()
