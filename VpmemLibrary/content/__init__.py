@@ -1,1 +1,1 @@
-"""The bytes of devices and files: patterns, where to write the patterns, and how to verify them."""
+"""Write, verify and measure the bytes of devices and files."""

@@ -1,7 +1,7 @@
-"""Patterns: bytes made from a seed. They are the same on every machine and different at every offset.
+"""Patterns: bytes generated from a seed, the same on every machine and different at every offset.
 
-A pattern is the keystream of AES-128 in counter mode. The key is made from the seed. Any piece of a pattern can be made
-without the rest. A comparison therefore detects bytes that were moved, swapped or left over from another seed.
+A pattern is the keystream of AES-128 in counter mode, with a key made from the seed. Any piece of a pattern can be
+generated without the rest. A comparison detects bytes that were moved, swapped, or written from another seed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
 
 BLOCK = 4 * KiB
-"""Offsets and lengths are multiples of this block, so that they can be written past the page cache."""
+"""Offsets and lengths are multiples of this block. Direct I/O, which bypasses the page cache, needs that."""
 
 _CIPHER_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A piece of the endless pattern of a seed.
+    """A piece of the pattern of a seed. The pattern itself has no end.
 
     Args:
         seed: Any non-empty text.
@@ -28,7 +28,7 @@ class Pattern:
         offset: Where the piece begins in the pattern, a multiple of 4 KiB.
 
     Raises:
-        InvalidValueError: The seed is empty, or a number is not a valid multiple of 4 KiB.
+        InvalidValueError: The seed is empty, or the length or offset is not a multiple of 4 KiB or is out of range.
 
     Example: ``Pattern("first tenant", length=Size.parse("62MiB"))``.
     """
@@ -41,9 +41,9 @@ class Pattern:
         if not self.seed:
             raise InvalidValueError("seed", self.seed, "any text, e.g. 'first tenant'")
         if self.length <= 0 or self.length % BLOCK:
-            raise InvalidValueError("length", _shown(self.length), "a multiple of 4KiB, 4KiB at least")
+            raise InvalidValueError("length", _shown(self.length), "a multiple of 4KiB, at least 4KiB")
         if self.offset < 0 or self.offset % BLOCK:
-            raise InvalidValueError("offset", _shown(self.offset), "a multiple of 4KiB, 0 at least")
+            raise InvalidValueError("offset", _shown(self.offset), "a multiple of 4KiB, at least 0")
 
     @property
     def key(self) -> str:

@@ -12,13 +12,12 @@ from VpmemLibrary.errors import CommandError, ToolMissingError, UnreadableOutput
 from VpmemLibrary.pmem.guard import Guard, Target
 from VpmemLibrary.transport.base import CommandResult
 
-# The report is on a line of its own. It starts with a line break, because another command may be in the middle of a
-# line.
+# The report of a stage. It starts with a line break, because another stage may have printed only a part of a line.
 _STAGE = re.compile(rb"\nstage ([0-9]+) ([0-9]+)\n")
 _MISSING = 127
 
 SECOND_INPUT = "/dev/fd/3"
-"""Where the later stages of a pipeline read the output of the command `beside`."""
+"""The path at which the later stages of a pipeline read the output of the command `beside`."""
 
 SUBJECT = "\0"
 """Placeholder in a stage for the path of the pipeline's target. No path contains this character."""
@@ -64,18 +63,19 @@ def run_pipeline(
 ) -> CommandResult:
     """Run commands joined by pipes and return the output of the last command.
 
-    A POSIX shell returns only the last command's status. Therefore each stage reports its own status on stderr. The
-    rightmost failed stage is the cause: the stages before it fail because nobody reads their output.
+    A POSIX shell returns only the last command's status, so each stage reports its own status on stderr. The last stage
+    that failed is the cause: after it ends, the stages before it fail because no program reads their output.
 
     Args:
         runner: The transport to the machine, or a `Guarded`.
-        stages: The commands, as one sequence of arguments each.
+        stages: The commands, each as a sequence of arguments.
         action: What the pipeline does, for the message.
         timeout: Maximum seconds that the pipeline may take.
-        allowed: The statuses of the last stage, other than 0, that are no failure.
-        beside: A command that runs beside the first stage. The later stages read its output at `SECOND_INPUT`.
+        allowed: The exit statuses of the last stage, other than 0, that mean success.
+        beside: A command that runs at the same time as the first stage. The later stages read its output at
+            `SECOND_INPUT`.
         subject: The path that replaces `SUBJECT`.
-        condition: Shell text that runs first. It ends the shell if nothing may be done. The subject is ``$1``.
+        condition: Shell text that runs first, with the subject as ``$1``. It exits to prevent the pipeline.
 
     Raises:
         ToolMissingError: A program is not installed. The message names its package.
@@ -87,8 +87,7 @@ def run_pipeline(
     report = r"printf '\nstage %s %s\n'"
     parts = [f"{{ {' '.join(map(_quoted, stage))}; {report} {number} $? >&2; }}" for number, stage in enumerate(stages)]
     if beside:
-        # The first reader must not keep the second reader's pipe open. Otherwise the second writer would not end when
-        # its own reader ends.
+        # The first stage closes its copy of the second pipe. Otherwise `beside` would not end when its reader ends.
         other, first, *rest = parts
         script = f"{other} | {{ exec 3<&0; {' | '.join([first + ' </dev/null 3<&-', *rest])}; }}"
     else:
@@ -106,7 +105,7 @@ def run_pipeline(
         if status == 0:
             continue
         if number == last and status in allowed:
-            break  # the last stage may end before it has read all, and then the stages before it fail
+            break  # the last stage may end early, and then the stages before it fail
         failed = replace(clean, exit_status=status)
         program = stages[number][0]
         if status == _MISSING:

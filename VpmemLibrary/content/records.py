@@ -1,8 +1,8 @@
 """Numbered records that a writer flushes one by one, and the check of the records after a crash.
 
-A record contains its stream and its number, and ends with a checksum. The checksum separates torn records from whole
-records, without knowledge of the expected bytes. The writer begins a record only when the record before is flushed. So
-after a crash, all records up to some number are there. After them there may be one torn record.
+A record contains its stream and its number, and ends with a checksum. A torn record has a wrong checksum. The writer
+begins a record only after it has flushed the record before. So after a crash, all records up to some number are whole.
+One torn record may follow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
 
 RECORD = 512
-"""The bytes of a record: a block device's smallest sector, so that each record can be written past the page cache."""
+"""The bytes of a record. This is a block device's smallest sector, the smallest unit of direct I/O."""
 
 MOST_RECORDS = 16384
 """The maximum number of records in a stream: 8 MiB. The serial console reports some hundred records a second."""
@@ -34,10 +34,10 @@ class RecordStream:
 
     Args:
         seed: Any non-empty text. Writers that share a device have different seeds.
-        count: How many records there are, a multiple of 8. So the records fill whole blocks of 4 KiB.
+        count: The number of records, a multiple of 8 so that the records fill whole blocks of 4 KiB.
 
     Raises:
-        InvalidValueError: The seed is empty, or the count is not such a multiple.
+        InvalidValueError: The seed is empty, or the count is not a multiple of 8 or is out of range.
 
     Example: ``RecordStream("first crash", 4096).record(17)``.
     """
@@ -59,7 +59,7 @@ class RecordStream:
 
     @property
     def length(self) -> Size:
-        """How many bytes all records have together."""
+        """The bytes of all records together."""
         return Size(self.count * RECORD)
 
     def record(self, number: int) -> bytes:
@@ -69,11 +69,11 @@ class RecordStream:
         return body + _checksum(body)
 
     def packed(self) -> bytes:
-        """Return all records in order, compressed by gzip. Repeated bytes in the records cost almost nothing."""
+        """Return all records in order, compressed by gzip. The records compress well, because their bytes repeat."""
         return gzip.compress(b"".join(map(self.record, range(self.count))), mtime=0)
 
     def state(self, number: int, found: bytes) -> RecordState:
-        """Return the state of the place of a record, where `found` was read."""
+        """Return the state of a record from the bytes `found` that were read at its place."""
         if not any(found):
             return RecordState.absent
         if _checksum(found[:-_DIGEST]) != found[-_DIGEST:] or not found.startswith(_MAGIC):
@@ -83,15 +83,15 @@ class RecordStream:
         return RecordState.whole if found == self.record(number) else RecordState.misplaced
 
     def states(self, found: bytes) -> tuple[RecordState, ...]:
-        """Return the state of each place of an area that begins with record 0."""
+        """Return the state of each record from the bytes `found` of an area that begins with record 0."""
         return tuple(self.state(at // RECORD, found[at : at + RECORD]) for at in range(0, len(found), RECORD))
 
 
 class RecordState(StrEnum):
-    """What was found at the place of a record."""
+    """The state of a record's place on the device."""
 
     whole = "whole"
-    """The record itself."""
+    """The place has the record itself."""
     absent = "absent"
     """Zeros, as before the writer began."""
     torn = "torn"
@@ -126,7 +126,7 @@ class RecordVerdict:
 
     @property
     def unacknowledged(self) -> int:
-        """How many whole records the writer had not acknowledged."""
+        """How many whole records the writer did not acknowledge."""
         known = set(self.acknowledged)
         return sum(state is RecordState.whole and i not in known for i, state in enumerate(self.states))
 
@@ -139,7 +139,7 @@ class RecordVerdict:
     def problems(self) -> tuple[str, ...]:
         """The errors in the records, one line for each. Empty if the crash lost no acknowledged record.
 
-        The one record after the last whole record may be absent or torn, because the writer was writing it.
+        The record after the last whole record may be torn, because the crash interrupted its write.
         """
         lost = [i for i in self.acknowledged if self._state(i) is not RecordState.whole]
         broken = [i for i in range(self.unbroken, len(self.states)) if self.states[i] is not RecordState.absent]
@@ -159,13 +159,13 @@ class RecordVerdict:
         return tuple(found)
 
     def require(self, where: str) -> None:
-        """Raise unless every acknowledged record is there and all records are in order.
+        """Raise unless every acknowledged record is whole and all records are in order.
 
         Args:
             where: The place that was read, for the message.
 
         Raises:
-            ContentDiffersError: A record is wrong. The message names the wrong records.
+            ContentDiffersError: A record is lost or out of order. The message has its number.
         """
         if self.problems:
             raise ContentDiffersError(f"{where} does not contain the flushed records: {self}.")
@@ -183,7 +183,7 @@ def _checksum(body: bytes) -> bytes:
 
 
 def _listed(numbers: Iterable[int], shown: Iterable[str] | None = None) -> str:
-    """Format numbers for a message: the first few numbers, and how many more there are."""
+    """Format numbers for a message: the first numbers, and how many more there are."""
     listed = list(numbers)
     texts = list(shown) if shown is not None else [str(number) for number in listed[:_SHOWN]]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""

@@ -1,6 +1,6 @@
-"""Measure how fast bytes are read and written. xfs_io measures bandwidth and latency. Tests compare the ratios.
+"""Measure bandwidth and latency of reads and writes with xfs_io.
 
-A single number depends on the machine as much as on the memory. The ratio of two numbers is valid on every machine.
+A single result depends on the machine as much as on the memory. So tests compare the ratio of two results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, Transport
 
 ROUNDS = 3
-"""How many rounds are measured. The result is the median, so one disturbed round does not change the result."""
+"""The number of rounds. The result is their median, so one disturbed round does not change the result."""
 
 _SEED = "7"
 # The output of xfs_io -C (xfsprogs, io/pread.c): bytes, operations, time, bytes a second, operations a second.
@@ -33,7 +33,7 @@ class Operation(StrEnum):
 
 
 class Order(StrEnum):
-    """The order of the pieces on the device."""
+    """The order of the reads or writes on the device."""
 
     sequential = "sequential"
     random = "random"
@@ -45,12 +45,12 @@ class Workload:
 
     Args:
         operation: Read or write.
-        order: One piece after the other, or at places that are drawn from a fixed seed.
-        block: The bytes of a piece, a multiple of 4 KiB.
-        length: The bytes of all pieces, a multiple of `block`.
+        order: Sequential, or random from a fixed seed.
+        block: The bytes of one read or write, a multiple of 4 KiB.
+        length: The bytes of all reads or writes, a multiple of `block`.
 
     Raises:
-        InvalidValueError: A size is not such a multiple.
+        InvalidValueError: `block` or `length` is not such a multiple.
     """
 
     operation: Operation
@@ -75,8 +75,8 @@ class Speed:
     Args:
         where: The machine and the path.
         workload: The workload that was measured.
-        bandwidth: Bytes a second, the median of the rounds.
-        operations: Pieces a second, the median of the rounds.
+        bandwidth: Bytes per second, the median of the rounds.
+        operations: Reads or writes per second, the median of the rounds.
     """
 
     where: str
@@ -86,7 +86,7 @@ class Speed:
 
     @property
     def latency(self) -> float:
-        """Microseconds for each piece. The pieces run one after the other."""
+        """Microseconds for each read or write. They run one after the other."""
         return 1e6 / self.operations
 
     def __str__(self) -> str:
@@ -102,19 +102,18 @@ def measure(
     timeout: float = 600.0,
     guarded: Guarded | None = None,
 ) -> Speed:
-    """Measure how fast a block device or a file is on a machine. A block device is measured past the page cache.
+    """Measure the speed of a block device or a file on a machine.
 
-    A file is read and written as its file system does it: without the page cache if the file is DAX, otherwise through
-    the page cache. A file is read once before the measurement to fill the cache. Written bytes are flushed at the end
-    of each round, within the measured time.
+    For a block device, direct I/O bypasses the page cache. For a file, only DAX bypasses the page cache. A file is read
+    once before the measurement to fill the page cache. The time of a write includes the flush at the end of each round.
 
     Args:
         transport: The transport to the machine.
-        path: A block device or a file. A file is not made longer.
+        path: A block device or a file. A file keeps its size.
         workload: The workload. A write overwrites the content.
-        rounds: How many rounds are measured.
+        rounds: The number of rounds.
         timeout: Maximum seconds for all rounds.
-        guarded: The guard that runs a write, if the target has a guard.
+        guarded: Runs a write as an act, if the target has a guard.
 
     Raises:
         InvalidValueError: The path is absent, or its target is too short.
@@ -137,7 +136,7 @@ def measure(
 
 
 def command(target: Target, workload: Workload, rounds: int) -> tuple[str, ...]:
-    """Return the xfs_io command that does all rounds."""
+    """Return the xfs_io command that runs all rounds."""
     random = ["-R", "-Z", _SEED] if workload.order is Order.random else []
     reading = workload.operation is Operation.read
     step = ["pread" if reading else "pwrite", "-C", "-b", str(int(workload.block)), *random]
@@ -150,16 +149,16 @@ def command(target: Target, workload: Workload, rounds: int) -> tuple[str, ...]:
 
 
 def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple[float, float]:
-    """Return the medians of bytes a second and pieces a second from the output of xfs_io.
+    """Return the medians of bytes per second and of operations per second from the output of xfs_io.
 
     Raises:
-        UnreadableOutputError: xfs_io printed something else, or did not do all rounds.
+        UnreadableOutputError: The output does not have the result of every round.
     """
     found = _LINE.findall(result.text)
     done = [(int(length), int(pieces)) for length, pieces, *_ in found]
     if done != [(int(workload.length), int(workload.length) // int(workload.block))] * rounds:
-        raise UnreadableOutputError(result, f"xfs_io should have done {workload} {rounds} times")
+        raise UnreadableOutputError(result, f"xfs_io did not report {rounds} rounds of {workload}")
     rates = [(float(each[2]), float(each[3])) for each in found]
     if any(rate <= 0 for pair in rates for rate in pair):
-        raise UnreadableOutputError(result, "xfs_io measured no time: use a larger length")
+        raise UnreadableOutputError(result, "xfs_io reported a speed of 0. Use a larger length")
     return statistics.median(rate for rate, _ in rates), statistics.median(rate for _, rate in rates)

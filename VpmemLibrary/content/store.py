@@ -1,10 +1,10 @@
 """Write patterns to devices and files, and verify them.
 
-The machine itself makes and compares the bytes, so that they do not travel over the transport.
+The machine itself generates and compares the bytes. They do not travel over the transport.
 
 A long range is processed in pieces. Each piece is one command with a deadline that depends on its length. So a terabyte
-may take hours, and a hung device is noticed within minutes. Each write of a piece is a guarded act: the guard finds the
-device again, and checks that the caller still has the leases.
+may take hours, but a hung device is detected within minutes. Each write of a piece is a guarded act: the guard finds
+the device again, and checks that the caller still has the leases.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from VpmemLibrary.transport.base import CommandResult, Transport
 PIECE = GiB
 """How many bytes one command writes or reads.
 
-A write to a namespace locks the region for one piece at a time. Other workers need not wait for the whole range.
+A write to a namespace locks the region for one piece at a time, so other workers do not wait for the whole range.
 """
 
 _LARGEST_READ = MiB
@@ -39,9 +39,9 @@ _SLOWEST = 5_000_000  # bytes a second; a slower device counts as hung
 _STARTING = 300.0  # seconds to wait for the region's lock and to start, on a loaded or emulated machine
 
 COUNTED = MiB
-"""The maximum number of differing bytes that `ContentStore.compare` counts: cmp prints a line for each of them."""
+"""The maximum number of differing bytes that `ContentStore.compare` counts. cmp prints one line for each byte."""
 
-# cmp exits 1 if the bytes differ. That is no failure here.
+# cmp exits 1 if the bytes differ. This is not a failure.
 _LIST = ("sh", "-c", 'cmp -l "$1" -; [ $? -le 1 ]', "sh", SECOND_INPUT)
 _OVER = 3  # the exit status of awk if more than COUNTED bytes differ
 _COUNT = f"NR > {COUNTED} {{ over = 1; exit {_OVER} }} END {{ print over ? NR - 1 : NR }}"
@@ -55,7 +55,7 @@ class Transfer:
         path: The path of the target.
         offset: The offset of the first byte.
         length: How many bytes.
-        seconds: How long the transfer took, including the time to make or compare the bytes.
+        seconds: The seconds of the transfer, including the time to generate or compare the bytes.
     """
 
     path: str
@@ -65,7 +65,7 @@ class Transfer:
 
     @property
     def throughput(self) -> float:
-        """The throughput in MiB a second."""
+        """The throughput in MiB per second."""
         return self.length / MiB / self.seconds if self.seconds else float("inf")
 
     def __str__(self) -> str:
@@ -99,8 +99,7 @@ class Verification:
         """Raise unless every byte is as expected.
 
         Raises:
-            ContentDiffersError: A byte differs. The message names the first differing offset and the number of
-                differing bytes.
+            ContentDiffersError: A byte differs. The message has the first differing offset and the number of bytes.
         """
         if not self.intact:
             counted = f"more than {self.differing}" if self.more else str(self.differing)
@@ -127,19 +126,18 @@ class ContentStore:
 
     Args:
         transport: The transport to the machine: a host or a guest.
-        guard: The machine's guard. Each write then finds the namespace's device again. `must_be_unused` needs a guard.
+        guard: The machine's guard. With it, each write finds the namespace's device again. `must_be_unused` needs it.
         piece: How many bytes one command writes or reads, a multiple of 4 KiB.
-        progress: If a range is longer than one piece, this function is called with a line of text after each piece.
+        progress: Called with a line of text after each piece, if a range is longer than one piece.
 
     Raises:
-        InvalidValueError: A path does not exist, a range is outside its target, or a number is no multiple of 4 KiB.
+        InvalidValueError: A path does not exist, a range is outside its target, or a number is not a multiple of 4 KiB.
             Nothing was written.
         UnsupportedError: A path is neither a block device, a device-DAX node nor a file, or `must_be_unused` is set and
             the store has no guard.
-        NotFoundError: The namespace no longer exists. The message names the part that was written before, if any.
+        NotFoundError: The namespace no longer exists.
         BusyError: The target is in use and `must_be_unused` is set, or the lock of its region was not released in time.
-            The message names the part that was written before, if any.
-        LeaseLostError: The caller has lost a lease. The message names the part that was written before, if any.
+        LeaseLostError: The caller has lost a lease. The messages of these three errors say how much was written before.
         ToolMissingError: openssl or daxio is not installed.
         CommandError: A tool failed. Part of the range may still have its old content.
 
@@ -173,8 +171,8 @@ class ContentStore:
             where: A namespace, or the path of a block device, a device-DAX node or a file. A file keeps its size.
             pattern: The pattern.
             at: The offset in the target, a multiple of 4 KiB. The default is the pattern's own offset.
-            force: Do not check whether the range is within a device, so that a test can see what the tool does past the
-                end. The call also fails if daxio writes only the bytes before the end and exits 0.
+            force: Do not check whether the range is within a device. So a test can see how the tool behaves past the
+                end. The call fails even if daxio writes only the bytes before the end and exits 0.
         """
         subject, offset = self._subject(where, pattern.length, pattern.offset if at is None else at, force=force)
         return self._store(subject, offset, pattern.length, pattern)
@@ -242,7 +240,7 @@ class ContentStore:
         try:
             proof = self._compare(subject, offset, length, None)
         except VpmemError as error:
-            error.add(f"The whole range was overwritten ({written}), but it was not read again to prove that.")
+            error.add(f"The whole range was overwritten ({written}), but it was not read again to check that.")
             raise
         proof.require()
         return written
@@ -292,8 +290,8 @@ class ContentStore:
             other: The other block device, device-DAX node or file.
             offset: The offset of the first byte, a multiple of 4 KiB.
             at: The offset of the first byte in the other target. The default is `offset`.
-            length: How many bytes, a multiple of 4 KiB. By default, each range goes to the end of its target. Both
-                ranges must then have the same length.
+            length: How many bytes, a multiple of 4 KiB. The default is to the end of both targets, if both ranges then
+                have the same length.
 
         Returns:
             The result of the comparison. At most 1 MiB of differing bytes are counted.
@@ -309,7 +307,7 @@ class ContentStore:
                 raise InvalidValueError(
                     "length",
                     "all",
-                    f"a length that both targets have: {path} has {int(length)} bytes from {start} on, {other} has "
+                    f"a length that fits both targets: {path} has {int(length)} bytes from {start} on, {other} has "
                     f"{int(second.size - there)} from {there} on",
                 )
         action = f"compare {path} with {other}"
@@ -328,7 +326,7 @@ class ContentStore:
             _require_copied(found, length, action, times=2)
             return Verification(transfer, expected, 0)
         if differs is None:
-            raise UnreadableOutputError(found, f"Could not {action}: cmp did not say where they differ")
+            raise UnreadableOutputError(found, f"Could not {action}: cmp did not report where they differ")
         counted = run(_LIST, ("awk", _COUNT), allowed=_OVER)
         if not counted.text.strip().isdigit():
             raise UnreadableOutputError(counted, f"Could not {action}: awk printed no number")
@@ -354,7 +352,7 @@ class ContentStore:
         return digest
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a few bytes, such as a label or an info block, over the transport.
+        """Read some bytes, such as a label or an info block, over the transport.
 
         Args:
             path: A block device, a device-DAX node or a file.
@@ -396,13 +394,13 @@ class ContentStore:
         force: bool = False,
         must_be_unused: bool = False,
     ) -> tuple[_Subject, Size]:
-        """Inspect the device or file at its current path. Return the target to change, and the offset in the target."""
+        """Inspect the device or file at its path now. Return the target to change, and the offset in the target."""
         path = where if isinstance(where, str) else where.device
         target, start = self._target(path, length, offset, force=force)
         if self._guard is None:
             if must_be_unused:
                 raise UnsupportedError(
-                    f"Whether {path} on {self._transport.name} is in use is unknown, because this store has no guard."
+                    f"This store has no guard, so it cannot check whether {path} on {self._transport.name} is in use."
                 )
             return _Subject(target, self._transport, path), start
         return _Subject(target, Guarded(self._guard, target_of(where), must_be_unused), NODE), start
@@ -419,7 +417,7 @@ class ContentStore:
         """
         done = 0
         while done < length:
-            part = int(min(self._piece, length - done))  # an int, because a Size in a command would be 2MiB
+            part = int(min(self._piece, length - done))  # an int, because a command would show a Size as 2MiB
             try:
                 result = run(done, part)
             except VpmemError as error:
@@ -434,7 +432,7 @@ class ContentStore:
     def _act(
         self, subject: _Subject, stages: list[tuple[str, ...]], length: int, action: str, allowed: tuple[int, ...] = ()
     ) -> CommandResult:
-        """Run a pipeline on a target. The pipeline fails if the kind or size of the target has changed."""
+        """Run a pipeline on a target. Fail if the kind or size of the target has changed."""
         about = {"subject": subject.path, "condition": subject.target.condition}
         return run_pipeline(subject.runner, stages, action=action, timeout=deadline(length), allowed=allowed, **about)
 
@@ -463,7 +461,7 @@ class ContentStore:
         return result
 
     def _compare(self, subject: _Subject, offset: Size, length: int, pattern: Pattern | None) -> Verification:
-        """Count the bytes that differ from the pattern or from zeros. The cipher turns each correct byte into zero."""
+        """Count the bytes that differ from the pattern or from zeros. The cipher turns the pattern into zeros."""
         path, expected = subject.target.path, str(pattern or "zeros")
         action = f"compare {path} with {expected}"
 
@@ -489,12 +487,12 @@ class ContentStore:
         found = self._act(subject, stages, length, action, allowed=(1,))
         match = re.search(r"differ: (?:byte|char) ([0-9]+)", found.text + found.error_text)
         if match is None:
-            raise UnreadableOutputError(found, "cmp did not say where the bytes differ")
+            raise UnreadableOutputError(found, "cmp did not report where the bytes differ")
         return Size(int(match[1]) - 1)
 
 
 def deadline(length: int) -> float:
-    """Return how many seconds a command may take to write or read `length` bytes."""
+    """Return the maximum seconds of a command that writes or reads `length` bytes."""
     return _STARTING + length / _SLOWEST
 
 
@@ -504,15 +502,15 @@ def _place(subject: _Subject) -> Target:
 
 
 def _filters(pattern: Pattern | None, done: int, length: int) -> list[tuple[str, ...]]:
-    """Return the cipher for one piece of a pattern. It makes the piece from zeros, and zeros from the piece."""
+    """Return the cipher for one piece of a pattern. It turns zeros into the piece, and the piece into zeros."""
     return [replace(pattern, offset=pattern.offset + done, length=length).cipher] if pattern else []
 
 
 def _require_copied(result: CommandResult, length: int, action: str, *, times: int = 1) -> None:
-    """Raise unless each of `times` programs, dd or daxio, reports that it copied every byte."""
-    # Two programs may report at once, so a report may start in the middle of a line. busybox reports only records.
+    """Raise unless dd or daxio reports, `times` times, that it copied every byte."""
+    # Two programs may report at the same time, so a report may start inside a line. busybox reports only records.
     reported = [int(each) for each in re.findall(r"([0-9]+) bytes", result.error_text)]
     records = re.findall(r"([0-9]+)\+0 records out", result.error_text)
     copied = reported + [int(each) * chunk_of(length) for each in records[: times - len(reported)]]
     if copied != [int(length)] * times:
-        raise UnreadableOutputError(result, f"Could not {action}: {int(length)} bytes should have been copied")
+        raise UnreadableOutputError(result, f"Could not {action}: the tool did not copy all {int(length)} bytes")

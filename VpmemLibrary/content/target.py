@@ -1,4 +1,4 @@
-"""Find out what kind of target a path on a machine is. Read and write its bytes past every cache."""
+"""Find out the kind of the target at a path on a machine. Build the commands that read and write its bytes."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ class Target:
 
     @property
     def condition(self) -> str:
-        """Shell text that ends the shell unless ``$1`` still has this kind and size."""
+        """Shell text that exits unless ``$1`` still has this kind and size."""
         test, size = _NOW[self.kind]
         seen = f"{self.kind} of {int(self.size)} bytes"
         return (
             f'[ {test} "$1" ] && [ "$({size})" = {int(self.size)} ] || '
-            f'{{ echo "$1 is not the {seen} that it was" >&2; exit 1; }}\n'
+            f'{{ echo "$1 is no longer a {seen}" >&2; exit 1; }}\n'
         )
 
     def reader(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that prints a range. The command reports on stderr how many bytes it copied."""
+        """Return the command that prints a range. It reports on stderr how many bytes it copied."""
         if self.kind is TargetKind.devdax:
             return ("daxio", "-i", self.path, "-k", str(int(offset)), "-l", str(int(length)))
         flags = "skip_bytes,count_bytes,fullblock" + (",direct" if self.kind is TargetKind.block else "")
@@ -104,19 +104,15 @@ class Target:
         return ("dd", f"if={self.path}", *place, f"iflag={flags}")
 
     def writer(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that writes its standard input to a range and flushes it.
-
-        The command reports on stderr how many bytes it copied.
-        """
+        """Return the command that writes its standard input to a range and flushes it. It reports as `reader` does."""
         if self.kind is TargetKind.devdax:
             return ("daxio", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
         return ("dd", "iflag=fullblock", *self._output(offset, length))
 
     def zeroer(self, offset: int, length: int) -> tuple[str, ...]:
-        """Return the command that writes zeros to a range and flushes them.
+        """Return the command that writes zeros to a range and flushes it. It reports as `reader` does.
 
-        The command reports on stderr how many bytes it copied. No byte goes through a pipe, because a pipe takes more
-        time than the write.
+        The command uses no pipe, because a pipe takes more time than the write.
         """
         if self.kind is TargetKind.devdax:
             return ("daxio", "-z", "-o", self.path, "-s", str(int(offset)), "-l", str(int(length)))
@@ -131,7 +127,7 @@ class Target:
 def chunk_of(length: int) -> int:
     """Return the largest record size that divides a length, at most 1 MiB.
 
-    So dd copies whole records only. Their number alone says how much dd copied: busybox may print nothing else.
+    So dd copies only whole records, and their number shows how much dd copied. busybox may print nothing else.
     """
     return math.gcd(int(length), _LARGEST_CHUNK)
 
@@ -140,7 +136,7 @@ def inspect_path(transport: Transport, path: str) -> Target:
     """Return the target at an absolute path on a machine.
 
     Raises:
-        InvalidValueError: The path is not absolute, or nothing is there.
+        InvalidValueError: The path is not absolute, or does not exist.
         UnsupportedError: The path is neither a block device, a device-DAX node nor a file, or it is device DAX of a
             test bus.
     """
@@ -149,11 +145,11 @@ def inspect_path(transport: Transport, path: str) -> Target:
     result = transport.run(query(_SCRIPT, path)).check()
     kind, _, size = result.text.strip().partition(" ")
     if kind == "absent":
-        raise InvalidValueError("path", path, f"one that exists on {transport.name}")
+        raise InvalidValueError("path", path, f"a path that exists on {transport.name}")
     if kind == "test-bus":
         raise mapping_refused(path, transport.name)
     if kind not in list(TargetKind):
         raise UnsupportedError(f"{path} on {transport.name} is neither a block device, a device-DAX node nor a file.")
     if not size.isdigit():
-        raise UnreadableOutputError(result, f"The size of {path} is not known")
+        raise UnreadableOutputError(result, f"The host did not report the size of {path}")
     return Target(path, TargetKind(kind), Size(int(size)))

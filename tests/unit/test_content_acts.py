@@ -247,7 +247,7 @@ def test_a_device_of_another_size_by_now_is_not_written_to(
             device.write_bytes(b"\xff" * (SIZE + (PAGE if change == "longer" else -PAGE)))
 
     guard._before = before
-    with pytest.raises(CommandError, match=f"{device.name} is not the file of {SIZE} bytes that it was"):
+    with pytest.raises(CommandError, match=f"{device.name} is no longer a file of {SIZE} bytes"):
         store.wipe(namespace)
     assert not device.exists() if change == "gone" else set(device.read_bytes()) == {0xFF}
 

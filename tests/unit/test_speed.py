@@ -33,7 +33,7 @@ def test_the_median_of_the_rounds_counts() -> None:
     "printed", ["", PRINTED[:60], PRINTED.replace("8388608,2048", "8388608,8"), "8388608,2048,0:00:00.00,inf,inf\n" * 3]
 )
 def test_output_that_is_not_of_the_workload_is_reported(printed: str) -> None:
-    with pytest.raises(UnreadableOutputError, match="should have done random read of 8MiB by 4KiB 3 times"):
+    with pytest.raises(UnreadableOutputError, match="did not report 3 rounds of random read of 8MiB by 4KiB"):
         read_speeds(left(0, printed), RANDOM, 3)
 
 
