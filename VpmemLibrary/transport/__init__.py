@@ -1,1 +1,1 @@
-"""Run commands on a machine: on this machine, over SSH, or on a serial console."""
+"""Run commands on a machine: on this machine, over SSH, or over a serial console."""

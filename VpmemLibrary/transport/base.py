@@ -1,7 +1,7 @@
-"""The common interface of all ways to reach a machine: local, SSH, or the agent inside a guest.
+"""The common interface of all transports: local, SSH, or a channel into a guest.
 
-A command is a list of arguments. Only this module quotes the list; a caller never quotes. There is no pty, so a tool
-prints what it prints to a program. (On a terminal, `ndctl create-namespace` prints human-readable sizes.)
+A command is a list of arguments. Only this module quotes arguments; callers never do. A command has no terminal (pty),
+so a tool prints its output for programs. On a terminal, `ndctl create-namespace` prints human-readable sizes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ DEFAULT_TIMEOUT = 60.0
 """Default timeout of a command, in seconds."""
 
 OUTPUT_LIMIT = Size(64 * MiB)
-"""How many bytes of a command's standard output, and of its standard error, are kept.
-A command that prints more is ended."""
+"""Maximum size of each output of a command. The transport ends a command that prints more."""
 
 ENVIRONMENT = {"LC_ALL": "C", "SHLVL": "2"}
-"""Environment variables of every command. LC_ALL makes messages the same on every host. SHLVL stops a bash command from
-behaving as the first shell of a network log-in: such a shell reads .bashrc, and .bashrc may print text."""
+"""Environment variables of every command. LC_ALL makes messages the same on every host. SHLVL makes bash a nested
+shell: the first shell of a network log-in would read .bashrc, which may print text."""
 
 EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-"""Appended to the PATH of every command. ndctl and modprobe are there. A user's PATH often lacks some of these."""
+"""The end of the PATH of every command. A user's PATH often lacks the directories of ndctl and modprobe."""
 
 READS_ONLY = "# reads only\n"
 """The first line of a script that changes nothing and leaves nothing running. Such a script may run a second time, and
@@ -78,8 +77,8 @@ class CommandResult:
     def lines(self) -> list[str]:
         """The lines of standard output, split only at line feeds.
 
-        `str.splitlines` also splits at other characters, which a name may contain. So a script that prints names, paths
-        or other text from outside puts each on one line, or prints NUL after each.
+        `str.splitlines` also splits at other characters, which a name may contain. A script that prints names or paths
+        must print each name on one line, or a NUL after each name.
         """
         return self.text.removesuffix("\n").split("\n") if self.stdout else []
 
@@ -128,8 +127,8 @@ class CommandResult:
     def describe(self, meaning: str = "") -> str:
         """Return the command, exit status, stderr and time as the lines of an error message.
 
-        The second and later lines of the command and of its output are indented, so that they do not look like lines of
-        the message.
+        Indent the second and later lines of the command and of its output, so that they do not look like lines of the
+        message.
         """
         place = f" on {self.host}" if self.host else ""
         lines = [meaning.rstrip(".") + "." if meaning else "The command failed."]
@@ -167,15 +166,14 @@ class Transport(Protocol):
 
         Args:
             argv: The command, one item for each argument.
-            timeout: Seconds after which the command is ended.
+            timeout: Seconds to wait for the command to end. Then the transport ends the command.
             stdin: The bytes for the command's standard input.
 
         Raises:
             InvalidValueError: `argv` is not a list of texts.
-            CommandTimeoutError: The command did not end in time. It was then ended with all its processes, or the
-                message says that its end was not seen. The result in the error has the output so far.
-            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. It was then ended, or the message
-                says that its end was not seen.
+            CommandTimeoutError: The command did not end in time. The transport ended the command and all its processes,
+                or the message says that it did not see their end. The result in the error has the output so far.
+            OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. The transport ended it as at a timeout.
             UnreachableError: The machine cannot be reached, or the connection broke while the command ran.
             LoginShellError: The user's login shell on the machine runs no commands.
             AccessDeniedError: The machine refused the credentials, or its sudo or doas did not run the command as root.
@@ -197,7 +195,7 @@ class Transport(Protocol):
         Args:
             address: A name or IP address as the machine knows it, e.g. ``fe80::1%br0``.
             port: The port.
-            timeout: How many seconds the connection may take.
+            timeout: Seconds to wait for the connection.
 
         Raises:
             UnreachableError: The address did not answer, or the machine cannot be reached.
@@ -209,7 +207,7 @@ class Transport(Protocol):
 
         Raises:
             CommandError: The file cannot be read.
-            OutputTooLargeError: The file is larger.
+            OutputTooLargeError: The file is larger than `OUTPUT_LIMIT`.
         """
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
@@ -224,7 +222,7 @@ class Transport(Protocol):
 
 
 class CommandTransport:
-    """A transport that reads and writes files by commands. It can be used in a ``with`` statement."""
+    """A transport that reads and writes files by commands. Use it in a ``with`` statement to close it at the end."""
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
         """Run a command to its end; see `Transport.run`."""
@@ -236,7 +234,7 @@ class CommandTransport:
             return self.run(["cat", "--", path]).check().stdout
         except OutputTooLargeError as error:
             raise OutputTooLargeError(
-                error.result, f"{path} is larger than {OUTPUT_LIMIT}, the most that is read. {error.meaning}"
+                error.result, f"{path} is larger than {OUTPUT_LIMIT}, so it cannot be read. {error.meaning}"
             ) from error
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
@@ -278,8 +276,8 @@ def write_command(path: str, mode: int) -> tuple[str, ...]:
     return ("sh", "-c", _WRITE, "sh", path, f"{mode:o}")
 
 
-# The new file has a random name, and the command writes it only through its descriptor. In a directory of another user,
-# that user could replace the name by a link to another place at any moment.
+# The new file has a random name, and the command writes only to the open descriptor. The owner of the directory could
+# replace the name by a link to another place at any moment.
 _WRITE = """
 set -e
 [ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }

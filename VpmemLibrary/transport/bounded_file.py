@@ -1,4 +1,4 @@
-"""Read a local file that a user named, without waiting and in bounded memory, for any kind of file."""
+"""Read a local file of any kind, without waiting and with limited memory. A user may name any file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def expanded(path: Path) -> Path:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Return the content of a file. A pipe without a writer is read as an empty file.
+    """Return the content of a file. Return no bytes for a pipe without a writer.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""Errors for resources that run out on this machine (the controller): processes, threads, descriptors, memory."""
+"""Report that this machine (the controller) has no processes, threads, descriptors or memory left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_THREAD = "start new thread"
 
 
 def shortage(action: str, error: BaseException) -> ControllerError | None:
-    """Return a ControllerError if the failure means that this machine lacks a resource. Otherwise return None."""
+    """Return the error for an action if it failed because this machine lacks a resource. Otherwise return None."""
     if isinstance(error, OSError):
         short, text = error.errno in _SHORTAGES, error.strerror or str(error)
     else:
@@ -22,7 +22,7 @@ def shortage(action: str, error: BaseException) -> ControllerError | None:
 
 
 def too_little(action: str, text: str) -> ControllerError:
-    """Return the error for an action that failed because this machine lacks a resource."""
+    """Return the error for an action that failed because this machine lacks a resource. `text` is the reason."""
     return ControllerError(
         f"The controller could not {action}: {text}. See ulimit -n (open files), ulimit -u (processes and threads) and "
         "free (memory)."

@@ -1,4 +1,4 @@
-"""Give a deadline to a call that has none."""
+"""Call functions that have no deadline of their own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def call_with_deadline(seconds: float, work: Callable[[], T]) -> T:
-    """Run `work` in another thread. Return what it returns, or raise what it raises.
+    """Run a function in another thread. Return its result, or raise its error.
 
     Args:
-        seconds: How long to wait. After that the thread continues unattended.
+        seconds: Seconds to wait. At the deadline, this call ends, but the thread continues.
         work: The function to run.
 
     Raises:
-        TimeoutError: `work` did not end in time.
+        TimeoutError: The function did not end in time.
         ControllerError: No thread can be started.
 
     Example: ``call_with_deadline(15, lambda: socket.getaddrinfo("rack1", 22))``.

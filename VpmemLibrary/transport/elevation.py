@@ -1,7 +1,7 @@
-"""Run commands as root through sudo, sudo-rs or doas. These must not ask for a password.
+"""Run commands as root through sudo, sudo-rs or doas, without a password.
 
 A shell that runs as root starts the command. Before that, the shell prints a marker line on standard output and on
-standard error. The marker line proves that the command was started, even if sudo prints other text first, in any
+standard error. The marker line shows that sudo started the shell, even if sudo prints other text first, in any
 language. Without the marker line, sudo refused.
 """
 
@@ -25,7 +25,7 @@ _LONGEST_NOISE = 1 << 16
 _CHUNK = 1 << 16
 
 # This script runs as root. $0 is the mark. sudo and doas may reset the environment and the umask, so the script sets
-# them. A message of sudo may repeat the command: the script is a single line, so that `_refusal` can replace it there.
+# them. The script is a single line, so that `_refusal` can find it in a message of sudo that repeats the command.
 # The trap runs only if `exec` fails. If a second shell fails too, the cause is the noexec option of sudo.
 _AS_ROOT = (
     "PATH=${PATH:+$PATH:}"
@@ -36,8 +36,8 @@ _AS_ROOT = (
     'exec "$@"'
 )
 
-# This script runs as the user: $1 is the mark, $2 the script for root, and the command follows. Root needs neither sudo
-# nor doas. If both are installed, the script uses the program that allows a command.
+# This script runs as the user. $1 is the mark, $2 is the script for root, and the other arguments are the command. Root
+# needs neither sudo nor doas. If both are installed, the script uses doas only if sudo refuses and doas does not.
 _START = r"""
 mark=$1 script=$2 user=$(id -u) program=none
 shift 2
@@ -74,14 +74,14 @@ def elevated(argv: Sequence[str]) -> tuple[str, ...]:
 def without_marker_lines(result: CommandResult) -> CommandResult:
     """Return the result of a command from `elevated`, without the marker lines and without earlier text from sudo.
 
-    If sudo or doas had not started the command, standard error has a line that reports this.
+    If sudo or doas did not start the command, a line in standard error reports this.
     """
     stderr = _ASKED.sub(_NOT_STARTED, _own(result.stderr), count=1)
     return replace(result, stdout=_own(result.stdout), stderr=stderr)
 
 
 def require_started_as_root(result: CommandResult) -> CommandResult:
-    """Return the result of a command from `elevated`, as `without_marker_lines` does. Raise if it did not run as root.
+    """Return the same result as `without_marker_lines`. Raise if the command did not run as root.
 
     Raises:
         AccessDeniedError: The host has neither sudo nor doas, sudo or doas refused the command, or sudo forbids the
@@ -101,7 +101,7 @@ def require_started_as_root(result: CommandResult) -> CommandResult:
 
 
 class ElevatedStream:
-    """The stream of an elevated command, without the text that was printed before the command itself."""
+    """The stream of an elevated command, without the text that sudo and the shell printed before the command began."""
 
     def __init__(self, inner: Stream) -> None:
         self._inner = inner
@@ -117,9 +117,7 @@ class ElevatedStream:
         self._inner.send(data)
 
     def recv(self, size: int) -> bytes:
-        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end.
-
-        If sudo refused, the end comes at once.
+        """Return at most `size` bytes as soon as some arrive, or ``b""`` at the end, or if sudo refused.
 
         Raises:
             OSError: The stream was closed.
@@ -153,7 +151,7 @@ def _short(command: str) -> str:
 
 
 def _refusal(result: CommandResult) -> str:
-    """Return a message that says why a command was not run as root, and what to do."""
+    """Return the message for a command that did not run as root: the reason, and what to do."""
     place = f" on {result.host}" if result.host else ""
     asked = _ASKED.search(result.stderr)
     said = result.stderr if asked is None else result.stderr[asked.end() :]
@@ -175,10 +173,10 @@ def _refusal(result: CommandResult) -> str:
     else:
         rule = (
             f"put the line `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vpmem (visudo -f "
-            f"/etc/sudoers.d/vpmem), and `Defaults:{user} !requiretty` too if it wants a terminal"
+            f"/etc/sudoers.d/vpmem), and `Defaults:{user} !requiretty` too if sudo wants a terminal"
         )
     return (
         f"{program}{place} did not run a command as root without a password. {answer}\nTo allow it, {rule}. "
-        f"A rule for single commands must name /bin/sh, which starts every command of this library. A locked or "
-        f"expired account is shown by `chage -l {user}`. Or log in as root.\n{last}"
+        f"A rule for single commands must name /bin/sh, which starts every command of this library. To find a locked "
+        f"or expired account, run `chage -l {user}`. Or log in as root.\n{last}"
     )

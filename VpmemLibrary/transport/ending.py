@@ -12,7 +12,7 @@ HASTE = 0.5
 """Shorter value of `PATIENCE` for an interrupted keyword, which must end soon."""
 
 LIMIT = 5
-"""The whole ending may take at most this many times the seconds above."""
+"""Maximum duration of the whole ending, as a multiple of `PATIENCE` or `HASTE`."""
 
 _TENTHS = 10
 
@@ -20,9 +20,9 @@ _TENTHS = 10
 # identifier of the process, or empty.
 #
 # A process belongs to the command if it is in the group of the first process, or descends from that process in any
-# session. sshd and the local transport make a process group for a command; dropbear does not. A process that was found
-# once still belongs to the command when its parent ends. Its start time distinguishes it from a later process with the
-# same number. Zombies count as ended.
+# session. sshd and the local transport make a process group for a command; dropbear does not. If the parent of a found
+# process ends, the process still belongs to the command. The start time of a process distinguishes it from a later
+# process with the same PID. Zombies count as ended.
 #
 # A line of /proc/PID/stat is: PID (NAME) STATE PARENT GROUP ..., with the start time as its 22nd word.
 _END = r"""
@@ -82,19 +82,18 @@ await kill
 
 
 def end_command(pid: int, seconds: float, boot: str = "") -> tuple[str, ...]:
-    """Return a command that ends another command and all its processes. It prints the processes that do not end.
+    """Return a command that ends another command with all its processes, and prints the PIDs that do not end.
 
     Args:
         pid: The first process of the command to end.
-        seconds: How long to wait after SIGTERM, and again after SIGKILL.
-        boot: The boot identifier of the process. On any other boot nothing is ended. By default the boot is not
-            checked.
+        seconds: Seconds to wait after SIGTERM, and again after SIGKILL.
+        boot: The boot identifier at the start of the process. After a reboot, nothing is ended. Empty for no check.
     """
     return ("sh", "-c", _END, "sh", str(pid), str(max(1, round(seconds * _TENTHS))), boot)
 
 
 def remaining_message(ended: CommandResult, pid: int) -> str:
-    """Return a message about a command that `end_command` could not end; empty if the command was seen to end."""
+    """Return a message about a command that `end_command` could not end; empty if the command has ended."""
     pids = ended.text.split()
     if ended.exit_status != 0 or not all(each.isdigit() for each in pids):
         return unknown_end_message(
@@ -113,15 +112,15 @@ def unknown_end_message(reason: str, pid: int | None) -> str:
 
 
 OUTPUT_IS_HELD = (
-    "Its processes were ended, but its output is still open. A process that it started before, and that left its "
-    "process group, may still run. See: ps -e -o pid,sid,stat,etime,args"
+    "Its processes were ended, but its output is still open. It may have started another process outside its process "
+    "group, which still runs. See: ps -e -o pid,sid,stat,etime,args"
 )
 
 
 def ended_error(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
-    """Return the error for a command that had to be ended, because it printed too much or took too long.
+    """Return the error for a command that was ended because it printed too much or took too long.
 
-    `remains` is the message about a command that was not seen to end; see `remaining_message`.
+    `remains` is the message about the processes that did not end; see `remaining_message`.
     """
     how = f". {remains}" if remains else " and was ended"
     if too_large:

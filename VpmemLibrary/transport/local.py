@@ -38,7 +38,7 @@ from VpmemLibrary.transport.tcp import connect_tcp
 
 __all__ = ["LocalStream", "LocalTransport"]
 
-# A shell returns these exit statuses for a program that it cannot run. Other errors are a fault of this machine.
+# The exit status of a shell for a program that it cannot run, by the error. This machine causes all other errors.
 _STATUSES = {
     errno.ENOENT: 127,
     errno.ENOTDIR: 127,
@@ -59,7 +59,7 @@ class LocalTransport(CommandTransport):
     Args:
         sudo: Run every command as root, through sudo or doas; see `elevation`.
         name: The machine's name in messages.
-        environment: More environment variables for the commands, besides those of this process.
+        environment: More environment variables for the commands, besides the variables of this process.
 
     Example::
 
@@ -152,15 +152,15 @@ class LocalTransport(CommandTransport):
         )
 
     def _end(self, pid: int, seconds: float, execution: Execution | None = None) -> str:
-        """End a command and all its processes; `pid` leads their session and process group.
+        """End a command and all its processes.
 
         Args:
-            pid: The command's first process.
-            seconds: How long the command has to obey each signal.
-            execution: Reads the command's outputs meanwhile, and waits for its end.
+            pid: The command's first process, which leads its session and process group.
+            seconds: Seconds to wait after each signal.
+            execution: Reads the command's outputs meanwhile, and waits for the command's end.
 
         Returns:
-            A message about a command that was not seen to end; empty if the command ended.
+            A message about the processes that did not end; empty if the command has ended.
         """
         command = end_command(pid, seconds)
         try:
@@ -198,10 +198,10 @@ class LocalTransport(CommandTransport):
 
 
 def _status_of(error: OSError, command: tuple[str, ...]) -> int:
-    """Return the exit status of a shell for a program that cannot be run.
+    """Return the exit status of a shell for a program that it cannot run.
 
     Raises:
-        ControllerError: The cause is this machine, not the program.
+        ControllerError: This machine causes the error, not the program.
     """
     status = _STATUSES.get(error.errno or 0)
     if status is None:
@@ -210,5 +210,5 @@ def _status_of(error: OSError, command: tuple[str, ...]) -> int:
 
 
 def _is_for_shells(name: str) -> bool:
-    """Return whether a variable changes how a script runs: a start-up file, a function, or an option of a shell."""
+    """Return whether a variable changes how a shell runs a script: a start-up file, a function, or an option."""
     return name in {"ENV", "BASH_ENV", "CDPATH", "SHELLOPTS", "BASHOPTS"} or name.startswith("BASH_FUNC_")

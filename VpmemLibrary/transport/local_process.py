@@ -1,4 +1,4 @@
-"""A running process of this machine: a command with its outputs, or a stream."""
+"""A process that runs on this machine: a command with its outputs, or a stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Execution:
         self._unsent = memoryview(stdin)
         self._selector = selectors.PollSelector()  # unlike epoll, poll needs no descriptor
         for pipe, output in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
-            assert pipe is not None  # noqa: S101  it was asked for
+            assert pipe is not None  # noqa: S101  the process has this pipe
             self._selector.register(pipe, selectors.EVENT_READ, self._reader(pipe, output))
         assert process.stdin is not None  # noqa: S101
         os.set_blocking(process.stdin.fileno(), False)
@@ -47,7 +47,7 @@ class Execution:
 
     @property
     def too_large(self) -> bool:
-        """Whether the command printed more than is kept."""
+        """Whether an output of the command is larger than `OUTPUT_LIMIT`."""
         return self.stdout.too_large or self.stderr.too_large
 
     def wait(self, timeout: float, *, limited: bool = True) -> bool:
@@ -55,7 +55,7 @@ class Execution:
 
         Args:
             timeout: Seconds to wait.
-            limited: Stop waiting as soon as the command printed too much.
+            limited: Stop waiting as soon as an output is too large.
 
         Returns:
             Whether the command has ended.
@@ -89,7 +89,7 @@ class Execution:
 
     def _send(self) -> None:
         pipe = self.process.stdin
-        assert pipe is not None  # noqa: S101  it was asked for
+        assert pipe is not None  # noqa: S101  the process has this pipe
         try:
             self._unsent = self._unsent[os.write(pipe.fileno(), self._unsent) :]
         except BrokenPipeError:  # the command may end before it reads all input
@@ -112,7 +112,7 @@ class LocalStream:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], waker: int, end: Callable[[], str]) -> None:
-        assert process.stdin is not None  # noqa: S101  it was asked for
+        assert process.stdin is not None  # noqa: S101  the process has both pipes
         assert process.stdout is not None  # noqa: S101
         self._process = process
         self._end = end
@@ -146,10 +146,7 @@ class LocalStream:
             return os.read(self._output.fileno(), size)
 
     def close(self) -> None:
-        """Close the command's standard input. If the command does not end then, end it.
-
-        A second call has no effect.
-        """
+        """Close the command's standard input. End the command if it keeps running. A second call has no effect."""
         with self._ending:
             if self._closed:
                 return

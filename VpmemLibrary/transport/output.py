@@ -1,4 +1,4 @@
-"""The output of a command, kept up to a limit."""
+"""The output of a command, up to a limit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from VpmemLibrary.sizes import MiB
 from VpmemLibrary.transport.base import OUTPUT_LIMIT
 
 MOST_OUTPUT = 16 * MiB
-"""The most bytes of an output or a file that a guest may send, so that a guest cannot fill the memory of this process.
-The guest agent has the same limit (QEMU, qga/commands.c)."""
+"""Maximum bytes of an output or file from a guest, so that a guest cannot fill the memory of this process. The guest
+agent has the same limit (QEMU, qga/commands.c)."""
 
 
 class Output:

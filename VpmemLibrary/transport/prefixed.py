@@ -1,4 +1,4 @@
-"""Run commands through another program: ``nsenter`` out of a container, ``chroot``, ``unshare``."""
+"""Run commands through another program, e.g. ``nsenter`` to leave a container, ``chroot`` or ``unshare``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connecti
 class PrefixedTransport:
     """A transport that puts a program and its arguments before every command of another transport.
 
-    Files and TCP connections do not use the program; they go directly to the other transport.
+    Files and TCP connections use the other transport without the program.
 
     Args:
         inner: The other transport.
@@ -49,11 +49,11 @@ class PrefixedTransport:
         return self._inner.connect(address, port, timeout=timeout)
 
     def read_file(self, path: str) -> bytes:
-        """Return the bytes of a file on the machine."""
+        """Return the content of a file; see `Transport.read_file`."""
         return self._inner.read_file(path)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write a file on the machine atomically."""
+        """Write a file atomically; see `Transport.write_file`."""
         self._inner.write_file(path, data, mode=mode)
 
     def close(self) -> None:

@@ -16,8 +16,8 @@ LONGEST = 107
 def socket_directory(longest_name: str) -> Path:
     """Make a directory for unix sockets that only this user can enter, and return its path.
 
-    The directory is below ``TMPDIR`` if the kernel allows the path of a socket there. Otherwise it is below
-    ``XDG_RUNTIME_DIR`` or ``/tmp``. The caller removes the directory.
+    The directory is below ``TMPDIR`` if the path of a socket is short enough there. Otherwise it is below
+    ``XDG_RUNTIME_DIR``, ``/tmp`` or ``/var/tmp``. The caller removes the directory.
 
     Args:
         longest_name: The longest name of a socket in the directory.

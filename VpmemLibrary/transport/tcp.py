@@ -13,12 +13,12 @@ _DEAD_AFTER_MS = 60_000
 
 
 def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
-    """Return a connection without send delay (TCP_NODELAY), which notices when the peer is gone.
+    """Return a connection without send delay (TCP_NODELAY). It breaks if the peer confirms no data for 60 s.
 
     Args:
         address: A name or IP address.
         port: The port.
-        timeout: Seconds for the name look-up and all addresses together.
+        timeout: Seconds for the name look-up and the attempts at all addresses together.
 
     Raises:
         UnreachableError: The address did not answer.
@@ -37,11 +37,11 @@ def connect_tcp(address: str, port: int, timeout: float) -> socket.socket:
     except TimeoutError as error:
         raise UnreachableError(
             f"Host {address} did not answer on port {port} within "
-            f"{timeout:g} s. Is it up, and does a firewall let port {port} through?"
+            f"{timeout:g} s. Check that the host is up and that no firewall blocks port {port}."
         ) from error
     except ConnectionRefusedError as error:
         raise UnreachableError(
-            f"Host {address} refuses connections on port {port}. Does sshd run there, and on that port?"
+            f"Host {address} refuses connections on port {port}. Check that sshd runs there on this port."
         ) from error
     except OSError as error:
         if short := shortage(f"connect to {address} port {port}", error):
@@ -66,7 +66,7 @@ def _connect(address: str, port: int, timeout: float) -> socket.socket:
             failure = error
             continue
         try:
-            # Divide the remaining time, because an address may not answer at all, as is common with IPv6.
+            # Divide the remaining time, because an address may not answer. This is common with IPv6.
             connection.settimeout(max(0.001, (deadline - time.monotonic()) / (len(found) - number)))
             connection.connect(where)
         except OSError as error:

@@ -231,7 +231,7 @@ def test_a_refusal_names_the_rule_that_allows_it(
 def test_a_terminal_that_sudo_wants_is_named(someone: Someone, sudoers: Path) -> None:
     someone.give("sudo")
     allow(sudoers, f"Defaults:{USER} requiretty", f"{USER} ALL=(root) NOPASSWD: ALL")
-    with pytest.raises(AccessDeniedError, match=f"`Defaults:{USER} !requiretty` too if it wants a terminal"):
+    with pytest.raises(AccessDeniedError, match=f"`Defaults:{USER} !requiretty` too if sudo wants a terminal"):
         someone.run("true")
 
 

@@ -401,8 +401,8 @@ def test_an_odd_word_about_a_result_is_an_error_that_shows_it(words: str, messag
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (gzip.compress(bytes((16 << 20) + 1)), "has more than 16MiB, which is the most that is read"),
-        (b"no gzip", "was not packed by gzip"),
+        (gzip.compress(bytes((16 << 20) + 1)), "has more than 16MiB, so it cannot be read"),
+        (b"no gzip", "cannot be unpacked by gzip"),
         (RESULT[:-3], "end of a command's result is missing. It came over the serial console of guest evil."),
         (gzip.compress(b""), "begins with b''"),
         (gzip.compress(b"0 4\nhi\n"), "begins with b'0 4'"),

@@ -17,13 +17,13 @@ _KILLED = -9
 
 
 def overdue(timeout: float, exit_status: int | None, unseen: str = "") -> str:
-    """Return a message about a command that did not end in time and had to be ended.
+    """Return a message about a command that did not end in time.
 
-    `exit_status` is None if the guest reported no end, and `unseen` is the reason.
+    If the guest did not report the end of the command, `exit_status` is None and `unseen` is the reason.
     """
     late = f"It did not end within {timeout:g} s"
     if exit_status is None:
         return f"{late}, and was not seen to end: {unseen}"
     if exit_status == _KILLED:
         return f"{late} and was ended"
-    return f"{late}; it ended by itself before it could be ended"
+    return f"{late}, but then ended by itself"

@@ -1,4 +1,4 @@
-"""The lines that are sent over a serial console, in a format that tolerates kernel messages between and inside lines.
+"""The format of the lines on a serial console. It tolerates kernel messages between and inside lines.
 
 Many programs write to a console. The kernel may write at any time, even in the middle of a line. So each line begins
 with a nonce, has a length or a checksum, and has an end mark. A damaged line counts as missing and is requested again.
@@ -21,10 +21,10 @@ from VpmemLibrary.transport.output import MOST_OUTPUT
 from VpmemLibrary.transport.serial.script import FIRST, PART, SUM
 
 LINE = 512
-"""Characters of a file in one request. A terminal's line has at most 4095 (kernel, drivers/tty/n_tty.c)."""
+"""Characters of a file in one request. A terminal's line has at most 4095 characters (kernel, drivers/tty/n_tty.c)."""
 
 MOST_PARTS = MOST_OUTPUT // PART + 1
-"""The most parts of a command's result."""
+"""Maximum number of parts of a command's result."""
 
 _LONGEST = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class ScriptAnswer:
-    """The script's answer to the request with this number."""
+    """The script's answer to request `number`."""
 
     number: int
     words: tuple[str, ...]
@@ -41,7 +41,7 @@ class ScriptAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the result of the command that the request with this number ran. `index` counts from 0."""
+    """One part of a command's result. Request `number` ran the command. `index` counts from 0."""
 
     number: int
     index: int
@@ -49,17 +49,17 @@ class Part:
 
 
 def new_nonce() -> str:
-    """Return the word that begins all lines of a session: letters and digits that appear nowhere else on a console."""
+    """Return a random word for the beginning of all lines of a session. No other text on the console has this word."""
     return secrets.token_hex(4)
 
 
 def checksum(data: bytes) -> str:
-    """Return the first characters of the output of ``md5sum``. Every busybox has ``md5sum``; some lack ``cksum``."""
+    """Return the first characters of the output of ``md5sum``. Every busybox has ``md5sum``. Some lack ``cksum``."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()[:SUM]
 
 
 def file_sum(data: bytes) -> str:
-    """Return how a request identifies a file: by its checksum, or by ``-`` if the file is empty."""
+    """Return the text that identifies a file in a request: its checksum, or ``-`` for an empty file."""
     return checksum(data) if data else "-"
 
 
@@ -70,7 +70,7 @@ def request_line(nonce: str, number: int, text: str) -> bytes:
 
 
 def packed(data: bytes, packing: str) -> bytes:
-    """Return bytes in the form in which they are sent. `packing` is the script's command: ``gzip ...``, or ``cat``."""
+    """Return bytes in the form that the script unpacks. `packing` is the script's command: ``gzip ...``, or ``cat``."""
     return gzip.compress(data) if packing.startswith("gzip") else data
 
 
@@ -85,25 +85,25 @@ def unpacked(data: bytes, packing: str) -> bytes:
         try:
             data = unpacker.decompress(data, MOST_OUTPUT + 1)
         except zlib.error as error:
-            raise GuestError(f"The result of a command was not packed by gzip ({error}).") from error
+            raise GuestError(f"The result of a command cannot be unpacked by gzip ({error}).") from error
         if len(data) <= MOST_OUTPUT and not unpacker.eof:
             raise GuestError("The end of a command's result is missing.")
     if len(data) > MOST_OUTPUT:
         raise GuestError(
-            f"The output of a command has more than {Size(MOST_OUTPUT)}, which is the most that is read. Write it to a "
+            f"The output of a command has more than {Size(MOST_OUTPUT)}, so it cannot be read. Write the output to a "
             "file in the guest."
         )
     return data
 
 
 def file_lines(data: bytes) -> list[str]:
-    """Return a file as base64 lines. Each line is sent in its own request."""
+    """Return a file as base64 lines, one line for each request."""
     text = base64.b64encode(data).decode()
     return [text[start : start + LINE] for start in range(0, len(text), LINE)]
 
 
 class Reader:
-    """Find answers and parts in the output of a console. Keep the other text for messages."""
+    """Find answers and parts in the output of a console."""
 
     def __init__(self, nonce: str) -> None:
         self._answer = re.compile(rb"@%b (\d{1,4}) " % nonce.encode())
@@ -111,7 +111,7 @@ class Reader:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[ScriptAnswer | Part]:
-        """Return the complete answers and parts in the lines that end with `data`."""
+        """Yield the answers and parts in the lines that `data` completes."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LONGEST:]
         for line in lines:
@@ -125,7 +125,7 @@ class Reader:
             if line[end : end + 2] != b" .":
                 continue
             number, *words = line[at:end].decode("ascii", "replace").split(" ")
-            at = end  # answers do not nest: together they are at most one line
+            at = end  # search after this answer, so that all answers together are at most as long as the line
             if _NUMBER.fullmatch(number):
                 yield ScriptAnswer(int(number), tuple(words))
 

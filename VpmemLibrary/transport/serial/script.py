@@ -9,42 +9,42 @@ from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH
 from VpmemLibrary.transport.serial.ending import END_FUNCTION
 
 PART = 360
-"""Bytes of a result in one line. A multiple of three, so that only the last line needs padding. Small, because a
-damaged line is sent again as a whole."""
+"""Bytes of a result in one line: a multiple of three, so that only the last line needs padding. It is a small number,
+because the script sends a damaged line again as a whole."""
 
 FIRST = 100_000
 """The name of the first part. All names have the same number of digits, so that `ls` lists them in order."""
 
 UNASKED = 16
-"""A result of at most this many lines is sent at once. A longer result is sent on request."""
+"""The script sends a result of at most this many lines at once, and a longer result on request."""
 
 LEAVE = ": vpmem-quit"
 """A line that ends the script, with any nonce. A shell ignores this line."""
 
 SUM = 8
-"""Characters of a checksum that are sent. A short checksum is enough against accidents, and each byte costs time."""
+"""Characters of a checksum in a line. They are enough to find accidental damage, and each byte costs time."""
 
 _SETTING = "; ".join((*(f"export {name}={value}" for name, value in ENVIRONMENT.items()), f'PATH="$PATH:{EXTRA_PATH}"'))
 
 TOOLS = ("base64", "md5sum", "paste", "sed", "wc", "ls", "xargs", "tr", "mkdir", "rm", "cat")
 """The programs that the script runs, besides the built-in commands of the shell."""
 
-# A request is a line ": NONCE LENGTH NUMBER VERB ...". A shell that receives it by mistake ignores it. An answer is a
-# line "@NONCE LENGTH NUMBER WORD ... .". A line of a result is "#NONCE NUMBER CHECKSUM NAME BASE64 ."; see frames.py.
-# Every request may be sent again; the script does its work only once. Each byte costs time: if a guest's processor is
-# emulated, one byte takes a millisecond. So large data is packed with gzip, if gzip is installed.
+# A request is a line ": NONCE LENGTH NUMBER VERB ...". A shell ignores a request that it receives by mistake. An answer
+# is a line "@NONCE LENGTH NUMBER WORD ... .". A line of a result is "#NONCE NUMBER CHECKSUM NAME BASE64 ."; see
+# frames.py. The library may repeat any request; the script does the work of a request only once. Each byte costs time:
+# on an emulated processor, one byte takes a millisecond. So both sides pack data with gzip if the guest has gzip.
 #
-#   put FILE INDEX DATA     keep the next line of a file, answer the index of the line that is expected next
+#   put FILE INDEX DATA     keep line INDEX of a file, answer the index of the next missing line
 #   run SCRIPT STDIN [DATA] run the file `script` with the file `stdin`, both identified by their checksums
 #   poll                    report whether the command has ended
 #   show INDEX ...          send lines of the result again
 #   end                     kill the command with all its processes
 #   quit                    end the script and return to the shell
 #
-# The command runs in the background. So it can be ended without a signal from the terminal, which only a shell with a
-# controlling terminal has. A shell reports the end by a signal as 128 plus the signal's number. A command may exit with
-# such a status, too. The difference is the shell's message on standard error ("Terminated"), which it prints for all
-# signals but SIGINT and SIGPIPE.
+# The command runs in the background, so that the script can end it without a signal from the terminal. Only a shell
+# with a controlling terminal gets such a signal. If a signal ends a command, a shell reports 128 plus the signal's
+# number. A command may also exit with such a status. But only after a signal, except SIGINT and SIGPIPE, the shell
+# prints a message on standard error ("Terminated").
 SCRIPT = rf"""
 nonce=$1 dir=$2 next=0 started= job= pack=cat unpack=cat
 say() {{ printf '@%s %s %s .\n' "$nonce" "${{#1}}" "$1"; }}

@@ -1,8 +1,8 @@
 """A shell on a serial console: find the shell, log in, and run commands in it.
 
-A console may lose or damage anything. So a request is sent again until its answer arrives, and a damaged line of a
-result is requested again. Two cases are failures: the console stays silent, or a command and its complete result are
-not finished by the command's deadline.
+A console may lose or damage any data. So this module sends a request again until its answer arrives, and requests a
+damaged line of a result again. It fails only if the console stays silent, or if a command's complete result has not
+arrived at the command's deadline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from VpmemLibrary.transport.serial.frames import (
 from VpmemLibrary.transport.serial.script import LEAVE, SCRIPT, UNASKED
 
 _QUIET = 0.5
-"""After this many seconds without a byte, the console is assumed to wait for input."""
+"""Seconds without a byte after which the console probably waits for input."""
 
 _PATIENCE = 3.0
 """Seconds in which a waiting shell answers a line."""
@@ -41,7 +41,7 @@ _AGAIN = 5.0
 """Seconds of silence after which a request is sent again."""
 
 _SILENT = 60.0
-"""After this many seconds without an answer, the shell is assumed to be gone. An emulated guest may pause for long."""
+"""Seconds without an answer after which the shell is probably gone. An emulated guest may pause for a long time."""
 
 _SETTING_UP = 180.0
 """Seconds in which a shell must accept the script. The script is typed, which is slow in an emulated guest."""
@@ -59,14 +59,14 @@ _AT_ONCE = 100
 """Lines of a result in one request."""
 
 _TYPED = 600
-"""Characters in one typed line. busybox's shell reads at most 1024 (its FEATURE_EDITING_MAX_LEN)."""
+"""Characters in one typed line. busybox's shell reads at most 1024 characters (its FEATURE_EDITING_MAX_LEN)."""
 
 _TAIL = 1 << 13
 _TAIL_LINES = 20
 _SHOWN = 200
 _NOT_KNOWN = -9
 
-# The prompts of getty, login and PAM in the languages of their translations. A letter with an accent may be any bytes.
+# The prompts of getty, login and PAM in the languages of their translations. Accented letters may have any encoding.
 _LOGIN = re.compile(
     r"(?:\blogin|\busername|anmeldung|identifiant|usuario|логин|登录|登入|ログイン|로그인)\s?[:\uff1a]\s?$",
     re.IGNORECASE,
@@ -83,7 +83,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,1000}(?:\x
 
 
 _MESSAGES = re.compile(r"\[ *(?:[0-9]{1,9}\.[0-9]{1,9}|OK|FAILED|DEPEND|WARN|INFO|TIME) *\][^\n]{0,2000}\n?")
-"""The messages of the kernel and of systemd, which may follow a prompt on its line."""
+"""The messages of the kernel and of systemd, which may follow a prompt on the same line."""
 
 
 class Line(Protocol):
@@ -201,10 +201,10 @@ class SerialShell:
         """Run a shell script and return its result. End the script if it takes too long.
 
         Args:
-            script: The script. To end it, this library ends its shell.
+            script: The script. A separate shell runs the script, and this library ends the script by ending that shell.
             stdin: The script's standard input.
-            timeout: Seconds for all steps: sending the script and its input, running it, and receiving its result.
-                After that the script and all its processes are ended.
+            timeout: Seconds for all steps: to send the script and its input, to run the script, and to receive the
+                result. Then this library ends the script and all its processes.
 
         Raises:
             GuestError: The console is gone or silent, the result cannot be read, or the guest has no space for a
@@ -228,10 +228,10 @@ class SerialShell:
             raise
 
     def greet(self, timeout: float) -> None:
-        """Return if the shell answers within `timeout` seconds, else raise.
+        """Wait for an answer of the shell.
 
         Raises:
-            GuestError: The shell did not answer within `timeout`.
+            GuestError: The shell did not answer within `timeout` seconds.
         """
         self._ask("hello", time.monotonic() + timeout)
 
@@ -273,7 +273,7 @@ class SerialShell:
                 )
             )
         self._type(f"{password}\n".encode(), least=3)
-        if not self._text.strip():  # a log-in answers a wrong password with a deliberate delay
+        if not self._text.strip():  # after a wrong password, login waits on purpose before it answers
             self._settle(_SILENT, least=3)
         if _REFUSED.search(self._text) or self._waits_for(_LOGIN):
             raise AccessDeniedError(self._with_console_text(f"The serial console refused user {user!r}"))
@@ -295,7 +295,7 @@ class SerialShell:
         self._line.send(f" vpmem_d=posix; printf 'vpmem-%s-%s\\n' {self._nonce} \"$vpmem_d\"\n".encode(), _TAKES)
         is_posix = self._shows(re.compile(f"vpmem-{self._nonce}-posix".encode()), _PATIENCE) is not None
         if not is_posix:  # fish, tcsh or another shell
-            self._type(b"\x15 /bin/sh\n")  # Ctrl-U: fish keeps a line that it refuses
+            self._type(b"\x15 /bin/sh\n")  # Ctrl-U deletes the line: fish keeps a line that it refuses
         for _ in range(_TRIES):
             self._have_done("vpmem_d=; vpmem_s=$(stty -g 2>/dev/null); stty -echo 2>/dev/null", deadline)
             for name, piece in zip(names, pieces, strict=True):
@@ -308,7 +308,7 @@ class SerialShell:
             if self._have_done(":", deadline, show='"${vpmem_c%% *}"').startswith(checksum(script)):
                 break
         else:
-            raise self._failure("The shell on the serial console cannot keep a script in $TMPDIR or /tmp by base64")
+            raise self._failure("The shell on the serial console cannot write a script to $TMPDIR or /tmp with base64")
         self._line.send(
             f' sh "$vpmem_d/serve" {self._nonce} "$vpmem_d"; rm -rf "$vpmem_d"; stty "$vpmem_s" 2>/dev/null; '
             f"unset vpmem_d vpmem_s vpmem_c {' '.join(names)}{'' if is_posix else '; exit'}\n".encode(),
@@ -320,7 +320,7 @@ class SerialShell:
         self._packing = " ".join(words[1:])
 
     def _have_done(self, command: str, deadline: float, show: str = "") -> str:
-        """Type a command into the shell, again if there is no sign of it. Return the shell's output for `show`."""
+        """Type a command into the shell until the shell reports its end. Return the shell's output for `show`."""
         self._number += 1
         step = self._number
         sign = re.compile(f"vpmem-{self._nonce}-{step}-([0-9a-f]*)\\.".encode())
@@ -339,7 +339,7 @@ class SerialShell:
         self._settle(_PATIENCE, least)
 
     def _settle(self, timeout: float, least: int = 1) -> None:
-        """Wait until at least `least` bytes arrived and no more bytes follow."""
+        """Wait until at least `least` bytes have arrived and no more bytes follow."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             data = self._receive(min(left, _QUIET) if len(self._text) >= least else left)
@@ -446,7 +446,7 @@ class SerialShell:
         return Ended(int(found[1]), output[:size], output[size:])
 
     def _ask(self, text: str, deadline: float, *, number: int | None = None) -> ScriptAnswer:
-        """Send a request until its answer arrives.
+        """Send a request, several times if necessary, until its answer arrives.
 
         Args:
             text: The request.
@@ -479,7 +479,7 @@ class SerialShell:
         return self._number
 
     def _take(self, timeout: float) -> list[ScriptAnswer | Part]:
-        """Return the next answers and parts from the shell. Give the running command its answers and parts first."""
+        """Return the next answers and parts from the shell. Also pass them to the running command."""
         deadline = time.monotonic() + timeout
         while True:
             items = list(self._reader.feed(self._receive(max(0.0, deadline - time.monotonic()))))

@@ -24,7 +24,7 @@ _START = 30.0
 """Seconds in which a shell must answer on a console."""
 
 _GREETING = 5.0
-"""The shortest timeout for the answer of a shell that was found before. An emulated guest may pause for a while."""
+"""Minimum timeout for the answer of a shell that answered before, in seconds. An emulated guest may pause."""
 
 
 _FILE = 600.0
@@ -37,15 +37,15 @@ SLOWEST = 250
 class SerialTransport:
     """Run commands inside a guest through its serial console, one command at a time.
 
-    The first command connects to the console. If a shell is open there, it is used. If the console asks for a log-in,
-    the user logs in. `close` gives the shell back.
+    The first command connects to the console. It uses the shell that is open there, or logs the user in. `close`
+    restores the shell to its earlier state.
 
     Args:
         name: The guest's name in messages.
         connect: Connects to the console.
         user: The user for the log-in.
         password: The user's password.
-        sudo: Whether every command is run as root, through sudo or doas.
+        sudo: Run every command as root, through sudo or doas; see `elevation`.
 
     Example::
 
@@ -98,8 +98,8 @@ class SerialTransport:
 
         Raises:
             BusyError: Another client uses the console.
-            GuestError: No shell answers on the console, or its data cannot be read. The message has the last console
-                lines.
+            GuestError: No shell answers on the console, or the shell's data cannot be read. The message has the last
+                console lines.
         """
         command = checked_argv(argv)
         script = "exec " + shell_line(elevated(command) if self._sudo else command)
@@ -155,7 +155,7 @@ class SerialTransport:
         self.run(write_command(path, mode), stdin=data, timeout=DEFAULT_TIMEOUT + len(data) / SLOWEST).check()
 
     def close(self) -> None:
-        """Give the shell back and disconnect from the console. A second call has no effect."""
+        """Restore the shell and disconnect from the console. A second call has no effect."""
         with self._lock:
             shell, self._shell = self._shell, None
             if shell is not None:
