@@ -20,27 +20,27 @@ ${MEMORY}    devices/memory[2]
 
 *** Test Cases ***
 Missing Maximum Memory Is Refused
-    *<maxMemory> of the domain XML 'none'*slots='2'*    Remove The Element    maxMemory
+    *domain XML 'without <maxMemory>'*slots='2'*    Remove The Element    maxMemory
 Missing Slots Are Refused
     *slots of <maxMemory> 'none'*2 or more*    Remove The Attribute    maxMemory    slots
 A Missing Node Is Refused
-    *node of /dev/*None*0 always exists*    Remove The Element    ${MEMORY}/target/node
+    *node of /dev/*None*a NUMA node of the guest*    Remove The Element    ${MEMORY}/target/node
 A Node Out Of Range Is Refused
     *node of /dev/* 3 cannot*a NUMA node of the guest: 0*    Set The Text    ${MEMORY}/target/node    3
 A Missing Path Is Refused
-    *path of a memory device 'none'*absolute path*    Remove The Element    ${MEMORY}/source/path
+    *memory device 'without a path'*absolute path*    Remove The Element    ${MEMORY}/source/path
 A Relative Path Is Refused
     *path 'dax0.0'*absolute path*    Set The Text    ${MEMORY}/source/path    dax0.0
 The Same Path Twice Is Refused
     *path '/dev/*another backing*    Set The Text    ${MEMORY}/source/path    ${FIRST}
 A Label That Is Too Small Is Refused
-    *label_size of /dev/* '64KiB'*128KiB at least*    Set The Text    ${MEMORY}/target/label/size    64
+    *label_size of /dev/* '64KiB'*at least 128KiB*    Set The Text    ${MEMORY}/target/label/size    64
 A Label As Large As The Device Is Refused
     *label_size of /dev/* '*'*less than*    Set The Text    ${MEMORY}/target/label/size    ${LARGEST_LABEL}
 A UUID On This Architecture Is Refused
     *uuid of /dev/*only pSeries*    Add An Element    ${MEMORY}    <uuid>94d02aa7-b6f2-4a01-a98b-bb4ad5be5e8c</uuid>
 Discard Is Refused
-    *discard of /dev/* 'yes'*none*    Set The Attribute    ${MEMORY}    discard    yes
+    *discard of /dev/* 'yes'*no discard*    Set The Attribute    ${MEMORY}    discard    yes
 A Missing Access Attribute Is Refused
     *access of /dev/* 'none'*nothing persists*    Remove The Attribute    ${MEMORY}    access
 A Label On Virtio Pmem Is Refused

@@ -141,7 +141,7 @@ def test_a_namespace_under_a_guest_cannot_be_destroyed(bench: Bench) -> None:
 def test_the_same_name_and_the_same_backing_are_refused(bench: Bench) -> None:
     with pytest.raises(InvalidValueError, match="guest name"):
         define_guest(bench.host.transport, bench.link, bench.spec)
-    with pytest.raises(InvalidValueError, match=f"{bench.guest.name} uses this one"):
+    with pytest.raises(InvalidValueError, match=f"guest {bench.guest.name} uses it"):
         define_guest(bench.host.transport, bench.link, replace(bench.spec, name="thief"))
     assert "thief" not in guest_names(bench.link)
 

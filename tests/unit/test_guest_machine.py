@@ -62,8 +62,8 @@ def test_a_machine_is_one_that_qemu_has(machines: str, chosen: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (capabilities(machine("virt"), "aarch64"), "a aarch64 one.*`virt` with ACPI.*Define Guest From Xml"),
-        (capabilities(machine("pseries"), "ppc64le"), "a ppc64le one.*`pseries`.*label area"),
+        (capabilities(machine("virt"), "aarch64"), "The host is aarch64.*`virt`, ACPI.*Define Guest From Xml"),
+        (capabilities(machine("pseries"), "ppc64le"), "The host is ppc64le.*`pseries`.*label area"),
         (capabilities(machine("isapc") + machine("none")), "neither pc nor q35.*guest_machine.*isapc, none"),
         ("<capabilities/>", "no x86_64 machine"),
     ],

@@ -135,7 +135,7 @@ def test_libvirts_own_parser_reads_the_same_devices(connection: Any) -> None:
     [
         ({}, "either a kernel"),
         ({"kernel": "/k", "disk": "/d"}, "either a kernel"),
-        ({"disk": "/d", "initrd": "/i"}, "a kernel with it"),
+        ({"disk": "/d", "initrd": "/i"}, "a kernel as well"),
         ({"kernel": "k"}, "an absolute path"),
         ({"kernel": "/k", "initrd": "../i"}, "an absolute path"),
     ],
@@ -151,7 +151,7 @@ def test_a_wrong_image_is_refused(values: dict[str, str], message: str) -> None:
         ({"name": "-rf"}, "guest name"),
         ({"name": "a b"}, "guest name"),
         ({"name": ""}, "guest name"),
-        ({"memory": Size(MiB)}, "64MiB at least"),
+        ({"memory": Size(MiB)}, "at least 64MiB"),
         ({"memory": Size(256 * MiB + 1)}, "whole MiB"),
         ({"vcpus": 0}, "1 or more"),
     ],

@@ -64,14 +64,14 @@ MEMORY = "./devices/memory"
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (remove("./maxMemory"), "<maxMemory> of the domain XML 'none'"),
+        (remove("./maxMemory"), "domain XML 'without <maxMemory>'"),
         (text("./maxMemory", "1024"), "<maxMemory> of the domain XML '1MiB'.*or more"),
         (attribute("./maxMemory", "slots", None), "slots of <maxMemory> 'none'.*2 or more"),
         (attribute("./maxMemory", "slots", "1"), "slots of <maxMemory> '1'.*2 or more"),
         (attribute("./maxMemory", "slots", "x"), "slots of <maxMemory> 'x'.*a whole number"),
         (remove(f"{MEMORY}/target/node"), "node of /dev/dax0.1 None"),
         (text(f"{MEMORY}/target/node", "1"), "node of /dev/dax0.1 1.*node of the guest: 0"),
-        (remove(f"{MEMORY}/source/path"), "path of a memory device 'none'"),
+        (remove(f"{MEMORY}/source/path"), "memory device 'without a path'"),
         (text(f"{MEMORY}/source/path", "dax0.1"), "absolute path"),
         (text(f"{MEMORY}/source/path", "/dev/dax0.0"), "another backing"),
         (text(f"{MEMORY}/target/label/size", "64"), "label_size of /dev/dax0.1 '64KiB'"),

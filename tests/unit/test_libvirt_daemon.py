@@ -175,7 +175,7 @@ def test_who_is_refused_by_polkit_may_look_or_is_told_the_group(
     try:
         message = refusal(daemon.transport(user="nobody"))
         assert "usermod -aG libvirt nobody" in message
-        assert "The host says" not in message
+        assert "The host reports" not in message
     finally:
         daemon.close()
 

@@ -1,4 +1,4 @@
-"""Run commands in a guest through its QEMU guest agent, with the interface of a transport. A guest is a host too.
+"""Run commands in a guest through its QEMU guest agent, with the interface of a transport.
 
 An agent's answer may be missing, late, endless, or of any form. A guest-exec is sent once and never repeated. Requests
 that only read are repeated until the deadline of the command.
@@ -45,7 +45,7 @@ AgentCall = Callable[[str, int], str]
 
 _ANSWER_TIMEOUT = 30
 _STATUS_TIMEOUT = 120
-"""Seconds to wait for the status of a command. A later answer is lost, and the exit status with it."""
+"""Seconds to wait for the status of a command. If the answer comes later, the exit status is lost."""
 
 _ENDING = 30.0
 """Seconds in which a command that timed out must end after it was killed."""
@@ -64,15 +64,15 @@ _ABSENT = ("No such file", "cannot find the file")
 
 _PROBE = ("sh", "-c", ":")
 _PROBING = 30.0
-"""Seconds in which an agent that answers must run an empty command. An emulated guest may pause for some seconds."""
+"""Seconds for the agent to run an empty command, because an emulated guest may pause for some seconds."""
 
 _WINDOWS = "mswindows"
 _ANSWERED = 1  # VIR_ERR_INTERNAL_ERROR: libvirt's code for an error that the agent answered (qemu_agent.c)
 _NEEDED = (
-    " The guest must run qemu-guest-agent on a channel called org.qemu.guest_agent.0. Its domain's XML must have: "
+    " The guest must run qemu-guest-agent on the channel org.qemu.guest_agent.0. The domain's XML must have: "
     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>."
 )
-_TOO_LONG = "Unable to encode message payload"  # VIR_ERR_RPC, a code that other connection failures have as well
+_TOO_LONG = "Unable to encode message payload"  # its code, VIR_ERR_RPC, also means other failures of a connection
 _NOT_CONNECTED = "is not connected"
 
 # VIR_ERR_AGENT_UNRESPONSIVE, VIR_ERR_AGENT_UNSYNCED, VIR_ERR_AGENT_COMMAND_TIMEOUT: no answer came. libvirt drops a
@@ -108,15 +108,12 @@ class _Reply:
     value: object
 
     def whole(self, least: int, most: int) -> int:
-        """Return the value itself as a number."""
         return self._number(self.value, "a number", least, most)
 
     def number(self, field: str, least: int, most: int) -> int:
-        """Return a field as a number."""
         return self._number(self._field(field), f"a number {field!r}", least, most)
 
     def flag(self, field: str) -> bool:
-        """Return a field as a truth value."""
         return self._checked(self._field(field), bool, f"{field!r} true or false")
 
     def octets(self, field: str) -> bytes:
@@ -128,7 +125,6 @@ class _Reply:
             raise self.unreadable(f"{field!r} in base64") from error
 
     def has(self, field: str) -> bool:
-        """Return whether a field exists."""
         return isinstance(self.value, dict) and field in self.value
 
     def unreadable(self, expected: str) -> GuestError:
@@ -275,7 +271,7 @@ class AgentTransport:
         Raises:
             UnsupportedError: Always.
         """
-        raise UnsupportedError(f"The agent of {self.name} cannot stream a command: {' '.join(argv)}")
+        raise UnsupportedError(f"The agent of {self.name} cannot stream a command. Use SSH to run: {' '.join(argv)}")
 
     def connect(self, address: str, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Connection:  # noqa: ARG002
         """Raise, because the agent cannot open connections.
@@ -283,12 +279,12 @@ class AgentTransport:
         Raises:
             UnsupportedError: Always.
         """
-        raise UnsupportedError(f"{address} port {port} cannot be reached through the agent of {self.name}")
+        raise UnsupportedError(f"The agent of {self.name} cannot connect to {address} port {port}. Use SSH.")
 
     def read_file(self, path: str) -> bytes:
         """Return the bytes of a file in the guest: at most 16 MiB, within a minute.
 
-        An agent that refuses to open files may still run commands. Then a command reads the file.
+        If the agent refuses to open files, a command in the guest reads the file.
 
         Raises:
             GuestError: The file cannot be read, is larger, or the read takes longer.
@@ -297,7 +293,7 @@ class AgentTransport:
         deadline = time.monotonic() + DEFAULT_TIMEOUT
         try:
             handle = self._open(path, "r")
-        except AgentRefusedError:  # the agent refuses file commands: read it by a command
+        except AgentRefusedError:
             return self.run(["cat", "--", path]).check().stdout
         try:
             data = bytearray()
@@ -308,7 +304,7 @@ class AgentTransport:
                 data += octets
                 if len(data) > MOST_OUTPUT:
                     raise GuestError(
-                        f"{path} in {self.name} is larger than {Size(MOST_OUTPUT)}, the most that the library reads."
+                        f"{path} in {self.name} is larger than {Size(MOST_OUTPUT)}. Read it in parts, with a command."
                     )
                 if part.flag("eof"):
                     return bytes(data)
@@ -316,8 +312,8 @@ class AgentTransport:
                     raise part.unreadable(f"1 to {_CHUNK} bytes, or the end of the file")
                 if time.monotonic() > deadline:
                     raise GuestError(
-                        f"{path} in {self.name} was not read within {DEFAULT_TIMEOUT:g} s: the agent has sent "
-                        f"{Size(len(data))}, but not the end."
+                        f"{path} in {self.name} was not read within {DEFAULT_TIMEOUT:g} s: the agent sent only "
+                        f"the first {Size(len(data))}."
                     )
         finally:
             self._ask("guest-file-close", {"handle": handle})
@@ -381,8 +377,8 @@ class AgentTransport:
             if _TOO_LONG in error.text:
                 # VIR_NET_MESSAGE_STRING_MAX in libvirt's src/rpc/virnetprotocol.x. The agent's answer is in base64.
                 raise GuestError(
-                    f"The answer of {self.name} to {execute} is longer than a libvirt message of 4 MiB, which holds "
-                    "3 MiB of a command's output. Write the output to a file in the guest."
+                    f"The answer of {self.name} to {execute} is longer than 4 MiB, the limit of libvirt (3 MiB of a "
+                    "command's output). Write the output to a file in the guest."
                 ) from error
             self._silent = error.code in _SILENT
             raise (_SilentAgentError if self._silent else GuestError)(
@@ -417,7 +413,7 @@ class AgentTransport:
                 raise
             except GuestError as error:
                 if lost:
-                    error.add(f"An earlier answer to {execute} was lost: if the command had ended, its result is lost.")
+                    error.add(f"An earlier answer to {execute} was lost. It may have had the result of the command.")
                 raise
 
         return poll(
@@ -430,7 +426,7 @@ class AgentTransport:
         )
 
     def _details(self) -> str:
-        """Return the agent's version, and which commands that this library uses are disabled in the agent."""
+        """Describe the agent for a message: its version, and the commands of this library that are disabled in it."""
         try:
             answer = self._ask("guest-info", timeout=_ANSWER_TIMEOUT).value
         except VpmemError:  # the agent may refuse guest-info as well
@@ -441,7 +437,7 @@ class AgentTransport:
         refused = [name for name in AGENT_COMMANDS if name in disabled]
         version = str(answer.get("version", "of an unknown version"))[:_SHOWN] if isinstance(answer, dict) else ""
         return (
-            f"The agent is qemu-guest-agent {version}; it reports that it refuses: {', '.join(refused) or 'nothing'}."
+            f"The agent is qemu-guest-agent {version}. By its own report it refuses: {', '.join(refused) or 'nothing'}."
         )
 
     def _system(self) -> str:
@@ -454,7 +450,7 @@ class AgentTransport:
 
     def _start(self, arguments: Mapping[str, object], deadline: float) -> int:
         """Start a command in the guest, and return its process id."""
-        if self._silent:  # synchronise first: without an answer the result of guest-exec is unknown
+        if self._silent:  # first get any answer: the result of guest-exec to a silent agent would be unknown
             self._ask_again("guest-ping", {}, deadline)
         try:
             reply = self._ask("guest-exec", arguments, timeout=_seconds(deadline, _STATUS_TIMEOUT))

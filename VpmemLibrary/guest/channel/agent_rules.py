@@ -2,7 +2,7 @@
 
 qemu-ga reads its rules from options and from a configuration file. The lists of both are combined, and a command that
 is in both an allow list and a block list is refused (QEMU, docs/interop/qemu-ga.rst). RHEL 9.4 and newer have an allow
-list without guest-exec; older RHEL has a block list with it.
+list without guest-exec. Older RHEL has a block list with guest-exec.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ USED_COMMANDS = ("guest-ping", "guest-exec", "guest-exec-status")
 """The agent commands that this library always needs."""
 
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-flush", "guest-file-close")
-"""The agent commands that transfer files. If the agent refuses them, commands in the guest transfer files."""
+"""The agent commands that transfer files. If the agent refuses these, the library uses commands in the guest."""
 
 AGENT_COMMANDS = (*USED_COMMANDS, *FILE_COMMANDS)
 
@@ -66,24 +66,24 @@ def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestErr
         answer: The agent's answer.
         details: Further facts about the agent.
     """
-    what = f"The agent of {name} answers, and refuses {execute}: {answer}.{f' {details}' if details else ''}"
+    what = f"The agent of guest {name} refuses {execute}: {answer}.{f' {details}' if details else ''}"
     if _FROZEN.search(answer):
         return AgentRefusedError(
-            f"{what} The guest's file systems are frozen (guest-fsfreeze-freeze), for a snapshot or a backup: thaw "
-            f"them with `virsh domfsthaw {name}`. {OTHER_CHANNEL}"
+            f"{what} The guest's file systems are frozen (guest-fsfreeze-freeze), for a snapshot or a backup. To thaw "
+            f"them, run `virsh domfsthaw {name}`. {OTHER_CHANNEL}"
         )
     if _DISABLED.search(answer):
         return AgentRefusedError(f"{what} {_advice((execute,))}")
     if _UNKNOWN.search(answer):
         return AgentRefusedError(
-            f"{what} This agent has no such command: it is older than QEMU 2.5, or is not QEMU's own. Install a newer "
-            f"qemu-guest-agent in the guest. {OTHER_CHANNEL}"
+            f"{what} The agent has no such command: it is older than QEMU 2.5, or is not qemu-guest-agent. Install a "
+            f"newer qemu-guest-agent in the guest. {OTHER_CHANNEL}"
         )
     if _DENIED.search(answer):
         return AgentRefusedError(
-            f"{what} The guest's SELinux may deny it (`ausearch -m avc -c qemu-ga` in the guest shows it; `setsebool "
-            "-P virt_qemu_ga_run_unconfined on`, or virt_qemu_ga_read_nonsecurity_files for files, allows it), or the "
-            f"agent's user may not have permission. {OTHER_CHANNEL}"
+            f"{what} SELinux in the guest may deny the command: run `ausearch -m avc -c qemu-ga` there to see it, and "
+            "`setsebool -P virt_qemu_ga_run_unconfined on` (for files virt_qemu_ga_read_nonsecurity_files) to allow "
+            f"it. Or the agent's user has no permission. {OTHER_CHANNEL}"
         )
     return None
 
@@ -91,17 +91,17 @@ def refusal(name: str, execute: str, answer: str, details: str = "") -> GuestErr
 def _advice(commands: Iterable[str]) -> str:
     listed = ",".join(dict.fromkeys([*commands, *USED_COMMANDS[1:]]))
     return (
-        f"In the guest, add {listed} to allow-rpcs, and remove it from block-rpcs: in FILTER_RPC_ARGS (RHEL 9.4 and "
-        "newer; BLOCK_RPCS or BLACKLIST_RPC in older ones) of /etc/sysconfig/qemu-ga, or in /etc/qemu-ga/qemu-ga.conf "
-        f"(/etc/qemu/qemu-ga.conf); then run: systemctl restart qemu-guest-agent. {OTHER_CHANNEL}"
+        f"In the guest, add {listed} to allow-rpcs, and remove it from block-rpcs. These lists are in "
+        "/etc/sysconfig/qemu-ga (FILTER_RPC_ARGS; before RHEL 9.4 BLOCK_RPCS or BLACKLIST_RPC), /etc/qemu/qemu-ga.conf "
+        f"or /etc/qemu-ga/qemu-ga.conf. Then run `systemctl restart qemu-guest-agent`. {OTHER_CHANNEL}"
     )
 
 
 def _rules(text: str) -> list[tuple[bool, set[str]]]:
-    """Return each list in a text, and whether it allows or blocks."""
+    """Return each list of commands in a configuration, and whether the list allows them."""
     found: list[tuple[bool, set[str]]] = []
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
-    lines = "\n".join(lines).replace("\\\n", "").split("\n")  # a backslash at its end continues a line
+    lines = "\n".join(lines).replace("\\\n", "").split("\n")  # a line with a backslash at its end continues
     for match in _VARIABLE.finditer("\n".join(lines)):
         if match["name"] in _LISTS:
             found.append((_LISTS[match["name"]], _names(_unquoted(match["value"]))))

@@ -89,7 +89,7 @@ class Call(Generic[Result]):
 
 
 class _Worker:
-    """A thread that makes one call after another. It becomes idle again when an abandoned call returns later."""
+    """A thread that makes one call after another. It is idle again after an abandoned call returns."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call[Any]] = SimpleQueue()
@@ -152,7 +152,7 @@ def libvirt_deadline(seconds: float) -> Iterator[float]:
 
 
 def limit_to_deadline(seconds: float) -> float:
-    """Return how many of `seconds` a call may take here: at most the time until the deadline of `libvirt_deadline`."""
+    """Return the seconds that a call may take: `seconds`, or less if the deadline of `libvirt_deadline` is earlier."""
     scope: _Scope | None = getattr(_scopes, "current", None)
     if scope is None:
         return seconds

@@ -28,14 +28,14 @@ class GuestChannel(StrEnum):
     agent = "agent"
     """The guest's QEMU guest agent. It needs no network, no user and no password."""
     ssh = "ssh"
-    """An SSH server in the guest, reached from its host."""
+    """An SSH server in the guest. The connection comes from the guest's host."""
     serial = "serial"
     """A shell on the guest's serial console."""
 
 
 @runtime_checkable
 class Channel(Transport, Protocol):
-    """A transport into a guest. A class of another project may have these methods too; see docs/extending.md."""
+    """A transport into a guest. A class of another project may have these methods; see docs/extending.md."""
 
     def ping(self, timeout: float = 5) -> bool:
         """Return whether the guest answers within `timeout` seconds."""
@@ -50,12 +50,12 @@ class GuestAccess:
         password: The user's password.
         key_file: A private key on this machine, for SSH.
         key_passphrase: The passphrase of the private key.
-        known_hosts: The file on this machine with the guest's SSH key. It is read and never written.
+        known_hosts: The file on this machine with the guest's SSH key. The library never writes it.
         host_key_name: The name of the guest's key in `known_hosts`; by default the guest's address.
         host_key: What to do with an unknown SSH key.
         address: The guest's address on its host; by default its IPv6 link-local address on the host's bridge.
         port: The SSH port of the guest.
-        sudo: Whether every command is run through ``sudo -n``, over SSH or the serial console.
+        sudo: Whether the channels SSH and serial run each command through ``sudo -n``.
 
     Example: ``GuestAccess(user="qa", password="...", address="192.168.122.7", sudo=True)``.
     """
@@ -166,5 +166,5 @@ def address_of(access: GuestAccess, name: str, xml: str) -> str:
     if access.address or (mac and bridge):
         return access.address or f"{link_local_address(mac)}%{bridge}"
     raise InvalidValueError(
-        "address", "", f"the address by which its host reaches guest {name}, which has no interface on a bridge"
+        "address", "", f"an address by which the host reaches guest {name}: the guest has no interface on a bridge"
     )

@@ -21,8 +21,8 @@ tail -c +$(($2 + 1)) -- "$1" | {_LINES} | grep -a -m 1 -B "$3" -A "$3" '{_PANICK
 exit 0
 """
 
-# The last $2 lines of file $1. Commands that the serial channel typed to find a shell are removed, because a console
-# echoes them.
+# The last $2 lines of file $1, without the commands that the serial channel typed to find a shell. A console echoes
+# what is typed.
 _TAIL = rf"""
 [ -r "$1" ] || exit 0
 tail -c 65536 -- "$1" | {_LINES} | grep -a -v -e '^: vpmem-' -e "^ printf 'vpmem-" | cat -s | tail -n "$2"
@@ -43,7 +43,7 @@ dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K status=none
 # Robot Framework shortens a message that is longer than 40 lines of 78 characters. The message also contains QEMU's
 # log.
 TAIL_LINES = 20
-"""The number of last lines of a log in a message."""
+"""How many of the last lines of a log a message has."""
 
 READ_AT_ONCE = 1 * MiB
 """The most bytes of a log that one call returns, because a guest may write without end."""

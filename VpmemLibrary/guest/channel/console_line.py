@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _SENT_AT_ONCE = 1 << 10
-_WOULD_BLOCK = -2  # libvirt-python's streams return it if there is nothing to read, or no room to write
+_WOULD_BLOCK = -2  # returned by libvirt-python's streams that have nothing to read, or no room to write
 _POLL = 0.02
 _AT_ONCE = 256
 """The most chunks to read per event. A guest may print without end, and all guests share libvirt's event loop."""
 
 _KEPT = 1 << 20
-"""The number of last bytes to keep for a reader, because a guest may print without end while nobody reads."""
+"""How many of the last bytes to keep for a reader. A guest may print without end while nobody reads."""
 
 _LETS_GO = 3.0
 """Seconds in which libvirt must release the console. Its connection may be gone, or libvirt may not answer."""
@@ -56,7 +56,7 @@ class ConsoleLine:
         """Send data to the console.
 
         Args:
-            data: The data. All of it is sent.
+            data: The data.
             timeout: Seconds in which the guest must accept all data.
 
         Raises:

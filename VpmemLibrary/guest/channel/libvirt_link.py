@@ -1,4 +1,4 @@
-"""Call the libvirt of a host. Each call ends by a deadline, and a connection with a call that did not end is cut."""
+"""Call the libvirt of a host. Each call has a deadline. At the deadline the connection is cut."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _POLL = 0.5
 _ONE_TRY = 20.0
-"""Seconds after which a new connection is tried, because the first one may be to a daemon of the previous boot."""
+"""Seconds until a new connection is tried, because the old connection may be to a daemon of the previous boot."""
 
 _CLOSING = 3.0
-"""Seconds for a call that closes a resource, which may be gone together with its connection."""
+"""Seconds for a call that closes a resource. The resource may have ended with its connection."""
 
 _ABORTING = 5.0
 _INTERRUPTED = 2.0
@@ -218,7 +218,7 @@ class LibvirtLink:
         cancel: Callable[[LibvirtSession], object] | None,
         patience: float,
     ) -> bool:
-        """Abort the job of a call, if it has one, and return whether the call ended. Otherwise abandon the call."""
+        """Abort the job of a call that has one. Abandon a call that does not end. Return whether the call ended."""
         ended = False
         try:
             if cancel is not None:

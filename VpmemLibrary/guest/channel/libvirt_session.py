@@ -171,7 +171,7 @@ class LibvirtSession:
     def _refusal(
         self, error: libvirt.libvirtError, command: tuple[str, ...], *, answered: bool, was_cut: bool
     ) -> LibvirtError:
-        """Return the error for a failed connection. Add the reason, which only the host knows."""
+        """Return the error for a failed connection, with the reason that the host gives."""
         code, text = error.get_error_code() or 0, error.get_error_message() or str(error)
         refused = answered and code in _REFUSED
         failure = (_RefusedError if refused else LibvirtError)(self._connecting, code, text)
@@ -179,11 +179,11 @@ class LibvirtSession:
             return failure
         if answered and not refused:
             if code == _NO_DRIVER:
-                failure.add("Its daemon has no driver for QEMU: install libvirt-daemon-driver-qemu there.")
+                failure.add("libvirt there has no driver for QEMU: install libvirt-daemon-driver-qemu on the host.")
             return failure
         with contextlib.suppress(CommandTimeoutError):  # a timeout means that the daemon accepts connections
             if not refused and (said := complaint(self._transport.run(command, timeout=_COMPLAINT_TIMEOUT))):
-                failure.add(f"The host says: {said}")
+                failure.add(f"The host reports: {said}")
             inspected = self._transport.run(self._daemon.inspecting(), timeout=_COMPLAINT_TIMEOUT)
             if advice := self._daemon.advice(inspected, refused=refused):
                 failure.add(advice)
@@ -199,7 +199,7 @@ def translated(action: str) -> Iterator[None]:
 
     Raises:
         LibvirtError: libvirt failed. The error has libvirt's code and text.
-        InvalidValueError: A name or a path is a text that libvirt cannot accept.
+        InvalidValueError: libvirt does not accept a name or a path.
     """
     import libvirt  # noqa: PLC0415
 
@@ -208,7 +208,7 @@ def translated(action: str) -> Iterator[None]:
     except libvirt.libvirtError as error:
         failure = LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error))
         if failure.code in _DENIED:
-            failure.add(f"Perhaps {READ_ONLY_ADVICE}.")
+            failure.add(f"A possible reason: {READ_ONLY_ADVICE}.")
         raise failure from error
     except VpmemError:
         raise
@@ -234,7 +234,7 @@ _loop: threading.Thread | None = None
 
 
 def _prepare_libvirt() -> None:
-    """Start libvirt's event loop, one for the process. Stop libvirt from printing errors that are raised anyway."""
+    """Start libvirt's event loop once for the process. Stop libvirt from printing errors, which are raised anyway."""
     import libvirt  # noqa: PLC0415
 
     global _loop  # noqa: PLW0603  libvirt allows one event loop a process

@@ -37,7 +37,7 @@ class Relay:
 
     def __init__(self, connect: Callable[[], Stream]) -> None:
         self.failure: VpmemError | None = None
-        """The error if the stream could not be opened; otherwise None."""
+        """The error of a stream that did not open, else None."""
         self.answered = False
         """Whether the host sent any bytes."""
         self._connect = connect
@@ -70,7 +70,7 @@ class Relay:
     def cut(self) -> None:
         """Break the connection at once, so that the client's calls fail. Cutting twice is harmless.
 
-        Another thread closes the stream, because this may take long if the host does not answer.
+        Another thread closes the stream, because closing takes long if the host does not answer.
         """
         if self.sever() and self._finish is None:
             self._finish = Call(self._end_all)

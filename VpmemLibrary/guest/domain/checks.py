@@ -1,4 +1,4 @@
-"""Refuse mistakes before anything is defined, including mistakes that libvirt accepts without an error."""
+"""Check devices and their backings before a guest is defined. libvirt accepts some mistakes without an error."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: s
         raise InvalidValueError("path", device.path, "an absolute path on the host, e.g. /dev/dax0.0")
     if architecture in POWER and device.size <= (device.label_size or 0):
         raise InvalidValueError(
-            f"size of {device.path}", str(device.size), f"{POWER_STEP} and the label area, or more, on {architecture}"
+            f"size of {device.path}", str(device.size), f"{POWER_STEP} or more besides the label area on {architecture}"
         )
     if device.size <= 0 or (device.size % SIZE_STEP and architecture not in POWER):
         below, above = device.size.down_to(SIZE_STEP), device.size.up_to(SIZE_STEP)
         near = " or ".join(str(size) for size in (below, above) if size) or str(SIZE_STEP)
         raise InvalidValueError(f"size of {device.path}", str(device.size), f"a multiple of {SIZE_STEP}: {near}")
     if device.align is not None and (device.align < 4096 or device.align & (device.align - 1)):
-        raise InvalidValueError(f"align of {device.path}", str(device.align), "a power of two, 4KiB at least: 2MiB")
+        raise InvalidValueError(f"align of {device.path}", str(device.align), "a power of two from 4KiB, e.g. 2MiB")
     if device.model is VpmemModel.virtio_pmem:
         _check_virtio(device)
     else:
@@ -95,7 +95,7 @@ def check_device(device: VpmemDevice, *, unshared: bool = False, architecture: s
         raise InvalidValueError(
             f"access of {device.path}",
             str(device.access or "none"),
-            "shared: without it no write reaches the backing and nothing persists",
+            "shared: with any other access no write reaches the backing, and nothing persists",
         )
 
 
@@ -113,12 +113,12 @@ def check_devices(
         devices: All devices of a guest.
         unshared: Allow devices without shared access, on which nothing persists.
         cells: The number of NUMA nodes of the guest; None leaves the check to libvirt.
-        given: The number of devices, at the start of `devices`, that the guest already has. Only their paths are
-            compared.
+        given: How many devices at the start of `devices` the guest already has. Only the paths of these devices are
+            checked.
         architecture: The guest's architecture.
 
     Raises:
-        InvalidValueError: A value is invalid. The message names it.
+        InvalidValueError: A value is invalid. The message names the value.
     """
     seen: set[str] = set()
     for number, device in enumerate(devices):
@@ -135,11 +135,11 @@ def check_devices(
 
 
 def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None:
-    """Raise if a backing cannot carry its device or is absent. libvirt would create a file for an absent backing.
+    """Raise if a backing is absent or cannot carry its device. libvirt would create a file for an absent backing.
 
     Raises:
-        InvalidValueError: The backing is absent, too small or has a coarser alignment; it is device DAX without shared
-            access; it is a sparse file that QEMU would allocate completely; or two paths are the same backing. The
+        InvalidValueError: The backing is absent, is too small, has a coarser alignment, is device DAX without shared
+            access, is a sparse file that QEMU would allocate completely, or is the backing of another device. The
             message names the path and the problem.
         UnsupportedError: The backing is on a test bus.
     """
@@ -152,7 +152,7 @@ def check_backings(transport: Transport, devices: Iterable[VpmemDevice]) -> None
             raise mapping_refused(device.path, transport.name)
         _check_backing(device, backing)
         if other := seen.get(backing.identity):
-            raise InvalidValueError("path", device.path, f"another backing than {other}, which is the same")
+            raise InvalidValueError("path", device.path, f"another backing: it is the same as {other}")
         seen[backing.identity] = device.path
 
 
@@ -164,7 +164,7 @@ def refuse_present(transport: Transport, path: str) -> None:
         path: The path.
 
     Raises:
-        InvalidValueError: The path is relative, or exists, also as a dangling link.
+        InvalidValueError: The path is relative, or it exists. A dangling link exists.
         CommandError: The host could not check the path.
     """
     if path.startswith("/"):
@@ -175,7 +175,6 @@ def refuse_present(transport: Transport, path: str) -> None:
 
 
 def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
-    """Raise unless a backing can carry a device."""
     virtio = device.model is VpmemModel.virtio_pmem
     if backing.size < device.size:
         raise InvalidValueError(
@@ -183,14 +182,14 @@ def _check_backing(device: VpmemDevice, backing: _Backing) -> None:
         )
     if virtio and backing.align > 4 * KiB:
         raise InvalidValueError(
-            f"align of {device.path}",
+            f"backing {device.path} with the alignment",
             str(backing.align),
             "a file or a block device, such as an fsdax namespace: libvirt gives a virtio-pmem device no alignment",
         )
     # QEMU, system/physmem.c: "backing store align is larger than 'align' option"
     if (device.align or Size(4 * KiB)) < backing.align:
         raise InvalidValueError(
-            f"align of {device.path}", str(device.align or "none"), f"that of the backing, {backing.align}"
+            f"align of {device.path}", str(device.align or "none"), f"{backing.align}, the alignment of the backing"
         )
     # Kernel, drivers/dax/device.c, check_vma: "attempted private mapping"
     if backing.kind == "c" and device.access is not Access.shared:
@@ -229,32 +228,32 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
 
 def _check_nvdimm(device: VpmemDevice) -> None:
     if device.node is None or device.node < 0:
-        raise InvalidValueError(f"node of {device.path}", device.node, "a NUMA node of the guest: 0 always exists")
+        raise InvalidValueError(f"node of {device.path}", device.node, "a NUMA node of the guest, e.g. 0")
     if device.label_size is None:
         return
     if device.label_size < SMALLEST_LABEL or device.label_size >= device.size:
         raise InvalidValueError(
             f"label_size of {device.path}",
             str(device.label_size),
-            f"{SMALLEST_LABEL} at least and less than the device's {device.size}, e.g. 2MiB",
+            f"at least {SMALLEST_LABEL} and less than the device's {device.size}, e.g. 2MiB",
         )
     if guest_region_size(device) == 0:
         raise InvalidValueError(
             f"label_size of {device.path}",
             str(device.label_size),
-            f"one that leaves a region of {device.align} at least",
+            f"a label area that leaves a region of at least {device.align}",
         )
 
 
 def _check_virtio(device: VpmemDevice) -> None:
     if device.label_size is not None:
         raise InvalidValueError(
-            f"label_size of {device.path}", str(device.label_size), "none: virtio-pmem has no label area"
+            f"label_size of {device.path}", str(device.label_size), "no label_size: virtio-pmem has no label area"
         )
     if device.node is not None:
-        raise InvalidValueError(f"node of {device.path}", device.node, "none: virtio-pmem is a PCI device")
+        raise InvalidValueError(f"node of {device.path}", device.node, "no node: virtio-pmem is a PCI device")
     if device.align is not None:
-        raise InvalidValueError(f"align of {device.path}", str(device.align), "none: virtio-pmem has no alignment")
+        raise InvalidValueError(f"align of {device.path}", str(device.align), "no align: virtio-pmem has no alignment")
     if device.pmem:
         raise InvalidValueError(
             f"pmem of {device.path}", device.pmem, "False: virtio-pmem flushes by a request to the host"

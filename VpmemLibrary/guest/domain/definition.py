@@ -28,7 +28,7 @@ def define_guest(
     share_backing: bool = False,
     wrap: WrapTransport | None = None,
 ) -> Guest:
-    """Define a guest. Mistakes are refused first, and no half-defined domain is left.
+    """Define a guest. Check its devices first, and leave no half-defined domain.
 
     Args:
         host: The transport to the guest's host.
@@ -61,7 +61,7 @@ def define_guest_from(
     unshared: bool = False,
     wrap: WrapTransport | None = None,
 ) -> Guest:
-    """Define a guest from a user's own domain XML with devices added. No half-defined domain is left.
+    """Define a guest from a user's own domain XML with devices added. Leave no half-defined domain.
 
     Args:
         host: The transport to the guest's host.
@@ -74,7 +74,7 @@ def define_guest_from(
         wrap: Wraps the transport into the guest.
 
     Raises:
-        InvalidValueError: `xml` is no domain XML, a device is invalid in it, or a guest of that name exists.
+        InvalidValueError: `xml` is not domain XML, a device in it is invalid, or a guest of that name exists.
         LibvirtError: libvirt refused.
     """
     added = tuple(devices)
@@ -87,7 +87,7 @@ def define_guest_from(
 
 
 def for_host(link: LibvirtLink, spec: GuestSpec) -> GuestSpec:
-    """Return a guest's specification with the host's choices: the hypervisor, if it is left open, and the machine type.
+    """Fill in a specification: the machine type that suits the host, and the hypervisor if it is ``auto``.
 
     Args:
         link: The host's libvirt connection.
@@ -158,7 +158,7 @@ def _define(
 
     check_backings(host, devices)
     if name in guest_names(link):
-        raise InvalidValueError("guest name", name, "one that no domain of the host has")
+        raise InvalidValueError("guest name", name, "a name that no domain of the host has")
     if not share_backing:
         refuse_shared(host, link, name, devices)
     link.call(

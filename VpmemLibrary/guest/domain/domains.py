@@ -55,11 +55,11 @@ def refuse_shared(host: Transport, link: LibvirtLink, name: str, devices: Iterab
         if identities[path] in owners:
             theirs, owner = owners[identities[path]]
             known = "" if theirs == path else f", as {theirs}"
-            raise InvalidValueError("path", path, f"a backing that no running guest uses: {owner} uses this one{known}")
+            raise InvalidValueError("path", path, f"a backing that no running guest uses: guest {owner} uses it{known}")
 
 
 def made_guests(link: LibvirtLink, run_id: str) -> list[str]:
-    """Return the names of the guests of a host that a given run defined."""
+    """Return the names of a host's guests that a given run defined."""
     return [name for name, xml in _described(link, 0) if read_mark(xml) == run_id]
 
 

@@ -23,9 +23,9 @@ _PREFERRED = ("pc", "q35")
 _VERSIONED = ("pc-i440fx-", "pc-q35-")
 
 _WHY = {
-    "aarch64": "there a guest needs the machine `virt` with ACPI, and UEFI firmware for it to find an NVDIMM",
-    "ppc64le": "there a guest needs the machine `pseries`, and an NVDIMM a label area beside a multiple of 256MiB",
-    "s390x": "QEMU has no NVDIMM there",
+    "aarch64": "an aarch64 guest finds an NVDIMM only with the machine `virt`, ACPI and UEFI firmware",
+    "ppc64le": "a ppc64le guest needs the machine `pseries`, and each NVDIMM a label area and a multiple of 256MiB",
+    "s390x": "QEMU has no NVDIMM on s390x",
 }
 
 
@@ -100,8 +100,8 @@ def choose_machine(capabilities: str, wanted: str = "") -> str:
         architecture = host_architecture(capabilities)
         why = _WHY.get(architecture)
         raise UnsupportedError(
-            f"The host is a {architecture} one, and its QEMU has no {BUILT_FOR} machine, for which guests are built "
-            f"here{f': {why}' if why else ''}. Write the domain's XML yourself, and use Define Guest From Xml."
+            f"The host is {architecture}, and its QEMU has no {BUILT_FOR} machine. This library builds guests only for "
+            f"such machines{f': {why}' if why else ''}. Write the domain's XML yourself: Define Guest From Xml."
         )
     if wanted:
         if wanted not in machines:

@@ -24,9 +24,9 @@ _PROPERTY = re.compile(r"^\s+(?:memory-backend-file\.)?([a-z][a-z0-9-]*)=<", re.
 _NO_PMEM = re.compile(r"pmem\b.*not (available|found)|[Ll]ack of libpmem", re.DOTALL)
 
 PMEM_FIX = (
-    "This QEMU was built without libpmem, as that of RHEL 10 is. Define the device without it: pmem=False of New Vpmem "
-    "Device, or no <pmem/> in the domain's XML. Device DAX keeps what is written either way; a file in a DAX file "
-    "system is then mapped without MAP_SYNC, so that a power loss may take what was written last."
+    "This QEMU was built without libpmem, like the QEMU of RHEL 10. Define the device without pmem: pmem=False of New "
+    "Vpmem Device, or no <pmem/> in the domain's XML. Writes to device DAX persist anyway. QEMU then maps a file in a "
+    "DAX file system without MAP_SYNC, so the last writes may be lost in a power loss."
 )
 """What to do if QEMU has no ``pmem``."""
 

@@ -75,7 +75,7 @@ class VpmemDevice:
 
 
 def in_slots(devices: Iterable[VpmemDevice], taken: Iterable[int] = ()) -> tuple[VpmemDevice, ...]:
-    """Return the devices with the slots that libvirt assigns at the start: each gets the lowest free slot, in order.
+    """Return the devices with the slots that libvirt assigns at the start: each in turn gets the lowest free slot.
 
     A virtio-pmem device is a PCI device and has no slot.
 
@@ -125,7 +125,7 @@ class BootSource:
                 "guest image", self.kernel and self.disk, "either a kernel (with its initrd) or a disk"
             )
         if not self.kernel and (self.initrd or self.cmdline):
-            raise InvalidValueError("guest image", self.initrd or self.cmdline, "a kernel with it")
+            raise InvalidValueError("guest image", self.initrd or self.cmdline, "a kernel as well")
         for what, path in (("kernel", self.kernel), ("initrd", self.initrd), ("disk", self.disk)):
             if path and not path.startswith("/"):
                 raise InvalidValueError(what, path, "an absolute path on the host")
@@ -149,8 +149,8 @@ class GuestSpec:
         spare_memory: The room for devices that are attached later.
         numa_cells: The number of NUMA nodes, numbered from 0. RAM and CPUs are distributed over them.
         bridge: The bridge of the host for the guest's interface; empty for no interface.
-        confined: Whether the host's security driver (AppArmor, SELinux) confines QEMU. In both cases QEMU's user and
-            control group keep it from other devices.
+        confined: Whether the host's security driver (AppArmor, SELinux) confines QEMU. Without the driver, QEMU's user
+            and control group still confine it.
 
     Raises:
         InvalidValueError: A value is invalid.
@@ -173,7 +173,7 @@ class GuestSpec:
     def __post_init__(self) -> None:
         checked_name("guest name", self.name)
         if self.memory < 64 * MiB or self.memory % MiB:
-            raise InvalidValueError("memory", str(self.memory), "whole MiB, 64MiB at least, e.g. 256MiB")
+            raise InvalidValueError("memory", str(self.memory), "whole MiB, at least 64MiB, e.g. 256MiB")
         if self.machine:
             checked_name("machine", self.machine)
         if self.bridge:
@@ -186,12 +186,12 @@ class GuestSpec:
             raise InvalidValueError("spare_slots", self.spare_slots, f"0 to {_MOST_SLOTS - len(self.devices)}")
         if self.numa_cells < 1 or self.memory % (self.numa_cells * MiB):
             raise InvalidValueError(
-                "numa_cells", self.numa_cells, f"1 or more that share {self.memory} in whole MiB, e.g. 2"
+                "numa_cells", self.numa_cells, f"a number that divides {self.memory} into whole MiB, e.g. 2"
             )
 
     @property
     def max_memory(self) -> Size:
-        """The room for RAM, all devices and devices that are attached later, in whole MiB."""
+        """The size of RAM, all devices and devices that are attached later, in whole MiB."""
         return Size(self.memory + sum(device.size for device in self.devices) + self.spare_memory).up_to(MiB)
 
     @property

@@ -10,7 +10,7 @@ GONE = "gone"
 
 OFF = "shut off"
 ALIVE = ("running", "idle", "paused", "in shutdown")
-"""The states in which a guest has a QEMU."""
+"""The states in which a guest has a QEMU process."""
 
 # libvirt's virDomainState, virDomainShutoffReason and virDomainPausedReason, named as virsh names them.
 _STATES = ("no state", "running", "idle", "paused", "in shutdown", OFF, "crashed", "pmsuspended")

@@ -1,4 +1,4 @@
-"""Add persistent-memory devices to a user's own domain XML, and change nothing else that can stay."""
+"""Add persistent-memory devices to a user's own domain XML. Change only what the devices need."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ def _give_numa(domain: Element) -> Size:
         return Size(sum(cell_memory(cell) for cell in cells))
     memory = read_size(domain.find("./memory"))
     if memory is None:
-        raise InvalidValueError("domain XML", "no <memory>", "one that states its memory")
+        raise InvalidValueError("domain XML", "without <memory>", "<memory> with the size of RAM and all devices")
     attached = sum(read_size(size) or Size(0) for size in domain.findall("./devices/memory/target/size"))
     if memory <= attached:
         raise InvalidValueError(
             "<memory> of the domain XML",
             str(memory),
-            f"more than its memory devices, which have {Size(attached)}: it is the RAM and all devices together",
+            f"more than its memory devices ({Size(attached)}): it is the size of RAM and all devices together",
         )
     ram = Size(memory - attached)
     vcpus = (domain.findtext("./vcpu") or "1").strip()

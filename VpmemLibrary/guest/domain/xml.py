@@ -98,7 +98,7 @@ def build_domain(spec: GuestSpec, *, security_driver: str = "") -> str:
         os_element,
         E.features(E.acpi(), E.apic()),
         _cpu(spec),
-        # After its boot Linux leaves the HPET running, and QEMU wakes up for each of its ticks.
+        # Linux leaves the HPET running after the boot, and QEMU wakes up for each tick of the HPET.
         E.clock(E.timer(name="hpet", present="no"), offset="utc"),
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
@@ -136,8 +136,8 @@ def device_element(device: VpmemDevice) -> Element:
 def read_devices(xml: str) -> tuple[VpmemDevice, ...]:
     """Return the persistent-memory devices of a domain in the order of its XML. Any user may have defined the domain.
 
-    Devices from ``<qemu:commandline>`` come last. Memory devices of any other model are not persistent memory. Only
-    their slots matter: an nvdimm beside a DIMM gets the slot that libvirt assigns to it.
+    Devices from ``<qemu:commandline>`` come last. Other memory devices are not returned, but the slot of a DIMM
+    counts when libvirt assigns the slots of the NVDIMMs.
 
     Raises:
         InvalidValueError: `xml` is no domain XML, or a value in it does not have libvirt's form.
@@ -168,7 +168,7 @@ def _command_line_devices(domain: Element, taken: list[int]) -> list[VpmemDevice
     try:
         views = argv_devices(arguments, taken)
     except GuestError as error:
-        raise InvalidValueError("<qemu:commandline> of the domain XML", "", f"options of QEMU's ({error})") from None
+        raise InvalidValueError("<qemu:commandline> of the domain XML", "", f"options of QEMU ({error})") from None
     return [_command_line_device(key, view) for key, view in views.items()]
 
 
@@ -282,7 +282,7 @@ def has_balloon(xml: str) -> bool:
 
 
 def _plugged(target: Element) -> Size:
-    """Return the size of a DIMM, or the plugged size of a virtio-mem device (until it runs, the requested size)."""
+    """Return the size of a DIMM, or the plugged size of a virtio-mem device: before the start, its requested size."""
     for name in ("current", "requested", "size"):
         if (size := read_size(target.find(f"./{name}"))) is not None:
             return size
@@ -319,7 +319,7 @@ def read_name(xml: str) -> str:
     """
     name = parse_domain(xml).findtext("./name") or ""
     if not name:
-        raise InvalidValueError("domain XML", "no <name>", "one with a name")
+        raise InvalidValueError("domain XML", "without <name>", "a <name>")
     return name
 
 
@@ -359,7 +359,7 @@ def parse_domain(xml: str, *, comments: bool = False) -> Element:
     """
     domain = parse_xml(xml, "domain", comments=comments)
     document_type: Any = domain.getroottree().docinfo.internalDTD
-    # Libvirt puts the text of an entity in its place, and nothing in the place of an entity that is in a file.
+    # libvirt replaces an entity by its text, and an entity from a file by nothing.
     if document_type is not None and any(entity.system_url is None for entity in document_type.iterentities()):
         raise InvalidValueError("domain XML", xml[:80], "XML without entities (<!ENTITY>): write their text instead")
     return domain
@@ -379,7 +379,7 @@ def parse_xml(xml: str, root: str, *, comments: bool = False) -> Element:
     from lxml import etree  # noqa: PLC0415
 
     if len(xml) > _LONGEST:
-        raise InvalidValueError(f"{root} XML", f"{len(xml)} characters", f"at most {_LONGEST}")
+        raise InvalidValueError(f"{root} XML", f"{len(xml)} characters", f"at most {_LONGEST} characters")
     # The text is already decoded, so the encoding in its XML declaration does not apply.
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -469,7 +469,7 @@ def read_size(element: Element | None) -> Size | None:
     unit = element.get("unit", "KiB")
     if not _DECIMAL.fullmatch(text) or unit.lower() not in _UNITS:
         shown = f"{text[:_SHOWN]} {unit[:_SHOWN]}"
-        raise InvalidValueError(f"<{element.tag}> of the domain XML", shown, "a whole number, e.g. in KiB")
+        raise InvalidValueError(f"<{element.tag}> of the domain XML", shown, "a whole number and a unit: 1024 KiB")
     return Size(int(text) * _UNITS[unit.lower()]).up_to(KiB)  # libvirt rounds up to KiB as well
 
 

@@ -63,7 +63,7 @@ def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None
     for argument in command_line(domain):
         if _TWO_IN_ONE.match(argument):
             raise InvalidValueError(
-                "<qemu:arg> of the domain XML", argument[:80], "one option or one value: write an <qemu:arg> for each"
+                "<qemu:arg> of the domain XML", argument[:80], "an option or its value: write two <qemu:arg> elements"
             )
     devices = read_devices(xml)
     if not devices:
@@ -97,15 +97,15 @@ def _check_machine(domain: Element, architecture: str, machine: str) -> None:
         raise InvalidValueError(
             "arch of the domain XML",
             architecture,
-            f"one whose machines can have an NVDIMM: {', '.join(_WITH_NVDIMM)} (QEMU has none for {architecture})",
+            f"an architecture with NVDIMMs: {', '.join(_WITH_NVDIMM)} (QEMU has no NVDIMM on {architecture})",
         )
     if machine.startswith(_WITHOUT):
-        raise InvalidValueError("machine of the domain XML", machine, f"one that can have an NVDIMM: {can}")
+        raise InvalidValueError("machine of the domain XML", machine, f"a machine type with NVDIMMs: {can}")
     if architecture == "aarch64" and domain.find("./features/acpi") is None:
         raise InvalidValueError(
-            "<features> of the domain XML",
-            "no <acpi/>",
-            "<acpi/> and UEFI firmware (<os firmware='efi'>): a guest on aarch64 finds its NVDIMMs by ACPI alone",
+            "domain XML",
+            "without <acpi/>",
+            "<acpi/> in <features>, and UEFI firmware (<os firmware='efi'>): aarch64 guests find NVDIMMs by ACPI only",
         )
 
 
@@ -113,14 +113,16 @@ def _check_room(domain: Element, xml: str, libvirt: int | None) -> None:
     maximum = domain.find("./maxMemory")
     needed = used_slots(domain, libvirt)
     if maximum is None:
-        wanted = f"room for the memory devices, e.g. <maxMemory slots='{needed}' unit='KiB'>"
-        raise InvalidValueError("<maxMemory> of the domain XML", "none", wanted)
+        wanted = f"<maxMemory slots='{needed}' unit='KiB'> with the size of RAM and all memory devices together"
+        raise InvalidValueError("domain XML", "without <maxMemory>", wanted)
     slots = maximum.get("slots") or "none"
     if needed and (slots == "none" or whole_number(slots, "slots of <maxMemory>") < needed):
         raise InvalidValueError("slots of <maxMemory>", slots, f"{needed} or more, one for each DIMM and NVDIMM")
     room = read_room(xml, libvirt=libvirt)
     if room.maximum < room.memory:
-        raise InvalidValueError("<maxMemory> of the domain XML", str(room.maximum), f"{room.memory} or more")
+        raise InvalidValueError(
+            "<maxMemory> of the domain XML", str(room.maximum), f"{room.memory} or more: RAM and all memory devices"
+        )
 
 
 def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, with_nvdimm: bool) -> None:
@@ -130,15 +132,15 @@ def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, wi
         if not device.path:
             raise InvalidValueError(
                 "<qemu:commandline> of the domain XML",
-                f"{device.model} device",
-                "a memory-backend-file with a mem-path, given by -object, for each device",
+                f"{device.model} device without a path",
+                "an -object memory-backend-file with a mem-path for each device",
             )
     if not nvdimms:
         return
     options = argv_options(command_line(domain))
     if not (with_nvdimm or options.nvdimm):  # libvirt sets nvdimm=on itself for an nvdimm element
         raise InvalidValueError(
-            "<qemu:commandline> of the domain XML", "no nvdimm=on", "-machine nvdimm=on before -device nvdimm"
+            "<qemu:commandline> of the domain XML", "without nvdimm=on", "-machine nvdimm=on before -device nvdimm"
         )
     maximum = domain.find("./maxMemory")
     slots = options.slots or (
@@ -147,7 +149,7 @@ def _check_command_line(domain: Element, devices: tuple[VpmemDevice, ...], *, wi
     needed = used_slots(domain) + len(nvdimms)
     if slots < needed:
         raise InvalidValueError(
-            "slots of the domain XML", slots, f"{needed} or more, e.g. -m slots={needed},maxmem=16G in its command line"
+            "slots of the domain XML", slots, f"{needed} or more: -m slots={needed},maxmem=16G in <qemu:commandline>"
         )
 
 
@@ -157,10 +159,10 @@ def _cells(domain: Element, architecture: str, libvirt: int | None) -> tuple[int
         made = libvirt is None or libvirt >= MAKES_A_CELL or architecture not in (*_X86, "aarch64")
         if not made and domain.find("./devices/memory") is not None:
             raise InvalidValueError(
-                "<numa> of the domain XML",
-                "none",
-                "one <cell> at least: a memory device is on a NUMA node of the guest, and the host's libvirt is "
-                "older than 9.6, which adds one itself",
+                "domain XML",
+                "without <numa>",
+                "a <numa> with a <cell> in <cpu>: a memory device needs a NUMA node, and the host's libvirt adds none, "
+                "because it is older than 9.6",
             )
         return (0,)
     return tuple(
@@ -172,21 +174,21 @@ def _check_element(element: Element, architecture: str) -> None:
     path = element.findtext("./source/path") or ""
     if not path:
         raise InvalidValueError(
-            "path of a memory device", "none", "the absolute path of its backing in <source>, e.g. /dev/dax0.0"
+            "memory device", "without a path", "the absolute path of the backing in <source><path>, e.g. /dev/dax0.0"
         )
     if element.get("discard") == "yes":
-        raise InvalidValueError(f"discard of {path}", "yes", "none: only ordinary memory (dimm) has it")
+        raise InvalidValueError(f"discard of {path}", "yes", "no discard: only ordinary memory (dimm) has it")
     own = read_access(element, "access")
     if element.get("model") == VpmemModel.virtio_pmem and own is not Access.shared:
         raise InvalidValueError(
             f"access of {path}",
             str(own or "none"),
-            "shared: libvirt requires it in the element of a virtio-pmem device itself",
+            "shared: libvirt requires access='shared' in the <memory> element of a virtio-pmem device",
         )
     uuid = element.findtext("./uuid")
     if uuid is not None and architecture not in POWER:
-        raise InvalidValueError(f"uuid of {path}", uuid, f"none on {architecture}: only pSeries has it")
+        raise InvalidValueError(f"uuid of {path}", uuid, f"no <uuid> on {architecture}: only pSeries has it")
     if architecture in POWER and element.get("model") == VpmemModel.nvdimm and element.find("./target/label") is None:
         raise InvalidValueError(
-            f"label_size of {path}", "none", "a label area, e.g. 128KiB: a pSeries guest has no NVDIMM without it"
+            f"label_size of {path}", "none", "a label area, e.g. 128KiB: every NVDIMM of a pSeries guest has one"
         )
