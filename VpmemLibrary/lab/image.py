@@ -62,7 +62,19 @@ _ADVICE = {
         "--add-subuids 100000-165535 --add-subgids 100000-165535 $USER. In a container without user namespaces, run "
         "as root. Where AppArmor restricts them: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     ),
-    r"NO_PUBKEY|not signed|is not valid yet|[Ee]xpired": (
+    r"does not have a Release file": (
+        "No archive that apt uses on this machine has this release. Name an archive that has it, "
+        "VPMEM_LAB_MIRROR=URI, or use another release: --release"
+    ),
+    r"Release file .* is expired": (
+        "The archive is no longer updated, or this machine's clock is ahead: see `date`. Name an archive that is "
+        "updated: VPMEM_LAB_MIRROR=URI"
+    ),
+    r"Unable to locate package|is not installable|has no installation candidate": (
+        "The archive has only a part of this release, for instance a kernel without its headers while the archive is "
+        "being updated. Try again later, or name another archive: VPMEM_LAB_MIRROR=URI"
+    ),
+    r"NO_PUBKEY|not signed|is not valid yet|EXPKEYSIG|[Ee]xpired(?! \(invalid since)": (
         "Check this machine's clock and that debian-archive-keyring is that of Debian 13 or newer, or name another "
         "archive: VPMEM_LAB_MIRROR=URI"
     ),
@@ -106,6 +118,14 @@ class Image:
     def initrd(self) -> Path:
         """The lab host's initramfs."""
         return self.directory / "tools/boot/lab-host.initrd"
+
+    @property
+    def test_bus_failure(self) -> str:
+        """Why the image has no test bus: the last lines of its build. The text is empty if the image has a test bus."""
+        try:
+            return (self.directory / "tools/boot/test-bus.log").read_text("utf-8", "replace").strip()
+        except FileNotFoundError:
+            return ""
 
     @property
     def key_file(self) -> Path:
@@ -187,6 +207,8 @@ def _build(image: Image, progress: Progress, release: str) -> None:
     sources = find_sources(release)
     for suite in sources.without:
         progress.note(f"the lab host is built without {suite}: no archive that apt uses on this machine has it")
+    for suite in sources.expired:
+        progress.note(f"the archive of {suite} was last updated long ago: its Release file is past its date")
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step(f"installing Debian ({release}) for the lab host", 110):
@@ -205,6 +227,11 @@ def _build(image: Image, progress: Progress, release: str) -> None:
                 ],
                 "make the lab host's disk",
             )
+    if image.test_bus_failure:
+        progress.note(
+            f"lab hosts with {release} have no test bus, because it could not be built for their kernel:\n"
+            f"{image.test_bus_failure}"
+        )
 
 
 def _write_key(path: Path) -> None:

@@ -104,6 +104,12 @@ def open_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
+def append_private(path: Path, text: str) -> None:
+    """Append text to a file. A new file can be read only by this user."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a") as file:
+        file.write(text)
+
+
 def disk_usage(path: Path) -> int:
     """Return the bytes that a file or a directory occupies on disk. Holes in sparse files occupy nothing."""
     if not path.is_dir() or path.is_symlink():

@@ -7,6 +7,7 @@ its sockets, and the record of its process.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.network import network_socket
-from VpmemLibrary.lab.paths import open_private, private_directory
+from VpmemLibrary.lab.paths import append_private, open_private, private_directory
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
 from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
@@ -93,6 +94,14 @@ _EMPTY_CXL_PORT = ("-device", f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2")
 
 _RECONNECT_MS = 500
 """Milliseconds between two attempts to connect to a missing private network."""
+
+_POWER_ON = "--- power on ---"
+"""The line in the console's log that begins the output of a boot."""
+
+_PANIC = re.compile(r"Kernel panic - not syncing: .*")
+"""The first line of a kernel's panic (kernel/panic.c)."""
+
+_PANIC_LINES = 5
 
 _POLL = 0.01
 _CXL_SECONDS = 60
@@ -231,6 +240,7 @@ class QemuHost:
                 f"(ss -ltnp), or replace {self.name} by a host with another port: vpmem lab reset {self.name}"
             )
         self.console_socket.unlink(missing_ok=True)
+        append_private(self.console_log, f"{_POWER_ON}\n")
         command = self._command(port, memory, disk_cache)
         if incoming:
             command += ["-incoming", "defer"]
@@ -324,13 +334,26 @@ class QemuHost:
         """
         kill_process(self.directory)
 
+    @property
+    def panic(self) -> str:
+        """The last lines on the console up to the kernel's panic. The text is empty if the kernel did not panic.
+
+        A kernel that panicked stops the host until its power is cut.
+        """
+        boot = self._console_end.rpartition(_POWER_ON)[2]
+        found = _PANIC.search(boot)
+        return "\n".join(boot[: found.end()].strip().splitlines()[-_PANIC_LINES:]) if found else ""
+
     def console_tail(self, lines: int = 15) -> str:
         """Return the last lines of the console, for messages."""
+        return "\n".join(self._console_end.strip().splitlines()[-lines:]) or "(no console output)"
+
+    @property
+    def _console_end(self) -> str:
         try:
-            text = self.console_log.read_bytes()[-8000:].decode("utf-8", "replace")
+            return self.console_log.read_bytes()[-8000:].decode("utf-8", "replace")
         except FileNotFoundError:
-            return "(no console output)"
-        return "\n".join(text.strip().splitlines()[-lines:]) or "(no console output)"
+            return ""
 
     @property
     def _network_socket(self) -> str:

@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from VpmemLibrary.errors import InvalidValueError
@@ -47,6 +49,16 @@ _PACKAGES = (
     *("gcc", "make", "linux-headers-cloud-amd64", "linux-source"),
 )
 
+_INSTEAD: dict[str, dict[str, tuple[str, ...]]] = {
+    "bookworm": {
+        "cxl": (),  # ndctl has this program
+        "libarchive13t64": ("libarchive13",),
+        "zstd": ("zstd", "lz4"),  # lz4 compresses the kernel
+    },
+    "forky": {"login": ("login", "passwd")},
+}
+"""The packages of a release that replace a package of the default release."""
+
 _LEFT_OUT = (
     *("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"),
     "/usr/bin/qemu-system-i386",  # libvirt asks it for its features at each start
@@ -54,14 +66,14 @@ _LEFT_OUT = (
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _APT_HELPER = "/usr/lib/apt/apt-helper"
-_HAS_SUITE_SECONDS = 60
+_RELEASE_FILE_SECONDS = 60
 _ACCESS = re.compile(r"Acquire::((https?|ftp)::|(Check-Valid-Until|Check-Date|ForceIPv[46]|Retries) )", re.IGNORECASE)
 
 
 def packages(release: str) -> tuple[str, ...]:
     """Return the packages that a lab host of a release has."""
-    del release
-    return _PACKAGES
+    instead = _INSTEAD.get(release, {})
+    return tuple(each for package in _PACKAGES for each in instead.get(package, (package,)))
 
 
 def recipe_key(release: str = DEFAULT_RELEASE) -> str:
@@ -83,11 +95,14 @@ class Sources:
         lines: Lines as in apt's sources.list. Without lines, mmdebstrap uses its default for the suite, with all
             updates.
         without: The update suites that no archive has.
+        expired: The suites whose Release file is past its date. apt does not check this date for a release other than
+            the default.
         settings: Settings of this machine's apt for reaching an archive, e.g. a proxy.
     """
 
     lines: tuple[str, ...]
     without: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
 
 
@@ -105,6 +120,7 @@ def mmdebstrap_command(target: Path, keys: Path, sources: Sources, release: str 
         "--variant=apt",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--aptopt={setting}" for setting in sources.settings),
+        *(['--aptopt=Acquire::Check-Valid-Until "false"'] if sources.expired else []),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         f"--include={','.join(packages(release))}",
         f"--customize-hook=copy-in {shlex.quote(str(FILES))} {shlex.quote(str(keys))} /tmp",
@@ -137,13 +153,17 @@ def find_sources(release: str = DEFAULT_RELEASE) -> Sources:
     if archive is None:
         return Sources((), settings=settings)
     lines, without = [_line(archive, release, given)], []
+    described = {} if release == DEFAULT_RELEASE else {release: _release_file(archive, release)}
     security = _first_mirror(debian_archive(targets, "Debian-Security"))
     for suite, place in ((f"{release}-updates", archive), (f"{release}-security", security)):
-        if place is not None and _has_suite(place, suite):
+        found = None if place is None else _release_file(place, suite)
+        if place is not None and found is not None:
             lines.append(_line(place, suite, given))
+            described[suite] = found
         else:
             without.append(suite)
-    return Sources(tuple(lines), tuple(without), settings)
+    expired = [] if release == DEFAULT_RELEASE else [suite for suite, text in described.items() if _is_expired(text)]
+    return Sources(tuple(lines), tuple(without), tuple(expired), settings)
 
 
 def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
@@ -217,7 +237,8 @@ def _line(archive: str, suite: str, given: str) -> str:
     return f"deb {signed_by}{archive} {suite} main"
 
 
-def _has_suite(archive: str, suite: str) -> bool:
+def _release_file(archive: str, suite: str) -> str | None:
+    """Return the Release file of a suite, which describes it. Return None if the archive does not have the suite."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             result = subprocess.run(
@@ -230,8 +251,17 @@ def _has_suite(archive: str, suite: str) -> bool:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
-                timeout=_HAS_SUITE_SECONDS,
+                timeout=_RELEASE_FILE_SECONDS,
             )
+            return Path(scratch, "InRelease").read_text("utf-8", "replace") if result.returncode == 0 else None
         except (OSError, subprocess.TimeoutExpired):
-            return False
-    return result.returncode == 0
+            return None
+
+
+def _is_expired(release_file: str | None) -> bool:
+    """Return whether a Release file is past its date. A Release file without a valid date does not expire."""
+    found = re.search(r"^Valid-Until: (.+)$", release_file or "", re.MULTILINE)
+    try:
+        return found is not None and parsedate_to_datetime(found[1]) < datetime.now(UTC)
+    except (ValueError, TypeError):  # TypeError: the date has no time zone
+        return False

@@ -43,6 +43,7 @@ def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None
         confined: Let AppArmor confine all guests. By default an emulated lab host confines only the guests that a test
             asks for, because compiling a guest's profile takes as long as the rest of its start.
     """
+    has_test_bus = host.shape is Shape.NVDIMM and not host.qemu.image.test_bus_failure
     entry = HostEntry(
         name=host.name,
         tags=("vpmem",),
@@ -60,8 +61,8 @@ def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None
         power_on=_vpmem_lab("power-on", host.name) if host.shape.keeps_content else (),
         cxl_add=_vpmem_lab("cxl-add", host.name) if host.cxl else (),
         cxl_remove=_vpmem_lab("cxl-remove", host.name) if host.cxl else (),
-        test_bus_add=_vpmem_lab("test-bus-add", host.name) if host.shape is Shape.NVDIMM else (),
-        test_bus_remove=_vpmem_lab("test-bus-remove", host.name) if host.shape is Shape.NVDIMM else (),
+        test_bus_add=_vpmem_lab("test-bus-add", host.name) if has_test_bus else (),
+        test_bus_remove=_vpmem_lab("test-bus-remove", host.name) if has_test_bus else (),
         guest_kernel=GUEST_KERNEL,
         guest_initrd=GUEST_INITRD,
         guest_cmdline=GUEST_COMMAND_LINE,

@@ -148,7 +148,7 @@ def wait_for_ssh(qemu: QemuHost, transport: Transport, timeout: float = BOOT_SEC
     """Wait until a command has run on a lab host.
 
     Raises:
-        LabError: QEMU ended, or no command ran within `timeout` seconds.
+        LabError: QEMU ended, the host's kernel panicked, or no command ran within `timeout` seconds.
     """
 
     def answers() -> bool:
@@ -159,6 +159,8 @@ def wait_for_ssh(qemu: QemuHost, transport: Transport, timeout: float = BOOT_SEC
                 raise LabError(
                     f"QEMU ended while the lab host started:\n{qemu.console_tail()}\nQEMU's log:\n{qemu.log}"
                 ) from error
+            if panic := qemu.panic:
+                raise LabError(f"The kernel of {qemu.name} panicked. Its console:\n{panic}") from error
             raise
         return True
 

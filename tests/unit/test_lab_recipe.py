@@ -19,7 +19,8 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine whose apt uses two archives of Debian's, and whose apt-helper finds the suites that are listed."""
     suites = tmp_path / "suites"
     helper = tmp_path / "apt-helper"
-    helper.write_text(f'#!/bin/sh\ngrep -q -x -F "$2" {suites} && touch "$3"\n')
+    helper.write_text(f'#!/bin/sh\ngrep -q -x -F "$2" {suites} && cp {tmp_path}/Release "$3"\n')
+    (tmp_path / "Release").write_text("Suite: stable\n")
     helper.chmod(0o755)
     monkeypatch.setattr(recipe, "_APT_HELPER", str(helper))
     lines = (DATA / "apt-2.6.1-indextargets-debian.txt").read_text().splitlines()
@@ -52,6 +53,47 @@ def test_updates_that_no_archive_has_are_left_out_and_named(archives: Path) -> N
     sources = recipe.find_sources()
     assert sources.lines == (f"{SIGNED}/debian/ trixie main", f"{SIGNED}/debian/ trixie-updates main")
     assert sources.without == ("trixie-security",)
+
+
+TESTING = "http://archive.example/debian/dists/forky"
+RELEASE_FILE = """\
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA256
+
+Origin: Debian
+Label: Debian
+Suite: testing
+Codename: forky
+Date: Fri, 30 Oct 2026 08:08:01 UTC
+Valid-Until: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("until", "expired"),
+    [
+        ("Fri, 06 Nov 2020 08:08:01 UTC", True),
+        ("Fri, 06 Nov 2099 08:08:01 UTC", False),
+        ("Fri, 06 Nov 2020 08:08:01", False),
+        ("soon", False),
+    ],
+)
+def test_a_release_file_past_its_date_is_accepted_and_named(
+    archives: Path, tmp_path: Path, until: str, expired: bool
+) -> None:
+    archives.write_text(f"{TESTING}/InRelease\n{TESTING}-updates/InRelease\n")
+    (tmp_path / "Release").write_text(RELEASE_FILE.format(until))
+    sources = recipe.find_sources("forky")
+    assert sources.expired == (("forky", "forky-updates") if expired else ())
+    command = recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/t/keys"), sources, "forky")
+    assert ('--aptopt=Acquire::Check-Valid-Until "false"' in command) == expired
+
+
+def test_the_default_release_must_be_up_to_date(archives: Path, tmp_path: Path) -> None:
+    (tmp_path / "Release").write_text(RELEASE_FILE.format("Fri, 06 Nov 2020 08:08:01 UTC"))
+    sources = recipe.find_sources()
+    assert sources.expired == ()
+    assert "Check-Valid-Until" not in " ".join(recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/t/keys"), sources))
 
 
 def test_a_mirror_of_the_user_s_own_is_signed_by_any_key_that_apt_trusts(
@@ -87,6 +129,14 @@ def test_a_directory_with_a_space_reaches_the_hook_whole() -> None:
     command = recipe.mmdebstrap_command(Path("/t/root.tar"), Path("/my cache/keys"), recipe.Sources(()))
     (hook,) = [part for part in command if "copy-in" in part]
     assert hook.endswith("'/my cache/keys' /tmp")
+
+
+def test_each_release_has_the_packages_that_its_archive_has() -> None:
+    assert "libarchive13t64" in recipe.packages("trixie")
+    assert {"libarchive13", "lz4"} <= set(recipe.packages("bookworm"))
+    assert not {"libarchive13t64", "cxl"} & set(recipe.packages("bookworm"))
+    assert "passwd" in recipe.packages("forky")
+    assert len({recipe.recipe_key(release) for release in recipe.RELEASES}) == len(recipe.RELEASES)
 
 
 def test_the_key_changes_with_a_file_and_with_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,19 @@ def test_a_host_whose_content_is_lost_at_a_reboot_is_not_rebooted(tmp_path: Path
     assert cxl.test_bus is None
 
 
+def test_a_host_whose_image_has_no_test_bus_is_given_none(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.dat"
+    boot = tmp_path / "image-2/tools/boot"
+    boot.mkdir(parents=True)
+    (boot / "test-bus.log").write_text("the archive has no headers of kernel 6.1.0-56-cloud-amd64\n")
+    hosts = [put_host("lab-1", 40001), put_host("lab-2", 40002, image=str(tmp_path / "image-2"))]
+    path.write_text(hosts_file(hosts))
+    with_one, without = read_hosts(path)
+    assert with_one.test_bus
+    assert without.test_bus is None
+    assert hosts[1].qemu.image.test_bus_failure == "the archive has no headers of kernel 6.1.0-56-cloud-amd64"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

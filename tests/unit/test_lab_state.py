@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fake_qemu import REFUSING_QEMU
+from fake_qemu import FAKE_QEMU, REFUSING_QEMU
 
-from VpmemLibrary.errors import LabError
+from VpmemLibrary.errors import LabError, UnreachableError
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab import state as state_module
 from VpmemLibrary.lab.image import Image
@@ -20,7 +20,8 @@ from VpmemLibrary.lab.network import Network
 from VpmemLibrary.lab.ports import free_port
 from VpmemLibrary.lab.progress import Progress
 from VpmemLibrary.lab.qemu_host import Accelerator, QemuHost
-from VpmemLibrary.lab.state import SavedState, StateRefusedError, state_name
+from VpmemLibrary.lab.state import SavedState, StateRefusedError, state_name, wait_for_ssh
+from VpmemLibrary.transport.base import CommandResult, CommandTransport, Connection, Stream
 
 
 @pytest.fixture
@@ -61,6 +62,60 @@ def test_a_qemu_that_dies_of_a_state_is_an_error_with_its_messages(
     with pytest.raises(StateRefusedError, match=r"lab-1 cannot be restored(?s:.*)Failed to set special registers"):
         SavedState(tmp_path / "state-1").restore(qemu, free_port())
     qemu.kill()
+
+
+class Silent(CommandTransport):
+    """A lab host that does not answer."""
+
+    name = "lab-1"
+
+    def run(self, *_: object, **__: object) -> CommandResult:
+        raise UnreachableError("no answer")
+
+    def stream(self, *_: object) -> Stream:
+        raise NotImplementedError
+
+    def connect(self, *_: object, **__: object) -> Connection:
+        raise NotImplementedError
+
+
+PANIC = Path(__file__).parents[1] / "data/lab/linux-6.1.192-panic.txt"
+"""The console of a lab host whose initramfs ended, because its kernel did not accept a module."""
+
+
+def test_a_kernel_that_panics_is_an_error_at_once(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QemuHost, "_command", lambda *_: list(FAKE_QEMU))
+    qemu = QemuHost(tmp_path / "lab-1", image, Accelerator("kvm"))
+    qemu.directory.mkdir()
+    qemu.start(free_port())
+    qemu.console_log.write_text(qemu.console_log.read_text() + PANIC.read_text())
+    try:
+        with pytest.raises(LabError) as failure:
+            wait_for_ssh(qemu, Silent(), 30)
+    finally:
+        qemu.kill()
+    assert str(failure.value).splitlines() == [
+        "The kernel of lab-1 panicked. Its console:",
+        "insmod: can't insert '/virtio_blk.ko': invalid module format",
+        "[    3.694973] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000800",
+    ]
+
+
+def test_a_panic_before_the_power_was_cut_is_over(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QemuHost, "_command", lambda *_: list(FAKE_QEMU))
+    qemu = QemuHost(tmp_path / "lab-1", image, Accelerator("kvm"))
+    qemu.directory.mkdir()
+    qemu.console_log.write_text(PANIC.read_text())
+    assert qemu.panic
+    qemu.start(free_port())
+    try:
+        assert not qemu.panic
+    finally:
+        qemu.kill()
 
 
 class Notes(Progress):
