@@ -172,7 +172,7 @@ class Transport(Protocol):
         Raises:
             InvalidValueError: `argv` is not a list of texts.
             CommandTimeoutError: The command did not end in time. The transport ended the command and all its processes,
-                or the message says that it did not see their end. The result in the error has the output so far.
+                or the message says that they may still run. The result in the error has the output so far.
             OutputTooLargeError: The command printed more than `OUTPUT_LIMIT`. The transport ended it as at a timeout.
             UnreachableError: The machine cannot be reached, or the connection broke while the command ran.
             LoginShellError: The user's login shell on the machine runs no commands.

@@ -120,7 +120,7 @@ OUTPUT_IS_HELD = (
 def ended_error(result: CommandResult, timeout: float, *, too_large: bool, remains: str) -> CommandError:
     """Return the error for a command that was ended because it printed too much or took too long.
 
-    `remains` is the message about the processes that did not end; see `remaining_message`.
+    `remains` is a message if a process may still run; see `remaining_message`.
     """
     how = f". {remains}" if remains else " and was ended"
     if too_large:

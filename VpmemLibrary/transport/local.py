@@ -160,7 +160,7 @@ class LocalTransport(CommandTransport):
             execution: Reads the command's outputs meanwhile, and waits for the command's end.
 
         Returns:
-            A message about the processes that did not end; empty if the command has ended.
+            A message if a process may still run; empty if the command has ended.
         """
         command = end_command(pid, seconds)
         try:

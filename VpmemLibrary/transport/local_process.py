@@ -108,7 +108,7 @@ class LocalStream:
     Args:
         process: The command, with a pipe for its standard input and output, in its own process group.
         waker: An eventfd, which the stream then owns. It wakes the waiting threads when the stream is closed.
-        end: Ends the command and all its processes. Returns a message if their end was not seen.
+        end: Ends the command and all its processes. Returns a message if a process may still run.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], waker: int, end: Callable[[], str]) -> None:

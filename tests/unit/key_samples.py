@@ -129,7 +129,7 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "ed448": (pem(ed448.Ed448PrivateKey.generate(), _PKCS8), "it is a Ed448 key, which SSH servers do not accept"),
     "x25519": (pem(x25519.X25519PrivateKey.generate(), _PKCS8), "it is a X25519 key"),
     "another curve": (pem(ec.generate_private_key(ec.SECP256K1()), _PKCS1), "it is an EC key of the curve secp256k1"),
-    "public": (PUBLIC + b" me", "it is the public half of a key: give the private half"),
+    "public": (PUBLIC + b" me", "it is a public key: give the private key"),
     "pem public": (
         ED25519.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "it is a public key",

@@ -160,7 +160,7 @@ def test_a_locked_key_or_a_public_half_names_the_agents_key(
             log_in(with_agent(server, key_file=tmp_path / name))
         log_in(with_agent(server, key_file=tmp_path / "user_key", key_passphrase="secret words"))
     monkeypatch.delenv("SSH_AUTH_SOCK")
-    for name, says in (("user_key", "it is locked: give key_passphrase"), ("user_key.pub", "it is the public half")):
+    for name, says in (("user_key", "it is locked: give key_passphrase"), ("user_key.pub", "it is a public key")):
         settings = with_agent(server, key_file=tmp_path / name)
         with SshTransport(settings) as host, pytest.raises(InvalidValueError, match=says):
             host.run(["true"])

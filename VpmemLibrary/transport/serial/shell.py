@@ -116,7 +116,7 @@ class Ended:
         stdout: Standard output.
         stderr: Standard error.
         overdue: A message about a command that exceeded its timeout; empty if the command ended in time.
-        seen: Whether the command was seen to end.
+        seen: Whether the guest reported the end of the command.
     """
 
     status: int = _NOT_KNOWN

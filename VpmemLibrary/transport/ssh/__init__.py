@@ -1,1 +1,1 @@
-"""A host reached over SSH."""
+"""Run commands on a host over SSH."""

@@ -21,7 +21,7 @@ _Refuse = Callable[[str], InvalidValueError]
 # OpenSSH refuses these characters in the name of a host or user, because a ProxyCommand would pass them to a shell.
 _UNSAFE_NAME = re.compile(r"[\s'`\"$\\;&<>|(){}]")
 _UNSAFE_USER = re.compile(r"[\s'`\";&<>|(){}]|\\$")
-_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of an interface, which may reach a shell
+_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of a network interface, which may reach a shell
 _AMBIGUOUS = "ßς\u200c\u200d"
 """The two standards of international names encode these characters differently."""
 
@@ -72,7 +72,7 @@ def parse_address(text: str, what: str = "address") -> Address:
     if at:
         name, colon, _ = user.partition(":")
         if colon:
-            raise refuse("no password in the address: give it as password=, in a hosts file as host_password_env")
+            raise refuse("no password in the address: set password, or host_password_env in a hosts file")
         user = unquote(name) if is_uri else name
         if not user:
             raise refuse("a user's name before the @, e.g. qa@rack1")
@@ -84,7 +84,7 @@ def parse_address(text: str, what: str = "address") -> Address:
 
 
 def check_user(user: str, what: str = "user") -> None:
-    """Raise unless a text can be the name of a user and is safe in a ProxyCommand.
+    """Raise unless a text is a possible name of a user and is safe in a ProxyCommand.
 
     Raises:
         InvalidValueError: The text is empty, begins with ``-``, or has white space or a character of the shell.

@@ -22,7 +22,7 @@ _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 
 
 class AgentError(Exception):
-    """The agent failed to do what was requested. The text says why."""
+    """A request to the agent failed. The text says why."""
 
 
 class AgentSilentError(AgentError):
@@ -47,7 +47,7 @@ class AgentKey:
 
 
 class Agent:
-    """An SSH agent at a socket. An answer may take `timeout` seconds: signing may need a touch by the user."""
+    """An SSH agent at a socket. An answer may take `timeout` seconds: a signature may need a touch by the user."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class Agent:
 
     @classmethod
     def find(cls, path: str, timeout: float) -> Agent | None:
-        """Return the agent at a path, or the agent that the environment names. Return None if there is neither."""
+        """Return the agent at a path, or the agent that the environment names. Return None if both are absent."""
         path = path or os.environ.get("SSH_AUTH_SOCK", "")
         return cls(path, timeout) if path else None
 
@@ -114,7 +114,7 @@ class Agent:
                     raise AgentError(f"{self._path} does not speak the agent's protocol")
                 answer = _receive(connection, length, deadline)
         except TimeoutError as error:
-            waits = " (does it wait for a touch or a confirmation?)" if request[0] == _SIGN else ""
+            waits = " (it may wait for a touch or a confirmation by its user)" if request[0] == _SIGN else ""
             raise AgentSilentError(f"no answer within {self._timeout:g} s{waits}") from error
         except OSError as error:
             if short := shortage(f"ask the SSH agent at {self._path}", error):

@@ -50,7 +50,7 @@ def request(channel: paramiko.Channel, line: str, script: bytes, timeout: float)
     try:
         channel.sendall(script)
     except OSError as error:
-        if isinstance(error, TimeoutError) or not channel.closed:  # a login shell may end at once: see sshd's answer
+        if isinstance(error, TimeoutError) or not channel.closed:  # if the login shell ended, sshd's answer follows
             raise
     finally:
         channel.settimeout(None)
@@ -74,8 +74,8 @@ def close_channel(channel: paramiko.Channel) -> None:
 class ChannelOutput(Output):
     """One output of a command. A separate thread reads the output as it arrives.
 
-    A separate thread is needed because a channel's single descriptor for both outputs can miss a wake-up: paramiko sets
-    and clears the descriptor for each output under a different lock.
+    Without such a thread, a reader would wait for the channel's descriptor, which is the same for both outputs. This
+    wait can miss data, because paramiko sets and clears the descriptor for each output under a different lock.
     """
 
     def __init__(self, receive: Callable[[int], bytes], opening: Opening, changed: threading.Condition) -> None:
@@ -103,7 +103,7 @@ class Execution:
     """A running command: collects its output and waits for its end.
 
     Raises:
-        ControllerError: No thread can be started. The command runs.
+        ControllerError: No thread can be started. The command runs anyway.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, argv: tuple[str, ...], stdin: bytes) -> None:
@@ -123,7 +123,7 @@ class Execution:
 
     @property
     def too_large(self) -> bool:
-        """Whether the command printed more than is kept."""
+        """Whether an output of the command is larger than `OUTPUT_LIMIT`."""
         return self._stdout.too_large or self._stderr.too_large
 
     def wait(self, timeout: float, *, limited: bool = True) -> bool:
@@ -131,14 +131,14 @@ class Execution:
 
         Args:
             timeout: Seconds to wait.
-            limited: Stop waiting as soon as the command printed too much.
+            limited: Stop waiting as soon as an output is too large.
 
         Returns:
             Whether the command has ended.
 
         Raises:
             UnreachableError: The connection broke.
-            LoginShellError: The login shell ended or printed without end, and the command was not seen to begin.
+            LoginShellError: The login shell ended, or printed too much, before the command began.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -150,7 +150,7 @@ class Execution:
             raise self._start.failure(None)
         ended = printed and self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
         self._seconds = time.monotonic() - self._started
-        # sshd reports the exit status when the command ends. At this time sshd may not have sent all of the output.
+        # sshd reports the exit status when the command ends. It may send the rest of the output later.
         lost = self._channel.exit_status == NO_STATUS or not self._channel.eof_received
         if ended and lost:
             raise UnreachableError(
@@ -184,10 +184,7 @@ class Execution:
         )
 
     def _send(self) -> None:
-        """Send standard input after the command has begun.
-
-        A separate thread does this, because a command may print while it reads.
-        """
+        """Send standard input after the command has begun. In a thread, because a command may print while it reads."""
         with contextlib.suppress(OSError, EOFError):  # as in a pipe, the command may end before it reads all input
             if self._stdin:
                 with self._changed:
@@ -197,7 +194,7 @@ class Execution:
 
 
 class SshStream:
-    """A running command's standard input and output. Its standard error is read and dropped.
+    """A running command's standard input and output. The command's standard error is dropped.
 
     `finish` closes the channel and releases its session. A second call has no effect.
     """

@@ -1,8 +1,8 @@
 """Read the options for one host from OpenSSH's client configuration: ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
 
 The format is ssh_config(5). This module follows the order and the rules of OpenSSH's ``readconf.c``. The tests compare
-the results with ``ssh -G``. paramiko's reader is not used, because it supports no ``Include``, no quoted lists of
-values, only one certificate and few percent tokens. Its errors do not name the file and the line.
+the results with ``ssh -G``. paramiko's reader is not used: it supports no ``Include``, no quoted lists of values, only
+one certificate and few percent tokens, and its errors do not name the file and the line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SINGLE = {
 _WITHOUT_VALUE = {"all", "canonical", "final"}
 _WITH_VALUE = {"host", "originalhost", "user", "localuser", "exec", "tagged"}
 _OTHER = {"localnetwork", "version", "sessiontype", "command"}
-"""Criteria of newer versions of OpenSSH. They are not evaluated: a block with such a criterion is skipped."""
+"""Criteria of newer versions of OpenSSH. This module skips a block with such a criterion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,8 @@ class Query:
 
     Args:
         original: The host's name as the user gave it.
-        host: The name to match with Host patterns: first `original`; in the second reading the name after HostName
-            and canonicalization.
+        host: The name to match with Host patterns: in the first reading `original`, in the second reading the name
+            after HostName and canonicalization.
         run: Runs the command of ``Match exec`` and returns whether the command succeeded.
         final: Whether this is the second reading.
     """
@@ -203,7 +203,7 @@ class Reader:
 
     def __init__(self, options: HostOptions, query: Query) -> None:
         self.wants_final = False
-        """Whether the files have a ``Match final``, so that they must be read a second time."""
+        """Whether the files have a ``Match final``. Then they must be read a second time."""
         self._options = options
         self._query = query
         self._files = 0
@@ -289,7 +289,7 @@ def _read_text(file: str, *, private: bool) -> str:
             if found.st_size > _LARGEST:
                 raise InvalidValueError("ssh_config", file, f"a file of at most {_LARGEST >> 10} KiB")
         elif stat.S_ISDIR(found.st_mode) or os.path.realpath(file) == os.devnull:
-            return ""  # ssh also reads a directory as an empty file, e.g. for `Include config.d/*`
+            return ""  # as in ssh, a directory is an empty file, e.g. for `Include config.d/*`
         else:
             raise InvalidValueError("ssh_config", file, "a regular file")
         if private and found.st_uid not in (0, os.getuid()):
@@ -316,7 +316,7 @@ def _read_text(file: str, *, private: bool) -> str:
 def _is_own_group(group: int) -> bool:
     """Return whether this user is the only member of a group.
 
-    Such a group may have write access to a configuration file, as in Debian's ssh. Debian, Ubuntu and Fedora give each
+    As in Debian's ssh, such a group may have write access to a configuration file. Debian, Ubuntu and Fedora give each
     user such a group, and some of them set the umask 002.
     """
     try:

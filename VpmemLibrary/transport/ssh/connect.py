@@ -24,12 +24,12 @@ _MISSING = {
     "ciphers": ("Ciphers", "aes256-ctr"),
     "macs": ("MACs", "hmac-sha2-256"),
 }
-"""The kinds of algorithms in paramiko's errors, with the option of sshd and an algorithm that paramiko has."""
+"""The kinds of algorithms in paramiko's errors, each with the option of sshd and an algorithm that paramiko has."""
 _SILENT = logging.NullHandler()
 
 
 class Connector:
-    """Opens connections to one host. It remembers the accepted host key as long as the object exists.
+    """Opens connections to one host. The object remembers the accepted host key.
 
     Args:
         settings: How to reach the host.
@@ -114,12 +114,12 @@ class Connector:
             call_with_deadline(_SLACK * settings.connect_timeout, log_in)
         except BaseException as error:
             client.close()
-            if connection is not None:  # paramiko closes it only after it has started the handshake
+            if connection is not None:  # paramiko closes the connection only after the handshake has begun
                 connection.close()
             if not isinstance(error, Exception) or isinstance(error, (VpmemError, MoreToTryError)):
                 raise
             translated = self._translate(error)
-            explanation = getattr(connection, "explanation", None)  # only a ProxyCommand has it
+            explanation = getattr(connection, "explanation", None)  # only a CommandConnection has this method
             if explanation is not None and type(translated) is UnreachableError:
                 translated = UnreachableError(f"{translated}\n{explanation()}")
             raise translated from error

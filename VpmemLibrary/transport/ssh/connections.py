@@ -1,4 +1,4 @@
-"""The connections to one host: one, or more if sshd allows only few sessions per connection (MaxSessions)."""
+"""The connections to one host: one connection, or more if sshd allows few sessions per connection (MaxSessions)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import paramiko
 
 SESSIONS = 8
-"""How many commands can run at once on a host. sshd allows ten sessions per connection; two are for ending commands."""
+"""How many commands can run at once on a host. sshd allows ten sessions per connection. Two of them end commands."""
 
 _WINDOW = 1 << 22
 _RETRY = 0.005
@@ -52,12 +52,11 @@ class Connections:
     """Opens sessions on a host, with as few connections as sshd's session limit allows."""
 
     settled_after = 1.0
-    """A refusal that lasts longer than these seconds means that the limit is reached. sshd counts a closed session for
-    a short time."""
+    """Seconds of refusal after which the limit is reached. For a short time, sshd still counts a closed session."""
 
     def __init__(self, connect: Callable[[], paramiko.SSHClient], name: str, timeout: float) -> None:
         self.limit = SESSIONS
-        """The most sessions per connection."""
+        """Maximum number of sessions per connection."""
         self._connect = connect
         self._name = name
         self._timeout = timeout
@@ -158,7 +157,7 @@ class Connections:
         if transport is None:
             with contextlib.suppress(OSError, EOFError):
                 client.close()
-            raise UnreachableError(f"The connection to {self._name} broke as soon as it was made.")
+            raise UnreachableError(f"The connection to {self._name} broke right after the log-in.")
         connection = _Connection(client, transport)
         self._connections.append(connection)
         return connection

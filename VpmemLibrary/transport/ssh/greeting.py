@@ -1,4 +1,4 @@
-"""Read what a server sends before SSH begins: lines to skip, a refusal, or the answer of a different kind of server.
+"""Read the text that a server sends before SSH begins: lines to skip, a refusal, or the text of another kind of server.
 
 RFC 4253, section 4.2, lets a server send other lines before its version. paramiko accepts a hundred of these lines,
 OpenSSH accepts 1,024.
@@ -19,7 +19,7 @@ from VpmemLibrary.visible import one_line
 
 MOST_LINES = 1024
 LONGEST = 1 << 16
-"""How many bytes before the version are read."""
+"""Maximum bytes before the version."""
 
 _VERSION = b"SSH-"
 _SHOWN = 200
@@ -72,9 +72,9 @@ class Greeting:
         return self.ended and not self.begun and (not text.strip() or any(each in text for each in _BUSY))
 
     def describe(self, where: str) -> str:
-        """Return what is wrong at an address and what to do.
+        """Return what is wrong and what to do; empty if SSH has begun, or if the server sent nothing in time.
 
-        The text is empty if SSH has begun, or if the server sent nothing in time.
+        `where` is the address in the text.
         """
         text = one_line(bytes(self.before[:_SHOWN]).decode("utf-8", "replace").strip())
         if self.begun or not (self.ended or text):
@@ -126,7 +126,7 @@ class GreetedConnection:
         """Return received bytes, beginning with the version.
 
         Raises:
-            TimeoutError: No such bytes arrived.
+            TimeoutError: No bytes arrived in time, or only bytes before the version.
         """
         greeting = self._greeting
         if greeting.begun:
@@ -147,7 +147,7 @@ class GreetedConnection:
 
 
 class Greeter:
-    """Makes connections. Retries if a busy server drops the connection before SSH begins."""
+    """Makes connections. Connects again if a busy server closes the connection before SSH begins."""
 
     def __init__(self, dial: Callable[[str, int, float], Way]) -> None:
         self._dial = dial
@@ -157,12 +157,12 @@ class Greeter:
         """Open the connection."""
         self._greeting = Greeting()
         connection = self._dial(address, port, timeout)
-        if isinstance(connection, CommandConnection):  # this connection has a better explanation of its end
+        if isinstance(connection, CommandConnection):  # its own explanation is better
             return connection
         return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same methods
 
     def connected(self, connect: Callable[[], T], where: str, seconds: float) -> T:
-        """Return the connection that `connect` makes with `dial`. Retry if the server drops connections.
+        """Return the connection that `connect` makes with `dial`. Retry if the server closes connections.
 
         Raises:
             UnreachableError: No connection was made. If the server sent something other than SSH, the message has
@@ -186,5 +186,5 @@ class Greeter:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield growing pauses, at random, so that the retries of many controllers are spread."""
+    """Yield growing pauses of random length, so that many controllers do not retry at the same time."""
     return (pause * random.uniform(0.5, 1.0) for pause in growing(_FIRST_PAUSE, _LONGEST_PAUSE))  # noqa: S311

@@ -25,7 +25,7 @@ _SHA1 = "ssh-rsa"
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A parsed certificate. Nothing about it is checked yet.
+    """A parsed certificate. Parsing does not check its validity.
 
     Args:
         key: The certified key.
@@ -72,7 +72,7 @@ class Certificate:
         try:
             self.parsed.verify_cert_signature()
         except (InvalidSignature, UnsupportedAlgorithm, ValueError, NotImplementedError, TypeError, AssertionError):
-            return "its signature is not that of its CA"
+            return "its CA did not make its signature"
         return ""
 
     def why_not_for(self, name: str) -> str:

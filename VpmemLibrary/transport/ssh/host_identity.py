@@ -29,8 +29,8 @@ class Known:
 
     Args:
         host: The keys under the host's own name.
-        all: The same keys, and the keys under the host's name without the port. As in ssh, these keys can also let the
-            host in, but they may belong to an SSH server on another port.
+        all: The same keys, and the keys under the host's name without the port. As in ssh, these keys are accepted too,
+            but they may belong to an SSH server on another port.
     """
 
     host: KnownKeys
@@ -45,8 +45,8 @@ class Known:
 def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
     """Return the files to search for a host's key.
 
-    If the settings have `known_hosts`, only this file is searched. Otherwise the files are the user's own file and
-    `more_known_hosts`. If the settings have no `more_known_hosts`, the other default files of ssh are searched.
+    This is only `known_hosts` if the settings have it. Otherwise these are the user's own file, and `more_known_hosts`
+    or the other default files of ssh.
     """
     if settings.known_hosts is not None:
         return (expanded(settings.known_hosts),)
@@ -55,7 +55,7 @@ def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
 
 
 class HostIdentity:
-    """Decides whether a host is the intended host. It remembers the accepted key as long as the object exists."""
+    """Decides whether a host is the intended host. The object remembers the accepted key."""
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
@@ -116,7 +116,7 @@ class HostIdentity:
 
         Args:
             key: The key that the host proved to have.
-            shown: What the host showed: the key, or a certificate of the key.
+            shown: The key, or the certificate of the key, that the host showed.
             known: The known keys of the host.
 
         Raises:
@@ -126,8 +126,8 @@ class HostIdentity:
         if revoked := _find(key, lines.revoked):
             raise HostKeyError(
                 f"The key of host {settings.label} is revoked: {revoked.file} has {key} as @revoked in line "
-                f"{revoked.number}. Somebody else may have its private half. Give the host a new key, and replace its "
-                "lines in that file."
+                f"{revoked.number}. Somebody else may have the private key. Give the host a new key, and replace the "
+                "host's lines in that file."
             )
         note = ""
         if _type_of(shown).endswith(SUFFIX):
@@ -137,8 +137,8 @@ class HostIdentity:
             note = plain_decides
         elif lines.authorities:
             note = (
-                f" A CA is known for it ({lines.authorities[0].where}), but it showed no certificate: does its sshd "
-                "have a HostCertificate?"
+                f" A CA is known for this host ({lines.authorities[0].where}), but the host showed no certificate: "
+                "check HostCertificate in its sshd_config."
             )
         if _find(key, lines.keys):
             return
@@ -154,7 +154,7 @@ class HostIdentity:
         self._accepted = key
 
     def _certificate(self, shown: bytes, lines: KnownKeys) -> str | None:
-        """Return None if the certificate is accepted, or why the plain key decides. Raise if it is refused."""
+        """Return None if the certificate is accepted, or why the plain key decides. Raise for a refused certificate."""
         settings = self._settings
         try:
             certificate = parse_certificate(shown)
@@ -212,7 +212,7 @@ def _type_of(shown: bytes) -> str:
     try:
         return Reader(shown).text()
     except ValueError as error:
-        raise HostKeyError("The key that the host showed cannot be read. Does an SSH server run there?") from error
+        raise HostKeyError("The key that the host showed is invalid. Check that an SSH server runs there.") from error
 
 
 def _find(key: HostKey, lines: Sequence[HostKey]) -> HostKey | None:

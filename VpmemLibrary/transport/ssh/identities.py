@@ -55,7 +55,6 @@ def find_identities(settings: SshSettings) -> Identities:
 
     The agent's keys that also have a file come before the agent's other keys. A certificate comes before its key.
 
-
     Raises:
         InvalidValueError: `key_file` is not usable, and the agent does not have its key.
         ControllerError: This machine has no descriptor left.
@@ -109,7 +108,7 @@ def find_identities(settings: SshSettings) -> Identities:
 
 
 def _read(path: Path, settings: SshSettings, found: Identities | None) -> KeyFile | None:
-    """Read a key file. Return None for a file to skip. If a file does not exist, add a note to `found`."""
+    """Read a key file. If the file does not exist, add a note to `found` and return None."""
     full = expanded(path)
     try:
         return read_key_file(full, settings.key_passphrase)

@@ -29,7 +29,7 @@ _LARGEST = 1 << 20  # same limit as ssh
 _MOST_ROUNDS = 4000  # of bcrypt: about a minute
 _MAGIC = b"openssh-key-v1\0"
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_PARAMETERS = b"EC PARAMETERS"  # openssl ecparam -genkey writes them before the key
+_PARAMETERS = b"EC PARAMETERS"  # openssl ecparam -genkey writes this block before the key
 _PRIVATE = ("OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 _SMALLEST_RSA = 1024  # bits, same limit as ssh
 _DAMAGED = "it is an OpenSSH key, but it is damaged: its beginning cannot be read"
@@ -47,7 +47,7 @@ class KeyFile:
         path: The file.
         key: The private key, if it is usable.
         public: The public key, if it is readable. The public key of a locked private key is readable.
-        problem: Why there is no private key: the kind of the file and what to do.
+        problem: The kind of the file and what to do, if it has no usable private key.
     """
 
     path: Path
@@ -139,7 +139,7 @@ def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes |
             if str(error).startswith(_UNKNOWN_CIPHERS):
                 raise _UnusableError(
                     f"it is {kind} that is locked with an old or rare cipher, which is not supported: lock it with "
-                    f"another one (openssl pkey -provider legacy -provider default -aes256 -in {name} -out NEW)"
+                    f"another cipher (openssl pkey -provider legacy -provider default -aes256 -in {name} -out NEW)"
                 ) from error
             if secret:
                 raise _UnusableError(f"it is {kind}, and key_passphrase is wrong, or it is damaged") from error
@@ -166,7 +166,7 @@ def _usable(key: object) -> PrivateKey:
     if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
         kind = type(key).__name__.removesuffix("PrivateKey")
         raise _UnusableError(
-            f"it is a {kind} key, which SSH servers do not accept: make one with ssh-keygen -t ed25519"
+            f"it is a {kind} key, which SSH servers do not accept: make a key with ssh-keygen -t ed25519"
         )
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < _SMALLEST_RSA:
         raise _UnusableError(
@@ -196,8 +196,8 @@ def _check_openssh(header: tuple[str, str, bytes, PublicKey], name: str, passphr
     cipher, derivation, options, public = header
     if public.type.startswith("sk-"):
         raise _UnusableError(
-            f"it is a FIDO key ({public.type}), which only its security key can sign with: plug that in, and load the "
-            f"key into an agent with ssh-add {name}; or give a key of another kind (ssh-keygen -t ed25519)"
+            f"it is a FIDO key ({public.type}), which needs its security key to sign: plug in the security key, and "
+            f"load this key into an agent with ssh-add {name}; or give a key of another kind (ssh-keygen -t ed25519)"
         )
     if public.type in _UNUSABLE_TYPES:
         raise _UnusableError(_UNUSABLE_TYPES[public.type])
@@ -205,8 +205,8 @@ def _check_openssh(header: tuple[str, str, bytes, PublicKey], name: str, passphr
         return
     if cipher not in _CIPHERS:
         raise _UnusableError(
-            f"it is locked with the cipher {cipher}, which is not supported: lock it with another one (ssh-keygen -p "
-            f"-Z aes256-ctr -f {name}), or load it into an agent with ssh-add {name}"
+            f"it is locked with the cipher {cipher}, which is not supported: lock it with another cipher "
+            f"(ssh-keygen -p -Z aes256-ctr -f {name}), or load it into an agent with ssh-add {name}"
         )
     if not passphrase:
         raise _UnusableError(_locked(name))
@@ -224,8 +224,8 @@ def _check_openssh(header: tuple[str, str, bytes, PublicKey], name: str, passphr
 
 
 _UNUSABLE_TYPES = {
-    "ssh-dss": "it is a DSA key, which SSH servers no longer accept: make one with ssh-keygen -t ed25519",
-    "ssh-xmss@openssh.com": "it is an XMSS key, which is not supported: make one with ssh-keygen -t ed25519",
+    "ssh-dss": "it is a DSA key, which SSH servers no longer accept: make a key with ssh-keygen -t ed25519",
+    "ssh-xmss@openssh.com": "it is an XMSS key, which is not supported: make a key with ssh-keygen -t ed25519",
 }
 
 _BLOCKS = (
@@ -255,7 +255,7 @@ _BEGINNINGS = (
     ),
     (
         (b"SSH PRIVATE KEY FILE FORMAT 1",),
-        "it is a key of SSH protocol 1, which no server accepts: make one with ssh-keygen -t ed25519",
+        "it is a key of SSH protocol 1, which no server accepts: make a key with ssh-keygen -t ed25519",
     ),
     ((b"age-encryption.org/",), "it is a file that age encrypted: decrypt it with age -d {name} > NEW"),
     ((b"AGE-SECRET-KEY-", b"# created: "), "it is a key of age, which encrypts files: give a private key of SSH"),
@@ -279,11 +279,11 @@ def _kind_of_text(content: bytes, name: str) -> str:
 def _kind_of_public(content: bytes, name: str) -> str:
     public = _public_line(content)
     if public is None:
-        return "this is not a private key: give one in OpenSSH or PEM form, e.g. from ssh-keygen -t ed25519"
+        return "this is not a private key: give a key in OpenSSH or PEM form, e.g. from ssh-keygen -t ed25519"
     if public.type.endswith(SUFFIX):
         return "it is a certificate: give the private key NAME; the library finds NAME-cert.pub in the same directory"
     private = f", {name.removesuffix('.pub')}" if name.endswith(".pub") else ""
-    return f"it is the public half of a key: give the private half{private}, or load that into an agent"
+    return f"it is a public key: give the private key{private}, or load the private key into an agent"
 
 
 def _public_line(content: bytes) -> PublicKey | None:

@@ -42,7 +42,7 @@ class HostKey(PublicKey):
         return f"{self.file}, line {self.number}"
 
     def line(self, name: str) -> str:
-        """Return a known-hosts line with this key, for a host of that name."""
+        """Return the known-hosts line of this key for the host `name`."""
         return f"{name} {self.type} {base64.b64encode(self.data).decode()}"
 
 
@@ -63,12 +63,11 @@ class KnownKeys:
 
 
 def read_known_keys(path: Path, *names: str) -> KnownKeys:
-    """Return the keys of a host. Unreadable lines are skipped, as in ssh.
+    """Return the keys of a host. As in ssh, skip unreadable lines.
 
     Args:
         path: The file.
-        names: The host's names in the file, e.g. ``192.0.2.13`` or ``[192.0.2.13]:2222``. A line needs only one of
-            them.
+        names: The host's names in the file, e.g. ``192.0.2.13`` or ``[192.0.2.13]:2222``. A line needs one name only.
 
     Raises:
         OSError: The file cannot be read.

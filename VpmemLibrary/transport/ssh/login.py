@@ -19,14 +19,15 @@ from VpmemLibrary.transport.ssh.wire import Reader
 from VpmemLibrary.visible import one_line
 
 _KEYS_BEFORE_PASSWORD = 4
-"""How many keys are tried before the password. sshd ends the connection at the sixth refusal (MaxAuthTries), and the
-password takes two attempts."""
+"""Maximum number of keys to try before the password. sshd ends the connection at the sixth refusal (MaxAuthTries), and
+the password takes two attempts."""
 _CONNECTIONS = 2
 _MOST_QUESTIONS = 10  # rounds of keyboard-interactive
 _SECOND_FACTOR = re.compile(r"code|otp|token|one.?time|factor|verif|duo|\bpin\b|challenge", re.IGNORECASE)
 _NEW_PASSWORD = re.compile(r"new password|new unix password", re.IGNORECASE)
 _PASSWORD_ROUNDS = 2
-"""A host that asks again after the password and the current password asks for a new password, in any language."""
+"""Rounds of questions that ask for the password, or for the current password when it has expired. Any later question
+asks for a new password, in any language."""
 _LONGEST_PROMPT = 200
 
 
@@ -47,7 +48,7 @@ class _Attempt:
 
 
 class Login:
-    """Logs a user in over one connection. A second connection continues with the remaining attempts."""
+    """Logs a user in over one connection. A second connection may make the remaining attempts."""
 
     def __init__(self, settings: SshSettings, identities: Identities) -> None:
         self._settings = settings
@@ -84,7 +85,7 @@ class Login:
                 current = attempt.label
                 started = time.monotonic()
                 answer = self._made(attempt, auth, answer)
-                if attempt.agent:  # the time that a user needs to confirm does not count
+                if attempt.agent:  # the deadline does not include the time in which a user confirms
                     deadline += time.monotonic() - started
             transport.logged_in_by, transport.outcomes = current, tuple(self._outcomes)
         except EndedError as error:
@@ -104,7 +105,7 @@ class Login:
         return attempt
 
     def failed_again(self, error: Exception) -> AccessDeniedError:
-        """Return the error for a log-in if its second connection failed."""
+        """Return the error for a log-in whose second connection failed with `error`."""
         self._outcomes.append(f"a second connection for the rest: {error}")
         return self._denied(())
 
@@ -114,7 +115,7 @@ class Login:
             answer = attempt.act(auth)
         except AgentError as error:
             self._note(attempt, str(error))
-            if isinstance(error, AgentSilentError):  # the agent would not answer for its other keys, either
+            if isinstance(error, AgentSilentError):  # the agent would not answer for other keys, either
                 self._pending = [each for each in self._pending if not each.agent]
             return before
         except _NotOfferedError as error:
@@ -147,7 +148,7 @@ class Login:
             )
         self._outcomes.append(f"{current}: the host ended the connection{why}")
         if self._pending and self._connections < _CONNECTIONS:
-            # Try the password first: the user gave it on purpose, while the remaining keys were only found.
+            # Try the password first, because the user gave the password. The library only found the remaining keys.
             self._pending.sort(key=lambda attempt: attempt.method == "publickey")
             return MoreToTryError(why)
         if self._pending:
@@ -190,7 +191,7 @@ class Login:
                     "not offered, the host accepts RSA keys with SHA-1 signatures only, which are not safe: use an "
                     "ed25519 key (ssh-keygen -t ed25519)"
                 )
-            if identity.in_agent:  # which may ask its user to confirm: first ask whether the host accepts the key
+            if identity.in_agent:  # an agent may ask its user to confirm, so ask first whether the host accepts the key
                 answer = auth.takes_key(algorithm, public.data)
                 if answer.more is None:
                     return answer
@@ -214,7 +215,7 @@ class Login:
 
 
 def _answered(auth: UserAuth, password: str) -> LoginAnswer:
-    """LoginAnswer a host's hidden questions with the password."""
+    """Answer a host's hidden questions with the password."""
     answer = auth.request("keyboard-interactive", bytes(8))  # no language, no submethods
     asked = 0
     for _ in range(_MOST_QUESTIONS):

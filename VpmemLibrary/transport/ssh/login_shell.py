@@ -2,12 +2,12 @@
 
 sshd passes a command line to the user's login shell. This shell may be fish, tcsh, nushell or another shell. Its
 start-up files may print text, change the directory or start a different shell. So the command line has no argument that
-a shell could change: it only starts ``/bin/sh``. ``/bin/sh`` reads one line from standard input, which has the command.
-It prints a line with a random word on both outputs, and then executes the command. All output before these lines is
-noise.
+a shell could change: it only starts ``/bin/sh``. ``/bin/sh`` reads one line with the command from standard input. This
+line prints a marker line with a random word on both outputs, and then executes the command. All output before the
+marker lines is noise.
 
-``/bin/sh`` may read more than one line from standard input. So the command's own standard input is sent only after
-the line with the random word has arrived.
+``/bin/sh`` may read more than one line from standard input. So this library sends the command's own standard input only
+after the marker line has arrived.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH
 from VpmemLibrary.visible import one_line
 
 PLAIN = "exec /bin/sh"
-"""The command line for all normal login shells. ``exec`` replaces the login shell, so it prints nothing at its end."""
+"""The command line for all normal login shells. ``exec`` replaces the login shell, so it cannot print at its end."""
 
 OTHERS = ("/bin/sh", "sh")
 """The command lines for a shell with another ``exec``, and for a shell that also refuses paths, such as rbash."""
 
 WITH_SIGNALS = "exec /usr/bin/env --default-signal /bin/sh"
-"""The command line for a shell that ignores signals, such as a shell written in Python. Otherwise the command would
-inherit the ignored signals."""
+"""The command line for a shell that ignores signals, such as a shell written in Python. With another command line, the
+command would ignore these signals too."""
 
 NOISE_LIMIT = 1 << 20
-"""How many bytes may be printed before a command begins."""
+"""Maximum bytes of output before a command begins."""
 
 IGNORED_SIGNALS = "exec sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status"
 """The command that tests a command line. It prints the mask of the ignored signals in hexadecimal."""
@@ -41,8 +41,8 @@ _NOT_FOUND = 127
 _EXPIRED = b"Password change required but no TTY available"
 """OpenSSH's sshd prints this text instead of running a command. The text is the same in every language."""
 
-# Bash imports functions and options from the environment. They must not replace programs. The directory and the
-# creation mask are set to those of a new log-in, because a start-up file may have changed them.
+# Bash imports functions and options from the environment. The prelude removes them, because a function could replace a
+# program. It also sets the directory and the umask of a new log-in, because a start-up file may have changed them.
 _PRELUDE = (
     "set +euxvfC; "
     'case "${BASH_VERSION-}" in ?*) unset -f $(compgen -A function); export -n SHELLOPTS BASHOPTS ;; '
@@ -56,22 +56,22 @@ _PRELUDE = (
 
 
 class Opening:
-    """Skips the noise in one output, up to the line after which the command's own output begins."""
+    """Skips the noise in one output. The command's own output begins after the marker line."""
 
     def __init__(self, word: str) -> None:
         self.noise = bytearray()
-        """The output before that line."""
+        """The output before the marker line."""
         self.found = False
-        """Whether the line has arrived."""
+        """Whether the marker line has arrived."""
         self.pid: int | None = None
-        """The command's process id; None before the line has arrived."""
+        """The command's process id; None before the marker line has arrived."""
         self.boot = ""
-        """The boot identifier of the host; empty if the line does not have it."""
+        """The boot identifier of the host; empty if the marker line does not have it."""
         self._line = re.compile(rb"%s ([0-9]{1,10}) ?([0-9a-f-]{0,36})\n" % word.encode())
 
     @property
     def too_noisy(self) -> bool:
-        """Whether the output has more than `NOISE_LIMIT` bytes without that line."""
+        """Whether the output has more than `NOISE_LIMIT` bytes without the marker line."""
         return not self.found and len(self.noise) > NOISE_LIMIT
 
     def feed(self, data: bytes) -> bytes:
@@ -109,12 +109,12 @@ class Start:
 
     @property
     def begun(self) -> bool:
-        """Whether the command has begun: the lines of both outputs have arrived."""
+        """Whether the command has begun: the marker lines of both outputs have arrived."""
         return self.stdout.found and self.stderr.found
 
     @property
     def too_noisy(self) -> bool:
-        """Whether an output has too much noise to keep waiting for the command."""
+        """Whether an output has too much noise; see `Opening.too_noisy`."""
         return self.stdout.too_noisy or self.stderr.too_noisy
 
     @property
@@ -123,11 +123,11 @@ class Start:
         return bytes(self.stdout.noise + self.stderr.noise)
 
     def failure(self, exit_status: int | None) -> LoginShellError:
-        """Return the error for a command that has not begun. The exit status is that of the login shell."""
+        """Return the error for a command that has not begun. `exit_status` is the login shell's; None if unknown."""
         return LoginShellError(self._describe(exit_status), exit_status)
 
     def held(self, seconds: float) -> LoginShellError:
-        """Return the error for a login shell that leaves a process which keeps the command's outputs open."""
+        """Return the error for a login shell whose background process keeps the command's outputs open."""
         return LoginShellError(
             f"The login shell of user {self._user!r} on {self.host} starts a process in the background. The process "
             f"keeps the output of every command open, here for more than {seconds:g} s. In the start-up files "

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 def matches(pattern: str, name: str) -> bool:
     """Return whether a name matches a pattern with ``*`` and ``?``.
 
-    The time is at most the product of both lengths. A regular expression with many ``*`` could take very long.
+    The run time grows at most with the product of both lengths. A regular expression with many ``*`` could take long.
 
     Example: ``matches("rack?.example.com", "rack1.example.com")``.
     """

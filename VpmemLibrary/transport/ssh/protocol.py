@@ -1,4 +1,4 @@
-"""Extensions of paramiko's transport, and the connection below the transport."""
+"""Extend paramiko's transport, and the connection that the transport uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def supports(key_type: str) -> bool:
 
 
 class Link:
-    """A connection that fails if the other side accepts no bytes for long. paramiko alone would retry for ever."""
+    """A connection that fails if the other side accepts no bytes for 30 s. paramiko alone would retry for ever."""
 
     def __init__(self, connection: Way) -> None:
         self._connection = connection
@@ -65,7 +65,7 @@ def _handle_request(channel: paramiko.Channel, message: paramiko.Message) -> Non
 
 
 def _handle_close(channel: paramiko.Channel, message: paramiko.Message) -> None:
-    # When a host closes a channel, it has sent all data. paramiko also closes the channels of a lost connection, so
+    # When a host closes a channel, it has sent all data. paramiko also closes the channels of a lost connection.
     # `eof_received` distinguishes the two cases.
     channel.eof_received = True
     channel._handle_close(message)  # type: ignore[attr-defined]  # not in the stubs
@@ -78,8 +78,8 @@ class HostTransport(paramiko.Transport):
     - Keep the key that the host showed, and the reason why the host ended the connection.
     - Report the signal that ended a command (RFC 4254, section 6.10). paramiko ignores ``exit-signal`` and sets the
       channel's exit status to -1, as for a lost connection.
-    - Close a session that sshd opens too late, when nobody waits for the session. Otherwise sshd would count it for
-    ever.
+    - Close a session that sshd opens too late, when nobody waits for it. Otherwise sshd would count the session for
+      ever.
     """
 
     _channel_handler_table = {  # noqa: RUF012  same as in the base class

@@ -1,4 +1,4 @@
-"""Connections to a host that are not a TCP connection from this machine: ProxyCommand and ProxyJump."""
+"""Connect to a host without a direct TCP connection from this machine: by a ProxyCommand or a ProxyJump."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def dial_for(settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> 
 
 
 class CommandConnection:
-    """A connection over the standard input and output of a command of this machine. Closing it ends the command.
+    """A connection over the standard input and output of a local command. `close` ends the command.
 
     Raises:
         UnreachableError: The shell cannot be run.
@@ -109,7 +109,7 @@ class CommandConnection:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with self._closing:
-            if self._ended:  # its own exit status says more than that of a signal
+            if self._ended:  # wait, because the command's own exit status is more useful than a signal
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(_GRACE)
             for number in (signal.SIGHUP, signal.SIGKILL):
@@ -145,7 +145,7 @@ class CommandConnection:
 
 
 class _JumpDial:
-    """Opens connections through jump hosts. It remembers the accepted host keys as long as the object exists."""
+    """Opens connections through jump hosts. The object remembers the accepted host keys."""
 
     def __init__(self, settings: SshSettings, connector: Callable[[SshSettings], Hop]) -> None:
         *before, last = settings.jumps
@@ -172,7 +172,7 @@ class _JumpDial:
 
 
 class ThroughJump:
-    """A connection through a jump host. Closing it also closes the connection to the jump host."""
+    """A connection through a jump host. `close` also closes the connection to the jump host."""
 
     def __init__(self, channel: paramiko.Channel, client: paramiko.SSHClient) -> None:
         self._channel = channel
@@ -214,7 +214,7 @@ def open_tcp_channel(
                 "key in authorized_keys."
             ) from error
         raise UnreachableError(
-            f"{target} does not answer, as seen from {origin}. Is it up, and does a server listen on that port?"
+            f"{target} does not answer, as seen from {origin}. Check that a server is up and listens on this port."
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise UnreachableError(

@@ -19,7 +19,7 @@ class PublicKey:
     """A public key or a certificate.
 
     Args:
-        type: Its type, e.g. ``ssh-ed25519``.
+        type: The type, e.g. ``ssh-ed25519``.
         data: The key as RFC 4253, section 6.6, encodes it.
     """
 

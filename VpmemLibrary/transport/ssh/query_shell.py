@@ -1,7 +1,7 @@
 """A shell that keeps running on a host and runs queries one after the other.
 
-A separate session for each command costs sshd a process, log-in records and a shell. This takes longer than a query.
-Only commands that read and leave nothing running use this shell. If the shell breaks, the query simply runs again.
+For a session of its own, each query would need a process of sshd, log-in records and a shell. This takes longer than
+the query. Only commands that read and leave nothing running use this shell. If the shell breaks, the query runs again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_query(argv: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """The result of a query, and whether the query ended or printed more than is kept."""
+    """The result of a query, whether the query ended, and whether an output is larger than `OUTPUT_LIMIT`."""
 
     result: CommandResult
     ended: bool
@@ -44,9 +44,9 @@ class QueryResult:
 
 
 class ResidentShell:
-    """A POSIX shell at the other end of a channel. It reads its commands from standard input.
+    """A POSIX shell at the other end of a channel. The shell reads commands from standard input.
 
-    `finish` releases the session of the channel. It is called once.
+    `finish` releases the session of the channel. `close` calls it once.
     """
 
     def __init__(self, channel: paramiko.Channel, start: Start, finish: Callable[[], None]) -> None:
@@ -62,14 +62,14 @@ class ResidentShell:
         self._asked = 0
 
     def ask(self, argv: Sequence[str], timeout: float) -> QueryResult | None:
-        """Run a query and return its result; None if the shell is gone. After a timeout, do not use the shell again."""
+        """Run a query and return its result; None if the shell is gone. Do not use the shell after a timeout."""
         self._asked += 1
         end = f"{self._nonce}-{self._asked}"
         line = f"{shell_line(argv)} </dev/null; printf '%s %s\\n' {end} \"$?\"; printf '%s\\n' {end} >&2\n"
         started = time.monotonic()
         marker = end.encode()
         outputs = (self._stdout, self._stderr)
-        with self._changed:  # input that is sent before the shell begins could be lost
+        with self._changed:  # the login shell could read input that is sent before the shell begins
             self._changed.wait_for(
                 lambda: self.start.begun or self.start.too_noisy or any(output.closed for output in outputs), timeout
             )

@@ -35,7 +35,7 @@ _POLICIES = {
     "true": HostKeyPolicy.strict,
     "ask": HostKeyPolicy.strict,  # there is no user to ask
     "accept-new": HostKeyPolicy.accept_new,
-    # ssh would also accept a changed key. This library never does.
+    # With these values, ssh would also accept a changed key. This library never does.
     "no": HostKeyPolicy.accept_new,
     "off": HostKeyPolicy.accept_new,
     "false": HostKeyPolicy.accept_new,
@@ -48,7 +48,7 @@ class SshRequest:
     """The values that a user gives to reach a host; see `SshSettings`. Other values come from the configuration.
 
     Args:
-        address: As `parse_address` accepts it, or an alias of the configuration.
+        address: An address for `parse_address`, or an alias in the configuration.
         config: The configuration files to read.
 
     Example: ``resolve(SshRequest("rack1", user="qa"))``.
@@ -94,7 +94,7 @@ def resolve(request: SshRequest) -> SshSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A host's name as given, with the user and the port that were given together with the name."""
+    """The name, user and port of a host, as the user of this library gave them."""
 
     host: str
     user: str | None
@@ -200,7 +200,7 @@ def _settings(found: _Found, request: SshRequest) -> SshSettings:
 
 
 def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSettings, ...]:
-    """Return the jump hosts of a host, in order from this machine. Each is also looked up in the configuration."""
+    """Return the jump hosts of a host, in order from this machine. Look up each jump host in the configuration."""
     line = found.options.first("proxyjump")
     if line is None or line.value.lower() == "none":
         return ()
@@ -216,7 +216,7 @@ def _route(found: _Found, request: SshRequest, depth: int = 0) -> tuple[SshSetti
         settings = _settings(hop, SshRequest(text, connect_timeout=request.connect_timeout, config=request.config))
         if position == 0:
             hops.extend(_route(hop, request, depth + len(texts)))
-        else:  # the jump host before it leads here, so its own ProxyJump and ProxyCommand are ignored
+        else:  # the previous jump host connects to this jump host, without this one's ProxyJump and ProxyCommand
             settings = replace(settings, proxy_command="")
         hops.append(settings)
     return tuple(hops)
@@ -388,7 +388,7 @@ _SHOWN = {
 
 
 def _described(found: _Found, request: SshRequest) -> str:
-    """Return a one-line summary of the values from the configuration; empty if there are none."""
+    """Return a one-line summary of the values from the configuration; empty if it has no values."""
     given = {
         "user": found.target.user,
         "port": found.target.port,

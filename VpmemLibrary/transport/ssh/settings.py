@@ -1,4 +1,4 @@
-"""The complete settings to reach a host over SSH: given values plus values from the user's SSH configuration."""
+"""The complete settings to reach a host over SSH: values from the caller and from the user's SSH configuration."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, host_and_port, parse_address
 
 NO_IDENTITY = Path("/nonexistent/none")
-"""The identity file of a user who has none, as OpenSSH's ``IdentityFile none``. The file does not exist, so no default
-key is tried, either."""
+"""The identity file that means "no key", as OpenSSH's ``IdentityFile none``. The file does not exist. A setting with it
+also excludes the default keys."""
 
 
 class HostKeyPolicy(StrEnum):
-    """How to treat a host with an unknown key. A changed key is always refused."""
+    """How to treat a host with an unknown key. With any policy, a changed key is refused."""
 
     strict = "strict"
     """Refuse the host."""
     accept_new = "accept-new"
-    """Accept the key until this process ends. Nothing is written."""
+    """Accept the key until this process ends. Write it to no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class SshSettings:
         host_key: How to treat an unknown host key.
         host_key_name: The host's name in `known_hosts`, as OpenSSH's HostKeyAlias. The default is the address, with the
             port unless the port is 22.
-        use_agent: Whether the keys of a running SSH agent are tried.
+        use_agent: Try the keys of a running SSH agent.
         identity_files: More private keys to try, in this order, as OpenSSH's IdentityFile. Files that do not exist are
             skipped.
         certificate_files: Certificates of private keys, as OpenSSH's CertificateFile.
-        identities_only: Whether only `key_file` and `identity_files` are tried, as OpenSSH's IdentitiesOnly.
+        identities_only: Try only `key_file` and `identity_files`, as OpenSSH's IdentitiesOnly.
         identity_agent: The socket of the SSH agent, as OpenSSH's IdentityAgent. The default is ``SSH_AUTH_SOCK``.
         user_known_hosts: A file that replaces ``~/.ssh/known_hosts``, as the first file of OpenSSH's
             UserKnownHostsFile. It is skipped if it does not exist.
@@ -54,7 +54,7 @@ class SshSettings:
         proxy_command: A command of this machine whose standard input and output are the connection, as OpenSSH's
             ProxyCommand, with its percent tokens replaced.
         configured: A one-line summary of the values from the user's SSH configuration, for the log. It has no secrets.
-        sudo: Whether every command is run as root, through sudo or doas.
+        sudo: Run every command as root, through sudo or doas.
         connect_timeout: Timeout, in seconds, of each of these steps: the TCP connection, the handshake, the log-in, and
             sshd's answer to the request to start a command.
 
@@ -100,7 +100,7 @@ class SshSettings:
 
     @property
     def label(self) -> str:
-        """The host in messages: its address, with the port unless the port is 22."""
+        """The host's name in messages: the address, with the port unless the port is 22."""
         return host_and_port(self.address, self.port)
 
     @property

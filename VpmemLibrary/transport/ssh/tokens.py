@@ -44,7 +44,7 @@ def expand(text: str, tokens: Tokens, where: str, *, allowed: str = "CLdhijklnpr
         tokens: The values of the tokens.
         where: The option and its line, for messages.
         allowed: The letters of the tokens that the option allows, besides ``%%``.
-        environment: Whether ``${NAME}`` is replaced by an environment variable.
+        environment: Also replace ``${NAME}`` by the environment variable of that name.
 
     Raises:
         InvalidValueError: A token is unknown, or a variable is not set.

@@ -1,4 +1,4 @@
-"""A machine that is reached over SSH: one connection, and one channel for each command."""
+"""Run commands on a host over SSH: one connection, and one channel for each command."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ class SshTransport(CommandTransport):
 
     @property
     def name(self) -> str:
-        """The host in messages and logs: its address, with the port unless the port is 22."""
+        """The host's name in messages and logs: the address, with the port unless the port is 22."""
         return self._settings.label
 
     @property
     def settings(self) -> SshSettings:
-        """The settings that reach the host."""
+        """The settings to reach the host."""
         return self._settings
 
     def run(self, argv: Sequence[str], *, timeout: float = DEFAULT_TIMEOUT, stdin: bytes = b"") -> CommandResult:
@@ -143,7 +143,7 @@ class SshTransport(CommandTransport):
             self._dismiss()
 
     def _query(self, command: tuple[str, ...], timeout: float) -> CommandResult | None:
-        """Run a query in the resident shell. Return None if that shell is busy or gone: use a session of its own."""
+        """Run a query in the resident shell. Return None if the shell is busy or gone: then use a separate session."""
         if not self._asking.acquire(blocking=False):
             return None
         try:
@@ -184,10 +184,10 @@ class SshTransport(CommandTransport):
         return self._resident
 
     def _dismiss(self, seconds: float = 0) -> str:
-        """End the resident shell. Return a message if its query was not seen to end, otherwise an empty text.
+        """End the resident shell. Return a message if its query may still run, otherwise an empty text.
 
         Args:
-            seconds: How long the shell's query has to obey each signal; 0 if no query runs.
+            seconds: Seconds to wait after each signal to the shell's query; 0 if no query runs.
         """
         shell, self._resident = self._resident, None
         if shell is None:
@@ -257,7 +257,7 @@ class SshTransport(CommandTransport):
         return start
 
     def _login_line(self) -> str:
-        """Return the command line that turns the login shell into ``/bin/sh``. The first command finds it."""
+        """Return the command line that turns the login shell into ``/bin/sh``. Find it for the first command."""
         with self._trying:
             if not self._line:
                 self._line = self._found_line()
@@ -276,12 +276,12 @@ class SshTransport(CommandTransport):
             raise
         if ignored:
             with contextlib.suppress(LoginShellError):
-                if self._try(WITH_SIGNALS) < ignored:  # sshd itself may ignore one that no program can reset
+                if self._try(WITH_SIGNALS) < ignored:  # sshd may ignore a signal that no program can reset
                     return WITH_SIGNALS
         return PLAIN
 
     def _try(self, line: str) -> int:
-        """Return the mask of the signals that a command ignores if a line starts it. Raise if it starts no command."""
+        """Start a test command by a command line, or raise. Return the mask of the signals that the command ignores."""
         command = ("true",)
         channel = self._channel(command)
         try:
@@ -299,7 +299,7 @@ class SshTransport(CommandTransport):
         return int(mask, 16) if re.fullmatch("[0-9a-f]{1,16}", mask) else 0
 
     def _not_begun(self, channel: paramiko.Channel, start: Start, command: tuple[str, ...]) -> UnreachableError:
-        """Return the error for a command that was not seen to begin."""
+        """Return the error for a command that has not reported its beginning."""
         if channel.closed and channel.exit_status == NO_STATUS:
             return UnreachableError(
                 f"The connection to {self.name} broke as a command was started. Whether the command ran is not known: "
@@ -309,11 +309,11 @@ class SshTransport(CommandTransport):
         return start.failure(status)
 
     def _end(self, channel: paramiko.Channel, start: Start, seconds: float) -> str:
-        """End a command and all its processes. Return a message if it was not seen to end, otherwise an empty text.
+        """End a command and all its processes. Return a message if a process may still run, otherwise an empty text.
 
-        A new session of the same connection ends the command. If that connection has no free session, another
-        connection is used. If the host has rebooted, nothing is ended: the process id may belong to another process.
-        `seconds` is how long the command has to obey each signal.
+        Use a new session of the same connection. If the connection has no free session, use another connection. If the
+        host has rebooted, end nothing, because the process id may belong to another process. `seconds` is the time to
+        wait after each signal.
         """
         import paramiko  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """The SSH log-in protocol (RFC 4252, 4256): send one request after the other, each with a deadline.
 
-paramiko's own handler signs in the thread that reads from the connection. So if a key does not sign, the connection
-ends. That handler also hides the host's answer to a refused request.
+paramiko's own handler signs in the thread that reads from the connection, so the connection ends if signing fails. It
+also hides the host's answer to a refused request.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class UserAuth:
         transport.auth_handler = self  # type: ignore[assignment]  # it has all methods of a handler that paramiko calls
 
     def is_authenticated(self) -> bool:
-        """Whether the user is logged in. paramiko calls this method."""
+        """Return whether the user is logged in. paramiko calls this method."""
         return self._accepted
 
     def get_username(self) -> str:
@@ -110,7 +110,7 @@ class UserAuth:
         return self.request("publickey", _NO + packed(algorithm, blob))
 
     def signed(self, algorithm: str, blob: bytes, sign: Callable[[bytes], bytes]) -> LoginAnswer:
-        """Send a key with a signature and return the answer. Exceptions of `sign` are raised."""
+        """Send a key with a signature and return the answer. An exception of `sign` is raised."""
         fields = _YES + packed(algorithm, blob)
         head = packed(self._transport.session_id or b"") + bytes([_REQUEST])
         signature = sign(head + packed(self._user, _SERVICE, "publickey") + fields)

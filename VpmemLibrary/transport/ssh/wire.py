@@ -1,4 +1,4 @@
-"""Read the data types of the SSH protocol (RFC 4251, section 5) from untrusted bytes."""
+"""Read and write the data types of the SSH protocol (RFC 4251, section 5). The bytes to read may be invalid."""
 
 from __future__ import annotations
 
