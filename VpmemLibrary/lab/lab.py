@@ -59,6 +59,7 @@ ROUGH_PORT = 2222
 _RESTORED_SECONDS = 60.0
 _CXL_SCRIPT = ("/usr/lib/vpmem/cxl-device",)
 _TEST_BUS_SCRIPT = ("/usr/lib/vpmem/test-bus",)
+_CXL_SERVICE = "cxl-regions.service"
 _POLL = 0.1
 
 
@@ -238,6 +239,7 @@ class LabHost:
                 self.qemu.start(self.port)
         with self.transport() as transport:
             wait_for_ssh(self.qemu, transport, timeout)
+            self._require_cxl_regions(transport)
 
     @contextmanager
     def _power(self) -> Iterator[None]:
@@ -323,8 +325,18 @@ class LabHost:
                 wait_for_ssh(self.qemu, transport, max(timeout - attempt.seconds, 0))
                 with suppress(UnreachableError, CommandError):  # the host went down between the two commands
                     if boot_id(transport) != before:
-                        return
-            raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
+                        break
+            else:
+                raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
+            self._require_cxl_regions(transport)
+
+    def _require_cxl_regions(self, transport: SshTransport) -> None:
+        """Raise if the host has CXL devices, but did not assemble their regions while it booted."""
+        if self.shape is Shape.CXL:
+            # The service ends before SSH answers. Its status has its last messages, and exits 0 only if it succeeded.
+            transport.run(["systemctl", "status", "--no-pager", "--full", _CXL_SERVICE]).check(
+                f"The CXL regions of {self.name} were not assembled"
+            )
 
     @classmethod
     def _create(
@@ -373,6 +385,10 @@ class LabHost:
                     raise refused(self.qemu, error) from error
                 raise
             now = f"{time.time():.3f}"
+            if not self.restorable:
+                # A service that still starts could make one of the steps below time out.
+                transport.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_SECONDS)
+            self._require_cxl_regions(transport)
             number = self.name.rpartition("-")[2]
             transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
         if self.shape is Shape.NFIT_TEST:

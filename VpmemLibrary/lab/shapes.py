@@ -81,12 +81,13 @@ def memory_arguments(shape: Shape) -> list[str]:
 def _cxl_device(number: int) -> list[str]:
     """Return a CXL device and its port. Slots from 3 on are free.
 
-    The kernel derives the cookie of the labels from the serial number. If it is 0, namespaces are lost.
+    The kernel refuses two ports of a bridge with the same port number, which is 0 by default. It derives the cookie of
+    the labels from the serial number. If it is 0, namespaces are lost.
     """
     name = f"cxl{number}"
     backing = f"persistent-memdev={name}-file,lsa={name}-labels-file"
     return [
-        f"cxl-rp,id={name}-port,bus=cxl,chassis=1,slot={number + 3}",
+        f"cxl-rp,id={name}-port,bus=cxl,chassis=1,slot={number + 3},port={number}",
         f"cxl-type3,id={name},bus={name}-port,{backing},sn={number + 1}",
     ]
 
