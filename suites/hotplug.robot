@@ -62,7 +62,7 @@ A Device Is Refused If No Slot Is Free
     [Documentation]    All three slots are used.
     [Tags]    hp-04
     [Setup]    Guest Has Second And Third Device
-    Run Keyword And Expect Error    *no memory slot left*it has 3 and 3 of them are in use*
+    Run Keyword And Expect Error    *no free memory slot*of its 3 slots, 3 are in use*
     ...    Attach Vpmem Device    ${GUEST}    ${FOURTH}    persistent=False
     Guest Should Be Unharmed    devices=3
 

@@ -92,7 +92,7 @@ The Device Keeps Its Identity In A Different Slot
     Should Be Equal As Integers    ${device.slot}    1
     ${now} =    Get Device Identity    ${GUEST}    ${NAMESPACE}
     Should Be Equal    ${now}    ${IDENTITY}
-    Run Keyword And Expect Error    *written in another interleave set*put the device back into its former slot*
+    Run Keyword And Expect Error    *they were written in interleave set*put the device back into its former slot*
     ...    Host Should Hold Guest Labels    ${GUEST}    ${NAMESPACE}
 
 The Device Keeps Its Identity After A Host Reboot

@@ -1,4 +1,4 @@
-"""Read what confines a guest's QEMU on its host to its own devices: user, security label and control group."""
+"""Read the confinement of a guest's QEMU on its host: user, security label and control group."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read_confinement(host: Transport, qemu: QemuProcess) -> Confinement:
 
 
 def refusals(host: Transport, qemu: QemuProcess, confinement: Confinement, paths: Sequence[str]) -> dict[str, str]:
-    """Return for each path why a process with the confinement of a guest's QEMU cannot open it; empty if it can.
+    """Open paths with the confinement of a guest's QEMU. Return the error for each path; empty if the path opens.
 
     Args:
         host: The transport to the host.
@@ -112,13 +112,13 @@ def refusals(host: Transport, qemu: QemuProcess, confinement: Confinement, paths
     if _SELINUX.fullmatch(confinement.profile):
         raise UnsupportedError(
             f"Process {confinement.process} on {host.name} is confined by SELinux ({confinement.profile}). The "
-            "library can only test AppArmor. Confine it by AppArmor, or not at all (confined=False)."
+            "library can only test AppArmor. Confine the guest by AppArmor, or not at all (confined=False)."
         )
     who = (confinement.profile, str(confinement.user), str(confinement.group))
     result = qemu.run(host, _PROBE, *who, *paths).check()
     lines = result.lines
     if len(lines) != len(paths):
-        raise UnreadableOutputError(result, "Not every path was tested")
+        raise UnreadableOutputError(result, "The test process reported another number of paths")
     answers = {path: line.partition(" ") for path, line in zip(paths, lines, strict=True)}
     return {
         path: "" if status == "0" else said or f"exit status {status}" for path, (status, _, said) in answers.items()

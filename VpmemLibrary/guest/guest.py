@@ -1,7 +1,7 @@
 """A guest on a host: its domain, its devices, and the channel into it.
 
-Functions of other modules do something with a guest: `lifecycle` (start, shut down, save ...), `readiness` (wait until
-the guest answers), `inspection` (views of the guest), `hotplug`, `migration`, `snapshots`.
+Other modules act on a guest: `lifecycle` (start, shut down, save ...), `readiness` (wait until the guest answers),
+`inspection` (views of the guest), `hotplug`, `migration`, `snapshots`.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ START_TIMEOUT = 180.0
 """Seconds for actions that take longer with more guest memory: start, save, restore, revert to a snapshot."""
 
 _AGENT_MARGIN = 35.0
-"""Seconds beyond the agent's own timeout, which libvirt reports. libvirt waits up to 30 s for its other calls first."""
+"""Seconds beyond the agent's own timeout. libvirt reports that timeout, and may first wait 30 s for its other calls."""
 
 _STATE_SECONDS = 5.0
-"""Seconds to read the state of a guest for a message, after a call that did not end."""
+"""Seconds to read the state of a guest for the message about a call that did not end."""
 
 _SHOWN_ANSWER = 200
 
@@ -64,7 +64,7 @@ class Guest:
         host: The transport to the guest's host.
         link: The host's libvirt connection.
         name: The guest's name.
-        devices: The devices as asked for. They are read from the domain XML if the guest was not defined here.
+        devices: The requested devices. The default is the devices in the domain XML.
         wrap: Wraps the transport into the guest, e.g. to log its commands.
 
     Example::
@@ -87,7 +87,7 @@ class Guest:
         self.host = host
         self.link = link
         self.boot_console_start: int | None = None
-        """The position in the console's log where the boot begins that is waited for; None if no boot is."""
+        """Where the boot that a caller waits for begins in the console's log; None if no caller waits for a boot."""
         self._devices = devices
         self._wrap = wrap
         self._use(GuestChannel.agent, AgentTransport(name, self._agent_call))
@@ -122,7 +122,7 @@ class Guest:
             channel: Any object with the methods of `Channel`.
 
         Raises:
-            InvalidValueError: The name is invalid or belongs to a channel of this library, or a method is missing.
+            InvalidValueError: The name is invalid or is a channel of this library, or `channel` lacks a method.
         """
         if name in list(GuestChannel):
             raise InvalidValueError("channel", name, f"a name other than {', '.join(GuestChannel)}")
@@ -157,12 +157,12 @@ class Guest:
 
     @cached_property
     def ndctl(self) -> Ndctl:
-        """The guest's own ndctl. A guest is a host too."""
+        """The ndctl of the guest."""
         return Ndctl(self.transport)
 
     @cached_property
     def content(self) -> ContentStore:
-        """Patterns inside the guest."""
+        """The content store of the guest."""
         return ContentStore(self.transport)
 
     @property
@@ -174,12 +174,12 @@ class Guest:
 
     @property
     def devices(self) -> tuple[VpmemDevice, ...]:
-        """The devices of the guest as asked for, each nvdimm with its slot."""
+        """The requested devices of the guest, each nvdimm with its slot."""
         return in_slots(read_devices(self.xml()) if self._devices is None else self._devices)
 
     @property
     def live_devices(self) -> tuple[VpmemDevice, ...]:
-        """The devices of the guest as libvirt lists them now, with slots and aliases."""
+        """The devices of the guest that libvirt lists now, with slots and aliases."""
         return read_devices(self.xml())
 
     def device(self, path: str | None = None) -> VpmemDevice:
@@ -193,7 +193,7 @@ class Guest:
         if path is None:
             if len(devices) > 1:
                 raise AmbiguousError(
-                    f"Guest {self.name} has {len(devices)} devices: name one by its backing: "
+                    f"Guest {self.name} has {len(devices)} devices. Pass the backing of one device: "
                     f"{', '.join(device.path for device in devices)}."
                 )
             if devices:
@@ -201,18 +201,18 @@ class Guest:
         return device_with_backing(devices, path, self.name)
 
     def add_expected_device(self, device: VpmemDevice) -> None:
-        """Add a device to the devices as asked for."""
+        """Add a device to the requested devices."""
         self._devices = None if self._devices is None else (*self._devices, device)
 
     def remove_expected_device(self, path: str) -> None:
-        """Remove the device with a given backing from the devices as asked for."""
+        """Remove the device with a given backing from the requested devices."""
         if self._devices is not None:
             self._devices = tuple(each for each in self._devices if each.path != path)
 
     # The domain
 
     def xml(self, *, inactive: bool = False) -> str:
-        """Return the domain XML: the live XML of a running guest, or with `inactive` the XML of its next start."""
+        """Return the domain XML: the current XML, or with `inactive` the XML for the next start."""
         import libvirt  # noqa: PLC0415
 
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
@@ -242,7 +242,7 @@ class Guest:
         return state_name(self.act("read the state of", lambda domain: domain.state())[0])
 
     def state_and_reason(self) -> tuple[str, str]:
-        """Return the guest's state and, if it is off or paused, the reason. A transient domain is gone when it ends."""
+        """Return the guest's state, and the reason if it is off or paused. A transient domain that ended is gone."""
         try:
             state, reason = self.act("read the state of", lambda domain: domain.state())
         except LibvirtError as error:
@@ -288,7 +288,7 @@ class Guest:
     def run_job(self, action: str, work: Callable[[libvirt.virDomain], Result], timeout: float) -> Result:
         """Run a libvirt job (a save, a snapshot, a migration) and return its result. Abort the job at its deadline.
 
-        The arguments and errors are those of `act`, but `timeout` is required, and its error gives the guest's state.
+        The arguments and errors are those of `act`. The error of a timeout also gives the guest's state.
         """
         with self.state_at_timeout():
             return self.link.act(self.name, f"{action} guest {self.name}", work, timeout=timeout, abort=True)
@@ -309,7 +309,7 @@ class Guest:
                 yield attempt
 
     def ask_monitor(self, command: str, arguments: Mapping[str, object]) -> Any:
-        """Send a command that only reads to QEMU's monitor and return the answer. libvirt marks the domain as tainted.
+        """Send a query to QEMU's monitor and return the answer. libvirt marks the domain as tainted.
 
         Args:
             command: A QMP command, e.g. ``query-memory-devices``.

@@ -117,7 +117,7 @@ def _attach(guest: Guest, asked: VpmemDevice, *, live: bool, persistent: bool, t
 
 
 def detach(guest: Guest, path: str, *, live: bool) -> None:
-    """Detach a device from the configuration of the next start, or from the running guest, which QEMU always refuses.
+    """Detach a device from the configuration of the next start, or from the running guest. QEMU refuses the latter.
 
     Args:
         guest: The guest.
@@ -127,7 +127,7 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
     Raises:
         NotFoundError: The guest has no device with that backing.
         UnsupportedError: The device comes from ``<qemu:commandline>``.
-        LibvirtError: libvirt refused. For a running guest this always happens, and the message says what to do.
+        LibvirtError: libvirt refused, as it always does with `live`. The message says what to do.
     """
     import libvirt  # noqa: PLC0415
 
@@ -144,7 +144,7 @@ def detach(guest: Guest, path: str, *, live: bool) -> None:
 
 
 def in_domain(xml: str, device: VpmemDevice) -> VpmemDevice:
-    """Return a device with its effective access in a domain, which the device, its NUMA cell or the domain sets.
+    """Return a device with its effective access, which the device, its NUMA cell or the domain sets.
 
     Raises:
         InvalidValueError: `xml` is no domain XML.
@@ -172,24 +172,24 @@ def check_room(name: str, xml: str, device: VpmemDevice, *, libvirt: int | None 
     needs_slot = by_all or device.model is VpmemModel.nvdimm
     if needs_slot and room.used_slots >= room.slots:
         raise OutOfSpaceError(
-            f"Guest {name} has no memory slot left for {device.path}: it has {room.slots} and {room.used_slots} "
-            f"of them are in use ({'memory devices of every model' if by_all else 'DIMMs and NVDIMMs'} take one each). "
-            "Define it with more spare slots."
+            f"Guest {name} has no free memory slot for {device.path}: of its {room.slots} slots, {room.used_slots} are "
+            f"in use ({'memory devices of every model' if by_all else 'DIMMs and NVDIMMs'} use one each). Define the "
+            "guest with more spare slots."
         )
     if room.memory + device.size > room.maximum:
         raise OutOfSpaceError(
             f"Guest {name} has no room for the {device.size} of {device.path}: {room.memory} of {room.maximum} are in "
             f"use, and {Size(max(0, room.maximum - room.memory))} are free. "
-            "Define it with a larger maxMemory."
+            "Define the guest with a larger maxMemory."
         )
 
 
 def _refuse_own_backing(guest: Guest, device: VpmemDevice, paths: Sequence[str]) -> None:
-    """Raise if a device of the guest already uses the backing, also under another path."""
+    """Raise if a device of the guest already uses the backing, even by another path."""
     identities = backing_identities(guest.host, [device.path, *paths])
     for path in paths:
         if identities[path] == identities[device.path]:
-            raise InvalidValueError("path", device.path, f"another backing than {path}, which is the same")
+            raise InvalidValueError("path", device.path, f"another backing: it is the same as {path}")
 
 
 def _element_text(device: VpmemDevice) -> str:

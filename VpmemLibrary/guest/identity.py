@@ -1,4 +1,4 @@
-"""Identify a guest's device by the bytes of its label area, which move with its backing, and compare its labels."""
+"""Identify a guest's device by the bytes of its label area, and compare its labels. The bytes move with the backing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def compare_labels(area: LabelArea, region: Region) -> Agreement:
 
 
 def cookie_problem(area: LabelArea, region: Region) -> str:
-    """Return why a guest's kernel ignores all labels of an area if they are of another interleave set; empty if not.
+    """Return why a guest's kernel ignores labels of another interleave set; empty if the set is the same.
 
     A label contains the cookie of the interleave set in which it was written. QEMU derives a DIMM's serial number from
     its memory slot (hw/acpi/nvdimm.c), and the cookie depends on the serial number. So the kernel ignores the labels of
@@ -82,7 +82,7 @@ def cookie_problem(area: LabelArea, region: Region) -> str:
         return ""
     written = ", ".join(f"{cookie:#x}" for cookie in sorted(cookies))
     return (
-        f"The labels were written in another interleave set, {written}, than {region.dev}, whose cookie is "
-        f"{region.iset_id:#x}: the kernel ignores them. QEMU's NVDIMMs have a different cookie in each memory slot: "
-        "put the device back into its former slot."
+        f"The kernel ignores the labels: they were written in interleave set {written}, and {region.dev} is interleave "
+        f"set {region.iset_id:#x}. The set of a QEMU NVDIMM depends on its memory slot: put the device back into its "
+        "former slot."
     )

@@ -58,7 +58,7 @@ def mapping_flags(guest: Guest, device: VpmemDevice) -> tuple[str, ...]:
 def regions_by_path(guest: Guest) -> dict[str, Region]:
     """Return the region of each device in a guest's kernel, by the path of the device's backing.
 
-    All regions are read at once. A device without a region is left out.
+    Read all regions at once. Leave out devices without a region.
     """
     regions = inside_regions(guest.transport)
     aliases, addresses = _aliases(guest) if any(isinstance(region.key, str) for region in regions) else ({}, {})
@@ -80,7 +80,7 @@ def region_of(guest: Guest, device: VpmemDevice) -> Region:
     found = regions_by_path(guest).get(device.path)
     if found is None:
         there = [f"{region.dev} ({region.provider})" for region in guest.ndctl.inventory().regions]
-        raise NotFoundError(f"region of the {device.model} device on", device.path, there, where=str(guest))
+        raise NotFoundError(f"region for the {device.model} with backing", device.path, there, where=str(guest))
     return found
 
 
@@ -96,12 +96,12 @@ def node_of(guest: Guest, device: VpmemDevice) -> str:
     if len(nodes) > 1:
         raise AmbiguousError(f"{region.dev} in guest {guest.name} has {len(nodes)} nodes: {', '.join(nodes)}.")
     if not nodes:
-        raise NotFoundError("node of", region.dev, [], where=f"guest {guest.name}")
+        raise NotFoundError("device node in", region.dev, [], where=f"guest {guest.name}")
     return nodes[0]
 
 
 def compare_views(guest: Guest) -> tuple[Agreement, ...]:
-    """Return one comparison of the independent views for each device. Include devices that only some views have.
+    """Compare the independent views of each device. Include devices that only some views have.
 
     Raises:
         GuestError: The guest is not running, or its agent does not answer.

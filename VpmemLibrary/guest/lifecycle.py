@@ -15,7 +15,7 @@ from VpmemLibrary.guest.readiness import current_boot_id, failure_text, wait_unt
 
 _SHORT_NAME = 20
 
-# The name of a directory is the number and the name of the domain. The name of another guest may end with this name.
+# The name of a directory has the number and the name of the domain. Another guest's name may end with this name.
 _REMOVE_LEFTOVERS = r"""
 cd /var/lib/libvirt/qemu || exit
 for left in domain-*-"$1" ram/*-"$1"; do
@@ -177,7 +177,7 @@ def restore_from_file(guest: Guest, path: str, *, timeout: float = START_TIMEOUT
 
 
 def undefine(guest: Guest) -> None:
-    """Remove the domain and libvirt's leftovers of a QEMU that ended with the host. The guest must be off.
+    """Remove the domain, and the files that libvirt kept if QEMU ended with the host. The guest must be off.
 
     Raises:
         LibvirtError: libvirt could not remove the domain.

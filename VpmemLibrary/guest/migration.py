@@ -51,10 +51,9 @@ def migrate(
         guest: The guest.
         target: The target host.
         backings: The backing on the target for each device, in the order of the devices.
-        live: Whether the guest runs and keeps running. If false, the guest must be off, and no byte of its devices is
-            copied.
-        timeout: Seconds until the migration must end. A guest that writes faster than its bytes can be sent never
-            finishes.
+        live: Whether the guest runs and keeps running. If false, the guest must be off, and libvirt copies no byte of
+            its devices.
+        timeout: Seconds until the migration must end. It never ends if the guest writes faster than QEMU sends.
 
     Raises:
         InvalidValueError: A backing is absent, too small or in use on the target, or the number of backings differs
@@ -78,7 +77,7 @@ def migrate(
     check_backings(target.host, moved)
     refuse_shared(target.host, target.link, guest.name, moved)
     if guest.name in guest_names(target.link):
-        raise InvalidValueError("guest name", guest.name, f"one that no domain of {target.link.host} has")
+        raise InvalidValueError("guest name", guest.name, f"a name that no domain of {target.link.host} has")
     paths = {device.path: path for device, path in zip(devices, backings, strict=True)}
     try:
         _migrate(guest, target, paths, live=live, timeout=timeout)
@@ -114,7 +113,7 @@ def with_backings(xml: str, paths: Mapping[str, str]) -> str:
 
     Args:
         xml: The XML.
-        paths: The new backing by the old backing. A backing that is not listed stays.
+        paths: The new backing for each old backing. Other backings stay.
 
     Raises:
         InvalidValueError: `xml` is no domain XML.

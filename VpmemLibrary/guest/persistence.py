@@ -43,8 +43,8 @@ class Persistence:
     """Whether the writes that a guest flushed persist.
 
     Args:
-        restart: Whether the writes are there after the guest was destroyed and started.
-        power_loss: Whether the writes are there after the host lost power.
+        restart: Whether the writes survive when the guest is destroyed and started.
+        power_loss: Whether the writes survive a power loss of the host.
         reason: The reason, as text.
     """
 
@@ -54,8 +54,8 @@ class Persistence:
 
     def __str__(self) -> str:
         return (
-            f"what a guest writes is {'' if self.restart else 'not '}there after a restart and "
-            f"{'' if self.power_loss else 'not '}after a power loss, as {self.reason}"
+            f"the guest's writes {'survive' if self.restart else 'do not survive'} a restart and "
+            f"{'survive' if self.power_loss else 'do not survive'} a power loss: {self.reason}"
         )
 
 
@@ -76,11 +76,11 @@ def persistence_of(device: VpmemDevice, kind: BackingKind) -> Persistence:
     in_memory = kind in (BackingKind.memory_file, BackingKind.memfd)
     restart, power_loss = kind is not BackingKind.memfd, not in_memory
     if device.readonly:
-        reason = "the guest cannot write to it"
+        reason = "the guest cannot write to the device"
     elif device.access is not Access.shared:
-        restart, power_loss, reason = False, False, "writes stay in QEMU's private copy, as it is not shared"
+        restart, power_loss, reason = False, False, "without shared access, writes stay in QEMU's private copy"
     elif in_memory:
-        reason = "it is in memory, " + ("which is the host's" if restart else "which goes with QEMU")
+        reason = "the backing is in memory, " + ("which the host keeps" if restart else "which QEMU frees when it ends")
     elif kind is BackingKind.devdax:
         reason = "writes go to the medium itself"
     elif kind is BackingKind.dax_file and device.pmem:
@@ -88,7 +88,7 @@ def persistence_of(device: VpmemDevice, kind: BackingKind) -> Persistence:
     elif kind is BackingKind.dax_file:
         power_loss, reason = False, "without pmem QEMU maps the file without MAP_SYNC"
     else:
-        power_loss, reason = False, "the host's page cache holds it until the host writes it back"
+        power_loss, reason = False, "the bytes are in the page cache until the host writes them back"
     return Persistence(restart, power_loss, reason)
 
 
@@ -114,5 +114,5 @@ def backing_kind(transport: Transport, path: str) -> BackingKind:
         case ["other"]:
             raise UnsupportedError(f"{path} on {transport.name} is neither a device-DAX node nor a file.")
         case ["absent"]:
-            raise InvalidValueError("path", path, f"one that exists on {transport.name}")
+            raise InvalidValueError("path", path, f"a path that exists on {transport.name}")
     raise UnreadableOutputError(result, f"The host did not report the kind of {path}")

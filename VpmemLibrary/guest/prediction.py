@@ -38,7 +38,7 @@ def label_area_offset(device: VpmemDevice) -> Size:
         InvalidValueError: The device has no label area.
     """
     if not device.label_size:
-        raise InvalidValueError("device", device.path, "one with a label area")
+        raise InvalidValueError("device", device.path, "a device with a label area")
     return device.size - device.label_size
 
 
@@ -54,7 +54,7 @@ def backing_offset(device: VpmemDevice, offset: int) -> Size:
     """
     region = guest_region_size(device)
     if not 0 <= offset < region:
-        raise InvalidValueError("offset", offset, f"a byte of the guest's region, 0 to {int(region) - 1}")
+        raise InvalidValueError("offset", offset, f"an offset in the guest's region, 0 to {int(region) - 1}")
     return Size(offset)
 
 

@@ -1,4 +1,4 @@
-"""Wait until a guest answers. Otherwise report the guest's state, and the end of its console log and QEMU log."""
+"""Wait until a guest answers. At a timeout, report the guest's state and the end of its console log and QEMU log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NEEDED: dict[str, str] = {
 }
 """The program that must run in the guest, for each channel of this library. Messages show it."""
 
-_NEEDED_BY_OTHERS = "what the channel connects to must run in the guest"
+_NEEDED_BY_OTHERS = "the program that the channel connects to must run in the guest"
 """The requirement for a channel that another project implements. Messages show it."""
 
 
@@ -56,7 +56,7 @@ def wait_until_ready(guest: Guest, timeout: float) -> None:
 
 
 def wait_until_rebooted(guest: Guest, before: str, timeout: float) -> None:
-    """Wait until a guest answers with another boot id than before.
+    """Wait until a guest answers with a boot id other than `before`.
 
     Args:
         guest: The guest.
@@ -92,7 +92,7 @@ def failure_text(guest: Guest, failure: str, panic: Panic | None = None) -> str:
     Args:
         guest: The guest.
         failure: What happened to the guest, as the rest of a sentence: ``did not shut down within 60 s``.
-        panic: The panic on the console. The message has the panic instead of the console's end.
+        panic: The panic on the console, which the message has instead of the console's end.
     """
     text = f"Guest {guest.name} on {guest.link.host} {failure}."
     with contextlib.suppress(LibvirtError):  # the console's path is in the XML of the domain, which may be gone

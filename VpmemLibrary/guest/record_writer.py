@@ -94,10 +94,9 @@ class RecordWriter:
         return f"the writer of {self.stream.seed!r} in guest {self.guest.name}"
 
     def listen(self) -> tuple[int, ...]:
-        """Return the record numbers acknowledged so far, in order. They stay known after the log is gone.
+        """Return the record numbers acknowledged so far, in order. Keep them after the log is gone.
 
-        Each call reads only what was written since the last call, and at most 16 MiB, because a guest may write without
-        end.
+        Each call reads what was written since the last call, at most 16 MiB: a guest may write without end.
         """
         line = re.compile(rb"vpmem:%b:([0-9]{1,9})\r*" % _tag(self.stream).encode())
         for _ in range(_READS):
@@ -151,7 +150,7 @@ class RecordWriter:
 def start_writer(
     guest: Guest, device: VpmemDevice, stream: RecordStream, *, offset: int = 0, flush: bool = True
 ) -> RecordWriter:
-    """Start a writer in a guest. It fills its range with zeros, then writes records until all are written or it ends.
+    """Start a writer in a guest. It fills its range with zeros, then writes the records while the guest runs.
 
     Args:
         guest: The guest.
@@ -170,15 +169,15 @@ def start_writer(
     """
     if not guest.console.exists:
         raise UnsupportedError(
-            f"The serial console of guest {guest.name} has no log, so nothing would report the acknowledged records."
+            f"The serial console of guest {guest.name} has no log, which the writer needs to report records."
         )
     node = node_of(guest, device)
     target = inspect_path(guest.transport, node)
     if target.kind is TargetKind.file:
-        raise UnsupportedError(f"{node} in guest {guest.name} is a file: records are written to a device.")
+        raise UnsupportedError(f"{node} in guest {guest.name} is a file. The writer needs a device node.")
     if target.kind is TargetKind.devdax and not flush:
         raise InvalidValueError(
-            "flush", flush, f"True: {node} in guest {guest.name} is device DAX, without a page cache"
+            "flush", flush, f"True: {node} in guest {guest.name} is device DAX, which has no page cache"
         )
     if offset % _BLOCK:
         raise InvalidValueError("offset", offset, "a multiple of 4KiB")

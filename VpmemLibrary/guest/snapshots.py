@@ -1,7 +1,7 @@
 """Take snapshots of a running guest's memory through libvirt, and revert to them.
 
-QEMU decides what a snapshot of a guest with persistent memory contains. QEMU's migration stream has every block of
-guest RAM, and the backing of a device is one of these blocks.
+QEMU decides what a snapshot contains: its migration stream, with every block of guest RAM. The backing of a
+persistent-memory device is one of these blocks.
 """
 
 from __future__ import annotations
@@ -73,6 +73,6 @@ def snapshot_xml(name: str, memory_file: str = "") -> str:
     try:
         memory = E.memory(snapshot="external", file=memory_file) if memory_file else E.memory(snapshot="internal")
     except ValueError as error:
-        raise InvalidValueError("memory_file", memory_file, f"a path on the host that XML can hold ({error})") from None
+        raise InvalidValueError("memory_file", memory_file, f"a path without control characters ({error})") from None
     text: str = etree.tostring(E.domainsnapshot(E.name(name), memory), encoding="unicode")
     return text

@@ -325,7 +325,7 @@ def test_a_size_of_qemu_is_read(text: object, default: str, size: int) -> None:
     "text", ["", "G", "-1", "1.5", "4GiB", "4GB", "1e3", "0x", "16E", "9" * 5000, None, True, "1 G"]
 )
 def test_what_is_no_size_of_qemu_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match=r"no (size|whole)"):
+    with pytest.raises(ValueError, match=r"not a (size|whole)"):
         parse_size(text)
 
 

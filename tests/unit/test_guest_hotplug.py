@@ -28,9 +28,7 @@ def test_the_recorded_guest_has_room() -> None:
 
 
 def test_no_slot_left_is_told_with_how_many_there_are() -> None:
-    with pytest.raises(
-        OutOfSpaceError, match=r"no memory slot left for /dev/dax7.0: it has 2 and 2 of them are in use"
-    ):
+    with pytest.raises(OutOfSpaceError, match=r"no free memory slot for /dev/dax7.0: of its 2 slots, 2 are in use"):
         check_room("recorded", changed("slots='5'", "slots='2'"), NEW)
 
 
@@ -39,7 +37,7 @@ def test_a_virtio_pmem_device_takes_no_slot_but_before_libvirt_9_5() -> None:
     virtio = replace(VIRTIO, path="/dev/pmem7")
     check_room("recorded", full, virtio)
     check_room("recorded", full, virtio, libvirt=9_005_000)
-    with pytest.raises(OutOfSpaceError, match=r"it has 2 and 3 of them .*every model"):
+    with pytest.raises(OutOfSpaceError, match=r"of its 2 slots, 3 are .*every model"):
         check_room("recorded", full, virtio, libvirt=9_004_000)
 
 
@@ -53,7 +51,7 @@ def test_a_device_without_access_has_that_of_the_domain() -> None:
 
 def test_a_domain_without_room_for_devices_has_no_slot() -> None:
     start, end = LIVE_XML.index("  <maxMemory"), LIVE_XML.index("  <memory unit")
-    with pytest.raises(OutOfSpaceError, match="it has 0"):
+    with pytest.raises(OutOfSpaceError, match="of its 0 slots"):
         check_room("recorded", LIVE_XML[:start] + LIVE_XML[end:], NEW)
 
 

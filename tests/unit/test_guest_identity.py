@@ -61,7 +61,7 @@ def test_one_other_byte_is_another_identity(at: int) -> None:
 
 
 def test_a_device_without_a_label_area_has_no_identity() -> None:
-    with pytest.raises(InvalidValueError, match="one with a label area"):
+    with pytest.raises(InvalidValueError, match="a device with a label area"):
         read_label_area(Backing(LABELS), replace(DEVICE, label_size=None))  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def test_labels_of_another_slot_are_told_as_such() -> None:
     area = read()[1]
     cookie = area.labels[0].isetcookie
     assert cookie_problem(area, replace(region(), iset_id=cookie)) == ""
-    assert f"whose cookie is {cookie + 1:#x}" in cookie_problem(area, replace(region(), iset_id=cookie + 1))
+    assert f"is interleave set {cookie + 1:#x}" in cookie_problem(area, replace(region(), iset_id=cookie + 1))
     assert cookie_problem(area, region()) == ""
 
 

@@ -38,8 +38,8 @@ def recorded() -> CommandResult:
         (VOLATILE, BackingKind.devdax, True, True, "medium"),
         (VOLATILE, BackingKind.dax_file, True, False, "without MAP_SYNC"),
         (SHARED, BackingKind.plain_file, True, False, "page cache"),
-        (SHARED, BackingKind.memory_file, True, False, "which is the host's"),
-        (SHARED, BackingKind.memfd, False, False, "goes with QEMU"),
+        (SHARED, BackingKind.memory_file, True, False, "which the host keeps"),
+        (SHARED, BackingKind.memfd, False, False, "which QEMU frees"),
         *[
             (device, kind, False, False, "private copy")
             for device in (PRIVATE, MISSING)
@@ -73,7 +73,7 @@ def test_a_file_is_a_dax_file_by_statx_and_not_by_its_file_system(attributes: st
 
 
 def test_what_can_be_no_backing_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match="one that exists"):
+    with pytest.raises(InvalidValueError, match="a path that exists"):
         backing_kind(RecordedHost({"-ef": left(0, "absent\n")}), "/backing")
     with pytest.raises(UnsupportedError, match="neither a device-DAX node nor a file"):
         backing_kind(RecordedHost({"-ef": left(0, "other\n")}), "/backing")

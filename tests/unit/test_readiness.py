@@ -168,7 +168,10 @@ def test_a_timeout_names_the_channel_of_another_project(bench: Bench) -> None:
 
     bench.guest.use_own_channel("vsock", Silent())
     message = failed(lambda: wait_until_ready(bench.guest, 0.2), "was not ready within")
-    assert "To answer through the channel vsock, what the channel connects to must run in the guest." in message
+    assert (
+        "To answer through the channel vsock, the program that the channel connects to must run in the guest."
+        in message
+    )
 
 
 def test_a_console_without_a_line_is_named_in_the_message(bench: Bench) -> None:

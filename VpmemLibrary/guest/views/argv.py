@@ -51,8 +51,8 @@ def argv_devices(argv: tuple[str, ...], taken: Sequence[int] = ()) -> dict[Devic
 def argv_ram(argv: tuple[str, ...]) -> Size | None:
     """Return a machine's RAM, including DIMMs, from its command line; None if the machine has a virtio-mem device.
 
-    The RAM of a virtio-mem device changes while the guest runs, so the command line does not define it. None is also
-    returned if the command line does not state the RAM.
+    The RAM of a virtio-mem device changes while the guest runs, so the command line does not define it. Also return
+    None if the command line does not state the RAM.
 
     Args:
         argv: The command line, one item for each argument.

@@ -101,7 +101,7 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
             found.append(InsideRegion(name, identifier, Size(int(size)), view, address))
         except ValueError as error:
             raise UnreadableOutputError(
-                result, f"The kernel's attributes of a region are not readable: {line[:_SHOWN]!r}"
+                result, f"The kernel's attributes of a region have another form: {line[:_SHOWN]!r}"
             ) from error
     return tuple(found)
 
@@ -109,7 +109,7 @@ def inside_regions(transport: Transport) -> tuple[InsideRegion, ...]:
 def inside_devices(
     regions: Iterable[InsideRegion], aliases: Mapping[str, str], addresses: Mapping[int, str] | None = None
 ) -> dict[DeviceKey, Mapping[str, object]]:
-    """Return the view of a guest's kernel of each device, by slot or alias.
+    """Return what a guest's kernel reports of each device, by slot or alias.
 
     Args:
         regions: The regions of the guest's kernel.

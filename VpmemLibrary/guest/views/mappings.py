@@ -1,4 +1,4 @@
-"""Read how a guest's QEMU has mapped the backing of a device, from /proc on the host."""
+"""Read from /proc on the host how a guest's QEMU has mapped the backing of a device."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import CommandResult
 
 _INFO_MOST = 1
-"""The index in ``virDomainGetInfo`` of all memory in KiB, with devices and ballooned memory (virDomainInfo.maxMem)."""
+"""The index of all memory, with devices and ballooned memory, in KiB, in virDomainGetInfo (virDomainInfo.maxMem)."""
 
-# Persistent memory that the guest uses as system RAM (dax_kmem) has the same name, followed by the driver's name.
+# Persistent memory that the guest uses as system RAM (dax_kmem) has the same name and then the driver's name.
 _RAM = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?! \(kmem\))", re.ASCII)
 
 
@@ -67,10 +67,10 @@ def system_ram(iomem: CommandResult) -> Size:
     """Return the RAM in a kernel's ``/proc/iomem``, rounded up to whole MiB: the firmware reserves less than 1 MiB.
 
     Raises:
-        UnreadableOutputError: The file shows no RAM. A user without the right to see addresses sees zeros.
+        UnreadableOutputError: The file shows no RAM. Users other than root see only zeros.
     """
     ranges: Iterable[tuple[str, str]] = _RAM.findall(iomem.text)
     total = sum(int(last, 16) - int(first, 16) + 1 for first, last in ranges if int(last, 16))
     if not total:
-        raise UnreadableOutputError(iomem, "The kernel shows no System RAM; only root sees addresses")
+        raise UnreadableOutputError(iomem, "The kernel shows no System RAM. Only root can read the addresses")
     return Size(total).up_to(MiB)

@@ -42,13 +42,13 @@ def parse_size(text: object, default: str = "B") -> Size:
         match = _SIZE.match(stripped := str(text).strip())
         suffix = stripped[match.end() :].upper() if match else ""
         if match is None or suffix not in _SUFFIXES:
-            raise ValueError(f"no size: {str(text)[:80]!r}")
+            raise ValueError(f"not a size: {str(text)[:80]!r}")
         number = Fraction(int(match["hex"], 16)) if match["hex"] else Fraction(match["number"])
         size = number * _SUFFIXES[suffix or default]
         if size.denominator != 1 and (suffix or default) == "B":
-            raise ValueError(f"no whole number of bytes: {str(text)[:80]!r}")
+            raise ValueError(f"not a whole number of bytes: {str(text)[:80]!r}")
     if not 0 <= size < _MOST:
-        raise ValueError(f"no size below 16 EiB: {str(text)[:80]!r}")
+        raise ValueError(f"not a size below 16 EiB: {str(text)[:80]!r}")
     return Size(int(size))
 
 
@@ -64,7 +64,7 @@ def is_true(value: object, default: bool = False) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise ValueError(f"no truth value: {str(value)[:80]!r}")
+    raise ValueError(f"not a truth value: {str(value)[:80]!r}")
 
 
 def parse_option(text: str, first: str) -> Option:
@@ -82,7 +82,7 @@ def parse_option(text: str, first: str) -> Option:
     if text.lstrip().startswith("{"):
         decoded = json.loads(text)
         if not isinstance(decoded, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
         return decoded
     parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
     option: Option = {}
@@ -104,7 +104,7 @@ _SWITCHES = ("share", "pmem", "readonly", "unarmed", "nvdimm")
 
 
 def options_of(argv: tuple[str, ...], flag: str, first: str) -> list[Option]:
-    """Return each option of a kind in QEMU's order, with the changes that ``-set`` makes.
+    """Return all options of one kind in QEMU's order, with the changes that ``-set`` makes.
 
     QEMU creates the devices of ``key=value`` options before the devices of JSON options (system/vl.c,
     qemu_create_cli_devices).
@@ -184,7 +184,7 @@ def whole(value: object) -> int:
         return value
     text = str(value).strip()
     if not re.fullmatch(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})", text):
-        raise ValueError(f"no number: {text[:80]!r}")
+        raise ValueError(f"not a number: {text[:80]!r}")
     return int(text, 16 if "x" in text.lower() else 10)
 
 

@@ -7,7 +7,7 @@ A process counts as the guest's QEMU only if all of these are true:
 - it is in the host's own user namespace;
 - its arguments contain the guest's UUID.
 
-Any user of the host can start a QEMU with such arguments. But only root can start a process as the guest's user.
+Any user of the host can start a QEMU with these arguments. Only root can start a process as the guest's user.
 
 Every command that needs the process finds it again. So no process id is passed from one command to the next.
 """

@@ -14,7 +14,7 @@ Monitor = Callable[[str, Mapping[str, object]], Any]
 """Runs one QMP command and returns its result."""
 
 _KINDS = ("nvdimm", "virtio-pmem")
-"""The kinds of memory device that are persistent. All other kinds are ignored, also kinds of a newer QEMU."""
+"""The kinds of memory device that are persistent. The library ignores all other kinds, e.g. of a newer QEMU."""
 
 _RAM_KINDS = ("dimm", "virtio-mem")
 
@@ -86,10 +86,10 @@ def qmp_devices(monitor: Monitor) -> dict[DeviceKey, dict[str, object]]:
 
 
 def _property(monitor: Monitor, path: str, name: str, absent: Any = None) -> Any:
-    """Return a property of a QEMU object. If the object has no such property, return `absent` unless `absent` is None.
+    """Return a property of a QEMU object. If the object has no such property, return `absent`.
 
     Raises:
-        GuestError: QEMU refused for another reason, or the property is missing and `absent` is None.
+        GuestError: The object has no such property and `absent` is None, or QEMU refused for another reason.
     """
     try:
         return monitor("qom-get", {"path": path, "property": name})
@@ -124,7 +124,7 @@ def _nameless(monitor: Monitor, kind: str, data: Mapping[str, Any]) -> str:
 
 @_documented
 def qmp_memory(monitor: Monitor) -> tuple[Size, Size]:
-    """Return a guest's RAM without DIMMs (``query-memory-size-summary``), and its persistent memory without labels."""
+    """Return a guest's RAM without DIMMs (query-memory-size-summary), and its persistent memory without label areas."""
     summary = monitor("query-memory-size-summary", {})
     return Size(summary["base-memory"]), _total(monitor, _KINDS)
 

@@ -1,4 +1,4 @@
-"""Compare the independent views of a device: asked for, XML, QEMU's command line, QMP, and the guest's kernel."""
+"""Compare the independent views of a device: request, XML, QEMU's command line, QMP, and the guest's kernel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def device_view(device: VpmemDevice) -> dict[str, object]:
 
 
 def asked_view(device: VpmemDevice) -> dict[str, object]:
-    """Return the device as asked for, with the region size that the guest should see."""
+    """Return the view of a requested device, with the region size that the guest should see."""
     return {**device_view(device), "region size": guest_region_size(device)}
 
 
@@ -44,19 +44,19 @@ def compare(
     inactive: Iterable[VpmemDevice] = (),
     config_files: Iterable[str] = (),
 ) -> tuple[Agreement, ...]:
-    """Return one comparison for each device of any view. A view that lacks the device says that it is absent.
+    """Return one comparison for each device of any view. A view that lacks the device has the value ``absent``.
 
     Devices are matched by slot (nvdimm) or alias (virtio-pmem), never by order.
 
     Args:
         guest: The guest's name.
-        asked: The devices as asked for.
+        asked: The requested devices.
         xml: The devices in the live XML.
-        argv: The view of QEMU's command line. It has no statement about a device that was attached after QEMU started,
-            according to QMP.
+        argv: The view of QEMU's command line. It is not compared for a device that QMP lists as attached after QEMU
+            started.
         qmp: The view of QEMU's monitor.
         inside: The view of the guest's kernel.
-        inactive: The devices in the XML for the next start. A device that is not in this XML has no statement there.
+        inactive: The devices in the XML for the next start. This view is not compared for a device that it lacks.
         config_files: Configuration files on QEMU's command line. A device that is not on the command line may be in one
             of these files.
     """
@@ -83,7 +83,7 @@ def compare(
 
 
 def _by_key(devices: Iterable[VpmemDevice], live: Iterable[VpmemDevice]) -> dict[DeviceKey, VpmemDevice]:
-    """Return devices by slot or alias. Only the live XML has aliases. Devices with one backing get them in order."""
+    """Return devices by slot or alias. Only the live XML has aliases, which devices with one backing get in order."""
     aliases: dict[str, list[str]] = {}
     for device in live:
         if device.slot is None:
