@@ -124,7 +124,7 @@ Online Memory Does Not Become A Device Without Being Put Offline
     [Documentation]    The error has daxctl's own refusal with its exit status. The memory does not change.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
-    Run Keyword And Expect Error    *system-ram, * online: it is in use (EBUSY)*exit status: 240*
+    Run Keyword And Expect Error    *system-ram, * online*: the device is in use (EBUSY)*exit status: 240*
     ...    Reconfigure Dax Device    ${namespace}    mode=devdax    force=False
     Get Dax Device Mode    ${namespace}    ==    system-ram
     MemTotal Should Be    ${GROWN}
@@ -134,7 +134,7 @@ Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
     ...    error reports the state, and the memory stays online. It can become a device as soon as the process has
     ...    ended.
     [Tags]    dx-02
-    VAR    ${message} =    *cannot be moved. Nothing in it is lost: it is system-ram, * online in zone Movable*
+    VAR    ${message} =    *cannot be moved. No content is lost: the instance is system-ram, * online in zone Movable*
     Skip Unless Program Is Installed    python3    install python3 on the host: a process of it pins memory
     ${namespace} =    Create System RAM
     Pin Memory

@@ -52,9 +52,9 @@ A Bus Without Error Injection Refuses It And Nothing Changes
     ${namespace} =    Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=unhurt
     Write Pattern    ${namespace}    seed=unhurt
     ${before} =    Read Bad Blocks Of The Kernel
-    Run Keyword And Expect Error    *its bus (${region.provider}) has no such injection*exit status: 161*
+    Run Keyword And Expect Error    *its bus (${region.provider}) does not support this injection*exit status: 161*
     ...    Inject Error    ${namespace}    offset=1MiB    length=4KiB
-    Run Keyword And Expect Error    *its bus (${region.provider}) has no such injection*exit status: 161*
+    Run Keyword And Expect Error    *its bus (${region.provider}) does not support this injection*exit status: 161*
     ...    Uninject Error    ${namespace}    offset=1MiB    length=4KiB
     ${after} =    Read Bad Blocks Of The Kernel
     Should Be Equal    ${after}    ${before}
@@ -69,9 +69,9 @@ A DIMM Without SMART Injection Refuses It And Nothing Changes
     ${before} =    Get Dimm Health    ${dimm}
     Run Keyword And Expect Error    DIMM ${dimm} on * is foreign: its bus is real *, so no run made it*
     ...    Inject Smart    ${dimm}    spares=4
-    Run Keyword And Expect Error    *has no such injection*exit status: 251*
+    Run Keyword And Expect Error    *does not support this injection*exit status: 251*
     ...    Inject Smart    ${dimm}    spares=4    temperature=90    foreign=True
-    Run Keyword And Expect Error    *has no such injection*exit status: 251*
+    Run Keyword And Expect Error    *does not support this injection*exit status: 251*
     ...    Uninject Smart    ${dimm}    foreign=True
     ${after} =    Get Dimm Health    ${dimm}
     Should Be Equal    ${after}    ${before}

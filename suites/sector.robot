@@ -70,7 +70,7 @@ A Namespace Of A Different Mode Is Not Checked
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=no-sectors
     Run Keyword And Expect Error    *has mode fsdax*    Check Namespace    ${namespace}
     Disable Namespace    ${namespace}
-    Run Keyword And Expect Error    *is no sector namespace*    Check Namespace    ${namespace}
+    Run Keyword And Expect Error    *is not a sector namespace*    Check Namespace    ${namespace}
 
 Info Blocks Match ndctl And The Labels
     [Documentation]    The mode, both UUIDs and the sizes, decoded from the bytes, match the listing and the label.
@@ -97,7 +97,7 @@ An Info Block That Contradicts The Label Is Refused
     [Documentation]    The label of a sector namespace sets its mode, so the kernel would ignore the block.
     [Tags]    ns-05    ns-13
     ${namespace} =    Create Sector Namespace With A Pattern
-    Run Keyword And Expect Error    *binds it to another mode*    Write Info Block    ${namespace}    mode=devdax
+    Run Keyword And Expect Error    *requires another mode*    Write Info Block    ${namespace}    mode=devdax
     Get Namespace Property    ${namespace}    mode    ==    sector
     Check Namespace    ${namespace}
     Pattern Should Be Intact    ${namespace}    seed=sectors    length=1MiB

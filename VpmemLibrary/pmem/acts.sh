@@ -26,7 +26,7 @@
 #                                              Run a command that sees root's user keyring. Create the key MASTER there
 #                                              if it is not empty and absent. Load the passphrase of the DIMM with the
 #                                              id LOAD if LOAD is not empty.
-#   sh acts forget_passphrase ID               Remove the stored passphrase of a DIMM that has none any more.
+#   sh acts forget_passphrase ID               Remove the stored passphrase of a DIMM that no longer has it.
 #
 # A refusal has the guard's format: a line "vpmem-guard: ..." on stderr, and the exit status 113. Like the guard, this
 # program is POSIX sh. Only tests set VPMEM_SYS and VPMEM_PROC.
@@ -90,7 +90,7 @@ reconfigure() {
     return "$failed"
 }
 
-# With force_raw, the kernel does not search for an info block (drivers/nvdimm/claim.c). ndctl's own check uses it too.
+# With force_raw, the kernel does not search for an info block (drivers/nvdimm/claim.c). ndctl's check also uses it.
 # This program resets force_raw whenever it ends, except after SIGKILL.
 open_raw() {
     is_active "$1" && refuse "used it is active"
@@ -205,7 +205,7 @@ with_keys() {
     "$@"
 }
 
-# ndctl loads a passphrase only if it stored the master key as well. A DIMM without its key just stays locked.
+# ndctl loads a passphrase only if ndctl also stored the master key. A DIMM without its key stays locked.
 load_passphrase() {
     ndctl load-keys >&2 || :
     for blob in "/etc/ndctl/keys/nvdimm_$1_"*.blob; do

@@ -159,7 +159,7 @@ def printed_json(result: CommandResult) -> Any:
         reason = ValueError(f"more follows after character {end}")
         if rest.startswith("\n"):
             break
-    raise UnreadableOutputError(result, f"It exited 0, but its output is not complete JSON ({reason})")
+    raise UnreadableOutputError(result, f"The command exited 0, but its output is not complete JSON ({reason})")
 
 
 def _skip_blanks(text: str, begin: int) -> int:
@@ -222,7 +222,7 @@ def _region(fields: Fields, bus: str, provider: str) -> Region:
 
 def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
     namespace = object.__new__(Namespace)
-    # A frozen dataclass sets its fields one by one, which takes longer than reading them. This call sets all fields.
+    # A frozen dataclass sets its fields one by one, which is slow. This call sets all fields at once.
     vars(namespace).update(
         dev=fields.device("dev"),
         mode=fields.member("mode", _MODES),
@@ -245,7 +245,7 @@ def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
 
 
 def _is_seed(namespace: Namespace) -> bool:
-    """Return whether this is the empty namespace that the kernel keeps in each region for the next create."""
+    """Return whether a namespace is the empty one that the kernel keeps in each region for the next create."""
     return not namespace.uuid and namespace.size == 0 and not namespace.active
 
 
@@ -287,7 +287,7 @@ class Fields:
         self._what = what
         if not isinstance(item, dict):
             raise self._unreadable(f"a {what} should be an object, not {_shown(item)}")
-        self._left: dict[str, Any] = item  # the caller parsed this object only for decoding, so it may be changed
+        self._left: dict[str, Any] = item  # this object may be changed, because it was parsed only for this decoding
 
     def text(self, key: str) -> str:
         """Return a text with its control characters made visible."""
@@ -297,7 +297,7 @@ class Fields:
         return one_line(self._as_text(key, value))
 
     def name(self, key: str) -> str:
-        """Return a text unchanged, with any characters that it contains."""
+        """Return a text unchanged, including control characters."""
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", self._as_text(key, self._left.pop(key, "")))
 
     def device(self, key: str) -> str:
@@ -355,7 +355,7 @@ class Fields:
         return Size(value)
 
     def room(self, key: str) -> Size | None:
-        """Return free bytes. Return None for all 64 bits set, which ndctl prints if it cannot read the free bytes."""
+        """Return free bytes. Return None for a number with all 64 bits set: ndctl could not read the free bytes."""
         if self._left.get(key) in (-1, _LARGEST):
             del self._left[key]
         return self.size(key)
@@ -405,7 +405,7 @@ class Fields:
         return str(value)
 
     def _unreadable(self, reason: str) -> UnreadableOutputError:
-        return UnreadableOutputError(self._result, f"It exited 0, but {reason}")
+        return UnreadableOutputError(self._result, f"The command exited 0, but {reason}")
 
 
 def _shown(value: object) -> str:

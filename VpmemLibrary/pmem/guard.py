@@ -1,7 +1,7 @@
 """Run checks and changes on a host as one command: on the right device, unused, under a lock and a valid lease.
 
 A device name such as ``namespace0.1`` may mean a different device a moment later. Another worker may destroy one
-namespace and create the next, or the host may reboot. Therefore no device name is passed from one command to the next.
+namespace and create the next, or the host may reboot. Therefore no command gets a device name from an earlier command.
 A change identifies its target by a permanent property: the UUID of a label, the cookie of an interleave set, or the id
 of a DIMM. The program ``guard.sh`` finds the device, checks it and runs the change, all in one process on the host.
 
@@ -52,7 +52,7 @@ _ACTS = "acts on "
 _MARK = re.compile("|".join((REGION, NAMESPACE, DIMM, NODE)))
 _LINE = re.compile(rb"^vpmem-guard: (.*)\n?", re.MULTILINE)
 _BEGINS = re.compile(rb"^vpmem-guard: acts on .*\n?", re.MULTILINE)
-_NO_SUCH_FILE = (2, 126, 127)  # exit statuses of dash, bash and busybox if they cannot open their script
+_NO_SUCH_FILE = (2, 126, 127)  # the exit statuses of dash, bash and busybox if the script does not exist
 
 # The program is first written to a temporary file, so that an incomplete program never runs. A broken connection looks
 # like the normal end of the input. Therefore the script also compares the size.
@@ -60,11 +60,11 @@ _INSTALL = r"""
 umask 077
 [ -d "$1" ] || mkdir -p -- "$1" || exit
 [ -O "$1" ] && case $(ls -ld -- "$1") in d????-??-*) true ;; *) false ;; esac || {
-    echo "$1 must be a directory of the user that runs this, that no other user can write to" >&2
+    echo "$1 must be a directory that belongs to this user, and that no other user can write to" >&2
     exit 1
 }
 cat > "$3.$$" && [ "$(wc -c < "$3.$$")" -eq "$2" ] && mv -f -- "$3.$$" "$3" && exit
-echo "$3 was not written whole" >&2
+echo "$3 was not written completely" >&2
 rm -f -- "$3.$$"
 exit 1
 """
@@ -163,7 +163,7 @@ class Guard:
         return self._transport
 
     def use_lease_proofs(self, lease_proofs: Callable[[], Sequence[LeaseProof]]) -> None:
-        """Check the proofs that a function returns before each change from now on."""
+        """Set the function that returns the proofs. The guard checks these proofs before each change."""
         self._lease_proofs = lease_proofs
 
     def run(
@@ -205,9 +205,8 @@ class Guard:
         except CommandTimeoutError as error:
             if waited := _waits_for(_reports(error.result, command)):
                 raise BusyError(
-                    f"Another command on {self._transport.name} has had the lock of {waited} for more than "
-                    f"{timeout:g} s, so nothing was changed. Look at the processes that have "
-                    f"{LOCKS}/{waited} open (fuser -v)."
+                    f"Another command on {self._transport.name} has held the lock of {waited} for more than "
+                    f"{timeout:g} s, so nothing was changed. Find its process: fuser -v {LOCKS}/{waited}."
                 ) from error
             raise CommandTimeoutError(_as_run(error.result, command), error.meaning) from error
         reports = _reports(result, command)
@@ -234,7 +233,7 @@ class Guard:
             program = _program(name)
             command = ["sh", "-c", _INSTALL, "sh", _DIRECTORY, str(len(program)), _path(name)]
             self._transport.run(command, stdin=program).check(
-                f"The program that guards changes could not be put into {_DIRECTORY} on {self._transport.name}"
+                f"Could not write the program that guards changes to {_DIRECTORY} on {self._transport.name}"
             )
         self._installed = True
 

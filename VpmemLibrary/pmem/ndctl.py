@@ -38,7 +38,7 @@ class Ndctl:
     """ndctl on one machine.
 
     Args:
-        transport: The way to the machine: a host, or a guest.
+        transport: The transport to the machine: a host or a guest.
         timeout: Seconds that one ndctl command may take.
 
     Example::
@@ -56,9 +56,7 @@ class Ndctl:
     # Listings
 
     def inventory(self) -> Inventory:
-        """Return all buses, DIMMs, regions and namespaces, including disabled ones.
-
-        The inventory is empty if the machine has none of them.
+        """Return all buses, DIMMs, regions and namespaces, also those that are disabled.
 
         Raises:
             ToolMissingError: ndctl is not installed.
@@ -195,15 +193,15 @@ class Ndctl:
         nstype, read_only = self._kinds([region])[region.dev]
         if read_only == "1":
             raise UnsupportedError(
-                f"{where} is read-only, so no namespace can be created in it: a DIMM of it failed to arm "
-                "(flag failed_arm), or the host offers it read-only. Use another region."
+                f"{where} is read-only, so no namespace can be created in it. A DIMM of the region failed to arm (flag "
+                "failed_arm), or the host of this guest made the region read-only. Use another region."
             )
         if nstype == _LABELED:
             return
         fix = (
-            "Initialize its labels first (initialize_labels); this destroys the content of its one namespace."
+            "Initialize its labels first (initialize_labels). This destroys the content of its only namespace."
             if region.dimms
-            else f"Its provider {region.provider} has no label area: use or reconfigure the one namespace that it has."
+            else f"Its provider {region.provider} has no label area: use or reconfigure its only namespace."
         )
         raise UnsupportedError(f"{where} has no labels, so no namespace can be created in it. {fix}")
 

@@ -44,15 +44,15 @@ _ERRNO_OF = {
 
 _MEANINGS = {
     status_of(errno.EINVAL): "ndctl or the kernel does not accept these values (EINVAL)",
-    status_of(errno.ENXIO): "the device does not answer or cannot do this (ENXIO)",
-    NO_DEVICE: "no such device, or no device that can do this (ENODEV)",
-    status_of(errno.EACCES): "ndctl may not do this: it needs root (EACCES)",
-    status_of(errno.EPERM): "ndctl may not do this: it needs root (EPERM)",
+    status_of(errno.ENXIO): "the device does not answer, or does not support this (ENXIO)",
+    NO_DEVICE: "there is no such device, or no device that supports this (ENODEV)",
+    status_of(errno.EACCES): "ndctl needs root for this (EACCES)",
+    status_of(errno.EPERM): "ndctl needs root for this (EPERM)",
     status_of(errno.EOPNOTSUPP): "the device does not support this (EOPNOTSUPP)",
-    status_of(errno.EAGAIN): "there is no room for it now, or the device is not ready (EAGAIN)",
+    status_of(errno.EAGAIN): "there is no room now, or the device is not ready (EAGAIN)",
     status_of(errno.ENOTTY): "the device has no such command (ENOTTY)",
-    status_of(errno.EIO): "the device failed: look at the host's kernel log (EIO)",
-    status_of(errno.ENOMEM): "the host has no memory left for it (ENOMEM)",
+    status_of(errno.EIO): "the device failed: see the host's kernel log (EIO)",
+    status_of(errno.ENOMEM): "the host has no free memory (ENOMEM)",
     status_of(errno.ETIMEDOUT): "the device did not answer in time (ETIMEDOUT)",
     NOT_EXECUTABLE: "the program cannot be run by this user",
     BAD_OPTION: "this version of ndctl does not know one of the options",
@@ -62,8 +62,8 @@ _MEANINGS = {
 def meant_status(result: CommandResult) -> int:
     """Return the exit status of an ndctl command. Derive the status from stderr if the command exited with 1.
 
-    Some commands of some versions exit with 1 for every failure. Their stderr then ends with the C library's text for
-    the errno. Commands run with ``LC_ALL=C``, so this text is English.
+    Some commands of some versions exit with 1 for every failure. Then stderr ends with the C library's text for the
+    errno. Commands run with ``LC_ALL=C``, so this text is English.
     """
     if result.exit_status != 1:
         return result.exit_status
@@ -94,7 +94,7 @@ def checked(result: CommandResult, action: str) -> CommandResult:
         tool = "ndctl" if result.argv[0] == "sh" else result.argv[0]  # the command is an act of acts.sh
         raise ToolMissingError(result, f"Could not {action}: {tool} is not installed, or not on the PATH")
     if status == status_of(errno.EBUSY):
-        raise DeviceBusyError(result, f"Could not {action}: it is in use (EBUSY)")
+        raise DeviceBusyError(result, f"Could not {action}: the device is in use (EBUSY)")
     if status == status_of(errno.ENOSPC):
         raise NoSpaceError(result, f"Could not {action}: there is no room (ENOSPC)")
     meaning = _MEANINGS.get(status)

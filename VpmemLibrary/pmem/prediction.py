@@ -1,9 +1,8 @@
 """Predict the usable size of a namespace and the valid sizes, without access to a host.
 
-The figures follow the kernel's own arithmetic: ``drivers/nvdimm/pfn_devs.c`` (``nd_pfn_init``) for fsdax and devdax,
+The usable sizes follow the kernel: ``drivers/nvdimm/pfn_devs.c`` (``nd_pfn_init``) for fsdax and devdax,
 ``drivers/nvdimm/btt.c`` (``alloc_arena``, ``create_arenas``) for sector. The valid sizes follow ``namespace_devs.c``
-(``__size_store``) and ndctl's ``validate_namespace_options``. The integration tests compare the figures with real
-tools.
+(``__size_store``) and ndctl's ``validate_namespace_options``. The integration tests compare both with real tools.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def predict_usable_size(
     Example: ``predict_usable_size(Size.parse("64MiB"), mode=NamespaceMode.devdax) == Size.parse("62MiB")``.
     """
     if size < SMALLEST_NAMESPACE or size % _PAGE:
-        raise InvalidValueError("size", str(size), f"{SMALLEST_NAMESPACE} at least, in whole pages of 4KiB")
+        raise InvalidValueError("size", str(size), f"a multiple of 4KiB, at least {SMALLEST_NAMESPACE}")
     if mode is NamespaceMode.raw:
         return Size(size)
     if mode is NamespaceMode.sector:
@@ -90,8 +89,8 @@ def predict_usable_size(
 def predict_memory_growth(ranges: Iterable[tuple[int, int]], block: Size, *, map_inside: bool = False) -> Size:
     """Return the growth of a machine's MemTotal when a device-DAX instance becomes system RAM.
 
-    The kernel takes only whole memory blocks (``drivers/dax/kmem.c``, ``dax_kmem_range``). The bytes before the first
-    block boundary and after the last one stay unused.
+    The kernel uses only whole memory blocks (``drivers/dax/kmem.c``, ``dax_kmem_range``). The bytes before the first
+    block boundary and after the last block boundary stay unused.
 
     Args:
         ranges: The first and the last physical byte of each piece of the instance.
@@ -170,7 +169,7 @@ def checked_size(size: Size, step: Size) -> Size:
     if size < SMALLEST_NAMESPACE or size % step:
         around = " or ".join(str(valid) for valid in valid_sizes_around(size, step))
         smallest = smallest_valid_size(Size(0), step)
-        raise InvalidValueError("size", str(size), f"a multiple of {step}, {smallest} at least: {around}")
+        raise InvalidValueError("size", str(size), f"a multiple of {step}, at least {smallest}: {around}")
     return size
 
 
@@ -210,7 +209,7 @@ def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: S
     end = Size(start + size).down_to(align) - start
     if data >= end:
         raise InvalidValueError(
-            "size", str(size), f"more than {data}, which this mode, map and align use for themselves"
+            "size", str(size), f"more than {data}, the metadata and padding of this mode, map and align"
         )
     return end - data
 
@@ -218,7 +217,7 @@ def _mapped_usable(size: Size, mode: NamespaceMode, where: MapLocation, align: S
 def _sector_usable(size: Size, sector_size: int, label_version: str) -> Size:
     """Compute the usable size as ``create_arenas`` does.
 
-    An arena has at most 512 GiB. A rest of less than 16 MiB is not used.
+    An arena has at most 512 GiB. If less than 16 MiB remain, these bytes stay unused.
     """
     left = size - (_BTT_PAGE if label_version == "1.1" else 0)
     if left < _ARENA_SMALLEST:

@@ -91,7 +91,7 @@ class Namespace:
 
     @property
     def called(self) -> str:
-        """The namespace's name in messages: its name and device, or only its device. An unusual name is quoted."""
+        """The namespace in messages: its name and device, or only its device. An unusual name is quoted."""
         return f"{quoted(self.name)} ({self.dev})" if self.name else self.dev
 
     @property

@@ -145,7 +145,7 @@ def test_labels_that_the_kernel_refuses_are_told_and_can_be_mended(host: Host, r
     data = {area.dimm: overlapping, **{other.dimm: other.data for other in others}}
     with pytest.raises(CommandError, match=r"exit status"):
         host.labels.write(region, data)
-    assert any("before the end of that in slot" in line for line in host.labels.problems(region))
+    assert any("but that in slot" in line for line in host.labels.problems(region))
     assert host.ndctl.region(region).state == "disabled"
     host.labels.write(region, {each.dimm: each.data for each in areas})
     host.regions.enable_dimm(area.dimm)

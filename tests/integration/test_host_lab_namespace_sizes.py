@@ -140,7 +140,7 @@ def test_a_gibibyte_is_refused_by_the_kernel_where_it_is_refused_by_prediction(
             region, mode=mode, map_location=where, size=size, align=Size(GiB), uuid=run.new_uuid()
         )
     except InvalidValueError as refusal:
-        assert "which this mode, map and align use for themselves" in str(refusal)
+        assert "the metadata and padding of this mode, map and align" in str(refusal)
         assert measured(host, region, run, [f"-m {mode} -M {where} -s {size:d} -a {GiB}"]) == [REFUSED]
         assert host.ndctl.region(region).available_size == before.available_size
         made = host.namespaces.create(region, mode=mode, size=Size(16 * MiB), uuid=run.new_uuid())

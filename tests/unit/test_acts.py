@@ -275,7 +275,7 @@ def test_bytes_are_read_and_written_with_force_raw_and_all_is_undone(fake: Fake)
 def test_force_raw_is_undone_when_the_act_fails(fake: Fake, verb: str) -> None:
     disabled = fake.add("namespace0.1", MINE, active=False)
     fake.when(verb, "exit 250")
-    with pytest.raises(CommandError, match="read bytes of ns"):
+    with pytest.raises(CommandError, match="read raw bytes of ns"):
         RawBytes(fake.ndctl, disabled).read(0, 1)
     assert (fake.value("namespace0.1", "force_raw"), fake.active("namespace0.1")) == ("0", False)
 

@@ -126,7 +126,7 @@ def test_a_size_is_given_in_bytes() -> None:
     ("memdevs", "size", "error", "text"),
     [
         ([], None, InvalidValueError, "memdevs 'none'"),
-        (["mem0", "mem0"], None, InvalidValueError, "none of them twice"),
+        (["mem0", "mem0"], None, InvalidValueError, "no device twice"),
         (["mem1"], None, NotFoundError, "mem0"),
         (["mem0"], Size(100 * MiB), InvalidValueError, r"size '100MiB'.*a multiple of 256MiB, at most the 512MiB"),
         (["mem0"], Size(768 * MiB), InvalidValueError, "at most the 512MiB"),
@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused_before_cxl_is_asked(
 
 def test_devices_without_a_window_or_persistent_memory_are_refused() -> None:
     volatile = recorded("cxl-root-decoders").text.replace('"pmem_capable":true,', "")
-    with pytest.raises(InvalidValueError, match="below one CXL window of the host that takes persistent memory"):
+    with pytest.raises(InvalidValueError, match="below one CXL window of the host that supports persistent memory"):
         cxl(host(decoders=left(0, volatile))).create_region(["mem0"], uuid=UUID)
     ram = recorded("cxl-memdevs").text.replace("pmem_size", "ram_size")
     with pytest.raises(InvalidValueError, match="devices with persistent memory"):

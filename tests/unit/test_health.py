@@ -192,7 +192,9 @@ def injection(**answers: str | CommandResult | list[str | CommandResult]) -> tup
 def test_a_bus_without_injection_refuses_with_its_reason_command_and_status() -> None:
     inject, machine = injection(inject_error="inject-error")
     for change in (inject.inject_error, inject.uninject_error):
-        with pytest.raises(UnsupportedError, match=r"(?s)\(ACPI\.NFIT\) has no such injection.*--block=2048.*161"):
+        with pytest.raises(
+            UnsupportedError, match=r"(?s)\(ACPI\.NFIT\) does not support this injection.*--block=2048.*161"
+        ):
             change("small", Size(MiB), Size(4 * KiB))
     small = Ndctl(machine).namespace("small").label_uuid
     assert [act.targets for act in machine.acts] == [(f"-n {small}",)] * 2
@@ -235,13 +237,13 @@ def test_an_injected_error_is_found_where_it_was_put() -> None:
     assert machine.changes == ["ndctl inject-error --block=2048 --count=8 @namespace@"]
     assert inject.uninject_error("hurt", Size(MiB), Size(4 * KiB)) == (found,)
     health(**bad).views("nmem0").require()
-    with pytest.raises(CommandError, match="no bad block is listed there"):
+    with pytest.raises(CommandError, match="the kernel lists no bad block there"):
         inject.inject_error("hurt", Size(0), Size(4 * KiB))
 
 
 def test_an_injection_that_is_not_listed_afterwards_is_a_failure() -> None:
     inject, _ = injection(inject_error="test-bus-inject-error", place="bad-devdax-place")
-    with pytest.raises(CommandError, match="no bad block is listed there"):
+    with pytest.raises(CommandError, match="the kernel lists no bad block there"):
         inject.inject_error("small", Size(30 * MiB), Size(4 * KiB))
 
 
@@ -324,7 +326,7 @@ def test_sectors_are_whole() -> None:
     ["bad 1", "bad x y", "bad 1 2 3", "bad " + "9" * 5000 + " 1", "bad \u00b2 1", "region region0\nbad -1 1"],
 )
 def test_a_list_of_bad_blocks_of_another_form_is_unreadable(line: str) -> None:
-    with pytest.raises(UnreadableOutputError, match="list of bad blocks has a line"):
+    with pytest.raises(UnreadableOutputError, match="list of bad blocks has the line"):
         health(sysfs=left(0, f"region region0\n{line}\n")).bad_blocks("region0")
 
 

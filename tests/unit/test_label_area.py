@@ -166,30 +166,33 @@ def test_a_version_or_an_area_that_cannot_be_is_refused() -> None:
         (lambda data: put(data, 0, b"NOTHING"), "index block 0: its signature is b'NOTHINGCE_INDEX"),
         (lambda data: put(data, 0, bytes(256)), "index block 0: is blank"),
         (lambda data: put(data, FREE, b"\0"), "index block 0: its checksum is 0x"),
-        (lambda data: resealed_index(put(data, 19, b"\2"), 0), "its version 1.2 has labels of 512 bytes and not 256"),
+        (lambda data: resealed_index(put(data, 19, b"\2"), 0), "its labels have 512 bytes, not 256"),
         (
             lambda data: resealed_index(put(data, 20, b"\4"), 0),
-            "index block 0: its sequence number is 4, which is none",
+            "index block 0: its sequence number is 4, not 1, 2 or 3",
         ),
         (lambda data: resealed_index(put(data, 20, b"\2"), 0), "both index blocks have the sequence number 2"),
-        (lambda data: resealed_index(put(data, 24, b"\1"), 0), "index block 0: it says it lies at 1 and not 0"),
-        (lambda data: resealed_index(put(data, 40, b"\1"), 0), "it says the other one lies at 257 and not 256"),
-        (lambda data: resealed_index(put(data, 32, b"\1\2"), 0), "it says it has 513 bytes, where there are 256"),
+        (lambda data: resealed_index(put(data, 24, b"\1"), 0), "index block 0: its own offset is 1, not 0"),
+        (lambda data: resealed_index(put(data, 40, b"\1"), 0), "its offset of the other block is 257, not 256"),
+        (lambda data: resealed_index(put(data, 32, b"\1\2"), 0), "its size is 513 bytes, but there is space for 256"),
         (lambda data: resealed_index(put(data, 56, b"\0\2"), 0), "its 512 slots do not fit into the 128KiB"),
         (lambda data: resealed_index(put(data, 56, b"\1\1"), 0), "the index blocks differ in nslot: 257 and 510"),
         (lambda data: put(data, SLOTS + 256 + 200, b"x"), "label in slot 1: its checksum is 0x"),
         (lambda data: put(data, SLOTS + 256, bytes(256)), "label in slot 1: is blank, though its slot is in use"),
-        (lambda data: changed_label(data, 1, SLOT, b"\7"), "label in slot 1: it says it lies in slot 7"),
+        (lambda data: changed_label(data, 1, SLOT, b"\7"), "label in slot 1: its own slot number is 7"),
         (lambda data: changed_label(data, 1, DPA, b"\1"), "label in slot 1: it begins at 0x1 and has 67108864 bytes"),
-        (lambda data: changed_label(data, 1, POSITION, b"\1"), "label in slot 1: it is at position 1 of 1"),
-        (lambda data: changed_label(data, 1, FLAGS, b"\x08"), "label in slot 1: its update was begun and not finished"),
+        (
+            lambda data: changed_label(data, 1, POSITION, b"\1"),
+            "label in slot 1: its position, counted from 0, is 1 of 1",
+        ),
+        (lambda data: changed_label(data, 1, FLAGS, b"\x08"), "label in slot 1: its update is not finished"),
         (
             lambda data: changed_label(data, 3, DPA, struct.pack("<Q", 32 * MiB)),
-            "label in slot 3: begins at 0x2000000, before the end of that in slot 1 at 0x4000000",
+            "label in slot 3: begins at 0x2000000, but that in slot 1 ends at 0x4000000",
         ),
         (
             lambda data: changed_label(data, 3, 0, data[SLOTS + 256 : SLOTS + 272]),
-            "2 labels have the UUID 413b338f-4327-4232-81b9-4c0cb112a16b: those in slots 1, 3",
+            "2 labels have the UUID 413b338f-4327-4232-81b9-4c0cb112a16b: the labels in slots 1, 3",
         ),
     ],
 )
@@ -237,7 +240,9 @@ def test_the_labels_of_several_dimms_are_looked_at_together() -> None:
     assert problems(recorded_bytes("used-1.2")) == ()
     one_of_two = [line for line in problems(of_two(0), of_two(1)) if identity in line]
     assert one_of_two == []
-    assert f"namespace {identity}: of its 2 labels, those at position 1 are missing" in problems(of_two(0))
+    assert f"namespace {identity}: it should have 2 labels, but the labels at position 1 are missing" in problems(
+        of_two(0)
+    )
     differing = problems(of_two(0), of_two(1, size=(112, struct.pack("<Q", 16 * MiB))))
     assert f"namespace {identity}: rawsize differs: nmem0 64MiB, nmem1 16MiB" in differing
     versions = problems(recorded_bytes("used-1.1"), recorded_bytes("empty-1.2"))

@@ -304,8 +304,8 @@ def test_there_must_be_something_to_zero() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, "labels of all its DIMMs: nmem0"),
-        ({"nmem0": bytes(131072), "nmem1": bytes(131072)}, "labels of all its DIMMs: nmem0"),
+        ({}, "labels of all DIMMs of the region: nmem0"),
+        ({"nmem0": bytes(131072), "nmem1": bytes(131072)}, "labels of all DIMMs of the region: nmem0"),
         ({"nmem0": bytes(4096)}, "'4096 bytes' cannot be used: expected 131072 bytes"),
     ],
 )
@@ -346,7 +346,7 @@ def test_labels_and_kernel_that_disagree_are_told_both_ways() -> None:
     machine = LabelMachine(USED, areas=["by-the-kernel"])
     machine.answers["check-labels"] = [answer("check-zeroed")]
     problems = Host("h", machine).labels.problems("region0")
-    assert "the kernel has no namespace of the label auto (UUID 3d363fa2-e20d-4d60-aa5f-0b4a8864c8ea)" in problems
+    assert "the kernel has no namespace for the label auto (UUID 3d363fa2-e20d-4d60-aa5f-0b4a8864c8ea)" in problems
     assert "namespace one (namespace0.0) (UUID 413b338f-4327-4232-81b9-4c0cb112a16b) has no label" in problems
     assert "nmem0: ndctl check-labels exits 1: successfully verified 0 nmem label" in problems
     assert len(problems) == 5
@@ -362,7 +362,7 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     saved.write(path)
     assert SavedLabels.read(path) == saved
     assert [each.name for each in tmp_path.iterdir()] == ["labels"]
-    with pytest.raises(InvalidValueError, match="a file that can be written"):
+    with pytest.raises(InvalidValueError, match="a writable path"):
         saved.write(tmp_path / "absent" / "labels")
 
 

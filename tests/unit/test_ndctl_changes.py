@@ -156,7 +156,7 @@ def test_a_name_that_two_have_is_not_guessed() -> None:
         ({"name": "-x"}, InvalidValueError, "name '-x'"),
         ({"name": "a b"}, InvalidValueError, "name 'a b'"),
         ({"align": Size(3)}, InvalidValueError, "4KiB or 2MiB or 1GiB"),
-        ({"sector_size": 512}, InvalidValueError, "no block device"),
+        ({"sector_size": 512}, InvalidValueError, "mode devdax has no sectors"),
         ({"mode": NamespaceMode.fsdax, "sector_size": 520}, InvalidValueError, "512 or 4096"),
         ({"mode": NamespaceMode.sector, "map_location": MapLocation.mem}, InvalidValueError, "only fsdax and devdax"),
         ({"mode": NamespaceMode.raw, "align": Size(2 * MiB)}, InvalidValueError, "only fsdax and devdax"),

@@ -154,7 +154,7 @@ def test_one_of_another_mode_is_not_called_damaged() -> None:
     machine = Disabled()
     machine.answers["check-namespace"] = [recorded("check-fsdax")]
     machine.answers["read-infoblock"] = [head_of("fsdax")]
-    with pytest.raises(UnsupportedError, match="no sector namespace"):
+    with pytest.raises(UnsupportedError, match="not a sector namespace"):
         btt_of(machine).check("of-fsdax")
     active = Machine("modes")
     with pytest.raises(UnsupportedError, match="has mode devdax"):
@@ -239,7 +239,9 @@ def test_what_could_not_be_closed_is_told_beside_the_failure() -> None:
     machine = Disabled()
     machine.answers["read"] = [left(-9)]
     machine.answers["close"] = [left(240, stderr="busy")]
-    with pytest.raises(CommandTimeoutError, match=r"did not end(.|\n)*may still be open(.|\n)*force_raw(.|\n)*EBUSY"):
+    with pytest.raises(
+        CommandTimeoutError, match=r"did not end(.|\n)*may still be enabled(.|\n)*force_raw(.|\n)*EBUSY"
+    ):
         RawBytes(Ndctl(machine), of_mode("sector")).read(0, 1)
 
 
@@ -264,7 +266,7 @@ def test_bytes_outside_are_refused(offset: int, length: int) -> None:
 def test_the_bytes_of_an_active_one_are_refused() -> None:
     machine = Machine("modes")
     active = Ndctl(machine).namespace("of-raw")
-    with pytest.raises(InvalidValueError, match="a disabled one"):
+    with pytest.raises(InvalidValueError, match="a disabled namespace"):
         RawBytes(Ndctl(machine), active)
     assert machine.asked == []
 
@@ -286,7 +288,7 @@ def test_an_info_block_is_read_and_a_raw_one_has_none() -> None:
         ({"mode": NamespaceMode.sector}, InvalidValueError, "fsdax or devdax"),
         ({"mode": NamespaceMode.raw}, InvalidValueError, "fsdax or devdax"),
         ({"mode": NamespaceMode.fsdax, "align": Size(3)}, InvalidValueError, "4KiB or 2MiB or 1GiB"),
-        ({"mode": NamespaceMode.fsdax, "align": Size(GiB)}, InvalidValueError, "use for themselves"),
+        ({"mode": NamespaceMode.fsdax, "align": Size(GiB)}, InvalidValueError, "metadata and padding"),
         ({"namespace": "nix", "mode": NamespaceMode.fsdax}, NotFoundError, "nix"),
     ],
 )

@@ -90,7 +90,7 @@ class DaxDevices:
         return self._ndctl.dax_devices()
 
     def regions(self) -> tuple[DaxRegion, ...]:
-        """Return every device-DAX region with its instances. The kernel reports which regions are dynamic."""
+        """Return every device-DAX region with its instances. sysfs shows which regions are dynamic."""
         regions = decode_dax_regions(checked(self._ndctl.run(DAX_REGIONS_COMMAND), "list the device-DAX regions"))
         if not regions:
             return ()
@@ -149,7 +149,7 @@ class DaxDevices:
 
         Raises:
             InvalidValueError: The instance contains no whole memory block. Nothing was changed.
-            UnsupportedError: The kernel does not support it, or the instance is on a test bus. Nothing was changed.
+            UnsupportedError: The kernel does not support this, or the instance is on a test bus. Nothing was changed.
             BusyError: The instance is in use. Nothing was changed.
             CommandError: daxctl failed, or daxctl reported success without effect.
         """
@@ -204,14 +204,14 @@ class DaxDevices:
         result = self._change(found, ["reconfigure-device", "--mode=devdax", NODE], timeout)
         after = self._memory(found)
         if after.mode is not DaxMode.devdax:
-            checked(result, f"{action}, which is {after.state}")
+            checked(result, f"{action} (it is {after.state})")
             raise CommandError(result, f"Could not {action} though daxctl exited 0: it is {after.state}")
         return after
 
     def online(
         self, which: DaxDevice | Namespace | str, *, movable: bool = True, timeout: float | None = None
     ) -> DaxMemory:
-        """Put all memory of an instance online. Do nothing if it is already online.
+        """Put all memory of an instance online. Do nothing if all memory is already online.
 
         Args:
             which: The instance, which must be system RAM.
@@ -232,8 +232,8 @@ class DaxDevices:
 
         Args:
             which: The instance, which must be system RAM.
-            timeout: Seconds for daxctl. The default is the ndctl object's timeout. The kernel itself never stops trying
-                to move pages that cannot be moved.
+            timeout: Seconds for daxctl. The default is the ndctl object's timeout. Without a timeout, the kernel tries
+                forever to move pages that cannot be moved.
 
         Raises:
             UnsupportedError: The instance is not system RAM.
@@ -272,16 +272,16 @@ class DaxDevices:
         Raises:
             NotFoundError: The region does not exist.
             UnsupportedError: The region is static, like the region of a devdax namespace. Nothing was changed.
-            InvalidValueError: The size is no multiple of the region's alignment. Nothing was changed.
+            InvalidValueError: The size is not a multiple of the region's alignment. Nothing was changed.
             OutOfSpaceError: The region has less free space. Nothing was changed.
             CommandError: daxctl failed, or daxctl reported success without effect.
         """
         target = self._region(region)
-        self._refuse_static(target, "an instance cannot be cut from it")
+        self._refuse_static(target, "it has exactly one instance")
         wanted = target.available_size if size is None else size
         step = target.align or Size(1)
         if size is not None and (size < step or size % step):
-            raise InvalidValueError("size", str(size), f"a multiple of {step}, {step} at least")
+            raise InvalidValueError("size", str(size), f"a multiple of {step}, at least {step}")
         if not wanted or wanted > target.available_size:
             raise OutOfSpaceError(
                 f"Device-DAX region {target.id} on {self._name} has {target.available_size} available, not {wanted}."
@@ -308,32 +308,32 @@ class DaxDevices:
             BusyError: The instance is in use, or is system RAM. Nothing was changed.
             CommandError: daxctl failed. The instance was enabled again.
         """
-        found = self._dynamic(which, "it goes with its namespace")
+        found = self._dynamic(which, "its instance exists as long as its namespace")
         result = self._ndctl.change(act("remove", NODE), *found.targets, must_be_unused=True)
         checked(result, f"destroy {found.called}")
         left = [device for device in self.list() if device.chardev == found.chardev and device.size]
         if left:
-            raise CommandError(result, f"{found.called} is still there, of {left[0].size}, though daxctl exited 0")
+            raise CommandError(result, f"{found.called} still exists with {left[0].size} though daxctl exited 0")
 
     def resize(self, which: DaxDevice | str, size: Size) -> DaxDevice:
-        """Change the size of an instance of a dynamic region. The bytes within both sizes keep their content.
+        """Change the size of an instance of a dynamic region. The bytes that remain keep their content.
 
         Raises:
             NotFoundError: The instance does not exist.
             UnsupportedError: The instance's region is static, so the namespace defines the size. Nothing was changed.
-            InvalidValueError: The size is no multiple of the instance's alignment. Nothing was changed.
+            InvalidValueError: The size is not a multiple of the instance's alignment. Nothing was changed.
             OutOfSpaceError: The region has less free space. Nothing was changed.
             BusyError: The instance is in use, or is system RAM. Nothing was changed.
             CommandError: daxctl failed. The instance was enabled again.
         """
-        found = self._dynamic(which, "its size is its namespace's")
+        found = self._dynamic(which, "its instance has the size of its namespace")
         before = self._listed(found.chardev)
         step = before.align or Size(1)
         if size < step or size % step:
-            raise InvalidValueError("size", str(size), f"a multiple of {step}, {step} at least")
+            raise InvalidValueError("size", str(size), f"a multiple of {step}, at least {step}")
         room = self._region_of(found.chardev).available_size + before.size
         if size > room:
-            raise OutOfSpaceError(f"{found.called} on {self._name} can have {room} at most, not {size}.")
+            raise OutOfSpaceError(f"{found.called} on {self._name} can have at most {room}, not {size}.")
         result = self._ndctl.change(act("resize", NODE, str(int(size))), *found.targets, must_be_unused=True)
         checked(result, f"resize {found.called}")
         after = self._listed(found.chardev)
@@ -357,7 +357,7 @@ class DaxDevices:
             raise InvalidValueError(
                 "namespace",
                 namespace.called,
-                f"an active one in mode devdax: it is {namespace.mode or 'of no mode'}, {namespace.state or 'active'}",
+                f"an active namespace of mode devdax (mode: {namespace.mode or 'none'}, {namespace.state or 'active'})",
             )
         return _Found(namespace.chardev, namespace)
 
@@ -392,7 +392,7 @@ class DaxDevices:
             raise InvalidValueError(
                 "device-DAX instance",
                 found.called,
-                f"an instance with a whole memory block of {memory.block_size}: this one has {memory.size} at {lies}",
+                f"an instance with a whole memory block of {memory.block_size}; it has {memory.size} at {lies}",
             )
         if self._ndctl.run(query(_MODULE_SCRIPT)).exit_status != 0:
             raise UnsupportedError(
@@ -404,8 +404,8 @@ class DaxDevices:
         """Return the reason why an instance without a NUMA node cannot be RAM. Return an empty text for others."""
         if any(device.target_node is None for device in self.list() if device.chardev == found.chardev):
             return (
-                ". daxctl lists no target_node for it, and the kernel takes no memory without a NUMA node as RAM: "
-                "the machine's firmware (ACPI SRAT) or its hypervisor must assign one"
+                ". daxctl lists no target_node for it, and the kernel makes no RAM without a NUMA node: the machine's "
+                "firmware (ACPI SRAT) or hypervisor must assign a node"
             )
         return ""
 
@@ -443,14 +443,14 @@ class DaxDevices:
         after = self._memory(found)
         if after.all_offline:
             return after
-        # The lock is free only after daxctl has ended. Therefore the kernel no longer tries to put the memory offline.
+        # The guard gives the lock only after daxctl has ended. By then, the kernel has stopped its attempt.
         options = [] if before.movable else ["--no-movable"]
         self._change(found, ["online-memory", *options, NODE], None)
         again = self._memory(found)
         raise DeviceBusyError(
             result,
-            f"Could not put the memory of {found.called} offline: some of it is in use and cannot be moved. "
-            f"Nothing in it is lost: it is {_memory_text(again)}",
+            f"Could not put the memory of {found.called} offline: a part of the memory is in use and cannot be moved. "
+            f"No content is lost: the instance is {_memory_text(again)}",
         )
 
     def _region(self, which: DaxRegion | str) -> DaxRegion:
@@ -480,8 +480,8 @@ class DaxDevices:
         if not region.dynamic:
             devices = ", ".join(device.chardev for device in region.devices) or "none"
             raise UnsupportedError(
-                f"Device-DAX region {region.id} on {self._name} is static (device: {devices}), as that of a devdax "
-                f"namespace is: {because}. Namespaces are created and destroyed with ndctl."
+                f"Device-DAX region {region.id} on {self._name} is static (device: {devices}), like the region of a "
+                f"devdax namespace: {because}. Create or destroy the namespace instead."
             )
 
 

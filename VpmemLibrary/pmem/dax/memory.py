@@ -1,6 +1,6 @@
 """Read one device-DAX instance from the kernel: its driver, its physical ranges, and its memory blocks as system RAM.
 
-This module does not use daxctl, so that a second source proves the result of a daxctl command.
+This module does not use daxctl. So its reading proves the result of a daxctl command.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class DaxMemory:
         """A description of the state, e.g. ``system-ram, 1 of 2 memory blocks online``."""
         if self.mode is DaxMode.system_ram:
             return f"{self.mode}, {self.online} of {len(self.blocks)} memory blocks of {self.block_size} online"
-        return str(self.mode) if self.mode else f"held by driver {self.driver}" if self.driver else "disabled"
+        return str(self.mode) if self.mode else f"bound to driver {self.driver}" if self.driver else "disabled"
 
 
 def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
@@ -180,7 +180,7 @@ def read_dax_memory(transport: Transport, chardev: str) -> DaxMemory:
         whole_number(f"0x{values.get('block_size') or 0}"),
     )
     if size is None or total is None or block is None or not pieces or len(ranges) < len(pieces):
-        raise UnreadableOutputError(result, f"It exited 0, but did not report the address of {chardev}")
+        raise UnreadableOutputError(result, f"sysfs did not report the address of {chardev}; only root may read it")
     return DaxMemory(
         chardev=chardev,
         driver=values.get("driver", ""),

@@ -26,6 +26,6 @@ def mapping_refused(node: str, host: str) -> UnsupportedError:
     """
     return UnsupportedError(
         f"{node} on {host} is on a test bus ({TEST_BUS}), whose memory cannot be mapped: device DAX would crash the "
-        "kernel, and a guest would end. Nothing was changed. Use a region of another bus, or write and read a "
-        "namespace of mode fsdax, sector or raw."
+        "kernel, and a guest would end. Nothing was changed. Use a region of another bus, or a namespace of mode "
+        "fsdax, sector or raw."
     )

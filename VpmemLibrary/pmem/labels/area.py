@@ -112,8 +112,8 @@ class Label:
         uuid: The namespace's label UUID.
         name: The namespace's name.
         flags: See `LabelFlag`.
-        nlabel: The number of DIMMs over which the namespace's labels are spread.
-        position: This label's position among them.
+        nlabel: The number of the namespace's labels, one on each DIMM.
+        position: The position of this label among the namespace's labels.
         isetcookie: The cookie of the interleave set that the namespace needs.
         lbasize: The sector size, 512 by default. The value is 0 for a namespace without a sector size.
         dpa: The namespace's start address on the DIMM.
@@ -297,7 +297,7 @@ def _apart(parts: list[tuple[str, Label]]) -> list[str]:
     wanted = max(label.nlabel for _, label in parts)
     there = {label.position for _, label in parts}
     if missing := [str(position) for position in range(wanted) if position not in there]:
-        lines.append(f"of its {wanted} labels, those at position {', '.join(missing)} are missing")
+        lines.append(f"it should have {wanted} labels, but the labels at position {', '.join(missing)} are missing")
     return lines
 
 
@@ -355,22 +355,22 @@ def _index_problems(index: IndexBlock, signature: bytes, size: int, area_size: i
     if not any(index.data):
         return ["is blank"]
     if signature != SIGNATURE:
-        return [f"its signature is {signature!r} and not {SIGNATURE!r}"]
+        return [f"its signature is {signature!r}, not {SIGNATURE!r}"]
     label = LABEL_SIZES[version]
     lines = []
     if index.labelsize != label:
-        lines.append(f"its version {index.version} has labels of {index.labelsize} bytes and not {label}")
+        lines.append(f"its labels have {index.labelsize} bytes, not {label}")
     zeroed = index.data[:_INDEX_CHECKSUM] + bytes(8) + index.data[_INDEX.size :]
     if (found := fletcher64(zeroed)) != index.checksum:
-        lines.append(f"its checksum is {index.checksum:#x}, that of its bytes is {found:#x}")
+        lines.append(f"its checksum is {index.checksum:#x}, but its bytes give {found:#x}")
     if index.seq & _SEQUENCE == 0:
-        lines.append(f"its sequence number is {index.seq}, which is none")
+        lines.append(f"its sequence number is {index.seq}, not 1, 2 or 3")
     if index.myoff != index.number * size:
-        lines.append(f"it says it lies at {index.myoff} and not {index.number * size}")
+        lines.append(f"its own offset is {index.myoff}, not {index.number * size}")
     if index.otheroff != (1 - index.number) * size:
-        lines.append(f"it says the other one lies at {index.otheroff} and not {(1 - index.number) * size}")
+        lines.append(f"its offset of the other block is {index.otheroff}, not {(1 - index.number) * size}")
     if not _INDEX.size <= index.mysize <= size:
-        lines.append(f"it says it has {index.mysize} bytes, where there are {size}")
+        lines.append(f"its size is {index.mysize} bytes, but there is space for {size}")
     if index.nslot * label + 2 * size > area_size:
         lines.append(f"its {index.nslot} slots do not fit into the {Size(area_size)} of the area")
     return lines
@@ -401,16 +401,15 @@ def _among(labels: list[Label]) -> list[str]:
     for uuid, count in Counter(label.uuid for label in labels).items():
         if count > 1:
             slots = ", ".join(str(label.at) for label in labels if label.uuid == uuid)
-            lines.append(f"{count} labels have the UUID {uuid}: those in slots {slots}")
+            lines.append(f"{count} labels have the UUID {uuid}: the labels in slots {slots}")
     for first, second in pairwise(sorted(labels, key=lambda label: label.dpa)):
         if second.dpa < (end := first.dpa + first.rawsize):
             lines.append(
-                f"label in slot {second.at}: begins at {second.dpa:#x}, before the end of that in slot {first.at} "
-                f"at {end:#x}"
+                f"label in slot {second.at}: begins at {second.dpa:#x}, but that in slot {first.at} ends at {end:#x}"
             )
     unfinished = [label for label in labels if label.flags & LabelFlag.updating]
     if len(unfinished) < len(labels):  # kernels before 5.0 never clear the flag in any label
-        lines += [f"label in slot {label.at}: its update was begun and not finished" for label in unfinished]
+        lines += [f"label in slot {label.at}: its update is not finished" for label in unfinished]
     return lines
 
 
@@ -457,20 +456,20 @@ def _label(data: bytes, at: int, version: str) -> Label:
 
 
 def _label_problems(label: Label) -> list[str]:
-    """Return the problems for which ``slot_valid`` in the kernel ignores a label, and a wrong position."""
+    """Return the problems of a label: those that ``slot_valid`` in the kernel refuses, and a wrong position."""
     if not any(label.data):
         return ["is blank, though its slot is in use"]
     lines = []
     if label.slot != label.at:
-        lines.append(f"it says it lies in slot {label.slot}")
+        lines.append(f"its own slot number is {label.slot}")
     if (label.dpa | label.rawsize) % _PAGE:
         lines.append(
-            f"it begins at {label.dpa:#x} and has {int(label.rawsize)} bytes, which are not whole pages of 4KiB"
+            f"it begins at {label.dpa:#x} and has {int(label.rawsize)} bytes, but both must be multiples of 4KiB"
         )
     if label.checksum is not None:
         zeroed = label.data[:_LABEL_CHECKSUM] + bytes(8)
         if (found := fletcher64(zeroed)) != label.checksum:
-            lines.append(f"its checksum is {label.checksum:#x}, that of its bytes is {found:#x}")
+            lines.append(f"its checksum is {label.checksum:#x}, but its bytes give {found:#x}")
     if not label.flags & LabelFlag.local and label.position >= label.nlabel:
-        lines.append(f"it is at position {label.position} of {label.nlabel}")
+        lines.append(f"its position, counted from 0, is {label.position} of {label.nlabel}")
     return lines

@@ -1,8 +1,8 @@
 """Read, initialize, zero and write the label area of one DIMM, with the machine's own ndctl.
 
-The bytes that are read back prove each change, because ndctl's exit status does not (ndctl 81). A failed
-``write-labels`` prints "wrote 1 nmem" and exits 0. Every one of these commands exits 0 for a DIMM that does not exist.
-A DIMM's regions must be disabled for a change. After the change, ndctl lets the kernel read the labels again.
+This module reads the bytes back after each change, because ndctl's exit status proves nothing (ndctl 81). A failed
+``write-labels`` prints "wrote 1 nmem" and exits 0. All these commands exit 0 for a DIMM that does not exist.
+A DIMM's regions must be disabled for a change. After the change, ndctl makes the kernel read the labels again.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def write_area(ndctl: Ndctl, region: Region, dimm: Dimm, data: bytes) -> LabelAr
         ndctl: The machine's ndctl.
         region: The DIMM's region, which must be disabled.
         dimm: The DIMM.
-        data: The new bytes, exactly as many as the label area has.
+        data: The new bytes of the whole label area.
 
     Raises:
         CommandError: The label area has different bytes afterwards. ndctl's exit status may still be 0.
@@ -123,7 +123,7 @@ def write_area(ndctl: Ndctl, region: Region, dimm: Dimm, data: bytes) -> LabelAr
         raise CommandError(
             result,
             f"The label area of {dimm.dev} was not written though ndctl exited 0: {different} of its "
-            f"{int(after.size)} bytes are not those that were given",
+            f"{int(after.size)} bytes differ from the new bytes",
         )
     return after
 
@@ -135,7 +135,7 @@ def switch_dimm(ndctl: Ndctl, dimm: Dimm, *, enabled: bool, region: Region | Non
         ndctl: The machine's ndctl.
         dimm: The DIMM.
         enabled: Whether to enable or disable the DIMM.
-        region: A region on the DIMM, whose lock is taken. Without a region, the DIMM's own lock is taken.
+        region: The region on the DIMM whose lock the change takes. By default, the change takes the DIMM's own lock.
 
     Raises:
         CommandError: The DIMM is not in the wanted state afterwards. ndctl's exit status may still be 0. A DIMM with an

@@ -1,7 +1,7 @@
 """Save label areas in a file: the bytes of every DIMM of a region, and the DIMMs' names and ids.
 
-The file begins with a format line and a line of JSON. The bytes of each label area follow in the order of the JSON, as
-``ndctl read-labels`` prints them.
+The file begins with a format line and a line of JSON. The bytes of each label area follow, in the order of the JSON and
+as ``ndctl read-labels`` prints them.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ class SavedLabels:
             new.write_bytes(content)
             new.replace(path)
         except OSError as error:
-            raise InvalidValueError(
-                "label file", str(path), f"a file that can be written ({error.strerror})"
-            ) from error
+            raise InvalidValueError("label file", str(path), f"a writable path ({error.strerror})") from error
 
     @classmethod
     def read(cls, path: Path) -> SavedLabels:
@@ -118,8 +116,8 @@ class SavedLabels:
             elsewhere: Match the DIMMs by their order. By default, match them by their ids.
 
         Raises:
-            InvalidValueError: The DIMMs are different ones and `elsewhere` is not set, or their number or a size
-                differs.
+            InvalidValueError: The labels are from other DIMMs and `elsewhere` is not set, or the number of DIMMs or a
+                size differs.
         """
         ids = [dimm.id for dimm in dimms]
         came = f"{self.region} of {self.host}"

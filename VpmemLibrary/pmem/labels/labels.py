@@ -1,7 +1,7 @@
-"""Manage the labels of a region across all its DIMMs, because a namespace's labels are spread over the DIMMs.
+"""Manage the labels of a region on all its DIMMs. A namespace has a label on each DIMM of its region.
 
-The region is disabled during a change and enabled afterwards in any case. This module does not know which run made a
-namespace. Therefore the caller decides which namespaces may be destroyed.
+The region is disabled during a change, and enabled afterwards even if the change fails. This module does not know which
+run made a namespace, so the caller decides which namespaces may be destroyed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Labels:
         self._regions = regions
 
     def read(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label area of each DIMM of a region, with any content.
+        """Return the label area of each DIMM of a region, even if it has no valid labels.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -78,7 +78,7 @@ class Labels:
         return areas
 
     def available_slots(self, region: Region | str) -> int:
-        """Return the number of labels that the kernel can still write for a region. It reserves one slot per DIMM.
+        """Return the number of labels that the kernel can still write for a region. One slot per DIMM is reserved.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -104,8 +104,7 @@ class Labels:
         """
         found, *beside = self._ndctl.regions_beside(region)
         areas = read_areas(self._ndctl, found)
-        # A region that shares DIMMs with this region has labels in the same label areas, and further labels on other
-        # DIMMs.
+        # Another region on the same DIMMs has labels in these label areas, and may have labels on other DIMMs.
         uuids = {namespace.label_uuid for each in beside for namespace in each.namespaces}
         cookies = {each.iset_id for each in beside} - {found.iset_id, None}
 
@@ -119,7 +118,7 @@ class Labels:
             }
             listed = {namespace.label_uuid: namespace for namespace in found.namespaces}
             lines += [
-                f"the kernel has no namespace of the label "
+                f"the kernel has no namespace for the label "
                 f"{quoted(label.name) if label.name else 'without a name'} (UUID {uuid})"
                 for uuid, label in described.items()
                 if uuid not in listed
@@ -138,10 +137,10 @@ class Labels:
         return tuple(lines)
 
     def zero(self, region: Region | str, *, confirm: Confirm = confirmed) -> Region:
-        """Fill the label areas of a region's DIMMs with zeros. Its namespaces disappear, and their bytes stay.
+        """Fill the label areas of a region's DIMMs with zeros. Its namespaces disappear, but their bytes stay.
 
-        Until the next boot, the kernel still treats the region as a region with labels. Therefore all of the region is
-        free, and the next create writes labels 1.2.
+        Until the next boot, the kernel still treats the region as a region with labels. So the whole region is free,
+        and the next create writes labels 1.2.
 
         Args:
             region: The region's record or name.
@@ -220,7 +219,7 @@ class Labels:
     def _write(self, region: Region, areas: Sequence[LabelArea], data: Mapping[str, bytes], confirm: Confirm) -> Region:
         if set(data) != set(region.dimms):
             given = ", ".join(data) or "none"
-            raise InvalidValueError("labels", given, f"labels of all its DIMMs: {', '.join(region.dimms)}")
+            raise InvalidValueError("labels", given, f"labels of all DIMMs of the region: {', '.join(region.dimms)}")
         for area in areas:
             if len(data[area.dimm]) != area.size:
                 raise InvalidValueError(

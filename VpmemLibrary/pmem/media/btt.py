@@ -2,7 +2,7 @@
 
 Three parts make sectors atomic (``drivers/nvdimm/btt.c``): a map from sectors to blocks, a log of the current writes,
 and an info block with a backup copy. ``ndctl check-namespace`` checks these parts, but exits 0 if the backup copy of
-the info block is broken. Therefore this module reads ndctl's complaints on stderr in addition to the exit status.
+the info block is broken. Therefore this module reads ndctl's complaints on stderr as well as the exit status.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Btt:
         idle = self._namespaces.disable(self._sector(namespace))
         block = self._info_blocks.read(idle)
         if not isinstance(block, SectorInfoBlock):
-            raise UnsupportedError(f"{idle.called} is no sector namespace: its info block is that of {block.mode}.")
+            raise UnsupportedError(f"{idle.called} is not a sector namespace: its info block has mode {block.mode}.")
         raw = RawBytes(self._ndctl, idle)
         raw.write(*_torn(raw, block, part))
         return idle
@@ -159,7 +159,7 @@ class Btt:
         found = self._ndctl.namespace(namespace)
         if found.active and found.mode is not NamespaceMode.sector:
             raise UnsupportedError(
-                f"{found.called} has mode {found.mode}: only a sector namespace has metadata to check."
+                f"{found.called} has mode {found.mode}, but only a sector namespace has metadata to check."
             )
         return found
 
@@ -171,7 +171,7 @@ class Btt:
         if result.exit_status not in _DAMAGED or not complaints:
             checked(result, f"check {idle.called}")
         elif self._has_another_mode(idle):
-            raise UnsupportedError(f"{idle.called} is no sector namespace: its info block is that of another mode.")
+            raise UnsupportedError(f"{idle.called} is not a sector namespace: its info block has another mode.")
         return SectorCheck(idle, complaints)
 
     def _has_another_mode(self, idle: Namespace) -> bool:
@@ -199,7 +199,7 @@ def _torn(raw: RawBytes, block: SectorInfoBlock, part: SectorPart) -> tuple[int,
 
 
 def _unfinished(raw: RawBytes, block: SectorInfoBlock) -> tuple[int, bytes]:
-    """Return the offset and the bytes of a map entry from before the last write of a lane in the log."""
+    """Return the offset and the bytes of a map entry as it was before the last write of a lane in the log."""
     lanes = raw.read(block.at + block.log_offset, block.free_blocks * 4 * _LOG_ENTRY.size)
     for lane in range(block.free_blocks):
         entries = [_LOG_ENTRY.unpack_from(lanes, (4 * lane + index) * _LOG_ENTRY.size) for index in range(4)]
@@ -210,4 +210,4 @@ def _unfinished(raw: RawBytes, block: SectorInfoBlock) -> tuple[int, bytes]:
         sector, old, new, _ = second if second[3] == first[3] % 3 + 1 else first
         if old != new:
             return block.at + block.map_offset + sector * _MAP_ENTRY.size, _MAP_ENTRY.pack(old | _NORMAL)
-    raise InvalidValueError("part", str(SectorPart.write), "another part: no sector was written yet")
+    raise InvalidValueError("part", str(SectorPart.write), "another part, because no sector was written yet")

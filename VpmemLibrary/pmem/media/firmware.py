@@ -115,8 +115,8 @@ class Firmware:
             NotFoundError: The DIMM does not exist.
             InvalidValueError: The path is not absolute. Nothing was changed.
             UnsupportedError: The DIMM accepts no update. Nothing was changed.
-            CommandError: ndctl or the DIMM refused the image, or no update waits in the DIMM afterwards, or the
-                update is not armed.
+            CommandError: ndctl or the DIMM refused the image. Or no update waits in the DIMM afterwards, or the update
+                is not armed.
         """
         if not image.startswith("/"):
             raise InvalidValueError("image", image, "the absolute path of a firmware image on the host")

@@ -1,7 +1,7 @@
 """Read the state of one machine's DIMMs: flags, health, dirty shutdowns and bad blocks.
 
-A value that neither the DIMM nor the kernel reports is None, never 0. A DIMM without SMART has no health value, rather
-than good health. QEMU's NVDIMMs have no SMART. For such NVDIMMs, ndctl lists no health and exits 0.
+A value that neither the DIMM nor the kernel reports is None, never 0. A DIMM without SMART has no health value, which
+does not mean good health. QEMU's NVDIMMs have no SMART. For such NVDIMMs, ndctl lists no health and exits 0.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class DimmHealth:
         return self.dirty_shutdown if self.shutdown_count is None else self.shutdown_count
 
     def as_rows(self) -> tuple[tuple[str, str], ...]:
-        """Return the rows of a table. A value that is not reported is `absent`. An empty list of flags is `none`."""
+        """Return the rows of a table. A missing value is `absent`. An empty list of flags is `none`."""
         return tuple(
             (name, ABSENT if value is None else _shown(value))
             for name, value in (
@@ -238,21 +238,21 @@ class Health:
         if health.dirty_shutdown_count is None:
             raise UnsupportedError(
                 f"The dirty-shutdown count of {health.dev} on {self._ndctl.transport.name} is {ABSENT}: neither its "
-                "SMART health nor the kernel (nfit/dirty_shutdown) has one. It is not 0. QEMU's NVDIMMs do not count."
+                "SMART health nor the kernel (nfit/dirty_shutdown) has it. It is not 0. QEMU's NVDIMMs have no count."
             )
         return health.dirty_shutdown_count
 
     def bad_blocks(self, where: Namespace | Region | Dimm | str) -> tuple[BadBlock, ...]:
         """Return the bad blocks of a namespace, a region or a DIMM.
 
-        ndctl lists the bad blocks of regions. The bad blocks of a namespace are computed from its place in the region.
-        ndctl's own list for a namespace is not usable. For a raw namespace, ndctl lists all bad blocks of the region
-        (``util_namespace_to_json``, ndctl 81). For a sector namespace, ndctl lists none.
+        This method computes the bad blocks of a namespace from ndctl's list for the region. ndctl's own list for a
+        namespace is not usable: for a raw namespace, it has all bad blocks of the region (``util_namespace_to_json``,
+        ndctl 81), and for a sector namespace, it is empty.
 
         Args:
-            where: A record, or a name: ``region0``, ``nmem0``, or a namespace's name. The offsets of a namespace count
-                from its first usable byte. The offsets of a DIMM count from the start of its region. The offsets of a
-                sector namespace count from its start in the region, because its table moves blocks.
+            where: A record, or a name: ``region0``, ``nmem0``, or a namespace's name. The offsets count from the first
+                usable byte of a namespace, or from the start of the region (also for a DIMM). For a sector namespace,
+                they count from the namespace's first byte, because its table moves blocks.
 
         Raises:
             NotFoundError: The namespace, region or DIMM does not exist.
@@ -298,8 +298,8 @@ class Health:
                 sysfs[name] = _or_as_it_is(attributes[name])
         ndctl["id"] = dimm.id
         sysfs["id"] = attributes.get("id", "")
-        # The kernel read the number of dirty shutdowns when it found the DIMM, and ndctl asks the DIMM now. So ndctl's
-        # number may be larger. Either of them may be unknown.
+        # The kernel reads the number of dirty shutdowns once, when it finds the DIMM. ndctl reads it now, so ndctl's
+        # number may be larger.
         now, then = health.shutdown_count, health.dirty_shutdown
         if now is not None and then is not None and now < then:
             ndctl["dirty shutdowns"], sysfs["dirty shutdowns"] = now, then
@@ -328,19 +328,19 @@ class Health:
         for region in regions:
             if region.dev not in kept:
                 raise UnsupportedError(
-                    f"The kernel of {self._ndctl.transport.name} keeps no list of bad blocks for {region.dev}: "
-                    "an empty list would prove nothing."
+                    f"The kernel of {self._ndctl.transport.name} keeps no list of bad blocks for {region.dev}, "
+                    "so its bad blocks are unknown."
                 )
         return regions
 
     def _listed_region(self, name: str) -> Region:
-        """Return one region with its bad blocks. Raise if the region is gone since it was last listed."""
+        """Return one region with its bad blocks. Raise if the region no longer exists."""
         for region in self._listed(lambda region: region.dev == name):
             return region
         raise GoneError(f"Region {name}", self._ndctl.transport.name)
 
     def _place(self, namespace: Namespace) -> tuple[int, int]:
-        """Return the offset of a namespace's bytes in its region, and their number."""
+        """Return the offset of a namespace's bytes in its region, and the number of bytes."""
         result = self._ndctl.run(query(PLACE_SCRIPT, namespace.dev, namespace.region)).check()
         numbers = [whole_number(word) for word in result.text.split()]
         match numbers:
@@ -441,7 +441,7 @@ def _parsed(result: CommandResult) -> _Kernel:
                 case [int(sector), int(count)] if region:
                     regions[region] += (BadBlock(Size(sector * SECTOR), Size(count * SECTOR)),)
                 case _:
-                    raise UnreadableOutputError(result, f"The kernel's list of bad blocks has a line {value!r}")
+                    raise UnreadableOutputError(result, f"The kernel's list of bad blocks has the line {value!r}")
         else:
             here[name] = one_line(value.strip())
     return _Kernel(dimms, regions)

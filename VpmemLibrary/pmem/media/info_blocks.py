@@ -82,11 +82,10 @@ class InfoBlocks:
             UnsupportedError: The namespace's label requires another mode. Nothing was changed.
             NotFoundError: The namespace does not exist.
             BusyError: The namespace is in use. Nothing was changed.
-            CommandError: ndctl failed, or the new block is different from the request. ndctl's exit status may still be
-                0.
+            CommandError: ndctl failed, or the new block differs from the request. ndctl's exit status may still be 0.
         """
         if mode not in _CLASSES:
-            raise InvalidValueError("mode", str(mode), "fsdax or devdax: ndctl writes no other info block")
+            raise InvalidValueError("mode", str(mode), "fsdax or devdax, because ndctl writes no other info block")
         before = self._ndctl.namespace(namespace)
         options = mode_options(self._ndctl.region(before.region), mode, map_location, align, None)
         with self._namespaces.disabled(before) as idle:
@@ -109,7 +108,7 @@ class InfoBlocks:
         result = self._ndctl.change(["ndctl", "read-infoblock", NAMESPACE], namespace_target(idle))
         checked(result, f"read the info block of {idle.called}")
         if len(result.stdout) < HEAD:
-            raise UnreadableOutputError(result, f"It exited 0, but returned {len(result.stdout)} bytes, not {HEAD}")
+            raise UnreadableOutputError(result, f"ndctl exited 0, but printed {len(result.stdout)} bytes, not {HEAD}")
         blocks = decode_info_blocks(result.stdout)
         if not blocks:
             raise NotFoundError("info block of", idle.called, [], where=self._ndctl.transport.name)
@@ -126,8 +125,8 @@ class InfoBlocks:
         start, _, bound = result.text.strip().partition(":")
         if bound and bound != _CLASSES[mode]:
             raise UnsupportedError(
-                f"The label of {idle.called} binds it to another mode (holder_class {bound}), so the kernel would not "
-                f"see an info block for {mode}: reconfigure it."
+                f"The label of {idle.called} requires another mode (holder_class {bound}), so the kernel would ignore "
+                f"an info block for {mode}. Reconfigure the namespace instead."
             )
         try:
             return int(start, 0)

@@ -1,6 +1,6 @@
-"""Inject errors and SMART values into DIMMs. Raise an error with the reason if the bus does not support injections.
+"""Inject errors and SMART values into DIMMs.
 
-Only the kernel's nfit_test module and firmware with this function support injections. QEMU's NVDIMMs do not.
+Only the kernel's nfit_test module and some firmware support injections. QEMU's NVDIMMs do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from VpmemLibrary.transport.base import CommandResult
 # ndctl's exit statuses if the firmware, the kernel or ndctl itself does not support an injection (ndctl/inject-smart.c,
 # dimm_inject_smart; ndctl/inject-error.c, do_inject).
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EIO))
-_FIX = "Only the kernel's nfit_test module and firmware that supports injections accept them: use such a bus."
+_FIX = "Use a bus of the kernel's nfit_test module, or a bus whose firmware supports injections."
 
 # ndctl 81 converts degrees to an integer, and the DIMM keeps 1/16 degrees in 15 bits (ndctl/lib/private.h).
 _HOTTEST = 2047
@@ -52,7 +52,7 @@ class Injection:
             length: The number of bytes; a multiple of 512.
 
         Raises:
-            InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
+            InvalidValueError: The offset or length is not a multiple of 512, or the range ends after the namespace.
                 Nothing was changed.
             UnsupportedError: The bus does not support error injection, or the namespace's mode is sector. Nothing was
                 changed.
@@ -66,7 +66,7 @@ class Injection:
         The kernel removes a bad block from its list only after a write to this block.
 
         Raises:
-            InvalidValueError: The offset or length is no multiple of 512, or the range ends after the namespace.
+            InvalidValueError: The offset or length is not a multiple of 512, or the range ends after the namespace.
                 Nothing was changed.
             UnsupportedError: The bus does not support error injection, or the namespace's mode is sector. Nothing was
                 changed.
@@ -98,13 +98,13 @@ class Injection:
             NotFoundError: The DIMM does not exist.
             InvalidValueError: No value was given, or a value is invalid. Nothing was changed.
             UnsupportedError: The DIMM does not support injections. Nothing was changed.
-            CommandError: ndctl failed, or a value is different when it is read back. The message names the values that
-                were injected anyway.
+            CommandError: ndctl failed, or a value is different when it is read back. The message has the values that
+                were injected before the failure.
         """
         for name, degrees in (("temperature", temperature), ("controller_temperature", controller_temperature)):
             if degrees is not None and not (degrees == int(degrees) and abs(degrees) <= _HOTTEST):
                 raise InvalidValueError(
-                    name, degrees, f"whole degrees from -{_HOTTEST} to {_HOTTEST}: ndctl drops a fraction"
+                    name, degrees, f"whole degrees from -{_HOTTEST} to {_HOTTEST}, because ndctl drops a fraction"
                 )
         if spares is not None and not 0 <= spares <= 100:
             raise InvalidValueError("spares", spares, "0 to 100 per cent")
@@ -175,7 +175,7 @@ class Injection:
         self._supported(result, action, lambda bus: bus.dev == found.bus)
         after = Health(self._ndctl).bad_blocks(found)
         if verb == "inject" and not any(bad.offset < offset + length and offset < bad.end for bad in after):
-            raise CommandError(result, f"Could not {action}: ndctl exited 0, but no bad block is listed there")
+            raise CommandError(result, f"Could not {action}: ndctl exited 0, but the kernel lists no bad block there")
         return after
 
     def _smart(self, dimm: Dimm | str, options: list[str], verb: str) -> CommandResult:
@@ -187,7 +187,7 @@ class Injection:
     def _supported(self, result: CommandResult, action: str, on_bus: Callable[[Bus], bool]) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
             provider = next((bus.provider for bus in self._ndctl.inventory().buses if on_bus(bus)), "unknown")
-            reason = f"Could not {action}: its bus ({provider}) has no such injection. {_FIX}"
+            reason = f"Could not {action}: its bus ({provider}) does not support this injection. {_FIX}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)
 

@@ -1,8 +1,7 @@
 """Receive the events of DIMMs from ``ndctl monitor``.
 
-``ndctl monitor`` first reports each DIMM that has a value beyond a threshold. Then ``ndctl monitor`` reports each event
-that the firmware notifies. It enables the temperature alarm of each DIMM's controller, so it changes the settings of
-the DIMMs (ndctl 81).
+``ndctl monitor`` first reports each DIMM that has a value beyond a threshold. Then it reports each event of the
+firmware. It also enables the temperature alarm of each DIMM's controller, which changes the DIMM's settings (ndctl 81).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ _MOST = 1 << 20
 
 _WATCHING = b'{"watching":true}'
 
-# ndctl buffers its standard output, but flushes a log file after each event. So this script prints the log file. At its
-# start, ndctl reports the values beyond their thresholds. Then ndctl waits in epoll (the system calls 232 and 281 on
-# x86, 22 and 441 elsewhere). Now the script adds the line `{"watching":true}` to the log: all later events are new.
-# After that, the script removes the names of its files, so a killed monitor leaves no files. The monitor ends when the
-# standard input of the script ends.
+# ndctl buffers its standard output, but flushes a log file after each event. So this script prints the log file. ndctl
+# first reports the values beyond their thresholds. Then ndctl waits in epoll (the system calls 232 and 281 on x86, 22
+# and 441 elsewhere). The script now adds the line `{"watching":true}` to the log: all later events are new. Then the
+# script removes the names of its files, so a killed monitor leaves no files. The monitor ends when the standard input
+# of the script ends.
 _SCRIPT = r"""
 directory=$(mktemp -d) || exit
 trap 'rm -rf "$directory"' EXIT
@@ -88,7 +87,7 @@ class DimmMonitor:
 
     Args:
         transport: The transport to the host. The monitor ends when the transport is closed.
-        dimms: The names of the DIMMs to watch. If it is empty, the monitor watches all DIMMs.
+        dimms: The names of the DIMMs to watch. The default is all DIMMs.
 
     Example::
 
@@ -117,7 +116,7 @@ class DimmMonitor:
 
     @property
     def events(self) -> tuple[DimmEvent, ...]:
-        """All events so far, in order. The reports at the monitor's start are not included."""
+        """All events so far, in order, without the reports at the monitor's start."""
         _, _, later = bytes(self._printed).partition(_WATCHING)
         return tuple(event for event in map(decode_event, later.split(b"\n")[:-1]) if event)
 

@@ -1,7 +1,7 @@
 """Run address range scrubs of one machine's buses, and clear the bad blocks that the scrubs find.
 
-Only the kernel's nfit_test module and firmware with this function (ACPI "ARS") support both. QEMU's NVDIMMs do not:
-``ndctl start-scrub`` and ``wait-scrub`` fail with ENOENT, and ``clear-errors`` fails with EOPNOTSUPP (ndctl 81).
+Only the kernel's nfit_test module and firmware with ACPI "ARS" support both. QEMU's NVDIMMs do not: ``ndctl
+start-scrub`` and ``wait-scrub`` fail with ENOENT, and ``clear-errors`` fails with EOPNOTSUPP (ndctl 81).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from VpmemLibrary.pmem.records import Bus, Namespace, NamespaceMode
 from VpmemLibrary.transport.base import CommandResult
 
 _NOT_SUPPORTED = tuple(status_of(number) for number in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENOTTY))
-_FIX = "Only the kernel's nfit_test module and firmware that supports it can: use such a bus."
+_FIX = "Use a bus of the kernel's nfit_test module, or a bus whose firmware supports this."
 
 
 class ScrubState(StrEnum):
@@ -84,7 +84,7 @@ class Scrub:
             return ScrubState(str(state))
         except ValueError:
             result = self._ndctl.run(["ndctl", "list", "-B", "-b", found.dev])
-            raise UnreadableOutputError(result, f"ndctl gives {found.dev} the scrub state {state!r}") from None
+            raise UnreadableOutputError(result, f"ndctl reports for {found.dev} the scrub state {state!r}") from None
 
     def start(self, bus: Bus | str) -> None:
         """Start a scrub of a whole bus. Do nothing if a scrub is already active.
@@ -119,7 +119,7 @@ class Scrub:
         result = self._ndctl.transport.run(["ndctl", "wait-scrub", found.dev], timeout=timeout)
         self._supported(result, f"wait for the scrub of {found.dev}", found.provider)
         if self.state(found) is ScrubState.active:
-            raise CommandError(result, f"{found.dev} still scrubs though ndctl reports that it is done")
+            raise CommandError(result, f"The scrub of {found.dev} is still active though ndctl exited 0")
 
     def clear_errors(self, namespace: Namespace | str, *, scrub: bool = False, timeout: float) -> None:
         """Clear the bad blocks in the usable bytes of a namespace. Their content is lost and undefined afterwards.
@@ -139,7 +139,7 @@ class Scrub:
         """
         found = self._ndctl.namespace(namespace)
         if found.mode is NamespaceMode.sector:
-            raise UnsupportedError(f"{found.called} is a sector namespace: ndctl clears no errors there.")
+            raise UnsupportedError(f"{found.called} is a sector namespace: ndctl does not clear its errors.")
         if not found.active:
             raise UnsupportedError(
                 f"{found.called} is disabled: ndctl would clear its metadata as well. Enable it first."
@@ -151,6 +151,6 @@ class Scrub:
 
     def _supported(self, result: CommandResult, action: str, provider: str) -> CommandResult:
         if result.exit_status in _NOT_SUPPORTED:
-            reason = f"Could not {action}: its bus ({provider}) cannot do it. Nothing was changed. {_FIX}"
+            reason = f"Could not {action}: its bus ({provider}) does not support this. Nothing was changed. {_FIX}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)

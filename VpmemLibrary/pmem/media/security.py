@@ -197,7 +197,7 @@ class Security:
         action = f"erase {found.dev} by {method}"
         result = checked(self._run(found, "", ["sanitize-dimm", DIMM, *options], timeout=timeout), action)
         if method is EraseMethod.overwrite:
-            result = checked(self._run(found, "", ["wait-overwrite", DIMM], timeout=timeout), f"{action}: wait for it")
+            result = checked(self._run(found, "", ["wait-overwrite", DIMM], timeout=timeout), f"{action} to the end")
         # An overwritten DIMM may keep its passphrase.
         after = self._checked_state(
             result, action, found, ("disabled",) if method is EraseMethod.crypto else ("disabled", "unlocked")
@@ -252,7 +252,7 @@ class Security:
         return self._ndctl.run(test).exit_status == 0
 
     def _remove_stored_passphrase(self, dimm: Dimm, action: str) -> None:
-        """Remove the stored passphrase that the DIMM no longer has. ndctl sets no new passphrase while it is stored."""
+        """Remove the stored passphrase that the DIMM no longer has. Until then, ndctl sets no new passphrase."""
         checked(self._ndctl.change(act("forget_passphrase", dimm.id), dimm_target(dimm)), action)
 
     def _run(

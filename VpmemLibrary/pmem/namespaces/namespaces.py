@@ -69,11 +69,11 @@ class Namespaces:
         """Create a namespace in one region. Return the namespace from a fresh listing.
 
         Args:
-            region: The region's record or name. Required, because without it ndctl picks any region, and two such
-                creates race.
+            region: The region's record or name. Required, because ndctl would pick any region, and two creates could
+                then disturb each other.
             mode: The namespace's mode.
             size: The bytes that the namespace takes from the region. The default is the whole largest free extent.
-                `AtLeast` means the smallest valid size in the region that is not smaller.
+                `AtLeast` means the smallest valid size that is not below it.
             name: The namespace's name. By default, it has no name.
             map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
             align: The mapping alignment, for fsdax and devdax. The default is 2 MiB.
@@ -114,7 +114,7 @@ class Namespaces:
         sector_size: int | None = None,
         uuid: str | None = None,
     ) -> Namespace:
-        """Change the mode of a namespace in place. Its place and name stay, and its content is lost.
+        """Change the mode of a namespace. Its place in the region and its name stay, but its content is lost.
 
         The namespace's label gets a new UUID, because the kernel refuses the current UUID.
 
@@ -175,7 +175,7 @@ class Namespaces:
         checked_name("name", name)
         before = self._ndctl.namespace(namespace)
         if not before.label_uuid:
-            raise UnsupportedError(f"{before.called} has no label, and a name is kept in the label.")
+            raise UnsupportedError(f"{before.called} has no label, and only a label can store a name.")
         command = act("rename", NAMESPACE, name)
         try:
             result = self._ndctl.change(command, namespace_target(before), must_be_unused=True)
@@ -282,7 +282,7 @@ class Namespaces:
         return checked(result, f"destroy {namespace.called}")
 
     def still_there(self, removed: Iterable[tuple[Namespace, CommandResult]]) -> tuple[CommandError, ...]:
-        """Return an error for each removed namespace that a fresh listing still contains.
+        """List the namespaces again. Return an error for each removed namespace that still exists.
 
         Args:
             removed: The records of the removed namespaces, each with ndctl's result.
@@ -322,7 +322,7 @@ class Namespaces:
             if wanted > room.largest:
                 raise NoSpaceError(result, no_room(now, plan.size, room.free))
         if meant_status(result) in NO_ROOM:
-            raise NoSpaceError(result, f"ndctl found no room in {now.dev}, though {now.free_extent} of it are free")
+            raise NoSpaceError(result, f"ndctl found no room in {now.dev}, though {now.free_extent} are free")
 
     def _reclaim(self, identity: str, error: BaseException) -> None:
         """Remove the leftovers of a failed create, and add the outcome to the error.
@@ -350,7 +350,7 @@ class Namespaces:
         map_location: MapLocation | None,
         align: Size | None,
     ) -> None:
-        """Raise if the new alignment leaves no usable bytes. The kernel reports it only after the old mode is lost."""
+        """Raise if the new alignment leaves no usable bytes. The kernel reports this after the old mode is lost."""
         chosen = mapping_align(region, mode, align)
         if chosen is None or region_align(region) % chosen == 0:
             return

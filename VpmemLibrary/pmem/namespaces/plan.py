@@ -1,6 +1,6 @@
 """Plan a namespace before it is created: ndctl's options, the usable size, and the reasons why it is invalid.
 
-Every foreseeable mistake is refused here, before anything is changed.
+This module refuses an invalid request before anything is changed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def plan_namespace(
         region: The region's record or name.
         mode: The namespace's mode.
         size: The bytes that the namespace takes from the region. The default is the whole largest free extent.
-            `AtLeast` means the smallest valid size in the region that is not smaller.
+            `AtLeast` means the smallest valid size that is not below it.
         name: The namespace's name. By default, it has no name.
         map_location: The location of the page map, for fsdax and devdax. The default is ``dev``.
         align: The mapping alignment, for fsdax and devdax. The default is 2 MiB if the machine supports it.
@@ -127,15 +127,14 @@ def mode_options(
     if mode in _MAPPED:
         options += ["--map", MapLocation(map_location or MapLocation.dev).value]
         there = alignments_of(region, mode)
-        # The alignment is always given. ndctl's default is the alignment of the region's last create, even of a failed
-        # create.
+        # Without this option, ndctl uses the alignment of the region's last create, even if that create failed.
         options += ["--align", str(int(checked_align(align or default_align(there), there)))]
     elif map_location is not None or align is not None:
         what, value = ("map", map_location) if map_location is not None else ("align", align)
-        raise InvalidValueError(what, str(value), f"no value for mode {mode}: only fsdax and devdax have this setting")
+        raise InvalidValueError(what, str(value), "no value, because only fsdax and devdax have this setting")
     if sector_size is not None:
         if mode is NamespaceMode.devdax:
-            raise InvalidValueError("sector_size", sector_size, f"no value for mode {mode}: it is no block device")
+            raise InvalidValueError("sector_size", sector_size, f"no value, because mode {mode} has no sectors")
         there_sizes: tuple[int, ...] = BLOCK_SECTOR_SIZES
         if mode is NamespaceMode.sector:
             there_sizes = tuple(_capabilities(region, mode, "sector_sizes")) or SECTOR_SIZES
@@ -195,7 +194,7 @@ def no_room(region: Region, size: Size | None, pieces: Iterable[Extent] = ()) ->
     wanted = "a namespace" if size is None else f"a namespace of {size}"
     extents = tuple(pieces)
     free = max((piece.size for piece in extents), default=region.free_extent)
-    apart = f" ({region.available_size} in all, in pieces)" if region.available_size > free else ""
+    apart = f" ({region.available_size} in total, in several extents)" if region.available_size > free else ""
     largest = f"the largest that fits has {free}{apart}" if free else "nothing of it is free"
     where = f" Free extents: {', '.join(str(piece) for piece in extents)}." if extents else ""
     return f"There is no room for {wanted} in {region.dev}: {largest}.{where}"

@@ -35,7 +35,7 @@ class RawBytes:
 
     def __init__(self, ndctl: Ndctl, namespace: Namespace) -> None:
         if namespace.active:
-            raise InvalidValueError("namespace", namespace.called, "a disabled one")
+            raise InvalidValueError("namespace", namespace.called, "a disabled namespace")
         self._ndctl = ndctl
         self._namespace = namespace
 
@@ -76,7 +76,7 @@ class RawBytes:
         except BaseException as error:
             self._close(error)
             raise
-        return checked(result, f"{verb} bytes of {self._namespace.called} behind its mode")
+        return checked(result, f"{verb} raw bytes of {self._namespace.called}")
 
     def _close(self, error: BaseException) -> None:
         """Clean up after an act that could not clean up itself: the act was killed, or its end is unknown."""
@@ -84,7 +84,7 @@ class RawBytes:
             closed = self._ndctl.change(act("close", NAMESPACE), namespace_target(self._namespace))
             checked(closed, f"disable {self._namespace.called} again")
         except VpmemError as failure:
-            more = f"Its bytes may still be open behind its mode (force_raw): {failure}"
+            more = f"The namespace may still be enabled without its mode (force_raw): {failure}"
             if isinstance(error, VpmemError):
                 error.add(more)
             else:

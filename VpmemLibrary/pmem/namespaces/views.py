@@ -64,7 +64,7 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
     result.check()
     found = dict(line.split("=", 1) for line in result.lines if "=" in line)
     if not found.keys() >= {"mode", "name", "uuid"}:
-        raise UnreadableOutputError(result, "sysfs gave no mode, name or UUID")
+        raise UnreadableOutputError(result, "sysfs did not report the mode, name and UUID")
     ndctl: dict[str, object] = {
         "mode": str(namespace.mode),
         "usable size": namespace.size,
@@ -100,5 +100,5 @@ def namespace_views(transport: Transport, namespace: Namespace) -> Agreement:
 def _size(result: CommandResult, text: str) -> Size:
     number = whole_number(text)
     if number is None:
-        raise UnreadableOutputError(result, f"sysfs gave {text[:40]!r} for a size")
+        raise UnreadableOutputError(result, f"sysfs reported an invalid size: {text[:40]!r}")
     return Size(number)

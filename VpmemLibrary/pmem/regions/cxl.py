@@ -192,8 +192,7 @@ class Cxl:
 
         Raises:
             NotFoundError: A device does not exist.
-            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
-                changed.
+            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
         """
         found = [self.memdev(each) for each in memdevs]
@@ -218,7 +217,7 @@ class Cxl:
 
         Raises:
             NotFoundError: The region does not exist.
-            BusyError: The region has an active namespace, used or unused, that would be lost. Nothing was changed.
+            BusyError: The region has an active namespace, even an unused one. Nothing was changed.
             CommandError: cxl failed, or the region still exists.
         """
         found = self.region(which)
@@ -250,7 +249,7 @@ class Cxl:
 
         Raises:
             NotFoundError: The device does not exist.
-            InvalidValueError: The offset is no multiple of 64, or is after the end of the device. Nothing was changed.
+            InvalidValueError: The offset is not a multiple of 64, or is outside the device. Nothing was changed.
             CommandError: The kernel or the device refused, or the device does not list the cache line afterwards.
         """
         return self._poison(memdev, offset, inject=True)
@@ -264,7 +263,7 @@ class Cxl:
 
         Raises:
             NotFoundError: The device does not exist.
-            InvalidValueError: The offset is no multiple of 64, or is after the end of the device. Nothing was changed.
+            InvalidValueError: The offset is not a multiple of 64, or is outside the device. Nothing was changed.
             CommandError: The kernel or the device refused, or the device still lists the cache line.
         """
         return self._poison(memdev, offset, inject=False)
@@ -279,7 +278,7 @@ class Cxl:
         command = _on_memdevs([found], ["poison", verb, found.dev, hex(offset)])
         result = self._ndctl.change(command, lock_target(found.dev, f"CXL memory device {found.dev}"))
         result.check(
-            f"Could not {verb} poison at {offset} of {found.dev}: only root can, in debugfs, on a device that takes it"
+            f"Could not {verb} poison at {offset} of {found.dev}: it needs root, debugfs, and support by the device"
         )
         after = self.media_errors(found)
         poisoned = any(each.offset < offset + POISON_UNIT and offset < each.offset + each.length for each in after)
@@ -289,7 +288,7 @@ class Cxl:
         return after
 
     def _root_decoder(self, memdevs: Sequence[CxlMemdev]) -> str:
-        """Return the CXL window (root decoder) with the most room that takes persistent memory of all these devices."""
+        """Return the CXL window (root decoder) with the most room for persistent memory of all these devices."""
         fitting: dict[str, int] = {}
         for place, memdev in enumerate(memdevs):
             listed = self._list("decoder", "--decoders", "--decoder=root", f"--memdev={memdev.dev}")
@@ -300,7 +299,7 @@ class Cxl:
             }
             fitting = room if not place else {name: size for name, size in fitting.items() if name in room}
         if not fitting:
-            valid = "devices below one CXL window of the host that takes persistent memory (cxl list -D -d root)"
+            valid = "devices below one CXL window of the host that supports persistent memory (cxl list -D -d root)"
             raise InvalidValueError("memdevs", ", ".join(each.dev for each in memdevs), valid)
         return max(fitting, key=lambda name: fitting[name])
 
@@ -314,7 +313,7 @@ class Cxl:
             f"libnvdimm to list {made.dev}",
             timeout=_READY_SECONDS,
             interval=_POLL,
-            failure=lambda _: CommandError(result, f"{made.dev} is no region of libnvdimm after {_READY_SECONDS:g} s"),
+            failure=lambda _: CommandError(result, f"libnvdimm did not list {made.dev} within {_READY_SECONDS:g} s"),
         )
 
     def _list(self, key: str, *options: str) -> list[Fields]:
@@ -352,7 +351,7 @@ def _members(item: object) -> list[object]:
 def _refuse(memdevs: Sequence[CxlMemdev], size: Size | None) -> None:
     names = [each.dev for each in memdevs]
     if not names or len(set(names)) < len(names):
-        raise InvalidValueError("memdevs", ", ".join(names) or "none", "at least one device, and none of them twice")
+        raise InvalidValueError("memdevs", ", ".join(names) or "none", "at least one device, and no device twice")
     without = [each.dev for each in memdevs if not each.pmem_size]
     if without:
         raise InvalidValueError("memdevs", ", ".join(without), "devices with persistent memory")

@@ -102,7 +102,7 @@ class Regions:
             return LabelState.none
         there = all(area.version for area in areas)
         if self._ndctl.labeled([found]):
-            # The kernel uses labels of CXL memory even before there are labels.
+            # For CXL memory, the kernel takes namespaces from labels even before the first label exists.
             return LabelState.labeled if there or found.provider == _CXL else LabelState.lost
         return LabelState.ignored if there else LabelState.unlabeled
 
@@ -157,16 +157,15 @@ class Regions:
     def disabled_with_neighbours(self, region: Region | str, confirm: Confirm = confirmed) -> Iterator[DisabledRegion]:
         """Disable a region, and the regions that share a DIMM with it, inside the ``with`` block.
 
-        The labels can change inside the block. Afterwards, the regions that were enabled before are enabled again in
-        any case. A fresh listing proves it.
+        The labels can change inside the block. Afterwards, the regions that were enabled before are enabled again, even
+        after an error. A fresh listing proves this.
 
         Args:
             region: The region's record or name.
-            confirm: A function that is called when no worker can create a namespace in the region any more. It raises
-                to refuse the change.
+            confirm: Called when no worker can create namespaces in the region any more. It raises to refuse the change.
 
         Yields:
-            The region's DIMMs, and a table that is filled after the block.
+            The region's DIMMs, and a table of the enabled regions that is filled after the block.
 
         Raises:
             NotFoundError: The region does not exist.
@@ -211,7 +210,7 @@ class Regions:
             raise InvalidValueError(
                 "overwrite",
                 overwrite,
-                f"True, to destroy this in {before.dev} of {self._ndctl.transport.name}: {losses}",
+                f"True, because {before.dev} on {self._ndctl.transport.name} would lose: {losses}",
             )
         with self.disabled_with_neighbours(before, confirm) as out:
             for dimm in out.dimms:
@@ -226,7 +225,7 @@ class Regions:
                 ["ndctl", f"{verb}-region", REGION], *targets, must_be_unused=wanted == _DISABLED
             )
         except BusyError as error:
-            error.add(f"It has {', '.join(f'namespace {each.called}' for each in region.namespaces)}.")
+            error.add(f"The region has {', '.join(f'namespace {each.called}' for each in region.namespaces)}.")
             raise
         checked(result, f"{verb} {region.dev}")
         after = self._ndctl.region(region)
@@ -234,8 +233,8 @@ class Regions:
         if after.state != wanted or (count is not None and count[1] != "1"):
             raise CommandError(
                 result,
-                f"Could not {verb} {region.dev}: it is {after.state or 'enabled'} though ndctl exited 0, "
-                "and its count is on stderr",
+                f"Could not {verb} {region.dev}: it is {after.state or 'enabled'} though ndctl exited 0 "
+                "(its count is on stderr)",
             )
         return after
 
@@ -250,7 +249,7 @@ class Regions:
     def _enable_again(
         self, regions: list[Region], again: dict[str, Region], error: BaseException | None = None
     ) -> None:
-        """Enable the regions that were enabled before. Report each failure in addition to the first error."""
+        """Enable the regions that were enabled before. Add each failure to `error`."""
         failures: list[VpmemError] = []
         for region in regions:
             try:

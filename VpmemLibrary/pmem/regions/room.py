@@ -1,7 +1,7 @@
 """Find the free extents of a region, and the extent in which the kernel will put the next namespace.
 
-The extents are computed from the address of each namespace in sysfs, without ndctl. So a test can compare their sum and
-the largest free extent with the values that ndctl reports.
+This module computes the extents from the address of each namespace in sysfs, without ndctl. So a test can compare them
+with the values that ndctl reports.
 """
 
 from __future__ import annotations
