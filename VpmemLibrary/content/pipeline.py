@@ -75,7 +75,7 @@ def run_pipeline(
         beside: A command that runs at the same time as the first stage. The later stages read its output at
             `SECOND_INPUT`.
         subject: The path that replaces `SUBJECT`.
-        condition: Shell text that runs first, with the subject as ``$1``. It exits to prevent the pipeline.
+        condition: Shell text that runs first, with the subject as ``$1``. It ends the shell if nothing may be done.
 
     Raises:
         ToolMissingError: A program is not installed. The message names its package.
@@ -110,7 +110,7 @@ def run_pipeline(
         program = stages[number][0]
         if status == _MISSING:
             package = _PACKAGES.get(program, program)
-            raise ToolMissingError(failed, f"Could not {action}: {program} is not installed there (package {package})")
+            raise ToolMissingError(failed, f"Could not {action}: {program} is not installed (package {package})")
         raise CommandError(failed, f"Could not {action}: {program} failed")
     return clean
 

@@ -31,7 +31,7 @@ _MISSING = 127
 
 # new_file DIRECTORY SIZE COUNT sets $file to a new file of COUNT blocks. In a directory of another user, a name may
 # become a link to another place at any moment. Therefore the file gets a random name, its name is removed at once, and
-# the script uses only its descriptor. So the file is gone after the script, however the script ends.
+# the script uses only its descriptor. So no file remains, even if the script is killed.
 _NEW_FILE = r"""
 new_file() {
     umask 077
@@ -183,7 +183,7 @@ def map_sync(transport: Transport, path: str) -> str:
 
 def _checked(result: CommandResult, path: str, action: str) -> CommandResult:
     if result.exit_status == _MISSING:
-        raise ToolMissingError(result, "xfs_io is not installed there (package xfsprogs)")
+        raise ToolMissingError(result, "xfs_io is not installed (package xfsprogs)")
     if result.text.strip() in ("absent", "other"):
         there = (
             "a path that exists" if result.text.strip() == "absent" else "a file or a directory, or a device-DAX node"

@@ -84,7 +84,7 @@ def read_file_system(transport: Transport, path: str) -> FileSystem:
     """
     result = transport.run(query(_LOOK, path))
     if result.exit_status == 127:
-        raise ToolMissingError(result, "blkid is not installed there (package util-linux)")
+        raise ToolMissingError(result, "blkid is not installed (package util-linux)")
     result.check(f"Could not read the content type of {path}")
     text = result.text.strip("\n")
     if text in ("absent", "other"):
@@ -135,6 +135,6 @@ def make_file_system(
 def _check_made(result: CommandResult, path: str, file_system: FileSystemType) -> None:
     if result.exit_status == 127:
         program = _MAKE[file_system][0]
-        raise ToolMissingError(result, f"{program} is not installed there (package {_PACKAGES[program]})")
+        raise ToolMissingError(result, f"{program} is not installed (package {_PACKAGES[program]})")
     wants = " (mkfs.xfs needs a device of more than 300 MiB)" if file_system is FileSystemType.xfs else ""
     result.check(f"Could not make {file_system} on {path}{wants}")

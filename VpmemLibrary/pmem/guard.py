@@ -5,8 +5,8 @@ namespace and create the next, or the host may reboot. Therefore no command gets
 A change identifies its target by a permanent property: the UUID of a label, the cookie of an interleave set, or the id
 of a DIMM. The program ``guard.sh`` finds the device, checks it and runs the change, all in one process on the host.
 
-The program is sent to the host once and kept in memory there (``/run``), so that each act is one short command.
-``acts.sh`` is sent in the same way. It contains the changes that need more than one ndctl command.
+This module sends the program to the host once, into memory (``/run``), so that each act is one short command. It also
+sends ``acts.sh``, which contains the changes that need more than one ndctl command.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ DEFAULT_SECTOR_SIZE = 4096
 ALIGNMENTS = (Size(4 * KiB), Size(2 * MiB), Size(GiB))
 """The mapping alignments of x86 and of arm64 with 4 KiB pages."""
 SECTOR_SIZES = (512, 520, 528, 4096, 4104, 4160, 4224)
-"""The sector sizes of a sector namespace. Sizes other than 512 and 4096 contain metadata beside the data."""
+"""The sector sizes of a sector namespace. Sizes other than 512 and 4096 contain data and metadata."""
 BLOCK_SECTOR_SIZES = (512, 4096)
 """The sector sizes of an fsdax or raw namespace, under labels 1.2 (``namespace_devs.c``, pmem_lbasize_supported)."""
 LABEL_VERSIONS = ("1.1", "1.2")
@@ -66,7 +66,7 @@ def predict_usable_size(
         sector_size: The sector size, for sector. The default is 4096.
         label_version: The label version, for sector. Under 1.1, the first 4 KiB stay unused.
         start: The namespace's start in physical memory. Needed only if `align` is larger than the region's alignment.
-        alignments: The mapping alignments of the machine. The smallest one is the page size of its kernel.
+        alignments: The mapping alignments of the machine. The smallest alignment is the kernel's page size.
 
     Raises:
         InvalidValueError: No namespace can have this size or option.

@@ -288,7 +288,7 @@ def test_every_stage_of_a_pipeline_counts(stages: list[list[str]], cause: str) -
 
 
 def test_a_stage_that_is_not_installed_is_reported_with_its_package() -> None:
-    with pytest.raises(ToolMissingError, match=r"no-such-tool is not installed there \(package no-such-tool\)"):
+    with pytest.raises(ToolMissingError, match=r"no-such-tool is not installed \(package no-such-tool\)"):
         run_pipeline(LocalTransport(), [["true"], ["no-such-tool"], ["cat"]], action="try", timeout=30)
 
 

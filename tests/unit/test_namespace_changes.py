@@ -268,7 +268,7 @@ def test_a_change_of_mode_that_changed_nothing_is_a_failure_though_ndctl_exited_
     """With a label the new UUID is missed, without one the new mode."""
     machine = Divided("modes" if which == "of-raw" else "unlabeled")
     machine.answers["reconfigure"] = [left(0)]
-    with pytest.raises(CommandError, match=r"Could not reconfigure .* as devdax though ndctl reports success"):
+    with pytest.raises(CommandError, match=r"Could not reconfigure .* as devdax though ndctl exited 0"):
         Namespaces(Ndctl(machine)).reconfigure(which, mode=DEVDAX)
 
 

@@ -209,14 +209,14 @@ def test_a_create_that_made_nothing_is_a_failure_though_ndctl_exited_0() -> None
 def test_a_disable_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
     machine = Machine("modes")
     machine.answers["disable-namespace"] = [left(0, stderr="disabled 1 namespace")]
-    with pytest.raises(DeviceBusyError, match=r"of-fsdax .* is still active though ndctl reports success"):
+    with pytest.raises(DeviceBusyError, match=r"of-fsdax .* is still active though ndctl exited 0"):
         Namespaces(Ndctl(machine)).disable("of-fsdax")
 
 
 def test_an_enable_that_changed_nothing_is_a_failure_though_ndctl_exited_0() -> None:
     machine = Machine("modes")
     machine.answers["enable-namespace"] = [left(0, stderr="enabled 1 namespace")]
-    with pytest.raises(CommandError, match=r"off .* is still disabled though ndctl reports success"):
+    with pytest.raises(CommandError, match=r"off .* is still disabled though ndctl exited 0"):
         Namespaces(Ndctl(machine)).enable("off")
 
 
@@ -278,7 +278,7 @@ def test_one_that_ndctl_finds_in_use_is_not_destroyed() -> None:
 def test_a_destroy_that_changed_nothing_is_a_failure_whatever_its_status() -> None:
     machine = Machine("modes")
     machine.answers["destroy"] = [left(0, stderr="destroyed 1 namespace")]
-    with pytest.raises(CommandError, match="still there though ndctl reports success"):
+    with pytest.raises(CommandError, match="still exists though ndctl exited 0"):
         Namespaces(Ndctl(machine)).destroy("of-fsdax")
 
 

@@ -64,7 +64,7 @@ class IndexBlock:
     Args:
         number: 0 or 1.
         seq: The sequence number. The numbers run from 1 to 3 and start again at 1. The block with the later number is
-            the current one.
+            the current block.
         major, minor: The version of the label area.
         labelsize: Bytes of one label.
         nslot: The number of slots.

@@ -59,7 +59,7 @@ class Labels:
         return read_areas(self._ndctl, self._ndctl.region(region))
 
     def labeled(self, region: Region | str) -> tuple[LabelArea, ...]:
-        """Return the label area of each DIMM of a region. All label areas must have one version and one size.
+        """Return the label area of each DIMM of a region. All must have the same version and size.
 
         Raises:
             NotFoundError: The region does not exist.

@@ -151,15 +151,15 @@ class Namespaces:
         wanted = identity or before
         after = next((each for each in self._ndctl.inventory().namespaces if is_namespace(each, wanted)), None)
         if after is None or after.mode is not mode:
-            raise CommandError(result, f"Could not {action} though ndctl reports success")
+            raise CommandError(result, f"Could not {action} though ndctl exited 0")
         return after
 
     def rename(self, namespace: Namespace | str, name: str) -> Namespace:
         """Rename a namespace. Its UUID, place, mode and content do not change.
 
         ndctl cannot rename a namespace. The kernel accepts a new name while the namespace is disabled
-        (``drivers/nvdimm/namespace_devs.c``, ``alt_name_store``) and writes it to the labels. Therefore an active
-        namespace is disabled meanwhile.
+        (``drivers/nvdimm/namespace_devs.c``, ``alt_name_store``) and writes it to the labels. Therefore this method
+        disables an active namespace during the change.
 
         Args:
             namespace: The namespace's record, UUID, device name or name.
@@ -194,7 +194,7 @@ class Namespaces:
 
     @contextmanager
     def disabled(self, namespace: Namespace | str) -> Iterator[Namespace]:
-        """Disable a namespace inside the ``with`` block. If the namespace was active, enable it afterwards in any case.
+        """Disable a namespace inside the ``with`` block. Afterwards, enable it again if it was active.
 
         Raises:
             NotFoundError: The namespace does not exist.
@@ -289,7 +289,7 @@ class Namespaces:
         """
         there = [left for left in self._ndctl.inventory().namespaces if left.label_uuid or left.active]
         return tuple(
-            CommandError(said, f"{namespace.called} is still there though ndctl reports success")
+            CommandError(said, f"{namespace.called} still exists though ndctl exited 0")
             for namespace, said in removed
             if any(is_namespace(left, namespace) for left in there)
         )
@@ -379,7 +379,7 @@ class Namespaces:
         result = self._disable(before)
         after = self._ndctl.namespace(before)
         if after.active:
-            raise DeviceBusyError(result, f"{before.called} is still active though ndctl reports success")
+            raise DeviceBusyError(result, f"{before.called} is still active though ndctl exited 0")
         return after
 
     def _enabled(self, before: Namespace) -> Namespace:
@@ -389,7 +389,7 @@ class Namespaces:
         result = checked(self._ndctl.change(command, namespace_target(before)), f"enable {before.called}")
         after = self._ndctl.namespace(before)
         if not after.active:
-            raise CommandError(result, f"{before.called} is still disabled though ndctl reports success")
+            raise CommandError(result, f"{before.called} is still disabled though ndctl exited 0")
         return after
 
     def _disable(self, namespace: Namespace) -> CommandResult:

@@ -225,7 +225,7 @@ class Cxl:
         result = self._ndctl.change(act("take_apart", found.dev, found.uuid), lock_target(found.dev, called))
         result.check(f"Could not destroy {called}")
         if any(region.dev == found.dev for region in self.regions()):
-            raise CommandError(result, f"cxl exited 0, but {found.dev} is still there")
+            raise CommandError(result, f"cxl exited 0, but {found.dev} still exists")
 
     def media_errors(self, memdev: CxlMemdev | str) -> tuple[MediaError, ...]:
         """Return the poisoned ranges that a device lists.
