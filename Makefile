@@ -10,6 +10,7 @@
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
 #   make shards                        the suites by two controllers at once, on one lab; SUITES=... for some of them
 #   make lab-in-lab                    the lab in an emulated lab host, which shows its way with KVM (some ten minutes)
+#   make ndctl-tests                   ndctl's own tests on a lab host with the kernel's test bus; ONLY='create.sh' for some
 #   make crash                         QEMU killed two hundred times while a guest writes
 #   make alone                         tests chosen at random, each alone; SEED=3 TESTS=5 for others
 #   make lock                          requirements/ for a changed pyproject.toml; UPGRADE=yes takes the newest versions
@@ -32,6 +33,7 @@ KILLS ?= 200
 POINTS ?= 20
 SEED ?= 2
 TESTS ?= 5
+ONLY ?=
 UPGRADE ?=
 EXAMPLES ?= 10000
 
@@ -40,7 +42,7 @@ export HOSTS CONFINED ROUGH SHAPE RELEASE PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 .DEFAULT_GOAL := help
 # Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.
 .NOTPARALLEL:
-.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards crash kill-test alone scenarios docs release clean
+.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards ndctl-tests crash kill-test alone scenarios docs release clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -87,6 +89,9 @@ lab-in-lab: setup
 
 shards: setup
 	@scripts/shards
+
+ndctl-tests: setup
+	VPMEM_STATE='$(CURDIR)/.lab-ndctl' $(BIN)/python -m VpmemLibrary.lab.ndctl_tests $(ONLY)
 
 crash: setup
 	@SUITES=suites/crash.robot ROBOT_OPTIONS="--variable KILLS:$(KILLS) $(ROBOT_OPTIONS)" scripts/acceptance
