@@ -47,7 +47,7 @@ def region(host: Host) -> Iterator[Region]:
         if host.regions.label_state(found) is LabelState.labeled and not namespaces_on(host, found):
             break
     else:
-        pytest.skip("no region has labels and nothing else")
+        pytest.skip("no region has labels but no namespaces")
     saved = host.labels.saved(found)
     yield found
     for dimm in found.dimms:

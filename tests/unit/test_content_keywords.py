@@ -93,7 +93,7 @@ def test_what_is_foreign_or_disabled_is_not_written_to(step: Callable[..., objec
     for target in ("theirs", "/dev/pmem0.1", "/file"):
         with pytest.raises(ForeignError, match="foreign=True"):
             step(session, target)
-    with pytest.raises(InvalidValueError, match="an active one"):
+    with pytest.raises(InvalidValueError, match="an active namespace"):
         step(session, "off")
     assert not host.acts
     step(session, "/file", foreign=True)

@@ -65,7 +65,7 @@ def test_what_this_run_did_not_make_is_not_formatted_mounted_or_unmounted() -> N
 
 def test_a_namespace_without_a_node_and_one_that_is_not_there_are_refused() -> None:
     keywords, _ = keywords_on()
-    with pytest.raises(InvalidValueError, match="an active one"):
+    with pytest.raises(InvalidValueError, match="an active namespace"):
         keywords.make_file_system("off")
     with pytest.raises(NotFoundError, match="absent"):
         keywords.mount_file_system("absent")

@@ -439,7 +439,7 @@ def test_a_file_with_domain_xml_may_have_any_encoding(tmp_path: Path, encoding: 
 
 @pytest.mark.parametrize("path", ["/nonexistent", "/", "/dev/zero", "a\0b", ""])
 def test_what_is_neither_xml_nor_a_file_with_it_is_refused_with_the_reason(path: str) -> None:
-    with pytest.raises(InvalidValueError, match=r"the path of a file that holds it \(.+\)"):
+    with pytest.raises(InvalidValueError, match=r"the path of a file with domain XML \(.+\)"):
         xml_text(path)
 
 

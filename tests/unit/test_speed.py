@@ -82,7 +82,7 @@ def test_a_ratio_is_asserted_and_like_is_compared_with_like() -> None:
     with pytest.raises(AssertionError, match=r"100 MiB/s.*'0\.25'.*should be greater than or equal '0\.5'"):
         keywords.get_bandwidth_ratio(slow, fast, greater, 0.5)
     other = Speed("/dev/pmem0", Workload(Operation.read, Order.random, Size(MiB), Size(8 * MiB)), 1.0, 1.0)
-    with pytest.raises(InvalidValueError, match="one of blocks and length as"):
+    with pytest.raises(InvalidValueError, match="blocks and a length as in"):
         keywords.get_bandwidth_ratio(other, fast)
 
 

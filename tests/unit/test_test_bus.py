@@ -78,7 +78,7 @@ def test_a_test_bus_is_added_only_to_an_idle_host_that_may_be_rebooted(
     opened = Opened(host(**TEST_BUS), bus, monkeypatch)
     opened.guests = ["one", "two"]
     for change in (opened.keywords.add_test_bus, opened.keywords.remove_test_bus):
-        with pytest.raises(BusyError, match=r"guests run there \(one, two\)\. End them first"):
+        with pytest.raises(BusyError, match=r"guests run there \(one, two\)\. Stop them first"):
             change()
     with pytest.raises(ForeignError, match=r"may not have its NVDIMMs exchanged for a test bus: .*host_may_reboot"):
         Opened(host(**TEST_BUS), bus, monkeypatch, may_reboot=False).keywords.add_test_bus()

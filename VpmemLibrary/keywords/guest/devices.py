@@ -50,7 +50,7 @@ class DeviceKeywords:
             label_size: The size of the label area, at the end of the backing. `0` means no label area.
             align: The mapping alignment, `alignsize` in libvirt. For devdax it must be the namespace's alignment.
             shared: Whether writes reach the backing. Without shared access nothing persists (QEMU, docs/nvdimm.txt).
-                With `None` the domain's XML does not mention access, and QEMU then does not share the backing.
+                With `None` the domain's XML does not set the access, and QEMU does not share the backing.
             pmem: Whether QEMU may treat the backing as persistent memory.
             readonly: Whether the guest may only read.
             node: The guest's NUMA node to which the device belongs.
@@ -225,7 +225,7 @@ def device_on(
         path = namespace.device
         size = namespace.size if size is ALL else size
     if size is ALL:
-        raise InvalidValueError("size", "all", f"how many bytes of {path} the device has, e.g. 256MiB")
+        raise InvalidValueError("size", "all", f"the number of bytes of {path} that the device uses, e.g. 256MiB")
     return VpmemDevice(
         path=path,
         size=Size.parse(size),

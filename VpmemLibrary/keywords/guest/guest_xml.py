@@ -203,7 +203,7 @@ class GuestXmlKeywords:
 
 
 def _text(xml: str) -> str:
-    """Return domain XML, which is given as text or as the path of a file in any encoding that XML can declare."""
+    """Return domain XML from a text, or from a file in any encoding that XML can declare."""
     if (text := xml.lstrip("\ufeff \t\r\n")).startswith("<"):
         return text
     try:
@@ -213,7 +213,7 @@ def _text(xml: str) -> str:
             return data.decode("utf-16")
         return data.decode(declared[1].decode() if declared else "utf-8-sig").lstrip("\ufeff")
     except (OSError, ValueError, LookupError) as error:  # ValueError: other bytes than the encoding's
-        valid = f"domain XML, or the path of a file that holds it ({error})"
+        valid = f"domain XML, or the path of a file with domain XML ({error})"
         raise InvalidValueError("xml", xml[:80], valid) from None
 
 

@@ -22,7 +22,7 @@ from VpmemLibrary.sizes import GiB, MiB, Size
 from VpmemLibrary.transport.base import checked_name
 
 READY_TIMEOUT = timedelta(minutes=3)
-"""A guest under emulation is ready in half a minute. On a busy host the guest may need several times as long."""
+"""Three minutes: an emulated guest is ready in half a minute, and on a busy host in several times as long."""
 
 
 class StopMethod(StrEnum):
@@ -308,9 +308,9 @@ class GuestKeywords:
         Raises:
             NotFoundError: There is no such guest.
             ForeignError: This run did not make the guest, and `foreign` is not set.
-            GuestError: The guest is not off in time. A guest that did not shut down is left running. With `kill`, the
-                guest may also not have been running.
-            LibvirtError: The guest is not running, so that it cannot be shut down or destroyed.
+            GuestError: The guest is not off in time. A guest that did not shut down continues to run. With
+                `kill`: or the guest was not running.
+            LibvirtError: With `shutdown` or `destroy`: the guest was not running.
 
         Example:
 
@@ -335,7 +335,7 @@ class GuestKeywords:
     def reboot_guest(self, guest: Guest | str, *, timeout: timedelta = READY_TIMEOUT) -> None:
         """Reboot a guest from inside and wait until it answers again.
 
-        The kernel's boot id must change: it proves that the guest has booted again.
+        The keyword waits for another boot id of the kernel, which proves that the guest has booted again.
 
         Args:
             guest: The guest or its name.

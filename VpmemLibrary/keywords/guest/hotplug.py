@@ -70,7 +70,7 @@ class HotplugKeywords:
             found, self._device(device), live=live, persistent=persistent, timeout=timeout.total_seconds()
         )
         if live:
-            logger.info(f"libvirt reported {attached.event}; the guest's kernel has it as {attached.region}.")
+            logger.info(f"libvirt reported {attached.event}. The device is {attached.region} in the guest's kernel.")
         return attached
 
     @keyword(tags=("guest", "destructive"))
@@ -91,7 +91,7 @@ class HotplugKeywords:
         Raises:
             NotFoundError: The guest has no such device.
             ForeignError: This run did not make the guest, and `foreign` is not set.
-            LibvirtError: libvirt or QEMU refused to detach the device. A running guest always causes this error.
+            LibvirtError: libvirt or QEMU refused to detach the device, as they always do with `live`.
 
         Example:
 

@@ -122,7 +122,7 @@ class InsideKeywords:
     def get_guest_regions(self, guest: Guest | str) -> tuple[Region, ...]:
         """Return the regions of a guest's kernel, and show them in the log.
 
-        The records are the same as for a host's regions, because a guest can be a host too.
+        The records are the same as for a host's regions.
 
         Args:
             guest: The guest or its name.

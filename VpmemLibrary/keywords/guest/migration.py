@@ -84,7 +84,7 @@ class MigrationKeywords:
         """
         source, target = self._session.current, self._session.find(host)
         if target is source:
-            raise InvalidValueError("host", host, "another open host than the guest's own")
+            raise InvalidValueError("host", host, "an open host other than the host of the guest")
         found = source.guests.find(guest)
         if not foreign:
             found.require_made_by(self._session.run.run_id)

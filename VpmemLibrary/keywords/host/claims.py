@@ -73,8 +73,8 @@ class ClaimKeywords:
 
         Args:
             setting: As in [Set Pmem Namespaces].
-            sizes: For each label, by its name, the size that each of its namespaces takes from its region, as in
-                [Create Namespace]: `SMALL=at least 64MiB`.
+            sizes: For each label, the size that each of its namespaces takes from a region, as in [Create Namespace]:
+                `SMALL=at least 64MiB`.
 
         Returns:
             For each label, the records of its namespaces, in order.
@@ -169,7 +169,7 @@ class ClaimKeywords:
         """
         claims = self._session.current.tenancy.claims
         claims.setting.require_label(label)
-        return assert_value(claims.used()[label], assertion_operator, expected, f"Held namespaces of {label}", message)
+        return assert_value(claims.used()[label], assertion_operator, expected, f"Namespaces claimed: {label}", message)
 
     @keyword(tags=("claim",))
     def claim_namespaces(
@@ -225,7 +225,7 @@ class ClaimKeywords:
         ```
         """
         if not labels and not name and size is ALL and mode is None and node is None:
-            raise InvalidValueError("labels", "none", "at least one label, or a name, size, mode or node")
+            raise InvalidValueError("labels", "", "at least one label, or a name, size, mode or node")
         wanted = None if size is ALL else size
         requests = tuple(ClaimRequest(label, name, wanted, mode, node) for label in labels or ("",))
         opened = self._session.current

@@ -226,15 +226,15 @@ class ContentKeywords:
             second: The second namespace, device or file, in the same forms.
             offset: Where to begin; a multiple of 4 KiB.
             at: Where to begin in the second one. The default is `offset`.
-            length: How much to compare. `all` compares to the ends of both, which must be the same distance away.
+            length: How much to compare. `all` compares to the end of both, and equally many bytes must be left in both.
 
         Returns:
-            The transfer that was read from the first one: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a
+            The transfer of the first target: `path`, `offset`, `length`, `seconds`, `throughput` (MiB a
             second).
 
         Raises:
             AssertionError: The bytes differ. The message has the first differing offset and the number of differing
-                bytes, counted up to 1 MiB of them.
+                bytes. The count stops at 1 MiB.
 
         Example:
 
@@ -318,6 +318,6 @@ def _logged(done: str, transfer: Transfer) -> Transfer:
 
 
 def _proven(verification: Verification) -> Transfer:
-    """Return the transfer, or raise if the content was not as expected."""
+    """Return the transfer. Raise if the content is not as expected."""
     verification.require()
     return _logged("Read", verification.transfer)

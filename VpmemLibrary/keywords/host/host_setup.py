@@ -73,7 +73,7 @@ class HostSetupKeywords:
         there = loaded_modules(transport, wanted)
         if absent := [name for name in wanted if name not in there and not built_in(transport, name)]:
             raise AssertionError(
-                f"The kernel of {self._session.host.alias} has not loaded {', '.join(absent)}: see Load Kernel Modules."
+                f"The kernel of {self._session.host.alias} lacks {', '.join(absent)}. Call Load Kernel Modules."
             )
 
     @keyword(tags=("host", "getter"))

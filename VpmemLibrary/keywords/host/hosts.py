@@ -192,7 +192,7 @@ class HostKeywords:
             through: A program and its arguments, as a list. Every command runs through this program. This list replaces
                 the section's `host_through`.
             free: Open the first host that no worker has, and reserve it for this worker.
-            shared: With `free`, share the host with workers that share it as well. Then no worker has the host alone.
+            shared: With `free`, share the host with other workers that also share it. Then no worker has it alone.
             timeout: With `free`, how long to wait for a free host.
 
         Returns:
@@ -202,9 +202,9 @@ class HostKeywords:
             InvalidValueError: The hosts file does not exist or its format is invalid. Or the arguments do not fit
                 together: several names or `shared` without `free`, or `alias` with `free`.
             NotFoundError: No section has one of the names.
-            UnreachableError: The host cannot be reached. With `free`: none of the hosts can be reached.
-            BusyError: Other workers still have all of the hosts. The message says who has which host, and since when.
-            LeaseRecordError: None of the reachable hosts can write its leases.
+            UnreachableError: The host is unreachable. With `free`: all hosts are unreachable.
+            BusyError: Other workers still have all hosts. The message names the holders, and says since when.
+            LeaseRecordError: No reachable host can write its leases.
 
         Example:
 
@@ -238,10 +238,9 @@ class HostKeywords:
     def open_guest_as_host(self, guest: Guest | str, alias: str = "") -> str:
         """Open a running guest of the current host as a host, and make it the current host.
 
-        A guest is a host too. All keywords for regions, labels, namespaces, content, file systems and host state then
-        work in the guest, on the devices that its kernel has. They use the channel that the guest has when this keyword
-        runs. The channel is the QEMU guest agent, or the channel that [Use Guest Channel] set. Namespaces that are
-        created in the guest carry this run's mark as well.
+        All keywords for regions, labels, namespaces, content, file systems and host state then work in the guest, on
+        the devices that its kernel has. They use the channel that the guest has when this keyword runs: the QEMU guest
+        agent, or the channel that [Use Guest Channel] set. New namespaces in the guest carry this run's mark as well.
 
         If this run made the guest, its labels may be initialised, and [Reboot Host] may reboot it. The library does not
         use libvirt in a guest, so keywords that need libvirt are refused.
@@ -344,12 +343,12 @@ class HostKeywords:
         the host fails, until this keyword has reserved the host again.
 
         Args:
-            shared: Share the host with workers that share it as well. Then no worker has the host alone.
+            shared: Share the host with other workers that also share it. Then no worker has the host alone.
             timeout: How long to wait.
 
         Raises:
-            BusyError: Another worker still has the host, or this worker shares it. The message says who has the host,
-                and since when.
+            BusyError: Another worker still has the host, or this worker shares it. The message names the holder, and
+                says since when.
             LeaseLostError: This worker lost the host that it had reserved. The next call reserves the host again.
             ToolMissingError: The host has no bash or no flock.
 

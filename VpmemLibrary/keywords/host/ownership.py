@@ -34,12 +34,12 @@ class OwnershipKeywords:
 
     @keyword(tags=("ownership", "destructive"))
     def clean_up_host(self) -> None:
-        """Remove everything that this run made on the current host: guests, mounts, namespaces, CXL regions.
+        """Remove what this run made on the current host: guests, mounts, namespaces and CXL regions, in this order.
 
-        They are removed in this order. Nothing else is changed: a thing without this run's mark stays as it is.
+        The keyword does not change a thing without this run's mark.
 
         Raises:
-            BusyError: Something that this run did not make uses something that this run made.
+            BusyError: A thing of this run is used by a thing that this run did not make.
 
         Example:
 
@@ -68,7 +68,7 @@ class OwnershipKeywords:
 
         Raises:
             BusyError: Something else uses one of the leftovers. All other leftovers were cleaned up.
-            VpmemError: A leftover could not be cleaned up. All other leftovers were.
+            VpmemError: A leftover could not be cleaned up. All other leftovers were cleaned up.
 
         Example:
 
@@ -99,8 +99,8 @@ class OwnershipKeywords:
         - the files in `/var/lib/libvirt/images`, `/var/lib/libvirt/qemu` and `/var/lib/vpmem`, where guests and suites
           keep files
 
-        In `/dev/shm` and `/tmp/tmp.*`, every user of the host may write. There, only the files of root, of QEMU's user
-        and of the user that runs commands are remembered.
+        Every user of the host may write to `/dev/shm` and `/tmp/tmp.*`. In these places, the keyword remembers only the
+        files of root, of QEMU's user and of the user that runs commands.
 
         Example:
 
@@ -129,7 +129,7 @@ class OwnershipKeywords:
         """
         opened = self._session.current
         if opened.remembered is None:
-            raise UnsupportedError("Nothing was remembered of this host: run Remember Host State first.")
+            raise UnsupportedError("The state of this host is not remembered. Call Remember Host State first.")
         now = opened.state()
         log_table(
             f"Host {opened.host.alias} before and after",

@@ -43,7 +43,7 @@ class PerformanceKeywords:
 
         A block device is read without the page cache. A file is read as its file system does it: a DAX file without the
         page cache, any other file through it. A file is read once before the measurement, so that the cache is filled.
-        Writing overwrites the existing content. Its time includes the flush at the end of each round. The result is the
+        A write overwrites the existing content. Its time includes the flush at the end of each round. The result is the
         median of all rounds. To measure in a guest, open the guest as a host: see [Open Guest As Host].
 
         Args:
@@ -128,7 +128,7 @@ class PerformanceKeywords:
         ```
         """
         if (speed.workload.block, speed.workload.length) != (reference.workload.block, reference.workload.length):
-            raise InvalidValueError("speed", str(speed.workload), f"one of blocks and length as {reference.workload}")
+            raise InvalidValueError("speed", str(speed.workload), f"blocks and a length as in {reference.workload}")
         both = (speed, reference)
         log_table(
             "Compared",

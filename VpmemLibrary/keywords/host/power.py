@@ -29,7 +29,7 @@ class PowerKeywords:
         Data that did not reach a disk or an NVDIMM is lost. Afterwards, only [Restore Host Power] works on the host.
 
         This worker keeps its leases on the host, that is, its reservation of the host and its claims, for 15 minutes.
-        Other workers that find the host booting wait during this time.
+        Other workers wait for the host during this time.
 
         Args:
             timeout: How long to wait until the host no longer answers.

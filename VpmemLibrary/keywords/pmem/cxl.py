@@ -33,8 +33,8 @@ class CxlKeywords:
     def add_cxl_device(self, *, timeout: timedelta = timedelta(minutes=2)) -> tuple[CxlMemdev, ...]:
         """Add a CXL device to the running current host, with the command `host_cxl_add` of its hosts file section.
 
-        The command runs on the machine that runs the tests. For a real host this can be the fabric manager of a switch.
-        The lab's hosts file has a command of its own. A host that always has its devices needs no command.
+        The command runs on the machine that runs the tests. For a real host, it can call the fabric manager of a
+        switch. The lab's hosts file has a command of its own. A host that always has its devices needs no command.
 
         Args:
             timeout: How long the command may take.
@@ -82,8 +82,8 @@ class CxlKeywords:
         foreign = [name for name, uuid in self._cxl.region_uuids().items() if not self._session.run.owns_uuid(uuid)]
         if foreign:
             raise ForeignError(
-                f"{self._session.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. Its "
-                "device was not removed."
+                f"{self._session.host.alias} has CXL regions that this run did not make: {', '.join(foreign)}. The "
+                "device was not removed. Destroy these regions first, if nobody needs them."
             )
         control.run(add=False, timeout=timeout.total_seconds())
 
@@ -121,7 +121,7 @@ class CxlKeywords:
             region's decoders are set up), `uuid` and `extra`.
 
         Raises:
-            NotFoundError: There is no such region. The message lists the ones that exist.
+            NotFoundError: There is no such region. The message lists the existing regions.
 
         Example:
 
@@ -300,8 +300,8 @@ class CxlKeywords:
         own = regions and all(self._session.run.owns_uuid(region.uuid) for region in regions)
         if not foreign and not own:
             raise ForeignError(
-                f"CXL memory device {found.dev} of {self._session.host.alias} has no region of this run's own alone. "
-                "Nothing was changed. Use foreign=True to change its content anyway."
+                f"CXL memory device {found.dev} of {self._session.host.alias} has no region of this run, or also has "
+                "other regions. Nothing was changed. Use foreign=True to change its content anyway."
             )
         if not foreign:  # the device's labels may bring older namespaces into the new region
             names = {region.dev for region in regions}

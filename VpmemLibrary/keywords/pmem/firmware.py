@@ -32,12 +32,12 @@ class FirmwareKeywords:
             dimm: The DIMM's record or name, e.g. `nmem0`.
 
         Returns:
-            A record with `version` (of the running firmware), `next_version` (that waits for its start), `can_update`,
+            A record with `version` (of the running firmware), `next_version` (of the waiting firmware), `can_update`,
             `activation` (`idle`, `armed` or `busy`) and `needs_power_cycle`. A value that the DIMM does not report is
             None or empty.
 
         Raises:
-            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            NotFoundError: There is no such DIMM. The message lists the existing DIMMs.
 
         Example:
 
@@ -73,7 +73,7 @@ class FirmwareKeywords:
             The method and the state as one text.
 
         Raises:
-            NotFoundError: There is no such bus. The message lists the ones that exist.
+            NotFoundError: There is no such bus. The message lists the existing buses.
             AmbiguousError: Several buses have this provider.
             AssertionError: The text is not as expected.
 
@@ -101,10 +101,10 @@ class FirmwareKeywords:
             The record of the DIMM's firmware afterwards, as in [Get Dimm Firmware].
 
         Raises:
-            ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set. Or others hold
-                leases on the host.
+            ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set. Or other
+                workers have leases on the host.
             InvalidValueError: The path is not absolute.
-            UnsupportedError: The DIMM takes no update.
+            UnsupportedError: The DIMM does not support updates.
             CommandError: ndctl or the DIMM refused the image, or no update waits in the DIMM afterwards.
 
         Example:
@@ -123,13 +123,13 @@ class FirmwareKeywords:
     def activate_firmware(
         self, bus: Bus | str, *, force: bool = False, idle: bool = True, foreign: bool = False
     ) -> str:
-        """Start the waiting updates of all armed DIMMs of a bus. The host's tasks and devices may stop meanwhile.
+        """Activate the waiting firmware of all armed DIMMs of a bus. The host's tasks and devices may stop meanwhile.
 
         [Get Firmware Activation] returns what the activation needs.
 
         Args:
             bus: The bus's name or provider, e.g. `ndbus0`.
-            force: Activate also if this takes longer than the bus allows (`overflow`). Transfers of devices may fail.
+            force: Activate even if this takes longer than the bus allows (`overflow`). Transfers of devices may fail.
             idle: Stop the host's devices meanwhile. With `False` the platform must be able to activate live.
             foreign: Allow a real bus, and a bus with namespaces that this run did not make.
 
@@ -137,8 +137,8 @@ class FirmwareKeywords:
             The activation afterwards, as in [Get Firmware Activation].
 
         Raises:
-            ForeignError: The bus is real or has foreign namespaces, and `foreign` is not set. Or others hold leases on
-                the host.
+            ForeignError: The bus is real or has foreign namespaces, and `foreign` is not set. Or other workers
+                have leases on the host.
             UnsupportedError: The bus cannot activate firmware, no DIMM is armed, or the activation takes too long and
                 `force` is not set. Nothing was changed.
             CommandError: ndctl failed, or a DIMM still waits for its activation.

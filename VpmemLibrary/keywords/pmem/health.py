@@ -16,7 +16,7 @@ from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 
 UNSAID = -1.0
-"""The default that means "do not inject this value". No DIMM is so cold, and no share is so small."""
+"""The default that means "do not inject this value". Each value of a DIMM is larger."""
 
 
 class HealthKeywords:
@@ -49,7 +49,7 @@ class HealthKeywords:
             `dimm`, a list of such records, which is empty if the host has no DIMM.
 
         Raises:
-            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            NotFoundError: There is no such DIMM. The message lists the existing DIMMs.
 
         Example:
 

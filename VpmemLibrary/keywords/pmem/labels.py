@@ -106,7 +106,7 @@ class LabelKeywords:
             return ()
         if not opened.policy.may_initialize_labels:
             logger.info(
-                f"Left without labels, as the hosts file does not say host_may_initialize_labels: "
+                f"Left without labels, because the hosts file does not have host_may_initialize_labels = yes: "
                 f"{', '.join(region.dev for region in unlabeled)}."
             )
             return ()
@@ -413,7 +413,7 @@ class LabelKeywords:
         alias = opened.host.alias
         if not opened.policy.may_initialize_labels:
             raise UnsupportedError(
-                f"Labels of {alias} may not be changed: its section of the hosts file does not say "
+                f"Labels of {alias} may not be changed: its section of the hosts file does not have "
                 "host_may_initialize_labels = yes."
             )
         reasons = []
@@ -424,8 +424,8 @@ class LabelKeywords:
                 return region
             reasons.append(f"{region.dev} has {', '.join(ns.called for ns in there) or f'labels {state}'}")
         raise UnsupportedError(
-            f"No region of {alias} has labels and nothing else: {'; '.join(reasons) or 'there is no region'}. "
-            "Destroy the namespaces of one, or give it labels (Initialize Labels)."
+            f"No region of {alias} has labels but no namespaces: {'; '.join(reasons) or 'there is no region'}. "
+            "Destroy the namespaces of a region, or initialize its labels (Initialize Labels)."
         )
 
     def _confirm(self, region: Region | str, foreign: bool) -> Callable[[], None]:

@@ -33,7 +33,7 @@ class MonitorKeywords:
             The monitor, for [Wait For Dimm Event] and [Stop Dimm Monitor].
 
         Raises:
-            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            NotFoundError: There is no such DIMM. The message lists the existing DIMMs.
             VpmemError: ndctl monitor ended, or does not watch the DIMMs within `timeout`.
 
         Example:

@@ -94,7 +94,7 @@ class NamespaceGetterKeywords:
             The namespace's record.
 
         Raises:
-            NotFoundError: There is no such namespace. The message lists the ones that exist.
+            NotFoundError: There is no such namespace. The message lists the existing namespaces.
             AmbiguousError: Several namespaces have that name.
 
         Example:
@@ -180,7 +180,7 @@ class NamespaceGetterKeywords:
                 f"{name!r}: {', '.join(f'{ns.dev} (UUID {ns.label_uuid})' for ns in namespaces)}"
                 for name, namespaces in twice.items()
             )
-            raise AmbiguousError(f"Names on {self._session.host.alias} that several namespaces have: {each}.")
+            raise AmbiguousError(f"Several namespaces of {self._session.host.alias} have the same name: {each}.")
 
     @keyword(tags=("namespace", "assertion"))
     def namespace_should_exist(self, namespace: Namespace | str) -> None:

@@ -268,7 +268,7 @@ class NamespaceKeywords:
             foreign: Allow this keyword to change a namespace that this run did not make.
 
         Raises:
-            NotFoundError: There is no such namespace. The message lists the ones that exist.
+            NotFoundError: There is no such namespace. The message lists the existing namespaces.
             AmbiguousError: Several namespaces have that name.
             ForeignError: This run did not make the namespace, and `foreign` is not set.
             BusyError: The namespace is in use.

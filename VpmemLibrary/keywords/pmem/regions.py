@@ -85,8 +85,8 @@ class RegionKeywords:
     def _roomy(self, at_least: Size, numa_node: int | None, provider: str = "*") -> list[Region]:
         """Return the regions with a free extent of at least `at_least`, the largest extent first.
 
-        The result is never empty. Regions in which namespaces cannot be created are left out: volatile, blk, disabled
-        and read-only regions.
+        The result is never empty. It has no region in which namespaces cannot be created: volatile, blk, disabled or
+        read-only.
         """
         every: tuple[Region, ...] = self.get_regions(provider=provider)
         listed = [region for region in every if region.holds_namespaces and region.state != "disabled"]
@@ -99,12 +99,12 @@ class RegionKeywords:
             )
             raise UnsupportedError(
                 f"No region of {self._session.host.alias} can have namespaces: {kinds}. "
-                "One of type pmem is needed that is enabled and not read-only."
+                "Namespaces need a region of type pmem that is enabled and not read-only."
             )
         if not listed:
             of = "" if provider == "*" else f" of provider {provider}"
             raise UnsupportedError(
-                f"Host {self._session.host.alias} has no region{of}: Host Should Support Vpmem names what is missing."
+                f"Host {self._session.host.alias} has no region{of}. Host Should Support Vpmem reports what is missing."
             )
         regions = [region for region in listed if numa_node in (None, region.numa_node)]
         if not regions:
@@ -115,7 +115,7 @@ class RegionKeywords:
             free = ", ".join(f"{region.dev} {region.free_extent}" for region in regions)
             raise UnsupportedError(
                 f"No region of {self._session.host.alias} has {at_least} free in one piece: {free}. "
-                "A region whose DIMMs have no labels shows nothing free: see Initialize Labels."
+                "A region without labels has no free space: see Initialize Labels."
             )
         return sorted(large_enough, key=lambda region: region.free_extent, reverse=True)
 
@@ -186,7 +186,7 @@ class RegionKeywords:
             The region's record, as in [Get Regions].
 
         Raises:
-            NotFoundError: There is no such region. The message lists the ones that exist.
+            NotFoundError: There is no such region. The message lists the existing regions.
 
         Example:
 
@@ -223,7 +223,7 @@ class RegionKeywords:
             A size in bytes, a number, or a text.
 
         Raises:
-            NotFoundError: There is no such region. The message lists the ones that exist.
+            NotFoundError: There is no such region. The message lists the existing regions.
             UnsupportedError: The region has no such value: it has no label area, no labels, or labels of different
                 versions or slot counts on its DIMMs. Or it is disabled, so that its fragmentation is unknown.
             AssertionError: The value is not as expected.
@@ -363,10 +363,10 @@ class RegionKeywords:
     ) -> Region:
         """Acquire an exclusive lease on a region of the current host for this worker.
 
-        Several workers can share one host in this way. The library chooses a region that no other worker holds. Among
+        Several workers can share one host in this way. The library chooses a region that no other worker has. Among
         these regions it takes the region with the largest free extent. The lease keeps out only workers that also call
         this keyword. The host's own kernel keeps the lease, as with [Reserve Host]. The lease ends when the host is
-        closed. Until then nobody can hold the whole host.
+        closed. Until then no worker can reserve the whole host.
 
         Args:
             at_least: The minimum size of the free extent, e.g. `256MiB`.
@@ -378,8 +378,8 @@ class RegionKeywords:
 
         Raises:
             UnsupportedError: No region has such a free extent. The message lists the free extent of each region.
-            BusyError: Other workers still hold all of these regions, or the host. The message names the holders and
-                when they acquired the lease.
+            BusyError: Other workers still have all these regions, or the host. The message names the holders, and
+                says since when.
             ToolMissingError: The host has no bash or no flock.
 
         Example:
@@ -409,7 +409,7 @@ class RegionKeywords:
             The region's record after the change.
 
         Raises:
-            NotFoundError: There is no such region. The message lists the ones that exist.
+            NotFoundError: There is no such region. The message lists the existing regions.
             CommandError: The region could not be enabled (ndctl's exit status may still be 0). For example, one of its
                 DIMMs is disabled.
 
@@ -465,7 +465,7 @@ class RegionKeywords:
             The DIMM's record after the change.
 
         Raises:
-            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            NotFoundError: There is no such DIMM. The message lists the existing DIMMs.
             CommandError: The DIMM could not be enabled (ndctl's exit status may still be 0).
 
         Example:

@@ -49,7 +49,7 @@ class SecurityKeywords:
             The state as text.
 
         Raises:
-            NotFoundError: There is no such DIMM. The message lists the ones that exist.
+            NotFoundError: There is no such DIMM. The message lists the existing DIMMs.
             AssertionError: The state is not as expected.
 
         Example:
@@ -81,15 +81,15 @@ class SecurityKeywords:
             master_key: The name of the master key, a key of type `user` in root's user keyring on the host. On a test
                 bus the default is a random key of this run, which exists until the host reboots. A real DIMM needs a
                 master key of your own, because the DIMM is useless once its key is lost.
-            master: Set the master passphrase. It can only erase the DIMM, also if the DIMM is locked.
+            master: Set the master passphrase. It can only erase the DIMM, even if the DIMM is locked.
             foreign: Allow a DIMM on a real bus, and a DIMM with namespaces that this run did not make.
 
         Returns:
             The security state afterwards, as in [Get Dimm Security].
 
         Raises:
-            ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set. Or others hold
-                leases on the host.
+            ForeignError: The DIMM is on a real bus or has foreign namespaces, and `foreign` is not set. Or other
+                workers have leases on the host.
             InvalidValueError: The DIMM is on a real bus, and there is no `master_key`.
             UnsupportedError: The DIMM has no security, or it is locked or frozen.
             BusyError: A region on the DIMM is enabled.
@@ -145,7 +145,7 @@ class SecurityKeywords:
 
     @keyword(tags=("dimm", "destructive"))
     def freeze_dimm_security(self, dimm: Dimm | str, *, foreign: bool = False) -> str:
-        """Freeze the security of a DIMM: it refuses every change until it loses its power.
+        """Freeze the security of a DIMM: the DIMM refuses every change until its power is cut.
 
         Args:
             dimm: The DIMM's record or name, e.g. `nmem0`.
@@ -210,8 +210,8 @@ class SecurityKeywords:
     ) -> str:
         """Erase all content of a DIMM.
 
-        The labels are a part of the content. All namespaces on the DIMM are lost, also those that are spread over more
-        DIMMs. The regions on the DIMM must be disabled.
+        The labels are a part of the content. All namespaces on the DIMM are lost, even those with a part on another
+        DIMM. The regions on the DIMM must be disabled.
 
         Args:
             dimm: The DIMM's record or name, e.g. `nmem0`.

@@ -22,11 +22,11 @@ class TestBusKeywords:
     def add_test_bus(self, *, timeout: timedelta = timedelta(minutes=3)) -> tuple[Region, ...]:
         """Exchange the NVDIMMs of the current host for a test bus, with the command `host_test_bus_add`.
 
-        A test bus is a bus of the kernel's `nfit_test` module. It takes injected errors and SMART values, passphrases
-        and firmware. Its regions share DIMMs, as interleaved regions do. Its memory is volatile and cannot be mapped:
-        this library refuses guests and device DAX there. The content of the NVDIMMs stays unchanged; it is back after
-        [Remove Test Bus] or a reboot. The command is a setting of the host's section of the hosts file. It runs on the
-        machine that runs the tests. The lab's hosts file has a command of its own.
+        A test bus is a bus of the kernel's `nfit_test` module. It supports injected errors and SMART values,
+        passphrases and firmware. Its regions share DIMMs, as interleaved regions do. Its memory is volatile. The kernel
+        cannot map it, so this library refuses guests and device DAX there. [Remove Test Bus] or a reboot brings the
+        NVDIMMs back, with their content. The command is a setting of the host's section of the hosts file, and runs on
+        the machine that runs the tests. The lab's hosts file has a command of its own.
 
         Args:
             timeout: How long the command may take.
@@ -37,7 +37,7 @@ class TestBusKeywords:
         Raises:
             UnsupportedError: The host's section has no `host_test_bus_add` and `host_test_bus_remove`, or the host is a
                 guest.
-            ForeignError: The host may not be rebooted, or others use it: see [Reboot Host].
+            ForeignError: The host may not be rebooted, or other workers use it: see [Reboot Host].
             BusyError: A guest runs on the host.
             CommandError: The command failed, for example because a namespace is in use.
 
@@ -55,7 +55,7 @@ class TestBusKeywords:
         if not (regions := self._regions()):
             raise VpmemError(
                 f"{self._session.host.alias} has no test bus although host_test_bus_add succeeded. The command must "
-                "return when the kernel has the bus: see ndctl list -BR there."
+                "wait until the kernel has the bus. Check with `ndctl list -BR` on the host."
             )
         return regions
 
@@ -71,7 +71,7 @@ class TestBusKeywords:
         Raises:
             UnsupportedError: The host's section has no `host_test_bus_add` and `host_test_bus_remove`, or the host is a
                 guest.
-            ForeignError: The host may not be rebooted, or others use it: see [Reboot Host].
+            ForeignError: The host may not be rebooted, or other workers use it: see [Reboot Host].
             CommandError: The command failed, for example because a namespace is in use.
 
         Example:
@@ -96,7 +96,7 @@ class TestBusKeywords:
         opened.power.require_permission(action)
         if running := opened.guests.running():
             raise BusyError(
-                f"Host {opened.alias} may not {action}: guests run there ({', '.join(running)}). End them first."
+                f"Host {opened.alias} may not {action}: guests run there ({', '.join(running)}). Stop them first."
             )
 
     def _regions(self) -> tuple[Region, ...]:

@@ -1,4 +1,4 @@
-"""Report what the session does to Robot Framework: its log, and the console for long operations."""
+"""Report to Robot Framework what a session does: in the log, and for long operations on the console."""
 
 from __future__ import annotations
 

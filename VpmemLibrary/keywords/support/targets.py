@@ -36,7 +36,7 @@ def backing_of(session: Session, device: VpmemDevice | Namespace | str | None) -
 
 
 def own_target_of(session: Session, target: Namespace | str, *, foreign: bool) -> Namespace | str:
-    """Return a target that may be written to: a namespace from a new listing, or a path that is no namespace's device.
+    """Return a target that may be written to: a namespace from a new listing, or a path of no namespace.
 
     Args:
         session: The open hosts.
@@ -57,7 +57,7 @@ def own_target_of(session: Session, target: Namespace | str, *, foreign: bool) -
     if namespace is None:
         if not foreign:
             raise ForeignError(
-                f"{target} on {host.alias} is no namespace's device, so no run's own. Nothing was changed. "
+                f"{target} on {host.alias} is not the device of a namespace, so no run made it. Nothing was changed. "
                 "Use foreign=True to write to it anyway."
             )
         return str(target)
@@ -74,5 +74,5 @@ def shown_path(target: Namespace | str) -> str:
 
 def _node(namespace: Namespace) -> str:
     if not namespace.device:
-        raise InvalidValueError("namespace", namespace.called, "an active one: this one has no device node")
+        raise InvalidValueError("namespace", namespace.called, "an active namespace: this one has no device node")
     return namespace.device
