@@ -1,4 +1,4 @@
-"""Claim namespaces on one host, or on any host of a fleet. One tenant at a time has a namespace.
+"""Claim namespaces on one host, or on any host of a fleet. A namespace has one tenant at a time.
 
 The key of a claim's lease is the UUID of the namespace's label. So the claim is for the same bytes after a reboot, even
 if the kernel then gives the device another name. The lease record of a dead tenant shows the namespace that the tenant
@@ -26,7 +26,7 @@ Clean = Callable[[Namespace, Holder], None]
 
 
 class ExhaustedError(OutOfSpaceError):
-    """Every namespace that matches a request is held. The message names the holders. Nothing was claimed."""
+    """Every namespace that matches a request is held. The message says by whom and since when. Nothing was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +292,11 @@ class ClaimableHost:
 
 
 class Fleet:
-    """A group of hosts. A claim takes all its namespaces from any one host of the group.
+    """A group of hosts. A claim takes all its namespaces from one of these hosts.
 
-    The fleet searches once for the hosts that could match a list of requests. Each claim then starts at a random host
-    of these, so that workers do not all wait for the first host. The cost of a claim does not depend on the number of
-    hosts.
+    The fleet searches once for the hosts that could match a list of requests. Each claim then starts at a random one
+    of the found hosts, so that workers do not all wait for the first host. The cost of a claim does not depend on the
+    number of hosts.
 
     Args:
         hosts: The hosts.
@@ -313,7 +313,7 @@ class Fleet:
 
         Raises:
             InvalidValueError: No host has enough namespaces that match the requests, whether they are held or not.
-            ExhaustedError: On each host with enough namespaces, other workers hold too many. The message names them.
+            ExhaustedError: On each host with enough namespaces, other workers hold too many. The message says who.
         """
         kind = tuple(requests)
         if kind not in self._suitable:

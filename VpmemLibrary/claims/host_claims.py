@@ -138,7 +138,7 @@ class HostClaims:
 
         Raises:
             InvalidValueError: A label is not in the setting, or this host has too few namespaces that match a request.
-            ExhaustedError: Every namespace that matches a request is held. The message names the holders.
+            ExhaustedError: Every namespace that matches a request is held. The message says by whom and since when.
         """
         self.prepare(requests, foreign=foreign)
         return self.keep(self._claimable.claim(requests))
@@ -214,7 +214,7 @@ class HostClaims:
         return {label: len(namespaces) for label, namespaces in self._labelled.items()}
 
     def used(self) -> dict[str, int]:
-        """Return for each label of the setting how many namespaces are not free. Count all holders."""
+        """Return for each label of the setting how many namespaces are held, left or unfit. Count all holders."""
         entries = self._claimable.used()
         return {
             label: sum(1 for each in namespaces if each.label_uuid in entries)

@@ -13,8 +13,8 @@ notices this after ``ClientAliveInterval`` times ``ClientAliveCountMax`` (off by
 hours by default). Until then no other worker gets the leases of that controller. The same worker gets its leases back
 at once when it reconnects, because its new lease holder ends the old lease holder.
 
-Before a worker reboots the host, it calls `HostLeases.keep`. Then the records keep its leases for a limited time. The
-locks do not survive a reboot.
+Before a worker reboots the host, it calls `HostLeases.keep`. Then the records keep its leases for a limited time,
+because locks do not survive a reboot.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Reclaim:
         """Remove all leftovers of dead runs: guests, mounts, namespaces, CXL regions, and claims. Try each leftover.
 
         Do not change an object that does not belong to a dead run. If a dead holder had claimed a namespace that no run
-        made, wipe the namespace and release the claim.
+        made, wipe the namespace and release the claim, but do not destroy the namespace.
         """
         done: list[str] = []
         failed: list[VpmemError] = []

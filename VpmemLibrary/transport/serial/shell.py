@@ -320,7 +320,7 @@ class SerialShell:
         self._packing = " ".join(words[1:])
 
     def _have_done(self, command: str, deadline: float, show: str = "") -> str:
-        """Type a command into the shell until the shell reports its end. Return the shell's output for `show`."""
+        """Type a command until the shell reports the command's end. Return the shell's output for `show`."""
         self._number += 1
         step = self._number
         sign = re.compile(f"vpmem-{self._nonce}-{step}-([0-9a-f]*)\\.".encode())

@@ -184,7 +184,7 @@ class Execution:
         )
 
     def _send(self) -> None:
-        """Send standard input after the command has begun. In a thread, because a command may print while it reads."""
+        """Send standard input after the command has begun, in a thread, because a command may print while it reads."""
         with contextlib.suppress(OSError, EOFError):  # as in a pipe, the command may end before it reads all input
             if self._stdin:
                 with self._changed:

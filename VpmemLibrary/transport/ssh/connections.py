@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import paramiko
 
 SESSIONS = 8
-"""How many commands can run at once on a host. sshd allows ten sessions per connection. Two of them end commands."""
+"""How many commands can run at once on a host. sshd allows ten sessions per connection; two are to end commands."""
 
 _WINDOW = 1 << 22
 _RETRY = 0.005
@@ -52,7 +52,7 @@ class Connections:
     """Opens sessions on a host, with as few connections as sshd's session limit allows."""
 
     settled_after = 1.0
-    """Seconds of refusal after which the limit is reached. For a short time, sshd still counts a closed session."""
+    """Seconds of refusal after which the limit counts as reached. sshd still counts a closed session for a moment."""
 
     def __init__(self, connect: Callable[[], paramiko.SSHClient], name: str, timeout: float) -> None:
         self.limit = SESSIONS

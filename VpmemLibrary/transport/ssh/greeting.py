@@ -157,7 +157,7 @@ class Greeter:
         """Open the connection."""
         self._greeting = Greeting()
         connection = self._dial(address, port, timeout)
-        if isinstance(connection, CommandConnection):  # its own explanation is better
+        if isinstance(connection, CommandConnection):  # its own explanation of its end is better
             return connection
         return GreetedConnection(connection, self._greeting)  # type: ignore[return-value]  # it has the same methods
 

@@ -45,8 +45,8 @@ class Known:
 def known_hosts_files(settings: SshSettings) -> tuple[Path, ...]:
     """Return the files to search for a host's key.
 
-    This is only `known_hosts` if the settings have it. Otherwise these are the user's own file, and `more_known_hosts`
-    or the other default files of ssh.
+    If the settings have `known_hosts`, return only this file. Otherwise return the user's own file and
+    `more_known_hosts`. If the settings have no `more_known_hosts`, the other default files of ssh replace them.
     """
     if settings.known_hosts is not None:
         return (expanded(settings.known_hosts),)

@@ -1,7 +1,7 @@
 """A shell that keeps running on a host and runs queries one after the other.
 
-For a session of its own, each query would need a process of sshd, log-in records and a shell. This takes longer than
-the query. Only commands that read and leave nothing running use this shell. If the shell breaks, the query runs again.
+A session for each query would cost sshd a process, log-in records and a shell. This takes longer than the query. Only
+commands that read and leave nothing running use this shell. If the shell breaks, the query runs again.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, host_and_port, parse_address
 
 NO_IDENTITY = Path("/nonexistent/none")
-"""The identity file that means "no key", as OpenSSH's ``IdentityFile none``. The file does not exist. A setting with it
-also excludes the default keys."""
+"""The identity file that means "no key", as OpenSSH's ``IdentityFile none``. The file does not exist. With this file in
+`SshSettings.identity_files`, the default keys are not tried, either."""
 
 
 class HostKeyPolicy(StrEnum):
-    """How to treat a host with an unknown key. With any policy, a changed key is refused."""
+    """How to treat a host with an unknown key. This library always refuses a changed key."""
 
     strict = "strict"
     """Refuse the host."""

@@ -21,7 +21,7 @@ SSH_CURVES = tuple(_CURVE_HASHES)
 """The elliptic curves of SSH keys."""
 _RSA_HASHES: dict[str, hashes.HashAlgorithm] = {"rsa-sha2-512": hashes.SHA512(), "rsa-sha2-256": hashes.SHA256()}
 RSA = "ssh-rsa"
-"""The type of RSA keys. This library never uses the signature algorithm of the same name, because it uses SHA-1."""
+"""The type of RSA keys. The signature algorithm of the same name uses SHA-1, so this library never uses it."""
 
 
 class Signer(Protocol):
