@@ -97,7 +97,9 @@ The Facts Of A Guest Are Not The Host's
 
 Keywords That Need Libvirt Are Refused In A Guest
     [Documentation]    A guest inside the guest is refused. The guest itself still answers.
-    Run Keyword And Expect Error    *inside is guest ${GUEST}, opened as a host: no libvirt*    Start New Guest
+    Run Keyword And Expect Error
+    ...    *inside is guest ${GUEST}, opened as a host. The library uses no libvirt*
+    ...    Start New Guest
     ${guests} =    Get Guests
     Should Be Empty    ${guests}
     Get Guest State    ${GUEST}    ==    running
