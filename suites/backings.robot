@@ -64,7 +64,7 @@ A Guest Cannot Write To A Readonly Device
     Should Be Equal    ${after}    ${before}
 
 Each Backing Persists As Predicted
-    [Documentation]    The guest is destroyed and started. It reads the pattern, or the bytes from before it wrote.
+    [Documentation]    After a destroy and a start, the guest reads the pattern, or the bytes from before its write.
     [Tags]    gd-03    df-03
     [Setup]    Write A Pattern To Each Device
     ${before} =    Get Guest Boot Id    ${GUEST}

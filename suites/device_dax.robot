@@ -62,8 +62,8 @@ A Range Beyond The End Is Refused Before Anything Is Written
     Pattern Should Be Intact    ${namespace}    seed=within
 
 A Failure Of daxio Beyond The End Is Reported
-    [Documentation]    With `force=True` daxio gets the range. daxio refuses a range beyond the end. Of a range across
-    ...    the end it copies a part and exits 0. Both are failures, and the bytes before the range do not change.
+    [Documentation]    With `force=True` daxio gets the range. daxio refuses a range beyond the end. It copies a part
+    ...    of a range across the end and exits 0. Both are failures, and the bytes before the range do not change.
     [Tags]    dx-03
     ${namespace} =    Create Dax Namespace    16MiB
     Write Pattern    ${namespace}    seed=within
@@ -96,7 +96,7 @@ A Namespace Becomes System RAM And A Device Again
     Pattern Should Be Intact    ${namespace}    seed=a device again    length=4MiB
 
 Memory Is Put Offline And Online Again
-    [Documentation]    MemTotal follows. A second call does no harm.
+    [Documentation]    MemTotal shrinks and grows. A second call changes nothing.
     [Tags]    dx-02
     ${namespace} =    Create System RAM
     FOR    ${_}    IN RANGE    2

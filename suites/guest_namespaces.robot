@@ -1,6 +1,6 @@
 *** Settings ***
-Documentation     A guest is a host too. The keywords for any host create labels and namespaces inside its device. The
-...               namespaces survive a reboot of the guest, and the host finds them in the bytes of its own namespace.
+Documentation     The keywords for any host create labels and namespaces inside a guest's device. The namespaces survive
+...               a reboot of the guest, and the host finds them in the bytes of its own namespace.
 ...
 ...               One guest with one device is booted once and shared by the tests.
 

@@ -133,8 +133,8 @@ Create Directory For Hostile Names
     VAR    ${DIRECTORY} =    ${directory}    scope=SUITE
 
 Create File With Name
-    [Documentation]    Create a file of 8 KiB of zeros on the host, and return its path. The name is the text, as far as
-    ...    a name may have it: at most 200 characters, and `_` in place of `/`.
+    [Documentation]    Create a file of 8 KiB of zeros on the host, and return its path. The name is the text with
+    ...    at most 200 characters, and with `_` in place of `/`.
     [Arguments]    ${text}
     VAR    ${path} =    ${DIRECTORY}/${{$text.replace('/', '_')[:200]}}
     Run On Host    dd    if\=/dev/zero    of\=${path}    bs\=8192    count\=1    status\=none

@@ -44,7 +44,7 @@ Bad Blocks Are Listed, Fail To Be Read And Are Fixed By A Write
     Pattern Should Be Intact    ${namespace}    seed=hurt    length=4MiB
 
 Bad Blocks Are Cleared Without A Write
-    [Documentation]    ndctl clears them in a namespace with metadata. Offsets count from the first usable byte.
+    [Documentation]    ndctl clears bad blocks in a namespace with metadata. Offsets count from the first usable byte.
     [Tags]    hl-01
     ${namespace} =    Create Namespace    ${REGION}    mode=fsdax    size=at least 16MiB    name=cleared
     Write Pattern    ${namespace}    seed=cleared    length=2MiB

@@ -172,8 +172,8 @@ End Runs By
     END
 
 Start A Run And Wait For
-    [Documentation]    Start a run, and return this number of seconds after it reached a step. A run that has ended by
-    ...    itself until then cannot be ended: start another run, and wait for half of the time.
+    [Documentation]    Start a run, and return this number of seconds after it reached a step. If the run has
+    ...    already ended by itself, start another run, and wait for half of the time.
     [Arguments]    ${step}    ${moment}    ${runner}
     WHILE    True    limit=6
         Start A Run    runner=${runner}

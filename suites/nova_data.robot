@@ -15,7 +15,7 @@ ${SERVER}    ${None}
 
 *** Test Cases ***
 Stop And Start Keeps The Data
-    [Documentation]    Nova's own code reaches its wipe here. The host finds every byte while the server is off.
+    [Documentation]    Nova itself would wipe the namespace here. The host finds every byte while the server is off.
     [Tags]    nv-09
     ${process} =    Get Guest Process    ${SERVER.guest}
     Stop Server    ${SERVER}

@@ -1,8 +1,8 @@
 *** Settings ***
 Documentation     Every rule of Nova's setting `pmem_namespaces` on a real host with namespaces of every kind.
 ...
-...               The library refuses every setting that Nova refuses, and every setting that Nova accepts but fails
-...               over later. Each mistake has a specific message, and the setting stays as it was.
+...               The library refuses every setting that Nova refuses, and every setting that Nova accepts and
+...               that makes it fail later. Each mistake has a specific message, and the setting stays as it was.
 
 Resource          ../resources/host.resource
 

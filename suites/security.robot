@@ -2,7 +2,7 @@
 Documentation     DIMMs get passphrases, are locked and unlocked, frozen and erased.
 ...
 ...               Security needs a test bus, a bus of the kernel's nfit_test module. Each test uses a DIMM with two
-...               regions, whose regions are disabled meanwhile.
+...               regions, and disables both regions meanwhile.
 
 Resource          ../resources/test_bus.resource
 
@@ -75,8 +75,7 @@ Secure Erase Removes The Passphrase
     Passphrase Should Not Be Stored
 
 Overwrite Is Waited For
-    [Documentation]    The DIMM is in no overwrite afterwards. A test bus keeps its bytes, so the content is not
-    ...    compared.
+    [Documentation]    No overwrite is active afterwards. A test bus keeps its bytes, so the content is not compared.
     [Tags]    se-03
     Set Passphrase    ${DIMM}
     Erase Dimm    ${DIMM}    overwrite    timeout=3 minutes
@@ -94,7 +93,7 @@ A DIMM With An Enabled Region Is Not Changed
     Pattern Should Be Intact    ${namespace}    seed=locked    length=1MiB
 
 A DIMM With A Foreign Namespace Is Not Changed
-    [Documentation]    The labels show the namespace also while its region is disabled.
+    [Documentation]    The labels show the namespace even while its region is disabled.
     [Tags]    se-03
     Enable Region    ${REGION}
     Run On Host    ndctl    create-namespace    --region    ${REGION}    --mode    raw    --name    foreign
@@ -107,7 +106,7 @@ A DIMM With A Foreign Namespace Is Not Changed
     Security Should Be    unlocked
 
 The Master Passphrase Erases A Locked DIMM
-    [Documentation]    Without it, a locked DIMM is not erased.
+    [Documentation]    Without the master passphrase, a locked DIMM is not erased.
     [Tags]    se-04
     Set Passphrase    ${DIMM}
     Set Passphrase    ${DIMM}    master=True
@@ -145,7 +144,7 @@ Make The Bus As New
     Initialize Labels    ${REGION}    overwrite=True    foreign=True
 
 Forget The Master Passphrase And Make The Bus As New
-    [Documentation]    The DIMM keeps its master passphrase until the bus is removed. Remove the stored one.
+    [Documentation]    Remove the stored master passphrase. The DIMM keeps its own until the bus is removed.
     ${id} =    Run On Host    cat    /sys/bus/nd/devices/${DIMM}/nfit/id
     Run On Host    find    /etc/ndctl/keys    -name    nvdimm-master_${id.text.strip()}_*    -delete
     Make The Bus As New

@@ -179,7 +179,7 @@ Claim And Release The Namespace
     Release Claims    @{claims}    wipe=False
 
 Set The Clock
-    [Documentation]    Set the clock this number of seconds from the right time. Keep the right time as the boot time
+    [Documentation]    Set the clock to the right time plus this number of seconds. A file keeps the right time of boot
     ...    until the test ends.
     [Arguments]    ${by}
     Run Script On Host    set_clock.sh    ${BOOTED}    ${by}

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Create a devdax namespace without a mark, as another user of the host would: create_foreign_namespace.sh REGION BYTES NAME
-# It takes the region's lock, as everybody must who changes a region beside other workers.
+# The script takes the region's lock, as every change of a region that other workers use must.
 set -eu
 umask 077
 mkdir -p /run/vpmem/locks

@@ -1,6 +1,6 @@
 #!/bin/sh
 # End the connections to this host that keep leases: end_connections.sh other|all
-# "other" spares the connection of this script. "all" ends that connection too, as the last one. Print the process id of
+# "other" keeps the connection of this script. "all" ends that connection too, as the last one. Print the process id of
 # each SSH server that was ended. Fail if there is none, or if one does not end.
 set -u
 

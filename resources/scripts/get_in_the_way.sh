@@ -1,7 +1,7 @@
 #!/bin/sh
 # Let a user without privileges get in the way of a run: get_in_the_way.sh DIRECTORY DEVICE REGION
 # The user creates files that are named like a device and like temporary files, and locks the region's node in sysfs.
-# Its process lives ten minutes. Return when it has the lock, or fail after 30 s.
+# The user's process ends after ten minutes. Return when it has the lock, or fail after 30 s.
 set -eu
 mkdir -p "$1"
 chmod 777 "$1"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Set the clock to the right time plus some seconds: set_clock.sh FILE SECONDS
-# FILE keeps the right time of boot, from which the right time is known after the clock was set.
+# FILE keeps the right time of boot. From this time the script computes the right time after the clock was set.
 set -eu
 up=$(cut -d. -f1 /proc/uptime)
 [ -e "$1" ] || echo $(($(date +%s) - up)) >"$1"

@@ -34,8 +34,8 @@ All Free Namespaces Are Claimed
 
 *** Keywords ***
 Open The Host
-    [Documentation]    Open the host. The namespaces belong to another run, so this worker allows foreign ones
-    ...    explicitly.
+    [Documentation]    Open the host. The namespaces belong to another run, so this worker allows foreign
+    ...    namespaces explicitly.
     Open Host From File    ${HOSTS}    ${HOST}
     Set Pmem Namespaces    ${SETTING}    foreign=True
 

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     One run with everything that a run may have on a host. It reports each step before it starts it.
+Documentation     One run with everything that a run may have on a host. It reports a step before the step starts.
 ...
 ...               The run ends normally, fails, or is killed in the middle of a step.
 
