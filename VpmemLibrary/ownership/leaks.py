@@ -10,6 +10,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.leases.leases import Entry, is_namespace_key
 from VpmemLibrary.ownership.mounts import is_made
+from VpmemLibrary.pmem.media.injected import read_injected
 from VpmemLibrary.pmem.records import Inventory, Namespace, Region
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import Transport, query
@@ -62,6 +63,8 @@ class HostState:
         files: The files and directories that guests and suites may have left; see `left_files`.
         leases: For each namespace with a lease record, by its key: a description of the holder.
         unlabeled: For each region without labels: the key of its only namespace in `namespaces`.
+        bad_blocks: The bad blocks of the regions.
+        smart: For each DIMM that supports injections: the SMART values that can be injected.
     """
 
     available: Mapping[str, Size]
@@ -71,6 +74,8 @@ class HostState:
     files: frozenset[str] = frozenset()
     leases: Mapping[str, str] = field(default_factory=dict)
     unlabeled: Mapping[str, str] = field(default_factory=dict)
+    bad_blocks: frozenset[str] = frozenset()
+    smart: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
@@ -82,11 +87,17 @@ class HostState:
             entries: The records of its leases.
         """
         inventory = host.ndctl.inventory()
+        injected = read_injected(host.ndctl, inventory)
         return replace(
             cls.of(inventory, domains, host.mounts.all()),
             files=left_files(host.transport),
             leases={entry.key: entry.description for entry in entries if is_namespace_key(entry.key)},
             unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
+            bad_blocks=frozenset(f"{bad} in {region}" for region, bad in injected.bad_blocks),
+            smart={
+                dimm: ", ".join(f"{name} {value}" for name, value in values.items())
+                for dimm, values in injected.smart.items()
+            },
         )
 
     @classmethod
@@ -116,6 +127,7 @@ class HostState:
             ("mounts", str(len(self.mounts))),
             ("files", str(len(self.files))),
             ("leases", str(len(self.leases))),
+            ("bad blocks", str(len(self.bad_blocks))),
         )
 
     def labeled_in(self, after: HostState) -> tuple[str, ...]:
@@ -153,6 +165,7 @@ class HostState:
             ("domain", self.domains, after.domains),
             ("file", self.files, after.files),
             ("mount of", self.mounts, after.mounts),
+            ("bad block", self.bad_blocks, after.bad_blocks),
         ):
             lines += [f"leaked: {what} {name}" for name in sorted(now - before)]
             lines += [f"gone: {what} {name}" for name in sorted(before - now)]
@@ -166,6 +179,11 @@ class HostState:
             f"now {_size_text(after.available.get(region))}"
             for region in sorted({*self.available, *after.available})
             if self.available.get(region) != after.available.get(region)
+        ]
+        lines += [
+            f"changed: SMART values of {dimm}: {values}; now {after.smart[dimm]}"
+            for dimm, values in self.smart.items()
+            if after.smart.get(dimm, values) != values
         ]
         return tuple(map(one_line, lines))
 

@@ -40,6 +40,8 @@ def _encoded(state: HostState) -> dict[str, object]:
         "files": sorted(state.files),
         "leases": dict(state.leases),
         "unlabeled": dict(state.unlabeled),
+        "bad_blocks": sorted(state.bad_blocks),
+        "smart": dict(state.smart),
     }
 
 
@@ -52,4 +54,6 @@ def _decoded(fields: Mapping[str, Any]) -> HostState:
         files=frozenset(fields["files"]),
         leases=dict(fields["leases"]),
         unlabeled=dict(fields["unlabeled"]),
+        bad_blocks=frozenset(fields["bad_blocks"]),
+        smart=dict(fields["smart"]),
     )

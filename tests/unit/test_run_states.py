@@ -19,6 +19,8 @@ STATE = HostState(
     files=frozenset({"/dev/shm/x y"}),
     leases={"76706d65-6d01-823a-8bcd-5f0e6d2a9c41": "left by run 0123abcd"},
     unlabeled={"region3": "namespace3.0"},
+    bad_blocks=frozenset({"4KiB at 1MiB in region0"}),
+    smart={"nmem0": "spares 75, health non-critical"},
 )
 
 

@@ -96,6 +96,9 @@ class OwnershipKeywords:
         - every mount of a namespace
         - every libvirt domain
         - the holder of each claimed namespace
+        - the bad blocks of each region
+        - the spares, the health and the last shutdown of each DIMM that supports injections; on a test bus also its
+          temperatures
         - the files in `/var/lib/libvirt/images`, `/var/lib/libvirt/qemu` and `/var/lib/vpmem`, where guests and suites
           keep files
 

@@ -163,6 +163,17 @@ class DimmHealth:
         """
         return self.dirty_shutdown if self.shutdown_count is None else self.shutdown_count
 
+    @property
+    def injectable(self) -> dict[str, object]:
+        """The values that can be injected, under the names of the messages."""
+        return {
+            "temperature": self.temperature,
+            "controller temperature": self.controller_temperature,
+            "spares": self.spares,
+            "health": self.health_state,
+            "last shutdown": self.shutdown_state,
+        }
+
     def as_rows(self) -> tuple[tuple[str, str], ...]:
         """Return the rows of a table. A missing value is `absent`. An empty list of flags is `none`."""
         return tuple(

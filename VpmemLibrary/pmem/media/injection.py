@@ -127,8 +127,8 @@ class Injection:
             result = self._smart(dimm, options, "inject SMART values into")
         except (CommandError, UnsupportedError) as error:
             # ndctl injects the values one after another, and stops at the first failure.
-            after = _injectable(Health(self._ndctl).dimm(dimm))
-            old = _injectable(before)
+            after = Health(self._ndctl).dimm(dimm).injectable
+            old = before.injectable
             done = [f"{name} {value}" for name, value in wanted.items() if after[name] == value != old[name]]
             error.add(
                 f"Injected before the failure: {', '.join(done)}. Uninject Smart restores the DIMM's own values."
@@ -137,7 +137,7 @@ class Injection:
             )
             raise
         health = Health(self._ndctl).dimm(dimm)
-        after = _injectable(health)
+        after = health.injectable
         for name, value in wanted.items():
             if after[name] != value:
                 reason = f"ndctl exited 0, but the {name} of {health.dev} reads {after[name]}, not {value}"
@@ -190,14 +190,3 @@ class Injection:
             reason = f"Could not {action}: its bus ({provider}) does not support this injection. {_FIX}"
             raise UnsupportedError(result.describe(reason))
         return checked(result, action)
-
-
-def _injectable(health: DimmHealth) -> dict[str, object]:
-    """Return the values of a DIMM that can be injected, under the names of the messages."""
-    return {
-        "temperature": health.temperature,
-        "controller temperature": health.controller_temperature,
-        "spares": health.spares,
-        "health": health.health_state,
-        "last shutdown": health.shutdown_state,
-    }
