@@ -6,8 +6,9 @@ from contextlib import suppress
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, VpmemError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.ownership.marks import RunMark, run_of_uuid
-from VpmemLibrary.pmem.records import Namespace
+from VpmemLibrary.ownership.marks import RunMark, run_of, run_of_uuid
+from VpmemLibrary.pmem.dax.test_bus import TEST_BUS
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.pmem.regions.cxl import CxlRegion
 from VpmemLibrary.transport.base import CommandResult
 
@@ -67,6 +68,29 @@ def marked_cxl_regions(host: Host) -> tuple[CxlRegion, ...]:
     if not any(run_of_uuid(uuid) for uuid in host.cxl.region_uuids().values()):
         return ()
     return tuple(region for region in host.cxl.regions() if run_of_uuid(region.uuid))
+
+
+def writable(host: Host, namespace: Namespace) -> Namespace:
+    """Return a namespace of a run in a mode in which it can be wiped.
+
+    Device DAX on a test bus cannot be mapped, so the mode of such a namespace is changed to raw. Its new UUID has the
+    mark of the same run.
+
+    Args:
+        host: The namespace's host.
+        namespace: The namespace's record. It has the mark of a run.
+
+    Raises:
+        NotFoundError: The namespace is gone.
+        BusyError: The namespace is in use. Nothing was changed.
+        CommandError: ndctl failed.
+    """
+    if namespace.mode is not NamespaceMode.devdax:
+        return namespace
+    if not host.ndctl.region(namespace.region).provider.startswith(TEST_BUS):
+        return namespace
+    uuid = RunMark(run_of(namespace)).new_uuid()
+    return host.namespaces.reconfigure(namespace, mode=NamespaceMode.raw, uuid=uuid)
 
 
 def wipe_namespace(host: Host, namespace: Namespace) -> None:

@@ -22,7 +22,7 @@ from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError, is_permanent_key, living_runs
 from VpmemLibrary.leases.reservations import host_lock
-from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace
+from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace, writable
 from VpmemLibrary.ownership.marks import run_of, run_of_uuid
 from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
 from VpmemLibrary.pmem.guard import LOCKS
@@ -151,9 +151,10 @@ class Reclaim:
     def _destroy(self, namespace: Namespace) -> None:
         try:
             self._host.dax.release(namespace)
-            if namespace.device:
-                wipe_namespace(self._host, namespace)
-            self._host.namespaces.destroy(namespace)
+            found = writable(self._host, namespace)
+            if found.device:
+                wipe_namespace(self._host, found)
+            self._host.namespaces.destroy(found)
         except NotFoundError:
             # The namespace may be gone already.
             if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):

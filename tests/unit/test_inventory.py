@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from VpmemLibrary.cli.leaks import _report
 from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError, NotFoundError
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.ownership.cleanup import clean_up
+from VpmemLibrary.ownership.cleanup import clean_up, writable
 from VpmemLibrary.ownership.leaks import HostState, left_files
 from VpmemLibrary.ownership.marks import RUN_ID_VARIABLE, RunMark, run_of
 from VpmemLibrary.pmem.guard import Target
@@ -194,6 +194,33 @@ def test_one_that_is_still_there_is_told_whatever_ndctl_says() -> None:
     with pytest.raises(CommandError, match=r"stays .* still exists though ndctl exited 0"):
         clean_up(host, MINE)
     assert names(host) == ["stays"]
+
+
+class OnBus:
+    """In the place of ndctl: a region on a bus of a provider, whose namespaces change their mode."""
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+
+    def region(self, which: str) -> Region:
+        return Region(which, provider=self.provider)
+
+    def reconfigure(self, namespace: Namespace, *, mode: NamespaceMode, uuid: str) -> Namespace:
+        return replace(namespace, mode=mode, uuid=uuid, raw_uuid="", chardev="", blockdev="pmem0")
+
+
+@pytest.mark.parametrize(
+    ("provider", "mode", "becomes"),
+    [("nfit_test.0", "devdax", "raw"), ("nfit_test.0", "fsdax", "fsdax"), ("ACPI.NFIT", "devdax", "devdax")],
+)
+def test_device_dax_on_a_test_bus_becomes_raw_before_a_wipe(provider: str, mode: str, becomes: str) -> None:
+    host, bus = Host("here", LocalTransport()), OnBus(provider)
+    host.ndctl = host.namespaces = bus  # type: ignore[assignment]
+    old = active(OTHER.new_uuid(), mode=NamespaceMode(mode))
+    found = writable(host, old)
+    assert found.mode == becomes
+    assert OTHER.owns(found)
+    assert (found == old) is (mode == becomes)
 
 
 def state(*namespaces: Namespace, free: int = 1 << 30, domains: tuple[str, ...] = ()) -> HostState:
