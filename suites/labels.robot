@@ -29,7 +29,7 @@ Labels Restored From A File Bring A Namespace Back
     Zero Labels    ${REGION}
     Label Area Should Be All Zeros    ${REGION}
     Initialize Labels    ${REGION}
-    ${namespace} =    Create Namespace With A Pattern    devdax
+    ${namespace} =    Create Namespace With A Pattern    ${CONTENT_MODE}
     Save Labels    ${REGION}    ${SAVED}
     Zero Labels    ${REGION}
     Namespace Should Not Exist    ${namespace}
@@ -42,7 +42,7 @@ Labels Written Back Bring Namespaces Of Every Mode Back
     [Tags]    lb-01
     [Setup]    Skip Unless There Is A Region For Labels
     VAR    @{namespaces} =    @{EMPTY}
-    FOR    ${mode}    IN    fsdax    devdax    sector    raw
+    FOR    ${mode}    IN    @{CONTENT_MODES}
         ${namespace} =    Create Namespace With A Pattern    ${mode}
         Collections.Append To List    ${namespaces}    ${namespace}
     END
@@ -92,7 +92,7 @@ Every Broken Label Is Named
     [Tags]    lb-02
     [Setup]    Skip Unless There Is A Region For Labels
     ${broken} =    Create Namespace    ${REGION}    mode=raw    size=at least 16MiB    name=broken
-    ${sound} =    Create Namespace With A Pattern    devdax
+    ${sound} =    Create Namespace With A Pattern    ${CONTENT_MODE}
     Labels Should Be Consistent    ${REGION}
     ${labels} =    Read Labels    ${REGION}
     Write Labels With A Changed Byte    ${labels}    broken
@@ -106,7 +106,7 @@ A Disabled Region Comes Back With Its Namespaces
     [Documentation]    A disabled region has no driver, and its namespace has no node. Enabling restores both.
     [Tags]    lb-03
     [Setup]    Skip Unless There Is A Region For Labels
-    ${namespace} =    Create Namespace With A Pattern    devdax
+    ${namespace} =    Create Namespace With A Pattern    ${CONTENT_MODE}
     Disable Region    ${REGION}
     Get Region Property    ${REGION}    state    ==    disabled
     Kernel Should Have Enabled    ${REGION}    ${False}
@@ -182,6 +182,7 @@ Take A Host And A Region For Labels
         ${found} =    Get Region For Labels
         Save Labels    ${found}    ${BEFORE}
         VAR    ${REGION} =    ${found}    scope=SUITE
+        Set Content Modes    ${found}
     EXCEPT    *may not be changed*    *labels but no namespaces*    type=GLOB    AS    ${reason}
         VAR    ${WHY_NONE} =    ${reason}    scope=SUITE
     END

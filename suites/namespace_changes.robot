@@ -15,6 +15,7 @@ A Namespace Changes Its Mode In Place And Keeps Its Name
     [Documentation]    Between fsdax and devdax every byte stays. Mode sector loses only the bytes that its tables
     ...    overwrite.
     [Tags]    ns-05
+    [Setup]    Choose A Region That Can Be Mapped
     ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=kept
     ${before} =    Get Region Extents    ${REGION}
     Write Pattern    ${namespace}    seed=before
@@ -33,7 +34,7 @@ A Disabled Namespace Keeps Identity And Content
     [Documentation]    For each mode: disabling removes the device node, and ndctl lists the namespace as disabled and
     ...    raw. Enabling restores all.
     [Tags]    ns-08
-    FOR    ${mode}    IN    fsdax    devdax    sector    raw
+    FOR    ${mode}    IN    @{CONTENT_MODES}
         ${namespace} =    Create Namespace    ${REGION}    mode=${mode}    size=at least 16MiB    name=off-${mode}
         Write Pattern    ${namespace}    seed=${mode}    length=1MiB
         Disable And Enable    ${namespace}
@@ -44,7 +45,7 @@ A Disabled Namespace Keeps Identity And Content
 A Renamed Namespace Keeps Identity And Content
     [Documentation]    The label on the DIMM has the new name. Nothing else of the namespace changes.
     [Tags]    ns-02    ns-11
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB    name=old
+    ${namespace} =    Create Namespace    ${REGION}    mode=${CONTENT_MODE}    size=at least 16MiB    name=old
     Write Pattern    ${namespace}    seed=renamed
     ${uuid} =    Get Namespace Property    ${namespace}    uuid
     ${renamed} =    Rename Namespace    ${namespace}    new
@@ -89,6 +90,11 @@ A Name Of Two Namespaces Is Reported And Not Resolved
 
 
 *** Keywords ***
+Choose A Region That Can Be Mapped
+    [Documentation]    Select a region. Skip if its memory cannot be mapped.
+    Skip Unless Memory Can Be Mapped
+    Choose A Region
+
 Change Mode And Keep Name
     [Documentation]    Change the mode of a namespace, and check mode and name in every view.
     [Arguments]    ${namespace}    ${mode}

@@ -68,8 +68,8 @@ Destroying One Namespace Keeps Every Byte Of Its Neighbours
     [Documentation]    Three namespaces have patterns. The middle namespace is destroyed. The other two still have their
     ...    whole patterns.
     [Tags]    ns-09
-    ${left} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=left
-    ${middle} =    Create Namespace    ${REGION}    mode=devdax    size=${SIZE}    name=middle
+    ${left} =    Create Namespace    ${REGION}    mode=${CONTENT_MODE}    size=${SIZE}    name=left
+    ${middle} =    Create Namespace    ${REGION}    mode=${CONTENT_MODE}    size=${SIZE}    name=middle
     ${right} =    Create Namespace    ${REGION}    mode=raw    size=${SIZE}    name=right
     FOR    ${namespace}    IN    ${left}    ${middle}    ${right}
         Write Pattern    ${namespace}    seed=${namespace.name}

@@ -81,8 +81,8 @@ A Local User Can Neither Block Nor Deceive A Run
     ...    the devices, and creates files in directories that the suites check. A namespace is disabled, wiped and
     ...    destroyed meanwhile.
     [Tags]    ow-01
-    ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine
-    Let A Local User Get In The Way    ${namespace.chardev}
+    ${namespace} =    Create Namespace    ${REGION}    mode=${CONTENT_MODE}    size=at least 32MiB    name=mine
+    Let A Local User Get In The Way    ${namespace.device}
     Disable Namespace    ${namespace}
     Enable Namespace    ${namespace}
     Wipe Content    ${namespace}
@@ -106,12 +106,11 @@ Keywords End At Their Deadline If libvirt Hangs
 Take A Host With Labels
     [Documentation]    Take a host, and select a region with room.
     Take A Host
-    ${region} =    Get Region With Largest Free Extent    at_least=128MiB
-    VAR    ${REGION} =    ${region.dev}    scope=SUITE
+    Choose A Region    at_least=128MiB
 
 Start A Run That Sleeps
     [Documentation]    Start the other run, and return when it has its namespaces.
-    Start Worker Suite    sleep_and_go_on    sleeper    REGION=${REGION}
+    Start Worker Suite    sleep_and_go_on    sleeper    REGION=${REGION}    MODE=${CONTENT_MODE}
     Wait For Worker At    at-asleep
 
 A Device Name Should Be Used Again
@@ -133,7 +132,11 @@ All Changes Should Have Passed
 Make Two Namespaces With Content
     [Documentation]    Create two namespaces with content, and return their device names.
     FOR    ${number}    IN    1    2
-        ${namespace} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=mine_${number}
+        ${namespace} =    Create Namespace
+        ...    ${REGION}
+        ...    mode=${CONTENT_MODE}
+        ...    size=at least 32MiB
+        ...    name=mine_${number}
         Write Pattern    ${namespace}    seed=mine ${number}    length=16MiB
     END
     ${devices} =    Get Names Of Devices    mine_1    mine_2

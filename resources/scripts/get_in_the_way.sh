@@ -10,7 +10,7 @@ cd "$1"
 setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '
     touch "$1" /tmp/tmp.anybody /dev/shm/anybody && exec 8<>"$1" 9<"/sys/bus/nd/devices/$2" &&
         flock 9 && touch locked && exec sleep 600
-' sh "$2" "$3" </dev/null >/dev/null 2>&1 &
+' sh "${2##*/}" "$3" </dev/null >/dev/null 2>&1 &
 tries=0
 until [ -e locked ]; do
     tries=$((tries + 1))

@@ -13,6 +13,7 @@ Suite Teardown    Close All Hosts
 ${HOSTS}      ${EMPTY}
 ${HOST}       ${EMPTY}
 ${REGION}     ${EMPTY}
+${MODE}       devdax
 ${MEETING}    ${EMPTY}
 
 
@@ -20,7 +21,7 @@ ${MEETING}    ${EMPTY}
 Change The Objects From Before The Sleep
     [Documentation]    Try each change once with the record from before the sleep.
     ${first} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_1
-    ${second} =    Create Namespace    ${REGION}    mode=devdax    size=at least 32MiB    name=slept_2
+    ${second} =    Create Namespace    ${REGION}    mode=${MODE}    size=at least 32MiB    name=slept_2
     OperatingSystem.Create File    ${MEETING}/at-asleep
     OperatingSystem.Wait Until Created    ${MEETING}/go-on    timeout=10 minutes
     ${created} =    Run Keyword And Ignore Error    Create Namespace    ${REGION}    mode=devdax    size=at least 16MiB
