@@ -106,7 +106,7 @@ The Leak Report Names Each Missing Object
 *** Keywords ***
 Make Foreign Things
     [Documentation]    Create a namespace with content, a domain and a file, all without a mark.
-    Take A Host Whose Memory Can Be Mapped
+    Take A Mappable Host Or Skip
     ${run} =    Get Run Id
     VAR    ${FOREIGN} =    foreign-${run}    scope=SUITE
     Create Foreign Things With The Host's Own Tools

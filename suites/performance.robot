@@ -61,7 +61,7 @@ DAX Bandwidth Reaches A Minimum Ratio Of Page Cache Bandwidth
 *** Keywords ***
 Make Namespaces On The Host And In A Guest
     [Documentation]    Create an fsdax namespace on the host, and a guest whose device is a block device inside.
-    Take A Host Whose Memory Can Be Mapped
+    Take A Mappable Host Or Skip
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Make A Namespace And Boot A Guest
