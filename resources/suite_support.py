@@ -46,6 +46,11 @@ class suite_support:  # noqa: N801  # Robot Framework finds the library's class 
         return found[0]
 
     @keyword
+    def get_records_that_share(self, records: Sequence[Any], field: str, values: Sequence[str]) -> list[Any]:
+        """Return the records whose field has a value in common with the given values."""
+        return [each for each in records if set(getattr(each, field)) & set(values)]
+
+    @keyword
     def fields_should_be_equal(self, first: object, second: object, *fields: str) -> None:
         """Fail unless two records have the same value in each of these fields."""
         if not fields:

@@ -88,8 +88,8 @@ An Invalid Injection Is Refused Before The Bus Gets It
     ...    Inject Error    ${namespace}    offset=${namespace.size}    length=4KiB
     Run Keyword And Expect Error    range '0B from *' cannot be used*
     ...    Inject Error    ${namespace}    offset=0    length=0
-    ${dimm} =    Choose A Silent DIMM Or Skip
-    Run Keyword And Expect Error    SMART values 'none' cannot be used*    Inject Smart    ${dimm}    foreign=True
+    Run Keyword And Expect Error    SMART values 'none' cannot be used*
+    ...    Inject Smart    ${region.dimms}[0]    foreign=True
 
 
 *** Keywords ***

@@ -120,12 +120,12 @@ An Enable That Fails With Exit Status 0 Is A Failure
     ...    0.
     [Tags]    lb-03
     [Setup]    Skip Unless There Is A Region For Labels
-    Disable Region    ${REGION}
+    Disable Every Region On The DIMMs
     Disable Dimm    ${REGION.dimms}[0]
     Run Keyword And Expect Error    *exit status: 0*enabled 0 regions*    Enable Region    ${REGION}
     Kernel Should Have Enabled    ${REGION}    ${False}
     Enable Dimm    ${REGION.dimms}[0]
-    Enable Region    ${REGION}
+    Enable Every Region On The DIMMs
     Kernel Should Have Enabled    ${REGION}    ${True}
 
 A Region With Foreign Namespaces Is Not Changed
@@ -147,7 +147,7 @@ A Region With Foreign Namespaces Is Not Changed
 A Region Without Labels Refuses Label Operations
     [Documentation]    Creating a namespace and reading labels are refused. No refusal changes the region.
     [Tags]    lb-04
-    [Setup]    Take A Region Without Labels Or Skip
+    [Setup]    Take A Writable Region Without Labels Or Skip
     Get Region Property    ${BARE}    label state    ==    unlabeled
     Run Keyword And Expect Error    *${BARE.dev}*has no labels*initialize_labels*
     ...    Create Namespace    ${BARE}    mode=devdax    size=at least 64MiB
@@ -198,9 +198,29 @@ Put The Labels Back
     FOR    ${dimm}    IN    @{REGION.dimms}
         Enable Dimm    ${dimm}
     END
-    Enable Region    ${REGION}
+    Enable Every Region On The DIMMs
     Restore Labels    ${REGION}    ${BEFORE}    foreign=${foreign}
     Region Should Be As Before    ${REGION}
+
+Disable Every Region On The DIMMs
+    [Documentation]    Disable the chosen region and every other region on its DIMMs: a DIMM is active until then.
+    @{regions} =    Get Regions On The DIMMs
+    FOR    ${each}    IN    @{regions}
+        Disable Region    ${each}
+    END
+
+Enable Every Region On The DIMMs
+    [Documentation]    Enable the chosen region and every other region on its DIMMs.
+    @{regions} =    Get Regions On The DIMMs
+    FOR    ${each}    IN    @{regions}
+        Enable Region    ${each}
+    END
+
+Get Regions On The DIMMs
+    [Documentation]    Return the chosen region and every other region on its DIMMs. Interleaved regions share DIMMs.
+    ${regions} =    Get Regions
+    ${sharing} =    Get Records That Share    ${regions}    dimms    ${REGION.dimms}
+    RETURN    ${sharing}
 
 Take A Region Without Labels Or Skip
     [Documentation]    Choose a region on which the kernel found no labels. Skip if there is none.
@@ -210,15 +230,30 @@ Take A Region Without Labels Or Skip
     ...    Every region has had labels since its host booted: zero those of one and reboot, or reset the lab host.
     VAR    ${BARE} =    ${regions}[0]    scope=SUITE
 
+Take A Writable Region Without Labels Or Skip
+    [Documentation]    Choose a region without labels that is not read-only. Skip if there is none.
+    Take A Region Without Labels Or Skip
+    ${regions} =    Get Unlabeled Regions
+    FOR    ${region}    IN    @{regions}
+        ${read_only} =    Get Output Of Host    cat    /sys/bus/nd/devices/${region.dev}/read_only
+        IF    $read_only == '0'
+            VAR    ${BARE} =    ${region}    scope=SUITE
+            RETURN
+        END
+    END
+    Skip
+    ...    Every region without labels is read-only: zero the labels of another region and reboot, or use another host.
+
 Take A Region Without Labels That May Be Changed Or Skip
     [Documentation]    Choose a region without labels. Skip if the host's regions may not be changed.
     Skip If    'may not be changed' in $WHY_NONE    ${WHY_NONE}
     Take A Region Without Labels Or Skip
 
 Write Labels With A Changed Byte
-    [Documentation]    Write the labels of the first DIMM with one changed byte in this name.
+    [Documentation]    Write the labels, with one changed byte in this name on the first DIMM.
     [Arguments]    ${labels}    ${name}
-    Write Labels    ${REGION}    ${{$labels[0].data.replace($name.encode(), $name[:-1].encode() + b'm')}}
+    VAR    ${changed} =    ${{$labels[0].data.replace($name.encode(), $name[:-1].encode() + b'm')}}
+    Write Labels    ${REGION}    ${changed}    @{labels}[1:]
 
 Create Namespace Of Another Run
     [Documentation]    Create a raw namespace with the mark of another run, with the host's own ndctl.

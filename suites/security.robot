@@ -128,18 +128,16 @@ Disable The Regions Of The Bus
     END
 
 Make The Bus As New
-    [Documentation]    Remove the passphrase and all namespaces. Add the bus again if the DIMM is locked or frozen, and
-    ...    remove the stored passphrase then.
+    [Documentation]    Remove the passphrase and all namespaces. A frozen DIMM first loses its power, which ends that it
+    ...    is frozen.
     ${state} =    Get Dimm Security    ${DIMM}
     Disable The Regions Of The Bus
-    IF    '${state}' == 'unlocked'
+    IF    '${state}' not in ('unlocked', 'disabled')
+        Lock The DIMM As A Loss Of Power Does
+        Unlock Dimm    ${DIMM}
+    END
+    IF    '${state}' != 'disabled'
         Remove Passphrase    ${DIMM}    foreign=True
-    ELSE IF    '${state}' != 'disabled'
-        Remove Test Bus
-        Add Test Bus
-        Disable The Regions Of The Bus
-        Set Passphrase    ${DIMM}
-        Remove Passphrase    ${DIMM}
     END
     Initialize Labels    ${REGION}    overwrite=True    foreign=True
 
