@@ -71,9 +71,9 @@ A File That This Run Did Not Make Is Not Overwritten
     [Documentation]    A file belongs to no run. Its checksum does not change.
     [Tags]    ct-02
     ${before} =    Get Output Of Host    sha256sum    ${FILE}
-    Run Keyword And Expect Error    *no run's own*    Wipe Content    ${FILE}
-    Run Keyword And Expect Error    *no run's own*    Copy Content    ${DAX}    ${FILE}    length=4KiB
-    Run Keyword And Expect Error    *no run's own*    Write Pattern    ${FILE}    seed=x    length=4KiB
+    Run Keyword And Expect Error    *so no run made it*    Wipe Content    ${FILE}
+    Run Keyword And Expect Error    *so no run made it*    Copy Content    ${DAX}    ${FILE}    length=4KiB
+    Run Keyword And Expect Error    *so no run made it*    Write Pattern    ${FILE}    seed=x    length=4KiB
     ${after} =    Get Output Of Host    sha256sum    ${FILE}
     Should Be Equal    ${after}    ${before}
 
