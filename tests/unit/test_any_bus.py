@@ -223,6 +223,15 @@ def test_a_read_only_region_is_neither_roomy_nor_changed() -> None:
         plan_namespace(Ndctl(machine), "region0", mode=DEVDAX)
 
 
+def test_a_read_only_region_gets_no_labels() -> None:
+    """Labels would replace its namespace by free space in which no namespace can be created."""
+    machine = Machine("everything")
+    machine.answers["nstype"] = [left(0, "region0 4 1\nregion1 5 0\nregion2 5 0\nregion3 4 0\n")]
+    regions = Regions(Ndctl(machine))
+    assert [region.dev for region in regions.unlabeled()] == ["region0", "region3"]
+    assert [region.dev for region in regions.initializable()] == ["region3"]
+
+
 # What ndctl prints
 
 

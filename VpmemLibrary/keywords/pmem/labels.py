@@ -79,8 +79,9 @@ class LabelKeywords:
     def initialize_unlabeled_regions(self, leave: int = 0) -> tuple[str, ...]:
         """Initialize labels in all regions of the current host that have none, if the hosts file allows it.
 
-        The keyword does not change a region that has labels. A region without labels is one raw namespace, and new
-        labels destroy the content of that namespace. The keyword therefore works only on a host whose section of the
+        The keyword does not change a region that has labels, or a read-only region, in which no namespace could be
+        created afterwards. A region without labels is one raw namespace, and new labels destroy the content of that
+        namespace. The keyword therefore works only on a host whose section of the
         hosts file has `host_may_initialize_labels = yes`, as in the lab.
 
         Args:
@@ -101,7 +102,7 @@ class LabelKeywords:
         ```
         """
         opened = self._session.current
-        unlabeled = opened.host.regions.unlabeled()
+        unlabeled = opened.host.regions.initializable()
         if not unlabeled:
             return ()
         if not opened.policy.may_initialize_labels:
@@ -111,7 +112,7 @@ class LabelKeywords:
             )
             return ()
         with opened.tenancy.host_lock("initialize-labels"):
-            unlabeled = opened.host.regions.unlabeled()  # another worker may just have done it
+            unlabeled = opened.host.regions.initializable()  # another worker may just have done it
             labeled = len(opened.host.ndctl.inventory().regions) - len(unlabeled)
             wanted = unlabeled[: max(len(unlabeled) - leave, 0 if labeled else 1)]
             for region in wanted:

@@ -89,6 +89,12 @@ class Regions:
         labeled = self._ndctl.labeled(regions)
         return tuple(region for region in regions if region.dev not in labeled)
 
+    def initializable(self) -> tuple[Region, ...]:
+        """Return the regions of `unlabeled` that are not read-only. In a read-only region, labels have no use."""
+        regions = self.unlabeled()
+        read_only = self._ndctl.read_only(regions)
+        return tuple(region for region in regions if region.dev not in read_only)
+
     def label_state(self, region: Region | str) -> LabelState:
         """Return the kernel's state of a region's labels.
 
