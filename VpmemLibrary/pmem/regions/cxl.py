@@ -192,7 +192,8 @@ class Cxl:
 
         Raises:
             NotFoundError: A device does not exist.
-            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid.
+            InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
+                changed.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
         """
         found = [self.memdev(each) for each in memdevs]
