@@ -80,7 +80,7 @@ class Tenancy:
         self.reclaim.clean_namespace(namespace, left_by)  # read only now: a guest has no Reclaim, but may have claims
 
     def lease_proofs(self) -> tuple[LeaseProof, ...]:
-        """Return the proofs that this worker still holds its leases on the host; none in a guest.
+        """Return the proofs that this worker still has its leases on the host; none in a guest.
 
         Raises:
             LeaseLostError: The worker lost the lease on its host or region, and has not acquired it again.
@@ -96,7 +96,7 @@ class Tenancy:
         return contextlib.nullcontext() if self._in_guest else host_lock(self._leases, work, self._host.alias)
 
     def hold_run_lease(self) -> None:
-        """Hold the lease of this run on the host, so that other runs do not reclaim what this run made there.
+        """Acquire this run's lease on the host, so that other runs do not reclaim what this run made there.
 
         Raises:
             LeaseLostError: This worker lost a lease on the host. The next call acquires the lease of the run again. If
@@ -113,7 +113,7 @@ class Tenancy:
             self._leases.take([[key]], shared=True)
 
     def new_uuid(self) -> str:
-        """Return a UUID with the run's mark, for a namespace on the host. First hold the lease of this run.
+        """Return a UUID with the run's mark, for a namespace on the host. First acquire this run's lease.
 
         Raises:
             LeaseLostError: For the same reasons as `hold_run_lease`.

@@ -207,8 +207,8 @@ class ClaimKeywords:
         Raises:
             InvalidValueError: No label and no property is given, the setting has no such label, or there are not enough
                 namespaces with the requested properties. Nothing was claimed, and waiting does not help.
-            ExhaustedError: All namespaces with these properties are claimed. The message says who holds them, and since
-                when. Nothing was claimed.
+            ExhaustedError: All namespaces with these properties are claimed. The message names the holders, and says
+                since when. Nothing was claimed.
 
         Example:
 
