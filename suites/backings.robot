@@ -195,7 +195,7 @@ Describe Device
 Make Files On A File System
     [Documentation]    Create a namespace with ext4, mount it, and return the mount point. The files in it hold zeros.
     [Arguments]    ${mode}    ${dax}    @{names}
-    ${region} =    Get Region With Largest Free Extent    at_least=128MiB
+    ${region} =    Get Region With Room    at_least=128MiB
     ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 128MiB
     Make File System    ${namespace}    ext4    overwrite=True
     ${mount} =    Mount File System    ${namespace}    dax=${dax}

@@ -126,7 +126,7 @@ Make Namespaces On A Host And In A Guest
     [Documentation]    Create block devices on the host. In the guest, create a namespace on the nvdimm, and find the
     ...    virtio-pmem namespace.
     Take A Host With Xfsprogs
-    ${region} =    Get Region With Largest Free Extent    at_least=704MiB
+    ${region} =    Get Region With Room    at_least=704MiB
     ${on_host} =    Create Namespace    ${region}    mode=fsdax    size=at least ${SIZE}    name=on-host
     ${on_sector} =    Create Namespace    ${region}    mode=sector    size=at least ${SIZE}    name=on-sector
     VAR    ${ON_HOST} =    ${on_host}    scope=SUITE

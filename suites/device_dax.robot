@@ -233,7 +233,7 @@ Give Back Namespaces And Memory
 Create Dax Namespace
     [Documentation]    Create a devdax namespace with its page map in memory, in the region with the most room.
     [Arguments]    ${size}
-    ${region} =    Get Region With Largest Free Extent    at_least=${size}
+    ${region} =    Get Region With Room    at_least=${size}
     ${namespace} =    Create Namespace    ${region}    mode=devdax    map=mem    size=at least ${size}    name=dax
     RETURN    ${namespace}
 

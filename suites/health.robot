@@ -133,7 +133,7 @@ Choose A Silent DIMM Or Skip
 
 Choose A Region Without Injection Or Skip
     [Documentation]    Return a region with room whose bus supports no error injection (DSM functions 7 to 9).
-    ${region} =    Get Region With Largest Free Extent    at_least=16MiB
+    ${region} =    Get Region With Room    at_least=16MiB
     ${mask} =    Run On Host    cat    ${SYSFS}/${region.bus}/nfit/dsm_mask    expected_status=${None}
     Skip If    int($mask.text.strip() or '0', 0) & 0x380
     ...    The bus of ${region.dev} takes injections: see the tests of HL-01. No fix is needed.

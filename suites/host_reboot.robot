@@ -36,11 +36,11 @@ A Host Is Not Rebooted Without Permission
 *** Keywords ***
 Create Namespaces Of Every Mode
     [Documentation]    Create one namespace of each mode, each with a different pattern. Return the namespaces.
-    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
+    ${region} =    Get Region With Room    at_least=256MiB
     VAR    @{names} =    @{EMPTY}
     VAR    @{namespaces} =    @{EMPTY}
     FOR    ${mode}    IN    devdax    fsdax    sector    raw
-        ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 64MiB    name=kept-${mode}
+        ${namespace} =    Create Namespace    ${region}    mode=${mode}    size=at least 32MiB    name=kept-${mode}
         Write Pattern    ${namespace}    seed=${namespace.name}
         VAR    @{names} =    @{names}    ${namespace.name}
     END

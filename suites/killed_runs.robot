@@ -238,7 +238,7 @@ Cut And Restore Host Power
 
 Leave One Of Each Kind
     [Documentation]    Leave a namespace, a mount, a claim, a domain and a file.
-    ${region} =    Get Region With Largest Free Extent    at_least=64MiB
+    ${region} =    Get Region With Room    at_least=64MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 32MiB    name=left_behind
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}

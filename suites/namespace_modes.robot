@@ -84,5 +84,5 @@ Destroying One Namespace Keeps Every Byte Of Its Neighbours
 Choose A Region And A Size
     [Documentation]    Select the region with the largest free extent, and a size that it allows.
     ${chosen} =    Choose A Region    at_least=256MiB
-    ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=64MiB
+    ${size} =    Get Smallest Namespace Size    ${chosen}    at_least=32MiB
     VAR    ${SIZE} =    ${size}    scope=SUITE

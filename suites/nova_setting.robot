@@ -92,10 +92,10 @@ Make Namespaces Of Every Kind
     Create Pmem Namespaces    ${GOOD}    4GB=at least 32MiB    SMALL=at least 16MiB
     FOR    ${name}    ${mode}    IN
     ...    file_system    fsdax    blocks    sector    bytes    raw    twins    devdax    off    devdax
-        ${region} =    Get Region With Largest Free Extent    at_least=32MiB
+        ${region} =    Get Region With Room    at_least=32MiB
         Create Namespace    ${region}    mode=${mode}    size=at least 32MiB    name=${name}
     END
-    ${region} =    Get Region With Largest Free Extent    at_least=32MiB
+    ${region} =    Get Region With Room    at_least=32MiB
     Create Namespace    ${region}    mode=devdax    size=at least 16MiB    name=twins
     Create Namespace    ${region}    mode=devdax    size=at least 16MiB
     Disable Namespace    off

@@ -55,6 +55,7 @@ Take Two Hosts Or Skip With Nova's Namespaces
     VAR    ${OTHER} =    ${other}    scope=SUITE
     FOR    ${host}    IN    ${OTHER}    ${ONE}
         Switch Host    ${host}
+        Skip Unless A Region Has Labels
         Create Pmem Namespaces    ${PMEM_NAMESPACES}    4GB=at least 64MiB    SMALL=at least 32MiB
     END
     Make The Server

@@ -68,7 +68,7 @@ Make Namespaces On The Host And In A Guest
 
 Make A Namespace And Boot A Guest
     [Documentation]    Create the namespace to measure on the host, and boot the guest with the node to measure.
-    ${region} =    Get Region With Largest Free Extent    at_least=256MiB
+    ${region} =    Get Region With Room    at_least=256MiB
     ${namespace} =    Create Namespace    ${region}    mode=fsdax    size=at least 64MiB    name=measured
     VAR    ${ON_HOST} =    ${namespace}    scope=SUITE
     ${backing} =    Create Devdax Namespace    64MiB    backing

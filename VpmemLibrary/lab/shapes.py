@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from VpmemLibrary.sizes import GiB, KiB, MiB, Size
+from VpmemLibrary.sizes import GiB, KiB, Size
 
 NVDIMMS = 4
 """The number of NVDIMMs of a lab host."""
@@ -12,8 +12,12 @@ NVDIMMS = 4
 LABEL_SIZE = Size(128 * KiB)
 """The size of the label area at the end of each NVDIMM's file."""
 
-CXL_LABEL_SIZE = Size(1 * MiB)
-"""The size of the label area of a CXL device. It has a file of its own."""
+CXL_LABEL_SIZE = Size(256 * KiB)
+"""The size of the label area of a CXL device. It has a file of its own.
+
+It is larger than that of an NVDIMM: above 128 KiB, the index blocks of both label versions have different sizes. It is
+small, because each 2 KiB of it are a command to the emulated device.
+"""
 
 REGION_SIZE = Size(1 * GiB)
 """The size of each region.

@@ -1,5 +1,7 @@
 """Find out which run made a namespace or a CXL region. The mark is the UUID of the namespace's label or of the region.
 
+A namespace without a label has the mark in the UUID of its info block, so only while it is active.
+
 The mark is a UUID of version 8, which RFC 9562 reserves for applications: ``76706d65-6dRR-8RRR-vRRR-xxxxxxxxxxxx``. It
 has the fixed text "vpmem", the run's id in eight hexadecimal digits R, and 48 random bits. The first digit v of the
 fourth group is always 8, the variant. A label keeps the mark through reboots and while the namespace is disabled. The
@@ -84,7 +86,7 @@ class RunMark:
 
 def run_of(namespace: Namespace) -> str:
     """Return the id of the run that made a namespace. Return an empty text if no run made it."""
-    return run_of_uuid(namespace.label_uuid)
+    return run_of_uuid(namespace.label_uuid or namespace.uuid)
 
 
 def run_of_uuid(uuid: str) -> str:

@@ -26,6 +26,7 @@ from VpmemLibrary.ownership.cleanup import marked_cxl_regions, wipe_namespace, w
 from VpmemLibrary.ownership.marks import run_of, run_of_uuid
 from VpmemLibrary.ownership.mounts import mounts_of_runs, unmount
 from VpmemLibrary.pmem.guard import LOCKS
+from VpmemLibrary.pmem.ndctl import is_namespace
 from VpmemLibrary.pmem.records import Namespace
 from VpmemLibrary.pmem.regions.cxl import CxlRegion
 from VpmemLibrary.polling import poll
@@ -114,7 +115,7 @@ class Reclaim:
         for mount, run_id in self._of_dead_runs(mounts_of_runs(self._host)):
             yield f"mount of {mount} of run {run_id}", partial(_unmount, self._host, mount)
         for namespace, run_id in self._dead_namespaces():
-            what = f"namespace {namespace.called} ({namespace.label_uuid}) of run {run_id}"
+            what = f"namespace {namespace.called} ({namespace.label_uuid or namespace.uuid}) of run {run_id}"
             yield what, partial(self._destroy, namespace)
         regions = [(region, run_of_uuid(region.uuid)) for region in marked_cxl_regions(self._host)]
         for region, run_id in self._of_dead_runs(regions):
@@ -157,9 +158,10 @@ class Reclaim:
             self._host.namespaces.destroy(found)
         except NotFoundError:
             # The namespace may be gone already.
-            if any(each.label_uuid == namespace.label_uuid for each in self._host.ndctl.inventory().namespaces):
+            if any(is_namespace(each, namespace) for each in self._host.ndctl.inventory().namespaces):
                 raise
-        self._leases.remove_stale([namespace.label_uuid])
+        if namespace.label_uuid:
+            self._leases.remove_stale([namespace.label_uuid])
 
     def _destroy_cxl_region(self, region: CxlRegion) -> None:
         # The region may be gone already.

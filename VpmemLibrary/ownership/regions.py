@@ -13,7 +13,7 @@ def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
     """Return every namespace on a region and on the regions that share a DIMM with the region.
 
     Read ndctl's listing and the labels: for a disabled region, only the labels describe the namespaces. Leave out the
-    raw namespace that fills a region without labels, because it does not show whether the region is in use.
+    bare namespace that fills a region without labels, because it does not show whether the region is in use.
 
     Args:
         host: The region's host.
@@ -23,7 +23,7 @@ def namespaces_on(host: Host, region: Region | str) -> tuple[Namespace, ...]:
         NotFoundError: There is no such region.
     """
     found, *beside = host.ndctl.regions_beside(region)
-    listed = [ns for each in (found, *beside) for ns in each.namespaces if not _fills(ns)]
+    listed = [ns for each in (found, *beside) for ns in each.namespaces if not ns.bare]
     try:
         areas = read_areas(host.ndctl, found)
     except UnsupportedError:
@@ -52,7 +52,3 @@ def require_own_region(host: Host, run: RunMark, region: Region | str) -> None:
     """
     for namespace in namespaces_on(host, region):
         run.require_own(namespace)
-
-
-def _fills(namespace: Namespace) -> bool:
-    return namespace.mode is NamespaceMode.raw and not namespace.label_uuid

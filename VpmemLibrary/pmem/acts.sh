@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # The changes that need more than one command. The guard (guard.sh) runs each of them as one act, under its lock.
 #
-#   sh acts destroy NAMESPACE                  Disable a namespace and destroy it.
+#   sh acts destroy NAMESPACE                  Disable a namespace and destroy it. A namespace without a label stays, so
+#                                              enable it again: it is bare now.
 #   sh acts rename NAMESPACE NAME              Rename a namespace. Disable an active namespace meanwhile.
 #   sh acts reconfigure NAMESPACE [OPTION]...  Change the namespace's mode, with options of ndctl create-namespace.
 #   sh acts read NAMESPACE OFFSET LENGTH       Print bytes of a disabled namespace, including its info blocks.
@@ -57,7 +58,9 @@ is_active() {
 }
 
 destroy() {
-    ndctl disable-namespace "$1" >&2 && ndctl destroy-namespace "$1"
+    ndctl disable-namespace "$1" >&2 && ndctl destroy-namespace "$1" || return
+    first_line "$bus/$1/nstype"
+    [ "$text" != 4 ] || ndctl enable-namespace "$1" >&2 # ND_DEVICE_NAMESPACE_IO, linux/ndctl.h: it has no label
 }
 
 # The kernel accepts a new name while the namespace is disabled (drivers/nvdimm/namespace_devs.c, alt_name_store).

@@ -90,6 +90,14 @@ class Namespace:
         return self.raw_uuid or (self.uuid if self.mode in (None, NamespaceMode.raw) else "")
 
     @property
+    def bare(self) -> bool:
+        """Whether the namespace has neither a label nor an info block, so that it only fills its region.
+
+        ndctl lists such a namespace as raw, or as fsdax without a UUID on a bus that maps its memory (virtio-pmem).
+        """
+        return not (self.uuid or self.raw_uuid)
+
+    @property
     def called(self) -> str:
         """The namespace in messages: its name and device, or only its device. An unusual name is quoted."""
         return f"{quoted(self.name)} ({self.dev})" if self.name else self.dev

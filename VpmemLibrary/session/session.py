@@ -245,7 +245,7 @@ class Session:
             gone = clean_up(opened.host, run)
             removed += [f"namespace {quoted(namespace.name or namespace.dev)} ({namespace.uuid})" for namespace in gone]
             if gone and not opened.guest:  # a removed namespace needs no unfit record
-                opened.tenancy.leases.remove_stale(namespace.label_uuid for namespace in gone)
+                opened.tenancy.leases.remove_stale(each.label_uuid for each in gone if each.label_uuid)
         removed += [f"CXL region {region.dev} ({region.uuid})" for region in clean_up_cxl(opened.host, run)]
         return removed
 

@@ -6,7 +6,7 @@ Resource          ../guest.resource
 Suite Setup       Take A Region Of A Host
 Suite Teardown    Close All Hosts
 Test Teardown     Clean Up Host
-Test Template     A Guest's Bytes Should Be On Its Host
+Test Template     Find A Guest's Bytes On Its Host
 
 
 *** Test Cases ***    SEED
@@ -17,7 +17,7 @@ The Fourth Piece    fourth
 
 
 *** Keywords ***
-A Guest's Bytes Should Be On Its Host
+Find A Guest's Bytes On Its Host
     [Documentation]    Boot a guest on a namespace and write in it. Find the bytes on the host after the guest is
     ...    destroyed.
     [Arguments]    ${seed}

@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from VpmemLibrary.lab.nested import boot_guest, domain_xml, end_guest, make_devd
 from VpmemLibrary.lab.process import Process
 from VpmemLibrary.lab.progress import PlainLines
 from VpmemLibrary.lab.report import lab_status
-from VpmemLibrary.lab.shapes import REGION_SIZE
+from VpmemLibrary.lab.shapes import REGION_SIZE, Shape
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.ssh.transport import SshTransport
 
@@ -191,6 +192,36 @@ def test_a_host_for_cxl_is_given_a_device_and_another_in_its_place_after_a_reboo
         assert "CXL" not in transport.run(["ndctl", "list", "--buses"]).check().text
     with pytest.raises(LabError, match=r"lab-2 has no CXL device"):
         host.remove_cxl_device()
+
+
+def namespaces(transport: SshTransport) -> list[dict[str, object]]:
+    """Return the namespaces of all regions, without their device names, which a boot may change."""
+    buses = json.loads(transport.run(["ndctl", "list", "-B", "-R", "-N"]).check().text)
+    found = [each for bus in buses for region in bus["regions"] for each in region.get("namespaces", [])]
+    return [{key: each[key] for key in ("name", "uuid", "mode", "size") if key in each} for each in found]
+
+
+def test_hosts_of_other_shapes_have_two_regions_and_cxl_regions_survive_a_warm_reboot(lab: Lab) -> None:
+    """Both hosts boot, because no saved state fits them. One boots while the other reboots, to save a minute."""
+    running = len(lab.hosts())
+    cxl = lab.up(running + 1, shape="cxl")[-1]
+    with cxl.transport() as transport:
+        assert [(region["size"], region["type"]) for region in regions(transport)] == [(int(REGION_SIZE), "pmem")] * 2
+        device, _ = make_devdax(transport, "kept", Size(64 * MiB))
+        transport.run(["daxio", f"--output={device}", "--len=4096"], stdin=b"kept".ljust(4096)).check()
+        before = namespaces(transport)
+    with ThreadPoolExecutor() as pool:
+        rebooted = pool.submit(cxl.reboot)
+        unlabeled = lab.up(running + 2, shape="unlabeled")[-1]
+        rebooted.result()
+    assert [lab.host(host.name).shape for host in (cxl, unlabeled)] == [Shape.CXL, Shape.UNLABELED]
+    with cxl.transport() as transport:
+        assert namespaces(transport) == before
+        (device,) = transport.run(["find", "/dev", "-name", "dax*.*"]).check().text.split()
+        assert transport.run(["daxio", f"--input={device}", "--len=4096"]).check().stdout == b"kept".ljust(4096)
+    with unlabeled.transport() as transport:
+        assert [region["size"] for region in regions(transport)] == [int(REGION_SIZE)] * 2
+        assert namespaces(transport) == [{"mode": "raw", "size": int(REGION_SIZE)}] * 2, "no label, so no UUID"
 
 
 def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:

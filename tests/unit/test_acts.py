@@ -205,6 +205,14 @@ def test_reclaim_waits_for_a_change_that_a_dead_worker_began(fake: Fake) -> None
             assert waiting.wait(60) == 0
 
 
+def test_one_without_a_label_stays_and_is_enabled_again(fake: Fake) -> None:
+    listed = fake.add("namespace0.0", "")
+    (fake.devices / "namespace0.0/nstype").write_text("4\n")
+    Namespaces(fake.ndctl).remove(listed)
+    assert [line.split()[1] for line in fake.ran] == ["disable-namespace", "destroy-namespace", "enable-namespace"]
+    assert fake.active("namespace0.0")
+
+
 def test_what_cannot_be_disabled_is_not_destroyed(fake: Fake) -> None:
     fake.when("disable-namespace", "exit 240")
     with pytest.raises(BusyError, match="EBUSY"):

@@ -185,6 +185,16 @@ def test_the_predicted_size_is_that_of_the_regions_machine(given: Callable[[Comm
     assert keyword.get_predicted_usable_size(Size(GiB)) == GiB - 18 * MiB
 
 
+def test_the_tables_of_a_sector_namespace_without_labels_depend_on_dimms() -> None:
+    """Measured on lab hosts with kernel 6.12: a region of 1 GiB on an NVDIMM without labels, and on virtio-pmem."""
+    keyword = RoomKeywords(cast(Session, SimpleNamespace(host=None)))
+    sizes = {
+        dimms: keyword.get_predicted_usable_size(Size(GiB), mode=NamespaceMode.sector, region=Region("r", dimms=dimms))
+        for dimms in (("nmem3",), ())
+    }
+    assert sizes == {("nmem3",): 1046500 * KiB, (): 1046496 * KiB}
+
+
 # Regions that can have namespaces
 
 

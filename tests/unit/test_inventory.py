@@ -56,8 +56,13 @@ def test_the_mark_is_read_from_the_label_whatever_the_state() -> None:
     assert MINE.owns(active(label))
     assert MINE.owns(Namespace("namespace0.0", NamespaceMode.raw, uuid=label))
     assert MINE.owns(Namespace("namespace0.0", NamespaceMode.raw, uuid=label, state="disabled"))
-    info_block_only = Namespace("namespace0.0", NamespaceMode.fsdax, uuid=label)
-    assert not MINE.owns(info_block_only)
+    assert not MINE.owns(replace(active(OTHER.new_uuid()), uuid=label))
+
+
+def test_the_mark_of_one_without_a_label_is_read_from_its_info_block() -> None:
+    bare = Namespace("namespace0.0", NamespaceMode.fsdax, uuid=MINE.new_uuid())
+    assert MINE.owns(bare)
+    assert not MINE.owns(replace(bare, mode=NamespaceMode.raw, uuid="", state="disabled"))
 
 
 @given(st.uuids())

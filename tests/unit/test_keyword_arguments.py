@@ -18,15 +18,18 @@ from VpmemLibrary.keywords.host.claims import ClaimKeywords
 from VpmemLibrary.keywords.host.hosts import HostKeywords
 from VpmemLibrary.keywords.pmem.health import HealthKeywords
 from VpmemLibrary.keywords.pmem.namespace_getters import NamespaceGetterKeywords, NamespaceProperty
+from VpmemLibrary.keywords.pmem.namespaces import NamespaceKeywords
 from VpmemLibrary.keywords.pmem.regions import RegionKeywords, RegionProperty
 from VpmemLibrary.keywords.support.assertions import AssertionOperator
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.pmem.ndctl import Ndctl
+from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import GiB, MiB, Size
 
 EQUAL = AssertionOperator["=="]
 MINE = RunMark("0123abcd")
+MARK = "76706d65-6d01-823a-8bcd-5f0e6d2a9c41"
 
 NAMESPACE = {
     "dev": "namespace0.0", "mode": "devdax", "map": "dev", "size": 64 * MiB, "align": 2 * MiB, "name": "ns_0",
@@ -185,3 +188,45 @@ def test_arguments_that_contradict_each_other_open_no_host(
     hosts.write_text("[first]\nhost_address = 192.0.2.1\n[second]\nhost_address = 192.0.2.2\n")
     with pytest.raises(InvalidValueError, match=message):
         HostKeywords(Session(MINE, 60)).open_host_from_file(str(hosts), *names, timeout=timedelta(0), **options)
+
+
+def reconfiguring(namespace: Namespace) -> tuple[NamespaceKeywords, list[tuple[str, str]]]:
+    """Return the keywords for a foreign namespace, and where a mark was written."""
+    written: list[tuple[str, str]] = []
+
+    def reconfigure(before: Namespace, *, uuid: str | None, **_: object) -> Namespace:
+        written.append(("label", uuid or "")) if before.label_uuid else None
+        return before
+
+    def write(_: Namespace, *, uuid: str, **__: object) -> None:
+        written.append(("info block", uuid))
+
+    host = SimpleNamespace(
+        namespaces=SimpleNamespace(reconfigure=reconfigure),
+        info_blocks=SimpleNamespace(write=write),
+        ndctl=SimpleNamespace(namespace=lambda which: which),
+    )
+    session = SimpleNamespace(
+        host=host,
+        current=SimpleNamespace(tenancy=SimpleNamespace(new_uuid=lambda: MARK)),
+        own_namespace=lambda which, **_: which,
+    )
+    return NamespaceKeywords(cast(Session, session)), written
+
+
+def test_a_foreign_namespace_gets_the_mark_on_request_in_its_label_or_else_in_its_info_block() -> None:
+    labeled = Namespace("namespace0.0", NamespaceMode.raw, uuid="1b1b1b1b-0000-4000-8000-000000000001")
+    bare = Namespace("namespace1.0", NamespaceMode.raw)
+    for namespace, options, marks in (
+        (labeled, {"foreign": True}, [("label", "")]),
+        (labeled, {"foreign": True, "own": True}, [("label", MARK)]),
+        (bare, {"foreign": True}, []),
+        (bare, {"foreign": True, "own": True}, [("info block", MARK)]),
+    ):
+        keywords, written = reconfiguring(namespace)
+        keywords.reconfigure_namespace(namespace, mode=NamespaceMode.devdax, **options)
+        assert written == marks
+    keywords, written = reconfiguring(bare)
+    with pytest.raises(InvalidValueError, match=r"in which namespace1\.0 can have a mark"):
+        keywords.reconfigure_namespace(bare, mode=NamespaceMode.sector, foreign=True, own=True)
+    assert written == []

@@ -24,6 +24,7 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.pmem.media.btt import Btt, SectorPart
+from VpmemLibrary.pmem.media.info_block import decode_info_blocks
 from VpmemLibrary.pmem.media.info_blocks import InfoBlocks
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
 from VpmemLibrary.pmem.namespaces.raw_access import RawBytes
@@ -325,3 +326,13 @@ def test_a_written_info_block_is_read_back() -> None:
         blocks_of(machine).write("of-fsdax", mode=NamespaceMode.fsdax, map_location=MapLocation.mem)
     with pytest.raises(CommandError, match="belongs to namespace"):
         blocks_of(machine).write("of-raw", mode=NamespaceMode.fsdax)
+
+
+def test_an_info_block_with_another_uuid_than_the_given_one_is_a_failure() -> None:
+    machine = Disabled()
+    machine.answers["write-infoblock"] = [left(0, stderr="wrote 1 infoblock")]
+    machine.answers["read-infoblock"] = [head_of("fsdax")]
+    (*_, recorded_block) = decode_info_blocks(head_of("fsdax").stdout)
+    blocks_of(machine).write("of-fsdax", mode=NamespaceMode.fsdax, uuid=recorded_block.uuid)
+    with pytest.raises(CommandError, match="its UUID is"):
+        blocks_of(machine).write("of-fsdax", mode=NamespaceMode.fsdax, uuid="76706d65-6d01-823a-8bcd-5f0e6d2a9c41")

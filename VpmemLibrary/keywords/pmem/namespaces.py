@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robot.api.deco import keyword
 
+from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.keywords.support.converters import unless_default, wanted_align
 from VpmemLibrary.keywords.support.log import log_namespaces
 from VpmemLibrary.pmem.namespaces.namespaces import Namespaces
@@ -108,10 +109,13 @@ class NamespaceKeywords:
         align: Size = DEFAULT_ALIGN,
         sector_size: int | None = None,
         foreign: bool = False,
+        own: bool = False,
     ) -> Namespace:
         """Change the mode of a namespace in place. Its content is not preserved.
 
-        The namespace keeps its location, its name and this run's mark.
+        The namespace keeps its location, its name and this run's mark. A namespace without a label fills its region and
+        cannot be created, so it belongs to no run at first. With `foreign` and `own` it gets a mode and this run's
+        mark, and [Clean Up Host] removes both.
 
         ndctl does not promise anything about the content. With ndctl 81 on Linux 6.12, the bytes change as follows:
 
@@ -131,6 +135,8 @@ class NamespaceKeywords:
             align: The mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes, for all modes except `devdax`.
             foreign: Allow this keyword to change a namespace that this run did not make.
+            own: Give a foreign namespace this run's mark, so that [Clean Up Host] destroys it. A namespace without a
+                label can have a mark only in the modes `devdax` and `fsdax`.
 
         Returns:
             The namespace's record after the change.
@@ -151,14 +157,18 @@ class NamespaceKeywords:
         ```
         """
         before = self._session.own_namespace(namespace, foreign=foreign)
+        mark = self._session.current.tenancy.new_uuid() if own or not foreign else None
+        location, chosen = unless_default(mode, map, MapLocation.dev), wanted_align(align)
+        in_block = bool(mark) and not before.label_uuid
+        if in_block and mode not in (NamespaceMode.devdax, NamespaceMode.fsdax):
+            raise InvalidValueError("mode", str(mode), f"devdax or fsdax, in which {before.called} can have a mark")
         after = self._namespaces.reconfigure(
-            before,
-            mode=mode,
-            map_location=unless_default(mode, map, MapLocation.dev),
-            align=wanted_align(align),
-            sector_size=sector_size,
-            uuid=None if foreign else self._session.current.tenancy.new_uuid(),
+            before, mode=mode, map_location=location, align=chosen, sector_size=sector_size, uuid=mark
         )
+        if in_block:
+            host = self._session.host
+            host.info_blocks.write(after, mode=mode, map_location=location, align=chosen, uuid=mark or "")
+            after = host.ndctl.namespace(after)
         return _changed(before, after)
 
     @keyword(tags=("namespace",))

@@ -50,7 +50,8 @@ class RoomKeywords:
             map: The location of the page map, for `devdax` and `fsdax`.
             align: The mapping alignment, for `devdax` and `fsdax`.
             sector_size: The sector size in bytes, for `sector`.
-            label_version: The version of the region's labels, for `sector`: `1.1` or `1.2`.
+            label_version: The version of the region's labels, for `sector`: `1.1` or `1.2`. A given region without
+                DIMMs has no labels, and the tables of `sector` are there as with labels 1.1.
             region: The region's record or its name, for the page size and the mapping alignments of its machine.
 
         Returns:
@@ -76,7 +77,8 @@ class RoomKeywords:
             map_location=map,
             align=wanted_align(align),
             sector_size=sector_size,
-            label_version=label_version,
+            # Without DIMMs the kernel writes a BTT of version 1 (drivers/nvdimm/namespace_devs.c, btt_claim_class).
+            label_version=label_version if known is None or known.dimms else "1.1",
             alignments=alignments_of(known, mode) if known else ALIGNMENTS,
         )
 

@@ -65,6 +65,7 @@ class InfoBlocks:
         mode: NamespaceMode,
         map_location: MapLocation | None = None,
         align: Size | None = None,
+        uuid: str = "",
     ) -> InfoBlock:
         """Write a new info block to a namespace and return it. The namespace gets the block's mode. Its label stays.
 
@@ -76,6 +77,7 @@ class InfoBlocks:
             mode: fsdax or devdax.
             map_location: The location of the page map. The default is ``dev``.
             align: The mapping alignment. The default is 2 MiB.
+            uuid: The block's own UUID. The default is a random UUID.
 
         Raises:
             InvalidValueError: The mode is neither fsdax nor devdax, or a value is invalid. Nothing was changed.
@@ -88,6 +90,7 @@ class InfoBlocks:
             raise InvalidValueError("mode", str(mode), "fsdax or devdax, because ndctl writes no other info block")
         before = self._ndctl.namespace(namespace)
         options = mode_options(self._ndctl.region(before.region), mode, map_location, align, None)
+        options += ["--uuid", uuid] if uuid else []
         with self._namespaces.disabled(before) as idle:
             start = self._refuse_bound(idle, mode)
             predict_usable_size(idle.size, mode=mode, map_location=map_location, align=align, start=start)
@@ -98,6 +101,8 @@ class InfoBlocks:
             faults = written.faults(idle.label_uuid)
             if (written.mode, _map_of(written)) != (mode, map_location or MapLocation.dev):
                 faults += (f"its mode is {written.mode} and its map {_map_of(written) or 'none'}",)
+            if uuid not in ("", written.uuid):
+                faults += (f"its UUID is {written.uuid}",)
             if faults:
                 raise CommandError(
                     result, f"{before.called} has an info block that differs from the written one: {'; '.join(faults)}"

@@ -233,8 +233,8 @@ class Namespaces:
         """Destroy one namespace. Prove by a fresh listing that the namespace no longer exists.
 
         The act disables the namespace first and does not use ndctl's ``--force``. Therefore a namespace in use is
-        refused. A namespace without a label cannot be removed. In this case its info block is zeroed, and a disabled
-        raw namespace remains that fills the region.
+        refused. A namespace without a label cannot be removed. In this case its info block is zeroed, and a bare
+        namespace remains that fills the region.
 
         Args:
             namespace: The record, UUID, device name or name of exactly one namespace.
@@ -287,7 +287,7 @@ class Namespaces:
         Args:
             removed: The records of the removed namespaces, each with ndctl's result.
         """
-        there = [left for left in self._ndctl.inventory().namespaces if left.label_uuid or left.active]
+        there = [left for left in self._ndctl.inventory().namespaces if not left.bare]
         return tuple(
             CommandError(said, f"{namespace.called} still exists though ndctl exited 0")
             for namespace, said in removed

@@ -18,7 +18,7 @@ from VpmemLibrary.pmem.labels.dimm import init_area, read_areas, require_dimms, 
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked
 from VpmemLibrary.pmem.prediction import checked_label_version
-from VpmemLibrary.pmem.records import Dimm, Inventory, NamespaceMode, Region
+from VpmemLibrary.pmem.records import Dimm, Inventory, Region
 
 _DISABLED = "disabled"
 _CXL = "CXL"
@@ -285,9 +285,9 @@ class Regions:
         return self._switch_region(region, listed.dimms, "enable", wanted="")
 
     def _losses(self, region: Region) -> str:
-        """Describe the namespaces that new labels would destroy. Ignore the raw namespace of an unlabeled region."""
+        """Describe the namespaces that new labels would destroy. Ignore the bare namespace of an unlabeled region."""
         labeled = bool(self._ndctl.labeled([region]))
-        ended = [ns.called for ns in region.namespaces if labeled or ns.mode is not NamespaceMode.raw]
+        ended = [ns.called for ns in region.namespaces if labeled or not ns.bare]
         areas = read_areas(self._ndctl, region)
         ended += [
             f"{label.name or 'a namespace'} (UUID {label.uuid})"
