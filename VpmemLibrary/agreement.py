@@ -6,7 +6,8 @@ A view leaves out a field that it does not know. A field agrees if all views tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import ViewsDisagreeError
 from VpmemLibrary.visible import one_line
@@ -14,8 +15,7 @@ from VpmemLibrary.visible import one_line
 NOT_STATED = "not stated"
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True):
     """Several views of one thing.
 
     Args:

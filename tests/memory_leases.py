@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import LeaseLostError
 from VpmemLibrary.leases.leases import Entry, Holder, LeasesHeldError, Taken, checked_key

@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError, NotFoundError, OutOfSpaceError, VpmemError
 from VpmemLibrary.leases.leases import Entry, Holder, Leases, LeasesHeldError
@@ -29,8 +31,7 @@ class ExhaustedError(OutOfSpaceError):
     """Every namespace that matches a request is held. The message says by whom and since when. Nothing was claimed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
+class ClaimRequest(Struct, frozen=True):
     """The properties that a claimed namespace must have. A property that is empty or None does not matter.
 
     Args:
@@ -69,8 +70,7 @@ class ClaimRequest:
         return ", ".join(filter(None, parts)) or "any namespace"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """One namespace that may be claimed.
 
     Args:
@@ -87,8 +87,7 @@ class Offer:
         return self.namespace.label_uuid
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One claimed namespace.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from VpmemLibrary.claims.claims import Claim, ClaimableHost, ClaimRequest, Clean, Offer
 from VpmemLibrary.claims.setting import SETTING, PmemSetting, parse_setting, resolve_setting

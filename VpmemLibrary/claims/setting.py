@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import AmbiguousError, CommandError, InvalidValueError, NotFoundError
 from VpmemLibrary.pmem.records import Inventory, Namespace, NamespaceMode
@@ -23,8 +24,7 @@ _CLASS_PREFIX = "CUSTOM_PMEM_NAMESPACE_"
 _LONGEST_CLASS = 255
 
 
-@dataclass(frozen=True, slots=True)
-class PmemSetting:
+class PmemSetting(Struct, frozen=True):
     """A parsed setting: for each label the names of its namespaces, in order.
 
     Args:

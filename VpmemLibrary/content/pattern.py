@@ -7,7 +7,8 @@ generated without the rest. A comparison detects bytes that were moved, swapped,
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
@@ -18,8 +19,7 @@ BLOCK = 4 * KiB
 _CIPHER_BLOCK = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A piece of the pattern of a seed. The pattern itself has no end.
 
     Args:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import CommandError, ToolMissingError, UnreadableOutputError
 from VpmemLibrary.pmem.guard import Guard, Target
@@ -31,8 +33,7 @@ class Runner(Protocol):
         """Run a command to its end. See `Transport.run`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(Struct, frozen=True):
     """Runs commands as acts on one target.
 
     Args:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import ContentDiffersError, InvalidValueError
 from VpmemLibrary.sizes import KiB, Size
@@ -28,8 +29,7 @@ _STREAM = slice(16, 32)
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RecordStream:
+class RecordStream(Struct, frozen=True):
     """The records of one writer.
 
     Args:
@@ -102,8 +102,7 @@ class RecordState(StrEnum):
     """A whole record of another writer."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordVerdict:
+class RecordVerdict(Struct, frozen=True):
     """The records of a stream after a crash.
 
     Args:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import statistics
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.content.pipeline import Guarded
 from VpmemLibrary.content.target import Target, TargetKind, inspect_path
@@ -39,8 +41,7 @@ class Order(StrEnum):
     random = "random"
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """A workload to measure.
 
     Args:
@@ -68,8 +69,7 @@ class Workload:
         return f"{self.order} {self.operation} of {self.length} by {self.block}"
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(Struct, frozen=True):
     """The result of a measurement.
 
     Args:

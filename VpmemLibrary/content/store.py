@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.content.pattern import BLOCK, Pattern
 from VpmemLibrary.content.pipeline import SECOND_INPUT, SUBJECT, Guarded, Runner, run_pipeline
@@ -47,8 +49,7 @@ _OVER = 3  # the exit status of awk if more than COUNTED bytes differ
 _COUNT = f"NR > {COUNTED} {{ over = 1; exit {_OVER} }} END {{ print over ? NR - 1 : NR }}"
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Struct, frozen=True):
     """A range that was written or read.
 
     Args:
@@ -72,8 +73,7 @@ class Transfer:
         return f"{self.length} at {self.offset} of {self.path} in {self.seconds:.2f} s ({self.throughput:.0f} MiB/s)"
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """The result of a comparison of bytes with the expected bytes.
 
     Args:
@@ -109,8 +109,7 @@ class Verification:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
+class _Subject(Struct, frozen=True):
     """The target of a command, the runner of the command, and the path that the command uses."""
 
     target: Target

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.leases.host_leases import DIRECTORY
@@ -20,8 +21,7 @@ _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("facts.sh").read_text(
 _TIMEOUT = 18.0
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorFacts:
+class DoctorFacts(Struct, frozen=True):
     """The facts that the doctor read on a host.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.visible import one_line
@@ -21,8 +22,7 @@ class Verdict(StrEnum):
     """A run fails, or the check was not possible."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """The result of one check.
 
     Args:
@@ -43,8 +43,7 @@ class Finding:
         return f"{self.verdict:<7}  {one_line(self.check)}: {one_line(self.found)}{fix}"
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """All findings about one host.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
@@ -21,8 +22,7 @@ _ARCHITECTURE = re.compile(r"<arch>([^<]*)</arch>")
 _PATH = re.compile(r"<path>([^<]*)</path>")
 
 
-@dataclass(frozen=True, slots=True)
-class LibvirtFacts:
+class LibvirtFacts(Struct, frozen=True):
     """The answers of a host's libvirt.
 
     Args:

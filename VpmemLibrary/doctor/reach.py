@@ -7,9 +7,11 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.doctor.findings import Finding, ok, problem, reason, warning
 from VpmemLibrary.errors import AccessDeniedError, HostKeyError, InvalidValueError, UnreachableError, VpmemError
@@ -41,8 +43,7 @@ _MARK = "VPMEM_MARK"
 _SCRIPT = resources.files("VpmemLibrary.doctor").joinpath("account.sh").read_text("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """The account that logs in, and the output of its login shell.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
 from VpmemLibrary.guest.views.qemu_process import QemuProcess
@@ -50,8 +51,7 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Confinement:
+class Confinement(Struct, frozen=True):
     """The confinement of a guest's QEMU.
 
     Args:

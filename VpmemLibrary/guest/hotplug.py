@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import (
     GuestError,
@@ -38,8 +40,7 @@ _EVENT_SECONDS = 60.0
 _NO_UNPLUG = "QEMU cannot remove an NVDIMM or a virtio-pmem device from a running guest. Detach it for the next start."
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(Struct, frozen=True):
     """The result of attaching a device.
 
     Args:

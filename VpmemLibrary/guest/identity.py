@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.content.store import ContentStore
@@ -15,8 +16,7 @@ from VpmemLibrary.pmem.records import Region
 _ABSENT = "(no such namespace)"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
+class DeviceIdentity(Struct, frozen=True):
     """The identity of a device, from its label area alone. It does not depend on a guest, a slot or a device node.
 
     Args:

@@ -8,8 +8,10 @@ no access to each other, except for QEMU's own migration stream.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, LibvirtTimeoutError, UnsupportedError
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
     import libvirt
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Struct, frozen=True):
     """The host that a guest is migrated to.
 
     Args:

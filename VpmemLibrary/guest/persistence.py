@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.guest.domain.records import Access, VpmemDevice
@@ -38,8 +39,7 @@ class BackingKind(StrEnum):
     """Memory that QEMU frees when it ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Persistence:
+class Persistence(Struct, frozen=True):
     """Whether the writes that a guest flushed persist.
 
     Args:

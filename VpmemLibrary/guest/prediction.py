@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.records import VpmemDevice
@@ -74,8 +75,7 @@ def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 
     return size.up_to(SIZE_STEP)
 
 
-@dataclass(frozen=True, slots=True)
-class NovaMemory:
+class NovaMemory(Struct, frozen=True):
     """The memory values, in KiB, that Nova writes into the XML of a guest with vPMEM.
 
     Args:

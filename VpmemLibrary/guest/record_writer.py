@@ -7,7 +7,8 @@ guest. In an emulated guest a line on the console takes longer than writing a re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.content.records import RECORD, RecordStream, RecordVerdict
 from VpmemLibrary.content.store import ContentStore
@@ -69,8 +70,7 @@ done >"$serial" 2>&1 </dev/null &
 """
 
 
-@dataclass(slots=True)
-class RecordWriter:
+class RecordWriter(Struct):
     """A writer that was started in a guest, and the records that it acknowledged.
 
     Args:

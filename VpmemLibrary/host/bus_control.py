@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.host.control import run_control
+from VpmemLibrary.record import hide_fields
 
 
-@dataclass(frozen=True, slots=True)
-class BusControl:
+@hide_fields("add", "remove")  # the arguments may contain a password
+class BusControl(Struct, frozen=True):
     """The commands that add persistent memory of another kind to a host, and remove it.
 
     An example is the command line of a CXL switch's fabric manager, or a script that exchanges kernel modules.
@@ -22,8 +24,8 @@ class BusControl:
     """
 
     what: str
-    add: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
-    remove: tuple[str, ...] = field(repr=False)
+    add: tuple[str, ...]
+    remove: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, add: bool, timeout: float) -> None:

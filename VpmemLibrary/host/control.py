@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError
 from VpmemLibrary.transport.base import CommandResult

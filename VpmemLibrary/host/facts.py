@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.pmem.decode import whole_number
@@ -106,8 +107,7 @@ for tool; do fact "tool $tool" first "$tool"; done
 """
 
 
-@dataclass(frozen=True, slots=True)
-class RegionFact:
+class RegionFact(Struct, frozen=True):
     """One region, as sysfs describes it. A number that the kernel does not report is None, a text is empty.
 
     Args:
@@ -136,8 +136,7 @@ class RegionFact:
         return f"{self.dev} {self.size}" + (f" ({more})" if more else "")
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(Struct, frozen=True):
     """The facts of a host. An absent version or text is empty, an absent number is None.
 
     Args:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import (
     InvalidValueError,
@@ -80,8 +81,7 @@ xfs_io -r -c "mmap -rS 0 $length" "$file"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class FileDax:
+class FileDax(Struct, frozen=True):
     """What the kernel reports about one file.
 
     Args:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, ToolMissingError, UnreadableOutputError
 from VpmemLibrary.pmem.guard import NODE, Guard, act, target_of
@@ -45,8 +46,7 @@ _MAKE = {
 _PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs"}
 
 
-@dataclass(frozen=True, slots=True)
-class FileSystem:
+class FileSystem(Struct, frozen=True):
     """What a block device contains, read from the device itself.
 
     Args:

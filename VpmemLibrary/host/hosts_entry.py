@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.bus_control import BusControl
@@ -24,19 +25,20 @@ from VpmemLibrary.host.hosts_fields import (
     VARIABLE,
     VARIABLES,
     YES_NO,
+    Declaration,
     declarations,
     declared,
     one_of,
 )
 from VpmemLibrary.host.libvirt_daemon import SYSTEM_URI
 from VpmemLibrary.host.power import PowerControl
+from VpmemLibrary.record import hide_fields
 
 LOCAL = "local"
 """The address of the machine on which this process runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostEntry:
+class HostEntry(Struct, frozen=True):
     """One section of a hosts file. The name of the section becomes the host's alias.
 
     The declarations below and docs/hosts-file.md describe the attributes.
@@ -45,15 +47,7 @@ class HostEntry:
     """
 
     name: str
-    address: str = declared(
-        MISSING,
-        "host_address",
-        TEXT,
-        "A name, an IP address, an alias of `~/.ssh/config`, `user@host:port`, `[IPv6]:port` or "
-        "`ssh://user@host:port`. `local` is this machine, without SSH.",
-        absent="the section is refused",
-        example="192.0.2.13",
-    )
+    address: str
     port: int | None = declared(
         None,
         "host_port",
@@ -390,5 +384,17 @@ class HostEntry:
         return password
 
 
-FIELDS = declarations(HostEntry)
+_ADDRESS = Declaration(
+    "host_address",
+    TEXT,
+    "A name, an IP address, an alias of `~/.ssh/config`, `user@host:port`, `[IPv6]:port` or `ssh://user@host:port`. "
+    "`local` is this machine, without SSH.",
+    absent="the section is refused",
+    example="192.0.2.13",
+    attribute="address",
+)
+
+FIELDS = {_ADDRESS.name: _ADDRESS, **declarations(HostEntry)}
 """The fields that a section may have, each with its declaration."""
+
+hide_fields(*(field.attribute for field in FIELDS.values() if field.kind is SECRET_COMMAND))(HostEntry)

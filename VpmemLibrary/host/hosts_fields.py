@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import configparser
-import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.control import HIDDEN, passed_on
@@ -24,8 +25,7 @@ Parse = Callable[[str, str], Any]
 """Parses the text of a field. The second argument is the field and its section, for messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of value.
 
     Args:
@@ -43,8 +43,7 @@ class Kind:
     secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True):
     """The declaration of one field of a hosts file.
 
     Args:
@@ -53,8 +52,8 @@ class Declaration:
         meaning: What the value sets, in Markdown.
         absent: What applies without the field, in Markdown.
         example: A valid value.
-        attribute: The attribute of `HostEntry` that has the value.
         default: The value of the attribute without the field.
+        attribute: The attribute of `HostEntry` that has the value.
     """
 
     name: str
@@ -62,39 +61,38 @@ class Declaration:
     meaning: str
     absent: str
     example: str
-    attribute: str = ""
     default: Any = None
+    attribute: str = ""
 
-
-_KEY: Final = "hosts file"
+    def __call__(self) -> Any:
+        """Return the value of the attribute without the field: a new one for each entry."""
+        return self.default.copy() if isinstance(self.default, dict) else self.default
 
 
 def declared(default: Any, name: str, kind: Kind, meaning: str, *, example: str, absent: str = "") -> Any:
-    """Declare a field of a hosts file, as a field of a dataclass. See `Declaration`.
+    """Declare a field of a hosts file, as a field of a record. See `Declaration`.
 
     Args:
-        default: The value without the field. ``MISSING`` if the field is required.
+        default: The value without the field.
         name: The name of the field in the file.
         kind: The kind of the value.
         meaning: What the value sets, in Markdown.
         example: A valid value.
         absent: What applies without the field, in Markdown. The default is the text of `default`.
     """
-    metadata = {_KEY: Declaration(name, kind, meaning, absent or f"`{kind.write(default)}`", example)}
-    shown = kind is not SECRET_COMMAND  # the arguments of a command may contain a password
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=default.copy, repr=shown, metadata=metadata)
-    return dataclasses.field(default=default, repr=shown, metadata=metadata)
+    # The declaration makes the default value, so the record's field leads to the declaration.
+    return field(
+        default_factory=Declaration(name, kind, meaning, absent or f"`{kind.write(default)}`", example, default)
+    )
 
 
-def declarations(entry: type) -> dict[str, Declaration]:
-    """Return the declarations of a dataclass in its order. The keys are the names of the fields in the file."""
-    found = {}
-    for field in dataclasses.fields(entry):
-        if declaration := field.metadata.get(_KEY):
-            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            found[declaration.name] = dataclasses.replace(declaration, attribute=field.name, default=default)
-    return found
+def declarations(entry: type[Struct]) -> dict[str, Declaration]:
+    """Return the declarations of a record in its order. The keys are the names of the fields in the file."""
+    return {
+        each.default_factory.name: replace(each.default_factory, attribute=each.name)
+        for each in fields(entry)
+        if isinstance(each.default_factory, Declaration)
+    }
 
 
 def one_of(*choices: str) -> Kind:

@@ -7,8 +7,9 @@ Unix sockets, ncat, socat, Python, Perl. The first program that works is used.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.transport.base import CommandResult, query
@@ -32,8 +33,7 @@ READ_ONLY_ADVICE = (
 """The advice for a user that has read access only and wants to change guests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Struct, frozen=True):
     """A libvirt daemon on a host.
 
     Args:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import CommandError, CommandTimeoutError, UnreachableError, UnsupportedError
 from VpmemLibrary.host.control import require_variables, run_control
 from VpmemLibrary.host.reboot import boot_id, own_boot_id, wait_for_another_boot
 from VpmemLibrary.polling import poll
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.transport.base import Transport
 
 _POLL = 0.2
 _ANSWER = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class PowerControl:
+@hide_fields("off", "on")  # the arguments may contain a password
+class PowerControl(Struct, frozen=True):
     """The commands that switch a host off and on from outside the host.
 
     Args:
@@ -26,8 +28,8 @@ class PowerControl:
         variables: The environment variables of the commands; see `control.passed_on`.
     """
 
-    off: tuple[str, ...] = field(repr=False)  # the arguments may contain a password
-    on: tuple[str, ...] = field(repr=False)
+    off: tuple[str, ...]
+    on: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
 
 

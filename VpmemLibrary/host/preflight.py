@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.host.facts import HostFacts, kvm_modules
 from VpmemLibrary.host.modules import FINDERS, usual_finder
@@ -25,8 +26,7 @@ class PreflightStatus(StrEnum):
     too_old = "too old"
 
 
-@dataclass(frozen=True, slots=True)
-class PreflightItem:
+class PreflightItem(Struct, frozen=True):
     """One thing that virtual persistent memory needs on a host.
 
     Args:
@@ -49,8 +49,7 @@ class PreflightItem:
         return self.status is PreflightStatus.ok
 
 
-@dataclass(frozen=True, slots=True)
-class Preflight:
+class Preflight(Struct, frozen=True):
     """The status of all items of one host."""
 
     host: str

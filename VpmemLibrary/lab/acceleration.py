@@ -17,8 +17,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.paths import cache_directory
@@ -46,8 +47,7 @@ _MOST_OUTPUT = 1 << 20
 _MEMORY = "acceleration.json"
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
+class _Probe(Struct, frozen=True):
     """The result of one probe. A lasting result stays valid until the machine reboots or the conditions change."""
 
     accelerator: Accelerator

@@ -11,8 +11,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.cache import cached
@@ -87,8 +88,7 @@ _ADVICE = {
 _BUILD_SECONDS = 900
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """A finished image in the cache.
 
     Args:

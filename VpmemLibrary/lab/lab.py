@@ -18,8 +18,10 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict, fields, replace
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.extras import require_extra
@@ -63,8 +65,7 @@ _CXL_SERVICE = "cxl-regions.service"
 _POLL = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class HostKind:
+class HostKind(Struct, frozen=True):
     """What a new lab host is to be.
 
     Args:
@@ -78,8 +79,7 @@ class HostKind:
     cxl: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(Struct, frozen=True):
     """The data about a lab host in a file, so that another process finds the lab host again."""
 
     port: int
@@ -100,7 +100,7 @@ def _read_record(path: Path) -> _Record:
     """Return the record of a lab host. Raise a LabError if the file is absent or has no valid record."""
     try:
         found = _Record(**json.loads(path.read_text("utf-8")))
-        wrong = [each.name for each in fields(_Record) if type(getattr(found, each.name)).__name__ != each.type]
+        wrong = [each.name for each in fields(_Record) if type(getattr(found, each.name)) is not each.type]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise LabError(f"{path} cannot be read ({error}). Remove the lab host: vpmem lab down") from error
     if wrong:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, GUEST_INITRD, GUEST_KERNEL
@@ -22,8 +23,7 @@ _MEMORY = Size(256 * MiB)
 _LABEL = Size(2 * MiB)
 
 
-@dataclass(frozen=True, slots=True)
-class BootTimes:
+class BootTimes(Struct, frozen=True):
     """How many seconds virsh took to start a guest, and until the guest's agent answered."""
 
     started: float

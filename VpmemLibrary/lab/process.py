@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.paths import open_private
@@ -37,8 +39,7 @@ _RECORD = "process.json"
 _children: list[subprocess.Popen[bytes]] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """A process of this machine: its number, the clock ticks from the boot to its start, and the boot's identifier."""
 
     pid: int

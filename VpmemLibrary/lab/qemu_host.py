@@ -10,8 +10,9 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.image import Image
@@ -107,8 +108,7 @@ _POLL = 0.01
 _CXL_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
+class Accelerator(Struct, frozen=True):
     """How QEMU runs a lab host: by ``kvm`` or ``tcg``, and the reason for this choice."""
 
     name: str
@@ -134,8 +134,7 @@ class Accelerator:
         return ["-accel", accelerator, "-cpu", cpu, "-smp", str(self.cpus)]
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryFile:
+class MemoryFile(Struct, frozen=True):
     """The file of a lab host's main memory. If it is not `shared`, the host's changes are not written to the file."""
 
     path: Path

@@ -13,10 +13,11 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 
@@ -87,8 +88,7 @@ def recipe_key(release: str = DEFAULT_RELEASE) -> str:
     return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """The sources of the image's packages.
 
     Args:

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError, VpmemError
 from VpmemLibrary.lab.lab import Lab, LabHost
@@ -25,8 +26,7 @@ HOSTS = 2
 _NAMESPACE = Size(256 * MiB)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The outcome of one guest: its boot times, or the reason why it was lost."""
 
     host: str

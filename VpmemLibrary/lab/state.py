@@ -11,8 +11,9 @@ import json
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import CommandTimeoutError, LabError, UnreachableError
 from VpmemLibrary.lab.cache import cached, discard, identity
@@ -39,8 +40,7 @@ _POLL = 0.02
 _DISK = "disk"
 
 
-@dataclass(frozen=True, slots=True)
-class SavedState:
+class SavedState(Struct, frozen=True):
     """A finished saved state in the cache. `made` is the identity of its directory; see `identity`."""
 
     directory: Path

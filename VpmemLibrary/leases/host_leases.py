@@ -22,10 +22,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote_plus, urlencode
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import LeaseLostError, UnreachableError
 from VpmemLibrary.leases.leases import (
@@ -70,8 +71,7 @@ done
 """
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """A lease of this worker.
 
     Args:

@@ -11,9 +11,10 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import BusyError, InvalidValueError, OutOfSpaceError, VpmemError
 from VpmemLibrary.pmem.guard import LeaseProof
@@ -56,8 +57,7 @@ class UnknownHolderError(BusyError):
     """A lease is held but its record is unreadable, so the living runs are unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """The worker that holds or held a lease.
 
     Args:
@@ -86,8 +86,7 @@ class Holder:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One record of a lease. A shared lease has one record for each worker.
 
     Args:
@@ -117,8 +116,7 @@ class Entry:
         return f"held by {self.holder}" if self.held else f"left by {self.holder}"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """One lease that was taken.
 
     Args:

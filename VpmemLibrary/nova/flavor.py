@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import MiB, Size
@@ -13,8 +14,7 @@ PMEM = "hw:pmem"
 """The extra spec that requests namespaces: for each namespace a label of the setting, separated by commas."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flavor:
+class Flavor(Struct, frozen=True):
     """The resources of a server.
 
     Args:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.claims.claims import Claim
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.nova.flavor import Flavor
+from VpmemLibrary.record import hide_fields
 
 
 class ServerStatus(StrEnum):
@@ -22,8 +24,7 @@ class ServerStatus(StrEnum):
     deleted = "DELETED"
 
 
-@dataclass(slots=True)
-class Allocation:
+class Allocation(Struct):
     """The flavor and the namespaces of a server on one host.
 
     Args:
@@ -37,8 +38,8 @@ class Allocation:
     claims: tuple[Claim, ...] = ()
 
 
-@dataclass(slots=True)
-class Server:
+@hide_fields("guest")
+class Server(Struct):
     """One server.
 
     Args:
@@ -56,7 +57,7 @@ class Server:
     here: Allocation
     status: ServerStatus = ServerStatus.build
     fault: str = ""
-    guest: Guest | None = field(default=None, repr=False)
+    guest: Guest | None = None
     before: Allocation | None = None
 
     def __str__(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
@@ -51,8 +53,7 @@ exit 0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class HostState:
+class HostState(Struct, frozen=True):
     """The state of a host at one moment.
 
     Args:

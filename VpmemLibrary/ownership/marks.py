@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import ForeignError, InvalidValueError
 from VpmemLibrary.pmem.records import Namespace
@@ -27,8 +28,7 @@ _MARK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunMark:
+class RunMark(Struct, frozen=True):
     """The mark that a run puts on the objects that it makes.
 
     Args:

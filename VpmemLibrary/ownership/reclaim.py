@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemError
 from VpmemLibrary.guest import lifecycle
@@ -44,8 +45,7 @@ _NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
 _WAIT_FOR_CHANGES = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
 
 
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
+class Reclaimed(Struct, frozen=True):
     """Descriptions of the removed leftovers, and the errors of the leftovers that remain."""
 
     done: tuple[str, ...] = ()

@@ -221,9 +221,7 @@ def _region(fields: Fields, bus: str, provider: str) -> Region:
 
 
 def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
-    namespace = object.__new__(Namespace)
-    # A frozen dataclass sets its fields one by one, which is slow. This call sets all fields at once.
-    vars(namespace).update(
+    return Namespace(
         dev=fields.device("dev"),
         mode=fields.member("mode", _MODES),
         size=fields.size("size") or Size(0),
@@ -241,7 +239,6 @@ def _namespace(fields: Fields, region: str, bus: str) -> Namespace:
         bus=bus,
         extra=fields.rest(),
     )
-    return namespace
 
 
 def _is_seed(namespace: Namespace) -> bool:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import (
     BusyError,
@@ -70,8 +72,7 @@ exit 1
 """
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseProof:
+class LeaseProof(Struct, frozen=True):
     """Proof that a lease still belongs to the caller: a record file on the host and a text in this file.
 
     Args:
@@ -85,8 +86,7 @@ class LeaseProof:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The target of a guarded command.
 
     Args:

@@ -7,8 +7,9 @@ names are ndctl's own names. ``ndctl list --human`` is never used, because it tu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.visible import quoted
@@ -37,8 +38,7 @@ class DaxMode(StrEnum):
     system_ram = "system-ram"
 
 
-@dataclass(frozen=True, slots=True)
-class Dimm:
+class Dimm(Struct, frozen=True):
     """One NVDIMM (``nmemN``). `handle` is its NFIT handle, which identifies a device in a guest permanently."""
 
     dev: str
@@ -50,8 +50,7 @@ class Dimm:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)  # no slots: decoding fills all fields of thousands of records at once
-class Namespace:
+class Namespace(Struct, frozen=True):
     """One namespace. `size` is its usable bytes. `uuid` is its identity, because device names change between boots.
 
     `uuid` is the info block's UUID while the namespace is active. Otherwise `uuid` is the label's UUID. `state` is
@@ -109,8 +108,7 @@ class Namespace:
         return f"/dev/{node}" if node else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Struct, frozen=True):
     """One region: the capacity in which namespaces are created."""
 
     dev: str
@@ -145,8 +143,7 @@ class Region:
         return self.available_size if self.max_available_extent is None else self.max_available_extent
 
 
-@dataclass(frozen=True, slots=True)
-class DaxDevice:
+class DaxDevice(Struct, frozen=True):
     """One device-DAX instance (``daxX.Y``) from daxctl's listing. `mode` is ``devdax`` or ``system-ram``."""
 
     chardev: str
@@ -158,8 +155,7 @@ class DaxDevice:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class DaxRegion:
+class DaxRegion(Struct, frozen=True):
     """One device-DAX region from daxctl's listing: the capacity of one or more device-DAX instances.
 
     A static region is a devdax namespace. It has one instance of a fixed size. A dynamic region (special-purpose
@@ -176,8 +172,7 @@ class DaxRegion:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Bus:
+class Bus(Struct, frozen=True):
     """One NVDIMM bus: `provider` is ``ACPI.NFIT``, ``CXL``, ``virtio-pmem``, ``nfit_test.N`` ..."""
 
     dev: str
@@ -187,8 +182,7 @@ class Bus:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """One reading of a machine's buses, with properties that list all regions, DIMMs and namespaces."""
 
     buses: tuple[Bus, ...] = ()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.domain.records import BootSource
 from VpmemLibrary.host.hosts_entry import HostEntry
 
 
-@dataclass(frozen=True, slots=True)
-class GuestDefaults:
-    """The settings of guests that a session defines or uses first on a host. `dataclasses.replace` changes a copy.
+class GuestDefaults(Struct, frozen=True):
+    """The settings of guests that a session defines or uses first on a host. `msgspec.structs.replace` changes a copy.
 
     Args:
         boot: The kernel or disk image from which guests boot. None if no image is set.

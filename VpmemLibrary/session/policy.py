@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.power import PowerControl
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The disruptive actions that are allowed on a host, and the commands for them.
 
     Args:

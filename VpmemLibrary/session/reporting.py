@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.base import Transport
 
@@ -16,8 +17,7 @@ def _ignore(_text: str) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Reporting:
+class Reporting(Struct, frozen=True):
     """The functions by which a session reports what it does. By default, a session reports nothing.
 
     Args:

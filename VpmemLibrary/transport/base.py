@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
+from msgspec import Struct
+
 from VpmemLibrary.errors import CommandError, InvalidValueError, OutputTooLargeError, ToolMissingError
+from VpmemLibrary.record import compare_without
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.visible import block
 
@@ -46,8 +48,8 @@ _SHOWN_OUTPUT = 4000
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+@compare_without("stdin_bytes")
+class CommandResult(Struct, frozen=True):
     """The result of a command.
 
     Args:
@@ -66,7 +68,7 @@ class CommandResult:
     stderr: bytes
     seconds: float
     host: str = ""
-    stdin_bytes: int = field(default=0, compare=False)
+    stdin_bytes: int = 0
 
     @property
     def text(self) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import AccessDeniedError
 from VpmemLibrary.transport.base import ENVIRONMENT, EXTRA_PATH, CommandResult, Stream, checked_argv

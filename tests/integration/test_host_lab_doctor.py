@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from VpmemLibrary.doctor.diagnosis import diagnose
 from VpmemLibrary.doctor.findings import Diagnosis, Finding, Verdict

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from host_under_test import lab_settings
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, HostKeyError
 from VpmemLibrary.transport.ssh.transport import SshTransport

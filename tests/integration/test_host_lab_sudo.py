@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError, LibvirtError
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink

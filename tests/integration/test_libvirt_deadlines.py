@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import GuestError, LibvirtTimeoutError
 from VpmemLibrary.guest import inspection, lifecycle, readiness

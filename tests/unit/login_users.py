@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 from openssh_server import OpensshServer
 
 from VpmemLibrary.transport.ssh.transport import SshSettings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from guarded import Act, is_installation, unwrapped, used
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import CommandTimeoutError
 from VpmemLibrary.transport.base import CommandResult

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 from memory_leases import MemoryLeases
+from msgspec.structs import replace
 from recorded_fleet import LARGE, SMALL, Machine, inventory_of
 
 from VpmemLibrary.claims.claims import Claim, ClaimableHost, ClaimRequest, ExhaustedError, Fleet, Offer
@@ -95,7 +96,7 @@ def test_a_claim_is_the_same_namespace_whatever_the_kernel_calls_it_now() -> Non
     host = machine.seen_by("1")
     before = machine.inventory.namespaces[1]
     renumbered = inventory_of(2, 1)
-    moved = Namespace(**{**vars(renumbered.namespaces[0]), "raw_uuid": before.raw_uuid, "name": "ns_1"})
+    moved = replace(renumbered.namespaces[0], raw_uuid=before.raw_uuid, name="ns_1")
     machine.inventory = Inventory(
         (type(renumbered.buses[0])("ndbus0", regions=(type(renumbered.regions[0])("region0", namespaces=(moved,)),)),)
     )

@@ -94,10 +94,10 @@ def device(tmp_path: Path) -> Path:
     return path
 
 
-class Listed(Namespace):
+class Listed(Namespace, frozen=True):
     """A namespace whose device's path is that of its file."""
 
-    path = ""
+    path: str = ""
 
     @property
     def device(self) -> str:
@@ -106,9 +106,7 @@ class Listed(Namespace):
 
 @pytest.fixture
 def namespace(device: Path) -> Namespace:
-    listed = Listed("namespace0.1", NamespaceMode.raw, uuid=UUID, name="ns_0", blockdev="pmem0.1")
-    object.__setattr__(listed, "path", str(device))
-    return listed
+    return Listed("namespace0.1", NamespaceMode.raw, uuid=UUID, name="ns_0", blockdev="pmem0.1", path=str(device))
 
 
 @pytest.fixture

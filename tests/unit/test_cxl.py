@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from guarded import refusal
+from msgspec.structs import replace
 from recorded_host import RecordedHost, left, recorded
 
 from VpmemLibrary.errors import (

@@ -10,7 +10,6 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from click.testing import CliRunner
 from fuzz import fuzz, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.cli.main import main

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fuzz import fuzz, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from recorded_host import left
 
 from VpmemLibrary.doctor import checks
@@ -208,7 +208,7 @@ def region(*, unlabeled: bool = False, **changed: object) -> list[Finding]:
     one = Region(
         "region0", size=Size(GiB), available_size=Size(GiB), align=Size(16 * MiB), type="pmem", dimms=("nmem0",)
     )
-    made = replace(one, **changed)  # type: ignore[arg-type]
+    made = replace(one, **changed)
     return list(checks.check_regions([made], ["region0"] if unlabeled else [], may_label=False))
 
 

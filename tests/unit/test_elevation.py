@@ -9,10 +9,10 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import AccessDeniedError, CommandTimeoutError

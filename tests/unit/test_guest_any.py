@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from recorded_guest import COMMAND_LINE, DATA, INACTIVE_XML, LIVE_XML, inside, monitor
 
 from VpmemLibrary.errors import GuestError, InvalidValueError, UnsupportedError, ViewsDisagreeError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import paramiko
 import pytest
 from lxml import etree
+from msgspec.structs import replace
 from robot.api.types import Secret
 from ssh_server import PASSWORD, Server
 
@@ -214,7 +214,7 @@ def opened_host() -> OpenHost:
 
 
 def change(opened: OpenHost, **values: object) -> None:
-    opened.guests.set_defaults(replace(opened.guests.defaults, **values))  # type: ignore[arg-type]
+    opened.guests.set_defaults(replace(opened.guests.defaults, **values))
 
 
 def spec_of(opened: OpenHost, *, network: bool = False) -> GuestSpec:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnreadableOutputError

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from recorded_guest import LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError, OutOfSpaceError
@@ -80,4 +79,4 @@ def test_the_path_of_another_device_is_refused(there: VpmemDevice) -> None:
 )
 def test_a_device_that_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        check_room("recorded", LIVE_XML, replace(NEW, **wrong))  # type: ignore[arg-type]
+        check_room("recorded", LIVE_XML, replace(NEW, **wrong))

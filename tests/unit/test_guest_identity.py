@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError, ViewsDisagreeError
 from VpmemLibrary.guest.domain.records import VpmemDevice

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
+from msgspec.structs import replace
 from recorded_guest import INACTIVE_XML, LARGE, LIVE_XML, SMALL, VIRTIO
 
 from VpmemLibrary.errors import InvalidValueError

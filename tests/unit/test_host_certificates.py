@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import HostKeyError, InvalidValueError
@@ -62,7 +62,7 @@ class Certified:
         """Return what a command on the host says when the known-hosts file has some lines."""
         known = self.directory / "known_hosts"
         known.write_text("".join(line + "\n" for line in lines))
-        with SshTransport(replace(self.server.settings(), **settings)) as host:  # type: ignore[arg-type]
+        with SshTransport(replace(self.server.settings(), **settings)) as host:
             return host.run(["echo", "in"]).text
 
     def refused(self, *lines: str, **settings: object) -> str:

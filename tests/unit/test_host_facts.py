@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 from recorded_host import RecordedHost, left
 
 from VpmemLibrary.errors import UnreadableOutputError
@@ -116,7 +116,7 @@ def test_every_thing_that_lacks_has_its_line_and_its_mend() -> None:
     ],
 )
 def test_a_version_below_the_floor_is_too_old(lab: HostFacts, name: str, old: dict[str, str], found: str) -> None:
-    (item,) = [item for item in check_facts(replace(lab, **old)).items if item.name == name]  # type: ignore[arg-type]
+    (item,) = [item for item in check_facts(replace(lab, **old)).items if item.name == name]
     assert (item.status, item.found) == (PreflightStatus.too_old, found)
     assert "newer" in item.needed
 

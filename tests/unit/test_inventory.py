@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from VpmemLibrary.cli.leaks import _report
 from VpmemLibrary.errors import BusyError, CommandError, ForeignError, InvalidValueError, NotFoundError
@@ -34,7 +34,7 @@ MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
 def active(label: str, **fields: object) -> Namespace:
     """Return an active namespace with an info block: its own UUID is not the label's."""
     namespace = Namespace("namespace0.0", NamespaceMode.devdax, Size(62 * MiB), "ns", str(uuid.uuid4()), label)
-    return replace(namespace, region="region0", **fields)  # type: ignore[arg-type]
+    return replace(namespace, region="region0", **fields)
 
 
 @given(run_ids)

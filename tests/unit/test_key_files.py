@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from key_samples import GOOD, LOCKED, PASSPHRASE, PUBLIC, UNUSABLE, openssh
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import InvalidValueError

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 from fake_qemu import FAKE_QEMU
+from msgspec.structs import asdict, replace
 
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.process import Process, find_process, kill_process, start_qemu

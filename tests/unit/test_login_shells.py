@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from login_users import LoginUser, can_make_users, settings, sshd
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 
 from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LoginShellError, UnreachableError

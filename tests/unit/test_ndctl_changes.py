@@ -7,11 +7,11 @@ import gzip
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from guarded import Act, is_installation, unwrapped, used
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import (
     AmbiguousError,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lxml import etree
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.records import BootSource

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from recorded_guest import DATA, LARGE, SMALL
 from recorded_host import RecordedHost, left
 

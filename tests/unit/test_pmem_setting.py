@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from recorded_host import left
 
 from VpmemLibrary.claims.setting import parse_setting, resolve_setting, resource_class
@@ -23,7 +23,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters=",:|"), min_size
 
 def named(name: str, **fields: object) -> Namespace:
     namespace = Namespace("namespace0.0", NamespaceMode.devdax, name=name, raw_uuid=str(uuid.uuid4()))
-    return replace(namespace, **fields)  # type: ignore[arg-type]
+    return replace(namespace, **fields)
 
 
 def host(*namespaces: Namespace) -> Callable[[], Inventory]:

@@ -1,9 +1,9 @@
 """What a crash may leave of numbered records, and what it may not."""
 
 import gzip
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from VpmemLibrary.content.records import RECORD, RecordState, RecordStream, RecordVerdict
 from VpmemLibrary.errors import ContentDiffersError, InvalidValueError

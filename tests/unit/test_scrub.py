@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from test_ndctl_changes import Machine, left, recorded
 
 from VpmemLibrary.errors import (

@@ -7,9 +7,9 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from test_ndctl_changes import DATA, Machine, left, recorded
 
 from VpmemLibrary.errors import (

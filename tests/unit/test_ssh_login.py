@@ -8,12 +8,12 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import paramiko
 import pytest
 from fake_agent import FAILURE, fake_agent, identities, real_agent
+from msgspec.structs import replace
 from openssh_server import SSHD, OpensshServer
 from ssh_server import PASSWORD, Server, Sessions
 
@@ -85,7 +85,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def with_agent(server: OpensshServer | Server, **more: object) -> SshSettings:
     """Return settings with the agent and without a key file."""
-    return replace(server.settings(), **{"key_file": None, "use_agent": True, **more})  # type: ignore[arg-type]
+    return replace(server.settings(), **{"key_file": None, "use_agent": True, **more})
 
 
 def user_key(server: OpensshServer) -> Path:

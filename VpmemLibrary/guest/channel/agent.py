@@ -12,8 +12,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn, TypeVar, cast
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import (
     AgentRefusedError,
@@ -91,8 +92,7 @@ class _SilentAgentError(GuestError):
     """The agent did not answer within the timeout."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(Struct, frozen=True):
     """An agent's answer. Its form is checked when a field is read.
 
     Args:
@@ -147,8 +147,7 @@ class _Reply:
         raise self.unreadable(expected)
 
 
-@dataclass(frozen=True, slots=True)
-class _Status:
+class _Status(Struct, frozen=True):
     """The agent's status of a command.
 
     Args:

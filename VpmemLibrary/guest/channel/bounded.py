@@ -12,9 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.controller import start_thread
 
@@ -116,8 +117,7 @@ def _worker() -> _Worker:
         return _Worker()
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(Struct, frozen=True):
     deadline: float
     least: float
 

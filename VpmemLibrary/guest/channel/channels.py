@@ -6,10 +6,11 @@ Each channel has the interface of a transport. So all code that reads or changes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import AccessDeniedError, CommandError, HostKeyError, InvalidValueError, UnreachableError
 from VpmemLibrary.guest.channel.agent import AgentCall, AgentTransport
@@ -17,6 +18,7 @@ from VpmemLibrary.guest.channel.console_line import ConsoleLine
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.network import link_local_address
 from VpmemLibrary.guest.domain.xml import read_interface
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.transport.base import Transport
 from VpmemLibrary.transport.serial.transport import SerialTransport
 from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshSettings, SshTransport
@@ -41,8 +43,8 @@ class Channel(Transport, Protocol):
         """Return whether the guest answers within `timeout` seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestAccess:
+@hide_fields("password", "key_passphrase")
+class GuestAccess(Struct, frozen=True):
     """The login to a guest, and its address.
 
     Args:
@@ -61,9 +63,9 @@ class GuestAccess:
     """
 
     user: str = "root"
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     key_file: Path | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
+    key_passphrase: str | None = None
     known_hosts: Path | None = None
     host_key_name: str = ""
     host_key: HostKeyPolicy = HostKeyPolicy.strict

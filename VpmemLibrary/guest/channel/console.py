@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.sizes import MiB
@@ -49,8 +50,7 @@ READ_AT_ONCE = 1 * MiB
 """The most bytes of a log that one call returns, because a guest may write without end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Panic:
+class Panic(Struct, frozen=True):
     """A kernel panic.
 
     Args:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError, UnreadableOutputError
 from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
@@ -55,8 +56,7 @@ if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
 _LINE = re.compile(r"([ctbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class _Backing:
+class _Backing(Struct, frozen=True):
     kind: str
     size: Size
     align: Size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError, LibvirtError, NotFoundError
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink

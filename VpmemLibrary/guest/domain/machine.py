@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError, UnsupportedError
 from VpmemLibrary.guest.domain.xml import parse_xml
@@ -29,8 +30,7 @@ _WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """One machine type.
 
     Args:

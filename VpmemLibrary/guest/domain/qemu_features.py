@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import LibvirtError
 from VpmemLibrary.transport.base import Transport, query
@@ -31,8 +32,7 @@ PMEM_FIX = (
 """What to do if QEMU has no ``pmem``."""
 
 
-@dataclass(frozen=True, slots=True)
-class QemuFeatures:
+class QemuFeatures(Struct, frozen=True):
     """The options that a QEMU's memory backends accept.
 
     Args:

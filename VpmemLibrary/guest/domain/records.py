@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.sizes import GiB, MiB, Size
@@ -32,8 +34,7 @@ class Access(StrEnum):
     private = "private"
 
 
-@dataclass(frozen=True, slots=True)
-class VpmemDevice:
+class VpmemDevice(Struct, frozen=True):
     """One persistent-memory device of a guest.
 
     Args:
@@ -100,8 +101,7 @@ HYPERVISORS = ("kvm", "qemu", AUTO, "test")
 """What runs a guest: the host's KVM, emulation, the better of both, or libvirt's own test driver."""
 
 
-@dataclass(frozen=True, slots=True)
-class BootSource:
+class BootSource(Struct, frozen=True):
     """What a guest boots from: a kernel with its initramfs, or a disk image. All paths are on the host.
 
     Args:
@@ -131,8 +131,7 @@ class BootSource:
                 raise InvalidValueError(what, path, "an absolute path on the host")
 
 
-@dataclass(frozen=True, slots=True)
-class GuestSpec:
+class GuestSpec(Struct, frozen=True):
     """The specification of a guest.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.access import effective_access

@@ -6,8 +6,9 @@ The elements are from libvirt's formatdomain document: *Memory devices*, *NUMA t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import GuestError, InvalidValueError
 from VpmemLibrary.guest.domain.access import effective_access, read_access
@@ -190,8 +191,7 @@ def _command_line_device(key: DeviceKey, view: Mapping[str, Any]) -> VpmemDevice
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """The memory limits of a domain, and how much is used.
 
     Args:

@@ -8,8 +8,9 @@ for mistakes that libvirt corrects.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.access import read_access

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import GuestError
 from VpmemLibrary.guest.domain.records import DeviceKey
@@ -63,8 +64,7 @@ def argv_ram(argv: tuple[str, ...]) -> Size | None:
     return _readable(argv, lambda: _ram(argv))
 
 
-@dataclass(frozen=True, slots=True)
-class ArgvOptions:
+class ArgvOptions(Struct, frozen=True):
     """The machine's options on a command line.
 
     Args:

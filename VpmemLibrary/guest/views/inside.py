@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.guest.domain.records import DeviceKey
@@ -56,8 +57,7 @@ INSIDE_COMMAND = query(_SCRIPT)
 """The command that reads the kernel's view of its devices."""
 
 
-@dataclass(frozen=True, slots=True)
-class InsideRegion:
+class InsideRegion(Struct, frozen=True):
     """A region of a guest's kernel.
 
     Args:

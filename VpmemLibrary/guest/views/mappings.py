@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
 from VpmemLibrary.guest.views.qemu_process import QemuProcess
@@ -17,8 +17,7 @@ exec awk '
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(Struct, frozen=True):
     """A file that a process has mapped.
 
     Args:

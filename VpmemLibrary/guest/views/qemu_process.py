@@ -14,7 +14,7 @@ Every command that needs the process finds it again. So no process id is passed 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from VpmemLibrary.errors import GuestError, UnreadableOutputError
 from VpmemLibrary.guest.domain.xml import parse_domain
@@ -75,8 +75,7 @@ kill -KILL "$pid"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class QemuProcess:
+class QemuProcess(Struct, frozen=True):
     """The attributes that identify a running guest's QEMU among all processes of its host.
 
     Args:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from msgspec.structs import replace
 from robot.api.deco import keyword
 
 from VpmemLibrary.guest import inspection, lifecycle, readiness

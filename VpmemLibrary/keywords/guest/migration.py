@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
+from msgspec.structs import replace
 from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError

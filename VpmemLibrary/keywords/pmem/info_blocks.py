@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
+from msgspec.structs import asdict
 from robot.api.deco import keyword
 
 from VpmemLibrary.keywords.support.log import log_namespaces, log_table
@@ -217,7 +216,7 @@ class InfoBlockKeywords:
 
 
 def _log_block(caption: str, block: InfoBlock) -> None:
-    log_table(caption, ("field", "value"), ((field.name, getattr(block, field.name)) for field in fields(block)))
+    log_table(caption, ("field", "value"), asdict(block).items())
 
 
 def _log_check(caption: str, check: SectorCheck) -> None:

@@ -7,9 +7,9 @@ characters visible. Tables and drawings escape the text as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from html import escape
 
+from msgspec.structs import replace
 from robot.api import logger as _robot
 
 from VpmemLibrary.pmem.records import Namespace, Region

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import (
     CommandError,
@@ -40,8 +42,7 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """A device-DAX instance, and its namespace if it has one."""
 
     chardev: str

@@ -6,7 +6,8 @@ This module does not use daxctl. So its reading proves the result of a daxctl co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import NotFoundError, UnreadableOutputError
 from VpmemLibrary.pmem.decode import whole_number
@@ -74,8 +75,7 @@ exit 0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryBlock:
+class MemoryBlock(Struct, frozen=True):
     """One memory block: the unit that the kernel puts online and offline.
 
     Args:
@@ -94,8 +94,7 @@ class MemoryBlock:
         return self.state == "online"
 
 
-@dataclass(frozen=True, slots=True)
-class DaxMemory:
+class DaxMemory(Struct, frozen=True):
     """One device-DAX instance and its memory, from one reading.
 
     Args:

@@ -12,12 +12,15 @@ import struct
 import uuid as uuids
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from itertools import pairwise
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.pmem.prediction import checked_label_version
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.sizes import Size
 
 SIGNATURE = b"NAMESPACE_INDEX\0"
@@ -57,8 +60,8 @@ class LabelFlag(IntFlag):
     updating = 0x8
 
 
-@dataclass(frozen=True, slots=True)
-class IndexBlock:
+@hide_fields("free", "data")
+class IndexBlock(Struct, frozen=True):
     """One of the two index blocks.
 
     Args:
@@ -86,10 +89,10 @@ class IndexBlock:
     mysize: int
     otheroff: int
     labeloff: int
-    free: frozenset[int] = field(repr=False)
+    free: frozenset[int]
     checksum: int
     problems: tuple[str, ...]
-    data: bytes = field(repr=False)
+    data: bytes
 
     @property
     def valid(self) -> bool:
@@ -102,8 +105,8 @@ class IndexBlock:
         return f"{self.major}.{self.minor}"
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+@hide_fields("data")
+class Label(Struct, frozen=True):
     """One label: the part of one DIMM that belongs to one namespace.
 
     Args:
@@ -142,7 +145,7 @@ class Label:
     abstraction_guid: str = ""
     checksum: int | None = None
     problems: tuple[str, ...] = ()
-    data: bytes = field(repr=False, default=b"")
+    data: bytes = b""
 
     @property
     def valid(self) -> bool:
@@ -157,8 +160,8 @@ class Label:
         return ABSTRACTIONS.get(self.abstraction_guid, self.abstraction_guid)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelArea:
+@hide_fields("data")
+class LabelArea(Struct, frozen=True):
     """A DIMM's label area.
 
     Args:
@@ -178,7 +181,7 @@ class LabelArea:
     index_blocks: tuple[IndexBlock, ...]
     labels: tuple[Label, ...]
     former: tuple[Label, ...]
-    data: bytes = field(repr=False)
+    data: bytes
 
     @property
     def size(self) -> Size:

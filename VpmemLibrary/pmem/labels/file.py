@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.pmem.records import Dimm
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.sizes import Size
 
 _FIRST_LINE = b"vpmem label areas 1\n"
 _FORM = "a file that Save Labels wrote"
 
 
-@dataclass(frozen=True, slots=True)
-class SavedArea:
+@hide_fields("data")
+class SavedArea(Struct, frozen=True):
     """The saved label area of one DIMM.
 
     Args:
@@ -32,7 +34,7 @@ class SavedArea:
 
     dimm: str
     id: str
-    data: bytes = field(repr=False)
+    data: bytes
 
     @property
     def size(self) -> Size:
@@ -40,8 +42,7 @@ class SavedArea:
         return Size(len(self.data))
 
 
-@dataclass(frozen=True, slots=True)
-class SavedLabels:
+class SavedLabels(Struct, frozen=True):
     """The saved label areas of one region.
 
     Args:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import re
 import struct
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import DamagedError, InvalidValueError, NotFoundError, UnsupportedError
 from VpmemLibrary.pmem.guard import NAMESPACE, namespace_target
@@ -44,8 +45,7 @@ class SectorPart(StrEnum):
     write = "write"
 
 
-@dataclass(frozen=True, slots=True)
-class SectorCheck:
+class SectorCheck(Struct, frozen=True):
     """The result of a check of a sector namespace.
 
     Args:

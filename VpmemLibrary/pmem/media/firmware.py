@@ -7,7 +7,8 @@ method lists the firmware again after the change, and checks its state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, UnsupportedError
 from VpmemLibrary.pmem.decode import decode_inventory
@@ -25,8 +26,7 @@ FIRMWARE_COMMAND = ("ndctl", "list", "-B", "-D", "-F", "-i")
 _POLL = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class FirmwareState:
+class FirmwareState(Struct, frozen=True):
     """The firmware of a DIMM, from ndctl's listing.
 
     Args:
@@ -46,8 +46,7 @@ class FirmwareState:
     needs_power_cycle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ActivationState:
+class ActivationState(Struct, frozen=True):
     """The firmware activation of a bus, from ndctl's listing.
 
     Args:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.agreement import Agreement
 from VpmemLibrary.errors import GoneError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
@@ -88,8 +89,7 @@ printf '%s %s %s\n' "$((region))" "$((resource))" "$size"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class BadBlock:
+class BadBlock(Struct, frozen=True):
     """A bad block: a range of bytes that cannot be read.
 
     Args:
@@ -119,8 +119,7 @@ class BadBlock:
         return f"{self.length} at {self.offset}" + (f" on {', '.join(self.dimms)}" if self.dimms else "")
 
 
-@dataclass(frozen=True, slots=True)
-class DimmHealth:
+class DimmHealth(Struct, frozen=True):
     """The health of one DIMM from ndctl and the kernel. A value is None if neither of them reports it.
 
     Args:
@@ -195,8 +194,7 @@ class DimmHealth:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kernel:
+class _Kernel(Struct, frozen=True):
     """The values of each DIMM and the bad blocks of each region, from sysfs."""
 
     dimms: Mapping[str, Mapping[str, str]]

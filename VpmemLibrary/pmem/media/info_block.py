@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 import uuid as uuids
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.pmem.labels.area import fletcher64
@@ -35,8 +36,7 @@ _MAP_LOCATIONS = {1: MapLocation.mem, 2: MapLocation.dev}  # enum nd_pfn_mode: P
 _NO_UUID = str(uuids.UUID(int=0))
 
 
-@dataclass(frozen=True, slots=True)
-class InfoBlock:
+class InfoBlock(Struct, frozen=True):
     """The fields of every info block.
 
     Args:
@@ -76,8 +76,7 @@ class InfoBlock:
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class MappedInfoBlock(InfoBlock):
+class MappedInfoBlock(InfoBlock, frozen=True):
     """The info block of an fsdax or devdax namespace.
 
     Args:
@@ -99,8 +98,7 @@ class MappedInfoBlock(InfoBlock):
     page_struct_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class SectorInfoBlock(InfoBlock):
+class SectorInfoBlock(InfoBlock, frozen=True):
     """The info block of one arena of a sector namespace: its block translation table (BTT).
 
     Args:

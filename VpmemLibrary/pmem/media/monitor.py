@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import InvalidValueError, VpmemError
 from VpmemLibrary.polling import poll
@@ -67,8 +68,7 @@ class DimmEventKind(StrEnum):
     """The last shutdown was dirty."""
 
 
-@dataclass(frozen=True, slots=True)
-class DimmEvent:
+class DimmEvent(Struct, frozen=True):
     """One event of a DIMM.
 
     Args:

@@ -12,8 +12,9 @@ ndctl may fail but exit 0: ``enable-dimm`` without the key reports an enabled DI
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, ToolMissingError, UnsupportedError
 from VpmemLibrary.pmem.guard import DIMM, act, dimm_target
@@ -36,8 +37,7 @@ class EraseMethod(StrEnum):
     """The DIMM overwrites its content. This takes minutes to hours on a real DIMM."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecurityState:
+class SecurityState(Struct, frozen=True):
     """The security state of a DIMM, from ndctl's listing.
 
     Args:

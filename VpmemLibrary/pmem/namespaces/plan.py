@@ -6,7 +6,8 @@ This module refuses an invalid request before anything is changed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError, OutOfSpaceError, UnsupportedError
 from VpmemLibrary.pmem.labels.dimm import read_areas
@@ -34,8 +35,7 @@ from VpmemLibrary.transport.base import checked_name
 _MAPPED = (NamespaceMode.fsdax, NamespaceMode.devdax)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A valid plan for a new namespace.
 
     Args:

@@ -8,8 +8,9 @@ other region (kernel, Documentation/driver-api/cxl; cxl-create-region(1)).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
 from VpmemLibrary.pmem.decode import Fields, printed_json
@@ -17,6 +18,7 @@ from VpmemLibrary.pmem.guard import act, lock_target
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.records import Region
 from VpmemLibrary.polling import poll
+from VpmemLibrary.record import compare_without
 from VpmemLibrary.sizes import MiB, Size
 from VpmemLibrary.transport.base import CommandResult, query
 
@@ -38,8 +40,8 @@ _READY_SECONDS = 30.0
 _POLL = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class CxlMemdev:
+@compare_without("extra")
+class CxlMemdev(Struct, frozen=True):
     """One CXL memory device.
 
     Args:
@@ -56,11 +58,11 @@ class CxlMemdev:
     ram_size: Size = Size(0)
     serial: int | None = None
     host: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CxlRegion:
+@compare_without("extra")
+class CxlRegion(Struct, frozen=True):
     """One CXL region, from cxl and sysfs.
 
     Args:
@@ -79,11 +81,10 @@ class CxlRegion:
     memdevs: tuple[str, ...]
     state: str = ""
     uuid: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class MediaError:
+class MediaError(Struct, frozen=True):
     """A poisoned range of a CXL memory device.
 
     Args:

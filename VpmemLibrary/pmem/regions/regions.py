@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, UnsupportedError, VpmemError
 from VpmemLibrary.pmem.guard import REGION, region_on_dimm, region_target
@@ -50,8 +51,7 @@ class LabelState(StrEnum):
     """The region has no label area. One namespace fills the region."""
 
 
-@dataclass(frozen=True, slots=True)
-class DisabledRegion:
+class DisabledRegion(Struct, frozen=True):
     """A region that is temporarily disabled, together with the regions that share a DIMM with it.
 
     Args:

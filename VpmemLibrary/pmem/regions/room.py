@@ -6,7 +6,7 @@ with the values that ndctl reports.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from VpmemLibrary.errors import UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.decode import whole_number
@@ -34,8 +34,7 @@ ROOM_COMMAND = query(_SCRIPT)
 """The command that prints the address and size of a region and of its namespaces. Append the region's name to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """An extent of a region.
 
     Args:
@@ -52,8 +51,7 @@ class Extent:
         return f"{self.size} at {self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """The division of a region into extents.
 
     Args:

@@ -13,7 +13,8 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import GuestError
 from VpmemLibrary.sizes import Size
@@ -31,16 +32,14 @@ _GZIP = 16 + zlib.MAX_WBITS
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptAnswer:
+class ScriptAnswer(Struct, frozen=True):
     """The script's answer to request `number`."""
 
     number: int
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part of a command's result. Request `number` ran the command. `index` counts from 0."""
 
     number: int

@@ -11,8 +11,10 @@ import base64
 import contextlib
 import re
 import time
-from dataclasses import dataclass, field, replace
 from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import AccessDeniedError, GuestError
 from VpmemLibrary.transport.serial.ending import overdue
@@ -107,8 +109,7 @@ class Line(Protocol):
         """Disconnect from the console. A second call has no effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The result of a command.
 
     Args:
@@ -130,8 +131,7 @@ class _LateError(GuestError):
     """The deadline of a request passed."""
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """A running command."""
 
     number: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import InvalidValueError
 
@@ -26,8 +27,7 @@ _AMBIGUOUS = "ßς\u200c\u200d"
 """The two standards of international names encode these characters differently."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """The address of a host.
 
     Args:

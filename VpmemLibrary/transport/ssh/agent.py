@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.controller import shortage
 from VpmemLibrary.transport.ssh.public_keys import PublicKey
@@ -29,8 +30,7 @@ class AgentSilentError(AgentError):
     """The agent did not answer in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentKey:
+class AgentKey(Struct, frozen=True):
     """A key in an agent, with the comment of its owner."""
 
     agent: Agent

@@ -16,8 +16,10 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.transport.ssh.address import SSH_PORT, checked_port
@@ -57,8 +59,7 @@ _OTHER = {"localnetwork", "version", "sessiontype", "command"}
 """Criteria of newer versions of OpenSSH. This module skips a block with such a criterion."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a configuration file, with one option.
 
     Args:
@@ -88,8 +89,7 @@ class Line:
         return InvalidValueError(f"{self.option} in {self.where}", " ".join(self.values), valid)
 
 
-@dataclass(slots=True)
-class HostOptions:
+class HostOptions(Struct):
     """The options of one host."""
 
     lines: dict[str, list[Line]] = field(default_factory=dict)
@@ -118,8 +118,7 @@ class HostOptions:
             there.append(line)
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFiles:
+class ConfigFiles(Struct, frozen=True):
     """Which configuration files to read. The default is the user's file and the system's file.
 
     Args:
@@ -151,8 +150,7 @@ DEFAULT_FILES = ConfigFiles()
 """The user's file and the system's file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """The host to look up in the files.
 
     Like ssh, this module reads the files a second time for ``Match final`` or a canonical name.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import SSHCertificate, SSHCertificateType, load_ssh_public_identity
+from msgspec import Struct
 
 from VpmemLibrary.transport.ssh.known_hosts import HostKey
 from VpmemLibrary.transport.ssh.patterns import matches
@@ -23,8 +23,7 @@ _FOREVER = (1 << 64) - 1
 _SHA1 = "ssh-rsa"
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """A parsed certificate. Parsing does not check its validity.
 
     Args:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import HostKeyError, InvalidValueError
 from VpmemLibrary.transport.bounded_file import expanded, read_bounded
@@ -23,8 +24,7 @@ _REVOCATION_LIST = b"SSHKRL\n\0"
 _OTHER_FILES = (Path("~/.ssh/known_hosts2"), Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """The known keys of one host.
 
     Args:

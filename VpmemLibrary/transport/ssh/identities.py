@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.transport.bounded_file import expanded, read_bounded
@@ -19,8 +20,7 @@ DEFAULT_NAMES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_
 _LARGEST = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """A key for the log-in.
 
     Args:
@@ -42,8 +42,7 @@ class Identity:
         return f"{self.label} ({self.public})"
 
 
-@dataclass(slots=True)
-class Identities:
+class Identities(Struct):
     """The keys and certificates for a user's log-in."""
 
     offers: list[Identity] = field(default_factory=list)

@@ -6,7 +6,6 @@ import base64
 import itertools
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
+from msgspec import Struct
 
 from VpmemLibrary.transport.bounded_file import read_bounded
 from VpmemLibrary.transport.controller import shortage
@@ -39,8 +39,7 @@ _PKCS12 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"  # the type of its content: PK
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(Struct, frozen=True):
     """The content of a key file.
 
     Args:

@@ -6,9 +6,11 @@ import base64
 import binascii
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
+from VpmemLibrary.record import compare_without
 from VpmemLibrary.transport.bounded_file import read_bounded
 from VpmemLibrary.transport.ssh.patterns import matches_any
 from VpmemLibrary.transport.ssh.public_keys import PublicKey, decode_key
@@ -24,8 +26,8 @@ _LARGEST = 32 << 20
 _LONGEST_PATTERN = 1024  # same limit as ssh
 
 
-@dataclass(frozen=True, slots=True)
-class HostKey(PublicKey):
+@compare_without("file", "number")
+class HostKey(PublicKey, frozen=True):
     """The public key of a host, or of a certificate authority (CA).
 
     Args:
@@ -33,8 +35,8 @@ class HostKey(PublicKey):
         number: The line number in the file; the first line is 1.
     """
 
-    file: Path = field(default=Path(), compare=False)
-    number: int = field(default=0, compare=False)
+    file: Path = Path()
+    number: int = 0
 
     @property
     def where(self) -> str:
@@ -46,8 +48,7 @@ class HostKey(PublicKey):
         return f"{name} {self.type} {base64.b64encode(self.data).decode()}"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKeys:
+class KnownKeys(Struct, frozen=True):
     """The keys of one host in known-hosts files."""
 
     keys: tuple[HostKey, ...] = ()

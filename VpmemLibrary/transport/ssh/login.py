@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.errors import AccessDeniedError, UnreachableError
 from VpmemLibrary.transport.ssh.agent import AgentError, AgentSilentError
@@ -39,8 +40,7 @@ class _NotOfferedError(Exception):
     """An attempt is not possible. The text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(Struct, frozen=True):
     label: str
     method: str
     act: Callable[[UserAuth], LoginAnswer]

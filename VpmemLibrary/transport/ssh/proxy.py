@@ -9,8 +9,9 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from msgspec.structs import replace
 
 from VpmemLibrary.errors import UnreachableError, VpmemError
 from VpmemLibrary.transport.base import Connection

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.ssh.wire import Reader
 
@@ -14,8 +15,7 @@ SUFFIX = "-cert-v01@openssh.com"
 _LONGEST = 64 << 10  # characters; an RSA key with 16384 bits has 2.8 Ki
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True):
     """A public key or a certificate.
 
     Args:

@@ -11,8 +11,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from VpmemLibrary.transport.base import READS_ONLY, CommandResult, shell_line
 from VpmemLibrary.transport.ssh.channel import NO_STATUS, ChannelOutput, close_channel
@@ -34,8 +35,7 @@ def is_query(argv: Sequence[str]) -> bool:
     return tuple(argv[:2]) in QUERIES
 
 
-@dataclass(frozen=True, slots=True)
-class QueryResult:
+class QueryResult(Struct, frozen=True):
     """The result of a query, whether the query ended, and whether an output is larger than `OUTPUT_LIMIT`."""
 
     result: CommandResult

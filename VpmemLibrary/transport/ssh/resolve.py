@@ -9,10 +9,13 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from VpmemLibrary.errors import InvalidValueError, UnreachableError
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.transport.controller import shortage
 from VpmemLibrary.transport.deadline import call_with_deadline
 from VpmemLibrary.transport.ssh.address import check_user, is_ipv6, parse_address
@@ -43,8 +46,8 @@ _POLICIES = {
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-@dataclass(frozen=True, slots=True)
-class SshRequest:
+@hide_fields("password", "key_passphrase")
+class SshRequest(Struct, frozen=True):
     """The values that a user gives to reach a host; see `SshSettings`. Other values come from the configuration.
 
     Args:
@@ -57,9 +60,9 @@ class SshRequest:
     address: str
     port: int | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     key_file: Path | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
+    key_passphrase: str | None = None
     known_hosts: Path | None = None
     host_key: HostKeyPolicy | None = None
     sudo: bool = False
@@ -92,8 +95,7 @@ def resolve(request: SshRequest) -> SshSettings:
     return replace(settings, jumps=route, configured=_described(found, request))
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """The name, user and port of a host, as the user of this library gave them."""
 
     host: str
@@ -117,8 +119,7 @@ class _Target:
         return cls(address.host, user, port)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """The configuration of a target."""
 
     target: _Target

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from msgspec import Struct
+
 from VpmemLibrary.errors import InvalidValueError
+from VpmemLibrary.record import compare_without, hide_fields
 from VpmemLibrary.transport.bounded_file import expanded
 from VpmemLibrary.transport.ssh.address import SSH_PORT, check_user, host_and_port, parse_address
 
@@ -24,8 +26,9 @@ class HostKeyPolicy(StrEnum):
     """Accept the key until this process ends. Write it to no file."""
 
 
-@dataclass(frozen=True, slots=True)
-class SshSettings:
+@hide_fields("password", "key_passphrase", "proxy_command")
+@compare_without("configured")
+class SshSettings(Struct, frozen=True):
     """How to reach a host over SSH.
 
     Args:
@@ -67,9 +70,9 @@ class SshSettings:
     address: str
     port: int = SSH_PORT
     user: str = "root"
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     key_file: Path | None = None
-    key_passphrase: str | None = field(default=None, repr=False)
+    key_passphrase: str | None = None
     known_hosts: Path | None = None
     host_key: HostKeyPolicy = HostKeyPolicy.strict
     host_key_name: str = ""
@@ -82,8 +85,8 @@ class SshSettings:
     more_known_hosts: tuple[Path, ...] = ()
     revoked_host_keys: Path | None = None
     jumps: tuple[SshSettings, ...] = ()
-    proxy_command: str = field(default="", repr=False)
-    configured: str = field(default="", compare=False)
+    proxy_command: str = ""
+    configured: str = ""
     sudo: bool = False
     connect_timeout: float = 15.0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from msgspec import Struct
 
+from VpmemLibrary.record import hide_fields
 from VpmemLibrary.transport.ssh.public_keys import SUFFIX, PublicKey
 from VpmemLibrary.transport.ssh.wire import packed
 
@@ -32,12 +33,12 @@ class Signer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateKey:
+@hide_fields("key")
+class PrivateKey(Struct, frozen=True):
     """A private key in memory."""
 
     public: PublicKey
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = field(repr=False)
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
         """Return a signature in the format of SSH."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import paramiko
+from msgspec import Struct
 
 from VpmemLibrary.transport.ssh.wire import Reader, packed
 
@@ -27,8 +27,7 @@ class EndedError(Exception):
     """The host ended the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoginAnswer:
+class LoginAnswer(Struct, frozen=True):
     """A host's answer to a request.
 
     Args:
