@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from robot.api.deco import library
-from robotlibcore import DynamicCore
 
 from VpmemLibrary.errors import VpmemError
 from VpmemLibrary.keywords.guest.access import AccessKeywords
@@ -45,6 +44,7 @@ from VpmemLibrary.keywords.pmem.room import RoomKeywords
 from VpmemLibrary.keywords.pmem.scrub import ScrubKeywords
 from VpmemLibrary.keywords.pmem.security import SecurityKeywords
 from VpmemLibrary.keywords.pmem.test_bus import TestBusKeywords
+from VpmemLibrary.keywords.support.components import ComponentLibrary
 from VpmemLibrary.keywords.support.converters import CONVERTERS
 from VpmemLibrary.keywords.support.progress import robot_reporting
 from VpmemLibrary.ownership.marks import RunMark
@@ -54,7 +54,7 @@ from VpmemLibrary.visible import message
 
 
 @library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
-class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not typed
+class VpmemLibrary(ComponentLibrary):
     """Keywords that test virtual persistent memory, from the host's NVDIMM to the guest's last byte.
 
     %TOC%
@@ -106,10 +106,6 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
     A keyword refuses an invalid argument before it changes anything. The message has the value and what is valid. If
     a tool fails, the message has the tool's command, exit status and standard error.
     """
-
-    # DynamicCore's own `__dir__` also lists the keywords of the components. PythonLibCore would then read each keyword
-    # twice.
-    __dir__ = object.__dir__
 
     def __init__(self, timeout: timedelta = timedelta(seconds=60), run_id: str | None = None) -> None:
         """Configure the library. Hosts are opened and modules are imported only when a keyword needs them.
@@ -170,7 +166,7 @@ class VpmemLibrary(DynamicCore):  # type: ignore[misc]  # PythonLibCore is not t
             ]
         )
 
-    def run_keyword(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
+    def run_keyword(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run a keyword for Robot Framework.
 
         Make the messages of other errors, such as assertion errors, safe to show. The library's own errors are safe.
