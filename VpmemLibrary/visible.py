@@ -38,6 +38,16 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", r"\x0a").replace("\t", r"\x09")
 
 
+def as_html(text: str) -> str:
+    r"""Return a text as one line of HTML: no character is markup.
+
+    Example: ``as_html("<b>\n") == "&lt;b&gt;\\x0a"``.
+    """
+    from html import escape  # noqa: PLC0415  loads a table of all entities, which a run without tables does not need
+
+    return escape(one_line(text))
+
+
 def block(text: str) -> str:
     r"""Return a text of several lines with every line after the first indented.
 

@@ -6,7 +6,6 @@ A single result depends on the machine as much as on the memory. So tests compar
 from __future__ import annotations
 
 import re
-import statistics
 from enum import StrEnum
 
 from msgspec import Struct
@@ -161,4 +160,6 @@ def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple
     rates = [(float(each[2]), float(each[3])) for each in found]
     if any(rate <= 0 for pair in rates for rate in pair):
         raise UnreadableOutputError(result, "xfs_io reported a speed of 0. Use a larger length")
-    return statistics.median(rate for rate, _ in rates), statistics.median(rate for _, rate in rates)
+    from statistics import median  # noqa: PLC0415  loads much that nothing else needs
+
+    return median(rate for rate, _ in rates), median(rate for _, rate in rates)

@@ -24,9 +24,8 @@ from VpmemLibrary.errors import (
     NotFoundError,
     VpmemError,
 )
-from VpmemLibrary.guest.channel.agent import AgentTransport
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
-from VpmemLibrary.guest.channel.channels import Channel, GuestAccess, GuestChannel, open_channel
+from VpmemLibrary.guest.channel.channels import Channel, GuestAccess, GuestChannel
 from VpmemLibrary.guest.channel.console import Console
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.records import VpmemDevice, in_slots
@@ -83,6 +82,8 @@ class Guest:
         devices: tuple[VpmemDevice, ...] | None = None,
         wrap: WrapTransport | None = None,
     ) -> None:
+        from VpmemLibrary.guest.channel.agent import AgentTransport  # noqa: PLC0415  needed only with a guest
+
         self.name = name
         self.host = host
         self.link = link
@@ -107,6 +108,8 @@ class Guest:
         Raises:
             InvalidValueError: SSH has no address, or a value is invalid.
         """
+        from VpmemLibrary.guest.channel.opening import open_channel  # noqa: PLC0415
+
         self._replace(
             kind,
             open_channel(

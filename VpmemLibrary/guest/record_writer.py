@@ -21,8 +21,7 @@ from VpmemLibrary.guest.inspection import node_of
 from VpmemLibrary.guest.prediction import backing_offset
 from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import KiB, MiB
-from VpmemLibrary.transport.base import DEFAULT_TIMEOUT
-from VpmemLibrary.transport.serial.transport import SLOWEST
+from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, SLOWEST
 
 SERIAL = "/dev/ttyS0"
 """The guest's first serial port. libvirt keeps its log on the host."""

@@ -33,7 +33,7 @@ from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.address import SSH_PORT, host_and_port
 from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
-from VpmemLibrary.transport.ssh.transport import SshSettings, SshTransport
+from VpmemLibrary.transport.ssh.settings import SshSettings
 
 
 def read_hosts(path: Path) -> tuple[HostEntry, ...]:
@@ -98,7 +98,8 @@ def transport_to(entry: HostEntry) -> Transport:
 def configured(transport: Transport) -> str:
     """Describe in one line which settings of a transport come from the SSH configuration. Empty if none do."""
     direct = transport.inner if isinstance(transport, PrefixedTransport) else transport
-    return direct.settings.configured if isinstance(direct, SshTransport) else ""
+    settings = getattr(direct, "settings", None)
+    return settings.configured if isinstance(settings, SshSettings) else ""
 
 
 def settings_of(entry: HostEntry) -> SshSettings:
@@ -125,6 +126,8 @@ def settings_of(entry: HostEntry) -> SshSettings:
 def _direct_transport_to(entry: HostEntry) -> Transport:
     if entry.address == LOCAL:
         return LocalTransport(sudo=entry.sudo, name=entry.name)
+    from VpmemLibrary.transport.ssh.transport import SshTransport  # noqa: PLC0415  large, and local runs need no SSH
+
     return SshTransport(settings_of(entry))
 
 

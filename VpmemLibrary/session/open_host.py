@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import UnsupportedError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.bus_control import BusControl
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
-from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import Holder
 from VpmemLibrary.ownership.leaks import HostState
 from VpmemLibrary.ownership.marks import RunMark
@@ -20,6 +20,9 @@ from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.power import Power
 from VpmemLibrary.session.reporting import Reporting
 from VpmemLibrary.session.tenancy import Tenancy
+
+if TYPE_CHECKING:
+    from VpmemLibrary.leases.host_leases import HostLeases
 
 
 class OpenHost:
@@ -66,7 +69,7 @@ class OpenHost:
         self.tenancy = Tenancy(
             host,
             run,
-            leases or HostLeases(host.transport, Holder.here(run.run_id, secrets.token_hex(8))),
+            leases or _new_leases(host, run),
             lambda: self.guests.link,
             in_guest=guest is not None,
         )
@@ -137,3 +140,9 @@ class OpenHost:
             stack.callback(self.host.close)
             stack.callback(self.tenancy.end)
             stack.callback(self.guests.close)
+
+
+def _new_leases(host: Host, run: RunMark) -> HostLeases:
+    from VpmemLibrary.leases.host_leases import HostLeases  # noqa: PLC0415  needed only with a host
+
+    return HostLeases(host.transport, Holder.here(run.run_id, secrets.token_hex(8)))

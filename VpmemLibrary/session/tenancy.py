@@ -7,18 +7,21 @@ import math
 import secrets
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from VpmemLibrary.claims.host_claims import HostClaims
 from VpmemLibrary.errors import LeaseLostError, VpmemError
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.host.host import Host
-from VpmemLibrary.leases.host_leases import HostLeases
 from VpmemLibrary.leases.leases import HOST_KEY, Entry, Holder, is_namespace_key, run_key
 from VpmemLibrary.leases.reservations import Reservations, host_lock
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.ownership.reclaim import Reclaim
 from VpmemLibrary.pmem.guard import LeaseProof
 from VpmemLibrary.pmem.records import Namespace
+
+if TYPE_CHECKING:
+    from VpmemLibrary.leases.host_leases import HostLeases
 
 
 class Tenancy:

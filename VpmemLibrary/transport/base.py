@@ -43,6 +43,10 @@ READS_ONLY = "# reads only\n"
 """The first line of a script that changes nothing and leaves nothing running. Such a script may run a second time, and
 needs no session of its own."""
 
+SLOWEST = 250
+"""The lowest speed of a transport, in bytes a second: that of a serial console. A guest with an emulated processor
+reaches about a thousand."""
+
 _COMMAND_NOT_FOUND = 127
 _SHOWN_OUTPUT = 4000
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8

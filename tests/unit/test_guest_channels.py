@@ -21,7 +21,8 @@ from VpmemLibrary.errors import (
     UnreachableError,
 )
 from VpmemLibrary.guest.channel.agent import AgentTransport
-from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel, SshChannel, open_channel
+from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
+from VpmemLibrary.guest.channel.opening import SshChannel, open_channel
 from VpmemLibrary.guest.domain.network import link_local_address, mac_address
 from VpmemLibrary.guest.domain.records import BootSource, GuestSpec
 from VpmemLibrary.guest.domain.xml import build_domain, read_interface

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from fractions import Fraction
 from itertools import pairwise
 
 from VpmemLibrary.sizes import KiB, MiB, Size
@@ -36,6 +35,8 @@ def parse_size(text: object, default: str = "B") -> Size:
 
     Example: ``parse_size("1.5G") == 1610612736``, ``parse_size("512", "M") == 536870912``.
     """
+    from fractions import Fraction  # noqa: PLC0415  only views of QEMU need it
+
     if isinstance(text, int) and not isinstance(text, bool):
         size = Fraction(text)
     else:

@@ -13,7 +13,7 @@ from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text
 from VpmemLibrary.session.session import Session
-from VpmemLibrary.transport.ssh.transport import HostKeyPolicy
+from VpmemLibrary.transport.ssh.settings import HostKeyPolicy
 
 
 class ChannelKeywords:

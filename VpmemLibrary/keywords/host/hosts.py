@@ -28,7 +28,7 @@ from VpmemLibrary.transport.prefixed import PrefixedTransport
 from VpmemLibrary.transport.ssh.address import parse_address
 from VpmemLibrary.transport.ssh.config import ConfigFiles
 from VpmemLibrary.transport.ssh.resolve import SshRequest, resolve
-from VpmemLibrary.transport.ssh.transport import HostKeyPolicy, SshTransport
+from VpmemLibrary.transport.ssh.settings import HostKeyPolicy
 
 
 class HostKeywords:
@@ -106,6 +106,8 @@ class HostKeywords:
             Switch Host    left
         ```
         """
+        from VpmemLibrary.transport.ssh.transport import SshTransport  # noqa: PLC0415  large; needed only to connect
+
         request = SshRequest(
             address,
             port=port,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
-from VpmemLibrary.visible import one_line
+from VpmemLibrary.visible import as_html
 
 _BOX_WIDTH = 210
 _BOX_HEIGHT = 46
@@ -37,7 +36,7 @@ def chain_svg(heads: Sequence[str], chains: Sequence[Sequence[tuple[str, str]]])
         '<path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
     ]
     parts += [
-        f'<text x="{_left(column) + 4}" y="15" fill="#777">{_text(head)}</text>' for column, head in enumerate(heads)
+        f'<text x="{_left(column) + 4}" y="15" fill="#777">{as_html(head)}</text>' for column, head in enumerate(heads)
     ]
     for row, chain in enumerate(chains):
         top = _HEAD + row * (_BOX_HEIGHT + _GAP // 2)
@@ -56,8 +55,8 @@ def _left(column: int) -> int:
 def _box(left: int, top: int, title: str, line: str) -> list[str]:
     return [
         f'<rect x="{left}" y="{top}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="#f4f8fb" stroke="#48a"/>',
-        f'<text x="{left + 8}" y="{top + 19}" font-weight="bold">{_text(_clip(title))}</text>',
-        f'<text x="{left + 8}" y="{top + 36}" fill="#444">{_text(_clip(line))}</text>',
+        f'<text x="{left + 8}" y="{top + 19}" font-weight="bold">{as_html(_clip(title))}</text>',
+        f'<text x="{left + 8}" y="{top + 36}" fill="#444">{as_html(_clip(line))}</text>',
     ]
 
 
@@ -66,10 +65,6 @@ def _arrow(right: int, middle: int) -> str:
         f'<line x1="{right - _GAP}" y1="{middle}" x2="{right - 1}" y2="{middle}" stroke="#555" '
         f'marker-end="url(#vpmem-tip)"/>'
     )
-
-
-def _text(text: str) -> str:
-    return escape(one_line(text))
 
 
 def _clip(text: str) -> str:
@@ -97,9 +92,9 @@ def bars_svg(unit: str, bars: Sequence[tuple[str, float]]) -> str:
         top = row * _BAR_STEP
         length = round(value / widest * _BAR_WIDTH)
         parts += [
-            f'<text x="{_BAR_NAME - 8}" y="{top + 15}" text-anchor="end" fill="#444">{_text(name)}</text>',
+            f'<text x="{_BAR_NAME - 8}" y="{top + 15}" text-anchor="end" fill="#444">{as_html(name)}</text>',
             f'<rect x="{_BAR_NAME}" y="{top + 3}" width="{length}" height="16" rx="3" fill="#48a"/>',
-            f'<text x="{_BAR_NAME + length + 6}" y="{top + 15}">{value:.0f} {_text(unit)}</text>',
+            f'<text x="{_BAR_NAME + length + 6}" y="{top + 15}">{value:.0f} {as_html(unit)}</text>',
         ]
     parts.append("</svg>")
     return "".join(parts)

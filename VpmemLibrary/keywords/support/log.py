@@ -7,14 +7,13 @@ characters visible. Tables and drawings escape the text as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from msgspec.structs import replace
 from robot.api import logger as _robot
 
 from VpmemLibrary.pmem.records import Namespace, Region
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Connection, Stream, Transport
-from VpmemLibrary.visible import block, message, one_line
+from VpmemLibrary.visible import as_html, block, message
 
 _CELL = "padding:2px 8px;border:1px solid #bbb;text-align:left;font-family:monospace"
 _MARKED = _CELL + ";background:#fdd;color:#900;font-weight:bold"
@@ -168,4 +167,4 @@ class LoggedTransport:
 
 
 def _cell(value: object) -> str:
-    return escape(one_line(str(value)))
+    return as_html(str(value))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from VpmemLibrary.errors import CommandTimeoutError, GuestError, LibvirtError, UnsupportedError
 from VpmemLibrary.transport.base import (
     DEFAULT_TIMEOUT,
+    SLOWEST,
     CommandResult,
     Connection,
     Stream,
@@ -29,9 +30,6 @@ _GREETING = 5.0
 
 _FILE = 600.0
 """Timeout for reading a file, in seconds. The size of the file is not known in advance."""
-
-SLOWEST = 250
-"""The lowest speed of a console, in bytes a second. A guest with an emulated processor reaches about a thousand."""
 
 
 class SerialTransport:
