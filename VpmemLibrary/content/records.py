@@ -7,7 +7,6 @@ One torn record may follow.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
@@ -70,7 +69,9 @@ class RecordStream(Struct, frozen=True):
 
     def packed(self) -> bytes:
         """Return all records in order, compressed by gzip. The records compress well, because their bytes repeat."""
-        return gzip.compress(b"".join(map(self.record, range(self.count))), mtime=0)
+        from gzip import compress  # noqa: PLC0415  only writers need it
+
+        return compress(b"".join(map(self.record, range(self.count))), mtime=0)
 
     def state(self, number: int, found: bytes) -> RecordState:
         """Return the state of a record from the bytes `found` that were read at its place."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import configparser
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -128,7 +127,9 @@ def _libvirt_uri(value: str, what: str) -> str:
 
 
 def _yes_or_no(value: str, what: str) -> bool:
-    states = configparser.ConfigParser.BOOLEAN_STATES
+    from configparser import ConfigParser  # noqa: PLC0415  only a hosts file needs it
+
+    states = ConfigParser.BOOLEAN_STATES
     if value.lower() not in states:
         raise InvalidValueError(what, value, "yes or no")
     return states[value.lower()]

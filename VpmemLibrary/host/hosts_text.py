@@ -7,13 +7,16 @@ cannot read, and text that pabot would misread: a comment after a value, or quot
 from __future__ import annotations
 
 import codecs
-import configparser
 import difflib
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.control import HIDDEN
+
+if TYPE_CHECKING:
+    import configparser
 
 LARGEST = 1 << 20
 """The largest size of a hosts file in bytes."""
@@ -58,6 +61,8 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
     Raises:
         InvalidValueError: The text does not have the form of a hosts file.
     """
+    import configparser  # noqa: PLC0415  only a hosts file needs it
+
     if text.startswith("\ufeff"):
         raise InvalidValueError("hosts file", where, "a text without a byte order mark")
     for number, line in enumerate(text.split("\n"), 1):
@@ -130,6 +135,8 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
 
 def _without_values(error: configparser.Error) -> str:
     """Describe what is wrong with a file without showing its wrong lines. A wrong line may contain a secret."""
+    import configparser  # noqa: PLC0415
+
     if isinstance(error, configparser.MissingSectionHeaderError):
         return f"line {error.lineno} comes before the first [section]"
     if isinstance(error, configparser.ParsingError):

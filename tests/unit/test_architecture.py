@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "VpmemLibrary"
-BASE = {"errors", "sizes", "agreement", "extras", "polling", "visible", "version"}
+BASE = {"errors", "sizes", "agreement", "extras", "polling", "record", "visible", "version"}
 
 
 def imports() -> dict[str, set[str]]:

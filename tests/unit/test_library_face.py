@@ -1,21 +1,17 @@
 """The library as Robot Framework and Libdoc see it."""
 
+import importlib.util
 import inspect
 import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from robot.libdocpkg import LibraryDocumentation
 from robot.libdocpkg.model import KeywordDoc, LibraryDoc
-from robotlibcore.keywords import KeywordBuilder  # type: ignore[import-untyped]
 
-from VpmemLibrary import VpmemLibrary
 from VpmemLibrary.errors import VpmemError
 
 TAGS = {
@@ -117,31 +113,42 @@ def test_the_library_and_its_import_are_documented() -> None:
         assert argument["doc"]
 
 
-def test_each_keyword_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: Counter[str] = Counter()
-    build = KeywordBuilder.build
-
-    def counted(function: Callable[..., Any], *rest: Any) -> Any:
-        read[function.__name__] += 1
-        return build(function, *rest)
-
-    monkeypatch.setattr(KeywordBuilder, "build", counted)
-    names = VpmemLibrary().get_keyword_names()
-    del read["__init__"]
-    assert set(read.values()) == {1}
-    assert len(read) == len(names)
-
-
-def test_importing_loads_no_heavy_library() -> None:
-    heavy = "paramiko libvirt lxml qemu.qmp rich click platformdirs markdown hypothesis psutil"
+def after_import(expression: str) -> list[str]:
+    """Return the words that an expression gives in a process that only imported and made the library."""
     code = inspect.cleandoc(f"""
         import sys
         from VpmemLibrary import VpmemLibrary
         VpmemLibrary()
-        print(*(name for name in {heavy.split()!r} if name in sys.modules))
+        print(*({expression}))
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_importing_loads_no_heavy_library() -> None:
+    heavy = "paramiko libvirt lxml qemu.qmp rich click platformdirs markdown hypothesis psutil"
+    assert after_import(f"name for name in {heavy.split()!r} if name in sys.modules") == []
+
+
+def test_importing_loads_nothing_that_only_an_open_host_needs() -> None:
+    late = [
+        "VpmemLibrary.guest.channel.agent",
+        "VpmemLibrary.lab",
+        "VpmemLibrary.leases.host_leases",
+        "VpmemLibrary.transport.serial.transport",
+        "VpmemLibrary.transport.ssh.transport",
+    ]
+    for name in late:
+        assert importlib.util.find_spec(name)
+    assert after_import(f"name for name in {late!r} if name in sys.modules") == []
+
+
+def test_importing_makes_no_dataclass() -> None:
+    """Python needs forty times as long for a dataclass as for a struct of msgspec."""
+    made = (
+        "f'{name}.{kind.__name__}' for name, module in list(sys.modules.items()) if name.startswith('VpmemLibrary') "
+        "for kind in vars(module).values() if isinstance(kind, type) and '__dataclass_fields__' in vars(kind)"
+    )
+    assert after_import(made) == []
 
 
 def test_plain_python_parts_load_no_robot() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -42,14 +41,27 @@ class ComponentLibrary:
 
     def get_keyword_arguments(self, name: str) -> list[str | tuple[str, Any]]:
         """Return the arguments of a keyword as Robot Framework writes them, those with a default as a pair."""
-        arguments: list[str | tuple[str, Any]] = []
-        only_named = False
-        for argument in inspect.signature(self.keywords[name]).parameters.values():
-            if argument.kind is Parameter.KEYWORD_ONLY and not only_named:
-                arguments.append("*")
-            only_named = only_named or argument.kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_POSITIONAL)
-            written = _MARKS.get(argument.kind, "") + argument.name
-            arguments.append(written if argument.default is Parameter.empty else (written, argument.default))
+        function = inspect.unwrap(self.keywords[name])
+        code = function.__code__  # faster to read than inspect.signature
+        named_at, others_at = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+        positional = code.co_varnames[1:named_at]  # without self
+        named = code.co_varnames[named_at:others_at]
+        others = iter(code.co_varnames[others_at:])
+        values = function.__defaults__ or ()
+        defaults = dict(zip(positional[len(positional) - len(values) :], values, strict=True))
+        defaults.update(function.__kwdefaults__ or {})
+
+        def written(names: Iterable[str]) -> list[str | tuple[str, Any]]:
+            return [(name, defaults[name]) if name in defaults else name for name in names]
+
+        arguments = written(positional)
+        if code.co_flags & inspect.CO_VARARGS:
+            arguments.append("*" + next(others))
+        elif named:
+            arguments.append("*")
+        arguments += written(named)
+        if code.co_flags & inspect.CO_VARKEYWORDS:
+            arguments.append("**" + next(others))
         return arguments
 
     def get_keyword_types(self, name: str) -> dict[str, TypeInfo]:
@@ -69,9 +81,6 @@ class ComponentLibrary:
         """Return the file and the line of a keyword."""
         code = inspect.unwrap(self.keywords[name]).__code__
         return f"{code.co_filename}:{code.co_firstlineno}"
-
-
-_MARKS: Mapping[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
 
 
 def _is_keyword(attribute: object) -> bool:
