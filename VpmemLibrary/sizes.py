@@ -13,7 +13,7 @@ GiB = 1 << 30
 TiB = 1 << 40
 
 _UNITS = {"": 1, "B": 1, "KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": TiB}
-_FORM = re.compile(r"\s*(?P<number>[0-9]+)\s*(?P<unit>B|KiB|MiB|GiB|TiB)?\s*", re.ASCII)
+_FORM = r"(?a)\s*(?P<number>[0-9]+)\s*(?P<unit>B|KiB|MiB|GiB|TiB)?\s*"
 _VALID = "whole bytes or a binary unit: 268435456, 256MiB, 16GiB (KiB, MiB, GiB, TiB; 1GiB = 1024MiB)"
 
 
@@ -40,7 +40,7 @@ class Size(int):
             if value < 0:
                 raise InvalidValueError("size", value, _VALID)
             return cls(value)
-        match = _FORM.fullmatch(value)
+        match = re.fullmatch(_FORM, value)
         if match is None:
             raise InvalidValueError("size", value, _VALID)
         return cls(int(match["number"]) * _UNITS[match["unit"] or ""])

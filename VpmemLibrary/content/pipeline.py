@@ -15,7 +15,7 @@ from VpmemLibrary.pmem.guard import Guard, Target
 from VpmemLibrary.transport.base import CommandResult
 
 # The report of a stage. It starts with a line break, because another stage may have printed only a part of a line.
-_STAGE = re.compile(rb"\nstage ([0-9]+) ([0-9]+)\n")
+_STAGE = rb"\nstage ([0-9]+) ([0-9]+)\n"
 _MISSING = 127
 
 SECOND_INPUT = "/dev/fd/3"
@@ -94,11 +94,13 @@ def run_pipeline(
     else:
         script = " | ".join(parts)
     result = runner.run(["sh", "-c", condition + script, "sh", subject], timeout=timeout)
-    statuses = {int(number): int(status) for number, status in _STAGE.findall(result.stderr)}
+    statuses = {int(number): int(status) for number, status in re.findall(_STAGE, result.stderr)}
     if condition and not statuses:
         result.check(f"Could not {action}")
     last = len(stages) - 1
-    clean = replace(result, stderr=_STAGE.sub(b"", result.stderr), exit_status=statuses.get(last, result.exit_status))
+    clean = replace(
+        result, stderr=re.sub(_STAGE, b"", result.stderr), exit_status=statuses.get(last, result.exit_status)
+    )
     for number in range(last, -1, -1):
         status = statuses.get(number)
         if status is None:

@@ -23,7 +23,7 @@ ROUNDS = 3
 
 _SEED = "7"
 # The output of xfs_io -C (xfsprogs, io/pread.c): bytes, operations, time, bytes a second, operations a second.
-_LINE = re.compile(r"^([0-9]+),([0-9]+),[0-9:.]+,([0-9.]+),([0-9.]+)$", re.MULTILINE)
+_LINE = r"(?m)^([0-9]+),([0-9]+),[0-9:.]+,([0-9.]+),([0-9.]+)$"
 
 
 class Operation(StrEnum):
@@ -153,7 +153,7 @@ def read_speeds(result: CommandResult, workload: Workload, rounds: int) -> tuple
     Raises:
         UnreadableOutputError: The output does not have the result of every round.
     """
-    found = _LINE.findall(result.text)
+    found = re.findall(_LINE, result.text)
     done = [(int(length), int(pieces)) for length, pieces, *_ in found]
     if done != [(int(workload.length), int(workload.length) // int(workload.block))] * rounds:
         raise UnreadableOutputError(result, f"xfs_io did not report {rounds} rounds of {workload}")

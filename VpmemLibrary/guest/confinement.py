@@ -18,7 +18,7 @@ cat cgroup
 """
 
 # A context is user:role:type:range (selinux(8), "SECURITY CONTEXT").
-_SELINUX = re.compile(r"[^:]+:[^:]+:[^:]+:s\d.*")
+_SELINUX = r"[^:]+:[^:]+:[^:]+:s\d.*"
 
 # A process opens each path and reads nothing. The process has QEMU's control group, user, groups and AppArmor profile,
 # if QEMU has a profile. libvirt's profiles allow dd, because QEMU saves through it
@@ -109,7 +109,7 @@ def refusals(host: Transport, qemu: QemuProcess, confinement: Confinement, paths
         GuestError: The guest is not running.
         UnsupportedError: SELinux confines the guest's QEMU.
     """
-    if _SELINUX.fullmatch(confinement.profile):
+    if re.fullmatch(_SELINUX, confinement.profile):
         raise UnsupportedError(
             f"Process {confinement.process} on {host.name} is confined by SELinux ({confinement.profile}). The "
             "library can only test AppArmor. Confine the guest by AppArmor, or not at all (confined=False)."

@@ -27,7 +27,7 @@ _BEFORE = re.compile(rf"-[Pkpuy]|--user|(?i:--?{_TELLING})", re.ASCII)
 
 # The secret is the rest of the word: -Psecret, --password=secret, IPMI_PASSWORD=secret.
 _BEGINNING = re.compile(rf"-P|--user=|(?i:{_TELLING}=)", re.ASCII)
-_IN_URL = re.compile(r"://[^/\s@:]*:([^/\s@]+)@")
+_IN_URL = r"://[^/\s@:]*:([^/\s@]+)@"
 
 
 def passed_on(what: str, words: Iterable[str]) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _secrets_in(argv: Sequence[str]) -> Iterator[str]:
         for word in words:
             if beginning := _BEGINNING.match(word):
                 yield word[beginning.end() :].strip("'\"")
-            yield from _IN_URL.findall(word)
+            yield from re.findall(_IN_URL, word)
 
 
 def _hidden(result: CommandResult, secrets: set[str]) -> CommandResult:

@@ -44,7 +44,7 @@ _FACTS = (
     *("hostname", "os_release", "kernel", "architecture", "cpus", "memory", "loaded", "ndctl", "daxctl", "libvirt"),
     *("libvirt_socket", "qemu", "regions", "nodes", "kvm", "user"),
 )
-_VALUE = re.compile(r"([a-z_]+)=(.*?)(?= [a-z_]+=|$)")
+_VALUE = r"([a-z_]+)=(.*?)(?= [a-z_]+=|$)"
 
 # The script prints each fact as its name and its value, with a NUL after each. A value may contain any other byte. An
 # absent fact has an empty value.
@@ -285,7 +285,7 @@ def _number(text: str) -> int | None:
 
 def _region(line: str) -> RegionFact:
     dev, _, values = line.partition(" ")
-    read = dict(_VALUE.findall(values))
+    read = dict(re.findall(_VALUE, values))
     available = whole_number(read.get("available_size", ""))
     return RegionFact(
         dev=dev,

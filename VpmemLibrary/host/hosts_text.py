@@ -22,9 +22,9 @@ LARGEST = 1 << 20
 """The largest size of a hosts file in bytes."""
 
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
-_COMMENT = re.compile(r"(?:^|\s)[#;]")
-_HEADER = re.compile(r"\[[^\[\]]+\]\s*(?:[#;][^\]]*)?")
-_FIELD = re.compile(r"\s*(\w+)\s*[=:]")
+_COMMENT = r"(?:^|\s)[#;]"
+_HEADER = r"\[[^\[\]]+\]\s*(?:[#;][^\]]*)?"
+_FIELD = r"\s*(\w+)\s*[=:]"
 _QUOTES = ("''", '""', "``", "“”", "\u2018\u2019")
 _OTHER_ENCODINGS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -66,7 +66,7 @@ def sections(text: str, where: str) -> dict[str, dict[str, str]]:
     if text.startswith("\ufeff"):
         raise InvalidValueError("hosts file", where, "a text without a byte order mark")
     for number, line in enumerate(text.split("\n"), 1):
-        if line.startswith("[") and not _HEADER.fullmatch(line.rstrip()):
+        if line.startswith("[") and not re.fullmatch(_HEADER, line.rstrip()):
             valid = f"a [section] alone on line {number}, without brackets in its name"
             raise InvalidValueError("hosts file", where, valid)
     parser = configparser.ConfigParser(interpolation=None)
@@ -116,12 +116,12 @@ def checked_value(where: str, field: str, value: str, known: Iterable[str], *, w
 
     first, *more = value.split("\n")
     for line in more:
-        found = _FIELD.match(line)
+        found = re.match(_FIELD, line)
         if found and found[1].lower() in known:
             raise refuse(f"a value of one line, but the next line ({found[1]}) is indented: remove its indent")
     if more and not words:
         raise refuse("a value of one line, but the next line is indented: remove its indent")
-    if _COMMENT.search(_QUOTED.sub("x", value)):
+    if re.search(_COMMENT, _QUOTED.sub("x", value)):
         raise refuse("a value without a comment after it: put the comment on a separate line")
     if not words and len(first) > 1 and first[0] + first[-1] in _QUOTES:
         raise refuse(f"a value without quotes: {field} = {HIDDEN if secret else first[1:-1]}")

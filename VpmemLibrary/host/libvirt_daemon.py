@@ -18,7 +18,7 @@ from VpmemLibrary.visible import block
 SYSTEM_URI = "qemu:///system"
 
 _VALID = "qemu:///system or qemu:///session, with ?socket=/path/of/its/socket if the socket is elsewhere on the host"
-_PATH = re.compile(r"/[A-Za-z0-9_.+@=/-]{1,106}")
+_PATH = r"/[A-Za-z0-9_.+@=/-]{1,106}"
 _SHOWN = 2000
 
 _IN_A_CONTAINER = (
@@ -69,7 +69,7 @@ class Daemon(Struct, frozen=True):
             or parts.fragment
             or kind not in {"system", "session"}
             or set(options) - {"socket"}
-            or ("socket" in options and not _PATH.fullmatch(socket))
+            or ("socket" in options and not re.fullmatch(_PATH, socket))
         ):
             raise InvalidValueError(what, uri, _VALID)
         return cls(kind, socket)

@@ -20,7 +20,7 @@ from VpmemLibrary.transport.base import CommandResult, Transport
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 """The file with the boot id. Every boot has a new id (kernel, Documentation/admin-guide/sysctl/kernel.rst)."""
 
-_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _POLL = 0.5
 _ANSWER = 5.0
 
@@ -35,7 +35,7 @@ def boot_id(transport: Transport, *, timeout: float = _ANSWER) -> str:
     """
     result = transport.run(["cat", BOOT_ID], timeout=timeout).check()
     found = result.text.strip()
-    if not _ID.fullmatch(found):
+    if not re.fullmatch(_ID, found):
         raise UnreadableOutputError(result, f"{BOOT_ID} has no boot id")
     return found
 

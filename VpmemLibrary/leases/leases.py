@@ -20,11 +20,11 @@ from VpmemLibrary.errors import BusyError, InvalidValueError, OutOfSpaceError, V
 from VpmemLibrary.pmem.guard import LeaseProof
 from VpmemLibrary.pmem.records import Region
 
-_KEY = re.compile(r"[0-9a-z][0-9a-z-]{0,63}", re.ASCII)
+_KEY = r"(?a)[0-9a-z][0-9a-z-]{0,63}"
 _RUN = "run-"
 _REGION = "region-"
 _HOST_LOCK = "lock-"
-_NAMESPACE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NAMESPACE = r"(?a)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 HOST_KEY = "host"
 """The key of a whole host."""
@@ -259,7 +259,7 @@ def is_permanent_key(key: str) -> bool:
 
 def is_namespace_key(key: str) -> bool:
     """Return whether a key is the key of a namespace."""
-    return _NAMESPACE.fullmatch(key) is not None
+    return re.fullmatch(_NAMESPACE, key) is not None
 
 
 def checked_key(key: str) -> str:
@@ -268,6 +268,6 @@ def checked_key(key: str) -> str:
     Raises:
         InvalidValueError: The key is not safe as a file name.
     """
-    if not _KEY.fullmatch(key):
+    if not re.fullmatch(_KEY, key):
         raise InvalidValueError("key of a lease", key, "a UUID in lower case, or a name of a-z 0-9 -")
     return key

@@ -12,7 +12,7 @@ from VpmemLibrary.host.mounts import Mount
 from VpmemLibrary.ownership.marks import RunMark, run_of
 from VpmemLibrary.pmem.records import Namespace
 
-_POINT = re.compile(r"/run/vpmem-([0-9a-f]{8})-[0-9a-f]{6}", re.ASCII)
+_POINT = r"(?a)/run/vpmem-([0-9a-f]{8})-[0-9a-f]{6}"
 # The beginning of the name of every namespace's block device (kernel, drivers/nvdimm/namespace_devs.c).
 _NODE = "pmem"
 
@@ -24,7 +24,7 @@ def new_mount_point(run: RunMark) -> str:
 
 def is_made(mount: Mount) -> bool:
     """Return whether a run made the mount point. `unmount` removes such a mount point."""
-    return _POINT.fullmatch(mount.mount_point) is not None
+    return re.fullmatch(_POINT, mount.mount_point) is not None
 
 
 def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
@@ -34,7 +34,7 @@ def mount_run(mount: Mount, namespaces: Iterable[Namespace]) -> str:
         mount: The mount.
         namespaces: The namespaces of the mount's host.
     """
-    if made := _POINT.fullmatch(mount.mount_point):
+    if made := re.fullmatch(_POINT, mount.mount_point):
         return made[1]
     return next((run_of(each) for each in namespaces if each.blockdev and each.blockdev == mount.node), "")
 

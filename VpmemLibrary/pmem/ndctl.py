@@ -22,7 +22,7 @@ from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, CommandResult, Transpor
 
 Item = TypeVar("Item", Region, Dimm)
 
-_DEVICE = re.compile(r"namespace[0-9]+\.[0-9]+", re.ASCII)
+_DEVICE = r"(?a)namespace[0-9]+\.[0-9]+"
 _LABELED = "5"  # ND_DEVICE_NAMESPACE_PMEM, linux/ndctl.h: the region's namespaces come from labels
 _NSTYPES = r"""
 for region in "$@"; do
@@ -235,7 +235,7 @@ def is_namespace(namespace: Namespace, which: Namespace | str) -> bool:
         if which.label_uuid:
             return namespace.label_uuid == which.label_uuid
         return namespace.dev == which.dev
-    if _DEVICE.fullmatch(which):
+    if re.fullmatch(_DEVICE, which):
         return namespace.dev == which
     if is_uuid(which):
         return which.lower() in (namespace.label_uuid, namespace.uuid)

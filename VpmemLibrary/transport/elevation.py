@@ -58,7 +58,7 @@ _STARTED = re.compile(rf"^{_MARK} started\n".encode(), re.MULTILINE)
 _NOEXEC = f"{_MARK} noexec\n".encode()
 _CANNOT_EXECUTE = 126
 _NOT_STARTED = rb"(\1 had not started the command: try `\1 -n -u root true` there)"
-_PLAIN_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_PLAIN_USER = r"[A-Za-z_][A-Za-z0-9_-]*"
 
 
 def elevated(argv: Sequence[str]) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ def _refusal(result: CommandResult) -> str:
     if asked is None:
         return f"The shell{place} did not start a command as root. {answer}\n{last}"
     program, uid, name = (each.decode("utf-8", "replace") for each in asked.groups())
-    user = name if _PLAIN_USER.fullmatch(name) else f"#{uid}"
+    user = name if re.fullmatch(_PLAIN_USER, name) else f"#{uid}"
     if program == "none":
         return (
             f"There is neither sudo nor doas{place}, so {one_line(name) or user} cannot run a command as root. Install "

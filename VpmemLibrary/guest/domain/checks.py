@@ -53,7 +53,7 @@ if [ -e "$1" ] || [ -L "$1" ]; then echo there; else echo absent; fi
 """
 
 
-_LINE = re.compile(r"([ctbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})")
+_LINE = r"([ctbf-]) ([0-9]{1,18}) ([0-9]{1,18}) ([^ ]+) ([0-9]{1,18})"
 
 
 class _Backing(Struct, frozen=True):
@@ -217,7 +217,7 @@ def _look(transport: Transport, paths: Sequence[str]) -> list[_Backing]:
     if not paths:
         return []
     result = transport.run(query(_LOOK, *paths)).check()
-    lines = [found.groups() for line in result.lines if (found := _LINE.fullmatch(line))]
+    lines = [found.groups() for line in result.lines if (found := re.fullmatch(_LINE, line))]
     if len(lines) != len(paths):
         raise UnreadableOutputError(result, "The host did not report the kind of each backing")
     return [

@@ -20,9 +20,9 @@ for program in "$@" "qemu-system-$(uname -m)" /usr/libexec/qemu-kvm qemu-kvm kvm
 done
 """
 
-_PROPERTY = re.compile(r"^\s+(?:memory-backend-file\.)?([a-z][a-z0-9-]*)=<", re.MULTILINE)
+_PROPERTY = r"(?m)^\s+(?:memory-backend-file\.)?([a-z][a-z0-9-]*)=<"
 
-_NO_PMEM = re.compile(r"pmem\b.*not (available|found)|[Ll]ack of libpmem", re.DOTALL)
+_NO_PMEM = r"(?s)pmem\b.*not (available|found)|[Ll]ack of libpmem"
 
 PMEM_FIX = (
     "This QEMU was built without libpmem, like the QEMU of RHEL 10. Define the device without pmem: pmem=False of New "
@@ -68,7 +68,7 @@ def read_qemu_features(transport: Transport, program: str = "") -> QemuFeatures:
     found, _, printed = result.text.partition("\n")
     if result.exit_status != 0 or not found.startswith("/"):
         return QemuFeatures(found if found.startswith("/") else "")
-    return QemuFeatures(found, tuple(dict.fromkeys(_PROPERTY.findall(printed))))
+    return QemuFeatures(found, tuple(dict.fromkeys(re.findall(_PROPERTY, printed))))
 
 
 @contextlib.contextmanager
@@ -81,6 +81,6 @@ def pmem_explained() -> Iterator[None]:
     try:
         yield
     except LibvirtError as error:
-        if _NO_PMEM.search(error.text):
+        if re.search(_NO_PMEM, error.text):
             error.add(PMEM_FIX)
         raise

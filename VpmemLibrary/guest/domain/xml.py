@@ -42,8 +42,8 @@ CONSOLE_LOG = "/var/log/libvirt/qemu/{name}-console.log"
 # libvirt's scaled integers: formatdomain, *Memory Allocation*. The letters mean powers of 1024, in upper or lower case.
 _LONGEST = 8 * MiB
 _SHOWN = 80
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,15}|[0-9]{1,18}", re.ASCII)
-_DECIMAL = re.compile(r"\+?[0-9]{1,20}", re.ASCII)
+_NUMBER = r"(?a)0[xX][0-9a-fA-F]{1,15}|[0-9]{1,18}"
+_DECIMAL = r"(?a)\+?[0-9]{1,20}"
 
 _UNITS = {"b": 1, "byte": 1, "bytes": 1}
 for _power, _letter in enumerate("kmgtpe", start=1):
@@ -453,7 +453,7 @@ def whole_number(text: str, what: str) -> int:
     Raises:
         InvalidValueError: The text is not a whole number.
     """
-    if not _NUMBER.fullmatch(text.strip()):
+    if not re.fullmatch(_NUMBER, text.strip()):
         raise InvalidValueError(what, text[:_SHOWN], "a whole number, e.g. 0")
     return int(text, 16 if "x" in text.lower() else 10)
 
@@ -467,7 +467,7 @@ def read_size(element: Element | None) -> Size | None:
     if element is None or not (text := (element.text or "").strip()):
         return None
     unit = element.get("unit", "KiB")
-    if not _DECIMAL.fullmatch(text) or unit.lower() not in _UNITS:
+    if not re.fullmatch(_DECIMAL, text) or unit.lower() not in _UNITS:
         shown = f"{text[:_SHOWN]} {unit[:_SHOWN]}"
         raise InvalidValueError(f"<{element.tag}> of the domain XML", shown, "a whole number and a unit: 1024 KiB")
     return Size(int(text) * _UNITS[unit.lower()]).up_to(KiB)  # libvirt rounds up to KiB as well

@@ -40,7 +40,7 @@ _X86 = ("x86_64", "i686")
 _WITH_NVDIMM = {**dict.fromkeys(_X86, "pc or q35"), "aarch64": "virt", **dict.fromkeys(POWER, "pseries")}
 """The machine types that can have an NVDIMM, by architecture (QEMU, hw/i386/pc.c, hw/arm/virt.c, hw/ppc/spapr.c)."""
 
-_TWO_IN_ONE = re.compile(r"\s*--?(?:object|device|machine|m|M)\s+\S")
+_TWO_IN_ONE = r"\s*--?(?:object|device|machine|m|M)\s+\S"
 """An option and its value in the same argument. QEMU reports such an argument as an unknown option."""
 
 _WITHOUT = ("isapc", "microvm", "xenpv", "xenfv", "none")
@@ -62,7 +62,7 @@ def check_domain(xml: str, *, unshared: bool = False, libvirt: int | None = None
     domain = parse_domain(xml)
     elements = [element for element in domain.findall("./devices/memory") if element.get("model") in tuple(VpmemModel)]
     for argument in command_line(domain):
-        if _TWO_IN_ONE.match(argument):
+        if re.match(_TWO_IN_ONE, argument):
             raise InvalidValueError(
                 "<qemu:arg> of the domain XML", argument[:80], "an option or its value: write two <qemu:arg> elements"
             )

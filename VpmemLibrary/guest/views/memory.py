@@ -21,7 +21,7 @@ _INFO_MOST = 1
 """The index of all memory, with devices and ballooned memory, in KiB, in virDomainGetInfo (virDomainInfo.maxMem)."""
 
 # Persistent memory that the guest uses as system RAM (dax_kmem) has the same name and then the driver's name.
-_RAM = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?! \(kmem\))", re.ASCII)
+_RAM = r"(?a)([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?! \(kmem\))"
 
 
 def memory_views(guest: Guest) -> Agreement:
@@ -69,7 +69,7 @@ def system_ram(iomem: CommandResult) -> Size:
     Raises:
         UnreadableOutputError: The file shows no RAM. Users other than root see only zeros.
     """
-    ranges: Iterable[tuple[str, str]] = _RAM.findall(iomem.text)
+    ranges: Iterable[tuple[str, str]] = re.findall(_RAM, iomem.text)
     total = sum(int(last, 16) - int(first, 16) + 1 for first, last in ranges if int(last, 16))
     if not total:
         raise UnreadableOutputError(iomem, "The kernel shows no System RAM. Only root can read the addresses")

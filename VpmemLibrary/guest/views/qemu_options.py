@@ -16,11 +16,11 @@ Option = dict[str, object]
 """One option: its keys and values."""
 
 _SUFFIXES = {"": 1, "B": 1} | {letter: KiB**power for power, letter in enumerate("KMGTPE", start=1)}
-_SIZE = re.compile(r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]{1,16})|(?P<number>[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}))")
+_SIZE = r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]{1,16})|(?P<number>[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}))"
 _MOST = 1 << 64
 _TRUE = ("on", "yes", "true", "y")
 _FALSE = ("off", "no", "false", "n")
-_SET = re.compile(r"([^.]+)\.([^.]+)\.([^=]+)=(.*)", re.DOTALL)
+_SET = r"(?s)([^.]+)\.([^.]+)\.([^=]+)=(.*)"
 
 
 def parse_size(text: object, default: str = "B") -> Size:
@@ -40,7 +40,7 @@ def parse_size(text: object, default: str = "B") -> Size:
     if isinstance(text, int) and not isinstance(text, bool):
         size = Fraction(text)
     else:
-        match = _SIZE.match(stripped := str(text).strip())
+        match = re.match(_SIZE, stripped := str(text).strip())
         suffix = stripped[match.end() :].upper() if match else ""
         if match is None or suffix not in _SUFFIXES:
             raise ValueError(f"not a size: {str(text)[:80]!r}")
@@ -122,7 +122,7 @@ def options_of(argv: tuple[str, ...], flag: str, first: str) -> list[Option]:
     texts.sort(key=lambda text: text.lstrip().startswith("{"))
     options = [parse_option(text, first) for text in texts]
     for found, text in pairwise(argv):
-        if _name(found) == "-set" and (match := _SET.fullmatch(text)) and f"-{match[1]}" == flag:
+        if _name(found) == "-set" and (match := re.fullmatch(_SET, text)) and f"-{match[1]}" == flag:
             for option in options:
                 if option.get("id") == match[2]:
                     option[match[3]] = match[4]

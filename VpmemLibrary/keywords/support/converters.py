@@ -14,7 +14,7 @@ from VpmemLibrary.sizes import ALL, AtLeast, Size
 
 Option = TypeVar("Option")
 
-_AT_LEAST = re.compile(r"\s*at[ _]least\s+(.*)", re.IGNORECASE | re.DOTALL)
+_AT_LEAST = r"(?is)\s*at[ _]least\s+(.*)"
 
 
 def to_size(value: str | int) -> Size:
@@ -27,7 +27,7 @@ def to_size(value: str | int) -> Size:
     """
     if value == str(ALL):
         return ALL
-    if isinstance(value, str) and (match := _AT_LEAST.fullmatch(value)):
+    if isinstance(value, str) and (match := re.fullmatch(_AT_LEAST, value)):
         return AtLeast.parse(match[1])
     return value if isinstance(value, AtLeast) else Size.parse(value)
 

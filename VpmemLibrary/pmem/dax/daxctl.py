@@ -31,7 +31,7 @@ from VpmemLibrary.pmem.records import DaxDevice, DaxMode, DaxRegion, Namespace
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult, query
 
-_CHARDEV = re.compile(r"(?:/dev/)?(dax[0-9]+\.[0-9]+)", re.ASCII)
+_CHARDEV = r"(?a)(?:/dev/)?(dax[0-9]+\.[0-9]+)"
 _MODULE_SCRIPT = "[ -d /sys/module/kmem ] || modprobe -n -q kmem || modprobe -q -D kmem >/dev/null"
 _DYNAMIC_SCRIPT = r"""
 for path in "$@"; do
@@ -349,7 +349,7 @@ class DaxDevices:
         return self._ndctl.transport.name
 
     def _find(self, which: DaxDevice | Namespace | str) -> _Found:
-        if isinstance(which, DaxDevice) or (isinstance(which, str) and _CHARDEV.fullmatch(which)):
+        if isinstance(which, DaxDevice) or (isinstance(which, str) and re.fullmatch(_CHARDEV, which)):
             chardev = which.chardev if isinstance(which, DaxDevice) else which.removeprefix("/dev/")
             of = [namespace for namespace in self._ndctl.inventory().namespaces if namespace.chardev == chardev]
             return _Found(chardev, of[0] if of else None)

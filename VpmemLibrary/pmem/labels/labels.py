@@ -19,7 +19,7 @@ from VpmemLibrary.pmem.regions.regions import Confirm, Regions, confirmed
 from VpmemLibrary.transport.base import query
 from VpmemLibrary.visible import quoted
 
-_COUNT = re.compile("[0-9]{1,9}", re.ASCII)
+_COUNT = "(?a)[0-9]{1,9}"
 
 _SLOTS = r"""
 for dimm in "$@"; do
@@ -88,7 +88,7 @@ class Labels:
         dimms = require_dimms(self._ndctl, self._ndctl.region(region))
         result = self._ndctl.run(query(_SLOTS, *dimms)).check()
         counts = [line.partition(" ")[2] for line in result.lines]
-        if len(counts) != len(dimms) or not all(_COUNT.fullmatch(count) for count in counts):
+        if len(counts) != len(dimms) or not all(re.fullmatch(_COUNT, count) for count in counts):
             raise UnreadableOutputError(result, f"The kernel does not report the free slots of {', '.join(dimms)}")
         return min(int(count) for count in counts)
 

@@ -24,7 +24,7 @@ from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import checked, status_of
 from VpmemLibrary.pmem.records import Namespace, NamespaceMode
 
-_COMPLAINT = re.compile(r"^[^\s:]+: [a-z0-9_]+: (.+)$", re.MULTILINE)
+_COMPLAINT = r"(?m)^[^\s:]+: [a-z0-9_]+: (.+)$"
 _DAMAGED = {status_of(number) for number in (errno.ENXIO, errno.EIO, errno.EFAULT, errno.EINVAL)}
 _LINE = 64  # bytes of a cache line, the unit in which writes tear
 _LOG_ENTRY = struct.Struct("<4I")  # struct log_entry: sector, old block, new block, sequence number
@@ -167,7 +167,7 @@ class Btt:
         result = self._ndctl.change(
             ["ndctl", "check-namespace", *options, NAMESPACE], namespace_target(idle), must_be_unused=True
         )
-        complaints = tuple(_COMPLAINT.findall(result.error_text))
+        complaints = tuple(re.findall(_COMPLAINT, result.error_text))
         if result.exit_status not in _DAMAGED or not complaints:
             checked(result, f"check {idle.called}")
         elif self._has_another_mode(idle):

@@ -32,8 +32,8 @@ SECTOR = 512
 
 _ABSURD = 1 << 64  # no value from the kernel or a DIMM is that large
 
-_DIMM = re.compile(r"nmem[0-9]+", re.ASCII)
-_REGION = re.compile(r"region[0-9]+", re.ASCII)
+_DIMM = r"(?a)nmem[0-9]+"
+_REGION = r"(?a)region[0-9]+"
 
 # The kernel's names (drivers/acpi/nfit/core.c, flags_show) and ndctl's names (ndctl/json.c) for the same flags.
 _FLAGS = {
@@ -267,11 +267,11 @@ class Health:
             NotFoundError: The namespace, region or DIMM does not exist.
             UnsupportedError: The kernel keeps no list of bad blocks for the region.
         """
-        if isinstance(where, Dimm) or (isinstance(where, str) and _DIMM.fullmatch(where)):
+        if isinstance(where, Dimm) or (isinstance(where, str) and re.fullmatch(_DIMM, where)):
             dimm = self._ndctl.dimm(where)
             regions = self._listed(lambda region: dimm.dev in region.dimms)
             return tuple(bad for region in regions for bad in _bad_blocks(region) if dimm.dev in bad.dimms)
-        if isinstance(where, Region) or (isinstance(where, str) and _REGION.fullmatch(where)):
+        if isinstance(where, Region) or (isinstance(where, str) and re.fullmatch(_REGION, where)):
             name = self._ndctl.region(where).dev
             return _bad_blocks(self._listed_region(name))
         namespace = self._ndctl.namespace(where)

@@ -20,9 +20,9 @@ _Refuse = Callable[[str], InvalidValueError]
 """Returns the error for an invalid address. The argument says what would be valid."""
 
 # OpenSSH refuses these characters in the name of a host or user, because a ProxyCommand would pass them to a shell.
-_UNSAFE_NAME = re.compile(r"[\s'`\"$\\;&<>|(){}]")
-_UNSAFE_USER = re.compile(r"[\s'`\";&<>|(){}]|\\$")
-_SCOPE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # the name of a network interface, which may reach a shell
+_UNSAFE_NAME = r"[\s'`\"$\\;&<>|(){}]"
+_UNSAFE_USER = r"[\s'`\";&<>|(){}]|\\$"
+_SCOPE = r"[A-Za-z0-9_.@-]{1,15}"  # the name of a network interface, which may reach a shell
 _AMBIGUOUS = "ßς\u200c\u200d"
 """The two standards of international names encode these characters differently."""
 
@@ -89,7 +89,7 @@ def check_user(user: str, what: str = "user") -> None:
     Raises:
         InvalidValueError: The text is empty, begins with ``-``, or has white space or a character of the shell.
     """
-    if not user or user.startswith("-") or not user.isprintable() or _UNSAFE_USER.search(user):
+    if not user or user.startswith("-") or not user.isprintable() or re.search(_UNSAFE_USER, user):
         raise InvalidValueError(what, user, "the name of the user who logs in, e.g. root, and nothing after the name")
 
 
@@ -107,7 +107,7 @@ def checked_port(text: str, what: str) -> int:
 def is_ipv6(host: str) -> bool:
     """Return whether a text is an IPv6 address, with or without a scope."""
     address, percent, scope = host.partition("%")
-    if percent and not _SCOPE.fullmatch(scope):
+    if percent and not re.fullmatch(_SCOPE, scope):
         return False
     try:
         ipaddress.IPv6Address(address)
@@ -149,7 +149,7 @@ def _checked_host(host: str, refuse: _Refuse) -> str:
         if not is_ipv6(host):
             raise refuse(f"{_VALID}; this is not an IPv6 address")
         return host
-    if not host or host.startswith("-") or not host.isprintable() or _UNSAFE_NAME.search(host):
+    if not host or host.startswith("-") or not host.isprintable() or re.search(_UNSAFE_NAME, host):
         raise refuse(_VALID)
     if "[" in host or "]" in host:
         raise refuse("an IPv6 address in brackets, then the port: [2001:db8::13]:2222")
