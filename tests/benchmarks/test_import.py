@@ -39,4 +39,4 @@ def test_robot_with_the_library_beside_robot_alone(tmp_path: Path, bytecode: dic
     for suite in (alone, library):
         processor_time(suite, bytecode)  # the first run writes the bytecode
     pairs = [(processor_time(library, bytecode), processor_time(alone, bytecode)) for _ in range(ROUNDS)]
-    require("robot with the library against robot", [one for one, _ in pairs], [other for _, other in pairs], 2.2)
+    require("robot with the library against robot", [one for one, _ in pairs], [other for _, other in pairs], 1.7)

@@ -61,7 +61,7 @@ class Rack:
 @pytest.fixture
 def rack(monkeypatch: pytest.MonkeyPatch) -> Rack:
     made = Rack()
-    monkeypatch.setattr("VpmemLibrary.session.open_host.HostLeases", made.leases_of)
+    monkeypatch.setattr("VpmemLibrary.leases.host_leases.HostLeases", made.leases_of)
     monkeypatch.setattr("VpmemLibrary.session.session.transport_to", lambda entry: LocalTransport(name=entry.name))
     return made
 
