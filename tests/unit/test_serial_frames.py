@@ -177,7 +177,7 @@ def test_a_result_that_expands_without_end_does_not_fill_the_memory() -> None:
     ids=["nothing", "text", "no end", "no content"],
 )
 def test_what_gzip_did_not_make_is_an_error(data: bytes) -> None:
-    with pytest.raises(GuestError, match=r"not packed by gzip|The end of a command's result is missing"):
+    with pytest.raises(GuestError, match=r"cannot be unpacked by gzip|The end of a command's result is missing"):
         unpacked(data, "gzip -c")
 
 
