@@ -35,7 +35,7 @@ class Machine(RecordedHost):
     """A machine without persistent memory that tells whether it was closed."""
 
     def __init__(self, *, silent: bool = False) -> None:
-        nothing = dict.fromkeys(("ndctl list", "mountinfo", "find", "bus/cxl", "true"), left(0))
+        nothing = dict.fromkeys(("ndctl list", "mountinfo", "find", "bus/cxl", "bus/nd", "true"), left(0))
         super().__init__({**nothing, "cat": left(0, "a boot\n")})
         self.closed = False
         self.silent = silent
