@@ -6,7 +6,8 @@ An injected error or value stays until it is removed, also when its namespace is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from VpmemLibrary.errors import UnreadableOutputError
 from VpmemLibrary.pmem.dax.test_bus import TEST_BUS
@@ -38,8 +39,7 @@ exit 0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Injected:
+class Injected(Struct, frozen=True):
     """The bad blocks of a machine, and the values that injections change.
 
     Args:
