@@ -18,6 +18,10 @@ from VpmemLibrary.transport.base import CommandResult
 _STAGE = rb"\nstage ([0-9]+) ([0-9]+)\n"
 _MISSING = 127
 
+_SIGPIPE = 128 + 13
+_CIPHER_OF_ENDED_READER = b"error writing output file"
+"""What openssl prints if the program that reads its output has ended and SIGPIPE is ignored."""
+
 SECOND_INPUT = "/dev/fd/3"
 """The path at which the later stages of a pipeline read the output of the command `beside`."""
 
@@ -65,7 +69,8 @@ def run_pipeline(
     """Run commands joined by pipes and return the output of the last command.
 
     A POSIX shell returns only the last command's status, so each stage reports its own status on stderr. The last stage
-    that failed is the cause: after it ends, the stages before it fail because no program reads their output.
+    that failed is the cause: after it ends, the stages before it fail because no program reads their output. A last
+    stage that ends early with status 0 is no failure here: the caller checks how many bytes it copied.
 
     Args:
         runner: The transport to the machine, or a `Guarded`.
@@ -109,8 +114,10 @@ def run_pipeline(
             continue
         if number == last and status in allowed:
             break  # the last stage may end early, and then the stages before it fail
-        failed = replace(clean, exit_status=status)
         program = stages[number][0]
+        if status == _SIGPIPE or (program == "openssl" and _CIPHER_OF_ENDED_READER in clean.stderr):
+            break  # all later stages ended with 0, so the stage that read this one's output ended early
+        failed = replace(clean, exit_status=status)
         if status == _MISSING:
             package = _PACKAGES.get(program, program)
             raise ToolMissingError(failed, f"Could not {action}: {program} is not installed (package {package})")

@@ -287,6 +287,22 @@ def test_every_stage_of_a_pipeline_counts(stages: list[list[str]], cause: str) -
         run_pipeline(LocalTransport(), stages, action="try", timeout=30)
 
 
+@pytest.mark.parametrize("ignored", ["", "trap '' PIPE; "])
+def test_a_last_stage_that_ends_early_with_success_is_left_to_the_caller(ignored: str) -> None:
+    stages = [
+        ["sh", "-c", f"{ignored}exec head -c 9000000 /dev/zero"],
+        ["openssl", "enc", "-aes-128-ctr", "-K", "0" * 32, "-iv", "0" * 32],
+        ["head", "-c", "4096"],
+    ]
+    assert len(run_pipeline(LocalTransport(), stages, action="try", timeout=30).stdout) == 4096
+
+
+def test_a_cipher_that_fails_by_itself_is_the_cause() -> None:
+    stages = [["head", "-c", "9000000", "/dev/zero"], ["openssl", "enc", "-no-such-cipher"], ["wc", "-c"]]
+    with pytest.raises(CommandError, match="Could not try: openssl failed"):
+        run_pipeline(LocalTransport(), stages, action="try", timeout=30)
+
+
 def test_a_stage_that_is_not_installed_is_reported_with_its_package() -> None:
     with pytest.raises(ToolMissingError, match=r"no-such-tool is not installed \(package no-such-tool\)"):
         run_pipeline(LocalTransport(), [["true"], ["no-such-tool"], ["cat"]], action="try", timeout=30)
