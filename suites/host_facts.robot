@@ -75,4 +75,8 @@ Region In Sysfs Should Have
     ...    has no attribute for the free space of a region without labels.
     [Arguments]    ${region}    ${attribute}    ${value}
     ${read} =    Run On Host    cat    /sys/bus/nd/devices/${region}/${attribute}    expected_status=${None}
-    Should Be Equal As Integers    ${read.text or 0}    ${{-1 if $value is None else $value}}
+    IF    $read.exit_status == 0
+        Should Be Equal As Integers    ${read.text}    ${{-1 if $value is None else $value}}
+    ELSE
+        Should Be Equal    ${value}    ${None}
+    END

@@ -221,7 +221,8 @@ def test_hosts_of_other_shapes_have_two_regions_and_cxl_regions_survive_a_warm_r
         assert transport.run(["daxio", f"--input={device}", "--len=4096"]).check().stdout == b"kept".ljust(4096)
     with unlabeled.transport() as transport:
         assert [region["size"] for region in regions(transport)] == [int(REGION_SIZE)] * 2
-        assert namespaces(transport) == [{"mode": "raw", "size": int(REGION_SIZE)}] * 2, "no label, so no UUID"
+        # Without a label and an info block there is no UUID. The kernel maps this memory, so ndctl calls the mode fsdax.
+        assert namespaces(transport) == [{"mode": "fsdax", "size": int(REGION_SIZE)}] * 2
 
 
 def test_down_leaves_nothing(lab: Lab, host: LabHost) -> None:
