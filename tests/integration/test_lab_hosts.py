@@ -221,7 +221,7 @@ def test_hosts_of_other_shapes_have_two_regions_and_cxl_regions_survive_a_warm_r
         assert transport.run(["daxio", f"--input={device}", "--len=4096"]).check().stdout == b"kept".ljust(4096)
     with unlabeled.transport() as transport:
         assert [region["size"] for region in regions(transport)] == [int(REGION_SIZE)] * 2
-        # Without a label and an info block there is no UUID. The kernel maps this memory, so ndctl calls the mode fsdax.
+        # Without a label or an info block there is no UUID. The kernel maps this memory, so ndctl calls the mode fsdax.
         assert namespaces(transport) == [{"mode": "fsdax", "size": int(REGION_SIZE)}] * 2
 
 
