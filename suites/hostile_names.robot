@@ -51,6 +51,7 @@ A Hostile Guest Name Runs No Command
 A Hostile Claim Label Or Setting Runs No Command
     [Documentation]    A text that is not a label of the setting is refused, and nothing is claimed.
     [Setup]    Skip Unless Memory Can Be Mapped
+    Skip Unless A Region Has Labels
     Create Pmem Namespaces    SMALL:hostile_0    SMALL=at least 16MiB
     FOR    ${text}    IN    @{HOSTILE}
         ${kept} =    Was Accepted    Claim Namespaces    ${text}
