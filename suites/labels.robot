@@ -251,10 +251,15 @@ Take A Region Without Labels That May Be Changed Or Skip
     Take A Region Without Labels Or Skip
 
 Write Labels With A Changed Byte
-    [Documentation]    Write the labels, with one changed byte in this name on the first DIMM.
+    [Documentation]    Write the labels with one changed byte in this name on each DIMM. The kernel enables no region
+    ...    whose namespace has a label on only some of its DIMMs.
     [Arguments]    ${labels}    ${name}
-    VAR    ${changed} =    ${{$labels[0].data.replace($name.encode(), $name[:-1].encode() + b'm')}}
-    Write Labels    ${REGION}    ${changed}    @{labels}[1:]
+    VAR    @{changed} =    @{EMPTY}
+    FOR    ${area}    IN    @{labels}
+        VAR    ${bytes} =    ${{$area.data.replace($name.encode(), $name[:-1].encode() + b'm')}}
+        Collections.Append To List    ${changed}    ${bytes}
+    END
+    Write Labels    ${REGION}    @{changed}
 
 Create Namespace Of Another Run
     [Documentation]    Create a raw namespace with the mark of another run, with the host's own ndctl.
