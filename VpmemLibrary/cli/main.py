@@ -12,6 +12,7 @@ from VpmemLibrary.version import __version__
 
 _COMMANDS = {
     "lab": ("VpmemLibrary.lab.cli:lab", "Disposable hosts with emulated NVDIMMs."),
+    "cloud": ("VpmemLibrary.cloud.cli:cloud", "An OpenStack cloud whose compute hosts are lab hosts."),
     "doctor": (
         "VpmemLibrary.cli.doctor:doctor",
         "Find the problems of a host that would break a run, and their fixes.",

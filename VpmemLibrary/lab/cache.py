@@ -22,6 +22,9 @@ from VpmemLibrary.lab.progress import Progress
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 22
+CLOUD = "cloud-"
+"""The start of the name of a directory that belongs to the lab's cloud."""
+
 MAKING = ".making-"
 """The start of a directory's name while the directory is being created."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from VpmemLibrary.errors import LabError
-from VpmemLibrary.lab.lab import Lab, LabHost
+from VpmemLibrary.lab.lab import Lab
 from VpmemLibrary.lab.network import MOST_HOSTS
 from VpmemLibrary.lab.progress import default_progress
 from VpmemLibrary.lab.recipe import DEFAULT_RELEASE, RELEASES
@@ -51,7 +51,7 @@ def up(hosts: int, cxl: bool, shape: str, release: str) -> None:
     hosts are not touched. Crashed lab hosts are replaced.
     """
     for host in Lab(default_progress()).up(hosts, cxl=cxl, shape=shape, release=release):
-        click.echo(f"{host.name}  {shlex.join(_ssh_command(host))}")
+        click.echo(f"{host.name}  {shlex.join(host.ssh_command)}")
 
 
 @lab.command()
@@ -87,7 +87,7 @@ def status(as_json: bool, verify: bool) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(host: str, command: tuple[str, ...]) -> None:
     """Log in to a lab host (by default the first one), or run COMMAND there."""
-    argv = [*_ssh_command(Lab().host(host)), *command]
+    argv = [*Lab().host(host).ssh_command, *command]
     try:
         os.execvp(argv[0], argv)  # noqa: S606  ssh replaces this process, so that the terminal works as usual
     except FileNotFoundError as error:
@@ -195,13 +195,3 @@ def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
     if ssh_config:
         ssh_config.write_text(rough_ssh_config(hosts), "utf-8")
     path.write_text(hosts_file(hosts, confined=confined, ssh_config=ssh_config), "utf-8")
-
-
-def _ssh_command(host: LabHost) -> list[str]:
-    # ssh splits an option's value at spaces, and replaces what follows a percent sign.
-    key_file, known_hosts = (f'"{path}"'.replace("%", "%%") for path in (host.key_file, host.known_hosts))
-    return [
-        *("ssh", "-F", "none", "-p", str(host.port), "-o", f"IdentityFile={key_file}"),
-        *("-o", f"UserKnownHostsFile={known_hosts}", "-o", "IdentitiesOnly=yes"),
-        f"{host.user}@{host.address}",
-    ]

@@ -213,12 +213,14 @@ def _build(image: Image, progress: Progress, release: str) -> None:
         archive = Path(scratch) / "root.tar"
         with progress.step(f"installing Debian ({release}) for the lab host", 110):
             # No lab host boots from Debian's own initramfs. Making it takes longer than all other work after unpacking.
-            _run(mmdebstrap_command(archive, keys, sources, release), "install Debian", INITRD="No")
+            run_build(mmdebstrap_command(archive, keys, sources, release), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):
             tools = image.directory / "tools"
             tools.mkdir()
-            _run(["tar", "-C", str(tools), "-xf", str(archive), "--no-same-owner", *_TOOLS], "unpack the lab's tools")
-            _run(
+            run_build(
+                ["tar", "-C", str(tools), "-xf", str(archive), "--no-same-owner", *_TOOLS], "unpack the lab's tools"
+            )
+            run_build(
                 [
                     *image.tool("mke2fs"),
                     # With a journal, because lab hosts lose their power on purpose.
@@ -247,9 +249,14 @@ def _write_key(path: Path) -> None:
     path.with_suffix(".pub").write_bytes(public + b" vpmem-lab\n")
 
 
-def _run(command: Sequence[str], purpose: str, **environment: str) -> None:
+def run_build(command: Sequence[str], purpose: str, *, timeout: float = _BUILD_SECONDS, **environment: str) -> None:
+    """Run a program that builds an image. `purpose` is for messages, e.g. ``install Debian``.
+
+    Raises:
+        ToolError: The program failed, or did not end in time. The message says what to do, if the cause is known.
+    """
     try:
-        run_tool(command, purpose, timeout=_BUILD_SECONDS, environment=environment)
+        run_tool(command, purpose, timeout=timeout, environment=environment)
     except ToolError as error:
         for pattern, advice in _ADVICE.items():
             if re.search(pattern, f"{error}\n{error.output}"):

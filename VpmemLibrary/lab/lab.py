@@ -15,7 +15,7 @@ import platform
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +27,7 @@ from VpmemLibrary.errors import CommandError, InvalidValueError, LabError, NotFo
 from VpmemLibrary.extras import require_extra
 from VpmemLibrary.host.reboot import boot_id
 from VpmemLibrary.lab.acceleration import find_accelerator
-from VpmemLibrary.lab.cache import faults, locked, remove_unfinished
+from VpmemLibrary.lab.cache import CLOUD, faults, locked, remove_unfinished
 from VpmemLibrary.lab.image import GUEST_KEY_NAME, Image, find_or_build_image, image_name
 from VpmemLibrary.lab.network import MOST_HOSTS, Network
 from VpmemLibrary.lab.paths import cache_directory, no_raw_errors, private_directory, state_directory, this_machine
@@ -183,6 +183,11 @@ class LabHost:
     def restorable(self) -> bool:
         """Whether the host starts from the saved state. If no saved state fits it, it boots."""
         return self.shape.restorable and not self.cxl
+
+    @property
+    def ssh_command(self) -> list[str]:
+        """The command that logs in to the host. Its last part is the destination."""
+        return ssh_command(f"{self.user}@{self.address}", self.port, self.key_file, self.known_hosts)
 
     @property
     def state_directory(self) -> str:
@@ -455,7 +460,7 @@ class Lab:
             hosts: The number of lab hosts.
             cxl: Let the last lab host take a CXL device while it runs. This lab host is booted, not restored.
             shape: The persistent memory of the new lab hosts; see `Shape`.
-            release: The release of Debian of the new lab hosts: ``bookworm``, ``trixie`` or ``forky``.
+            release: The release of Debian of the new lab hosts: ``bookworm``, ``trixie``, ``trixie-nova`` or ``forky``.
 
         Raises:
             InvalidValueError: The number of lab hosts, the shape or the release is invalid.
@@ -481,12 +486,18 @@ class Lab:
                 self.network.start(find_or_build_image(self._progress))
             return [self.host(name) for name in names]
 
-    def down(self) -> list[str]:
-        """End every lab host of this machine, remove all its files, and return the names of the lab hosts."""
+    def down(self, only: Collection[str] | None = None) -> list[str]:
+        """End every lab host of this machine, remove all its files, and return the names of the lab hosts.
+
+        Args:
+            only: The names of the lab hosts to remove. By default all of them and their private network are removed.
+        """
         with self._locked("changing the lab"):
             names = []
             elsewhere = self._elsewhere()
             for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else []:
+                if only is not None and path.name not in only:
+                    continue
                 if path.name in elsewhere:
                     self._progress.note(
                         f"{path.name} runs on {elsewhere[path.name]} and is left alone: run `vpmem lab down` there. "
@@ -495,7 +506,7 @@ class Lab:
                     continue
                 self._remove(path)
                 names.append(path.name)
-            if not elsewhere:
+            if not elsewhere and not self.hosts():
                 self._remove(self.network.directory)
             return names
 
@@ -524,7 +535,7 @@ class Lab:
             used |= {Path(host.state_directory).name for host in hosts} | self._fitting_states()
             removed = remove_unfinished(cache_directory())
             for path in sorted(cache_directory().glob("[!.]*")):  # the names of unfinished directories begin with a dot
-                if path.is_dir() and path.name not in used:
+                if path.is_dir() and path.name not in used and not path.name.startswith(CLOUD):
                     shutil.rmtree(path)
                     removed.append(path)
             return removed
@@ -611,3 +622,13 @@ def _valid_release(release: str) -> str:
     if release not in RELEASES:
         raise InvalidValueError("release", release, f"one of {', '.join(RELEASES)}")
     return release
+
+
+def ssh_command(destination: str, port: int, key_file: Path, known_hosts: Path) -> list[str]:
+    """Return the command that logs in by a key and trusts only one known_hosts file."""
+    # ssh splits an option's value at spaces, and replaces what follows a percent sign.
+    quoted_key, quoted_hosts = (f'"{path}"'.replace("%", "%%") for path in (key_file, known_hosts))
+    return [
+        *("ssh", "-F", "none", "-p", str(port), "-o", f"IdentityFile={quoted_key}"),
+        *("-o", f"UserKnownHostsFile={quoted_hosts}", "-o", "IdentitiesOnly=yes", destination),
+    ]

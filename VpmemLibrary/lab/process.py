@@ -81,11 +81,25 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
     """
     log, monitor = directory / QEMU_LOG, directory / MONITOR
     monitor.unlink(missing_ok=True)
+    child = start_process(directory, command, log, {**os.environ, **(environment or {})})
+    if not _greets(monitor, child, _START_SECONDS):
+        kill_process(directory)
+        said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
+        raise LabError(f"QEMU could not start: {said}")
+
+
+def start_process(
+    directory: Path, command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a program as the process of `directory`, in that directory. Its output goes to the new file `log`.
+
+    Only this user may open the files and sockets that the program creates.
+    """
     with open_private(log) as output:
         child = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, **(environment or {})},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -95,10 +109,23 @@ def start_qemu(directory: Path, command: Sequence[str], environment: Mapping[str
     _children.append(child)
     with contextlib.suppress(ProcessLookupError):  # the process has ended already
         _write_record(directory, Process.find(child.pid))
-    if not _greets(monitor, child, _START_SECONDS):
-        kill_process(directory)
-        said = log.read_text("utf-8", "replace").strip() or f"exit status {child.poll()}"
-        raise LabError(f"QEMU could not start: {said}")
+    return child
+
+
+def record_child(directory: Path, parent: subprocess.Popen[bytes]) -> None:
+    """Record the first child of `parent` as the process of `directory`, instead of `parent` itself.
+
+    Raises:
+        LabError: `parent` ended, or started no child in time.
+    """
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    for _ in attempts(f"a child of process {parent.pid}", timeout=_STOP_SECONDS, interval=_POLL):
+        with contextlib.suppress(OSError, ProcessLookupError, IndexError):
+            _write_record(directory, Process.find(int(children.read_text().split()[0])))
+            return
+        if parent.poll() is not None:
+            break
+    raise LabError(f"Process {parent.pid} in {directory} started no child process.")
 
 
 def find_process(directory: Path) -> Process | None:

@@ -30,7 +30,10 @@ FORMAT = 3
 DEFAULT_RELEASE = "trixie"
 """Debian 13: QEMU 10.0 (7.2 makes the lab host's kernel panic under emulation), libvirt 11.3, ndctl 81."""
 
-RELEASES = ("bookworm", DEFAULT_RELEASE, "forky")
+COMPUTE_RELEASE = f"{DEFAULT_RELEASE}-nova"
+"""The default release with the packages of nova-compute, for the compute hosts of the lab's cloud."""
+
+RELEASES = ("bookworm", DEFAULT_RELEASE, COMPUTE_RELEASE, "forky")
 """The releases of Debian that a lab host can have."""
 
 _PACKAGES = (
@@ -60,6 +63,8 @@ _INSTEAD: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """The packages of a release that replace a package of the default release."""
 
+_COMPUTE_PACKAGES = ("python3-nova", "python3-libvirt", "nova-common")
+
 _LEFT_OUT = (
     *("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"),
     "/usr/bin/qemu-system-i386",  # libvirt asks it for its features at each start
@@ -74,7 +79,8 @@ _ACCESS = re.compile(r"Acquire::((https?|ftp)::|(Check-Valid-Until|Check-Date|Fo
 def packages(release: str) -> tuple[str, ...]:
     """Return the packages that a lab host of a release has."""
     instead = _INSTEAD.get(release, {})
-    return tuple(each for package in _PACKAGES for each in instead.get(package, (package,)))
+    found = tuple(each for package in _PACKAGES for each in instead.get(package, (package,)))
+    return (*found, *_COMPUTE_PACKAGES) if release == COMPUTE_RELEASE else found
 
 
 def recipe_key(release: str = DEFAULT_RELEASE) -> str:
@@ -127,7 +133,7 @@ def mmdebstrap_command(target: Path, keys: Path, sources: Sources, release: str 
         '--customize-hook=chroot "$1" sh /tmp/files/customize',
         # The settings may have a proxy's password. Nothing on a lab host uses apt.
         *(['--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"'] if sources.settings else []),
-        release,
+        _suite(release),
         str(target),
         *sources.lines,
     ]
@@ -146,6 +152,7 @@ def find_sources(release: str = DEFAULT_RELEASE) -> Sources:
     Raises:
         InvalidValueError: ``VPMEM_LAB_MIRROR`` is not a URI.
     """
+    release = _suite(release)
     targets = _index_targets()
     given = _given_mirror()
     archive = given or _first_mirror(debian_archive(targets, "Debian"))
@@ -164,6 +171,11 @@ def find_sources(release: str = DEFAULT_RELEASE) -> Sources:
             without.append(suite)
     expired = [] if release == DEFAULT_RELEASE else [suite for suite, text in described.items() if _is_expired(text)]
     return Sources(tuple(lines), tuple(without), tuple(expired), settings)
+
+
+def _suite(release: str) -> str:
+    """Return the name of the release in an archive."""
+    return DEFAULT_RELEASE if release == COMPUTE_RELEASE else release
 
 
 def debian_archive(index_targets: Sequence[str], label: str) -> str | None:

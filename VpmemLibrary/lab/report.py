@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_section import section_of
-from VpmemLibrary.lab.cache import MAKING, faults
+from VpmemLibrary.lab.cache import CLOUD, MAKING, faults
 from VpmemLibrary.lab.image import (
     GUEST_BRIDGE,
     GUEST_COMMAND_LINE,
@@ -136,7 +136,7 @@ def lab_status(lab: Lab, *, thorough: bool = False) -> dict[str, Any]:
     known = {host["name"] for host in hosts}
     unfinished = sorted(path for path in _entries(lab.directory) if path.name not in known)
     network = lab.network.process
-    cache = [_cache_status(path, thorough=thorough) for path in _entries(cache_directory()) if path.is_dir()]
+    cache = [_cache_status(path, thorough=thorough) for path in cache_entries() if not _of_cloud(path)]
     return {
         "ok": (
             all(host["alive"] or host["elsewhere"] for host in hosts)
@@ -209,6 +209,15 @@ def _host_status(host: LabHost) -> dict[str, Any]:
         "directory": str(host.directory),
         "bytes": disk_usage(host.directory),
     }
+
+
+def cache_entries() -> list[Path]:
+    """Return the directories in the cache, also those that a process is making."""
+    return [path for path in _entries(cache_directory()) if path.is_dir()]
+
+
+def _of_cloud(path: Path) -> bool:
+    return path.name.removeprefix(MAKING).startswith(CLOUD)
 
 
 def _cache_status(path: Path, *, thorough: bool) -> dict[str, Any]:

@@ -26,8 +26,11 @@ def run_tool(
     timeout: float = 60,
     umask: int = -1,
     environment: Mapping[str, str] | None = None,
+    inherit: bool = True,
 ) -> None:
     """Run a program to its end, at most `timeout` seconds. `purpose` is for messages, e.g. ``make a disk``.
+
+    Without `inherit`, the program has only the variables of `environment`.
 
     Raises:
         ToolError: The program failed, or did not end in time.
@@ -36,7 +39,7 @@ def run_tool(
         result = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
+            env={**(os.environ if inherit else {}), **(environment or {})},
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -22,7 +22,7 @@ from VpmemLibrary.lab import acceleration, cache, image, process, progress, reci
 from VpmemLibrary.lab import cli as lab_cli
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
-from VpmemLibrary.lab.lab import Lab
+from VpmemLibrary.lab.lab import Lab, ssh_command
 from VpmemLibrary.lab.paths import cache_directory, disk_usage, state_directory
 from VpmemLibrary.lab.process import find_process, kill_process, start_qemu
 from VpmemLibrary.lab.progress import SILENT
@@ -143,11 +143,7 @@ def test_a_file_system_that_does_not_know_holes_has_its_data_compared(
 
 
 def test_spaces_commas_and_percent_signs_reach_ssh_and_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Host:
-        port, user, address = 22001, "root", "127.0.0.1"
-        key_file, known_hosts = Path("/home/a b/100%/key"), Path("/home/a b/100%/known_hosts")
-
-    command = lab_cli._ssh_command(Host())  # type: ignore[arg-type]
+    command = ssh_command("root@127.0.0.1", 22001, Path("/home/a b/100%/key"), Path("/home/a b/100%/known_hosts"))
     said = subprocess.run(["ssh", "-G", *command[1:]], check=True, capture_output=True, text=True).stdout
     found = {line.partition(" ")[2] for line in said.replace('"', "").replace("%%", "%").splitlines()}
     assert found >= {"/home/a b/100%/key", "/home/a b/100%/known_hosts"}
@@ -286,7 +282,7 @@ def test_another_architecture_is_refused_at_once(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_build_that_fails_says_what_to_do(said: str, advice: str) -> None:
     with pytest.raises(LabError) as failure:
-        image._run(["sh", "-c", f'printf "%b" "{said}" | sed "s/x/x/" >&2; exit 25'], "install Debian")
+        image.run_build(["sh", "-c", f'printf "%b" "{said}" | sed "s/x/x/" >&2; exit 25'], "install Debian")
     assert advice in str(failure.value)
 
 
@@ -301,7 +297,7 @@ def test_a_build_that_fails_says_what_to_do(said: str, advice: str) -> None:
 def test_an_archive_that_cannot_be_used_is_an_error_with_one_piece_of_advice(recorded: str, advice: str) -> None:
     path = DATA / f"{recorded}.txt"
     with pytest.raises(LabError) as failure:
-        image._run(["sh", "-c", f"cat {path} >&2; exit 25"], "install Debian")
+        image.run_build(["sh", "-c", f"cat {path} >&2; exit 25"], "install Debian")
     assert advice in str(failure.value)
     assert str(failure.value).count("VPMEM_LAB_MIRROR") == 1
 

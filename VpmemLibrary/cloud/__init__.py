@@ -1,0 +1,1 @@
+"""The lab's cloud: a real OpenStack whose compute hosts are lab hosts."""

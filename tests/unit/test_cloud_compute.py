@@ -1,0 +1,135 @@
+"""What a lab host gets before nova-compute starts on it, and what is read of placement and Nova."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from VpmemLibrary.cloud import compute
+from VpmemLibrary.cloud.boot_image import BootImages
+from VpmemLibrary.cloud.compute import INVENTORY, ComputeHost, pmem_total
+from VpmemLibrary.cloud.settings import Ports, Settings
+from VpmemLibrary.errors import LabError
+from VpmemLibrary.transport.base import CommandResult
+
+SETTINGS = Settings(Ports(*range(20001, 20010)), "0123456789abcdef")
+IMAGES = BootImages("6a1b64b1-0d5d-5a3c-8a3c-0a2f6a9d7f01", "9c1b64b1-0d5d-5a3c-8a3c-0a2f6a9d7f02")
+DIMMS = '[{"dev":"nmem0","id":"8680-56341200","handle":1,"phys_id":0}]'
+
+
+class Host:
+    """A lab host that accepts every command. `failing` has the starts of those that fail."""
+
+    name, private_address, user, port = "lab-1", "192.168.77.1", "root", 22001
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+        self.files: dict[str, str] = {}
+        self.failing = ["systemctl is-active", "test -e /var/lib/nova/compute_id"]
+
+    @contextmanager
+    def transport(self) -> Iterator[Host]:
+        yield self
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: bytes = b"") -> CommandResult:
+        line = " ".join(argv)
+        self.commands.append(line)
+        said = {"ndctl list -D": DIMMS, "tail": "ERROR nova NoValidHost\n"}
+        text = next((text for start, text in said.items() if line.startswith(start)), "")
+        status = 1 if any(line.startswith(start) for start in self.failing) else 0
+        return CommandResult(tuple(argv), status, text.encode(), b"", 0.1)
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        self.files[path] = data.decode()
+
+
+class Answers:
+    """The answers of a cloud by path."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+
+    def get(self, service: str, path: str) -> Any:
+        return (
+            self.answers[service] if service != "placement" else self.answers[path.rpartition("/")[2].partition("?")[0]]
+        )
+
+
+PROVIDERS = {"resource_providers": [{"uuid": "u", "name": "lab-1"}]}
+INVENTORIES = {
+    "inventories": {
+        "VCPU": {"total": 1},
+        "CUSTOM_PMEM_NAMESPACE_4GB": {"total": 1},
+        "CUSTOM_PMEM_NAMESPACE_SMALL": {"total": 2},
+    }
+}
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(ComputeHost, "_connect", lambda _: None)
+    return Host()
+
+
+def compute_of(host: Host, tmp_path: Path) -> ComputeHost:
+    return ComputeHost(host, tmp_path / "tunnel", SETTINGS)  # type: ignore[arg-type]
+
+
+def test_a_new_compute_host_gets_namespaces_images_settings_and_an_identity(host: Host, tmp_path: Path) -> None:
+    assert compute_of(host, tmp_path).start(IMAGES)
+    text = "\n".join(host.commands)
+    steps = [
+        "ndctl init-labels -f nmem0",
+        "-n ns_0 -s 67108864",
+        "-n ns_1 -s 33554432",
+        "-n ns_2",
+        "cp ",
+        "systemd-run",
+    ]
+    assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
+    assert f"_base/{hashlib.sha1(IMAGES.kernel.encode()).hexdigest()}" in text
+    assert "pmem_namespaces = 4GB:ns_0,SMALL:ns_1|ns_2" in host.files["/etc/nova/nova.conf"]
+    assert SETTINGS.secret not in text
+    again = Host()
+    compute_of(again, tmp_path).start(IMAGES)
+    assert again.files["/var/lib/nova/compute_id"] == host.files["/var/lib/nova/compute_id"]
+
+
+def test_a_compute_host_that_was_configured_keeps_its_namespaces(host: Host, tmp_path: Path) -> None:
+    host.failing = ["systemctl is-active"]
+    assert compute_of(host, tmp_path).start(IMAGES)
+    assert not [command for command in host.commands if command.startswith("ndctl")]
+    assert host.files == {}
+
+
+def test_nova_compute_that_runs_is_not_touched(host: Host, tmp_path: Path) -> None:
+    host.failing = []
+    assert not compute_of(host, tmp_path).start(IMAGES)
+    assert host.commands == ["systemctl is-active --quiet nova-compute"]
+
+
+def test_the_wait_ends_when_placement_has_the_inventory(host: Host, tmp_path: Path) -> None:
+    host.failing = []
+    nova = {"hypervisors": [{"hypervisor_hostname": "lab-1"}]}
+    api: Any = Answers(nova=nova, resource_providers=PROVIDERS, inventories=INVENTORIES)
+    assert pmem_total(api, "lab-1") == INVENTORY
+    compute_of(host, tmp_path).wait(api, timeout=5)
+    nobody: Any = Answers(nova={"hypervisors": []}, resource_providers={"resource_providers": []})
+    assert pmem_total(nobody, "lab-1") == {}
+
+
+def test_nova_compute_that_ended_or_is_never_ready_is_an_error_with_its_log(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "_POLL", 0.01)
+    nobody: Any = Answers(nova={"hypervisors": []})
+    with pytest.raises(LabError, match=r"nova-compute ended on lab-1(?s:.*)NoValidHost"):
+        compute_of(host, tmp_path).wait(nobody, timeout=5)
+    host.failing = []
+    with pytest.raises(LabError, match=r"was not ready within 0\.1 s(?s:.*)NoValidHost"):
+        compute_of(host, tmp_path).wait(nobody, timeout=0.1)
