@@ -89,6 +89,7 @@ Make Namespaces Of Every Kind
     [Documentation]    Take a host. Create three valid namespaces as in Nova's test, and one namespace of each kind that
     ...    is invalid.
     Take A Mappable Host Or Skip
+    Skip Unless A Region Has Labels
     Create Pmem Namespaces    ${GOOD}    4GB=at least 32MiB    SMALL=at least 16MiB
     FOR    ${name}    ${mode}    IN
     ...    file_system    fsdax    blocks    sector    bytes    raw    twins    devdax    off    devdax
