@@ -245,3 +245,7 @@ class DamagedError(VpmemError, AssertionError):
 
 class LabError(VpmemError):
     """The built-in lab failed to do what was requested."""
+
+
+class CloudError(VpmemError):
+    """A cloud refused a request, or did not answer."""

@@ -9,6 +9,7 @@ from VpmemLibrary.errors import UnsupportedError
 EXTRAS = {
     "cli": ("click", "rich"),
     "lab": ("click", "rich", "platformdirs", "qemu.qmp"),
+    "openstack": ("openstack",),
 }
 """The modules of each extra. ``pyproject.toml`` has the packages that install them."""
 

@@ -1,0 +1,33 @@
+"""The Robot Framework library of keywords for OpenStack. It uses the open hosts of VpmemLibrary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robot.api.deco import library
+from robot.libraries.BuiltIn import BuiltIn
+
+from VpmemLibrary.keywords.cloud.clouds import CloudKeywords
+from VpmemLibrary.keywords.support.components import ComponentLibrary
+from VpmemLibrary.keywords.support.converters import CONVERTERS
+from VpmemLibrary.session.session import Session
+from VpmemLibrary.version import __version__
+
+
+@library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
+class OpenStack(ComponentLibrary):
+    """Keywords for a cloud with vPMEM. Import VpmemLibrary as well: its keywords prove what a server has on its host.
+
+    Some keywords have the names of VpmemLibrary's keywords for the servers that it makes itself. Use
+    `Set Library Search Order    VpmemLibrary.OpenStack`, or the full names of the keywords.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([CloudKeywords(_session)])
+
+
+def _session() -> Session:
+    """Return the session of VpmemLibrary in the running suite."""
+    vpmem: Any = BuiltIn().get_library_instance("VpmemLibrary")
+    found: Session = vpmem.session
+    return found

@@ -1,0 +1,359 @@
+"""A cloud as its users see it, through openstacksdk: flavors, images, servers, and the persistent memory in placement.
+
+Everything that a run makes has the run's mark in its name, and `clean_up` deletes only that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError
+from VpmemLibrary.extras import require_extra
+from VpmemLibrary.ownership.marks import RunMark
+from VpmemLibrary.polling import attempts
+from VpmemLibrary.sizes import MiB, Size
+
+LAB = "lab"
+"""The name of the lab's cloud. Every other name is that of a cloud in clouds.yaml."""
+
+RESOURCE_CLASS = "CUSTOM_PMEM_NAMESPACE_"
+"""The start of the resource classes of vPMEM in placement. The label follows, in upper case."""
+
+DELETED = "DELETED"
+"""The status of a server that Nova no longer has."""
+
+_ERROR = "ERROR"
+_POLL = 0.5
+_PLACEMENT = "1.36"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudFlavor:
+    """A flavor of a cloud. `pmem` has the labels of its extra spec ``hw:pmem``."""
+
+    id: str
+    name: str
+    pmem: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloudServer:
+    """A server of a cloud: its id and its name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What Nova reports about a server.
+
+    Args:
+        status: The status, e.g. ``ACTIVE``.
+        task_state: The task that is going on. Empty if there is none.
+        fault: The message of the fault. Empty if there is none.
+        host: The hypervisor's host name. Empty if the server has no host, or the user may not see it.
+        domain: The name of the domain on the host. Empty if the user may not see it.
+    """
+
+    status: str
+    task_state: str = ""
+    fault: str = ""
+    host: str = ""
+    domain: str = ""
+
+    def __str__(self) -> str:
+        task = f", task {self.task_state}" if self.task_state else ""
+        return f"{self.status}{task}{f': {self.fault}' if self.fault else ''}"
+
+
+class Cloud:
+    """An open cloud.
+
+    Args:
+        name: The cloud's name, for messages.
+        connection: The connection of openstacksdk.
+        run: The run whose mark is put on everything that is made.
+    """
+
+    def __init__(self, name: str, connection: Any, run: RunMark) -> None:
+        self.name = name
+        self._connection = connection
+        self._run = run
+
+    @classmethod
+    def open(cls, name: str, run: RunMark, *, timeout: float) -> Cloud:
+        """Connect to a cloud and log in.
+
+        Args:
+            name: A cloud of clouds.yaml, or ``lab`` for the lab's cloud.
+            run: The run.
+            timeout: Seconds that one request may take.
+
+        Raises:
+            UnsupportedError: The packages of the extra `openstack` are not installed.
+            InvalidValueError: clouds.yaml has no such cloud.
+            CloudError: The cloud did not answer, or refused the credentials.
+        """
+        require_extra("openstack", "A cloud")
+        import openstack.config  # noqa: PLC0415
+        import openstack.connection  # noqa: PLC0415
+        import openstack.exceptions  # noqa: PLC0415
+
+        files: dict[str, Any] = {}
+        cloud = name
+        if name == LAB:
+            from VpmemLibrary.cloud.lab_cloud import LabCloud  # noqa: PLC0415
+            from VpmemLibrary.cloud.settings import CLOUD_NAME  # noqa: PLC0415
+
+            lab = LabCloud()
+            if not lab.exists:
+                raise InvalidValueError("cloud", name, "a cloud that runs: start the lab's cloud by vpmem cloud up")
+            files, cloud = {"config_files": [str(lab.clouds_yaml)]}, CLOUD_NAME
+        try:
+            config = openstack.config.OpenStackConfig(**files)
+            if cloud not in config.get_cloud_names():
+                known = ", ".join(sorted(config.get_cloud_names())) or "there is none"
+                raise InvalidValueError("cloud", name, f"{LAB}, or a cloud of clouds.yaml ({known})")
+            region = config.get_one(cloud=cloud, api_timeout=timeout, app_name="vpmem")
+        except openstack.exceptions.ConfigException as error:
+            raise CloudError(f"clouds.yaml cannot be used for cloud {name!r}: {error}") from error
+        opened = cls(name, openstack.connection.Connection(config=region), run)
+        with opened.asked("log in"):
+            opened._connection.authorize()
+        return opened
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def asked(self, what: str) -> Iterator[None]:
+        """Raise the errors of openstacksdk as errors of this library. `what` follows the words "could not".
+
+        Raises:
+            CloudError: The cloud refused the request, or did not answer in time.
+        """
+        import keystoneauth1.exceptions  # noqa: PLC0415
+        import openstack.exceptions  # noqa: PLC0415
+
+        try:
+            yield
+        except openstack.exceptions.ForbiddenException as error:
+            raise CloudError(
+                f"Cloud {self.name} could not {what}, because its policy forbids this to the user: {_said(error)}. Use "
+                "an account with the role that the policy names, or leave out the test."
+            ) from error
+        except (openstack.exceptions.SDKException, keystoneauth1.exceptions.ClientException) as error:
+            raise CloudError(f"Cloud {self.name} could not {what}: {_said(error)}") from error
+
+    def create_flavor(self, name: str, *, ram: Size, vcpus: int, extra_specs: Mapping[str, str]) -> CloudFlavor:
+        """Create a flavor without a disk.
+
+        Args:
+            name: The flavor's name. The run's mark is put before it.
+            ram: The RAM, in whole MiB.
+            vcpus: The number of virtual CPUs.
+            extra_specs: The extra specs, e.g. ``hw:pmem``.
+
+        Raises:
+            InvalidValueError: The RAM is not in whole MiB.
+            CloudError: The cloud refused the flavor.
+        """
+        if ram < MiB or ram % MiB:
+            raise InvalidValueError("ram", str(ram), "whole MiB, e.g. 256MiB")
+        marked = self._marked(name)
+        with self.asked(f"create flavor {marked}"):
+            made = self._connection.compute.create_flavor(name=marked, ram=ram // MiB, vcpus=vcpus, disk=0)
+            if extra_specs:
+                self._connection.compute.create_flavor_extra_specs(made, dict(extra_specs))
+        labels = tuple(part.strip() for part in extra_specs.get("hw:pmem", "").split(",") if part.strip())
+        return CloudFlavor(made.id, marked, labels)
+
+    def image_id(self, image: str) -> str:
+        """Return the id of the image with a name or an id.
+
+        Raises:
+            NotFoundError: The cloud has no such image.
+            CloudError: The cloud did not answer.
+        """
+        with self.asked("list its images"):
+            images = list(self._connection.image.images())
+        for each in images:
+            if image in {each.id, each.name}:
+                return str(each.id)
+        raise NotFoundError("image", image, [str(each.name) for each in images], self.name)
+
+    def create_server(
+        self, flavor: CloudFlavor, *, image: str, name: str, host: str = "", networks: str = "none"
+    ) -> CloudServer:
+        """Ask the cloud for a server, and return at once.
+
+        Args:
+            flavor: The flavor.
+            image: The name or id of the image.
+            name: The server's name. The run's mark is put before it.
+            host: The host name of the hypervisor. If empty, the scheduler chooses.
+            networks: ``none``, ``auto`` or the id of a network.
+
+        Raises:
+            NotFoundError: The cloud has no such image.
+            CloudError: The cloud refused the server.
+        """
+        marked = self._marked(name)
+        where = {"host": host} if host else {}
+        wanted = networks if networks in {"none", "auto"} else [{"uuid": networks}]
+        identity = self.image_id(image)
+        with self.asked(f"create server {marked}"):
+            made = self._connection.compute.create_server(
+                name=marked,
+                image_id=identity,
+                flavor_id=flavor.id,
+                networks=wanted,
+                metadata={"vpmem_run": self._run.run_id},
+                **where,
+            )
+        return CloudServer(made.id, marked)
+
+    def act(self, server: CloudServer, action: str, *arguments: object) -> None:
+        """Ask the cloud for an action on a server, and return at once.
+
+        Args:
+            server: The server.
+            action: The method of openstacksdk's compute service, e.g. ``stop_server``.
+            arguments: Its arguments after the server.
+
+        Raises:
+            CloudError: The cloud refused the action.
+        """
+        with self.asked(f"{action.replace('_', ' ')} {server.name}"):
+            getattr(self._connection.compute, action)(server.id, *arguments)
+
+    def state(self, server: CloudServer) -> ServerState:
+        """Return what Nova reports about a server now.
+
+        Raises:
+            CloudError: The cloud did not answer.
+        """
+        import openstack.exceptions  # noqa: PLC0415
+
+        with self.asked(f"show server {server.name}"):
+            try:
+                found = self._connection.compute.get_server(server.id)
+            except openstack.exceptions.NotFoundException:
+                return ServerState(DELETED)
+        return ServerState(
+            status=found.status,
+            task_state=found.task_state or "",
+            fault=(found.fault or {}).get("message", ""),
+            host=found.hypervisor_hostname or "",
+            domain=found.instance_name or "",
+        )
+
+    def wait(self, server: CloudServer, status: str, *, timeout: float) -> ServerState:
+        """Wait until a server has a status and no task. Return early if the server is in ERROR.
+
+        Returns:
+            The last state, which has another status if the wait was in vain.
+
+        Raises:
+            CloudError: The cloud did not answer.
+        """
+        state = ServerState("UNKNOWN")
+        for attempt in attempts(f"server {server.name} to become {status}", timeout=timeout, interval=_POLL):
+            state = self.state(server)
+            attempt.state = str(state)
+            if state.status in {status, DELETED, _ERROR} and not state.task_state:
+                break
+        return state
+
+    def total(self, label: str, host: str) -> int:
+        """Return how many namespaces of a label placement has for a host; 0 if it has none.
+
+        Raises:
+            NotFoundError: Placement has no resource provider of this name.
+            CloudError: Placement refused the request, or did not answer.
+        """
+        inventories = self._provider(host, "inventories")
+        return int(inventories.get(resource_class(label), {}).get("total", 0))
+
+    def used(self, label: str, host: str) -> int:
+        """Return how many namespaces of a label are allocated on a host, according to placement.
+
+        Raises:
+            NotFoundError: Placement has no resource provider of this name.
+            CloudError: Placement refused the request, or did not answer.
+        """
+        return int(self._provider(host, "usages").get(resource_class(label), 0))
+
+    def allocations(self, server: CloudServer) -> dict[str, int]:
+        """Return the namespaces that placement has allocated for a server: the number for each resource class.
+
+        Raises:
+            CloudError: Placement refused the request, or did not answer.
+        """
+        found: Counter[str] = Counter()
+        for allocation in self._placement(f"/allocations/{server.id}")["allocations"].values():
+            found.update({k: v for k, v in allocation["resources"].items() if k.startswith(RESOURCE_CLASS)})
+        return dict(found)
+
+    def clean_up(self, *, timeout: float) -> list[str]:
+        """Delete what this run made: servers, then flavors. Return a description of each.
+
+        Raises:
+            CloudError: The cloud refused to delete something, or a server was not deleted in time.
+        """
+        compute, start = self._connection.compute, self._marked("")
+        with self.asked("list what this run made"):
+            servers = [CloudServer(each.id, each.name) for each in compute.servers(name=start)]
+            flavors = [each for each in compute.flavors(is_public=None) if each.name.startswith(start)]
+        own = [server for server in servers if server.name.startswith(start)]
+        for server in own:
+            self.act(server, "delete_server")
+        for server in own:
+            state = self.wait(server, DELETED, timeout=timeout)
+            if state.status != DELETED:
+                raise CloudError(f"Server {server.name} of cloud {self.name} was not deleted: it is {state}.")
+        for flavor in flavors:
+            with self.asked(f"delete flavor {flavor.name}"):
+                compute.delete_flavor(flavor.id)
+        return [f"server {server.name}" for server in own] + [f"flavor {flavor.name}" for flavor in flavors]
+
+    def _provider(self, host: str, part: str) -> Mapping[str, Any]:
+        providers = self._placement("/resource_providers")["resource_providers"]
+        for provider in providers:
+            if provider["name"] == host:
+                found: Mapping[str, Any] = self._placement(f"/resource_providers/{provider['uuid']}/{part}")[part]
+                return found
+        raise NotFoundError("resource provider", host, [each["name"] for each in providers], self.name)
+
+    def _placement(self, path: str) -> Any:
+        with self.asked(f"read {path} of placement"):
+            answer = self._connection.placement.get(path, microversion=_PLACEMENT)
+            if answer.status_code >= 400:
+                said = f"with status {answer.status_code}: {answer.text[:300]}"
+                raise CloudError(f"Placement of cloud {self.name} answered {path} {said}")
+            return answer.json()
+
+    def _marked(self, name: str) -> str:
+        return f"vpmem-{self._run.run_id}-{name}"
+
+
+def resource_class(label: str) -> str:
+    """Return the resource class of a label, as Nova makes it."""
+    return f"{RESOURCE_CLASS}{label.upper()}"
+
+
+def classes_of(labels: Sequence[str]) -> dict[str, int]:
+    """Return the number of namespaces of each resource class for a list of labels."""
+    return dict(Counter(resource_class(label) for label in labels))
+
+
+def _said(error: Exception) -> str:
+    """Return what the cloud answered, in one line."""
+    text = str(getattr(error, "details", None) or error) or type(error).__name__
+    return " ".join(text.split())

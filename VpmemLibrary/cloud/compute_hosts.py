@@ -1,0 +1,70 @@
+"""Find the compute host of a server among the open hosts, and the server's domain on it."""
+
+from __future__ import annotations
+
+from VpmemLibrary.cloud.client import Cloud, CloudServer, ServerState
+from VpmemLibrary.errors import CloudError, NotFoundError, VpmemError
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.session import Session
+
+COMPUTE_LOG = "/var/log/nova/nova-compute.log"
+"""The log of nova-compute on a compute host."""
+
+
+def hypervisor_host_name(opened: OpenHost) -> str:
+    """Return the host name that libvirt reports for an open host. Nova calls a hypervisor by this name."""
+    return str(opened.guests.link.call("read its host name", lambda connection: connection.getHostname()))
+
+
+def compute_host(session: Session, state: ServerState, server: CloudServer) -> OpenHost:
+    """Return the open host on which a server is.
+
+    Raises:
+        CloudError: Nova reports no host for the server.
+        NotFoundError: The host is not open.
+    """
+    if not state.host:
+        raise CloudError(
+            f"Nova reports no compute host for server {server.name}, which is {state}. If the server is ACTIVE, the "
+            "policy hides it: use an administrator's account."
+        )
+    names = {}
+    for alias in session.aliases:
+        opened = session.find(alias)
+        if opened.guest is None:
+            names[hypervisor_host_name(opened)] = opened
+    if state.host not in names:
+        raise NotFoundError("open host with the hypervisor host name", state.host, list(names))
+    return names[state.host]
+
+
+def adopt(session: Session, cloud: Cloud, server: CloudServer) -> tuple[OpenHost, Guest]:
+    """Return the open host of a server, and the server's domain as a guest. This run did not make the guest.
+
+    Raises:
+        CloudError: Nova reports no host or no domain for the server.
+        NotFoundError: The host is not open, or has no such domain.
+    """
+    state = cloud.state(server)
+    opened = compute_host(session, state, server)
+    if not state.domain:
+        raise CloudError(
+            f"The policy of cloud {cloud.name} hides the domain of a server: use an administrator's account."
+        )
+    opened.guests.forget(state.domain)  # a server that was stopped and started has another process and another agent
+    return opened, opened.guests.find(state.domain)
+
+
+def compute_logs(session: Session, lines: int = 10) -> str:
+    """Return the last lines of the logs of nova-compute on all open hosts, for a failure. Empty if there is none."""
+    found = []
+    for alias in session.aliases:
+        opened = session.find(alias)
+        try:
+            result = opened.host.transport.run(["tail", "-n", str(lines), COMPUTE_LOG])
+        except VpmemError:
+            continue
+        if result.exit_status == 0 and result.text.strip():
+            found.append(f"The end of {COMPUTE_LOG} on {alias}:\n{result.text.rstrip()}")
+    return "\n".join(found)

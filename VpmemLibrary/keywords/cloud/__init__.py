@@ -1,0 +1,1 @@
+"""Keywords for a cloud: OpenStack with vPMEM."""

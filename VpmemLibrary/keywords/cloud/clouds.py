@@ -1,0 +1,488 @@
+"""Keywords for a cloud: its flavors and servers, and their persistent memory in placement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from robot.api.deco import keyword
+
+from VpmemLibrary.cloud.client import DELETED, LAB, Cloud, CloudFlavor, CloudServer, classes_of
+from VpmemLibrary.cloud.compute_hosts import adopt, compute_logs, hypervisor_host_name
+from VpmemLibrary.errors import CloudError, NotFoundError
+from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text, assert_value
+from VpmemLibrary.keywords.support.log import log_table, logger
+from VpmemLibrary.session.session import Session
+from VpmemLibrary.sizes import MiB, Size
+
+SERVER_TIMEOUT = timedelta(minutes=10)
+"""How long a server may take for a change by default. An emulated compute host needs half a minute for a server."""
+
+
+class CloudKeywords:
+    """Keywords for the open cloud.
+
+    Args:
+        session: Returns the session with the open hosts.
+    """
+
+    def __init__(self, session: Callable[[], Session]) -> None:
+        self._session = session
+        self._open: Cloud | None = None
+
+    @property
+    def _cloud(self) -> Cloud:
+        if self._open is None:
+            raise NotFoundError("open cloud", "(current)", [])
+        return self._open
+
+    @keyword(tags=("cloud",))
+    def open_cloud(self, name: str = LAB, *, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Log in to a cloud. The next keywords use it. A cloud that was open is closed.
+
+        Nothing of the cloud is started or configured.
+
+        Args:
+            name: A cloud of `clouds.yaml`, or `lab` for the cloud of `vpmem cloud up`.
+            timeout: How long one request may take.
+
+        Raises:
+            UnsupportedError: The packages of the extra `openstack` are not installed.
+            InvalidValueError: `clouds.yaml` has no such cloud, or the lab has no cloud.
+            CloudError: The cloud did not answer, or refused the credentials.
+
+        Example:
+
+        ```robotframework
+        *** Settings ***
+        Library    VpmemLibrary
+        Library    VpmemLibrary.OpenStack
+
+        *** Test Cases ***
+        A Server With Persistent Memory
+            Open Cloud    production
+            ${flavor} =    Create Flavor    small    hw:pmem=SMALL
+            ${server} =    Create Server    ${flavor}    image=cirros
+            Server Should Become    ${server}    ACTIVE
+            Placement Should Hold    ${server}    SMALL
+            [Teardown]    Run Keywords    Clean Up Cloud    AND    Close Cloud
+        ```
+        """
+        self.close_cloud()
+        self._open = Cloud.open(name, self._session().run, timeout=timeout.total_seconds())
+
+    @keyword(tags=("cloud",))
+    def close_cloud(self) -> None:
+        """Close the connection to the cloud. Nothing is deleted. Do nothing if no cloud is open.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Closed
+            Close Cloud
+        ```
+        """
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.close()
+
+    @keyword(tags=("cloud", "destructive"))
+    def clean_up_cloud(self, *, timeout: timedelta = SERVER_TIMEOUT) -> list[str]:
+        """Delete the servers and the flavors that this run created. Nothing else is changed.
+
+        Args:
+            timeout: How long the deletion of one server may take.
+
+        Returns:
+            A description of each thing that was deleted.
+
+        Raises:
+            CloudError: The cloud refused to delete something, or a server was not deleted in time.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Clean
+            ${deleted} =    Clean Up Cloud
+        ```
+        """
+        deleted = self._cloud.clean_up(timeout=timeout.total_seconds())
+        logger.info("\n".join(deleted) or "Nothing to delete.")
+        return deleted
+
+    @keyword(tags=("cloud", "server"))
+    def create_flavor(
+        self, name: str, *, ram: Size = Size(256 * MiB), vcpus: int = 1, **extra_specs: str
+    ) -> CloudFlavor:
+        """Create a flavor without a disk. Its name in the cloud begins with the run's mark.
+
+        Args:
+            name: The flavor's name.
+            ram: The server's RAM, without persistent memory.
+            vcpus: The number of virtual CPUs.
+            extra_specs: `hw:pmem=4GB,SMALL` gives a server one namespace for each label.
+
+        Returns:
+            A record with `id`, `name` and `pmem` (the labels).
+
+        Raises:
+            InvalidValueError: The RAM is not in whole MiB.
+            CloudError: The cloud refused the flavor.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        With Persistent Memory
+            ${flavor} =    Create Flavor    with-vpmem    hw:pmem=4GB,SMALL
+        ```
+        """
+        return self._cloud.create_flavor(name, ram=ram, vcpus=vcpus, extra_specs=extra_specs)
+
+    @keyword(tags=("cloud", "server"))
+    def create_server(
+        self, flavor: CloudFlavor, *, image: str, name: str = "server", host: str = "", networks: str = "none"
+    ) -> CloudServer:
+        """Ask the cloud for a server, and return at once. [Server Should Become] waits for it.
+
+        Args:
+            flavor: The server's flavor.
+            image: The name or id of the image.
+            name: The server's name. Its name in the cloud begins with the run's mark.
+            host: The host name of the compute host. Without it the scheduler chooses.
+            networks: `none`, `auto` or the id of a network.
+
+        Returns:
+            A record with `id` and `name`.
+
+        Raises:
+            NotFoundError: The cloud has no such image.
+            CloudError: The cloud refused the server.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Server
+            ${server} =    Create Server    ${flavor}    image=vpmem-guest
+            Server Should Become    ${server}    ACTIVE
+        ```
+        """
+        return self._cloud.create_server(flavor, image=image, name=name, host=host, networks=networks)
+
+    @keyword(tags=("cloud", "server", "assertion"))
+    def server_should_become(self, server: CloudServer, status: str, *, timeout: timedelta = SERVER_TIMEOUT) -> None:
+        """Wait until a server has a status and no task. Fail at once if it is in ERROR or deleted instead.
+
+        Args:
+            server: The server.
+            status: The status in Nova's words, e.g. `ACTIVE`, `SHUTOFF`, `VERIFY_RESIZE`, `ERROR` or `DELETED`.
+            timeout: How long to wait.
+
+        Raises:
+            AssertionError: The server has another status, or a task that did not end. The message has the fault, and
+                the last lines of nova-compute's log on the open hosts.
+            CloudError: The cloud did not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Started
+            Server Should Become    ${server}    ACTIVE    timeout=2 minutes
+        ```
+        """
+        state = self._cloud.wait(server, status, timeout=timeout.total_seconds())
+        if state.status != status or state.task_state:
+            raise AssertionError(self._with_logs(f"Server {server.name} should become {status}, but it is {state}."))
+        logger.info(f"Server {server.name} is {state}.")
+
+    @keyword(tags=("cloud", "server", "getter"))
+    def get_server_fault(
+        self,
+        server: CloudServer,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+    ) -> Any:
+        """Return the message of a server's fault, and assert it if an operator is given.
+
+        Args:
+            server: The server.
+            assertion_operator: See *Assertions* in the introduction of VpmemLibrary.
+            expected: The expected text.
+            message: Your own failure text.
+
+        Returns:
+            The message; empty if the server has no fault.
+
+        Raises:
+            CloudError: The cloud did not answer.
+            AssertionError: The value is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        No Namespace Is Free
+            Get Server Fault    ${server}    contains    No valid host
+        ```
+        """
+        fault = self._cloud.state(server).fault
+        return assert_text(fault, assertion_operator, expected, f"Fault of server {server.name}", message)
+
+    @keyword(tags=("cloud", "server", "destructive"))
+    def delete_server(self, server: CloudServer, *, timeout: timedelta = SERVER_TIMEOUT) -> None:
+        """Delete a server, and wait until the cloud no longer has it.
+
+        Args:
+            server: The server.
+            timeout: How long to wait.
+
+        Raises:
+            CloudError: The cloud refused, or the server was not deleted in time. The message has the fault, and the
+                last lines of nova-compute's log on the open hosts.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Gone
+            Delete Server    ${server}
+        ```
+        """
+        self._cloud.act(server, "delete_server")
+        state = self._cloud.wait(server, DELETED, timeout=timeout.total_seconds())
+        if state.status != DELETED:
+            raise CloudError(self._with_logs(f"Server {server.name} was not deleted: it is {state}."))
+
+    @keyword(tags=("cloud", "server"))
+    def stop_server(self, server: CloudServer) -> None:
+        """Ask the cloud to stop a server, and return at once.
+
+        Args:
+            server: The server.
+
+        Raises:
+            CloudError: The cloud refused.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Off
+            Stop Server    ${server}
+            Server Should Become    ${server}    SHUTOFF
+        ```
+        """
+        self._cloud.act(server, "stop_server")
+
+    @keyword(tags=("cloud", "server"))
+    def start_server(self, server: CloudServer) -> None:
+        """Ask the cloud to start a stopped server, and return at once.
+
+        Args:
+            server: The server.
+
+        Raises:
+            CloudError: The cloud refused.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On
+            Start Server    ${server}
+            Server Should Become    ${server}    ACTIVE
+        ```
+        """
+        self._cloud.act(server, "start_server")
+
+    @keyword(tags=("cloud", "server"))
+    def resize_server(self, server: CloudServer, flavor: CloudFlavor) -> None:
+        """Ask the cloud to resize a server, and return at once.
+
+        Args:
+            server: The server.
+            flavor: The new flavor.
+
+        Raises:
+            CloudError: The cloud refused.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Larger
+            Resize Server    ${server}    ${larger}
+            Server Should Become    ${server}    VERIFY_RESIZE
+        ```
+        """
+        self._cloud.act(server, "resize_server", flavor.id)
+
+    @keyword(tags=("cloud", "server", "destructive"))
+    def confirm_resize(self, server: CloudServer) -> None:
+        """Ask the cloud to confirm a resize, and return at once.
+
+        Args:
+            server: The server, which is in VERIFY_RESIZE.
+
+        Raises:
+            CloudError: The cloud refused.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Keep
+            Confirm Resize    ${server}
+            Server Should Become    ${server}    ACTIVE
+        ```
+        """
+        self._cloud.act(server, "confirm_server_resize")
+
+    @keyword(tags=("cloud", "server", "getter"))
+    def get_server_guest(self, server: CloudServer) -> Guest:
+        """Return a server's domain as a guest, for the keywords of guests. Its compute host becomes the current host.
+
+        The compute host is the open host whose libvirt has the host name that Nova reports. The guest is foreign: this
+        run did not define it. Ask again after each start of the server.
+
+        Args:
+            server: The server.
+
+        Returns:
+            The guest.
+
+        Raises:
+            CloudError: Nova reports no compute host or no domain. The policy may hide them.
+            NotFoundError: The compute host is not open, or has no such domain.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        In The Guest
+            ${guest} =    Get Server Guest    ${server}
+            Wait Until Guest Is Ready    ${guest}
+            All Views Should Agree    ${guest}
+        ```
+        """
+        session = self._session()
+        opened, guest = adopt(session, self._cloud, server)
+        session.switch(opened.alias)
+        return guest
+
+    @keyword(tags=("cloud", "getter"))
+    def get_placement_total(
+        self,
+        label: str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+        *,
+        host: str = "",
+    ) -> Any:
+        """Return how many namespaces of a label placement has for a host. Assert it when an operator is given.
+
+        Args:
+            label: A label of the setting `pmem_namespaces`. Placement has it in upper case.
+            assertion_operator: See *Assertions* in the introduction of VpmemLibrary.
+            expected: The expected number.
+            message: Your own failure text.
+            host: The resource provider's name. The default is the current host's name in libvirt.
+
+        Returns:
+            The number; 0 if placement has no such resource class for the host.
+
+        Raises:
+            NotFoundError: Placement has no such resource provider.
+            CloudError: Placement refused, or did not answer.
+            AssertionError: The number is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Totals
+            Get Placement Total    SMALL    ==    2
+        ```
+        """
+        found = self._cloud.total(label, host or hypervisor_host_name(self._session().current))
+        return assert_value(found, assertion_operator, expected, f"Namespaces of {label} in placement", message)
+
+    @keyword(tags=("cloud", "getter"))
+    def get_placement_used(
+        self,
+        label: str,
+        assertion_operator: AssertionOperator | None = None,
+        expected: object = None,
+        message: str | None = None,
+        *,
+        host: str = "",
+    ) -> Any:
+        """Return how many namespaces of a label are allocated on a host. Assert it when an operator is given.
+
+        Args:
+            label: A label of the setting `pmem_namespaces`. Placement has it in upper case.
+            assertion_operator: See *Assertions* in the introduction of VpmemLibrary.
+            expected: The expected number.
+            message: Your own failure text.
+            host: The resource provider's name. The default is the current host's name in libvirt.
+
+        Returns:
+            The number.
+
+        Raises:
+            NotFoundError: Placement has no such resource provider.
+            CloudError: Placement refused, or did not answer.
+            AssertionError: The number is not as expected.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        One Of Two
+            Get Placement Used    SMALL    ==    1
+        ```
+        """
+        found = self._cloud.used(label, host or hypervisor_host_name(self._session().current))
+        return assert_value(found, assertion_operator, expected, f"Allocated namespaces of {label}", message)
+
+    @keyword(tags=("cloud", "server", "assertion"))
+    def placement_should_hold(self, server: CloudServer, *labels: str) -> None:
+        """Fail unless placement has allocated exactly the namespaces of these labels for a server.
+
+        Args:
+            server: The server.
+            labels: The labels, in any order. A label that is given twice means two namespaces. Without labels, the
+                server must have no allocation of persistent memory.
+
+        Raises:
+            AssertionError: The allocation is different.
+            CloudError: Placement refused, or did not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Allocated
+            Placement Should Hold    ${server}    SMALL    4GB
+        ```
+        """
+        found, expected = self._cloud.allocations(server), classes_of(labels)
+        names = sorted({*found, *expected})
+        log_table(
+            f"Allocations of server {server.name}",
+            ("resource class", "expected", "found"),
+            [(name, expected.get(name, 0), found.get(name, 0)) for name in names],
+        )
+        if found != expected:
+            raise AssertionError(f"Placement should hold {expected} for server {server.name}, but it holds {found}.")
+
+    def _with_logs(self, text: str) -> str:
+        return f"{text}\n{compute_logs(self._session())}".rstrip()
