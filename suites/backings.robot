@@ -118,7 +118,7 @@ Memfd Memory Is Lost With Its QEMU
 *** Keywords ***
 Boot A Guest With A Device Of Each Kind
     [Documentation]    Boot a guest whose memory is a memfd, with a device of each kind.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     Skip Unless Program Is Installed    xfs_io    install xfsprogs on the host
     Describe Devices Of Each Kind
     @{devices} =    Collections.Get Dictionary Values    ${DEVICES}    sort_keys=False

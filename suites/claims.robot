@@ -125,7 +125,7 @@ A Claim Survives A Reconnect To The Host
 *** Keywords ***
 Make A Pool
     [Documentation]    Take a host and create four namespaces on it.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${size} =    Get Smallest Size    32MiB
     ${twice} =    Multiply Size    ${size}    2
     Create Pmem Namespaces    ${SETTING}    LARGE=${twice}    POOL=${size}

@@ -76,7 +76,7 @@ Every Acknowledged Record Survives A Power Cut Of The Host
 Boot A Guest And Save It
     [Documentation]    Boot a guest on two namespaces and a file of the host. Create device DAX in the second namespace.
     ...    Save the guest to a file from which every test restores it.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     Describe The Devices
     # ndctl in the guest needs the first device's region at an aligned address, so this device comes first.
     VAR    @{devices} =    ${MAPPED}    ${NAMESPACE}    ${ON_FILE}

@@ -147,7 +147,7 @@ Remove The File And Give The Host Back
 
 Take A Host With Xfsprogs
     [Documentation]    Take a host. Skip if the host cannot report whether a file is DAX.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Skip Unless Program Is Installed    xfs_io    install xfsprogs on the host

@@ -7,7 +7,7 @@ Documentation     Device DAX as a device, as the host's own RAM, and as a device
 Library           OperatingSystem
 Resource          ../resources/host.resource
 
-Suite Setup       Take A Mappable Host Or Skip
+Suite Setup       Take A Fitting Host Or Skip    mapping    labels
 Suite Teardown    Give The Host Back
 Test Setup        Remember Its Memory
 Test Teardown     Give Back Namespaces And Memory

@@ -6,7 +6,7 @@ Documentation     The errors and the leftovers when ndctl or the connection fail
 
 Resource          ../resources/host.resource
 
-Suite Setup       Take A Host
+Suite Setup       Take A Fitting Host Or Skip    labels
 Suite Teardown    Give The Host Back
 Test Setup        Choose A Region And Remember Its Free Space
 Test Teardown     Nothing Should Be Left

@@ -100,7 +100,7 @@ A Reboot Waits For The Selected Channel
 *** Keywords ***
 Boot A Guest With A Network
     [Documentation]    Boot a guest on one namespace, on the host's bridge for guests. Save the agent's answers.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     Skip Unless Guests Have A Network
     ${namespace} =    Create Devdax Namespace    64MiB    channels
     ${guest} =    Start New Guest    vpmem=${namespace}    network=True    timeout=5 minutes

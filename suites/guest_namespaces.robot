@@ -119,7 +119,7 @@ Cleaning Up In The Guest Keeps The Guest
 *** Keywords ***
 Boot A Guest And Open It As A Host
     [Documentation]    Boot one guest with one device. Make the guest the current host.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     Create A Device Without Data Of An Earlier Guest
     ${guest} =    Start New Guest    vpmem=${DEVICE}
     ${aliases} =    Get Open Hosts

@@ -36,7 +36,7 @@ A Node That The Guest Does Not Have Is Refused
 *** Keywords ***
 Boot A Guest With A Device On The Second Node
     [Documentation]    Boot a guest with two NUMA nodes whose device is backed by a namespace of the host's second node.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${region} =    Get A Region Of The Second Node Or Skip
     ${namespace} =    Create Devdax Namespace    64MiB    far    region=${region}
     ${other} =    Create Devdax Namespace    64MiB    other

@@ -51,7 +51,7 @@ Devices Are Matched By A Stable Key And Not By Order
 *** Keywords ***
 Boot A Guest With Three Devices
     [Documentation]    Boot one guest on three devdax namespaces of different sizes.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${size} =    Get Smallest Size    64MiB
     ${small} =    Create Devdax Namespace    ${size}    small
     ${twice} =    Multiply Size    ${size}    2

@@ -110,7 +110,7 @@ A Device Is Detached From The Next Start
 *** Keywords ***
 Boot A Guest With Two Spare Slots
     [Documentation]    Boot a guest that has a device with a pattern, and create the namespaces to attach.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     Create Namespaces To Attach
     ${guest} =    Start New Guest    vpmem=${FIRST}    spare_slots=2    spare_memory=${SPARE}
     VAR    ${GUEST} =    ${guest}    scope=SUITE

@@ -113,7 +113,7 @@ The Device Keeps Its Identity After A Host Reboot
 Make A Namespace In A Guest
     [Documentation]    Create two namespaces on the host, and start a guest on the first one. Create a namespace with a
     ...    pattern in the guest.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Create Two Namespaces Of Known Content

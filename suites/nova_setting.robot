@@ -88,8 +88,7 @@ A Foreign Namespace Is Refused Unless The Call Allows It
 Make Namespaces Of Every Kind
     [Documentation]    Take a host. Create three valid namespaces as in Nova's test, and one namespace of each kind that
     ...    is invalid.
-    Take A Mappable Host Or Skip
-    Skip Unless A Region Has Labels
+    Take A Fitting Host Or Skip    mapping    labels
     Create Pmem Namespaces    ${GOOD}    4GB=at least 32MiB    SMALL=at least 16MiB
     FOR    ${name}    ${mode}    IN
     ...    file_system    fsdax    blocks    sector    bytes    raw    twins    devdax    off    devdax

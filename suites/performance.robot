@@ -61,7 +61,7 @@ DAX Bandwidth Reaches A Minimum Ratio Of Page Cache Bandwidth
 *** Keywords ***
 Make Namespaces On The Host And In A Guest
     [Documentation]    Create an fsdax namespace on the host, and a guest whose device is a block device inside.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${aliases} =    Get Open Hosts
     VAR    ${OUTSIDE} =    ${aliases}[0]    scope=SUITE
     Make A Namespace And Boot A Guest

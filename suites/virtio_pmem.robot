@@ -69,7 +69,7 @@ Device DAX As A Virtio Pmem Backing Is Refused
 Boot A Guest With Virtio Pmem
     [Documentation]    Create an NVDIMM namespace, a virtio-pmem namespace and a namespace to attach later. Boot a
     ...    guest.
-    Take A Mappable Host Or Skip
+    Take A Fitting Host Or Skip    mapping    labels
     ${nvdimm} =    Create Devdax Namespace    64MiB    nvdimm
     ${block} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=at least 64MiB    name=block
     ${later} =    Create Namespace    ${nvdimm.region}    mode=fsdax    size=at least 64MiB    name=later
