@@ -38,7 +38,7 @@ What Needs A Label Is Refused
     Run Keyword And Expect Error    *${REGION.dev}*has no labels*
     ...    Create Namespace    ${REGION}    mode=devdax    size=at least 64MiB
     Run Keyword And Expect Error    *no run made it*    Reconfigure Namespace    ${ONLY}    mode=devdax
-    Run Keyword And Expect Error    *has no label, and a name is kept in the label*
+    Run Keyword And Expect Error    *has no label, and only a label can store a name*
     ...    Rename Namespace    ${ONLY}    named    foreign=True
     Run Keyword And Expect Error    *can have a mark*
     ...    Reconfigure Namespace    ${ONLY}    mode=sector    foreign=True    own=True

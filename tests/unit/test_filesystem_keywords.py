@@ -112,7 +112,9 @@ def test_own_mounts_go_and_the_mounts_of_others_stay() -> None:
 
 
 def test_a_mount_that_is_left_fails_the_run() -> None:
-    keywords, _ = keywords_on(mountinfo=[mounts(), mounts(("pmem0", "/mine"), ("vda1", "/"))], find=left(0))
+    keywords, _ = keywords_on(
+        mountinfo=[mounts(), mounts(("pmem0", "/mine"), ("vda1", "/"))], find=left(0), **{"bus/nd": left(0)}
+    )
     ownership = OwnershipKeywords(keywords._session)
     opened = keywords._session.current
     opened.guests.names = list  # type: ignore[method-assign]

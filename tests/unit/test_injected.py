@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from recorded_host import RecordedHost, left, recorded
 
 from VpmemLibrary.errors import UnreadableOutputError
