@@ -5,6 +5,7 @@
 #   make acceptance SHAPE=cxl          the suites on lab hosts of another shape: nfit-test, cxl, unlabeled
 #   make acceptance RELEASE=bookworm   the suites on lab hosts of another release of Debian: bookworm, forky
 #   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
+#   make openstack                     the suites for OpenStack on the lab's cloud (as root); CLOUD=NAME HOSTS=hosts.dat
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests with coverage, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
@@ -21,6 +22,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 HOSTS ?=
+CLOUD ?=
 CONFINED ?=
 ROUGH ?=
 SHAPE ?=
@@ -37,12 +39,12 @@ ONLY ?=
 UPGRADE ?=
 EXAMPLES ?= 10000
 
-export HOSTS CONFINED ROUGH SHAPE RELEASE PROCESSES SUITES ROBOT_OPTIONS UPGRADE
+export HOSTS CLOUD CONFINED ROUGH SHAPE RELEASE PROCESSES SUITES ROBOT_OPTIONS UPGRADE
 
 .DEFAULT_GOAL := help
 # Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.
 .NOTPARALLEL:
-.PHONY: help setup lock acceptance test lint unit integration fuzz bench soak lab-in-lab shards ndctl-tests crash kill-test alone scenarios docs release clean
+.PHONY: help setup lock acceptance openstack test lint unit integration fuzz bench soak lab-in-lab shards ndctl-tests crash kill-test alone scenarios docs release clean
 
 help:
 	@grep -E '^# ' Makefile | cut -c3-
@@ -55,6 +57,9 @@ lock:
 
 acceptance: setup
 	@scripts/acceptance
+
+openstack: setup
+	@scripts/openstack
 
 test: setup lint unit integration
 

@@ -87,7 +87,7 @@ A Guest That QEMU Refuses Fails At Once With QEMU's Message
 *** Keywords ***
 Take A Host With A Kernel For Guests Or Skip
     [Documentation]    Take a host whose guests boot from a kernel, so that a test can set a wrong kernel command line.
-    Take A Fitting Host Or Skip    mapping    labels
+    Take A Fitting Host Or Skip    mapping
     ${entry} =    Get Entry Of The Host
     IF    not $entry.guest_kernel
         Skip

@@ -26,7 +26,7 @@ from robot.api.parsing import (
 from robot.parsing.model.statements import Statement  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
-SUITES = sorted((ROOT / "suites").glob("*.robot"))
+SUITES = sorted((ROOT / "suites").rglob("*.robot"))
 RESOURCES = sorted((ROOT / "resources").glob("*.resource"))
 WORKERS = sorted((ROOT / "resources/workers").glob("*.robot"))
 JOINTS = re.compile(r"&&|\|\||;|\s\|\s|\$\(")

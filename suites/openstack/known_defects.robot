@@ -1,0 +1,68 @@
+*** Settings ***
+Documentation     What Nova does wrong with the data of servers. Each test asserts what Nova does today and is named for
+...               it, so that a fix in Nova turns the test red. docs/nova-findings.md has the details.
+
+Resource          ../../resources/cloud.resource
+
+Suite Setup       Take The Cloud
+Suite Teardown    Give The Cloud Back
+Test Teardown     Clean Up Cloud
+
+Test Tags         openstack    defect
+
+
+*** Test Cases ***
+Stopping A Server Wipes Its Namespace
+    [Documentation]    Nova reaches the wipe of a deletion when it starts a stopped server
+    ...    (nova/virt/libvirt/driver.py, power_on). Operators: keep no data in vPMEM that must outlive a stop.
+    [Tags]    os-07
+    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
+    ${server} =    Create An Active Server    ${flavor}    stopped
+    ${namespaces} =    Get Namespaces Of Server    ${server}
+    Server Has Written    ${server}    ${namespaces}[0]    seed=before the stop
+    Stop Server    ${server}
+    Server Should Become    ${server}    SHUTOFF
+    Start Server    ${server}
+    Server Should Become    ${server}    ACTIVE
+    Content Of The Guest Should Be Zero    ${server}    ${namespaces}[0]
+
+Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
+    [Documentation]    Nova wipes the old namespaces by a field of the server that does not exist
+    ...    (nova/virt/libvirt/driver.py, _cleanup_resize). Operators: forbid resizes of servers with vPMEM, or wipe a
+    ...    namespace before it is given out.
+    [Tags]    os-08
+    ${small} =    Create Flavor    small    hw:pmem=SMALL
+    ${server} =    Create An Active Server    ${small}    resized
+    ${namespaces} =    Get Namespaces Of Server    ${server}
+    Server Has Written    ${server}    ${namespaces}[0]    seed=before the resize
+    Server Has Confirmed A Resize To Both    ${server}
+    Server Should Use    ${server}    4GB    SMALL
+    ${next} =    Create An Active Server    ${small}    next tenant
+    The Next Server Should Read    ${next}    ${namespaces}[0]    seed=before the resize
+
+
+*** Keywords ***
+Server Has Confirmed A Resize To Both
+    [Documentation]    Resize a server to a flavor with a namespace of each label, and confirm.
+    [Arguments]    ${server}
+    ${both} =    Create Flavor    both    hw:pmem=4GB,SMALL
+    Resize Server    ${server}    ${both}
+    Server Should Become    ${server}    VERIFY_RESIZE
+    Confirm Resize    ${server}
+    Server Should Become    ${server}    ACTIVE
+
+Content Of The Guest Should Be Zero
+    [Documentation]    Fail unless the namespace has only zeros, as the host reads it while the server runs.
+    [Arguments]    ${server}    ${namespace}
+    ${guest} =    Get Server Guest    ${server}
+    Wait Until Guest Is Ready    ${guest}
+    Content Should Be Zero    ${namespace}    length=4MiB
+
+The Next Server Should Read
+    [Documentation]    Fail unless the server has this namespace, and its guest finds the pattern of the other server.
+    [Arguments]    ${server}    ${namespace}    ${seed}
+    ${found} =    Get Namespaces Of Server    ${server}
+    Should Be Equal    ${found[0].uuid}    ${namespace.uuid}
+    ${guest} =    Get Server Guest    ${server}
+    Wait Until Guest Is Ready    ${guest}
+    Guest Pattern Should Be Intact    ${guest}    ${namespace}    seed=${seed}    length=4MiB

@@ -1,0 +1,89 @@
+*** Settings ***
+Documentation     Nova's own functional test of servers with vPMEM, on a real Nova with real namespaces and guests.
+...
+...               Placement, the live XML, the argv of the running QEMU, QEMU's monitor, the guest's own kernel and the
+...               bytes of the namespaces confirm each server.
+
+Resource          ../../resources/cloud.resource
+
+Suite Setup       Take The Cloud
+Suite Teardown    Give The Cloud Back
+Test Teardown     Clean Up Cloud
+
+Test Tags         openstack
+
+
+*** Test Cases ***
+Two Servers Get One Namespace Each And A Third Fails Until A Delete
+    [Documentation]    Nova's test_create_servers_with_vpmem, step by step.
+    [Tags]    os-01
+    Placement Should Have The Setting
+    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
+    ${one} =    Create An Active Server    ${flavor}    one
+    ${two} =    Create An Active Server    ${flavor}    two
+    Both Should Use A Namespace Each    ${one}    ${two}
+    A Third Server Should Be In Error    ${flavor}
+    Deleting The First Should Wipe Its Namespace Alone    ${one}    ${two}
+    ${four} =    Create An Active Server    ${flavor}    four
+    Both Should Use A Namespace Each    ${two}    ${four}
+
+
+*** Keywords ***
+Both Should Use A Namespace Each
+    [Documentation]    Fail unless each server uses one namespace of the label, not the same one.
+    [Arguments]    ${one}    ${two}
+    Server Should Use    ${one}    SMALL
+    Server Should Use    ${two}    SMALL
+    ${of_one} =    Get Namespaces Of Server    ${one}
+    ${of_two} =    Get Namespaces Of Server    ${two}
+    VAR    @{both} =    ${of_one}[0]    ${of_two}[0]
+    ${names} =    Get Field Of Each    ${both}    name
+    Collections.Sort List    ${names}
+    Should Be Equal    ${names}    ${{['ns_1', 'ns_2']}}
+    Get Placement Used    SMALL    ==    2
+
+A Third Server Should Be In Error
+    [Documentation]    Fail unless a server for which no namespace is free is in ERROR with a fault, without an
+    ...    allocation and without a domain.
+    [Arguments]    ${flavor}
+    ${before} =    Get Guests
+    ${three} =    Create Server    ${flavor}    image=${IMAGE}    name=three
+    Server Should Become    ${three}    ERROR
+    Get Server Fault    ${three}    contains    No valid host was found
+    Placement Should Hold    ${three}
+    ${after} =    Get Guests
+    Should Be Equal    ${before}    ${after}
+    Delete Server    ${three}
+
+Placement Should Have The Setting
+    [Documentation]    Fail unless placement has the namespaces of the setting, and none of them is in use.
+    Get Placement Total    SMALL    ==    2
+    Get Placement Total    4GB    ==    1
+    Get Placement Used    SMALL    ==    0
+
+Deleting The First Should Wipe Its Namespace Alone
+    [Documentation]    Let both servers write. Delete the first one, and fail unless its namespace has only zeros and
+    ...    the second server has its data.
+    [Arguments]    ${one}    ${two}
+    ${namespace} =    Both Have Written    ${one}    ${two}
+    Delete Server    ${one}
+    Content Should Be Zero    ${namespace}
+    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    1
+    The Second Server Should Have Its Data    ${two}
+
+Both Have Written
+    [Documentation]    Write a pattern of its own in each server's guest. Return the first server's namespace.
+    [Arguments]    ${one}    ${two}
+    ${of_one} =    Get Namespaces Of Server    ${one}
+    ${of_two} =    Get Namespaces Of Server    ${two}
+    Server Has Written    ${one}    ${of_one}[0]    seed=tenant one
+    Server Has Written    ${two}    ${of_two}[0]    seed=tenant two
+    RETURN    ${of_one}[0]
+
+The Second Server Should Have Its Data
+    [Documentation]    Fail unless the delete of its neighbour left the server's data, in the guest and on the host.
+    [Arguments]    ${server}
+    ${guest} =    Get Server Guest    ${server}
+    ${namespaces} =    Get Namespaces Of Server    ${server}
+    Guest Pattern Should Be Intact    ${guest}    ${namespaces}[0]    seed=tenant two    length=4MiB
+    Host Should Hold Guest Pattern    ${guest}    ${namespaces}[0]    seed=tenant two    length=4MiB
