@@ -6,7 +6,7 @@ Resource          ../../resources/cloud.resource
 
 Suite Setup       Take The Cloud
 Suite Teardown    Give The Cloud Back
-Test Teardown     Clean Up Cloud
+Test Teardown     Clean Up And Wait For Placement
 
 Test Tags         openstack    defect
 
@@ -25,6 +25,17 @@ Stopping A Server Wipes Its Namespace
     Start Server    ${server}
     Server Should Become    ${server}    ACTIVE
     Content Of The Guest Should Be Zero    ${server}    ${namespaces}[0]
+
+A Label In Another Case Gives No Device But Holds A Namespace
+    [Documentation]    The resource class that Nova asks placement for is upper case, but Nova compares the label as it
+    ...    is (nova/virt/libvirt/driver.py, _get_ordered_vpmem_resources). Operators: check the case of `hw:pmem`.
+    [Tags]    os-05
+    ${flavor} =    Create Flavor    other case    hw:pmem=small
+    ${server} =    Create An Active Server    ${flavor}    without
+    Placement Should Hold    ${server}    SMALL
+    ${guest} =    Get Server Guest    ${server}
+    ${devices} =    Get Guest Devices    ${guest}
+    Should Be Empty    ${devices}
 
 Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
     [Documentation]    Nova wipes the old namespaces by a field of the server that does not exist

@@ -8,7 +8,7 @@ Resource          ../../resources/cloud.resource
 
 Suite Setup       Take The Cloud
 Suite Teardown    Give The Cloud Back
-Test Teardown     Clean Up Cloud
+Test Teardown     Clean Up And Wait For Placement
 
 Test Tags         openstack
 
@@ -26,6 +26,20 @@ Two Servers Get One Namespace Each And A Third Fails Until A Delete
     Deleting The First Should Wipe Its Namespace Alone    ${one}    ${two}
     ${four} =    Create An Active Server    ${flavor}    four
     Both Should Use A Namespace Each    ${two}    ${four}
+
+The Devices Of A Server Have The Order Of The Flavor's Labels
+    [Documentation]    A label may be repeated. The namespaces of the devices have the labels of the flavor, in its
+    ...    order.
+    [Tags]    os-05
+    ${flavor} =    Create Flavor    three    hw:pmem=SMALL,4GB,SMALL
+    ${server} =    Create An Active Server    ${flavor}    three
+    Server Should Use    ${server}    SMALL    4GB    SMALL
+    ${namespaces} =    Get Namespaces Of Server    ${server}
+    ${names} =    Get Field Of Each    ${namespaces}    name
+    Should Be Equal    ${names}[1]    ns_0
+    Collections.Sort List    ${names}
+    VAR    @{all} =    ns_0    ns_1    ns_2
+    Should Be Equal    ${names}    ${all}
 
 
 *** Keywords ***

@@ -345,6 +345,27 @@ class CloudKeywords:
         """
         self._cloud.act(server, "confirm_server_resize")
 
+    @keyword(tags=("cloud", "server", "destructive"))
+    def revert_resize(self, server: CloudServer) -> None:
+        """Ask the cloud to revert a resize, and return at once.
+
+        Args:
+            server: The server, which is in VERIFY_RESIZE.
+
+        Raises:
+            CloudError: The cloud refused.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Back
+            Revert Resize    ${server}
+            Server Should Become    ${server}    ACTIVE
+        ```
+        """
+        self._cloud.act(server, "revert_server_resize")
+
     @keyword(tags=("cloud", "server", "getter"))
     def get_server_guest(self, server: CloudServer) -> Guest:
         """Return a server's domain as a guest, for the keywords of guests. Its compute host becomes the current host.
