@@ -59,7 +59,7 @@ Device DAX As A Virtio Pmem Backing Is Refused
     [Documentation]    Device DAX needs an alignment. No guest is created.
     [Tags]    vp-01
     ${device} =    New Vpmem Device    ${NVDIMM}    model=virtio_pmem
-    Run Keyword And Expect Error    *align of ${NVDIMM.device}*virtio-pmem*
+    Run Keyword And Expect Error    *backing ${NVDIMM.device} with the alignment*virtio-pmem device no alignment*
     ...    Define Guest    vpmem=${device}    name=impossible
     ${guests} =    Get Guests
     Should Not Contain    ${guests}    impossible
