@@ -64,6 +64,9 @@ _TEST_BUS_SCRIPT = ("/usr/lib/vpmem/test-bus",)
 _CXL_SERVICE = "cxl-regions.service"
 _POLL = 0.1
 
+_NETWORK_SECONDS = 60.0
+"""Seconds within which a host that answers SSH must have its address on the private network."""
+
 
 class HostKind(Struct, frozen=True):
     """What a new lab host is to be.
@@ -245,6 +248,7 @@ class LabHost:
         with self.transport() as transport:
             wait_for_ssh(self.qemu, transport, timeout)
             self._require_cxl_regions(transport)
+            self._require_private_network(transport)
 
     @contextmanager
     def _power(self) -> Iterator[None]:
@@ -334,6 +338,7 @@ class LabHost:
             else:
                 raise LabError(f"Lab host {self.name} did not go down within {timeout:g} s.")
             self._require_cxl_regions(transport)
+            self._require_private_network(transport)
 
     def _require_cxl_regions(self, transport: SshTransport) -> None:
         """Raise if the host has CXL devices, but did not assemble their regions while it booted."""
@@ -342,6 +347,28 @@ class LabHost:
             transport.run(["systemctl", "status", "--no-pager", "--full", _CXL_SERVICE]).check(
                 f"The CXL regions of {self.name} were not assembled"
             )
+
+    def _require_private_network(self, transport: SshTransport) -> None:
+        """Wait until the host has its address on the private network. The host's networkd sets it beside SSH."""
+
+        def has_address() -> bool:
+            addresses = transport.run(["ip", "-4", "-br", "address", "show", "dev", "eth1", "up"]).text
+            return f"{self.private_address}/" in addresses
+
+        def failure(_: object) -> LabError:
+            said = transport.run(["networkctl", "status", "--no-pager", "--full", "eth1"]).text
+            return LabError(
+                f"Lab host {self.name} has no address {self.private_address} on the network between the lab hosts "
+                f"within {_NETWORK_SECONDS:g} s:\n{said}"
+            )
+
+        poll(
+            has_address,
+            f"the address {self.private_address}",
+            timeout=_NETWORK_SECONDS,
+            interval=_POLL,
+            failure=failure,
+        )
 
     @classmethod
     def _create(
@@ -396,6 +423,7 @@ class LabHost:
             self._require_cxl_regions(transport)
             number = self.name.rpartition("-")[2]
             transport.run(["/usr/lib/vpmem/personalise", self.name, number, self._record.uuid, now]).check()
+            self._require_private_network(transport)
         if self.shape is Shape.NFIT_TEST:
             self.set_test_bus(True)
 
