@@ -7,12 +7,14 @@ import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_qemu import FAKE_QEMU
 
+from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab import lab as lab_module
 from VpmemLibrary.lab.image import Image
 from VpmemLibrary.lab.lab import Lab, LabHost
@@ -83,6 +85,32 @@ def test_down_ends_the_network(host: LabHost, lab: Lab) -> None:
     assert not lab.network.directory.exists()
 
 
+ADDRESS = "eth1             UP             192.168.77.1/24 \n"
+"""The answer of ``ip -4 -br address show dev eth1 up`` (iproute2 6.15)."""
+
+
+class Answers:
+    """A host that gives each command the next text. The last text is given to all that follow."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    def run(self, _: object) -> SimpleNamespace:
+        return SimpleNamespace(text=self.texts.pop(0) if len(self.texts) > 1 else self.texts[0])
+
+
+def test_a_host_is_up_when_it_has_its_address(host: LabHost, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_module, "wait_for_ssh", lambda *_: None)
+    answers = Answers("", "eth1             UP             192.168.77.12/24 \n", ADDRESS)
+    monkeypatch.setattr(LabHost, "transport", lambda _: nullcontext(answers))
+    host.power_on()
+    assert answers.texts == [ADDRESS], "it was asked until it had the address"
+    monkeypatch.setattr(lab_module, "_NETWORK_SECONDS", 0.0)
+    monkeypatch.setattr(LabHost, "transport", lambda _: nullcontext(Answers("", "State: off (unmanaged)")))
+    with pytest.raises(LabError, match=r"lab-1 has no address 192\.168\.77\.1 on the network .*\nState: off"):
+        host.power_on()
+
+
 def test_power_that_comes_from_two_at_once_starts_one_machine_and_its_network(
     host: LabHost, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +125,7 @@ def test_power_that_comes_from_two_at_once_starts_one_machine_and_its_network(
     monkeypatch.setattr(LabHost, "alive", property(looked))
     waited: list[QemuHost] = []
     monkeypatch.setattr(lab_module, "wait_for_ssh", lambda machine, *_: waited.append(machine))
-    monkeypatch.setattr(Image, "key_file", Path("/none"))
+    monkeypatch.setattr(LabHost, "transport", lambda _: nullcontext(Answers(ADDRESS)))
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(LabHost(host.directory).power_on) for _ in range(2)]:
             done.result(timeout=30)
