@@ -137,7 +137,7 @@ Memory With Pages That Cannot Be Moved Stays Online And Loses Nothing
     VAR    ${message} =    *cannot be moved. No content is lost: the instance is system-ram, * online in zone Movable*
     Skip Unless Program Is Installed    python3    install python3 on the host: a process of it pins memory
     ${namespace} =    Create System RAM
-    Pin Memory
+    Pin Memory Of    ${namespace}
     Run Keyword And Expect Error    ${message}    Set Dax Memory Offline    ${namespace}    timeout=5 seconds
     Run Keyword And Expect Error
     ...    ${message}
@@ -323,10 +323,13 @@ Daxctl Should List
     ${device} =    Get Record With    ${devices}    chardev=${namespace.chardev}
     Should Be Equal    ${device.mode}    ${mode}
 
-Pin Memory
-    [Documentation]    Start a process whose pages cannot be moved.
+Pin Memory Of
+    [Documentation]    Start a process with pages of the namespace's NUMA node that cannot be moved.
+    [Arguments]    ${namespace}
+    ${devices} =    Get Dax Devices
+    ${device} =    Get Record With    ${devices}    chardev=${namespace.chardev}
     ${program} =    OperatingSystem.Get File    ${CURDIR}/../resources/scripts/pin_memory.py
-    Start In Background    python3    -c    ${program}
+    Start In Background    python3    -c    ${program}    ${device.target_node}
     Wait Until Keyword Succeeds    20 s    200 ms    Background Process Should Have Printed    pinned
 
 Let A Process Have Open
