@@ -12,6 +12,7 @@ from recorded_host import RecordedHost, left
 from VpmemLibrary.errors import (
     BusyError,
     CommandError,
+    CommandTimeoutError,
     ForeignError,
     InvalidValueError,
     NotFoundError,
@@ -125,9 +126,13 @@ def test_a_dimm_with_an_enabled_region_is_not_changed() -> None:
 
 
 def test_an_overwrite_is_waited_for_and_only_a_secure_erase_takes_the_master_passphrase() -> None:
-    secured, machine = security("unlocked", "unlocked", "unlocked", sanitize_dimm=left(0), wait_overwrite=left(0))
-    assert secured.erase("nmem0", EraseMethod.overwrite).state == "unlocked"
-    assert ["wait-overwrite" in change for change in machine.changes] == [False, True]
+    # Linux before 6.2 lists no state during an overwrite of its test bus.
+    for during in ("overwrite", ""):
+        secured, machine = security("unlocked", "unlocked", during, "unlocked", sanitize_dimm=left(0))
+        assert secured.erase("nmem0", EraseMethod.overwrite).state == "unlocked"
+        secured, machine = security("unlocked", "unlocked", during, sanitize_dimm=left(0))
+        with pytest.raises(CommandTimeoutError, match=r"overwrite of DIMM nmem0.*did not end within 0 s\. It continues"):
+            secured.erase("nmem0", EraseMethod.overwrite, timeout=0)
     with pytest.raises(InvalidValueError, match="only crypto-erase supports the master passphrase"):
         secured.erase("nmem0", EraseMethod.overwrite, master=True)
     secured, machine = security("locked", "locked", "disabled", sanitize_dimm=left(0))

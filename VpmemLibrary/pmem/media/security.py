@@ -16,11 +16,19 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from VpmemLibrary.errors import BusyError, CommandError, InvalidValueError, ToolMissingError, UnsupportedError
+from VpmemLibrary.errors import (
+    BusyError,
+    CommandError,
+    CommandTimeoutError,
+    InvalidValueError,
+    ToolMissingError,
+    UnsupportedError,
+)
 from VpmemLibrary.pmem.guard import DIMM, act, dimm_target
 from VpmemLibrary.pmem.ndctl import Ndctl
 from VpmemLibrary.pmem.ndctl_errors import TOOL_MISSING, checked
 from VpmemLibrary.pmem.records import Dimm
+from VpmemLibrary.polling import growing, poll
 from VpmemLibrary.transport.base import CommandResult, checked_name
 from VpmemLibrary.visible import one_line
 
@@ -197,7 +205,7 @@ class Security:
         action = f"erase {found.dev} by {method}"
         result = checked(self._run(found, "", ["sanitize-dimm", DIMM, *options], timeout=timeout), action)
         if method is EraseMethod.overwrite:
-            result = checked(self._run(found, "", ["wait-overwrite", DIMM], timeout=timeout), f"{action} to the end")
+            self._wait_for_overwrite(result, found, timeout)
         # An overwritten DIMM may keep its passphrase.
         after = self._checked_state(
             result, action, found, ("disabled",) if method is EraseMethod.crypto else ("disabled", "unlocked")
@@ -205,6 +213,24 @@ class Security:
         if after.state == "disabled":
             self._remove_stored_passphrase(found, action)
         return after
+
+    def _wait_for_overwrite(self, result: CommandResult, dimm: Dimm, timeout: float) -> None:
+        """Wait until the overwrite that a command started has ended.
+
+        On the test bus of Linux before 6.2, no security state can be read during an overwrite
+        (tools/testing/nvdimm/dimm_devs.c). There ``ndctl wait-overwrite`` fails as if the DIMM had no security.
+        """
+        poll(
+            lambda: self.state(dimm).state not in {"", "overwrite"},
+            f"the overwrite of {dimm.dev} to end",
+            timeout=timeout,
+            interval=growing(0.2, 10),
+            failure=lambda _: CommandTimeoutError(
+                result,
+                f"The overwrite of DIMM {dimm.dev} on {self._ndctl.transport.name} did not end within {timeout:g} s. "
+                "It continues. Wait longer: Get Dimm Security returns unlocked or disabled when it has ended",
+            ),
+        )
 
     def _secured(self, which: Dimm | str, *, frozen: bool = False) -> Dimm:
         """Return a DIMM. Raise if the DIMM has no security, or is frozen and `frozen` is not set."""
