@@ -27,6 +27,9 @@
 #                                              Run a command that sees root's user keyring. Create the key MASTER there
 #                                              if it is not empty and absent. Load the passphrase of the DIMM with the
 #                                              id LOAD if LOAD is not empty.
+#   sh acts keep_passphrase ID COMMAND [ARGUMENT]...
+#                                              Run a command. If it removes the stored passphrase of a DIMM, store it
+#                                              again.
 #   sh acts forget_passphrase ID               Remove the stored passphrase of a DIMM that no longer has it.
 #
 # A refusal has the guard's format: a line "vpmem-guard: ..." on stderr, and the exit status 113. Like the guard, this
@@ -216,6 +219,25 @@ load_passphrase() {
         keyctl search @u encrypted "nvdimm:$1" >/dev/null 2>&1 && return
         { printf 'load ' && cat "$blob"; } | keyctl padd encrypted "nvdimm:$1" @u >/dev/null
     done
+}
+
+# ndctl 85 removes the stored passphrase when an overwrite starts. Without it, a DIMM that keeps its passphrase stays locked
+# after it loses its power.
+keep_passphrase() {
+    id=$1
+    shift
+    for blob in "/etc/ndctl/keys/nvdimm_${id}_"*.blob; do
+        [ ! -e "$blob" ] || ln -f "$blob" "${blob%/*}/kept-${blob##*/}" || return
+    done
+    "$@"
+    status=$?
+    for kept in "/etc/ndctl/keys/kept-nvdimm_${id}_"*.blob; do
+        [ -e "$kept" ] || continue
+        blob=${kept%/*}/${kept##*/kept-}
+        [ -e "$blob" ] || ln "$kept" "$blob" || return
+        rm "$kept"
+    done
+    return "$status"
 }
 
 forget_passphrase() {

@@ -203,13 +203,13 @@ class Security:
             raise self._unsupported(found, "it is locked. Unlock it first, or use its master passphrase")
         options = [f"--{method}", *(["--master-passphrase"] if master else [])]
         action = f"erase {found.dev} by {method}"
-        result = checked(self._run(found, "", ["sanitize-dimm", DIMM, *options], timeout=timeout), action)
-        if method is EraseMethod.overwrite:
+        overwrite = method is EraseMethod.overwrite
+        command = ["sanitize-dimm", DIMM, *options]
+        result = checked(self._run(found, "", command, keep=overwrite, timeout=timeout), action)
+        if overwrite:
             self._wait_for_overwrite(result, found, timeout)
         # An overwritten DIMM may keep its passphrase.
-        after = self._checked_state(
-            result, action, found, ("disabled",) if method is EraseMethod.crypto else ("disabled", "unlocked")
-        )
+        after = self._checked_state(result, action, found, ("disabled", "unlocked") if overwrite else ("disabled",))
         if after.state == "disabled":
             self._remove_stored_passphrase(found, action)
         return after
@@ -288,11 +288,22 @@ class Security:
         command: Sequence[str],
         *,
         load: bool = False,
+        keep: bool = False,
         timeout: float | None = None,
     ) -> CommandResult:
-        """Run ndctl on a DIMM, with access to root's user keyring. If `load` is set, load the DIMM's key first."""
-        keyed = act("with_keys", master_key, dimm.id if load else "", "ndctl", *command)
-        result = self._ndctl.change(keyed, dimm_target(dimm), timeout=timeout)
+        """Run ndctl on a DIMM, with access to root's user keyring.
+
+        Args:
+            dimm: The DIMM.
+            master_key: The name of the key that encrypts its passphrase. Create the key if it does not exist.
+            command: The arguments of ndctl.
+            load: Load the DIMM's key first.
+            keep: Keep the stored passphrase if ndctl removes it.
+            timeout: Seconds for the command.
+        """
+        keyed = ("with_keys", master_key, dimm.id if load else "", "ndctl", *command)
+        guarded = act("keep_passphrase", dimm.id, *keyed) if keep else act(*keyed)
+        result = self._ndctl.change(guarded, dimm_target(dimm), timeout=timeout)
         if result.exit_status == TOOL_MISSING and "keyctl" in result.error_text:
             raise ToolMissingError(
                 result, f"keyctl is not installed on {self._ndctl.transport.name}: install the package keyutils"
