@@ -221,8 +221,9 @@ load_passphrase() {
     done
 }
 
-# ndctl 85 removes the stored passphrase when an overwrite starts. Without it, a DIMM that keeps its passphrase stays locked
-# after it loses its power.
+# ndctl 85 removes the stored passphrase and its key when an overwrite starts (keys.c, ndctl_dimm_overwrite_key). Without
+# it, a DIMM that keeps its passphrase stays locked after it loses its power. The key is loaded here, because ndctl does
+# not use a key that it loads itself (check_dimm_key).
 keep_passphrase() {
     id=$1
     shift
@@ -235,7 +236,7 @@ keep_passphrase() {
         [ -e "$kept" ] || continue
         blob=${kept%/*}/${kept##*/kept-}
         [ -e "$blob" ] || ln "$kept" "$blob" || return
-        rm "$kept"
+        rm "$kept" && load_passphrase "$id"
     done
     return "$status"
 }
