@@ -187,6 +187,8 @@ def understood(path: Path, host: str, user: str | None) -> dict[str, list[str]]:
 def test_a_configuration_means_what_ssh_takes_it_for(tmp_path: Path, name: str, host: str, user: str | None) -> None:
     path = write(tmp_path / "config", CONFIGS[name])
     expected = asked_ssh(path, host, *(["-l", user] if user else []))
+    if (name, host) == ("proxy", "rack2") and "proxycommand" not in expected:
+        pytest.skip("this ssh ignores a ProxyCommand after `ProxyJump none`, as Debian's 9.2 did until an update")
     said = understood(path, host, user)
     for option in OPTIONS:
         mine = said.get(option, default(option))
