@@ -43,7 +43,7 @@ def as_html(text: str) -> str:
 
     Example: ``as_html("<b>\n") == "&lt;b&gt;\\x0a"``.
     """
-    from html import escape  # noqa: PLC0415  loads a table of all entities, which a run without tables does not need
+    from html import escape  # noqa: PLC0415  loads the names of all HTML entities, which many runs do not need
 
     return escape(one_line(text))
 

@@ -89,7 +89,7 @@ class HostClaims:
         return found
 
     def make(self, text: str, sizes: Mapping[str, Size]) -> Mapping[str, tuple[Namespace, ...]]:
-        """Create the missing namespaces of a setting, with this run's mark. Then set the setting.
+        """Create the missing namespaces of a setting, with this run's mark. Then make this the current setting.
 
         As Nova's operators do, create devdax namespaces with the page map in memory. Create each namespace in the
         region with the largest free extent, and wipe it, so that no tenant reads the data of an earlier namespace.
@@ -145,7 +145,7 @@ class HostClaims:
         return self.keep(self._claimable.claim(requests))
 
     def prepare(self, requests: Iterable[ClaimRequest], *, foreign: bool = False) -> ClaimableHost:
-        """Offer the namespaces that requests may match, and return the host for a fleet; see `claim`.
+        """Offer the namespaces that the requests may match. Return the host's part of a claim on a fleet; see `claim`.
 
         Raises:
             InvalidValueError: A label is not in the setting.
@@ -166,7 +166,7 @@ class HostClaims:
         return kept
 
     def release(self, claims: Iterable[Claim], wipe: bool = True) -> None:
-        """Release claims. Wipe each namespace before, unless `wipe` is false.
+        """Release claims. Wipe each namespace first, unless `wipe` is false.
 
         Raises:
             InvalidValueError: This worker does not have one of the claims.
@@ -215,7 +215,7 @@ class HostClaims:
         return {label: len(namespaces) for label, namespaces in self._labelled.items()}
 
     def used(self) -> dict[str, int]:
-        """Return for each label of the setting how many namespaces are held, left or unfit. Count all holders."""
+        """Return for each label the number of namespaces that are held by any worker, left by a dead run, or unfit."""
         entries = self._claimable.used()
         return {
             label: sum(1 for each in namespaces if each.label_uuid in entries)

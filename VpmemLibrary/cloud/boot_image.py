@@ -35,7 +35,7 @@ def boot_images(host: LabHost) -> BootImages:
 
 
 def initrd_name(image: str) -> str:
-    """Return the name in the cache of the initramfs that belongs to an image of the lab."""
+    """Return the name of the cache directory with the initramfs of an image of the lab."""
     return f"cloud-initrd-{image}"
 
 

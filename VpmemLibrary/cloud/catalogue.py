@@ -6,7 +6,7 @@ from VpmemLibrary.cloud.settings import REGION, Settings
 
 
 def catalogue(settings: Settings) -> str:
-    """Return the SQL that writes the catalogue. The template has none, because each cloud has its own ports."""
+    """Return the SQL that writes the catalogue. The template has no catalogue, because each cloud has its own ports."""
     services, endpoints = [], []
     for kind, (name, url) in settings.catalogue.items():
         services.append(_row(name, kind, 1, f'{{"name": "{name}"}}'))

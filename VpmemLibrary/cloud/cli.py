@@ -19,7 +19,7 @@ from VpmemLibrary.lab.progress import default_progress
 
 @click.group()
 def cloud() -> None:
-    """Manage a real OpenStack whose compute hosts are lab hosts with emulated NVDIMMs. It needs root."""
+    """Manage a real OpenStack whose compute hosts are lab hosts with emulated NVDIMMs. The cloud needs root."""
 
 
 @cloud.command()
@@ -30,7 +30,7 @@ def up(hosts: int) -> None:
     """Start the cloud and its compute hosts, and wait until servers can be created.
 
     The first time, this installs OpenStack, makes its databases and builds the compute hosts' image (some fifteen
-    minutes). Afterwards it takes a minute or two. What runs already is not touched.
+    minutes). Afterwards it takes a minute or two. Running services and compute hosts are not touched.
     """
     found = LabCloud(default_progress())
     computes = found.up(hosts)
@@ -68,7 +68,7 @@ def status(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--lines", type=click.IntRange(1), default=50, show_default=True, help="How many lines.")
 def log(name: str, lines: int) -> None:
-    """Print the last lines of a log: of the service or of nova-compute on the compute host with this NAME."""
+    """Print the last lines of a log. NAME is a service, or a compute host for the log of its nova-compute."""
     found = LabCloud()
     computes = {compute.name: compute for compute in found.compute_hosts()}
     services = [service.name for service in found.services]

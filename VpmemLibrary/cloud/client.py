@@ -1,6 +1,6 @@
 """A cloud as its users see it, through openstacksdk: flavors, images, servers, and the persistent memory in placement.
 
-Everything that a run makes has the run's mark in its name, and `clean_up` deletes only that.
+Everything that a run makes has the run's mark in its name. `clean_up` deletes only objects with this mark.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from VpmemLibrary.polling import attempts
 from VpmemLibrary.sizes import MiB, Size
 
 LAB = "lab"
-"""The name of the lab's cloud. Every other name is that of a cloud in clouds.yaml."""
+"""The name of the lab's cloud. Every other name is a cloud of clouds.yaml."""
 
 RESOURCE_CLASS = "CUSTOM_PMEM_NAMESPACE_"
-"""The start of the resource classes of vPMEM in placement. The label follows, in upper case."""
+"""The beginning of the name of each resource class of vPMEM in placement. The label follows, in upper case."""
 
 DELETED = "DELETED"
 """The status of a server that Nova no longer has."""
@@ -50,11 +50,11 @@ class CloudServer:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What Nova reports about a server.
+    """The state of a server, as Nova reports it.
 
     Args:
         status: The status, e.g. ``ACTIVE``.
-        task_state: The task that is going on. Empty if there is none.
+        task_state: The current task. Empty if there is none.
         fault: The message of the fault. Empty if there is none.
         host: The hypervisor's host name. Empty if the server has no host, or the user may not see it.
         domain: The name of the domain on the host. Empty if the user may not see it.
@@ -77,7 +77,7 @@ class Cloud:
     Args:
         name: The cloud's name, for messages.
         connection: The connection of openstacksdk.
-        run: The run whose mark is put on everything that is made.
+        run: The run. Everything that is made gets its mark.
     """
 
     def __init__(self, name: str, connection: Any, run: RunMark) -> None:
@@ -133,7 +133,10 @@ class Cloud:
 
     @contextmanager
     def asked(self, what: str) -> Iterator[None]:
-        """Raise the errors of openstacksdk as errors of this library. `what` follows the words "could not".
+        """Raise the errors of openstacksdk as errors of this library.
+
+        Args:
+            what: The action for the message, e.g. ``list its images``.
 
         Raises:
             CloudError: The cloud refused the request, or did not answer in time.
@@ -191,7 +194,7 @@ class Cloud:
     def create_server(
         self, flavor: CloudFlavor, *, image: str, name: str, host: str = "", networks: str = "none"
     ) -> CloudServer:
-        """Ask the cloud for a server, and return at once.
+        """Request a new server. Return without waiting for the server.
 
         Args:
             flavor: The flavor.
@@ -220,12 +223,12 @@ class Cloud:
         return CloudServer(made.id, marked)
 
     def act(self, server: CloudServer, action: str, *arguments: object) -> None:
-        """Ask the cloud for an action on a server, and return at once.
+        """Request an action on a server. Return without waiting for its end.
 
         Args:
             server: The server.
             action: The method of openstacksdk's compute service, e.g. ``stop_server``.
-            arguments: Its arguments after the server.
+            arguments: The other arguments of this method, after the server.
 
         Raises:
             CloudError: The cloud refused the action.
@@ -234,7 +237,7 @@ class Cloud:
             getattr(self._connection.compute, action)(server.id, *arguments)
 
     def state(self, server: CloudServer) -> ServerState:
-        """Return what Nova reports about a server now.
+        """Return the current state of a server.
 
         Raises:
             CloudError: The cloud did not answer.
@@ -258,7 +261,7 @@ class Cloud:
         """Wait until a server has a status and no task. Return early if the server is in ERROR.
 
         Returns:
-            The last state, which has another status if the wait was in vain.
+            The last state. It has a different status if the server did not reach `status` in time.
 
         Raises:
             CloudError: The cloud did not answer.
@@ -272,7 +275,7 @@ class Cloud:
         return state
 
     def total(self, label: str, host: str) -> int:
-        """Return how many namespaces of a label placement has for a host; 0 if it has none.
+        """Return the total number of a host's namespaces with a label, according to placement. It may be 0.
 
         Raises:
             NotFoundError: Placement has no resource provider of this name.
@@ -282,7 +285,7 @@ class Cloud:
         return int(inventories.get(resource_class(label), {}).get("total", 0))
 
     def used(self, label: str, host: str) -> int:
-        """Return how many namespaces of a label are allocated on a host, according to placement.
+        """Return the number of a host's namespaces with a label that are allocated, according to placement.
 
         Raises:
             NotFoundError: Placement has no resource provider of this name.
@@ -302,7 +305,7 @@ class Cloud:
         return dict(found)
 
     def clean_up(self, *, timeout: float) -> list[str]:
-        """Delete what this run made: servers, then flavors. Return a description of each.
+        """Delete the servers, then the flavors that this run made. Return a description of each deleted object.
 
         Raises:
             CloudError: The cloud refused to delete something, or a server was not deleted in time.
@@ -344,16 +347,16 @@ class Cloud:
 
 
 def resource_class(label: str) -> str:
-    """Return the resource class of a label, as Nova makes it."""
+    """Return the resource class that Nova makes for a label."""
     return f"{RESOURCE_CLASS}{label.upper()}"
 
 
 def classes_of(labels: Sequence[str]) -> dict[str, int]:
-    """Return the number of namespaces of each resource class for a list of labels."""
+    """Count the namespaces of each resource class in a list of labels."""
     return dict(Counter(resource_class(label) for label in labels))
 
 
 def _said(error: Exception) -> str:
-    """Return what the cloud answered, in one line."""
+    """Return the cloud's answer as one line."""
     text = str(getattr(error, "details", None) or error) or type(error).__name__
     return " ".join(text.split())

@@ -1,7 +1,7 @@
 """The container of the control plane: the tree with a state directory, in mount and PID namespaces of its own.
 
 The first process of the container is the one process of the state directory. If it ends for any reason, the kernel
-kills all other processes of the container. So nothing remains, and also no daemon that a service started.
+kills all other processes of the container. So no process remains, not even a daemon that a service started.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Container:
         """Run a program in the container to its end. `purpose` is for messages, e.g. ``make the database``.
 
         Raises:
-            ToolError: The program failed, or did not end in time. The message has its last lines.
+            ToolError: The program failed, or did not end in time. The message has the last lines of its output.
         """
         run_tool(
             self._command(argv),
@@ -136,7 +136,7 @@ class Container:
         start_process(directory, self._command(argv), self.log(name), {**_ENVIRONMENT, **(environment or {})})
 
     def service(self, name: str) -> Process | None:
-        """Return the process of a service if it runs. It is outside of the container, and ends with the service."""
+        """Return a service's process if it runs: the nsenter outside the container, which ends with the service."""
         return find_process(self.service_directory(name))
 
     def service_directory(self, name: str) -> Path:

@@ -64,7 +64,7 @@ class Api:
         self._token = ""
 
     def get(self, service: str, path: str) -> Any:
-        """Return the answer to a GET of a path, as data.
+        """Send a GET request for a path. Return the answer's JSON as data.
 
         Raises:
             HttpError: The service did not answer, or refused the request.

@@ -77,7 +77,7 @@ class LabCloud:
 
     @property
     def clouds_yaml(self) -> Path:
-        """The clouds.yaml with which OpenStack's clients use the cloud, under the name ``vpmem-lab``."""
+        """The clouds.yaml for OpenStack's clients. It names this cloud ``vpmem-lab``."""
         return self.directory / "clouds.yaml"
 
     @property
@@ -90,7 +90,7 @@ class LabCloud:
         """The settings of the cloud.
 
         Raises:
-            LabError: There is no cloud, or a file of it cannot be read.
+            LabError: There is no cloud, or one of its files cannot be read.
         """
         if not self.exists:
             raise LabError("There is no cloud: vpmem cloud up")
@@ -116,7 +116,7 @@ class LabCloud:
         """Start the cloud with the compute hosts ``lab-1`` to ``lab-N``, and wait until servers can be created.
 
         The first time, this builds the tree of the control plane, its databases, and the image of the compute hosts.
-        What runs already is not touched. A service that has ended is started again.
+        Running services and compute hosts are not touched. A service that has ended is started again.
 
         Args:
             hosts: The number of compute hosts.
@@ -170,7 +170,7 @@ class LabCloud:
             return there
 
     def clean(self) -> list[Path]:
-        """Remove from the cache what this version of the cloud does not use. Return what was removed."""
+        """Remove from the cache the cloud's directories that this version does not use. Return these directories."""
         with self._locked():
             used = {tree_name(), template_name(), initrd_name(image_name(COMPUTE_RELEASE))}
             found = [path for path in cache_directory().glob("cloud-*") if path.is_dir() and path.name not in used]
@@ -190,10 +190,10 @@ class LabCloud:
     def _prepared(self, tree: Path, template: Path) -> Settings:
         """Return the settings of the cloud. A new cloud gets its directory, its ports and its configuration first."""
         if self.exists and self.container.process is None:
-            self._progress.note("the cloud was ended: it is made again")
+            self._progress.note("the cloud does not run any more: it is made again")
             self._remove()
         if not self.exists:
-            self._remove()  # compute hosts of an earlier cloud know its ports
+            self._remove()  # compute hosts of an earlier cloud use the ports of that cloud
             fresh = private_directory(self._root) / ".making-cloud"
             shutil.rmtree(fresh, ignore_errors=True)
             private_directory(fresh)
@@ -212,7 +212,7 @@ class LabCloud:
         return self.settings
 
     def _remove(self) -> None:
-        """End everything that runs for the cloud, and remove its files and its compute hosts."""
+        """End all processes of the cloud. Remove its files and its compute hosts."""
         for path in sorted((self.directory / "tunnels").glob("*")):
             kill_process(path)
         self.container.kill()

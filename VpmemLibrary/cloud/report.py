@@ -1,4 +1,4 @@
-"""Report what runs of the lab's cloud, and what it keeps on disk."""
+"""Report the processes of the lab's cloud, and its files in the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from VpmemLibrary.visible import one_line
 
 
 def cloud_status(cloud: LabCloud) -> dict[str, Any]:
-    """Return what runs of the cloud, as data for JSON."""
+    """Return the status of the cloud, as data for JSON."""
     cache = [str(path) for path in cache_entries() if CLOUD in path.name]
     if not cloud.exists:
         return {"ok": True, "exists": False, "services": [], "compute": [], "cache": cache}

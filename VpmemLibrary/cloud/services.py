@@ -1,4 +1,4 @@
-"""The services of the control plane: their commands, and how to see that they are ready."""
+"""The services of the control plane: their commands, and the checks that they are ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from VpmemLibrary.lab.ports import LOOPBACK
 from VpmemLibrary.polling import poll
 
 READY_SECONDS = 300.0
-"""Far more seconds than a service needs until it answers, also on a loaded machine."""
+"""Maximum seconds until a service answers. A service needs far less, also on a loaded machine."""
 
 _POLL = 0.2
 
@@ -43,7 +43,7 @@ def database(ports: Ports) -> Service:
     argv = [
         *("mariadbd", "--no-defaults", "--user=root", f"--datadir={STATE}/db", f"--socket={STATE}/db.sock"),
         *(f"--bind-address={LOOPBACK}", f"--port={ports.database}", "--skip-name-resolve", "--skip-log-bin"),
-        # Otherwise two log-ins of a user at once fail in keystone, which writes the time of the last one.
+        # Otherwise two log-ins of one user at the same time fail, because keystone writes the time of each log-in.
         "--innodb-snapshot-isolation=OFF",
         *("--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=0", "--max-connections=300"),
     ]
@@ -107,7 +107,7 @@ def openstack(settings: Settings) -> list[Service]:
             "nova-api",
             ports.nova,
             f"{settings.url('nova')}/",
-            # Without the other option, an answer without a body has two lengths.
+            # Without --rem-header, an answer without a body has two Content-Length headers.
             [
                 *("--module", "nova.wsgi.osapi_compute", "--processes", "2", "--threads", "1"),
                 *("--rem-header", "Content-Length"),
@@ -140,7 +140,7 @@ def wait_until_ready(container: Container, service: Service, timeout: float = RE
 
 
 def wait_for(container: Container, name: str, condition: Callable[[], bool], what: str, timeout: float) -> None:
-    """Wait for a condition that a service must meet. An error of HTTP means "not yet".
+    """Wait for a condition that a service must meet. An `HttpError` means "not yet".
 
     Raises:
         LabError: The service ended, or the condition was not met in time. The message has the last lines of its log.

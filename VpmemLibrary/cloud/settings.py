@@ -14,7 +14,7 @@ from VpmemLibrary.lab.paths import open_private
 from VpmemLibrary.lab.ports import LOOPBACK, free_port
 
 REGION = "RegionOne"
-"""The name of the cloud's only region, as DevStack has it."""
+"""The name of the cloud's only region. DevStack uses the same name."""
 
 DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0", "nova")
 """The databases of the services."""
@@ -80,7 +80,7 @@ class Settings:
 
     Args:
         ports: The ports of its services.
-        secret: The password of all its users. It belongs to this installation.
+        secret: The password of all its users. Each installation has its own secret.
     """
 
     ports: Ports
@@ -136,7 +136,7 @@ class Settings:
         }
 
     def clouds_yaml(self) -> str:
-        """Return the clouds.yaml for users of this cloud. JSON is a part of YAML."""
+        """Return the clouds.yaml for users of this cloud. The text is JSON, which is also valid YAML."""
         cloud = {
             "auth": {
                 "auth_url": f"{self.url('keystone')}/v3",
@@ -159,7 +159,7 @@ class Settings:
             host: The lab host's name.
             address: Its address on the network between the lab hosts. With a common address, two hosts would look like
                 hosts with shared storage.
-            pmem_namespaces: The setting of this name.
+            pmem_namespaces: The value of nova.conf's option ``pmem_namespaces``.
         """
         client = {**self.account, "region_name": REGION}
         return _ini(

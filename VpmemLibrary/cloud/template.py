@@ -44,7 +44,7 @@ def find_or_make_template(tree: Path, progress: Progress) -> Path:
     """Return this version's template in the cache. Make the template if it is missing or broken.
 
     Raises:
-        LabError: A step failed. The message has its last lines.
+        LabError: A step failed. The message has the last lines of its output.
     """
     return cached(cache_directory() / template_name(), lambda directory: _make(directory, tree, progress), progress)
 
@@ -72,7 +72,7 @@ def read_secret(directory: Path) -> str:
 
 
 def write_configuration(directory: Path, settings: Settings) -> None:
-    """Write the configuration files of the control plane, which only this user can read."""
+    """Write the configuration files of the control plane. Only this user can read these files."""
     for name, text in settings.configuration().items():
         path = directory / "etc" / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def write_configuration(directory: Path, settings: Settings) -> None:
 
 
 def run_sql(container: Container, text: str, purpose: str) -> None:
-    """Run statements of SQL as the database's administrator.
+    """Run SQL statements as the database's administrator.
 
     Raises:
         ToolError: A statement failed.

@@ -32,8 +32,8 @@ _HOOKS = (
     """rm -rf "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*""",
 )
 _ISOLATED = (
-    # mmdebstrap mounts parts of this machine in the tree. No other process sees these mounts, so a tree that was left
-    # unfinished can be removed. If this process is killed, the kernel ends mmdebstrap with all its children.
+    # mmdebstrap mounts parts of this machine in the tree. No other process sees these mounts, so an unfinished tree can
+    # be removed. If this process is killed, the kernel ends mmdebstrap with all its children.
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
@@ -53,7 +53,7 @@ def find_or_build_tree(progress: Progress) -> Path:
     """Return the root directory of this version's tree in the cache. Build the tree if it is missing or broken.
 
     Raises:
-        LabError: mmdebstrap is missing, or it failed. The message has its last lines, and what to do.
+        LabError: mmdebstrap is missing, or it failed. The message has the last lines of its output, and what to do.
     """
     return cached(cache_directory() / tree_name(), lambda directory: _build(directory, progress), progress) / "root"
 

@@ -20,7 +20,7 @@ _MISSING = 127
 
 _SIGPIPE = 128 + 13
 _CIPHER_OF_ENDED_READER = b"error writing output file"
-"""What openssl prints if the program that reads its output has ended and SIGPIPE is ignored."""
+"""The message of openssl if the program that reads its output has ended and SIGPIPE is ignored."""
 
 SECOND_INPUT = "/dev/fd/3"
 """The path at which the later stages of a pipeline read the output of the command `beside`."""
@@ -68,9 +68,10 @@ def run_pipeline(
 ) -> CommandResult:
     """Run commands joined by pipes and return the output of the last command.
 
-    A POSIX shell returns only the last command's status, so each stage reports its own status on stderr. The last stage
-    that failed is the cause: after it ends, the stages before it fail because no program reads their output. A last
-    stage that ends early with status 0 is no failure here: the caller checks how many bytes it copied.
+    A POSIX shell returns only the last command's status, so each stage reports its own status on stderr. If several
+    stages failed, the last of them is the cause: after its end no program reads the output of the stages before it, so
+    they fail too. A last stage that ends early with status 0 is no failure here. The caller checks the number of bytes
+    that this stage copied.
 
     Args:
         runner: The transport to the machine, or a `Guarded`.
@@ -81,7 +82,7 @@ def run_pipeline(
         beside: A command that runs at the same time as the first stage. The later stages read its output at
             `SECOND_INPUT`.
         subject: The path that replaces `SUBJECT`.
-        condition: Shell text that runs first, with the subject as ``$1``. It ends the shell if nothing may be done.
+        condition: Shell text that runs first, with the subject as ``$1``. It ends the shell to prevent the pipeline.
 
     Raises:
         ToolMissingError: A program is not installed. The message names its package.
@@ -116,7 +117,7 @@ def run_pipeline(
             break  # the last stage may end early, and then the stages before it fail
         program = stages[number][0]
         if status == _SIGPIPE or (program == "openssl" and _CIPHER_OF_ENDED_READER in clean.stderr):
-            break  # all later stages ended with 0, so the stage that read this one's output ended early
+            break  # the next stage ended with 0 before it had read all output of this stage
         failed = replace(clean, exit_status=status)
         if status == _MISSING:
             package = _PACKAGES.get(program, program)

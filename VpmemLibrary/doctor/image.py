@@ -75,7 +75,7 @@ def decode_image(result: CommandResult, host: HostFacts, image: str) -> Iterator
                 f"virt-customize -a {shown} {edits}  (or guest_channel = ssh in the hosts file)",
             )
         else:
-            yield ok(check, f"no file in {image} forbids the agent a command that is needed (read by {tool})")
+            yield ok(check, f"no file in {image} disables an agent command that the library needs (read by {tool})")
 
 
 def _files(text: str) -> list[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""The lab: disposable hosts, with their image, machines, saved state and command line."""
+"""The lab: disposable hosts, with their image, saved state, private network and command line."""

@@ -2,8 +2,8 @@
 
 The file /dev/kvm proves nothing: on some machines KVM runs no ordinary guest kernel. So the probe boots the lab's own
 kernel for a moment. The kernel must reach its initramfs. It must also see that the processor can virtualise, because
-guests run nested in a lab host. Otherwise lab hosts are emulated with an emulated AMD-V, so nested guests still use
-KVM.
+guests run nested in a lab host. If the probe fails, lab hosts are emulated. The emulated processor has AMD-V, so nested
+guests still use KVM.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIRST_SECONDS = 30.0
 loaded machine needs longer, and the result of a silent kernel is kept until the machine reboots."""
 
 MARK_SECONDS = 30.0
-"""Seconds from the first output to the mark. This part of the probe runs only two commands."""
+"""Seconds from the first output to `PROBE_MARK`. This part of the probe runs only two commands."""
 
 PROBE_MARK = b"vpmem probe: nested virtualisation"
 """The text that the initramfs prints if the processor can virtualise (``files/host-init``)."""
@@ -57,9 +57,9 @@ class _Probe(Struct, frozen=True):
 def find_accelerator(image: Image, progress: Progress = SILENT, *, device: Path = Path("/dev/kvm")) -> Accelerator:
     """Return how lab hosts run on this machine. Report the reason if they are emulated.
 
-    A probe with working KVM is remembered until the machine reboots, or until the image, the access to the device or
-    the nesting of KVM changes. Two probes in a row that print nothing are remembered as well. Any other failure may be
-    temporary: the probe is tried twice, and again at the next call.
+    The result of a probe with working KVM is remembered until the machine reboots, or until the image, the access to
+    the device or the nesting of KVM changes. Two probes in a row that print nothing are remembered as well. Any other
+    failure may be temporary: the probe is tried twice, and again at the next call.
     """
     found = _without_probe(device) or _remembered_or_probed(image, progress, device)
     if found.name == "tcg":
@@ -183,7 +183,7 @@ def _may_use(device: Path) -> bool:
 
 
 def _way_in(device: Path) -> str:
-    """Return what gives this user access: to join the device's group, if the group has access and a name."""
+    """Return the command that gives this user access. Prefer the device's group, if it has access and a name."""
     found = device.stat()
     try:
         group = grp.getgrgid(found.st_gid).gr_name if found.st_gid and found.st_mode & 0o060 == 0o060 else ""

@@ -23,10 +23,10 @@ from VpmemLibrary.lab.progress import Progress
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 22
 CLOUD = "cloud-"
-"""The start of the name of a directory that belongs to the lab's cloud."""
+"""The beginning of the name of each directory of the lab's cloud."""
 
 MAKING = ".making-"
-"""The start of a directory's name while the directory is being created."""
+"""The beginning of a directory's name while the directory is being created."""
 
 
 def cached(directory: Path, make: Callable[[Path], None], progress: Progress) -> Path:
@@ -43,7 +43,7 @@ def cached(directory: Path, make: Callable[[Path], None], progress: Progress) ->
         if directory.exists():
             progress.note(f"{directory} is broken ({wrong[0]}): making it again")
         for leftover in directory.parent.glob(f"{MAKING}{directory.name}-*"):
-            kill_process(leftover)  # a host that a killed process was about to save
+            kill_process(leftover)  # the QEMU of a host that a killed process was saving
             shutil.rmtree(leftover)
         fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f"{MAKING}{directory.name}-"))
         try:
@@ -66,7 +66,7 @@ def remove_unfinished(parent: Path) -> list[Path]:
         with (
             suppress(FileNotFoundError),
             (parent / f"{name}.lock").open("r+b") as lock,
-        ):  # no lock: not made by `cached`
+        ):  # without a lock file, `cached` did not make it
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -140,7 +140,7 @@ def _write_manifest(directory: Path) -> None:
 
 
 def _checksum(path: Path) -> str:
-    """Return the SHA-256 of a file's data and of its positions. Skip holes, because most of a disk is holes."""
+    """Return the SHA-256 of a file's data and of the data's offsets. Skip holes: a disk consists mostly of holes."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         for begin, end in _extents(file.fileno(), path.stat().st_size):
@@ -152,13 +152,13 @@ def _checksum(path: Path) -> str:
 
 
 def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the chunks that hold data. Chunk boundaries are fixed, so that allocated zeros and holes look alike."""
+    """Yield the ranges with data in whole chunks, so that allocated zeros and holes give the same checksum."""
     position = 0
     while position < size:
         try:
             data = os.lseek(descriptor, position, os.SEEK_DATA)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # the file system does not know its holes
+            if error.errno != errno.ENXIO:  # the file system does not report holes
                 yield from ((begin, min(begin + _CHUNK, size)) for begin in range(position, size, _CHUNK))
             return  # there is only a hole up to the end
         begin = data // _CHUNK * _CHUNK

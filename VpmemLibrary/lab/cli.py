@@ -28,7 +28,9 @@ def lab() -> None:
 @lab.command()
 @click.option("--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many lab hosts.")
 @click.option(
-    "--cxl", is_flag=True, help="Let the last lab host take a CXL device while it runs. It is booted, not restored."
+    "--cxl",
+    is_flag=True,
+    help="Let the last lab host take a CXL device while it runs. Such a lab host is booted, not restored.",
 )
 @click.option(
     "--shape",
@@ -107,7 +109,7 @@ def console(host: str) -> None:
 @_HOST
 def reset(host: str) -> None:
     """Replace a lab host by a new one: its NVDIMMs are all zeros, and no earlier change remains."""
-    click.echo(f"{Lab(default_progress()).reset(host).name} is as new")
+    click.echo(f"{Lab(default_progress()).reset(host).name} was replaced by a new lab host")
 
 
 @lab.command()
@@ -121,7 +123,7 @@ def reboot(host: str) -> None:
 
 @lab.command("power-cut")
 @_HOST
-@click.option("--stay-off", is_flag=True, help="Do not give it power again.")
+@click.option("--stay-off", is_flag=True, help="Leave the power off.")
 def power_cut(host: str, stay_off: bool) -> None:
     """Cut a lab host's power, then boot it again. Its disk and NVDIMMs keep the data that had reached them."""
     found = Lab().host(host)
@@ -185,7 +187,7 @@ def test_bus_remove(host: str) -> None:
 def write_hosts_file(path: Path, confined: bool, rough: bool) -> None:
     """Write the running lab hosts to a hosts file, for use by suites.
 
-    With --rough, the SSH configuration that the hosts file names is written next to it, as PATH.ssh_config.
+    With --rough, also write the SSH configuration that the hosts file names: PATH.ssh_config.
     """
     hosts = [host for host in Lab().hosts() if host.alive]
     if not hosts:

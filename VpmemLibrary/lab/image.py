@@ -33,10 +33,11 @@ GUEST_COMMAND_LINE = (
     "init_on_alloc=0 swiotlb=noforce lsm= rootfstype=ramfs "
     "initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted"
 )
-"""The guest's kernel command line. It is like a lab host's, without features that are slow under emulation and useless.
+"""The guest's kernel command line.
 
-So the guest has no security modules, and its root is in ramfs, which is filled faster than tmpfs. Parts of the kernel's
-cryptography that test themselves or look for missing modules are not started.
+As on a lab host, it switches off features that are slow under emulation and useless here. The guest has no security
+modules, and its root is in ramfs, which is filled faster than tmpfs. It does not start the parts of the kernel's
+cryptography that test themselves or look for missing modules.
 """
 
 GUEST_BRIDGE = "vpmem0"
@@ -84,7 +85,7 @@ _ADVICE = {
     ),
     r"did not end within": "A nearer archive is faster: VPMEM_LAB_MIRROR=URI",
 }
-"""What to do about a failed build, by the text of the failure."""
+"""The advice for a failed build, by a pattern in its message or output."""
 _BUILD_SECONDS = 900
 
 
@@ -180,8 +181,8 @@ def image_name(release: str = DEFAULT_RELEASE) -> str:
 def find_or_build_image(progress: Progress = SILENT, release: str = DEFAULT_RELEASE) -> Image:
     """Return this version's image of a release from the cache. Build the image if it is missing or broken.
 
-    The tools that run on this machine are always those of the default release. QEMU 7.2 of Debian 12 cannot emulate a
-    lab host.
+    The tools that run on this machine are always those of the default release, because QEMU 7.2 of Debian 12 cannot
+    emulate a lab host.
 
     Raises:
         LabError: A tool is missing or fails.
@@ -212,7 +213,7 @@ def _build(image: Image, progress: Progress, release: str) -> None:
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step(f"installing Debian ({release}) for the lab host", 110):
-            # No lab host boots from Debian's own initramfs. Making it takes longer than all other work after unpacking.
+            # Without Debian's own initramfs, because no lab host boots from it, and making it takes long.
             run_build(mmdebstrap_command(archive, keys, sources, release), "install Debian", INITRD="No")
         with progress.step("making its disk", 6):
             tools = image.directory / "tools"

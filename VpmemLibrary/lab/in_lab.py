@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def _show(qemu: QemuHost, host: Transport, progress: Progress) -> list[str]:
-    """Run the lab's steps, each within its deadline, and return their output."""
+    """Run the lab's steps, each within its deadline. Return the names of the features that the steps have shown."""
     shown = []
     with progress.step("lab in lab: trying KVM, boot, warm-up, save, restore of two hosts", 900):
         _inside(host, qemu, ["VpmemLibrary", "lab", "up", "--hosts", str(HOSTS)], _UP_SECONDS, progress)
@@ -158,7 +158,7 @@ def _make_disk(disk: Path, image: Image) -> None:
 def _inside(host: Transport, qemu: QemuHost, module: Sequence[str], timeout: float, progress: Progress | None) -> str:
     """Run a module of this project in the lab host, show its output, and return the output.
 
-    The command runs apart from its connection. Its output is read from time to time, so lines are shown soon.
+    The command runs in the background of the lab host. Its output is polled, so new lines are shown while it runs.
 
     Raises:
         LabError: The command failed, or did not end in time. The message has its output.

@@ -1,4 +1,4 @@
-"""The lab: disposable compute hosts with emulated NVDIMMs, on a machine that has none.
+"""The lab: disposable hosts with emulated NVDIMMs, on a machine that has no NVDIMMs.
 
 Example::
 
@@ -69,7 +69,7 @@ _NETWORK_SECONDS = 60.0
 
 
 class HostKind(Struct, frozen=True):
-    """What a new lab host is to be.
+    """The properties of a new lab host.
 
     Args:
         shape: Its persistent memory.
@@ -149,7 +149,7 @@ class LabHost:
 
     @property
     def private_address(self) -> str:
-        """The host's address on the network between the lab hosts; see ``personalise``."""
+        """The host's address on the private network. The script ``personalise`` sets it."""
         return f"192.168.77.{self.name.rpartition('-')[2]}"
 
     @property
@@ -252,7 +252,7 @@ class LabHost:
 
     @contextmanager
     def _power(self) -> Iterator[None]:
-        """Lock the host's power switch for one process. If two processes started it at once, one QEMU would be lost."""
+        """Lock the host's power for one process. If two processes started QEMU at once, one QEMU would be lost."""
         self._require_here()
         with no_raw_errors(), locked(self.directory / "power.lock", SILENT, f"switching {self.name}"):
             yield
@@ -271,7 +271,7 @@ class LabHost:
             timeout: Seconds within which the host's kernel must see the device.
 
         Raises:
-            LabError: The host takes no CXL device, or does not run, or its kernel does not take the device.
+            LabError: The host accepts no CXL device, does not run, or its kernel does not accept the device.
         """
         if not self.cxl:
             raise LabError(f"Lab host {self.name} accepts no CXL device. Start one that does: vpmem lab up --cxl")
@@ -349,7 +349,7 @@ class LabHost:
             )
 
     def _require_private_network(self, transport: SshTransport) -> None:
-        """Wait until the host has its address on the private network. The host's networkd sets it beside SSH."""
+        """Wait until the host has its address on the private network. SSH may answer before it has the address."""
 
         def has_address() -> bool:
             addresses = transport.run(["ip", "-4", "-br", "address", "show", "dev", "eth1", "up"]).text
@@ -551,11 +551,11 @@ class Lab:
             return self.host(host.name)
 
     def clean(self) -> list[Path]:
-        """Remove from the cache what neither this version nor a lab host of this lab uses. Return what was removed.
+        """Remove the directories of the cache that neither this version nor a lab host uses. Return these directories.
 
-        A saved state is in use if the disk of a lab host is based on it. It is also kept if it fits this machine: its
-        processor and kernel, and the number of processors that this process may use. What a killed process left
-        unfinished is removed.
+        A saved state is in use if the disk of a lab host is based on it. A saved state also stays if it fits this
+        machine: its processor and kernel, and the number of processors that this process may use. Directories that a
+        killed process left unfinished are removed.
         """
         with self._locked("changing the lab"):
             hosts = self.hosts()
@@ -591,7 +591,7 @@ class Lab:
             )
 
     def _restore(self, kinds: dict[str, HostKind]) -> None:
-        """Make lab hosts, whose kinds have the same release."""
+        """Make lab hosts. All kinds must have the same release."""
         (release,) = {kind.release for kind in kinds.values()}
         image = find_or_build_image(self._progress, release)
         accelerator = find_accelerator(image, self._progress)
@@ -654,7 +654,7 @@ def _valid_release(release: str) -> str:
 
 def ssh_command(destination: str, port: int, key_file: Path, known_hosts: Path) -> list[str]:
     """Return the command that logs in by a key and trusts only one known_hosts file."""
-    # ssh splits an option's value at spaces, and replaces what follows a percent sign.
+    # ssh splits an option's value at spaces, and expands percent signs.
     quoted_key, quoted_hosts = (f'"{path}"'.replace("%", "%%") for path in (key_file, known_hosts))
     return [
         *("ssh", "-F", "none", "-p", str(port), "-o", f"IdentityFile={quoted_key}"),

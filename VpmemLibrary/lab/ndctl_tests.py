@@ -1,8 +1,8 @@
 """Run ndctl's own tests on a lab host with the kernel's test bus. They show whether the lab host is sound.
 
-The tests are those of the source package in the archive of the lab host's packages. They run unchanged, and nothing
-of the package is kept. Run this module as ``python -m VpmemLibrary.lab.ndctl_tests [TEST ...]``. It prints the result
-of each test, and exits with 1 if a test failed.
+The tests come from ndctl's source package, which is in the archive of the lab host's packages. They run unchanged, and
+the downloaded package is removed afterwards. Run this module as ``python -m VpmemLibrary.lab.ndctl_tests [TEST ...]``.
+It prints the result of each test, and exits with 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from VpmemLibrary.lab.tools import run_tool
 from VpmemLibrary.transport.base import Transport
 
 TEST_SECONDS = 900.0
-"""Seconds within which a test must end. The longest takes two minutes on an emulated lab host."""
+"""Seconds within which a test must end. The longest test takes two minutes on an emulated lab host."""
 
 _SKIPPED = 77
 _USES_TEST_BUS = re.compile(r"^modprobe nfit_test$|/security\.sh nfit$", re.MULTILINE)
@@ -33,11 +33,11 @@ _PACKAGES = ("jq", "libjq1", "libonig5", "xxd", "bsdextrautils", "uuid-runtime",
 _NOT_HERE = {
     # The cookie of a region is made of its DIMMs' serial numbers and its offsets in them (drivers/acpi/nfit/core.c,
     # acpi_nfit_init_interleave_set).
-    "label-compat.sh": "its labels have the cookie of DIMMs of 32 MiB, and the lab host's have 256 MiB",
+    "label-compat.sh": "its labels have the cookie of DIMMs of 32 MiB, and the lab host's DIMMs have 256 MiB",
 }
 """Tests that cannot pass on a lab host, with the reason."""
 _TREE = "/root/ndctl"
-# The tests look for the programs in the tree that they were built in, and load nfit_test by its name.
+# The tests look for the programs in the source directory, as after a build, and load nfit_test by its name.
 _PREPARE = f"""
 set -e
 cd {_TREE}

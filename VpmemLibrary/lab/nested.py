@@ -16,15 +16,17 @@ from VpmemLibrary.sizes import KiB, MiB, Size
 from VpmemLibrary.transport.base import Transport
 
 READY_SECONDS = 900.0
-"""Far more seconds than a boot takes under emulation, also in a lab host inside a lab host. A guest that needs longer
-counts as lost."""
+"""Maximum seconds until a guest has booted. A guest that needs longer counts as lost.
+
+A boot takes far less, even under emulation in a lab host inside a lab host.
+"""
 
 _MEMORY = Size(256 * MiB)
 _LABEL = Size(2 * MiB)
 
 
 class BootTimes(Struct, frozen=True):
-    """How many seconds virsh took to start a guest, and until the guest's agent answered."""
+    """The seconds until virsh had started a guest, and the seconds until the guest's agent answered."""
 
     started: float
     ready: float

@@ -55,7 +55,7 @@ class Network:
 
 
 def network_socket(name: str) -> str:
-    """Return the path in the lab's directory of the socket that the lab host `name` connects to."""
+    """Return the path of the socket for the lab host `name`, relative to the lab's directory."""
     return f"{_NAME}/{name}.sock"
 
 

@@ -25,7 +25,7 @@ _ADVICE = {
     ),
     **dict.fromkeys((errno.ENOLCK, errno.EOPNOTSUPP), "Its file system has no locks or no sockets:"),
 }
-"""What to do about an error of the operating system, before the advice that is always given."""
+"""The advice for an error of the operating system. In the message, the advice that is always given follows."""
 
 
 def cache_directory() -> Path:
@@ -100,7 +100,7 @@ def private_directory(path: Path) -> Path:
 
 def open_private(path: Path) -> BinaryIO:
     """Create an empty file that only this user can read, and open it for writing."""
-    path.unlink(missing_ok=True)  # an old file would keep its mode, and its readers
+    path.unlink(missing_ok=True)  # an old file would keep its mode, and another process may have opened it
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 

@@ -17,15 +17,15 @@ _TRIES = 100
 def free_port(taken: Collection[int] = ()) -> int:
     """Return a loopback port that no process listens on, outside the kernel's range of ephemeral ports.
 
-    A lab host keeps its port while it is off, although nothing listens on the port then: these ports are `taken`. The
-    kernel could meanwhile give a port of its range to another program.
+    A lab host that is off keeps its port, although no process listens on it. So the ports of all lab hosts are `taken`.
+    A port of the kernel's range is no choice, because the kernel could give it to another program meanwhile.
     """
     low, high = map(int, _EPHEMERAL.read_text().split())
     candidates = [port for port in _CANDIDATES if not low <= port <= high and port not in taken]
     for port in random.sample(candidates, min(_TRIES, len(candidates))):
         if is_free(port):
             return port
-    with socket.socket() as probe:  # the range leaves no other port
+    with socket.socket() as probe:  # the kernel's range leaves no other port
         probe.bind((LOOPBACK, 0))
         found: int = probe.getsockname()[1]
         return found

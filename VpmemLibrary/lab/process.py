@@ -140,7 +140,7 @@ def find_process(directory: Path) -> Process | None:
 def fatal_signal(directory: Path) -> int:
     """Return the signal that ended the process of `directory`, unless `kill_process` sent it. Return 0 if unknown.
 
-    Only the process that started it can find out.
+    Only the process that started it can find out the signal.
     """
     known = _read_record(directory)
     ended = next((child.poll() for child in _children if known and child.pid == known.pid), None)
@@ -166,7 +166,8 @@ def kill_process(directory: Path) -> None:
 def _end(process: Process, directory: Path) -> None:
     descriptor = os.pidfd_open(process.pid)
     try:
-        # From here the descriptor refers to one fixed process. So this compares the process that will get the signal.
+        # The descriptor stays with one process, even if the number is used again. So the process that is compared here
+        # is the process that gets the signal.
         if Process.find(process.pid) != process:
             return
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)

@@ -14,8 +14,9 @@ _FIELDS = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 def processor_identity(accelerator: str, *, cpuinfo: Path = _CPUINFO, kernel: str = "") -> list[str]:
     """Return the properties of the processor and the kernel that a saved state depends on.
 
-    With KVM a lab host has this machine's processor, as its kernel offers the processor to guests. Under emulation the
-    lab host measures time by this machine's time-stamp counter. The rate of the counter depends on the processor model.
+    With KVM a lab host has this machine's processor, with the features that the kernel offers to guests. Under
+    emulation the lab host measures time by this machine's time-stamp counter. The rate of the counter depends on the
+    processor model.
     """
     fields = (*_FIELDS, "model name") if accelerator == "tcg" else _FIELDS
     found: dict[str, set[str]] = {field: set() for field in fields}

@@ -11,7 +11,7 @@ from VpmemLibrary.visible import visible
 
 
 class Progress:
-    """A display of steps that take a while. This one shows nothing."""
+    """A display of steps that take a while. This base class shows nothing."""
 
     @contextmanager
     def step(self, text: str, expected: float) -> Iterator[None]:  # noqa: ARG002  the subclasses use both

@@ -30,7 +30,7 @@ MEMORY = Size(4 * GiB)
 """The size of a lab host's main memory."""
 
 _SECOND_NODE = Size(256 * MiB)
-"""The part of the main memory that the second NUMA node has. It is only enough for the node to exist with an NVDIMM."""
+"""The part of the main memory that the second NUMA node has. It is just enough for a node that has an NVDIMM."""
 
 CXL_SIZE = Size(512 * MiB)
 """The size of the memory of a lab host's CXL device: a multiple of 256 MiB, as the size of a CXL region must be."""
@@ -72,8 +72,8 @@ _MACHINE = "q35,nvdimm=on,usb=off,vmport=off,sata=off,hpet=off"
 KVM_PROCESSOR = "host,arch-capabilities=off"
 """The processor with KVM: the machine's own, without a register (MSR 0x10a) that some clouds refuse to set.
 
-Then QEMU ends at its start, for instance on some GitHub-hosted runners. The register only describes mitigations, which
-a lab host does not use.
+With the register, QEMU ends at its start on such a cloud, for instance on some GitHub-hosted runners. The register only
+describes mitigations, which a lab host does not use.
 """
 
 _ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -89,7 +89,7 @@ _CXL_MACHINE = ",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size=4G"
 # (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has no caches.
 _CXL_COMMAND_LINE = " clearcpuid=hypervisor"
 _CXL_REGIONS = " vpmem.cxl-regions"
-"""The condition of the lab host's service that assembles a region from each CXL device."""
+"""The kernel argument that starts the lab host's service, which assembles a region from each CXL device."""
 _CXL_BRIDGE = ("-device", "pxb-cxl,id=cxl,bus=pcie.0,bus_nr=12")
 _EMPTY_CXL_PORT = ("-device", f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2")
 
@@ -406,7 +406,7 @@ class QemuHost:
 
 
 def _nodes(size: Size, memory: MemoryFile | None, cpus: int) -> list[str]:
-    """Return the arguments for the NUMA nodes. Each has a part of the main memory, the first has all processors."""
+    """Return the arguments for the NUMA nodes. Each has a part of the main memory. The first has all processors."""
     first = Size(size - _SECOND_NODE)
     return [*_node(0, first, 0, memory, f",cpus=0-{cpus - 1}"), *_node(1, _SECOND_NODE, first, memory, "")]
 
@@ -429,7 +429,7 @@ def _value(path: Path) -> str:
 
 
 def _disk(number: int, path: Path) -> list[str]:
-    # The disk's cache is written back when the host asks for it. It is discarded together with the host.
+    # QEMU ignores the host's flushes (cache=unsafe), because the disk is discarded together with the host.
     drive = f"if=none,id=disk{number},file={_value(path)},format=raw,discard=unmap,cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
 

@@ -55,7 +55,7 @@ _PACKAGES = (
 
 _INSTEAD: dict[str, dict[str, tuple[str, ...]]] = {
     "bookworm": {
-        "cxl": (),  # ndctl has this program
+        "cxl": (),  # the package ndctl contains this program
         "libarchive13t64": ("libarchive13",),
         "zstd": ("zstd", "lz4"),  # lz4 compresses the kernel
     },
@@ -67,7 +67,7 @@ _COMPUTE_PACKAGES = ("python3-nova", "python3-libvirt", "nova-common")
 
 _LEFT_OUT = (
     *("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"),
-    "/usr/bin/qemu-system-i386",  # libvirt asks it for its features at each start
+    "/usr/bin/qemu-system-i386",  # libvirt would query the features of this program at each start
 )
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -101,8 +101,8 @@ class Sources(Struct, frozen=True):
         lines: Lines as in apt's sources.list. Without lines, mmdebstrap uses its default for the suite, with all
             updates.
         without: The update suites that no archive has.
-        expired: The suites whose Release file is past its date. apt does not check this date for a release other than
-            the default.
+        expired: The suites whose Release file is past its date. The image is built from them anyway. The suites of the
+            default release are never listed here, because apt checks their date.
         settings: Settings of this machine's apt for reaching an archive, e.g. a proxy.
     """
 
@@ -196,7 +196,7 @@ def debian_archive(index_targets: Sequence[str], label: str) -> str | None:
 def _first_mirror(archive: str | None) -> str | None:
     """Return the first archive of a list of mirrors (apt-transport-mirror(1)), which Debian's cloud images use.
 
-    apt-helper reads no such lists. An archive that is no list in a file is returned as it is.
+    apt-helper reads no such lists. Any other archive is returned unchanged.
     """
     if archive is None or not archive.startswith("mirror+file:"):
         return archive

@@ -36,7 +36,7 @@ _JUMP_USER = "jump"
 
 
 def host_entry(host: LabHost, *, confined: bool = False, ssh_config: Path | None = None) -> HostEntry:
-    """Return how to reach and use a lab host, as a section of a hosts file describes it.
+    """Return a lab host's section of the hosts file, which describes how to reach and use the lab host.
 
     Args:
         host: The lab host.
@@ -98,7 +98,7 @@ def hosts_file(hosts: Sequence[LabHost], *, confined: bool = False, ssh_config: 
         fields = section_of(host_entry(host, confined=confined, ssh_config=ssh_config))
         for field, value in fields.items():
             if "%" in value:
-                raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such")
+                raise InvalidValueError(field, value, "a path without %: set VPMEM_CACHE and VPMEM_STATE to such paths")
         parser[host.name] = fields
     text = io.StringIO()
     parser.write(text, space_around_delimiters=False)

@@ -15,14 +15,14 @@ LABEL_SIZE = Size(128 * KiB)
 CXL_LABEL_SIZE = Size(256 * KiB)
 """The size of the label area of a CXL device. It has a file of its own.
 
-It is larger than that of an NVDIMM: above 128 KiB, the index blocks of both label versions have different sizes. It is
-small, because each 2 KiB of it are a command to the emulated device.
+The area is larger than that of an NVDIMM, because above 128 KiB the two label versions have index blocks of different
+sizes. The area is still small, because each 2 KiB of it need one command to the emulated device.
 """
 
 REGION_SIZE = Size(1 * GiB)
 """The size of each region.
 
-It is a multiple of 16 MiB, or ndctl refuses namespaces in the region as misaligned.
+It is a multiple of 16 MiB. In a region of another size, ndctl refuses namespaces as misaligned.
 """
 
 _NODE_OF_NVDIMM = (0, 0, 1, 0)
@@ -86,7 +86,7 @@ def _cxl_device(number: int) -> list[str]:
     """Return a CXL device and its port. Slots from 3 on are free.
 
     The kernel refuses two ports of a bridge with the same port number, which is 0 by default. It derives the cookie of
-    the labels from the serial number. If it is 0, namespaces are lost.
+    the labels from the serial number. With serial number 0, namespaces are lost.
     """
     name = f"cxl{number}"
     backing = f"persistent-memdev={name}-file,lsa={name}-labels-file"

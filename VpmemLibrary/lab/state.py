@@ -33,7 +33,7 @@ BOOT_SECONDS = 300.0
 """Seconds within which a boot must end. A boot takes some 30 s under emulation on an idle machine."""
 
 LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
-"""Load the KVM module that the kernel accepts for the processor. kvm_amd fits not only AMD's processors."""
+"""Load the KVM module that the kernel accepts for the processor. Other vendors' processors may need kvm_amd too."""
 
 _SAVE_SECONDS = 120.0
 _POLL = 0.02
@@ -41,7 +41,7 @@ _DISK = "disk"
 
 
 class SavedState(Struct, frozen=True):
-    """A finished saved state in the cache. `made` is the identity of its directory; see `identity`."""
+    """A finished saved state in the cache. `made` is the identity of its directory; see `cache.identity`."""
 
     directory: Path
     made: int = 0
@@ -93,7 +93,7 @@ def refused(qemu: QemuHost, error: LabError) -> StateRefusedError:
 
 
 def runs(qemu: QemuHost) -> bool:
-    """Return whether a restored host runs. If its processor cannot continue, KVM stops it, but QEMU stays."""
+    """Return whether a restored host runs. KVM stops a host whose processor cannot continue, but QEMU does not end."""
     if qemu.process is None:
         return False
     try:
@@ -118,7 +118,7 @@ def find_or_save_state(image: Image, accelerator: Accelerator, progress: Progres
 
 
 def state_name(image: Image, accelerator: Accelerator) -> str:
-    """Return the name in the cache of the saved state for this image, this accelerator and this processor."""
+    """Return the name of the cache directory with the saved state for this image, accelerator and processor."""
     qemu = QemuHost(cache_directory() / "state", image, accelerator)
     processor = processor_identity(accelerator.name)
     shape = [image.key, image.host_public_key, qemu.state_key, int(MEMORY), processor]
@@ -237,7 +237,7 @@ def _warm(host: Transport) -> None:
 
 
 def _stopped(qemu: QemuHost) -> str:
-    """Return a sentence about a host that QEMU has stopped because it could not write to a disk."""
+    """Return a sentence for a host that QEMU stopped because it could not write to a disk; empty for other hosts."""
     with suppress(LabError), qemu.monitor() as monitor:
         if _status(monitor) == "io-error":
             return f" QEMU stopped it because a file could not be written: see `df -h {qemu.directory}`."

@@ -12,7 +12,7 @@ _LINES = 15
 
 
 class ToolError(LabError):
-    """A program of this machine failed. `output` is what it printed on standard error."""
+    """A program of this machine failed. `output` is its standard error."""
 
     def __init__(self, text: str, output: str = "") -> None:
         self.output = output

@@ -286,7 +286,7 @@ class AgentTransport:
         If the agent refuses to open files, a command in the guest reads the file.
 
         Raises:
-            GuestError: The file cannot be read, is larger, or the read takes longer.
+            GuestError: The file cannot be read, is larger than 16 MiB, or the read takes more than a minute.
             CommandError: The command could not read the file.
         """
         deadline = time.monotonic() + DEFAULT_TIMEOUT
@@ -490,7 +490,7 @@ class AgentTransport:
         return status
 
     def _end(self, pid: int, deadline: float) -> _Status | None:
-        """Kill a command and all its descendants, because the agent does not start it in its own process group.
+        """Kill a command and each of its descendants. The agent starts no process group that could be killed at once.
 
         Returns:
             The status afterwards; None if the agent does not answer.

@@ -44,7 +44,7 @@ dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K status=none
 # Robot Framework shortens a message that is longer than 40 lines of 78 characters. The message also contains QEMU's
 # log.
 TAIL_LINES = 20
-"""How many of the last lines of a log a message has."""
+"""The number of lines from the end of a log that a message shows."""
 
 READ_AT_ONCE = 1 * MiB
 """The most bytes of a log that one call returns, because a guest may write without end."""

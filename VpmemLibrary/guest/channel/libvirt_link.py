@@ -218,7 +218,7 @@ class LibvirtLink:
         cancel: Callable[[LibvirtSession], object] | None,
         patience: float,
     ) -> bool:
-        """Abort the job of a call that has one. Abandon a call that does not end. Return whether the call ended."""
+        """Abort the call's job, if it is a job. Abandon the call if it does not end. Return whether the call ended."""
         ended = False
         try:
             if cancel is not None:

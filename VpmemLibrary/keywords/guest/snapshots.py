@@ -53,7 +53,7 @@ class SnapshotKeywords:
 
         ```robotframework
         *** Test Cases ***
-        A Moment To Come Back To
+        A Guest Reverts To Its Snapshot
             Take Guest Snapshot    ${guest}    before    memory_file=/var/lib/libvirt/qemu/save/before
             Revert Guest To Snapshot    ${guest}    before
         ```
@@ -88,7 +88,7 @@ class SnapshotKeywords:
 
         ```robotframework
         *** Test Cases ***
-        Back
+        A Guest Reverts To An Earlier Snapshot
             Revert Guest To Snapshot    ${guest}    before
         ```
         """

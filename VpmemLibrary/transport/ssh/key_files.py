@@ -35,7 +35,7 @@ _SMALLEST_RSA = 1024  # bits, same limit as ssh
 _DAMAGED = "it is an OpenSSH key, but it is damaged: its beginning cannot be read"
 _CIPHERS = ("aes256-ctr", "aes256-cbc", "aes256-gcm@openssh.com")
 _PUBLIC_TYPE = re.compile(r"(sk-)?(ssh|ecdsa|rsa)-[\w@.-]+")
-_PKCS12 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"  # the type of its content: PKCS#7 data
+_PKCS12 = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"  # the OID of PKCS#7 data, which a PKCS#12 file contains
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -147,7 +147,7 @@ def _loaded(load: object, data: bytes, kind: str, name: str, passphrase: bytes |
 
 
 _UNKNOWN_CIPHERS = ("Key encrypted with unknown cipher", "Unknown key encryption algorithm")
-"""The texts of cryptography's errors, which have the same type as the error for a wrong passphrase."""
+"""The beginnings of cryptography's messages for an unknown cipher. A wrong passphrase raises the same type of error."""
 
 
 def _locked(name: str) -> str:
