@@ -82,7 +82,7 @@ def run_pipeline(
         beside: A command that runs at the same time as the first stage. The later stages read its output at
             `SECOND_INPUT`.
         subject: The path that replaces `SUBJECT`.
-        condition: Shell text that runs first, with the subject as ``$1``. It ends the shell to prevent the pipeline.
+        condition: Shell text that runs first, with the subject as ``$1``. If it ends the shell, no stage runs.
 
     Raises:
         ToolMissingError: A program is not installed. The message names its package.

@@ -18,7 +18,8 @@ def free_port(taken: Collection[int] = ()) -> int:
     """Return a loopback port that no process listens on, outside the kernel's range of ephemeral ports.
 
     A lab host that is off keeps its port, although no process listens on it. So the ports of all lab hosts are `taken`.
-    A port of the kernel's range is no choice, because the kernel could give it to another program meanwhile.
+    A port of the ephemeral range is returned only if no other port is free, because the kernel could meanwhile give
+    such a port to another program.
     """
     low, high = map(int, _EPHEMERAL.read_text().split())
     candidates = [port for port in _CANDIDATES if not low <= port <= high and port not in taken]

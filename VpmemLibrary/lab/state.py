@@ -33,7 +33,7 @@ BOOT_SECONDS = 300.0
 """Seconds within which a boot must end. A boot takes some 30 s under emulation on an idle machine."""
 
 LOAD_KVM = "for module in kvm_amd kvm_intel; do modprobe -q $module && exit 0; done; dmesg | grep -i kvm >&2; exit 1"
-"""Load the KVM module that the kernel accepts for the processor. Other vendors' processors may need kvm_amd too."""
+"""Load the KVM module that the kernel accepts for the processor. Not only AMD's processors need kvm_amd."""
 
 _SAVE_SECONDS = 120.0
 _POLL = 0.02

@@ -218,7 +218,7 @@ class LibvirtLink:
         cancel: Callable[[LibvirtSession], object] | None,
         patience: float,
     ) -> bool:
-        """Abort the call's job, if it is a job. Abandon the call if it does not end. Return whether the call ended."""
+        """If a call is a job, abort the call. If the call does not end, abandon it. Return whether the call ended."""
         ended = False
         try:
             if cancel is not None:
