@@ -77,3 +77,8 @@ def test_a_run_on_lab_hosts_of_another_kind_fills_its_column_and_the_other_colum
     assert "| NS-01 | each mode | `lab` | proven | not run | skipped | not run | not run | not run |" in first
     assert "| HX-02 | cxl | many | proven (1 of 2 tests passed, none failed) |  |  |  |  |  |" in first
     assert script["table"](lab, CATALOGUE, {}, first) == first
+    nothing = script["Tests"]()
+    assert script["table"](nothing, CATALOGUE, {"cxl": nothing}, first, {"lab", "cxl"}) == first
+    assert "| NS-01 | each mode |  | not run | not run |" in script["table"](
+        nothing, CATALOGUE, {"cxl": nothing}, first
+    )
