@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,5 @@ def test_a_run_on_lab_hosts_of_another_kind_fills_its_column_and_the_other_colum
     assert "| NS-01 | each mode |  | not run | not run |" in script["table"](
         nothing, CATALOGUE, {"cxl": nothing}, first
     )
+    some: str = script["table"](nothing, CATALOGUE, {"cxl": cxl}, first, {"lab", "cxl"})
+    assert re.search(r"HX-02 .* 1 of 2 tests passed in 1 of \d+ suites, none failed; the others were not run \|", some)
