@@ -8,6 +8,8 @@ from robot.api.deco import library
 from robot.libraries.BuiltIn import BuiltIn
 
 from VpmemLibrary.keywords.cloud.clouds import CloudKeywords
+from VpmemLibrary.keywords.cloud.compute_services import ComputeServiceKeywords
+from VpmemLibrary.keywords.cloud.server_actions import ServerActionKeywords
 from VpmemLibrary.keywords.support.components import ComponentLibrary
 from VpmemLibrary.keywords.support.converters import CONVERTERS
 from VpmemLibrary.session.session import Session
@@ -23,7 +25,10 @@ class OpenStack(ComponentLibrary):
     """
 
     def __init__(self) -> None:
-        super().__init__([CloudKeywords(_session)])
+        clouds = CloudKeywords(_session)
+        super().__init__(
+            [clouds, ServerActionKeywords(lambda: clouds.cloud), ComputeServiceKeywords(lambda: clouds.cloud, _session)]
+        )
 
 
 def _session() -> Session:

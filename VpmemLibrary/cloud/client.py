@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError
@@ -27,6 +27,7 @@ DELETED = "DELETED"
 """The status of a server that Nova no longer has."""
 
 _ERROR = "ERROR"
+_BUILD = "BUILD"
 _POLL = 0.5
 _PLACEMENT = "1.36"
 
@@ -58,6 +59,7 @@ class ServerState:
         fault: The message of the fault. Empty if there is none.
         host: The hypervisor's host name. Empty if the server has no host, or the user may not see it.
         domain: The name of the domain on the host. Empty if the user may not see it.
+        failed: The last action, if it failed and left no fault, e.g. ``shelve``. `Cloud.wait` sets it.
     """
 
     status: str
@@ -65,10 +67,12 @@ class ServerState:
     fault: str = ""
     host: str = ""
     domain: str = ""
+    failed: str = ""
 
     def __str__(self) -> str:
         task = f", task {self.task_state}" if self.task_state else ""
-        return f"{self.status}{task}{f': {self.fault}' if self.fault else ''}"
+        failed = f", and its last action failed: {self.failed}" if self.failed else ""
+        return f"{self.status}{task}{f': {self.fault}' if self.fault else ''}{failed}"
 
 
 class Cloud:
@@ -222,19 +226,20 @@ class Cloud:
             )
         return CloudServer(made.id, marked)
 
-    def act(self, server: CloudServer, action: str, *arguments: object) -> None:
+    def act(self, server: CloudServer, action: str, *arguments: object, **named: object) -> None:
         """Request an action on a server. Return without waiting for its end.
 
         Args:
             server: The server.
             action: The method of openstacksdk's compute service, e.g. ``stop_server``.
             arguments: The other arguments of this method, after the server.
+            named: The named arguments of this method.
 
         Raises:
             CloudError: The cloud refused the action.
         """
         with self.asked(f"{action.replace('_', ' ')} {server.name}"):
-            getattr(self._connection.compute, action)(server.id, *arguments)
+            getattr(self._connection.compute, action)(server.id, *arguments, **named)
 
     def state(self, server: CloudServer) -> ServerState:
         """Return the current state of a server.
@@ -258,7 +263,9 @@ class Cloud:
         )
 
     def wait(self, server: CloudServer, status: str, *, timeout: float) -> ServerState:
-        """Wait until a server has a status and no task. Return early if the server is in ERROR.
+        """Wait until a server has a status and no task.
+
+        Return early if the server is in ERROR, or if its last action failed.
 
         Returns:
             The last state. It has a different status if the server did not reach `status` in time.
@@ -270,9 +277,39 @@ class Cloud:
         for attempt in attempts(f"server {server.name} to become {status}", timeout=timeout, interval=_POLL):
             state = self.state(server)
             attempt.state = str(state)
-            if state.status in {status, DELETED, _ERROR} and not state.task_state:
+            if state.task_state:
+                continue
+            if state.status in {status, DELETED, _ERROR}:
                 break
+            if state.status != _BUILD and (failed := self._failed_action(server)):
+                return replace(state, failed=failed)
         return state
+
+    def _failed_action(self, server: CloudServer) -> str:
+        """Return the name of a server's last action if it failed. Nova then leaves some servers as they were."""
+        with self.asked(f"list the actions on server {server.name}"):
+            last = next(iter(self._connection.compute.server_actions(server.id)), None)
+        return str(last.action) if last is not None and last.message == "Error" else ""
+
+    def force_down(self, host: str, down: bool) -> None:
+        """Set or clear the mark by which Nova takes the compute service of a host as down.
+
+        Raises:
+            NotFoundError: Nova has no compute service on the host.
+            CloudError: The cloud refused.
+        """
+        service = self._compute_service(host)
+        with self.asked(f"set the compute service of {host} {'down' if down else 'up'}"):
+            self._connection.compute.update_service(service.id, forced_down=down)
+
+    def service_report(self, host: str) -> str:
+        """Return the time of the last report of the compute service on a host, as Nova gives it.
+
+        Raises:
+            NotFoundError: Nova has no compute service on the host.
+            CloudError: The cloud did not answer.
+        """
+        return str(self._compute_service(host).updated_at)
 
     def total(self, label: str, host: str) -> int:
         """Return the total number of a host's namespaces with a label, according to placement. It may be 0.
@@ -325,6 +362,13 @@ class Cloud:
             with self.asked(f"delete flavor {flavor.name}"):
                 compute.delete_flavor(flavor.id)
         return [f"server {server.name}" for server in own] + [f"flavor {flavor.name}" for flavor in flavors]
+
+    def _compute_service(self, host: str) -> Any:
+        with self.asked("list its compute services"):
+            found = {each.host: each for each in self._connection.compute.services(binary="nova-compute")}
+        if host not in found:
+            raise NotFoundError("compute service", host, list(found), self.name)
+        return found[host]
 
     def _provider(self, host: str, part: str) -> Mapping[str, Any]:
         providers = self._placement("/resource_providers")["resource_providers"]

@@ -14,7 +14,7 @@ from VpmemLibrary.cloud.http import Api, HttpError
 from VpmemLibrary.cloud.settings import Settings
 from VpmemLibrary.errors import CommandError, LabError, UnreachableError
 from VpmemLibrary.lab.image import GUEST_INITRD, GUEST_KERNEL
-from VpmemLibrary.lab.lab import LabHost
+from VpmemLibrary.lab.lab import PRIVATE_ADDRESSES, LabHost
 from VpmemLibrary.lab.paths import private_directory
 from VpmemLibrary.lab.ports import LOOPBACK
 from VpmemLibrary.lab.process import Process, find_process, kill_process, start_process
@@ -44,7 +44,13 @@ _OUTPUT = "/var/log/nova/output.log"
 _TUNNEL_SECONDS = 60.0
 _STEP_SECONDS = 300.0
 _POLL = 1.0
-_MAIN = "from nova.cmd.compute import main; main()"
+_UNIT_FILE = f"""\
+[Service]
+ExecStart=/usr/bin/python3 -c "from nova.cmd.compute import main; main()"
+KillMode=mixed
+StandardOutput=append:{_OUTPUT}
+StandardError=append:{_OUTPUT}
+"""
 _IDS = uuid.UUID("0b0c5e8e-2c38-4f0a-9a55-7a5b7b0f6c1e")
 _SERVICES = ("broker", "keystone", "placement", "glance", "neutron")
 
@@ -107,11 +113,8 @@ class ComputeHost:
                 return False
             if transport.run(["test", "-e", "/var/lib/nova/compute_id"]).exit_status != 0:
                 self._configure(transport, images)
-            transport.run(["systemctl", "reset-failed", UNIT])
-            command = ["systemd-run", "--quiet", f"--unit={UNIT}", "--collect", "--property=KillMode=mixed"]
-            command += [f"--property={stream}=append:{_OUTPUT}" for stream in ("StandardOutput", "StandardError")]
-            program = ["python3", "-c", _MAIN, "--config-file", "/etc/nova/nova.conf"]
-            transport.run([*command, *program], timeout=_STEP_SECONDS).check("nova-compute could not be started")
+            command = ["systemctl", "start", UNIT]
+            transport.run(command, timeout=_STEP_SECONDS).check("nova-compute could not be started")
         return True
 
     def wait(self, api: Api, timeout: float = READY_SECONDS) -> None:
@@ -197,7 +200,19 @@ class ComputeHost:
         # Without this file, nova-compute refuses to start if libvirt has a domain. The id stays the same in this cloud,
         # so that a lab host that was replaced is the same compute node.
         identity = uuid.uuid5(_IDS, f"{self._settings.secret} {self._settings.ports} {self.name}")
+        self._let_in_others(transport)
+        transport.write_file(f"/etc/systemd/system/{UNIT}.service", _UNIT_FILE.encode(), mode=0o644)
+        transport.run(["systemctl", "daemon-reload"], timeout=_STEP_SECONDS).check()
         transport.write_file("/var/lib/nova/compute_id", str(identity).encode())
+
+    def _let_in_others(self, transport: Transport) -> None:
+        """Let root log in from one compute host to another, as Nova does to move a server between them.
+
+        All lab hosts accept the lab's own key, and have the same host key.
+        """
+        image = self._host.qemu.image
+        transport.write_file("/root/.ssh/id_ed25519", image.key_file.read_bytes())
+        transport.write_file("/root/.ssh/known_hosts", f"{PRIVATE_ADDRESSES} {image.host_public_key}\n".encode())
 
 
 def pmem_total(api: Api, host: str) -> dict[str, int]:

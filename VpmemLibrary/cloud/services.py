@@ -12,6 +12,7 @@ from VpmemLibrary.cloud.settings import Ports, Settings
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.lab.ports import LOOPBACK
 from VpmemLibrary.polling import poll
+from VpmemLibrary.sizes import MiB
 
 READY_SECONDS = 300.0
 """Maximum seconds until a service answers. A service needs far less, also on a loaded machine."""
@@ -92,7 +93,11 @@ def openstack(settings: Settings) -> list[Service]:
             "glance",
             ports.glance,
             f"{settings.url('glance')}/",
-            ["--wsgi-file", "/usr/bin/glance-wsgi-api", "--processes", "1", "--threads", "1"],
+            # nova-compute sends the image of a server's disk in parts that are larger than the default of 1 MiB.
+            [
+                *("--wsgi-file", "/usr/bin/glance-wsgi-api", "--processes", "1", "--threads", "1"),
+                *("--chunked-input-limit", str(16 * MiB)),
+            ],
             OS_GLANCE_CONFIG_DIR=f"{etc}/glance",
         ),
         _wsgi(

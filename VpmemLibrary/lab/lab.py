@@ -55,6 +55,9 @@ from VpmemLibrary.transport.ssh.transport import SshTransport
 CXL_SECONDS = 60.0
 """Seconds until a lab host's kernel has a new device. A hot-plug slot waits 5 s before it gives power (PCI Express)."""
 
+PRIVATE_ADDRESSES = "192.168.77.*"
+"""The addresses of the lab hosts on the network between them, as a pattern of known_hosts."""
+
 ROUGH_PORT = 2222
 """The port on a lab host's own loopback through which the rough entry's user logs in."""
 

@@ -26,6 +26,15 @@ Stopping A Server Wipes Its Namespace
     Server Should Become    ${server}    ACTIVE
     Content Of The Guest Should Be Zero    ${server}    ${namespaces}[0]
 
+A Hard Reboot Wipes A Server's Namespace
+    [Documentation]    Nova makes the domain again by the steps of a deletion (nova/virt/libvirt/driver.py,
+    ...    _hard_reboot). Operators: allow soft reboots alone.
+    [Tags]    os-07
+    ${server}    ${namespace} =    Create A Server With A Pattern    reset    seed=before the reboot
+    Reboot Server    ${server}    hard=True
+    Server Should Become    ${server}    ACTIVE
+    Server Should Read Zeros    ${server}    ${namespace}
+
 A Label In Another Case Gives No Device But Holds A Namespace
     [Documentation]    The resource class that Nova asks placement for is upper case, but Nova compares the label as it
     ...    is (nova/virt/libvirt/driver.py, _get_ordered_vpmem_resources). Operators: check the case of `hw:pmem`.
@@ -50,6 +59,22 @@ Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
     Server Should Use    ${server}    4GB    SMALL
     ${next} =    Create An Active Server    ${small}    next tenant
     The Next Server Should Read    ${next}    ${namespaces}[0]    seed=before the resize
+    [Teardown]    Clean Up After A Move
+
+The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
+    [Documentation]    Nova starts the server by the steps of a hard reboot (nova/virt/libvirt/driver.py, power_on and
+    ...    resume_state_on_host_boot). Operators: save the data from the namespace before the server is started.
+    [Tags]    os-07
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    ${server}    ${namespace} =    Create A Server With A Pattern    on lost host    seed=before the host's reboot
+    Reboot Host    foreign=True
+    The Cloud Has The Host Again
+    Server Should Become    ${server}    SHUTOFF
+    ${guest} =    Get Server Guest    ${server}
+    Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=before the host's reboot    length=4MiB
+    Start Server    ${server}
+    Server Should Become    ${server}    ACTIVE
+    Server Should Read Zeros    ${server}    ${namespace}
 
 
 *** Keywords ***

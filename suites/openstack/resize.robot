@@ -5,7 +5,7 @@ Resource          ../../resources/cloud.resource
 
 Suite Setup       Take The Cloud
 Suite Teardown    Give The Cloud Back
-Test Teardown     Clean Up And Wait For Placement
+Test Teardown     Clean Up After A Move
 
 Test Tags         openstack
 

@@ -41,8 +41,100 @@ The Devices Of A Server Have The Order Of The Flavor's Labels
     VAR    @{all} =    ns_0    ns_1    ns_2
     Should Be Equal    ${names}    ${all}
 
+Deleting A Server Wipes Its Namespace To The End
+    [Documentation]    The guest writes to the start and to the end of its device, and to its label area, which is
+    ...    behind the device. After the delete, the whole namespace has only zeros.
+    [Tags]    os-06
+    ${server}    ${namespace} =    Create A Server With A Pattern    deleted    seed=at the start
+    Server Has Written At The End And In The Label Area    ${server}    ${namespace}
+    Delete Server    ${server}
+    Content Should Be Zero    ${namespace}
+
+A Failed Wipe Leaves The Server In ERROR With Its Namespace
+    [Documentation]    The data is not given to another server, and a second delete wipes it.
+    [Tags]    os-06
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    ${server}    ${namespace} =    Create A Server With A Pattern    kept    seed=not wiped
+    Deleting Should Fail Where No Wipe Works    ${server}    ${namespace}
+    Placement Should Hold    ${server}    SMALL
+    ${guest} =    Get Server Guest    ${server}
+    Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=not wiped    length=4MiB
+    The Next Server Should Have Another Namespace    ${namespace}
+    Delete Server    ${server}
+    Content Should Be Zero    ${namespace}
+
+A Soft Reboot Keeps The Data
+    [Documentation]    The guest's operating system starts again in the same domain.
+    [Tags]    os-07
+    ${server}    ${namespace} =    Create A Server With A Pattern    rebooted    seed=before the reboot
+    ${guest} =    Get Server Guest    ${server}
+    ${before} =    Get Guest Boot Id    ${guest}
+    Reboot Server    ${server}
+    Server Should Become    ${server}    ACTIVE
+    Server Should Read    ${server}    ${namespace}    seed=before the reboot
+    ${guest} =    Get Server Guest    ${server}
+    ${after} =    Get Guest Boot Id    ${guest}
+    Should Not Be Equal    ${after}    ${before}
+
+Shelving A Server Wipes And Frees Its Namespace
+    [Documentation]    Nova stores the server's disk, but not its persistent memory. The unshelved server reads zeros.
+    [Tags]    os-09
+    ${server}    ${namespace} =    Create A Server With A Pattern    shelved    seed=before the shelf
+    Shelve Server    ${server}
+    Server Should Become    ${server}    SHELVED_OFFLOADED
+    Placement Should Hold    ${server}
+    Content Should Be Zero    ${namespace}
+    Unshelve Server    ${server}
+    Server Should Become    ${server}    ACTIVE
+    Server Should Use    ${server}    SMALL
+    ${found} =    Get Namespaces Of Server    ${server}
+    Content Should Be Zero    ${found}[0]
+
+Rebuilding A Server Wipes Its Namespace And Keeps It
+    [Documentation]    The rebuilt server has the same namespace, with only zeros.
+    [Tags]    os-09
+    ${server}    ${namespace} =    Create A Server With A Pattern    rebuilt    seed=before the rebuild
+    Rebuild Server    ${server}    ${IMAGE}
+    Server Should Become    ${server}    ACTIVE
+    Server Should Use    ${server}    SMALL
+    Server Should Read Zeros    ${server}    ${namespace}
+
 
 *** Keywords ***
+Server Has Written At The End And In The Label Area
+    [Documentation]    Write a pattern to the end of the device inside the guest, and text to its label area. Find both
+    ...    on the host.
+    [Arguments]    ${server}    ${namespace}
+    ${guest} =    Get Server Guest    ${server}
+    ${devices} =    Get Guest Devices    ${guest}
+    ${size} =    Get Guest Region Size    ${guest}    ${devices}[0]
+    ${end} =    Subtract Size    ${size}    4MiB
+    Write Pattern In Guest    ${guest}    ${namespace}    seed=at the end    length=4MiB    offset=${end}
+    Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=at the end    length=4MiB    offset=${end}
+    Run Script In Guest    ${guest}    write_text_to_label_areas.sh
+    Label Area Should Begin With    ${namespace}    label
+
+Deleting Should Fail Where No Wipe Works
+    [Documentation]    Delete the server while the program that Nova wipes with fails on the compute host. Fail unless
+    ...    the server is in ERROR with a fault that names the device.
+    [Arguments]    ${server}    ${namespace}
+    Run On Host    mount    --bind    /bin/false    /usr/bin/daxio
+    TRY
+        Run Keyword And Expect Error
+        ...    *is ERROR: Failed to clean up the vpmem backend device ${namespace.device}*
+        ...    Delete Server    ${server}
+    FINALLY
+        Run On Host    umount    /usr/bin/daxio
+    END
+
+The Next Server Should Have Another Namespace
+    [Documentation]    Create a server with a namespace of the same label. Fail if it has this namespace.
+    [Arguments]    ${namespace}
+    ${flavor} =    Create Flavor    next    hw:pmem=SMALL
+    ${next} =    Create An Active Server    ${flavor}    next
+    ${found} =    Get Namespaces Of Server    ${next}
+    Should Not Be Equal    ${found[0].uuid}    ${namespace.uuid}
+
 Both Should Use A Namespace Each
     [Documentation]    Fail unless each server uses one namespace of the label, not the same one.
     [Arguments]    ${one}    ${two}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ class Host:
 
     name, private_address, user, port = "lab-1", "192.168.77.1", "root", 22001
 
-    def __init__(self) -> None:
+    def __init__(self, key_file: Path = Path("/dev/null")) -> None:
+        self.qemu = SimpleNamespace(image=SimpleNamespace(key_file=key_file, host_public_key="ssh-ed25519 AAAA"))
         self.commands: list[str] = []
         self.files: dict[str, str] = {}
         self.failing = ["systemctl is-active", "test -e /var/lib/nova/compute_id"]
@@ -89,12 +91,15 @@ def test_a_new_compute_host_gets_namespaces_images_settings_and_an_identity(host
         "-n ns_1 -s 33554432",
         "-n ns_2",
         "cp ",
-        "systemd-run",
+        "systemctl daemon-reload",
+        "systemctl start nova-compute",
     ]
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
     assert f"_base/{hashlib.sha1(IMAGES.kernel.encode()).hexdigest()}" in text
     assert "pmem_namespaces = 4GB:ns_0,SMALL:ns_1|ns_2" in host.files["/etc/nova/nova.conf"]
     assert SETTINGS.secret not in text
+    assert "nova.cmd.compute" in host.files["/etc/systemd/system/nova-compute.service"]
+    assert host.files["/root/.ssh/known_hosts"] == "192.168.77.* ssh-ed25519 AAAA\n"
     again = Host()
     compute_of(again, tmp_path).start(IMAGES)
     assert again.files["/var/lib/nova/compute_id"] == host.files["/var/lib/nova/compute_id"]

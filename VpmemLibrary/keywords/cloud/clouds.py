@@ -33,7 +33,12 @@ class CloudKeywords:
         self._open: Cloud | None = None
 
     @property
-    def _cloud(self) -> Cloud:
+    def cloud(self) -> Cloud:
+        """The open cloud.
+
+        Raises:
+            NotFoundError: No cloud is open.
+        """
         if self._open is None:
             raise NotFoundError("open cloud", "(current)", [])
         return self._open
@@ -110,7 +115,7 @@ class CloudKeywords:
             ${deleted} =    Clean Up Cloud
         ```
         """
-        deleted = self._cloud.clean_up(timeout=timeout.total_seconds())
+        deleted = self.cloud.clean_up(timeout=timeout.total_seconds())
         logger.info("\n".join(deleted) or "Nothing to delete.")
         return deleted
 
@@ -141,7 +146,7 @@ class CloudKeywords:
             ${flavor} =    Create Flavor    with-vpmem    hw:pmem=4GB,SMALL
         ```
         """
-        return self._cloud.create_flavor(name, ram=ram, vcpus=vcpus, extra_specs=extra_specs)
+        return self.cloud.create_flavor(name, ram=ram, vcpus=vcpus, extra_specs=extra_specs)
 
     @keyword(tags=("cloud", "server"))
     def create_server(
@@ -172,7 +177,7 @@ class CloudKeywords:
             Server Should Become    ${server}    ACTIVE
         ```
         """
-        return self._cloud.create_server(flavor, image=image, name=name, host=host, networks=networks)
+        return self.cloud.create_server(flavor, image=image, name=name, host=host, networks=networks)
 
     @keyword(tags=("cloud", "server", "assertion"))
     def server_should_become(self, server: CloudServer, status: str, *, timeout: timedelta = SERVER_TIMEOUT) -> None:
@@ -196,7 +201,7 @@ class CloudKeywords:
             Server Should Become    ${server}    ACTIVE    timeout=2 minutes
         ```
         """
-        state = self._cloud.wait(server, status, timeout=timeout.total_seconds())
+        state = self.cloud.wait(server, status, timeout=timeout.total_seconds())
         if state.status != status or state.task_state:
             raise AssertionError(self._with_logs(f"Server {server.name} should become {status}, but it is {state}."))
         logger.info(f"Server {server.name} is {state}.")
@@ -232,7 +237,7 @@ class CloudKeywords:
             Get Server Fault    ${server}    contains    No valid host
         ```
         """
-        fault = self._cloud.state(server).fault
+        fault = self.cloud.state(server).fault
         return assert_text(fault, assertion_operator, expected, f"Fault of server {server.name}", message)
 
     @keyword(tags=("cloud", "server", "destructive"))
@@ -255,116 +260,10 @@ class CloudKeywords:
             Delete Server    ${server}
         ```
         """
-        self._cloud.act(server, "delete_server")
-        state = self._cloud.wait(server, DELETED, timeout=timeout.total_seconds())
+        self.cloud.act(server, "delete_server")
+        state = self.cloud.wait(server, DELETED, timeout=timeout.total_seconds())
         if state.status != DELETED:
             raise CloudError(self._with_logs(f"Server {server.name} was not deleted: it is {state}."))
-
-    @keyword(tags=("cloud", "server"))
-    def stop_server(self, server: CloudServer) -> None:
-        """Ask the cloud to stop a server, and return at once.
-
-        Args:
-            server: The server.
-
-        Raises:
-            CloudError: The cloud refused.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Off
-            Stop Server    ${server}
-            Server Should Become    ${server}    SHUTOFF
-        ```
-        """
-        self._cloud.act(server, "stop_server")
-
-    @keyword(tags=("cloud", "server"))
-    def start_server(self, server: CloudServer) -> None:
-        """Ask the cloud to start a stopped server, and return at once.
-
-        Args:
-            server: The server.
-
-        Raises:
-            CloudError: The cloud refused.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        On
-            Start Server    ${server}
-            Server Should Become    ${server}    ACTIVE
-        ```
-        """
-        self._cloud.act(server, "start_server")
-
-    @keyword(tags=("cloud", "server"))
-    def resize_server(self, server: CloudServer, flavor: CloudFlavor) -> None:
-        """Ask the cloud to resize a server, and return at once.
-
-        Args:
-            server: The server.
-            flavor: The new flavor.
-
-        Raises:
-            CloudError: The cloud refused.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Larger
-            Resize Server    ${server}    ${larger}
-            Server Should Become    ${server}    VERIFY_RESIZE
-        ```
-        """
-        self._cloud.act(server, "resize_server", flavor.id)
-
-    @keyword(tags=("cloud", "server", "destructive"))
-    def confirm_resize(self, server: CloudServer) -> None:
-        """Ask the cloud to confirm a resize, and return at once.
-
-        Args:
-            server: The server, which is in VERIFY_RESIZE.
-
-        Raises:
-            CloudError: The cloud refused.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Keep
-            Confirm Resize    ${server}
-            Server Should Become    ${server}    ACTIVE
-        ```
-        """
-        self._cloud.act(server, "confirm_server_resize")
-
-    @keyword(tags=("cloud", "server", "destructive"))
-    def revert_resize(self, server: CloudServer) -> None:
-        """Ask the cloud to revert a resize, and return at once.
-
-        Args:
-            server: The server, which is in VERIFY_RESIZE.
-
-        Raises:
-            CloudError: The cloud refused.
-
-        Example:
-
-        ```robotframework
-        *** Test Cases ***
-        Back
-            Revert Resize    ${server}
-            Server Should Become    ${server}    ACTIVE
-        ```
-        """
-        self._cloud.act(server, "revert_server_resize")
 
     @keyword(tags=("cloud", "server", "getter"))
     def get_server_guest(self, server: CloudServer) -> Guest:
@@ -394,9 +293,30 @@ class CloudKeywords:
         ```
         """
         session = self._session()
-        opened, guest = adopt(session, self._cloud, server)
+        opened, guest = adopt(session, self.cloud, server)
         session.switch(opened.alias)
         return guest
+
+    @keyword(tags=("cloud", "getter"))
+    def get_hypervisor_host_name(self) -> str:
+        """Return the name by which Nova and placement know the current host: its host name in libvirt.
+
+        Returns:
+            The host name, e.g. for the argument `host` of [Create Server].
+
+        Raises:
+            LibvirtError: libvirt on the host did not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        On This Host
+            ${host} =    Get Hypervisor Host Name
+            ${server} =    Create Server    ${flavor}    image=vpmem-guest    host=${host}
+        ```
+        """
+        return hypervisor_host_name(self._session().current)
 
     @keyword(tags=("cloud", "getter"))
     def get_placement_total(
@@ -433,7 +353,7 @@ class CloudKeywords:
             Get Placement Total    SMALL    ==    2
         ```
         """
-        found = self._cloud.total(label, host or hypervisor_host_name(self._session().current))
+        found = self.cloud.total(label, host or hypervisor_host_name(self._session().current))
         return assert_value(found, assertion_operator, expected, f"Namespaces of {label} in placement", message)
 
     @keyword(tags=("cloud", "getter"))
@@ -471,7 +391,7 @@ class CloudKeywords:
             Get Placement Used    SMALL    ==    1
         ```
         """
-        found = self._cloud.used(label, host or hypervisor_host_name(self._session().current))
+        found = self.cloud.used(label, host or hypervisor_host_name(self._session().current))
         return assert_value(found, assertion_operator, expected, f"Allocated namespaces of {label}", message)
 
     @keyword(tags=("cloud", "server", "assertion"))
@@ -495,7 +415,7 @@ class CloudKeywords:
             Placement Should Hold    ${server}    SMALL    4GB
         ```
         """
-        found, expected = self._cloud.allocations(server), classes_of(labels)
+        found, expected = self.cloud.allocations(server), classes_of(labels)
         names = sorted({*found, *expected})
         log_table(
             f"Allocations of server {server.name}",
