@@ -18,11 +18,7 @@ from VpmemLibrary.version import __version__
 
 @library(scope="GLOBAL", version=__version__, doc_format="MARKDOWN", converters=CONVERTERS)
 class OpenStack(ComponentLibrary):
-    """Keywords for a cloud with vPMEM. Import VpmemLibrary as well: its keywords prove what a server has on its host.
-
-    Some keywords have the names of VpmemLibrary's keywords for the servers that it makes itself. Use
-    `Set Library Search Order    VpmemLibrary.OpenStack`, or the full names of the keywords.
-    """
+    """Keywords for a cloud with vPMEM. Import VpmemLibrary too: its keywords prove what a server has on its host."""
 
     def __init__(self) -> None:
         clouds = CloudKeywords(_session)

@@ -19,7 +19,6 @@ from VpmemLibrary.keywords.guest.hotplug import HotplugKeywords
 from VpmemLibrary.keywords.guest.identity import IdentityKeywords
 from VpmemLibrary.keywords.guest.inside import InsideKeywords
 from VpmemLibrary.keywords.guest.migration import MigrationKeywords
-from VpmemLibrary.keywords.guest.servers import ServerKeywords
 from VpmemLibrary.keywords.guest.snapshots import SnapshotKeywords
 from VpmemLibrary.keywords.host.claims import ClaimKeywords
 from VpmemLibrary.keywords.host.content import ContentKeywords
@@ -158,7 +157,6 @@ class VpmemLibrary(ComponentLibrary):
                 GuestMemoryKeywords(session),
                 AccessKeywords(session),
                 MigrationKeywords(session),
-                ServerKeywords(session),
                 RecordKeywords(session),
                 SnapshotKeywords(session),
                 PerformanceKeywords(session),

@@ -67,6 +67,27 @@ A Released Namespace Is Wiped And Can Be Claimed Again
     ${again} =    Claim Namespaces    name=pool_1
     Should Be Equal    ${again[0].namespace.uuid}    ${claims[0].namespace.uuid}
 
+A Claimed Namespace Cannot Leave The Setting
+    [Documentation]    The error names the namespace, its holder and the start time. The setting does not change.
+    [Tags]    cl-01
+    ${run} =    Get Run Id
+    Claim Namespaces    name=pool_1
+    Run Keyword And Expect Error    *POOL:pool_1, which is in use: it is held by run ${run}, *since*
+    ...    Set Pmem Namespaces    LARGE:pool_0,POOL:pool_2|pool_3
+    Get Pmem Total    POOL    ==    3
+
+A Namespace That Could Not Be Wiped Is Not Given Out
+    [Documentation]    The host's wiping tool fails. No worker gets the namespace until a wipe succeeds.
+    [Tags]    cl-03
+    ${namespace} =    Get Namespace    pool_1
+    Write Pattern    ${namespace}    seed=not wiped    length=4MiB
+    Release A Claim Where Wiping Fails    pool_1
+    Pattern Should Be Intact    ${namespace}    seed=not wiped    length=4MiB
+    Run Keyword And Expect Error    *pool_1 on * is unfit since*    Claim Namespaces    name=pool_1
+    Clean Up After Dead Runs
+    Content Should Be Zero    ${namespace}
+    Claim Namespaces    name=pool_1
+
 Many Workers Claim At Once And Each Namespace Goes To One Worker
     [Documentation]    Four workers start at the same moment. One worker claims each namespace, and all namespaces are
     ...    released.
@@ -123,6 +144,15 @@ A Claim Survives A Reconnect To The Host
 
 
 *** Keywords ***
+Release A Claim Where Wiping Fails
+    [Documentation]    Claim a namespace on a host whose daxio fails. Fail unless its release reports the failure.
+    [Arguments]    ${name}
+    Look At The Host Where Program Fails    daxio
+    Set Pmem Namespaces    ${SETTING}
+    ${claims} =    Claim Namespaces    name=${name}
+    Run Keyword And Expect Error    *daxio*exit status: 1*    Release Claims    @{claims}
+    Look At The Host Itself
+
 Make A Pool
     [Documentation]    Take a host and create four namespaces on it.
     Take A Fitting Host Or Skip    mapping    labels

@@ -21,12 +21,12 @@ Test Teardown     End The Run
 *** Variables ***
 ${POINTS}    1
 ${SEED}      2
-@{STEPS}     namespaces    mount    claim    server    running    delete    release
+@{STEPS}     namespaces    mount    claim    guest    running    undefine    release
 
 
 *** Test Cases ***
 A Run That Ends Normally Leaves Nothing
-    [Documentation]    The run had namespaces, a mount, a claim and a server. Its own check finds no leftovers.
+    [Documentation]    The run had namespaces, a mount, claims and a guest. Its own check finds no leftovers.
     [Tags]    ow-01    ow-02
     Start A Run
     Worker Should End With    run    0
@@ -65,14 +65,14 @@ The Next Run Starts Clean After The Host Loses Its Power
     End Runs By    power    Cut And Restore Host Power
 
 A Living Run Is Not Reclaimed And Leaves Nothing When It Fails
-    [Documentation]    The run is paused by SIGSTOP while its server runs. It then continues at the same place.
+    [Documentation]    The run is paused by SIGSTOP while its guest runs. It then continues at the same place.
     [Tags]    ow-01
     Start A Run    failing=yes
     Wait For Worker At    at-running
     Process.Send Signal To Process    SIGSTOP    run    group=True
     Clean Up Should Find Nothing
     ${guests} =    Get Guests
-    Collections.Should Contain Match    ${guests}    instance-*
+    Collections.Should Contain Match    ${guests}    vpmem-*
     Process.Send Signal To Process    SIGCONT    run    group=True
     Worker Should End With    run    1
     Nothing Should Be Left And What Is Foreign Unchanged

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from msgspec import Struct
-
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest.domain.records import VpmemDevice
 from VpmemLibrary.sizes import KiB, MiB, Size
@@ -73,32 +69,3 @@ def configured_size(size: Size, architecture: str = "x86_64", label_size: int = 
     if architecture in POWER:
         return Size((size - label_size).down_to(POWER_STEP) + label_size)
     return size.up_to(SIZE_STEP)
-
-
-class NovaMemory(Struct, frozen=True):
-    """The memory values, in KiB, that Nova writes into the XML of a guest with vPMEM.
-
-    Args:
-        memory: ``<memory>``: the flavor's RAM, without the devices.
-        max_memory: ``<maxMemory>``: RAM and every device.
-        slots: The number of memory slots: one for each device, and no spare slot.
-        targets: The ``target/size`` of each device: the namespace's bytes // 1024.
-    """
-
-    memory: int
-    max_memory: int
-    slots: int
-    targets: tuple[int, ...]
-
-
-NOVA_LABEL = Size(2 * MiB)
-"""The size of the label area, and the alignment, that Nova gives every device (nova/virt/libvirt/config.py)."""
-
-
-def nova_memory(ram: Size, namespaces: Iterable[Size]) -> NovaMemory:
-    """Return the sizes that Nova computes for a flavor's RAM and its namespaces.
-
-    Example: a namespace of 4292870144 bytes (4 GiB - 2 MiB) gives a target of 4192256 KiB.
-    """
-    targets = tuple(size // KiB for size in namespaces)
-    return NovaMemory(ram // KiB, ram // KiB + sum(targets), len(targets), targets)

@@ -19,15 +19,15 @@ ${FAILING}    ${EMPTY}
 
 *** Test Cases ***
 All Objects That A Run May Have
-    [Documentation]    Create namespaces of two kinds, a mount, a claim and a server that writes. Remove them again.
+    [Documentation]    Create namespaces of two kinds, a mount, two claims and a guest that writes. Remove them again.
     Make Namespaces And Mount One
     Report Step    claim
-    ${claims} =    Claim Namespaces    SMALL
+    ${claims} =    Claim Namespaces    SMALL    SMALL
     Write Pattern    ${claims[0].namespace}    seed=not to be found by anybody    length=1MiB
-    ${server} =    Create A Server That Writes
+    ${guest} =    Boot A Guest That Writes    ${claims[1].namespace}
     IF    $FAILING    Fail    The suite asked this run to fail.
-    Report Step    delete
-    Delete Server    ${server}
+    Report Step    undefine
+    Undefine Guest    ${guest}
     Report Step    release
     Release Claims    @{claims}
 
@@ -50,14 +50,16 @@ Make Namespaces And Mount One
     Make File System    ${namespace}    ext4    overwrite=True
     Mount File System    ${namespace}
 
-Create A Server That Writes
-    [Documentation]    Create a server, write in its guest, and return the server.
-    Report Step    server
-    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
-    ${server} =    Create Server    ${flavor}
+Boot A Guest That Writes
+    [Documentation]    Boot a guest on a claimed namespace, write in it, and return the guest.
+    [Arguments]    ${namespace}
+    Report Step    guest
+    ${guest} =    Define Guest    vpmem=${namespace}
+    Start Guest    ${guest}
+    Wait Until Guest Is Ready    ${guest}
     Report Step    running
-    Write Pattern In Guest    ${server.guest}    seed=not to be found by anybody    length=1MiB
-    RETURN    ${server}
+    Write Pattern In Guest    ${guest}    seed=not to be found by anybody    length=1MiB
+    RETURN    ${guest}
 
 Report Step
     [Documentation]    Report the step that starts now.

@@ -39,7 +39,6 @@ from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.keywords.support.assertions import AssertionOperator
 from VpmemLibrary.leases.leases import Holder
-from VpmemLibrary.nova.flavor import Flavor
 from VpmemLibrary.pmem.records import NamespaceMode
 from VpmemLibrary.session.guest_defaults import GuestDefaults
 from VpmemLibrary.session.open_host import OpenHost
@@ -187,7 +186,7 @@ def wants_record(method: Any, argument: str) -> bool:
     return any(
         inspect.isclass(hint)
         and hint.__module__.startswith("VpmemLibrary.")
-        and not issubclass(hint, (Enum, Size, Flavor, VpmemDevice))
+        and not issubclass(hint, (Enum, Size, VpmemDevice))
         for hint in needed
     )
 
@@ -200,8 +199,6 @@ def sample(hint: Any) -> Any:
         return next(iter(hint))
     if hint is VpmemDevice:
         return VpmemDevice("/dev/dax0.0", Size(64 * MiB), slot=0)
-    if hint is Flavor:
-        return Flavor("f", pmem=("SMALL",))
     simple: dict[Any, Any] = {
         str: "region0",
         int: 1,

@@ -1,5 +1,5 @@
 *** Settings ***
-Documentation     Every rule of Nova's setting `pmem_namespaces` on a real host with namespaces of every kind.
+Documentation     The setting of labels by which namespaces are claimed. It has the syntax of Nova's `pmem_namespaces`.
 ...
 ...               The library refuses every setting that Nova refuses, and every setting that Nova accepts and
 ...               that makes it fail later. Each mistake has a specific message, and the setting stays as it was.
@@ -9,7 +9,7 @@ Resource          ../resources/host.resource
 Suite Setup       Make Namespaces Of Every Kind
 Suite Teardown    Give The Host Back
 
-Test Tags         nv-04
+Test Tags         cl-01
 
 
 *** Variables ***
@@ -18,7 +18,7 @@ ${GOOD}    4GB:ns_0,SMALL:ns_1|ns_2
 
 *** Test Cases ***
 Names Are Mapped To The Namespaces Of The Host
-    [Documentation]    The map of labels to devices is the map that Nova's own test expects at the start of the service.
+    [Documentation]    The map of labels to devices is the map that Nova's own test expects.
     ${found} =    Set Pmem Namespaces    ${GOOD}
     Label Should Have Namespaces    ${found}[4GB]    ns_0
     Get Pmem Total    4GB    ==    1

@@ -1,1 +1,0 @@
-"""Servers and flavors with persistent memory on real hosts, as in OpenStack Nova."""
