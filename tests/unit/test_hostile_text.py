@@ -101,7 +101,7 @@ NEEDED: dict[tuple[str, str], dict[str, object]] = {
 _GETTERS = (
     "get_dax_device_mode", "get_memory_total", "get_bad_blocks", "get_dirty_shutdown_count", "get_media_errors",
     "get_file_access", "get_pmem_total", "get_pmem_used",
-    "get_backing_kind", "get_guest_process", "get_guest_mapping_flags", "get_guest_region_size", "get_server_status",
+    "get_backing_kind", "get_guest_process", "get_guest_mapping_flags", "get_guest_region_size",
 )  # fmt: skip
 
 UNSEEN: dict[tuple[str, str], str] = {
