@@ -65,6 +65,13 @@ The Device Keeps Its Identity After A Restart Of libvirt's Daemon
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     Device Should Be Itself
 
+A Running Guest Is Not Undefined
+    [Documentation]    libvirt itself would undefine the guest, and the guest would be gone after it ends.
+    [Tags]    ps-06
+    Run Keyword And Expect Error    *is running on *so it was not undefined*    Undefine Guest    ${GUEST}
+    ${xml} =    Get Output Of Host    virsh    dumpxml    --inactive    ${GUEST.name}
+    Should Contain    ${xml}    ${NAMESPACE.device}
+
 The Device Keeps Its Identity Under A New Guest Name
     [Documentation]    The guest is undefined. A new guest is defined on the same namespace.
     [Tags]    ps-06

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from VpmemLibrary.errors import GuestError
+from VpmemLibrary.errors import GuestError, LibvirtError
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestChannel
 from VpmemLibrary.guest.domain.checks import check_backings, refuse_present
 from VpmemLibrary.guest.domain.domains import refuse_shared
 from VpmemLibrary.guest.domain.qemu_features import pmem_explained
-from VpmemLibrary.guest.domain.states import ALIVE, OFF
+from VpmemLibrary.guest.domain.states import ALIVE, NO_DOMAIN, OFF
 from VpmemLibrary.guest.guest import START_TIMEOUT, Guest
 from VpmemLibrary.guest.inspection import qemu_process
 from VpmemLibrary.guest.readiness import current_boot_id, failure_text, wait_until_rebooted
@@ -180,11 +180,17 @@ def undefine(guest: Guest) -> None:
     """Remove the domain, and the files that libvirt kept if QEMU ended with the host. The guest must be off.
 
     Raises:
+        GuestError: The guest runs. libvirt would keep it as a transient domain, which is gone after a host reboot.
         LibvirtError: libvirt could not remove the domain.
         CommandError: libvirt's files could not be removed.
     """
     import libvirt  # noqa: PLC0415
 
+    state, _ = guest.state_and_reason()
+    if state in ALIVE:
+        raise GuestError(
+            f"Guest {guest.name} is {state} on {guest.link.host}, so it was not undefined. Stop it first (Stop Guest)."
+        )
     remove_power_loss_leftovers(guest)
     flags = (
         libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -193,6 +199,22 @@ def undefine(guest: Guest) -> None:
         | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM  # required for a domain with UEFI variables
     )
     guest.act("undefine", lambda domain: domain.undefineFlags(flags))
+
+
+def remove(guest: Guest) -> None:
+    """End a guest if it runs, and remove its domain. The guest may be gone at any moment.
+
+    Raises:
+        LibvirtError: libvirt could not end QEMU, or could not remove the domain.
+        CommandError: libvirt's files could not be removed.
+    """
+    try:
+        if guest.state() != OFF:
+            destroy(guest)
+        undefine(guest)
+    except LibvirtError as error:
+        if error.code != NO_DOMAIN:
+            raise
 
 
 def remove_power_loss_leftovers(guest: Guest) -> None:

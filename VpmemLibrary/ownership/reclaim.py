@@ -17,6 +17,7 @@ from VpmemLibrary.errors import BusyError, LibvirtError, NotFoundError, VpmemErr
 from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.domains import guest_names
+from VpmemLibrary.guest.domain.states import NO_DOMAIN
 from VpmemLibrary.guest.domain.xml import read_devices
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.host import Host
@@ -38,8 +39,6 @@ _BUSY_TIMEOUT = 60.0
 """Seconds to wait for a dead worker's last command to end. sshd does not end the command when the connection breaks."""
 
 _POLL = 0.5
-_OFF = "shut off"
-_NO_DOMAIN = 42  # VIR_ERR_NO_DOMAIN
 
 # A change that a dead worker began holds a lock until the change is done (guard.sh).
 _WAIT_FOR_CHANGES = 'for lock in "$1"/*; do [ ! -f "$lock" ] || flock "$lock" true || exit; done'
@@ -98,7 +97,7 @@ class Reclaim:
         """
         for guest, _ in self._dead_guests():
             if any(device.path == namespace.device for device in read_devices(guest.xml())):
-                _end_guest(guest)
+                lifecycle.remove(guest)
         try:
             wipe_namespace(self._host, namespace)
         except BusyError as error:
@@ -111,7 +110,7 @@ class Reclaim:
         Search for each kind of leftover only after the caller has handled the earlier kinds.
         """
         for guest, run_id in self._dead_guests():
-            yield f"guest {guest.name} of run {run_id}", partial(_end_guest, guest)
+            yield f"guest {guest.name} of run {run_id}", partial(lifecycle.remove, guest)
         for mount, run_id in self._of_dead_runs(mounts_of_runs(self._host)):
             yield f"mount of {mount} of run {run_id}", partial(_unmount, self._host, mount)
         for namespace, run_id in self._dead_namespaces():
@@ -194,7 +193,7 @@ def _run_of_guest(guest: Guest) -> str:
     try:
         return guest.made_by()
     except LibvirtError as error:
-        if error.code != _NO_DOMAIN:
+        if error.code != NO_DOMAIN:
             raise
         return ""
 
@@ -209,15 +208,3 @@ def _remove_when_unused(what: str, remove: Callable[[], None]) -> None:
 
 def _unmount(host: Host, mount: Mount) -> None:
     unmount(host, mount)
-
-
-def _end_guest(guest: Guest) -> None:
-    """End a guest and remove its domain."""
-    try:
-        if guest.state() != _OFF:
-            lifecycle.destroy(guest)
-        lifecycle.undefine(guest)
-    except LibvirtError as error:
-        # The guest may be gone already.
-        if error.code != _NO_DOMAIN:
-            raise

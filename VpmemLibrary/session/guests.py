@@ -262,9 +262,8 @@ class Guests:
         if self._inside:
             return removed
         for guest in guests_of_run(self._host.transport, self.link, self._run.run_id):
-            if guest.state() != "shut off":
-                lifecycle.destroy(guest)
-            self.undefine(guest)
+            lifecycle.remove(guest)
+            self._guests.pop(guest.name, guest).close()
             removed.append(guest.name)
         return removed
 

@@ -27,6 +27,7 @@ All Objects That A Run May Have
     ${guest} =    Boot A Guest That Writes    ${claims[1].namespace}
     IF    $FAILING    Fail    The suite asked this run to fail.
     Report Step    undefine
+    Stop Guest    ${guest}    how=destroy
     Undefine Guest    ${guest}
     Report Step    release
     Release Claims    @{claims}

@@ -322,3 +322,28 @@ def test_a_failure_of_a_guest_that_is_off_has_its_console(bench: Bench) -> None:
     bench.destroy()
     text = failure_text(bench.guest, "did not shut down within 60 s")
     assert text.startswith("Guest a on rack1 did not shut down within 60 s.\nIts console ends with:")
+
+
+def test_only_a_guest_that_is_off_is_undefined(
+    bench: Bench, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "remove_power_loss_leftovers", lambda _: None)
+    with pytest.raises(GuestError, match=r"Guest a is running on rack1, so it was not undefined\. Stop it first"):
+        lifecycle.undefine(bench.guest)
+    link.act("a", "suspend", lambda domain: domain.suspend())
+    with pytest.raises(GuestError, match="is paused"):
+        lifecycle.undefine(bench.guest)
+    assert link.act("a", "ask", lambda domain: domain.isPersistent())
+    lifecycle.remove(bench.guest)
+    assert bench.guest.state_and_reason()[0] == GONE
+    lifecycle.remove(bench.guest)
+
+
+def test_a_guest_that_is_gone_once_it_ends_is_removed(
+    bench: Bench, link: LibvirtLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "remove_power_loss_leftovers", lambda _: None)
+    link.act("a", "undefine", lambda domain: domain.undefine())
+    assert bench.guest.state_and_reason()[0] == "running"
+    lifecycle.remove(bench.guest)
+    assert bench.guest.state_and_reason()[0] == GONE

@@ -367,7 +367,7 @@ class GuestKeywords:
         Raises:
             NotFoundError: There is no such guest.
             ForeignError: This run did not make the guest, and `foreign` is not set.
-            LibvirtError: The guest is running.
+            GuestError: The guest is running. Nothing was changed.
 
         Example:
 
