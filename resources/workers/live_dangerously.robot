@@ -26,9 +26,7 @@ All Objects That A Run May Have
     Write Pattern    ${claims[0].namespace}    seed=not to be found by anybody    length=1MiB
     ${guest} =    Boot A Guest That Writes    ${claims[1].namespace}
     IF    $FAILING    Fail    The suite asked this run to fail.
-    Report Step    undefine
-    Stop Guest    ${guest}    how=destroy
-    Undefine Guest    ${guest}
+    End The Guest    ${guest}
     Report Step    release
     Release Claims    @{claims}
 
@@ -61,6 +59,13 @@ Boot A Guest That Writes
     Report Step    running
     Write Pattern In Guest    ${guest}    seed=not to be found by anybody    length=1MiB
     RETURN    ${guest}
+
+End The Guest
+    [Documentation]    End the guest and remove its domain.
+    [Arguments]    ${guest}
+    Report Step    undefine
+    Stop Guest    ${guest}    how=destroy
+    Undefine Guest    ${guest}
 
 Report Step
     [Documentation]    Report the step that starts now.
