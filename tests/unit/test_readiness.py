@@ -334,9 +334,6 @@ def test_only_a_guest_that_is_off_is_undefined(
     with pytest.raises(GuestError, match="is paused"):
         lifecycle.undefine(bench.guest)
     assert link.act("a", "ask", lambda domain: domain.isPersistent())
-    lifecycle.remove(bench.guest)
-    assert bench.guest.state_and_reason()[0] == GONE
-    lifecycle.remove(bench.guest)
 
 
 def test_a_guest_that_is_gone_once_it_ends_is_removed(
@@ -347,3 +344,4 @@ def test_a_guest_that_is_gone_once_it_ends_is_removed(
     assert bench.guest.state_and_reason()[0] == "running"
     lifecycle.remove(bench.guest)
     assert bench.guest.state_and_reason()[0] == GONE
+    lifecycle.remove(bench.guest)
