@@ -15,7 +15,7 @@ Test Tags         openstack    defect
 Stopping A Server Wipes Its Namespace
     [Documentation]    Nova reaches the wipe of a deletion when it starts a stopped server
     ...    (nova/virt/libvirt/driver.py, power_on). Operators: keep no data in vPMEM that must outlive a stop.
-    [Tags]    os-07
+    [Tags]    nv-09    os-07
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create An Active Server    ${flavor}    stopped
     ${namespaces} =    Get Namespaces Of Server    ${server}
@@ -29,7 +29,7 @@ Stopping A Server Wipes Its Namespace
 A Hard Reboot Wipes A Server's Namespace
     [Documentation]    Nova makes the domain again by the steps of a deletion (nova/virt/libvirt/driver.py,
     ...    _hard_reboot). Operators: allow soft reboots alone.
-    [Tags]    os-07
+    [Tags]    nv-09    os-07
     ${server}    ${namespace} =    Create A Server With A Pattern    reset    seed=before the reboot
     Reboot Server    ${server}    hard=True
     Server Should Become    ${server}    ACTIVE
@@ -38,7 +38,7 @@ A Hard Reboot Wipes A Server's Namespace
 A Label In Another Case Gives No Device But Holds A Namespace
     [Documentation]    The resource class that Nova asks placement for is upper case, but Nova compares the label as it
     ...    is (nova/virt/libvirt/driver.py, _get_ordered_vpmem_resources). Operators: check the case of `hw:pmem`.
-    [Tags]    os-05
+    [Tags]    nv-05    os-05
     ${flavor} =    Create Flavor    other case    hw:pmem=small
     ${server} =    Create An Active Server    ${flavor}    without
     Placement Should Hold    ${server}    SMALL
@@ -50,7 +50,7 @@ Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
     [Documentation]    Nova wipes the old namespaces by a field of the server that does not exist
     ...    (nova/virt/libvirt/driver.py, _cleanup_resize). Operators: forbid resizes of servers with vPMEM, or wipe a
     ...    namespace before it is given out.
-    [Tags]    os-08
+    [Tags]    nv-07    os-08
     ${small} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create An Active Server    ${small}    resized
     ${namespaces} =    Get Namespaces Of Server    ${server}

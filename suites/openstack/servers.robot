@@ -16,7 +16,7 @@ Test Tags         openstack
 *** Test Cases ***
 Two Servers Get One Namespace Each And A Third Fails Until A Delete
     [Documentation]    Nova's test_create_servers_with_vpmem, step by step.
-    [Tags]    os-01
+    [Tags]    nv-01    nv-10    os-01
     Placement Should Have The Setting
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
     ${one} =    Create An Active Server    ${flavor}    one
@@ -30,7 +30,7 @@ Two Servers Get One Namespace Each And A Third Fails Until A Delete
 The Devices Of A Server Have The Order Of The Flavor's Labels
     [Documentation]    A label may be repeated. The namespaces of the devices have the labels of the flavor, in its
     ...    order.
-    [Tags]    os-05
+    [Tags]    nv-05    os-05
     ${flavor} =    Create Flavor    three    hw:pmem=SMALL,4GB,SMALL
     ${server} =    Create An Active Server    ${flavor}    three
     Server Should Use    ${server}    SMALL    4GB    SMALL
@@ -44,7 +44,7 @@ The Devices Of A Server Have The Order Of The Flavor's Labels
 Deleting A Server Wipes Its Namespace To The End
     [Documentation]    The guest writes to the start and to the end of its device, and to its label area, which is
     ...    behind the device. After the delete, the whole namespace has only zeros.
-    [Tags]    os-06
+    [Tags]    nv-06    os-06
     ${server}    ${namespace} =    Create A Server With A Pattern    deleted    seed=at the start
     Server Has Written At The End And In The Label Area    ${server}    ${namespace}
     Delete Server    ${server}
@@ -52,7 +52,7 @@ Deleting A Server Wipes Its Namespace To The End
 
 A Failed Wipe Leaves The Server In ERROR With Its Namespace
     [Documentation]    The data is not given to another server, and a second delete wipes it.
-    [Tags]    os-06
+    [Tags]    nv-06    os-06
     [Setup]    Skip Unless The Cloud Is The Lab's
     ${server}    ${namespace} =    Create A Server With A Pattern    kept    seed=not wiped
     Deleting Should Fail Where No Wipe Works    ${server}    ${namespace}

@@ -16,7 +16,7 @@ Test Tags         openstack
 A Reverted Resize To Another Host Keeps The Old Namespace And Wipes The New Ones
     [Documentation]    Nova's test_resize. Until the revert, the server holds its old namespace on the first host and
     ...    the new ones on the second host.
-    [Tags]    os-02
+    [Tags]    nv-02    nv-07    os-02
     ${server}    ${old} =    Create A Server With A Pattern    reverted    seed=before the resize    host=${FIRST_NAME}
     ${new} =    Server Is Resized To The Second Host And Has Written    ${server}
     Old Namespace Should Be Held With Its Data    ${old}    seed=before the resize
@@ -32,7 +32,7 @@ Confirming A Resize To Another Host Leaves The Old Namespace With Its Data To Th
     [Documentation]    As on one host, Nova does not find the old namespaces (nova/virt/libvirt/driver.py,
     ...    _get_resources). The new namespaces keep their data. Operators: forbid resizes of servers with vPMEM, or
     ...    wipe a namespace before it is given out.
-    [Tags]    os-02    defect
+    [Tags]    defect    nv-02    nv-07    os-02
     ${server}    ${old} =    Create A Server With A Pattern
     ...    confirmed
     ...    seed=before the resize
