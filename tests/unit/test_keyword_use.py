@@ -6,6 +6,7 @@ import pytest
 from robot_files import calls, normal, reached
 
 from VpmemLibrary import VpmemLibrary
+from VpmemLibrary.OpenStack import OpenStack
 
 SKIPPING = {normal(name) for name in ("Skip", "Skip If", "Pass Execution", "Pass Execution If")}
 
@@ -14,7 +15,13 @@ def user_keywords() -> list[str]:
     return sorted(calls()[0].values())
 
 
-@pytest.mark.parametrize("name", [name.replace("_", " ").title() for name in VpmemLibrary().get_keyword_names()])
+def keyword_names() -> list[str]:
+    return [
+        name.replace("_", " ").title() for made in (VpmemLibrary(), OpenStack()) for name in made.get_keyword_names()
+    ]
+
+
+@pytest.mark.parametrize("name", keyword_names())
 def test_each_keyword_is_used_by_a_suite_or_an_example(name: str) -> None:
     assert normal(name) in set(reached(""))
 
