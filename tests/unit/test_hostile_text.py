@@ -113,7 +113,6 @@ UNSEEN: dict[tuple[str, str], str] = {
     ("write_pattern_in_guest", "seed"): "the guest shows no region of its device",
     ("host_should_hold_guest_pattern", "seed"): "the guest has no device on the namespace",
     ("start_record_writer", "seed"): "the guest's console has no log",
-    ("resize_server", "host"): "there is no server",
     ("update_dimm_firmware", "image"): "the DIMM takes no firmware",
 }
 """The arguments that no keyword comes to on this host, and why."""

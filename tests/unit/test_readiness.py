@@ -334,6 +334,7 @@ def test_only_a_guest_that_is_off_is_undefined(
     with pytest.raises(GuestError, match="is paused"):
         lifecycle.undefine(bench.guest)
     assert link.act("a", "ask", lambda domain: domain.isPersistent())
+    link.act("a", "resume", lambda domain: domain.resume())
 
 
 def test_a_guest_that_is_gone_once_it_ends_is_removed(
