@@ -370,6 +370,7 @@ def test_a_host_without_a_common_algorithm_is_named_with_one_to_add(
     server.close()
 
 
+@needs_sshd
 def test_nothing_to_log_in_with_says_so(sshd: OpensshServer) -> None:
     assert "No key and no password can log in to" in denied(with_agent(sshd))
 
