@@ -8,6 +8,7 @@ guests still use KVM.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -45,6 +47,7 @@ _TRIES = 2
 _CHUNK = 4096
 _MOST_OUTPUT = 1 << 20
 _MEMORY = "acceleration.json"
+"""The file in the cache with the results of this boot of the machine, one for each image."""
 
 
 class _Probe(Struct, frozen=True):
@@ -107,19 +110,33 @@ def _remembered_or_probed(image: Image, progress: Progress, device: Path) -> Acc
 
 def _read(memory: Path, asked: dict[str, object]) -> Accelerator | None:
     """Return the remembered result for the same conditions. Return None if there is no readable result."""
-    try:
-        known = json.loads(memory.read_text("utf-8"))
-        if known["asked"] == asked and known["name"] in {"kvm", "tcg"}:
-            return Accelerator(known["name"], str(known["reason"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
+    for known in _entries(memory):
+        with contextlib.suppress(KeyError, TypeError):
+            if known["asked"] == asked and known["name"] in {"kvm", "tcg"}:
+                return Accelerator(known["name"], str(known["reason"]))
     return None
 
 
 def _remember(memory: Path, asked: dict[str, object], found: Accelerator) -> None:
+    """Add a result to the results of the other images since the machine booted."""
+    others = [known for known in _entries(memory) if _same_boot(known, asked)]
+    entry = {"asked": asked, "name": found.name, "reason": found.reason}
     fresh = memory.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps({"asked": asked, "name": found.name, "reason": found.reason}))
+    fresh.write_text(json.dumps([*others, entry]))
     fresh.replace(memory)
+
+
+def _entries(memory: Path) -> list[Any]:
+    try:
+        found = json.loads(memory.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _same_boot(known: object, asked: dict[str, object]) -> bool:
+    old = known.get("asked") if isinstance(known, dict) else None
+    return isinstance(old, dict) and old.get("boot") == asked["boot"] and old != asked
 
 
 def _probe(image: Image) -> _Probe:

@@ -123,6 +123,8 @@ def test_that_kvm_works_is_remembered_until_the_image_or_the_nesting_changes(
     assert count.read_text() == "x\n"
     find_accelerator(Image(Path("/cache/image-2")), device=device)
     assert count.read_text() == 2 * "x\n"
+    find_accelerator(IMAGE, device=device)
+    assert count.read_text() == 2 * "x\n", "each image has its result"
     monkeypatch.setattr(acceleration, "nesting", lambda: {"kvm_amd": "0"})
     find_accelerator(Image(Path("/cache/image-2")), device=device)
     assert count.read_text() == 3 * "x\n"
@@ -152,7 +154,7 @@ def test_it_is_always_said_that_lab_hosts_are_emulated_and_why(device: Path, mon
     assert len(notes.said) == 3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"asked": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"asked": 1}', "[1]", '[{"asked": 1}]', "\x00"])
 def test_a_memory_that_cannot_be_read_is_as_none(text: str, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu_that(WORKS, monkeypatch)
     (device.parent / "acceleration.json").write_text(text)
