@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,14 @@ from VpmemLibrary.transport.local import LocalTransport
 NO_SNAPSHOT = 72  # VIR_ERR_NO_DOMAIN_SNAPSHOT
 
 
+NODE = """<node><domain type="test"><name>test</name><memory>8192</memory><os><type>hvm</type></os></domain></node>"""
+
+
 @pytest.fixture
-def guest() -> Iterator[Guest]:
-    """The domain that the test driver starts with."""
-    link = LibvirtLink(LocalTransport(), uri="test:///default")
+def guest(tmp_path: Path) -> Iterator[Guest]:
+    """The running domain of a test driver that no other test shares."""
+    (tmp_path / "node.xml").write_text(NODE)
+    link = LibvirtLink(LocalTransport(), uri=f"test://{tmp_path}/node.xml")
     yield Guest(LocalTransport(), link, "test")
     link.close()
 
