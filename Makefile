@@ -1,11 +1,11 @@
 # Every target sets up what it needs: Debian packages (through sudo where needed), a virtual environment, the lab.
 #   make acceptance                    the suites on the built-in lab
-#   make acceptance HOSTS=hosts.dat    the suites on your own hosts
+#   make acceptance HOSTS=hosts.dat    the suites on your own hosts; with CLOUD=NAME, those for OpenStack as well
 #   make acceptance CONFINED=yes       the suites on the lab, every guest confined by AppArmor
 #   make acceptance SHAPE=cxl          the suites on lab hosts of another shape: nfit-test, cxl, unlabeled
 #   make acceptance RELEASE=bookworm   the suites on lab hosts of another release of Debian: bookworm, forky
 #   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
-#   make openstack                     the suites for OpenStack on the lab's cloud (as root); CLOUD=NAME HOSTS=hosts.dat
+#   make openstack                     the suites for OpenStack on the lab's cloud (as root), or by CLOUD=NAME HOSTS=hosts.dat
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests with coverage, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...
@@ -56,7 +56,7 @@ lock:
 	@scripts/lock
 
 acceptance: setup
-	@scripts/acceptance
+	@status=0; scripts/acceptance || status=$$?; [ -z '$(CLOUD)' ] || scripts/openstack || status=$$?; exit $$status
 
 openstack: setup
 	@scripts/openstack

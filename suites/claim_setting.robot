@@ -9,7 +9,7 @@ Resource          ../resources/host.resource
 Suite Setup       Make Namespaces Of Every Kind
 Suite Teardown    Give The Host Back
 
-Test Tags         cl-01    nv-04
+Test Tags         cl-01
 
 
 *** Variables ***

@@ -69,7 +69,7 @@ A Released Namespace Is Wiped And Can Be Claimed Again
 
 A Claimed Namespace Cannot Leave The Setting
     [Documentation]    The error names the namespace, its holder and the start time. The setting does not change.
-    [Tags]    cl-01    nv-08
+    [Tags]    cl-01
     ${run} =    Get Run Id
     Claim Namespaces    name=pool_1
     Run Keyword And Expect Error    *POOL:pool_1, which is in use: it is held by run ${run}, *since*

@@ -5,6 +5,7 @@ Everything that a run makes has the run's mark in its name. `clean_up` deletes o
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ RESOURCE_CLASS = "CUSTOM_PMEM_NAMESPACE_"
 DELETED = "DELETED"
 """The status of a server that Nova no longer has."""
 
+_MARK = re.compile(r"vpmem-([0-9a-f]{8})-", re.ASCII)
 _ERROR = "ERROR"
 _BUILD = "BUILD"
 _POLL = 0.5
@@ -47,6 +49,28 @@ class CloudServer:
 
     id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedObject:
+    """A server or a flavor that a run made.
+
+    Args:
+        kind: ``server`` or ``flavor``.
+        id: The id in the cloud.
+        name: The name in the cloud.
+        run_id: The id of the run.
+        host: The hypervisor's host name of a server. Empty if there is none, or if the user may not see it.
+    """
+
+    kind: str
+    id: str
+    name: str
+    run_id: str
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,27 +365,57 @@ class Cloud:
             found.update({k: v for k, v in allocation["resources"].items() if k.startswith(RESOURCE_CLASS)})
         return dict(found)
 
+    def marked(self, run_id: str = "") -> list[MarkedObject]:
+        """Return the servers and the flavors that a run made, or that all runs made.
+
+        Args:
+            run_id: The id of the run. The default is all runs.
+
+        Raises:
+            CloudError: The cloud did not answer.
+        """
+        start = f"vpmem-{run_id}-" if run_id else "vpmem-"
+        compute = self._connection.compute
+        with self.asked("list what runs made"):
+            servers = [("server", each, each.hypervisor_hostname or "") for each in compute.servers(name=start)]
+            flavors = [("flavor", each, "") for each in compute.flavors(is_public=None)]
+        return [
+            MarkedObject(kind, each.id, each.name, mark[1], host)
+            for kind, each, host in [*servers, *flavors]
+            if each.name.startswith(start) and (mark := _MARK.match(each.name))
+        ]
+
     def clean_up(self, *, timeout: float) -> list[str]:
-        """Delete the servers, then the flavors that this run made. Return a description of each deleted object.
+        """Delete the servers, then the flavors that this run made; see `delete`."""
+        return self.delete(self.marked(self._run.run_id), timeout=timeout)
+
+    def delete(self, objects: Sequence[MarkedObject], *, timeout: float) -> list[str]:
+        """Delete servers, then flavors. Return a description of each deleted object.
 
         Raises:
             CloudError: The cloud refused to delete something, or a server was not deleted in time.
         """
-        compute, start = self._connection.compute, self._marked("")
-        with self.asked("list what this run made"):
-            servers = [CloudServer(each.id, each.name) for each in compute.servers(name=start)]
-            flavors = [each for each in compute.flavors(is_public=None) if each.name.startswith(start)]
-        own = [server for server in servers if server.name.startswith(start)]
-        for server in own:
+        servers = [CloudServer(each.id, each.name) for each in objects if each.kind == "server"]
+        for server in servers:
             self.act(server, "delete_server")
-        for server in own:
+        for server in servers:
             state = self.wait(server, DELETED, timeout=timeout)
             if state.status != DELETED:
                 raise CloudError(f"Server {server.name} of cloud {self.name} was not deleted: it is {state}.")
-        for flavor in flavors:
-            with self.asked(f"delete flavor {flavor.name}"):
-                compute.delete_flavor(flavor.id)
-        return [f"server {server.name}" for server in own] + [f"flavor {flavor.name}" for flavor in flavors]
+        for flavor in objects:
+            if flavor.kind == "flavor":
+                with self.asked(f"delete flavor {flavor.name}"):
+                    self._connection.compute.delete_flavor(flavor.id)
+        return [str(each) for each in objects]
+
+    def compute_hosts(self) -> set[str]:
+        """Return the host names of the compute services.
+
+        Raises:
+            CloudError: The cloud did not answer, or its policy hides them.
+        """
+        with self.asked("list its compute services"):
+            return {each.host for each in self._connection.compute.services(binary="nova-compute")}
 
     def _compute_service(self, host: str) -> Any:
         with self.asked("list its compute services"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from VpmemLibrary.cloud.client import Cloud, CloudServer, ServerState
+from VpmemLibrary.cloud.client import Cloud, CloudServer, MarkedObject, ServerState
 from VpmemLibrary.errors import CloudError, NotFoundError, VpmemError
 from VpmemLibrary.guest.guest import Guest
+from VpmemLibrary.leases.leases import living_runs
 from VpmemLibrary.session.open_host import OpenHost
 from VpmemLibrary.session.session import Session
 
@@ -29,11 +30,7 @@ def compute_host(session: Session, state: ServerState, server: CloudServer) -> O
             f"Nova reports no compute host for server {server.name}, which is {state}. If the server is ACTIVE, the "
             "policy hides it: use an administrator's account."
         )
-    names = {}
-    for alias in session.aliases:
-        opened = session.find(alias)
-        if opened.guest is None:
-            names[hypervisor_host_name(opened)] = opened
+    names = {hypervisor_host_name(opened): opened for opened in _open_hosts(session)}
     if state.host not in names:
         raise NotFoundError("open host with the hypervisor host name", state.host, list(names))
     return names[state.host]
@@ -56,6 +53,43 @@ def adopt(session: Session, cloud: Cloud, server: CloudServer) -> tuple[OpenHost
     return opened, opened.guests.find(state.domain)
 
 
+def show_that_the_run_lives(session: Session) -> None:
+    """Acquire this run's lease on each open host, so that other runs do not take its objects in a cloud as leftovers.
+
+    Raises:
+        LeaseLostError: This worker lost a lease on a host.
+    """
+    for opened in _open_hosts(session):
+        opened.tenancy.hold_run_lease()
+
+
+def left_by_dead_runs(session: Session, cloud: Cloud) -> list[MarkedObject]:
+    """Return the servers and flavors that dead runs left in a cloud.
+
+    A run holds its own lease on each host that it has open, and it has the compute hosts of its servers open. So a
+    server is a leftover if its compute host is open here, and its run has no lease there. The other objects of a run
+    are leftovers if all compute hosts of the cloud are open here, and the run has no lease on any.
+
+    Raises:
+        CloudError: The cloud did not answer.
+        UnknownHolderError: A lease is held but its record is unreadable, so any run may be alive.
+    """
+    found = [each for each in cloud.marked() if each.run_id != session.run.run_id]
+    if not found:
+        return []
+    living = {hypervisor_host_name(opened): _living_runs(opened) for opened in _open_hosts(session)}
+    anywhere = set().union(*living.values())
+    try:
+        all_open = cloud.compute_hosts() <= set(living)
+    except CloudError:  # the policy hides the compute services
+        all_open = False
+    return [
+        each
+        for each in found
+        if (each.run_id not in living[each.host] if each.host in living else all_open and each.run_id not in anywhere)
+    ]
+
+
 def compute_logs(session: Session, lines: int = 10) -> str:
     """Return the last lines of the logs of nova-compute on all open hosts, for a failure. Empty if there is none."""
     found = []
@@ -68,3 +102,12 @@ def compute_logs(session: Session, lines: int = 10) -> str:
         if result.exit_status == 0 and result.text.strip():
             found.append(f"The end of {COMPUTE_LOG} on {alias}:\n{result.text.rstrip()}")
     return "\n".join(found)
+
+
+def _open_hosts(session: Session) -> list[OpenHost]:
+    """Return the open hosts that are no guests."""
+    return [opened for opened in map(session.find, session.aliases) if opened.guest is None]
+
+
+def _living_runs(opened: OpenHost) -> set[str]:
+    return living_runs(opened.tenancy.leases.entries())

@@ -4,7 +4,9 @@ Documentation     Nova's own functional test of servers with vPMEM, on a real No
 ...               Placement, the live XML, the argv of the running QEMU, QEMU's monitor, the guest's own kernel and the
 ...               bytes of the namespaces confirm each server.
 
+Library           Collections
 Resource          ../../resources/cloud.resource
+Resource          ../../resources/other_runs.resource
 
 Suite Setup       Take The Cloud
 Suite Teardown    Give The Cloud Back
@@ -98,6 +100,20 @@ Rebuilding A Server Wipes Its Namespace And Keeps It
     Server Should Become    ${server}    ACTIVE
     Server Should Use    ${server}    SMALL
     Server Should Read Zeros    ${server}    ${namespace}
+
+A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
+    [Documentation]    Another run creates both and is killed. Its namespace is wiped by the delete.
+    [Tags]    ow-03
+    Start Worker Suite    live_in_the_cloud    other    CLOUD=${CLOUD}    IMAGE=${IMAGE}
+    Wait For Worker At    at-active    timeout=5 minutes
+    ${living} =    Clean Up Cloud After Dead Runs
+    Should Be Empty    ${living}
+    Get Placement Used    SMALL    ==    1
+    Kill Worker    other
+    ${deleted} =    Clean Up Cloud After Dead Runs
+    Length Should Be    ${deleted}    2
+    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
+    [Teardown]    Run Keywords    End The Workers    AND    Clean Up And Wait For Placement
 
 
 *** Keywords ***

@@ -9,7 +9,13 @@ from typing import Any
 from robot.api.deco import keyword
 
 from VpmemLibrary.cloud.client import DELETED, LAB, Cloud, CloudFlavor, CloudServer, classes_of
-from VpmemLibrary.cloud.compute_hosts import adopt, compute_logs, hypervisor_host_name
+from VpmemLibrary.cloud.compute_hosts import (
+    adopt,
+    compute_logs,
+    hypervisor_host_name,
+    left_by_dead_runs,
+    show_that_the_run_lives,
+)
 from VpmemLibrary.errors import CloudError, NotFoundError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text, assert_value
@@ -119,6 +125,39 @@ class CloudKeywords:
         logger.info("\n".join(deleted) or "Nothing to delete.")
         return deleted
 
+    @keyword(tags=("cloud", "destructive"))
+    def clean_up_cloud_after_dead_runs(self, *, timeout: timedelta = SERVER_TIMEOUT) -> list[str]:
+        """Delete the servers and the flavors that dead runs left in the cloud. Open the compute hosts first.
+
+        A living run holds its own lease on its compute hosts from the first thing that it creates in the cloud. A
+        server is deleted if its compute host is open and its run has no lease there. Flavors, and servers without a
+        compute host, are deleted only if all compute hosts of the cloud are open. Each deletion is a warning in the
+        log.
+
+        Args:
+            timeout: How long the deletion of one server may take.
+
+        Returns:
+            A description of each thing that was deleted.
+
+        Raises:
+            CloudError: The cloud refused to delete something, or a server was not deleted in time.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Clean Start
+            Open Cloud    lab
+            Clean Up Cloud After Dead Runs
+        ```
+        """
+        left = left_by_dead_runs(self._session(), self.cloud)
+        deleted = self.cloud.delete(left, timeout=timeout.total_seconds())
+        for what in deleted:
+            logger.warn(f"Deleted the leftover of a dead run in cloud {self.cloud.name}: {what}.")
+        return deleted
+
     @keyword(tags=("cloud", "server"))
     def create_flavor(
         self, name: str, *, ram: Size = Size(256 * MiB), vcpus: int = 1, **extra_specs: str
@@ -146,6 +185,7 @@ class CloudKeywords:
             ${flavor} =    Create Flavor    with-vpmem    hw:pmem=4GB,SMALL
         ```
         """
+        show_that_the_run_lives(self._session())
         return self.cloud.create_flavor(name, ram=ram, vcpus=vcpus, extra_specs=extra_specs)
 
     @keyword(tags=("cloud", "server"))
@@ -177,6 +217,7 @@ class CloudKeywords:
             Server Should Become    ${server}    ACTIVE
         ```
         """
+        show_that_the_run_lives(self._session())
         return self.cloud.create_server(flavor, image=image, name=name, host=host, networks=networks)
 
     @keyword(tags=("cloud", "server", "assertion"))
