@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from VpmemLibrary.cloud.client import Cloud, CloudServer, MarkedObject, ServerState
-from VpmemLibrary.errors import CloudError, NotFoundError, VpmemError
+from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError, VpmemError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.leases.leases import living_runs
 from VpmemLibrary.session.open_host import OpenHost
@@ -66,28 +66,21 @@ def show_that_the_run_lives(session: Session) -> None:
 def left_by_dead_runs(session: Session, cloud: Cloud) -> list[MarkedObject]:
     """Return the servers and flavors that dead runs left in a cloud.
 
-    A run holds its own lease on each host that it has open, and it has the compute hosts of its servers open. So a
-    server is a leftover if its compute host is open here, and its run has no lease there. The other objects of a run
-    are leftovers if all compute hosts of the cloud are open here, and the run has no lease on any.
+    A run that creates anything in a cloud holds its own lease on each host that it has open. So the objects of a run
+    are leftovers if all compute hosts of the cloud are open here, and the run has no lease on any of them.
 
     Raises:
-        CloudError: The cloud did not answer.
+        CloudError: The cloud did not answer, or its policy hides the compute services.
+        InvalidValueError: A compute host is not open, so a run may live there.
         UnknownHolderError: A lease is held but its record is unreadable, so any run may be alive.
     """
     found = [each for each in cloud.marked() if each.run_id != session.run.run_id]
     if not found:
         return []
     living = {hypervisor_host_name(opened): _living_runs(opened) for opened in _open_hosts(session)}
-    anywhere = set().union(*living.values())
-    try:
-        all_open = cloud.compute_hosts() <= set(living)
-    except CloudError:  # the policy hides the compute services
-        all_open = False
-    return [
-        each
-        for each in found
-        if (each.run_id not in living[each.host] if each.host in living else all_open and each.run_id not in anywhere)
-    ]
+    if closed := sorted(cloud.compute_hosts() - set(living)):
+        raise InvalidValueError("open hosts", ", ".join(living), f"all compute hosts: open {', '.join(closed)} as well")
+    return [each for each in found if each.run_id not in set().union(*living.values())]
 
 
 def compute_logs(session: Session, lines: int = 10) -> str:

@@ -104,6 +104,7 @@ Rebuilding A Server Wipes Its Namespace And Keeps It
 A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
     [Documentation]    Another run creates both and is killed. Its namespace is wiped by the delete.
     [Tags]    ow-03
+    [Setup]    Skip Unless The Cloud Is The Lab's
     Start Worker Suite    live_in_the_cloud    other    CLOUD=${CLOUD}    IMAGE=${IMAGE}
     Wait For Worker At    at-active    timeout=5 minutes
     ${living} =    Clean Up Cloud After Dead Runs

@@ -10,7 +10,7 @@ import pytest
 from VpmemLibrary.cloud import compute_hosts
 from VpmemLibrary.cloud.client import Cloud, MarkedObject
 from VpmemLibrary.cloud.compute_hosts import left_by_dead_runs, show_that_the_run_lives
-from VpmemLibrary.errors import CloudError
+from VpmemLibrary.errors import CloudError, InvalidValueError
 from VpmemLibrary.leases.leases import run_key
 from VpmemLibrary.ownership.marks import RunMark
 from VpmemLibrary.session.session import Session
@@ -67,11 +67,15 @@ def test_only_what_a_dead_run_made_is_a_leftover() -> None:
 
 
 def test_a_run_may_live_on_a_compute_host_that_is_not_open() -> None:
-    one = Opened(OWN, name="lab-1")
-    everything = [server(DEAD, "lab-1"), server(DEAD, "lab-2"), server(DEAD, ""), flavor(DEAD)]
-    assert left_by_dead_runs(session(a=one), cloud(*everything, hosts={"lab-1", "lab-2"})) == everything[:1]
-    assert left_by_dead_runs(session(a=one), cloud(*everything, hosts=None)) == everything[:1]
-    assert left_by_dead_runs(session(), cloud(*everything, hosts={"lab-1"})) == []
+    one, two = Opened(OWN, name="lab-1"), Opened(DEAD, name="lab-2")
+    everything = [server(DEAD, "lab-1"), server(DEAD, ""), flavor(DEAD)]
+    both = {"lab-1", "lab-2"}
+    with pytest.raises(InvalidValueError, match=r"open hosts 'lab-1' .*all compute hosts: open lab-2 as well"):
+        left_by_dead_runs(session(a=one), cloud(*everything, hosts=both))
+    with pytest.raises(CloudError, match="forbidden"):
+        left_by_dead_runs(session(a=one), cloud(*everything, hosts=None))
+    assert left_by_dead_runs(session(a=one, b=two), cloud(*everything, hosts=both)) == []
+    assert left_by_dead_runs(session(), cloud(hosts=None)) == [], "without leftovers, nothing else is asked"
 
 
 def test_the_run_shows_that_it_lives_on_each_host_that_is_no_guest() -> None:

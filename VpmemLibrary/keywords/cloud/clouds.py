@@ -127,12 +127,11 @@ class CloudKeywords:
 
     @keyword(tags=("cloud", "destructive"))
     def clean_up_cloud_after_dead_runs(self, *, timeout: timedelta = SERVER_TIMEOUT) -> list[str]:
-        """Delete the servers and the flavors that dead runs left in the cloud. Open the compute hosts first.
+        """Delete the servers and the flavors that dead runs left in the cloud. Open all compute hosts first.
 
-        A living run holds its own lease on its compute hosts from the first thing that it creates in the cloud. A
-        server is deleted if its compute host is open and its run has no lease there. Flavors, and servers without a
-        compute host, are deleted only if all compute hosts of the cloud are open. Each deletion is a warning in the
-        log.
+        A living run holds its own lease on the hosts that it has open, from the first thing that it creates in the
+        cloud. A run that has no lease on any compute host counts as dead. So do not use this keyword on a cloud where
+        runs create servers without an open compute host. Each deletion is a warning in the log.
 
         Args:
             timeout: How long the deletion of one server may take.
@@ -141,6 +140,7 @@ class CloudKeywords:
             A description of each thing that was deleted.
 
         Raises:
+            InvalidValueError: A compute host of the cloud is not open. Nothing was deleted.
             CloudError: The cloud refused to delete something, or a server was not deleted in time.
 
         Example:
