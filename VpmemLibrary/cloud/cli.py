@@ -15,6 +15,7 @@ from VpmemLibrary.cloud.settings import CLOUD_NAME
 from VpmemLibrary.errors import NotFoundError
 from VpmemLibrary.lab.network import MOST_HOSTS
 from VpmemLibrary.lab.progress import default_progress
+from VpmemLibrary.lab.recipe import COMPUTE_RELEASES
 
 
 @click.group()
@@ -26,14 +27,20 @@ def cloud() -> None:
 @click.option(
     "--hosts", type=click.IntRange(1, MOST_HOSTS), default=1, show_default=True, help="How many compute hosts."
 )
-def up(hosts: int) -> None:
+@click.option(
+    "--release",
+    type=click.Choice(list(COMPUTE_RELEASES)),
+    default=None,
+    help="The release of Debian whose OpenStack a new cloud has.  [default: trixie]",
+)
+def up(hosts: int, release: str | None) -> None:
     """Start the cloud and its compute hosts, and wait until servers can be created.
 
     The first time, this installs OpenStack, makes its databases and builds the compute hosts' image (some fifteen
     minutes). Afterwards it takes a minute or two. Running services and compute hosts are not touched.
     """
     found = LabCloud(default_progress())
-    computes = found.up(hosts)
+    computes = found.up(hosts, release=release or "")
     click.echo(f"compute hosts: {', '.join(compute.name for compute in computes)}; image of servers: {IMAGE_NAME}")
     click.echo(f"export OS_CLIENT_CONFIG_FILE={shlex.quote(str(found.clouds_yaml))} OS_CLOUD={CLOUD_NAME}")
 

@@ -41,7 +41,7 @@ from VpmemLibrary.cloud.template import (
     write_configuration,
 )
 from VpmemLibrary.cloud.tree import find_or_build_tree, tree_name
-from VpmemLibrary.errors import LabError
+from VpmemLibrary.errors import InvalidValueError, LabError
 from VpmemLibrary.extras import require_extra
 from VpmemLibrary.lab.cache import locked
 from VpmemLibrary.lab.image import image_name
@@ -49,9 +49,10 @@ from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import cache_directory, no_raw_errors, open_private, private_directory, state_directory
 from VpmemLibrary.lab.process import kill_process
 from VpmemLibrary.lab.progress import SILENT, Progress
-from VpmemLibrary.lab.recipe import COMPUTE_RELEASE
+from VpmemLibrary.lab.recipe import COMPUTE_RELEASES, DEFAULT_RELEASE
 
 _PORTS = "ports.json"
+_RELEASE = "release"
 
 
 class LabCloud:
@@ -86,6 +87,22 @@ class LabCloud:
         return self.directory.is_dir()
 
     @property
+    def release(self) -> str:
+        """The cloud's release of Debian.
+
+        Raises:
+            LabError: There is no cloud, or the file with the release cannot be read.
+        """
+        path = self.directory / _RELEASE
+        try:
+            found = path.read_text("ascii").strip()
+        except (OSError, ValueError) as error:
+            raise LabError(f"{path} cannot be read ({error}). Remove the cloud: vpmem cloud down") from error
+        if found not in COMPUTE_RELEASES:
+            raise LabError(f"{path} has the unknown release {found!r}. Remove the cloud: vpmem cloud down")
+        return found
+
+    @property
     def settings(self) -> Settings:
         """The settings of the cloud.
 
@@ -99,7 +116,7 @@ class LabCloud:
     @property
     def container(self) -> Container:
         """The container of the control plane."""
-        return Container(self.directory, cache_directory() / tree_name() / "root")
+        return Container(self.directory, cache_directory() / tree_name(self.release) / "root")
 
     @property
     def services(self) -> list[Service]:
@@ -110,9 +127,9 @@ class LabCloud:
     def compute_hosts(self) -> list[ComputeHost]:
         """Return the compute hosts of the cloud, running or not."""
         settings = self.settings
-        return [self._compute(host, settings) for host in self._lab.hosts() if host.release == COMPUTE_RELEASE]
+        return [self._compute(host, settings) for host in self._compute_lab_hosts()]
 
-    def up(self, hosts: int = 1) -> list[ComputeHost]:
+    def up(self, hosts: int = 1, *, release: str = "") -> list[ComputeHost]:
         """Start the cloud with the compute hosts ``lab-1`` to ``lab-N``, and wait until servers can be created.
 
         The first time, this builds the tree of the control plane, its databases, and the image of the compute hosts.
@@ -120,18 +137,24 @@ class LabCloud:
 
         Args:
             hosts: The number of compute hosts.
+            release: The release of Debian whose OpenStack the cloud has: ``trixie`` or ``sid``. The default is that
+                of the cloud that exists, or ``trixie``.
 
         Raises:
             UnsupportedError: This process is not root.
-            InvalidValueError: The number of compute hosts is invalid.
+            InvalidValueError: The number of compute hosts or the release is invalid, or the cloud that runs has another
+                release.
             LabError: A part of the cloud cannot be made or started. The message has the last lines of its log.
         """
         require_root()
+        if release and release not in COMPUTE_RELEASES:
+            raise InvalidValueError("release", release, f"one of {', '.join(COMPUTE_RELEASES)}")
         with self._locked():
-            self._refuse_other_hosts(hosts)
-            tree = find_or_build_tree(self._progress)
-            settings = self._prepared(tree, find_or_make_template(tree, self._progress))
-            lab_hosts = self._lab.up(hosts, release=COMPUTE_RELEASE)
+            release = release or (self.release if self.exists else DEFAULT_RELEASE)
+            self._refuse_other_hosts(hosts, release)
+            tree = find_or_build_tree(release, self._progress)
+            settings = self._prepared(release, tree, find_or_make_template(release, tree, self._progress))
+            lab_hosts = self._lab.up(hosts, release=COMPUTE_RELEASES[release])
             container = self.container
             with self._progress.step("starting the cloud's control plane", 35):
                 if container.process is None:
@@ -172,22 +195,34 @@ class LabCloud:
     def clean(self) -> list[Path]:
         """Remove from the cache the cloud's directories that this version does not use. Return these directories."""
         with self._locked():
-            used = {tree_name(), template_name(), initrd_name(image_name(COMPUTE_RELEASE))}
+            used = {
+                name
+                for release, compute in COMPUTE_RELEASES.items()
+                for name in (tree_name(release), template_name(release), initrd_name(image_name(compute)))
+            }
             found = [path for path in cache_directory().glob("cloud-*") if path.is_dir() and path.name not in used]
             for path in found:
                 shutil.rmtree(path)
             return found
 
-    def _refuse_other_hosts(self, hosts: int) -> None:
+    def _compute_lab_hosts(self) -> list[LabHost]:
+        return [host for host in self._lab.hosts() if host.release in COMPUTE_RELEASES.values()]
+
+    def _refuse_other_hosts(self, hosts: int, release: str) -> None:
+        if self.exists and self.container.process is not None and self.release != release:
+            raise InvalidValueError(
+                "release", release, f"{self.release}, which the cloud has (or first: vpmem cloud down)"
+            )
         wanted = {f"lab-{number}" for number in range(1, hosts + 1)}
-        others = [host.name for host in self._lab.hosts() if host.name in wanted and host.release != COMPUTE_RELEASE]
+        computes = {host.name for host in self._compute_lab_hosts()}
+        others = [host.name for host in self._lab.hosts() if host.name in wanted - computes]
         if others:
             raise LabError(
                 f"The lab host {', '.join(others)} has no nova-compute, because it was started without the cloud. "
                 "Remove the lab (vpmem lab down), or set VPMEM_STATE to another directory for the cloud."
             )
 
-    def _prepared(self, tree: Path, template: Path) -> Settings:
+    def _prepared(self, release: str, tree: Path, template: Path) -> Settings:
         """Return the settings of the cloud. A new cloud gets its directory, its ports and its configuration first."""
         if self.exists and self.container.process is None:
             self._progress.note("the cloud does not run any more: it is made again")
@@ -202,6 +237,7 @@ class LabCloud:
             ports.write(fresh / _PORTS)
             for name in ("images", "staging", "tasks", "nova", "neutron", "lock", "rabbitmq"):
                 private_directory(fresh / name)
+            (fresh / _RELEASE).write_text(release)
             settings = Settings(ports, read_secret(fresh))
             write_configuration(fresh, settings)
             with open_private(fresh / "clouds.yaml") as file:
@@ -215,8 +251,8 @@ class LabCloud:
         """End all processes of the cloud. Remove its files and its compute hosts."""
         for path in sorted((self.directory / "tunnels").glob("*")):
             kill_process(path)
-        self.container.kill()
-        if computes := [host.name for host in self._lab.hosts() if host.release == COMPUTE_RELEASE]:
+        kill_process(self.directory)  # the first process of the container
+        if computes := [host.name for host in self._compute_lab_hosts()]:
             self._lab.down(computes)
         if self.exists:
             shutil.rmtree(self.directory)

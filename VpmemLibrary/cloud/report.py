@@ -28,6 +28,7 @@ def cloud_status(cloud: LabCloud) -> dict[str, Any]:
         and all(compute["tunnel"] and compute["active"] for compute in computes),
         "exists": True,
         "name": CLOUD_NAME,
+        "release": cloud.release,
         "clouds_yaml": str(cloud.clouds_yaml),
         "directory": str(cloud.directory),
         "container": container.pid if container else None,
@@ -42,7 +43,7 @@ def status_text(status: dict[str, Any]) -> str:
     cache = [f"cache           {path}" for path in status["cache"]]
     if not status["exists"]:
         return "\n".join(map(one_line, ["there is no cloud", *cache]))
-    lines = [f"{'control plane':<16}{_process(status['container'])}"]
+    lines = [f"{'control plane':<16}{_process(status['container'])}  {status['release']}"]
     for service in status["services"]:
         port = f"  port {service['port']}" if service["port"] else ""
         lines.append(f"{service['name']:<16}{_process(service['pid'])}{port}")

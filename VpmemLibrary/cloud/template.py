@@ -31,22 +31,23 @@ _STOP_SECONDS = 60.0
 _POLL = 0.1
 
 
-def template_name() -> str:
-    """Return the name of this version's template in the cache.
+def template_name(release: str) -> str:
+    """Return the name of a release's template in the cache.
 
     It contains a hash of everything that determines the template, except its secret and keys.
     """
-    recipe = json.dumps([_FORMAT, tree_name(), DATABASES, _chains()])
+    recipe = json.dumps([_FORMAT, tree_name(release), DATABASES, _chains()])
     return f"cloud-database-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 
 
-def find_or_make_template(tree: Path, progress: Progress) -> Path:
-    """Return this version's template in the cache. Make the template if it is missing or broken.
+def find_or_make_template(release: str, tree: Path, progress: Progress) -> Path:
+    """Return a release's template in the cache. Make the template if it is missing or broken.
 
     Raises:
         LabError: A step failed. The message has the last lines of its output.
     """
-    return cached(cache_directory() / template_name(), lambda directory: _make(directory, tree, progress), progress)
+    path = cache_directory() / template_name(release)
+    return cached(path, lambda directory: _make(directory, tree, progress), progress)
 
 
 def copy_template(template: Path, directory: Path) -> None:

@@ -14,9 +14,6 @@ from VpmemLibrary.lab.paths import cache_directory
 from VpmemLibrary.lab.progress import Progress
 from VpmemLibrary.lab.recipe import Sources, find_sources
 
-SUITE = "trixie"
-"""Debian 13: OpenStack 2025.1, with Nova 31."""
-
 PACKAGES = (
     *("python3-keystone", "python3-placement", "python3-glance", "glance-common"),
     *("python3-nova", "nova-common", "python3-neutron", "neutron-common", "neutron-api"),
@@ -37,29 +34,32 @@ _ISOLATED = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
-_BUILD_SECONDS = 1800
+_BUILD_SECONDS = 3600
 
 
-def tree_name() -> str:
-    """Return the name of this version's tree in the cache. It contains a hash of everything that determines the tree.
+def tree_name(release: str) -> str:
+    """Return the name of a release's tree in the cache. It contains a hash of everything that determines the tree.
 
     The archives and the versions of the packages are not in the hash.
     """
-    recipe = json.dumps([_FORMAT, SUITE, PACKAGES, _LEFT_OUT, _HOOKS])
+    recipe = json.dumps([_FORMAT, release, PACKAGES, _LEFT_OUT, _HOOKS])
     return f"cloud-tree-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 
 
-def find_or_build_tree(progress: Progress) -> Path:
-    """Return the root directory of this version's tree in the cache. Build the tree if it is missing or broken.
+def find_or_build_tree(release: str, progress: Progress) -> Path:
+    """Return the root directory of a release's tree in the cache. Build the tree if it is missing or broken.
 
     Raises:
         LabError: mmdebstrap is missing, or it failed. The message has the last lines of its output, and what to do.
     """
-    return cached(cache_directory() / tree_name(), lambda directory: _build(directory, progress), progress) / "root"
+    made = cached(
+        cache_directory() / tree_name(release), lambda directory: _build(directory, release, progress), progress
+    )
+    return made / "root"
 
 
-def mmdebstrap_command(target: Path, sources: Sources) -> list[str]:
-    """Return the command that builds the tree in the directory `target`."""
+def mmdebstrap_command(target: Path, release: str, sources: Sources) -> list[str]:
+    """Return the command that builds the tree of a release in the directory `target`."""
     return [
         *_ISOLATED,
         "mmdebstrap",
@@ -68,21 +68,24 @@ def mmdebstrap_command(target: Path, sources: Sources) -> list[str]:
         "--format=directory",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--aptopt={setting}" for setting in sources.settings),
+        *(['--aptopt=Acquire::Check-Valid-Until "false"'] if sources.expired else []),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         f"--include={','.join(PACKAGES)}",
         *(f"--customize-hook={hook}" for hook in _HOOKS),
-        SUITE,
+        release,
         str(target),
         *sources.lines,
     ]
 
 
-def _build(directory: Path, progress: Progress) -> None:
+def _build(directory: Path, release: str, progress: Progress) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed here: apt-get install mmdebstrap debian-archive-keyring")
-    sources = find_sources()
+    sources = find_sources(release)
     for suite in sources.without:
         progress.note(f"the cloud is built without {suite}: no archive that apt uses on this machine has it")
-    with progress.step("installing OpenStack's packages for the cloud", 260):
-        command = mmdebstrap_command(directory / "root", sources)
+    for suite in sources.expired:
+        progress.note(f"the archive of {suite} was last updated long ago: its Release file is past its date")
+    with progress.step(f"installing OpenStack's packages ({release}) for the cloud", 260):
+        command = mmdebstrap_command(directory / "root", release, sources)
         run_build(command, "install OpenStack's packages", timeout=_BUILD_SECONDS)

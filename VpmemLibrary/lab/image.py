@@ -86,7 +86,7 @@ _ADVICE = {
     r"did not end within": "A nearer archive is faster: VPMEM_LAB_MIRROR=URI",
 }
 """The advice for a failed build, by a pattern in its message or output."""
-_BUILD_SECONDS = 900
+_BUILD_SECONDS = 3600
 
 
 class Image(Struct, frozen=True):

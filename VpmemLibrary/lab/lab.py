@@ -491,7 +491,8 @@ class Lab:
             hosts: The number of lab hosts.
             cxl: Let the last lab host take a CXL device while it runs. This lab host is booted, not restored.
             shape: The persistent memory of the new lab hosts; see `Shape`.
-            release: The release of Debian of the new lab hosts: ``bookworm``, ``trixie``, ``trixie-nova`` or ``forky``.
+            release: The release of Debian of the new lab hosts: ``bookworm``, ``trixie`` or ``forky``, or
+                ``trixie-nova`` or ``sid-nova`` for a compute host of a cloud.
 
         Raises:
             InvalidValueError: The number of lab hosts, the shape or the release is invalid.

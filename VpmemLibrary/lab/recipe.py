@@ -30,10 +30,10 @@ FORMAT = 3
 DEFAULT_RELEASE = "trixie"
 """Debian 13: QEMU 10.0 (7.2 makes the lab host's kernel panic under emulation), libvirt 11.3, ndctl 81."""
 
-COMPUTE_RELEASE = f"{DEFAULT_RELEASE}-nova"
-"""The default release with the packages of nova-compute, for the compute hosts of the lab's cloud."""
+COMPUTE_RELEASES = {release: f"{release}-nova" for release in (DEFAULT_RELEASE, "sid")}
+"""The releases of the lab's cloud, each with the release of its compute hosts: with the packages of nova-compute."""
 
-RELEASES = ("bookworm", DEFAULT_RELEASE, COMPUTE_RELEASE, "forky")
+RELEASES = ("bookworm", DEFAULT_RELEASE, "forky", *COMPUTE_RELEASES.values())
 """The releases of Debian that a lab host can have."""
 
 _PACKAGES = (
@@ -60,6 +60,7 @@ _INSTEAD: dict[str, dict[str, tuple[str, ...]]] = {
         "zstd": ("zstd", "lz4"),  # lz4 compresses the kernel
     },
     "forky": {"login": ("login", "passwd")},
+    "sid": {"login": ("login", "passwd")},
 }
 """The packages of a release that replace a package of the default release."""
 
@@ -78,9 +79,9 @@ _ACCESS = re.compile(r"Acquire::((https?|ftp)::|(Check-Valid-Until|Check-Date|Fo
 
 def packages(release: str) -> tuple[str, ...]:
     """Return the packages that a lab host of a release has."""
-    instead = _INSTEAD.get(release, {})
+    instead = _INSTEAD.get(_suite(release), {})
     found = tuple(each for package in _PACKAGES for each in instead.get(package, (package,)))
-    return (*found, *_COMPUTE_PACKAGES) if release == COMPUTE_RELEASE else found
+    return (*found, *_COMPUTE_PACKAGES) if release in COMPUTE_RELEASES.values() else found
 
 
 def recipe_key(release: str = DEFAULT_RELEASE) -> str:
@@ -175,7 +176,7 @@ def find_sources(release: str = DEFAULT_RELEASE) -> Sources:
 
 def _suite(release: str) -> str:
     """Return the name of the release in an archive."""
-    return DEFAULT_RELEASE if release == COMPUTE_RELEASE else release
+    return release.removesuffix("-nova")
 
 
 def debian_archive(index_targets: Sequence[str], label: str) -> str | None:

@@ -39,6 +39,7 @@ def put_cloud() -> None:
     directory.mkdir(parents=True)
     Ports(*range(20001, 20010)).write(directory / "ports.json")
     (directory / "secret").write_text("0123456789abcdef")
+    (directory / "release").write_text("trixie")
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -94,18 +95,20 @@ def test_down_removes_the_cloud_and_its_compute_hosts_alone() -> None:
 
 
 def test_clean_keeps_what_this_version_uses_and_what_belongs_to_the_lab(tmp_path: Path) -> None:
-    for name in (tree_name(), template_name(), "cloud-tree-old", "image-old"):
+    for name in (tree_name("trixie"), template_name("trixie"), "cloud-tree-old", "image-old"):
         (tmp_path / "cache" / name).mkdir(parents=True)
     assert run("clean") == (0, f"removed: {tmp_path / 'cache/cloud-tree-old'}\n")
     assert {path.name for path in Lab().clean()} == {"image-old"}
     assert lab_status(Lab())["cache"] == []
-    assert {Path(path).name for path in cloud_status(LabCloud())["cache"]} == {tree_name(), template_name()}
+    kept = {tree_name("trixie"), template_name("trixie")}
+    assert {Path(path).name for path in cloud_status(LabCloud())["cache"]} == kept
 
 
 def test_the_status_of_a_cloud_that_runs_has_the_variables_for_clients() -> None:
     status = {
         "exists": True,
         "name": "vpmem-lab",
+        "release": "trixie",
         "clouds_yaml": "/state/clouds.yaml",
         "container": 11,
         "services": [{"name": "keystone", "pid": 12, "port": 20005, "log": "/log"}],
@@ -116,10 +119,22 @@ def test_the_status_of_a_cloud_that_runs_has_the_variables_for_clients() -> None
         "cache": ["/cache/cloud-tree-1"],
     }
     assert status_text(status).splitlines() == [
-        "control plane   process 11",
+        "control plane   process 11  trixie",
         "keystone        process 12  port 20005",
         "lab-1           nova-compute up, tunnel process 13",
         "lab-2           nova-compute DOWN no answer, tunnel DOWN (vpmem cloud up)",
         "OS_CLIENT_CONFIG_FILE=/state/clouds.yaml OS_CLOUD=vpmem-lab",
         "cache           /cache/cloud-tree-1",
     ]
+
+
+@pytest.mark.parametrize(("text", "said"), [("buster", "has the unknown release 'buster'"), (None, "cannot be read")])
+def test_a_cloud_of_an_unknown_release_can_only_be_removed(text: str | None, said: str) -> None:
+    put_cloud()
+    path = LabCloud().directory / "release"
+    path.write_text(text) if text else path.unlink()
+    code, output = run("status")
+    assert code == 1
+    assert said in output
+    assert "vpmem cloud down" in output
+    assert run("down") == (0, "the cloud is removed\n")

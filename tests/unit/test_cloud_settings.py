@@ -125,15 +125,23 @@ def test_the_catalogue_has_each_service_with_its_port() -> None:
 
 
 def test_the_names_in_the_cache_change_with_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = tree_name(), template_name()
-    assert (tree_name(), template_name()) == before
+    before = tree_name("trixie"), template_name("trixie")
+    assert (tree_name("trixie"), template_name("trixie")) == before
+    assert tree_name("sid") != before[0]
     monkeypatch.setattr(tree, "PACKAGES", (*tree.PACKAGES, "python3-cinder"))
-    assert tree_name() != before[0]
-    assert template_name() != before[1]
+    assert tree_name("trixie") != before[0]
+    assert template_name("trixie") != before[1]
 
 
 def test_the_tree_is_made_without_recommended_packages_in_a_directory() -> None:
-    command = mmdebstrap_command(Path("/cache/root"), Sources(("deb http://archive.example trixie main",)))
+    command = mmdebstrap_command(Path("/cache/root"), "trixie", Sources(("deb http://archive.example trixie main",)))
     assert command[-3:] == ["trixie", "/cache/root", "deb http://archive.example trixie main"]
     assert command[:3] == ["setpriv", "--pdeathsig", "KILL"]
     assert '--aptopt=APT::Install-Recommends "false"' in command
+
+
+def test_the_tree_of_another_release_is_made_from_an_old_archive_too() -> None:
+    sources = Sources(("deb http://archive.example sid main",), expired=("sid",))
+    command = mmdebstrap_command(Path("/cache/root"), "sid", sources)
+    assert command[-3:] == ["sid", "/cache/root", "deb http://archive.example sid main"]
+    assert '--aptopt=Acquire::Check-Valid-Until "false"' in command

@@ -123,7 +123,10 @@ def test_a_host_whose_image_has_no_test_bus_is_given_none(tmp_path: Path) -> Non
     ("options", "message"),
     [
         ({"shape": "round"}, "shape 'round' cannot be used: expected one of nvdimm, nfit-test, cxl, unlabeled"),
-        ({"release": "sid"}, "release 'sid' cannot be used: expected one of bookworm, trixie, trixie-nova, forky"),
+        (
+            {"release": "sid"},
+            "release 'sid' cannot be used: expected one of bookworm, trixie, forky, trixie-nova, sid-nova",
+        ),
     ],
 )
 def test_a_shape_or_release_that_does_not_exist_is_refused(options: dict[str, str], message: str) -> None:
