@@ -249,3 +249,11 @@ class LabError(VpmemError):
 
 class CloudError(VpmemError):
     """A cloud refused a request, or did not answer."""
+
+
+class CloudForbiddenError(CloudError):
+    """The policy of a cloud forbids a request to the user, or the cloud does not offer the service to the user."""
+
+
+class CloudUnavailableError(CloudError):
+    """A service of a cloud did not answer, or answered with an error of its own. A later request may succeed."""

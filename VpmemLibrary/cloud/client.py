@@ -1,4 +1,4 @@
-"""A cloud as its users see it, through openstacksdk: flavors, images, servers, and the persistent memory in placement.
+"""A cloud as its users see it, through openstacksdk: flavors, images, servers and compute services.
 
 Everything that a run makes has the run's mark in its name. `clean_up` deletes only objects with this mark.
 """
@@ -6,97 +6,35 @@ Everything that a run makes has the run's mark in its name. `clean_up` deletes o
 from __future__ import annotations
 
 import re
-from collections import Counter
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError
-from VpmemLibrary.extras import require_extra
+from VpmemLibrary.cloud.answers import asked
+from VpmemLibrary.cloud.login import log_in
+from VpmemLibrary.cloud.placement import Placement
+from VpmemLibrary.cloud.records import (
+    DELETED,
+    CloudFlavor,
+    CloudImage,
+    CloudServer,
+    MarkedObject,
+    ServerState,
+)
+from VpmemLibrary.cloud.upload import open_upload
+from VpmemLibrary.errors import CloudError, CloudUnavailableError, InvalidValueError, NotFoundError
 from VpmemLibrary.ownership.marks import RunMark
-from VpmemLibrary.polling import attempts
+from VpmemLibrary.polling import attempts, poll
 from VpmemLibrary.sizes import MiB, Size
-
-LAB = "lab"
-"""The name of the lab's cloud. Every other name is a cloud of clouds.yaml."""
-
-RESOURCE_CLASS = "CUSTOM_PMEM_NAMESPACE_"
-"""The beginning of the name of each resource class of vPMEM in placement. The label follows, in upper case."""
-
-DELETED = "DELETED"
-"""The status of a server that Nova no longer has."""
 
 _MARK = re.compile(r"vpmem-([0-9a-f]{8})-", re.ASCII)
 _ERROR = "ERROR"
+_ENDED = {"accepted", "cancelled", "completed", "confirmed", "done", "error", "failed", "reverted"}
 _BUILD = "BUILD"
 _POLL = 0.5
-_PLACEMENT = "1.36"
-
-
-@dataclass(frozen=True, slots=True)
-class CloudFlavor:
-    """A flavor of a cloud. `pmem` has the labels of its extra spec ``hw:pmem``."""
-
-    id: str
-    name: str
-    pmem: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CloudServer:
-    """A server of a cloud: its id and its name."""
-
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedObject:
-    """A server or a flavor that a run made.
-
-    Args:
-        kind: ``server`` or ``flavor``.
-        id: The id in the cloud.
-        name: The name in the cloud.
-        run_id: The id of the run.
-        host: The hypervisor's host name of a server. Empty if there is none, or if the user may not see it.
-    """
-
-    kind: str
-    id: str
-    name: str
-    run_id: str
-    host: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class ServerState:
-    """The state of a server, as Nova reports it.
-
-    Args:
-        status: The status, e.g. ``ACTIVE``.
-        task_state: The current task. Empty if there is none.
-        fault: The message of the fault. Empty if there is none.
-        host: The hypervisor's host name. Empty if the server has no host, or the user may not see it.
-        domain: The name of the domain on the host. Empty if the user may not see it.
-        failed: The last action, if it failed and left no fault, e.g. ``shelve``. `Cloud.wait` sets it.
-    """
-
-    status: str
-    task_state: str = ""
-    fault: str = ""
-    host: str = ""
-    domain: str = ""
-    failed: str = ""
-
-    def __str__(self) -> str:
-        task = f", task {self.task_state}" if self.task_state else ""
-        failed = f", and its last action failed: {self.failed}" if self.failed else ""
-        return f"{self.status}{task}{f': {self.fault}' if self.fault else ''}{failed}"
 
 
 class Cloud:
@@ -110,6 +48,8 @@ class Cloud:
 
     def __init__(self, name: str, connection: Any, run: RunMark) -> None:
         self.name = name
+        self.placement = Placement(name, connection)
+        """The persistent memory of the cloud."""
         self._connection = connection
         self._run = run
 
@@ -125,62 +65,13 @@ class Cloud:
         Raises:
             UnsupportedError: The packages of the extra `openstack` are not installed.
             InvalidValueError: clouds.yaml has no such cloud.
-            CloudError: The cloud did not answer, or refused the credentials.
+            CloudError: clouds.yaml cannot be used, or the cloud did not answer, or refused the credentials.
         """
-        require_extra("openstack", "A cloud")
-        import openstack.config  # noqa: PLC0415
-        import openstack.connection  # noqa: PLC0415
-        import openstack.exceptions  # noqa: PLC0415
-
-        files: dict[str, Any] = {}
-        cloud = name
-        if name == LAB:
-            from VpmemLibrary.cloud.lab_cloud import LabCloud  # noqa: PLC0415
-            from VpmemLibrary.cloud.settings import CLOUD_NAME  # noqa: PLC0415
-
-            lab = LabCloud()
-            if not lab.exists:
-                raise InvalidValueError("cloud", name, "a cloud that runs: start the lab's cloud by vpmem cloud up")
-            files, cloud = {"config_files": [str(lab.clouds_yaml)]}, CLOUD_NAME
-        try:
-            config = openstack.config.OpenStackConfig(**files)
-            if cloud not in config.get_cloud_names():
-                known = ", ".join(sorted(config.get_cloud_names())) or "there is none"
-                raise InvalidValueError("cloud", name, f"{LAB}, or a cloud of clouds.yaml ({known})")
-            region = config.get_one(cloud=cloud, api_timeout=timeout, app_name="vpmem")
-        except openstack.exceptions.ConfigException as error:
-            raise CloudError(f"clouds.yaml cannot be used for cloud {name!r}: {error}") from error
-        opened = cls(name, openstack.connection.Connection(config=region), run)
-        with opened.asked("log in"):
-            opened._connection.authorize()
-        return opened
+        return cls(name, log_in(name, timeout=timeout), run)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-    @contextmanager
-    def asked(self, what: str) -> Iterator[None]:
-        """Raise the errors of openstacksdk as errors of this library.
-
-        Args:
-            what: The action for the message, e.g. ``list its images``.
-
-        Raises:
-            CloudError: The cloud refused the request, or did not answer in time.
-        """
-        import keystoneauth1.exceptions  # noqa: PLC0415
-        import openstack.exceptions  # noqa: PLC0415
-
-        try:
-            yield
-        except openstack.exceptions.ForbiddenException as error:
-            raise CloudError(
-                f"Cloud {self.name} could not {what}, because its policy forbids this to the user: {_said(error)}. Use "
-                "an account with the role that the policy names, or leave out the test."
-            ) from error
-        except (openstack.exceptions.SDKException, keystoneauth1.exceptions.ClientException) as error:
-            raise CloudError(f"Cloud {self.name} could not {what}: {_said(error)}") from error
 
     def create_flavor(self, name: str, *, ram: Size, vcpus: int, extra_specs: Mapping[str, str]) -> CloudFlavor:
         """Create a flavor without a disk.
@@ -198,12 +89,74 @@ class Cloud:
         if ram < MiB or ram % MiB:
             raise InvalidValueError("ram", str(ram), "whole MiB, e.g. 256MiB")
         marked = self._marked(name)
-        with self.asked(f"create flavor {marked}"):
+        with self._asked(f"create flavor {marked}"):
             made = self._connection.compute.create_flavor(name=marked, ram=ram // MiB, vcpus=vcpus, disk=0)
+            identity = self._id_of(made, marked)
             if extra_specs:
-                self._connection.compute.create_flavor_extra_specs(made, dict(extra_specs))
+                self._connection.compute.create_flavor_extra_specs(identity, dict(extra_specs))
         labels = tuple(part.strip() for part in extra_specs.get("hw:pmem", "").split(",") if part.strip())
-        return CloudFlavor(made.id, marked, labels)
+        return CloudFlavor(identity, marked, labels)
+
+    def create_image(
+        self,
+        path: Path,
+        *,
+        name: str,
+        disk_format: str,
+        kernel: str,
+        ramdisk: str,
+        properties: Mapping[str, str],
+        timeout: float,
+    ) -> CloudImage:
+        """Upload a file as an image, and wait until the image is active.
+
+        Args:
+            path: The file.
+            name: The image's name. The run's mark is put before it.
+            disk_format: The format of the file, e.g. ``raw`` or ``qcow2``.
+            kernel: The name or id of the image of the kernel that servers boot. If empty, servers boot from the disk.
+            ramdisk: The name or id of the image of the initramfs. May be empty.
+            properties: More properties of the image, e.g. ``os_command_line``.
+            timeout: Seconds until the image has to be active.
+
+        Raises:
+            InvalidValueError: The file does not exist, or cannot be read.
+            NotFoundError: The cloud has no such kernel or ramdisk.
+            CloudError: The cloud refused the image, or the image was not active in time.
+        """
+        marked = self._marked(name)
+        parts = {"kernel_id": kernel, "ramdisk_id": ramdisk}
+        wanted = {**properties, **{key: self.image_id(image) for key, image in parts.items() if image}}
+        deadline = time.monotonic() + timeout
+        with open_upload(path, deadline) as file, self._asked(f"create image {marked}"):
+            made = self._connection.image.create_image(
+                marked,
+                data=file,
+                disk_format=disk_format,
+                container_format="bare",
+                allow_duplicates=True,
+                meta=wanted,
+            )
+        image = CloudImage(self._id_of(made, marked), marked)
+        poll(
+            lambda: self._status_of(image) == "active",
+            f"image {marked} to become active",
+            timeout=max(0.0, deadline - time.monotonic()),
+            interval=_POLL,
+            retry_on=CloudUnavailableError,
+            failure=lambda error: (
+                error
+                or CloudError(
+                    f"Image {marked} of cloud {self.name} should be active after {timeout:g} s, but it is "
+                    f"{self._status_of(image)}."
+                )
+            ),
+        )
+        return image
+
+    def _status_of(self, image: CloudImage) -> str:
+        with self._asked(f"show image {image.name}"):
+            return str(self._connection.image.get_image(image.id).status)
 
     def image_id(self, image: str) -> str:
         """Return the id of the image with a name or an id.
@@ -212,7 +165,7 @@ class Cloud:
             NotFoundError: The cloud has no such image.
             CloudError: The cloud did not answer.
         """
-        with self.asked("list its images"):
+        with self._asked("list its images"):
             images = list(self._connection.image.images())
         for each in images:
             if image in {each.id, each.name}:
@@ -239,7 +192,7 @@ class Cloud:
         where = {"host": host} if host else {}
         wanted = networks if networks in {"none", "auto"} else [{"uuid": networks}]
         identity = self.image_id(image)
-        with self.asked(f"create server {marked}"):
+        with self._asked(f"create server {marked}"):
             made = self._connection.compute.create_server(
                 name=marked,
                 image_id=identity,
@@ -248,7 +201,7 @@ class Cloud:
                 metadata={"vpmem_run": self._run.run_id},
                 **where,
             )
-        return CloudServer(made.id, marked)
+        return CloudServer(self._id_of(made, marked), marked)
 
     def act(self, server: CloudServer, action: str, *arguments: object, **named: object) -> None:
         """Request an action on a server. Return without waiting for its end.
@@ -262,7 +215,7 @@ class Cloud:
         Raises:
             CloudError: The cloud refused the action.
         """
-        with self.asked(f"{action.replace('_', ' ')} {server.name}"):
+        with self._asked(f"{action.replace('_', ' ')} {server.name}"):
             getattr(self._connection.compute, action)(server.id, *arguments, **named)
 
     def state(self, server: CloudServer) -> ServerState:
@@ -273,11 +226,15 @@ class Cloud:
         """
         import openstack.exceptions  # noqa: PLC0415
 
-        with self.asked(f"show server {server.name}"):
+        with self._asked(f"show server {server.name}"):
             try:
                 found = self._connection.compute.get_server(server.id)
-            except openstack.exceptions.NotFoundException:
+            except openstack.exceptions.NotFoundException as error:
+                if server.id not in str(error.details):  # the answer of a proxy, not of Nova
+                    raise
                 return ServerState(DELETED)
+        if not found.status:
+            raise CloudUnavailableError(f"Cloud {self.name} could not show server {server.name}: no status is in it.")
         return ServerState(
             status=found.status,
             task_state=found.task_state or "",
@@ -289,29 +246,47 @@ class Cloud:
     def wait(self, server: CloudServer, status: str, *, timeout: float) -> ServerState:
         """Wait until a server has a status and no task.
 
-        Return early if the server is in ERROR, or if its last action failed.
+        Return early if the server is in ERROR, or if its last action failed. Ask again if the cloud did not answer:
+        an API that is restarted meanwhile is not the server's failure.
 
         Returns:
             The last state. It has a different status if the server did not reach `status` in time.
 
         Raises:
-            CloudError: The cloud did not answer.
+            CloudUnavailableError: The cloud did not answer the last request before the deadline.
+            CloudError: The cloud refused a request.
         """
         state = ServerState("UNKNOWN")
+        failure: CloudUnavailableError | None = None
         for attempt in attempts(f"server {server.name} to become {status}", timeout=timeout, interval=_POLL):
-            state = self.state(server)
-            attempt.state = str(state)
-            if state.task_state:
+            try:
+                state, over = self._observe(server, status)
+            except CloudUnavailableError as error:
+                failure = error
+                attempt.state = str(error)
                 continue
-            if state.status in {status, DELETED, _ERROR}:
-                break
-            if state.status != _BUILD and (failed := self._failed_action(server)):
-                return replace(state, failed=failed)
+            failure = None
+            attempt.state = str(state)
+            if over:
+                return state
+        if failure is not None:
+            failure.add(f"So the wait for {status} ended after {timeout:g} s. The last known state is {state}.")
+            raise failure
         return state
+
+    def _observe(self, server: CloudServer, status: str) -> tuple[ServerState, bool]:
+        """Return the state of a server, and whether a wait for `status` is over."""
+        state = self.state(server)
+        if state.task_state:
+            return state, False
+        if state.status in {status, DELETED, _ERROR}:
+            return state, True
+        failed = self._failed_action(server) if state.status != _BUILD else ""
+        return replace(state, failed=failed), bool(failed)
 
     def _failed_action(self, server: CloudServer) -> str:
         """Return the name of a server's last action if it failed. Nova then leaves some servers as they were."""
-        with self.asked(f"list the actions on server {server.name}"):
+        with self._asked(f"list the actions on server {server.name}"):
             last = next(iter(self._connection.compute.server_actions(server.id)), None)
         return str(last.action) if last is not None and last.message == "Error" else ""
 
@@ -323,7 +298,7 @@ class Cloud:
             CloudError: The cloud refused.
         """
         service = self._compute_service(host)
-        with self.asked(f"set the compute service of {host} {'down' if down else 'up'}"):
+        with self._asked(f"set the compute service of {host} {'down' if down else 'up'}"):
             self._connection.compute.update_service(service.id, forced_down=down)
 
     def service_report(self, host: str) -> str:
@@ -335,38 +310,8 @@ class Cloud:
         """
         return str(self._compute_service(host).updated_at)
 
-    def total(self, label: str, host: str) -> int:
-        """Return the total number of a host's namespaces with a label, according to placement. It may be 0.
-
-        Raises:
-            NotFoundError: Placement has no resource provider of this name.
-            CloudError: Placement refused the request, or did not answer.
-        """
-        inventories = self._provider(host, "inventories")
-        return int(inventories.get(resource_class(label), {}).get("total", 0))
-
-    def used(self, label: str, host: str) -> int:
-        """Return the number of a host's namespaces with a label that are allocated, according to placement.
-
-        Raises:
-            NotFoundError: Placement has no resource provider of this name.
-            CloudError: Placement refused the request, or did not answer.
-        """
-        return int(self._provider(host, "usages").get(resource_class(label), 0))
-
-    def allocations(self, server: CloudServer) -> dict[str, int]:
-        """Return the namespaces that placement has allocated for a server: the number for each resource class.
-
-        Raises:
-            CloudError: Placement refused the request, or did not answer.
-        """
-        found: Counter[str] = Counter()
-        for allocation in self._placement(f"/allocations/{server.id}")["allocations"].values():
-            found.update({k: v for k, v in allocation["resources"].items() if k.startswith(RESOURCE_CLASS)})
-        return dict(found)
-
     def marked(self, run_id: str = "") -> list[MarkedObject]:
-        """Return the servers and the flavors that a run made, or that all runs made.
+        """Return the servers, the flavors and the images that a run made, or that all runs made.
 
         Args:
             run_id: The id of the run. The default is all runs.
@@ -375,38 +320,80 @@ class Cloud:
             CloudError: The cloud did not answer.
         """
         start = f"vpmem-{run_id}-" if run_id else "vpmem-"
-        compute = self._connection.compute
-        with self.asked("list what runs made"):
+        with self._asked("list what runs made"):
+            compute = self._connection.compute
             servers = [("server", each, each.hypervisor_hostname or "") for each in compute.servers(name=start)]
             flavors = [("flavor", each, "") for each in compute.flavors(is_public=None)]
+            images = [("image", each, "") for each in self._connection.image.images()]
         return [
             MarkedObject(kind, each.id, each.name, mark[1], host)
-            for kind, each, host in [*servers, *flavors]
-            if each.name.startswith(start) and (mark := _MARK.match(each.name))
+            for kind, each, host in [*servers, *flavors, *images]
+            if (each.name or "").startswith(start) and (mark := _MARK.match(each.name))
         ]
 
     def clean_up(self, *, timeout: float) -> list[str]:
-        """Delete the servers, then the flavors that this run made; see `delete`."""
+        """Delete the servers, the flavors and the images that this run made; see `delete`."""
         return self.delete(self.marked(self._run.run_id), timeout=timeout)
 
     def delete(self, objects: Sequence[MarkedObject], *, timeout: float) -> list[str]:
-        """Delete servers, then flavors. Return a description of each deleted object.
+        """Delete servers, then flavors and images. Return a description of each deleted object.
 
         Raises:
-            CloudError: The cloud refused to delete something, or a server was not deleted in time.
+            CloudError: The cloud refused to delete something, or a server was not deleted in time. All other objects
+                were deleted.
         """
-        servers = [CloudServer(each.id, each.name) for each in objects if each.kind == "server"]
-        for server in servers:
-            self.act(server, "delete_server")
-        for server in servers:
-            state = self.wait(server, DELETED, timeout=timeout)
-            if state.status != DELETED:
-                raise CloudError(f"Server {server.name} of cloud {self.name} was not deleted: it is {state}.")
-        for flavor in objects:
-            if flavor.kind == "flavor":
-                with self.asked(f"delete flavor {flavor.name}"):
-                    self._connection.compute.delete_flavor(flavor.id)
-        return [str(each) for each in objects]
+        failed: list[CloudError] = []
+        deleted: list[MarkedObject] = []
+        awaited: list[MarkedObject] = []
+        for each in objects:
+            if each.kind == "server":
+                with _collected(failed):
+                    self.act(CloudServer(each.id, each.name), "delete_server")
+                    awaited.append(each)
+        for each in awaited:
+            with _collected(failed):
+                state = self.wait(CloudServer(each.id, each.name), DELETED, timeout=timeout)
+                if state.status != DELETED:
+                    raise CloudError(f"Server {each.name} of cloud {self.name} was not deleted: it is {state}.")
+                deleted.append(each)
+        for each in objects:
+            if each.kind != "server":
+                with _collected(failed):
+                    self._delete(each)
+                    deleted.append(each)
+        if failed:
+            for error in failed[1:]:
+                failed[0].add(str(error))
+            raise failed[0]
+        return [str(each) for each in deleted]
+
+    def _delete(self, each: MarkedObject) -> None:
+        """Delete a flavor or an image. Do nothing if there is none."""
+        with self._asked(f"delete {each}"):
+            if each.kind == "flavor":
+                self._connection.compute.delete_flavor(each.id)
+            else:
+                self._connection.image.delete_image(each.id)
+
+    def servers_of_all_projects(self) -> set[str]:
+        """Return the ids of the servers of all projects.
+
+        Raises:
+            CloudForbiddenError: The policy forbids this to the user.
+            CloudError: The cloud did not answer.
+        """
+        with self._asked("list the servers of all projects"):
+            return {each.id for each in self._connection.compute.servers(details=False, all_projects=True)}
+
+    def unfinished_migrations(self) -> set[str]:
+        """Return the ids of the migrations that have not ended. Such a migration holds the old allocation of a server.
+
+        Raises:
+            CloudForbiddenError: The policy forbids this to the user.
+            CloudError: The cloud did not answer.
+        """
+        with self._asked("list the migrations"):
+            return {each.uuid for each in self._connection.compute.migrations() if each.status not in _ENDED}
 
     def compute_hosts(self) -> set[str]:
         """Return the host names of the compute services.
@@ -414,47 +401,36 @@ class Cloud:
         Raises:
             CloudError: The cloud did not answer, or its policy hides them.
         """
-        with self.asked("list its compute services"):
+        with self._asked("list its compute services"):
             return {each.host for each in self._connection.compute.services(binary="nova-compute")}
 
     def _compute_service(self, host: str) -> Any:
-        with self.asked("list its compute services"):
+        with self._asked("list its compute services"):
             found = {each.host: each for each in self._connection.compute.services(binary="nova-compute")}
         if host not in found:
             raise NotFoundError("compute service", host, list(found), self.name)
         return found[host]
 
-    def _provider(self, host: str, part: str) -> Mapping[str, Any]:
-        providers = self._placement("/resource_providers")["resource_providers"]
-        for provider in providers:
-            if provider["name"] == host:
-                found: Mapping[str, Any] = self._placement(f"/resource_providers/{provider['uuid']}/{part}")[part]
-                return found
-        raise NotFoundError("resource provider", host, [each["name"] for each in providers], self.name)
+    def _id_of(self, made: Any, name: str) -> str:
+        """Return the id of what was made."""
+        if not made.id:
+            raise CloudUnavailableError(
+                f"Cloud {self.name} gave no id for {name}, so its answer was not that of OpenStack. Clean Up Cloud "
+                "finds by its name what was made."
+            )
+        return str(made.id)
 
-    def _placement(self, path: str) -> Any:
-        with self.asked(f"read {path} of placement"):
-            answer = self._connection.placement.get(path, microversion=_PLACEMENT)
-            if answer.status_code >= 400:
-                said = f"with status {answer.status_code}: {answer.text[:300]}"
-                raise CloudError(f"Placement of cloud {self.name} answered {path} {said}")
-            return answer.json()
+    def _asked(self, what: str) -> AbstractContextManager[None]:
+        return asked(self.name, what)
 
     def _marked(self, name: str) -> str:
         return f"vpmem-{self._run.run_id}-{name}"
 
 
-def resource_class(label: str) -> str:
-    """Return the resource class that Nova makes for a label."""
-    return f"{RESOURCE_CLASS}{label.upper()}"
-
-
-def classes_of(labels: Sequence[str]) -> dict[str, int]:
-    """Count the namespaces of each resource class in a list of labels."""
-    return dict(Counter(resource_class(label) for label in labels))
-
-
-def _said(error: Exception) -> str:
-    """Return the cloud's answer as one line."""
-    text = str(getattr(error, "details", None) or error) or type(error).__name__
-    return " ".join(text.split())
+@contextmanager
+def _collected(failed: list[CloudError]) -> Iterator[None]:
+    """Add a CloudError to a list instead of raising it."""
+    try:
+        yield
+    except CloudError as error:
+        failed.append(error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from VpmemLibrary.cloud.client import Cloud, CloudServer, MarkedObject, ServerState
+from VpmemLibrary.cloud.client import Cloud
+from VpmemLibrary.cloud.records import CloudServer, MarkedObject, ServerState
 from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError, VpmemError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.leases.leases import living_runs
@@ -30,7 +31,7 @@ def compute_host(session: Session, state: ServerState, server: CloudServer) -> O
             f"Nova reports no compute host for server {server.name}, which is {state}. If the server is ACTIVE, the "
             "policy hides it: use an administrator's account."
         )
-    names = {hypervisor_host_name(opened): opened for opened in _open_hosts(session)}
+    names = {hypervisor_host_name(opened): opened for opened in open_hosts(session)}
     if state.host not in names:
         raise NotFoundError("open host with the hypervisor host name", state.host, list(names))
     return names[state.host]
@@ -59,12 +60,12 @@ def show_that_the_run_lives(session: Session) -> None:
     Raises:
         LeaseLostError: This worker lost a lease on a host.
     """
-    for opened in _open_hosts(session):
+    for opened in open_hosts(session):
         opened.tenancy.hold_run_lease()
 
 
 def left_by_dead_runs(session: Session, cloud: Cloud) -> list[MarkedObject]:
-    """Return the servers and flavors that dead runs left in a cloud.
+    """Return the servers, flavors and images that dead runs left in a cloud.
 
     A run that creates anything in a cloud holds its own lease on each host that it has open. So the objects of a run
     are leftovers if all compute hosts of the cloud are open here, and the run has no lease on any of them.
@@ -77,7 +78,7 @@ def left_by_dead_runs(session: Session, cloud: Cloud) -> list[MarkedObject]:
     found = [each for each in cloud.marked() if each.run_id != session.run.run_id]
     if not found:
         return []
-    living = {hypervisor_host_name(opened): _living_runs(opened) for opened in _open_hosts(session)}
+    living = {hypervisor_host_name(opened): _living_runs(opened) for opened in open_hosts(session)}
     if closed := sorted(cloud.compute_hosts() - set(living)):
         raise InvalidValueError("open hosts", ", ".join(living), f"all compute hosts: open {', '.join(closed)} as well")
     return [each for each in found if each.run_id not in set().union(*living.values())]
@@ -97,7 +98,7 @@ def compute_logs(session: Session, lines: int = 10) -> str:
     return "\n".join(found)
 
 
-def _open_hosts(session: Session) -> list[OpenHost]:
+def open_hosts(session: Session) -> list[OpenHost]:
     """Return the open hosts that are no guests."""
     return [opened for opened in map(session.find, session.aliases) if opened.guest is None]
 

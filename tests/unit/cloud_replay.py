@@ -22,6 +22,11 @@ class Replay(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         recorded = json.loads(RECORDED.read_text())
         self.seen: list[str] = []
+        self.bodies: dict[str, bytes] = {}
+        """The body of the last request of each kind."""
+        self.headers: dict[str, dict[str, str]] = {}
+        """The headers of the last request of each kind."""
+        self.ended = threading.Event()
         self.answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._ports: dict[str, int] = recorded["ports"]
         for exchange in recorded["exchanges"]:
@@ -32,6 +37,17 @@ class Replay(http.server.ThreadingHTTPServer):
     def url(self) -> str:
         """The URL of this server."""
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, key: str, *answers: tuple[int, str]) -> None:
+        """Answer the requests of one kind with these statuses and texts: 0 is no answer, -1 a lost connection."""
+        self.answers[key] = [
+            {
+                "status": status,
+                "body": text,
+                "headers": {"Content-Type": "application/json" if text.startswith("{") else "text/html"},
+            }
+            for status, text in answers
+        ]
 
     def here(self, text: str) -> str:
         """Return a recorded text with the URLs of this server."""
@@ -48,11 +64,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         service, _, path = self.path.removeprefix("/").partition("/")
         key = f"{service} {self.command} /{path} {made(sent)}".rstrip()
         self.server.seen.append(key)
+        self.server.bodies[key] = sent
+        self.server.headers[key] = dict(self.headers)
         found = self.server.answers.get(key)
         if not found:
             self.send_error(500, f"not recorded: {key}")
             return
         exchange = found.pop(0) if len(found) > 1 else found[0]
+        if exchange["status"] <= 0:
+            self.close_connection = True
+            if exchange["status"] == 0:
+                self.server.ended.wait(60)
+            return
         body = self.server.here(exchange["body"]).encode()
         self.send_response(exchange["status"])
         for name, value in exchange["headers"].items():
@@ -85,5 +108,31 @@ def replay() -> Iterator[Replay]:
         try:
             yield server
         finally:
+            server.ended.set()
             server.shutdown()
             thread.join()
+
+
+def write_clouds_yaml(path: Path, server: Replay, **changes: Any) -> None:
+    """Write a clouds.yaml with the cloud ``recorded``, which is this server.
+
+    Args:
+        path: The file.
+        server: The server.
+        changes: Values of the cloud that replace the usual ones.
+    """
+    auth = {
+        "auth_url": f"{server.url}/keystone/v3",
+        "username": "admin",
+        "password": "geheim",
+        "project_name": "admin",
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+    }
+    cloud = {
+        "auth": auth,
+        "region_name": "RegionOne",
+        "identity_api_version": 3,
+        "compute_default_microversion": "2.96",
+    }
+    path.write_text(json.dumps({"clouds": {"recorded": cloud | changes}}))

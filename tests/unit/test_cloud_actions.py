@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from VpmemLibrary.cloud.client import Cloud, CloudServer
+from VpmemLibrary.cloud.client import Cloud
+from VpmemLibrary.cloud.records import CloudServer
 from VpmemLibrary.errors import NotFoundError
 from VpmemLibrary.keywords.cloud import compute_services
 from VpmemLibrary.keywords.cloud.compute_services import ComputeServiceKeywords

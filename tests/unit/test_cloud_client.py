@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud_replay import Replay, replay
+from cloud_replay import Replay, replay, write_clouds_yaml
 
 from VpmemLibrary import OpenStack
-from VpmemLibrary.cloud.client import Cloud, CloudServer, ServerState, classes_of
+from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.compute_hosts import adopt, compute_host
+from VpmemLibrary.cloud.placement import classes_of
+from VpmemLibrary.cloud.records import CloudServer, ServerState
 from VpmemLibrary.errors import CloudError, InvalidValueError, NotFoundError
 from VpmemLibrary.keywords.cloud.clouds import CloudKeywords
 from VpmemLibrary.ownership.marks import RunMark
@@ -29,20 +30,7 @@ RUN = RunMark("0123abcd")
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replay]:
     """The recorded cloud, which is the cloud `recorded` of clouds.yaml."""
     with replay() as made:
-        cloud = {
-            "auth": {
-                "auth_url": f"{made.url}/keystone/v3",
-                "username": "admin",
-                "password": "secret",
-                "project_name": "admin",
-                "user_domain_name": "Default",
-                "project_domain_name": "Default",
-            },
-            "region_name": "RegionOne",
-            "identity_api_version": 3,
-            "compute_default_microversion": "2.96",
-        }
-        (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": {"recorded": cloud}}))
+        write_clouds_yaml(tmp_path / "clouds.yaml", made)
         monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
         yield made
 
@@ -68,8 +56,12 @@ def test_a_server_becomes_active_with_its_namespace_in_placement(cloud: Cloud) -
     state = cloud.wait(one, "ACTIVE", timeout=60)
     assert (state.status, state.task_state, state.fault, state.host) == ("ACTIVE", "", "", "lab-1")
     assert state.domain.startswith("instance-")
-    assert cloud.allocations(one) == classes_of(["SMALL"]) == {"CUSTOM_PMEM_NAMESPACE_SMALL": 1}
-    assert (cloud.total("SMALL", "lab-1"), cloud.used("SMALL", "lab-1"), cloud.total("64GB", "lab-1")) == (2, 1, 0)
+    assert cloud.placement.allocations(one) == classes_of(["SMALL"]) == {"CUSTOM_PMEM_NAMESPACE_SMALL": 1}
+    assert (
+        cloud.placement.total("SMALL", "lab-1"),
+        cloud.placement.used("SMALL", "lab-1"),
+        cloud.placement.total("64GB", "lab-1"),
+    ) == (2, 1, 0)
 
 
 def test_a_server_without_a_free_namespace_is_in_error_with_its_fault(cloud: Cloud) -> None:
@@ -77,7 +69,7 @@ def test_a_server_without_a_free_namespace_is_in_error_with_its_fault(cloud: Clo
     state = cloud.wait(two, "ACTIVE", timeout=60)
     assert state.status == "ERROR"
     assert "No valid host was found" in state.fault
-    assert cloud.allocations(two) == {}
+    assert cloud.placement.allocations(two) == {}
 
 
 def test_an_action_that_the_cloud_refuses_is_an_error_with_its_reason(cloud: Cloud) -> None:
@@ -109,22 +101,13 @@ def test_an_unknown_image_is_refused_with_those_that_there_are(cloud: Cloud) -> 
 
 def test_an_unknown_resource_provider_is_refused(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=r"No resource provider 'lab-7' on recorded\. There are: lab-1"):
-        cloud.total("SMALL", "lab-7")
+        cloud.placement.total("SMALL", "lab-7")
 
 
 def test_a_cloud_that_does_not_answer_is_an_error(server: Replay) -> None:
     server.answers.clear()
     with pytest.raises(CloudError, match="Cloud recorded could not log in"):
         Cloud.open("recorded", RUN, timeout=5)
-
-
-def test_a_policy_that_forbids_is_named(cloud: Cloud) -> None:
-    import openstack.exceptions  # noqa: PLC0415
-
-    refusal = openstack.exceptions.ForbiddenException("Policy doesn't allow os_compute_api:os-flavor-manage:create")
-    message = r"could not create flavor x, because its policy forbids this to the user: Policy doesn't"
-    with pytest.raises(CloudError, match=message), cloud.asked("create flavor x"):
-        raise refusal
 
 
 def test_ram_is_in_whole_mib(cloud: Cloud) -> None:

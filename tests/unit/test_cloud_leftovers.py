@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 
 from VpmemLibrary.cloud import compute_hosts
-from VpmemLibrary.cloud.client import Cloud, MarkedObject
+from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.compute_hosts import left_by_dead_runs, show_that_the_run_lives
+from VpmemLibrary.cloud.records import MarkedObject
 from VpmemLibrary.errors import CloudError, InvalidValueError
 from VpmemLibrary.leases.leases import run_key
 from VpmemLibrary.ownership.marks import RunMark

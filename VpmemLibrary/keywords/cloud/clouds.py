@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.cloud.client import DELETED, LAB, Cloud, CloudFlavor, CloudServer, classes_of
+from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.compute_hosts import (
     adopt,
     compute_logs,
@@ -16,12 +17,16 @@ from VpmemLibrary.cloud.compute_hosts import (
     left_by_dead_runs,
     show_that_the_run_lives,
 )
+from VpmemLibrary.cloud.login import LAB
+from VpmemLibrary.cloud.placement import classes_of
+from VpmemLibrary.cloud.records import DELETED, CloudFlavor, CloudImage, CloudServer
 from VpmemLibrary.errors import CloudError, NotFoundError
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.support.assertions import AssertionOperator, assert_text, assert_value
 from VpmemLibrary.keywords.support.log import log_table, logger
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import MiB, Size
+from VpmemLibrary.transport.bounded_file import expanded
 
 SERVER_TIMEOUT = timedelta(minutes=10)
 """How long a server may take for a change by default. An emulated compute host needs half a minute for a server."""
@@ -102,7 +107,7 @@ class CloudKeywords:
 
     @keyword(tags=("cloud", "destructive"))
     def clean_up_cloud(self, *, timeout: timedelta = SERVER_TIMEOUT) -> list[str]:
-        """Delete the servers and the flavors that this run created. Nothing else is changed.
+        """Delete the servers, the flavors and the images that this run created. Nothing else is changed.
 
         Args:
             timeout: How long the deletion of one server may take.
@@ -111,7 +116,8 @@ class CloudKeywords:
             A description of each thing that was deleted.
 
         Raises:
-            CloudError: The cloud refused to delete something, or a server was not deleted in time.
+            CloudError: The cloud refused to delete something, or a server was not deleted in time. Everything else was
+                deleted.
 
         Example:
 
@@ -127,7 +133,7 @@ class CloudKeywords:
 
     @keyword(tags=("cloud", "destructive"))
     def clean_up_cloud_after_dead_runs(self, *, timeout: timedelta = SERVER_TIMEOUT) -> list[str]:
-        """Delete the servers and the flavors that dead runs left in the cloud. Open all compute hosts first.
+        """Delete the servers, flavors and images that dead runs left in the cloud. Open all compute hosts first.
 
         A living run holds its own lease on the hosts that it has open, from the first thing that it creates in the
         cloud. A run that has no lease on any compute host counts as dead. So do not use this keyword on a cloud where
@@ -189,6 +195,58 @@ class CloudKeywords:
         return self.cloud.create_flavor(name, ram=ram, vcpus=vcpus, extra_specs=extra_specs)
 
     @keyword(tags=("cloud", "server"))
+    def create_image(
+        self,
+        path: Path,
+        *,
+        name: str = "image",
+        disk_format: str = "raw",
+        kernel: str = "",
+        ramdisk: str = "",
+        timeout: timedelta = SERVER_TIMEOUT,
+        **properties: str,
+    ) -> CloudImage:
+        """Upload a file of the controller as an image, and wait until the image is active.
+
+        Args:
+            path: The file with the disk of the image.
+            name: The image's name. Its name in the cloud begins with the run's mark.
+            disk_format: The format of the file, e.g. `raw` or `qcow2`.
+            kernel: The name or id of an image with a kernel, which servers boot instead of the disk.
+            ramdisk: The name or id of an image with an initramfs for this kernel.
+            timeout: How long the upload may take, until the image is active.
+            properties: More properties of the image, e.g. `os_command_line`.
+
+        Returns:
+            A record with `id` and `name`.
+
+        Raises:
+            InvalidValueError: The file does not exist, or cannot be read.
+            NotFoundError: The cloud has no such kernel or ramdisk.
+            CloudError: The cloud refused the image, or the image was not active in time.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Server From An Image Of This Run
+            ${image} =    Create Image    ~/debian.qcow2    disk_format=qcow2    hw_qemu_guest_agent=yes
+            ${server} =    Create Server    ${flavor}    image=${image.id}
+            Server Should Become    ${server}    ACTIVE
+        ```
+        """
+        show_that_the_run_lives(self._session())
+        return self.cloud.create_image(
+            expanded(path),
+            name=name,
+            disk_format=disk_format,
+            kernel=kernel,
+            ramdisk=ramdisk,
+            properties=properties,
+            timeout=timeout.total_seconds(),
+        )
+
+    @keyword(tags=("cloud", "server"))
     def create_server(
         self, flavor: CloudFlavor, *, image: str, name: str = "server", host: str = "", networks: str = "none"
     ) -> CloudServer:
@@ -224,6 +282,8 @@ class CloudKeywords:
     def server_should_become(self, server: CloudServer, status: str, *, timeout: timedelta = SERVER_TIMEOUT) -> None:
         """Wait until a server has a status and no task. Fail at once if it is in ERROR or deleted instead.
 
+        A request that is not answered, or is answered with a status of 500 or higher, is sent again until the timeout.
+
         Args:
             server: The server.
             status: The status in Nova's words, e.g. `ACTIVE`, `SHUTOFF`, `VERIFY_RESIZE`, `ERROR` or `DELETED`.
@@ -232,7 +292,7 @@ class CloudKeywords:
         Raises:
             AssertionError: The server has another status, or a task that did not end. The message has the fault, and
                 the last lines of nova-compute's log on the open hosts.
-            CloudError: The cloud did not answer.
+            CloudError: The cloud refused, or did not answer the last request before the timeout.
 
         Example:
 
@@ -394,8 +454,33 @@ class CloudKeywords:
             Get Placement Total    SMALL    ==    2
         ```
         """
-        found = self.cloud.total(label, host or hypervisor_host_name(self._session().current))
+        found = self.cloud.placement.total(label, host or hypervisor_host_name(self._session().current))
         return assert_value(found, assertion_operator, expected, f"Namespaces of {label} in placement", message)
+
+    @keyword(tags=("cloud", "getter"))
+    def get_placement_labels(self, *, host: str = "") -> list[str]:
+        """Return the labels of the namespaces that placement has for a host, in upper case.
+
+        Args:
+            host: The resource provider's name. The default is the current host's name in libvirt.
+
+        Returns:
+            The labels; empty if the host gives no namespace to servers.
+
+        Raises:
+            NotFoundError: Placement has no such resource provider.
+            CloudError: Placement refused, or did not answer.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        Only On Hosts With Persistent Memory
+            ${labels} =    Get Placement Labels
+            Skip If    not $labels    The setting pmem_namespaces of this host is empty.
+        ```
+        """
+        return self.cloud.placement.labels(host or hypervisor_host_name(self._session().current))
 
     @keyword(tags=("cloud", "getter"))
     def get_placement_used(
@@ -432,7 +517,7 @@ class CloudKeywords:
             Get Placement Used    SMALL    ==    1
         ```
         """
-        found = self.cloud.used(label, host or hypervisor_host_name(self._session().current))
+        found = self.cloud.placement.used(label, host or hypervisor_host_name(self._session().current))
         return assert_value(found, assertion_operator, expected, f"Allocated namespaces of {label}", message)
 
     @keyword(tags=("cloud", "server", "assertion"))
@@ -456,7 +541,7 @@ class CloudKeywords:
             Placement Should Hold    ${server}    SMALL    4GB
         ```
         """
-        found, expected = self.cloud.allocations(server), classes_of(labels)
+        found, expected = self.cloud.placement.allocations(server), classes_of(labels)
         names = sorted({*found, *expected})
         log_table(
             f"Allocations of server {server.name}",

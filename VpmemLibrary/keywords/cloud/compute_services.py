@@ -9,6 +9,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.compute_hosts import compute_logs, hypervisor_host_name
+from VpmemLibrary.errors import CloudUnavailableError
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.polling import poll
 from VpmemLibrary.session.session import Session
@@ -87,7 +88,7 @@ class ComputeServiceKeywords:
             NotFoundError: Nova has no compute service on a host.
             AssertionError: A report did not come in time. The message has the last lines of nova-compute's log on the
                 open hosts.
-            CloudError: The cloud did not answer.
+            CloudError: The cloud refused, or did not answer the last request before the timeout.
 
         Example:
 
@@ -112,9 +113,13 @@ class ComputeServiceKeywords:
             f"a report of the compute services on {', '.join(before)}",
             timeout=timeout.total_seconds(),
             interval=_POLL,
-            failure=lambda _: AssertionError(
-                f"The compute service on {', '.join(waiting)} should report to Nova, but its last report is still that "
-                f"of {', '.join(waiting.values())}.\n{compute_logs(self._session())}".rstrip()
+            retry_on=CloudUnavailableError,
+            failure=lambda error: (
+                error
+                or AssertionError(
+                    f"The compute service on {', '.join(waiting)} should report to Nova, but its last report is still "
+                    f"that of {', '.join(waiting.values())}.\n{compute_logs(self._session())}".rstrip()
+                )
             ),
         )
         logger.info("\n".join(f"The compute service on {name} reported after {time}." for name, time in before.items()))

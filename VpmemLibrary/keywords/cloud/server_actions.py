@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from robot.api.deco import keyword
 
-from VpmemLibrary.cloud.client import Cloud, CloudFlavor, CloudServer
+from VpmemLibrary.cloud.client import Cloud
+from VpmemLibrary.cloud.records import CloudFlavor, CloudServer
 
 
 class ServerActionKeywords:
