@@ -7,6 +7,7 @@ from typing import Any
 from robot.api.deco import library
 from robot.libraries.BuiltIn import BuiltIn
 
+from VpmemLibrary.keywords.cloud.cloud_leaks import CloudLeakKeywords
 from VpmemLibrary.keywords.cloud.clouds import CloudKeywords
 from VpmemLibrary.keywords.cloud.compute_services import ComputeServiceKeywords
 from VpmemLibrary.keywords.cloud.server_actions import ServerActionKeywords
@@ -23,7 +24,12 @@ class OpenStack(ComponentLibrary):
     def __init__(self) -> None:
         clouds = CloudKeywords(_session)
         super().__init__(
-            [clouds, ServerActionKeywords(lambda: clouds.cloud), ComputeServiceKeywords(lambda: clouds.cloud, _session)]
+            [
+                clouds,
+                ServerActionKeywords(lambda: clouds.cloud),
+                ComputeServiceKeywords(lambda: clouds.cloud, _session),
+                CloudLeakKeywords(lambda: clouds.cloud, _session),
+            ]
         )
 
 
