@@ -9,6 +9,8 @@ import json
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -127,3 +129,17 @@ class suite_support:  # noqa: N801  # Robot Framework finds the library's class 
             except ProcessLookupError:
                 if each is process:
                     raise
+
+    @keyword
+    def get_kernel_command_line_of_lab_guests(self) -> str:
+        """Return the kernel command line with which the kernel of the lab's guests boots."""
+        from VpmemLibrary.lab.image import GUEST_COMMAND_LINE  # noqa: PLC0415  most suites need no lab
+
+        return GUEST_COMMAND_LINE
+
+    @keyword
+    def write_clouds_yaml_of_lab(self, path: str, password: str) -> None:
+        """Write a clouds.yaml with the lab's cloud, `vpmem-lab`, and a password. The lab's password is in no log."""
+        from VpmemLibrary.cloud.lab_cloud import LabCloud  # noqa: PLC0415  most suites need no lab
+
+        Path(path).write_text(replace(LabCloud().settings, secret=password).clouds_yaml())

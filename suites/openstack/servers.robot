@@ -101,6 +101,21 @@ Rebuilding A Server Wipes Its Namespace And Keeps It
     Server Should Use    ${server}    SMALL
     Server Should Read Zeros    ${server}    ${namespace}
 
+A Server Boots From An Image That The Run Has Uploaded
+    [Documentation]    The image is reported as a leak until the clean-up deletes it with the server and the flavor.
+    [Tags]    os-13
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    ${image} =    Upload An Image With The Kernel Of The Lab's Guests
+    ${flavor} =    Create Flavor    uploaded    hw:pmem=SMALL
+    ${server} =    Create Server    ${flavor}    image=${image.id}
+    Server Should Become    ${server}    ACTIVE
+    Server Should Use    ${server}    SMALL
+    Run Keyword And Expect Error    *leaked: image ${image.name}*    Cloud Should Have No Leaks    timeout=0 s
+    ${deleted} =    Clean Up Cloud
+    Length Should Be    ${deleted}    3
+    Cloud Should Have No Leaks
+    Run Keyword And Expect Error    No image '${image.id}'*    Create Server    ${flavor}    image=${image.id}
+
 A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
     [Documentation]    Another run creates both and is killed. Its namespace is wiped by the delete.
     [Tags]    ow-03
@@ -118,6 +133,27 @@ A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
 
 
 *** Keywords ***
+Upload An Image With The Kernel Of The Lab's Guests
+    [Documentation]    Upload an empty disk as an image that boots the kernel and the initramfs of the lab's guests.
+    ...    Return the image.
+    VAR    ${disk} =    ${TEMPDIR}/vpmem-disk-${{os.getpid()}}.raw
+    Process.Run Process    truncate    --size\=1M    ${disk}
+    ${command_line} =    Get Kernel Command Line Of Lab Guests
+    TRY
+        ${image} =    Create Image
+        ...    ${disk}
+        ...    name=uploaded
+        ...    kernel=${IMAGE}-kernel
+        ...    ramdisk=${IMAGE}-initrd
+        ...    os_command_line=${command_line}
+        ...    hw_qemu_guest_agent=yes
+        ...    hw_disk_bus=virtio
+        ...    hw_rng_model=virtio
+    FINALLY
+        OperatingSystem.Remove File    ${disk}
+    END
+    RETURN    ${image}
+
 Server Has Written At The End And In The Label Area
     [Documentation]    Write a pattern to the end of the device inside the guest, and text to its label area. Find both
     ...    on the host.

@@ -84,6 +84,7 @@ Take The Cloud With Two Hosts Or Skip
     Skip If    len($names) < 2    Only one compute host is given: name a second one in the hosts file.
     Open Host From File    ${HOSTS}    ${names}[1]
     Reserve Host
+    Remember Cloud State
     VAR    ${SECOND} =    ${names}[1]    scope=SUITE
     VAR    ${FIRST} =    ${names}[0]    scope=SUITE
     Remember The Names In Nova

@@ -1,0 +1,62 @@
+*** Settings ***
+Documentation     What a user, a quota or nova-compute can do wrong. Each is an error that says what to do, and nothing
+...               is left over.
+
+Resource          ../../resources/cloud.resource
+
+Suite Setup       Take The Cloud
+Suite Teardown    Give The Cloud Back
+
+Test Tags         openstack    os-12
+
+
+*** Test Cases ***
+A Server Beyond The Quota Is Refused With The Name Of The Quota
+    [Documentation]    The flavor has more RAM than the default quota of a project, 51200 MiB.
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    ${flavor} =    Create Flavor    huge    ram=60000MiB    hw:pmem=SMALL
+    Run Keyword And Expect Error
+    ...    *a quota of the project does not allow it: Quota exceeded for ram: Requested 60000, *of 51200 ram*
+    ...    Create Server    ${flavor}    image=${IMAGE}
+    ${deleted} =    Clean Up Cloud
+    Length Should Be    ${deleted}    1
+    Cloud Should Have No Leaks
+    [Teardown]    Clean Up And Wait For Placement
+
+A Server That Stays In BUILD Is Reported With Its Task And The Log Of Nova Compute
+    [Documentation]    nova-compute does not run meanwhile. When it continues, the server becomes ACTIVE.
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    ${flavor} =    Create Flavor    late    hw:pmem=SMALL
+    Run On Host    systemctl    kill    --signal\=SIGSTOP    nova-compute
+    TRY
+        ${server} =    Create Server    ${flavor}    image=${IMAGE}
+        Run Keyword And Expect Error
+        ...    *should become ACTIVE, but it is BUILD, task *The end of /var/log/nova/nova-compute.log on *
+        ...    Server Should Become    ${server}    ACTIVE    timeout=20 s
+    FINALLY
+        Run On Host    systemctl    kill    --signal\=SIGCONT    nova-compute
+    END
+    Server Should Become    ${server}    ACTIVE
+    [Teardown]    Clean Up And Wait For Placement
+
+A Wrong Password Is Refused And Not Shown
+    [Documentation]    The user's clouds.yaml has the lab's cloud with another password.
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    VAR    ${file} =    ${TEMPDIR}/vpmem-wrong-clouds.yaml
+    Write Clouds Yaml Of Lab    ${file}    password=never-shown
+    OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${file}
+    ${error} =    Run Keyword And Expect Error
+    ...    *because it refused the credentials: *(HTTP 401). Check `auth`*
+    ...    Open Cloud    vpmem-lab
+    Should Not Contain    ${error}    never-shown
+    [Teardown]    Run Keywords
+    ...    OperatingSystem.Remove Environment Variable    OS_CLIENT_CONFIG_FILE    AND
+    ...    OperatingSystem.Remove File    ${file}    AND
+    ...    Open Cloud    ${CLOUD}
+
+A Cloud That Is Not In Clouds Yaml Is Refused With Those That Are
+    [Documentation]    Nothing is asked of any cloud.
+    Run Keyword And Expect Error
+    ...    cloud 'no-such-cloud' cannot be used: expected lab, or a cloud of clouds.yaml (*).*
+    ...    Open Cloud    no-such-cloud
+    [Teardown]    Open Cloud    ${CLOUD}
