@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from VpmemLibrary.errors import CloudError, CloudForbiddenError, CloudUnavailableError, VpmemError
 from VpmemLibrary.visible import one_line
 
-_QUOTA = re.compile(r"\bquotas?\b|\bover (the )?limit\b", re.IGNORECASE)
+_QUOTA = re.compile(r"\bquota\b.{0,40}\bexceed|\bexceed\w*\b.{0,40}\bquota\b|\bover (a |the )?limit\b", re.IGNORECASE)
 _SHOWN = 400
 
 _CREDENTIALS = (
@@ -83,6 +83,16 @@ def _described(start: str, error: Exception) -> CloudError:
 
 def _said(error: Exception, status: int) -> str:
     """Return the cloud's answer as one line."""
-    text = " ".join((str(getattr(error, "details", None) or error) or type(error).__name__).split())
+    found = _detail(error) or getattr(error, "details", None) or error
+    text = " ".join((str(found) or type(error).__name__).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
     return f"{shown.rstrip('.')} (HTTP {status})" if status and f"HTTP {status}" not in shown else shown.rstrip(".")
+
+
+def _detail(error: Exception) -> str:
+    """Return the reason in an answer of placement, whose format openstacksdk does not read. Empty for other answers."""
+    response = getattr(error, "response", None)
+    try:
+        return str(response.json()["errors"][0]["detail"]) if response is not None else ""
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""

@@ -35,6 +35,8 @@ _ERROR = "ERROR"
 _ENDED = {"accepted", "cancelled", "completed", "confirmed", "done", "error", "failed", "reverted"}
 _BUILD = "BUILD"
 _POLL = 0.5
+_LEAST = 10.0
+"""The seconds that the last request of a wait may take at least. A busy cloud needs some seconds for an answer."""
 
 
 class Cloud:
@@ -260,7 +262,8 @@ class Cloud:
         failure: CloudUnavailableError | None = None
         for attempt in attempts(f"server {server.name} to become {status}", timeout=timeout, interval=_POLL):
             try:
-                state, over = self._observe(server, status)
+                with self._each_request_within(max(_LEAST, timeout - attempt.seconds)):
+                    state, over = self._observe(server, status)
             except CloudUnavailableError as error:
                 failure = error
                 attempt.state = str(error)
@@ -273,6 +276,17 @@ class Cloud:
             failure.add(f"So the wait for {status} ended after {timeout:g} s. The last known state is {state}.")
             raise failure
         return state
+
+    @contextmanager
+    def _each_request_within(self, seconds: float) -> Iterator[None]:
+        """Limit the time of each request during the ``with``, so that an API that hangs does not outlast a wait."""
+        session = self._connection.session
+        usual = session.timeout
+        session.timeout = min(usual, seconds)
+        try:
+            yield
+        finally:
+            session.timeout = usual
 
     def _observe(self, server: CloudServer, status: str) -> tuple[ServerState, bool]:
         """Return the state of a server, and whether a wait for `status` is over."""

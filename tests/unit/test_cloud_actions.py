@@ -60,7 +60,7 @@ def compute() -> Compute:
 @pytest.fixture
 def cloud(compute: Compute) -> Cloud:
     images = SimpleNamespace(images=lambda: [SimpleNamespace(id="image-1", name="vpmem-guest")])
-    return Cloud("recorded", SimpleNamespace(compute=compute, image=images), RUN)
+    return Cloud("recorded", SimpleNamespace(compute=compute, image=images, session=SimpleNamespace(timeout=30.0)), RUN)
 
 
 @pytest.fixture

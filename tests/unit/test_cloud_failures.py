@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytest
 from cloud_replay import Replay, replay, write_clouds_yaml
 
+from VpmemLibrary.cloud import client
 from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.records import CloudServer, MarkedObject
 from VpmemLibrary.errors import (
@@ -162,26 +164,37 @@ def test_without_a_microversion_in_clouds_yaml_the_newest_common_one_is_used(ser
     [
         (403, "Quota exceeded for ram: Requested 60000, but already used 256 of 51200 ram"),
         (413, "Quota exceeded for cores: Requested 8, but already used 15 of 20 cores"),
-        (403, "User is over limit for image_size_total"),
+        (403, "Project 4f2c is over a limit for [Resource servers is over limit of 10]"),
+        (413, "Denying attempt to upload image because it exceeds the quota"),
     ],
 )
 def test_a_quota_is_not_reported_as_a_policy(cloud: Cloud, server: Replay, status: int, said: str) -> None:
     server.answer(FLAVOR, fault(status, said))
     with pytest.raises(
-        CloudError, match=rf"a quota of the project does not allow it: {said} .*openstack quota set"
+        CloudError, match=rf"a quota of the project does not allow it: {re.escape(said)} .*openstack quota set"
     ) as caught:
         cloud.create_flavor("small", ram=Size(60 * GiB), vcpus=1, extra_specs={})
     assert not isinstance(caught.value, CloudForbiddenError)
 
 
 def test_a_policy_that_forbids_is_named(cloud: Cloud, server: Replay) -> None:
-    said = "Policy doesn't allow os_compute_api:os-flavor-manage:create to be performed."
+    said = "Policy doesn't allow os_compute_api:os-quota-sets:show to be performed."
     server.answer(FLAVOR, fault(403, said))
     message = (
         r"could not create flavor vpmem-0123abcd-small, because its policy forbids this to the user: Policy doesn't"
     )
     with pytest.raises(CloudForbiddenError, match=message):
         cloud.create_flavor("small", ram=Size(256 * MiB), vcpus=1, extra_specs={})
+
+
+def test_the_reason_of_placement_is_shown(cloud: Cloud, server: Replay) -> None:
+    said = "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list. "
+    errors = [{"status": 403, "title": "Forbidden", "detail": said}]
+    server.answer("placement GET /resource_providers", (403, json.dumps({"errors": errors})))
+    with pytest.raises(
+        CloudForbiddenError, match=r"forbids this to the user: Access was .* Policy does not allow plac"
+    ):
+        cloud.placement.consumers()
 
 
 @pytest.mark.parametrize("answer", [(500, ""), (503, GARBAGE), (502, "{}"), (200, GARBAGE), (0, ""), (-1, "")])
@@ -216,6 +229,17 @@ def test_a_wait_ends_with_the_last_error_at_its_deadline(cloud: Cloud, server: R
     server.answers[SHOW].insert(0, building)
     with pytest.raises(CloudUnavailableError, match=r"(?s)Under maintenance \(HTTP 503\).*after 2 s.* is BUILD, task"):
         cloud.wait(SERVER, "ACTIVE", timeout=2)
+
+
+def test_an_api_that_hangs_does_not_outlast_a_wait(server: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_LEAST", 0.5)
+    cloud = Cloud.open("recorded", RUN, timeout=60)
+    server.answer(SHOW, (0, ""))
+    started = time.monotonic()
+    with pytest.raises(CloudUnavailableError, match=r"(?s)timed out.*after 2 s\. The last known state is UNKNOWN"):
+        cloud.wait(SERVER, "ACTIVE", timeout=2)
+    assert time.monotonic() - started < 20
+    cloud.close()
 
 
 def test_a_wait_ends_at_once_if_the_cloud_refuses(cloud: Cloud, server: Replay) -> None:

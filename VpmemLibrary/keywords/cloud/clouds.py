@@ -62,12 +62,13 @@ class CloudKeywords:
 
         Args:
             name: A cloud of `clouds.yaml`, or `lab` for the cloud of `vpmem cloud up`.
-            timeout: How long one request may take.
+            timeout: How long one request may take. While a keyword waits for a server, a request that is not answered
+                ends 10 s after the keyword's own timeout at the latest.
 
         Raises:
             UnsupportedError: The packages of the extra `openstack` are not installed.
             InvalidValueError: `clouds.yaml` has no such cloud, or the lab has no cloud.
-            CloudError: The cloud did not answer, or refused the credentials.
+            CloudError: `clouds.yaml` cannot be used, or the cloud did not answer, or refused the credentials.
 
         Example:
 
