@@ -140,16 +140,27 @@ Take A Host That Can Get A Device
     RETURN    ${entry}
 
 Find A Free Device
-    [Documentation]    Return a device with persistent memory on a host without CXL regions, or None.
+    [Documentation]    Return a device with persistent memory that no CXL region uses, or None.
     ${found} =    Host Has Program    cxl
     IF    not $found    RETURN    ${None}
-    ${regions} =    Run Script On Host    list_cxl_regions.sh
-    IF    $regions    RETURN    ${None}
+    ${used} =    Get Devices Of Cxl Regions
     ${memdevs} =    Get Cxl Memory Devices
     FOR    ${memdev}    IN    @{memdevs}
-        IF    $memdev.pmem_size    RETURN    ${memdev}
+        IF    $memdev.pmem_size and $memdev.dev not in $used
+            RETURN    ${memdev}
+        END
     END
     RETURN    ${None}
+
+Get Devices Of Cxl Regions
+    [Documentation]    Return the names of the devices that a CXL region uses.
+    VAR    @{used} =    @{EMPTY}
+    ${regions} =    Run Script On Host    list_cxl_regions.sh
+    FOR    ${name}    IN    @{regions.split()}
+        ${region} =    Get Cxl Region    ${name}
+        Collections.Append To List    ${used}    @{region.memdevs}
+    END
+    RETURN    ${used}
 
 Create Cxl Region With UUID
     [Documentation]    Assemble a region from the device with the host's own cxl, as a run did that is dead. Return its

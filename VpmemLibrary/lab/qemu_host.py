@@ -21,7 +21,7 @@ from VpmemLibrary.lab.paths import append_private, open_private, private_directo
 from VpmemLibrary.lab.ports import LOOPBACK, is_free
 from VpmemLibrary.lab.process import MONITOR, QEMU_LOG, Process, fatal_signal, find_process, kill_process, start_qemu
 from VpmemLibrary.lab.qmp import Monitor
-from VpmemLibrary.lab.shapes import CXL_LABEL_SIZE, NVDIMMS, Shape, memory_arguments, memory_files
+from VpmemLibrary.lab.shapes import CXL_LABEL_SIZE, CXL_REGIONS, NVDIMMS, Shape, memory_arguments, memory_files
 from VpmemLibrary.lab.tools import run_tool
 from VpmemLibrary.polling import poll
 from VpmemLibrary.sizes import GiB, MiB, Size
@@ -88,8 +88,8 @@ _CXL_MACHINE = ",cxl=on,cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size=4G"
 # On a virtual machine the kernel sets up no CXL region, because it cannot flush processor caches reliably there
 # (drivers/cxl/core/region.c, cxl_region_invalidate_memregion). Emulated memory has no caches.
 _CXL_COMMAND_LINE = " clearcpuid=hypervisor"
-_CXL_REGIONS = " vpmem.cxl-regions"
-"""The kernel argument that starts the lab host's service, which assembles a region from each CXL device."""
+_CXL_REGIONS = f" vpmem.cxl-regions={CXL_REGIONS}"
+"""The kernel argument that starts the lab host's service, which assembles regions from this number of CXL devices."""
 _CXL_BRIDGE = ("-device", "pxb-cxl,id=cxl,bus=pcie.0,bus_nr=12")
 _EMPTY_CXL_PORT = ("-device", f"cxl-rp,id={_CXL_PORT},bus=cxl,chassis=0,slot=2")
 

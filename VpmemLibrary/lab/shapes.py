@@ -26,7 +26,13 @@ It is a multiple of 16 MiB. In a region of another size, ndctl refuses namespace
 """
 
 _NODE_OF_NVDIMM = (0, 0, 1, 0)
-_CXL_DEVICES = 2
+CXL_REGIONS = 2
+"""The number of CXL devices from which a lab host assembles a region when it boots: those with the lowest serial numbers.
+
+One more device is free, so that tests can assemble a region from it.
+"""
+
+_CXL_DEVICES = CXL_REGIONS + 1
 _VIRTIO_PMEMS = 2
 
 
@@ -43,7 +49,7 @@ class Shape(StrEnum):
     """The kernel's test bus instead of NVDIMMs: regions interleaved across DIMMs, with sizes in steps of more than
     16 MiB. Nothing on it can be mapped, so it backs no guest. Its content is lost at a reboot."""
     CXL = "cxl"
-    """CXL devices instead of NVDIMMs. The host assembles a region from each of them when it boots."""
+    """CXL devices instead of NVDIMMs. The host assembles a region from each of them but the last when it boots."""
     UNLABELED = "unlabeled"
     """Virtio-pmem devices instead of NVDIMMs. Each is one region without a label area."""
 

@@ -82,7 +82,11 @@ def test_a_host_that_takes_a_cxl_device_has_another_shape(qemu: QemuHost) -> Non
     [
         (Shape.NVDIMM, {f"nvdimm{number}" for number in range(4)}, {"nvdimm": 4}),
         (Shape.NFIT_TEST, {f"nvdimm{number}" for number in range(4)}, {"nvdimm": 4}),
-        (Shape.CXL, {"cxl0", "cxl0-labels", "cxl1", "cxl1-labels"}, {"cxl-type3": 2, "cxl-rp": 2, "pxb-cxl": 1}),
+        (
+            Shape.CXL,
+            {f"cxl{number}{of}" for number in range(3) for of in ("", "-labels")},
+            {"cxl-type3": 3, "cxl-rp": 3, "pxb-cxl": 1},
+        ),
         (Shape.UNLABELED, {"pmem0", "pmem1"}, {"virtio-pmem-pci": 2}),
     ],
 )
@@ -97,7 +101,7 @@ def test_each_shape_has_its_devices_and_their_files(
     assert {kind: kinds.count(kind) for kind in kinds} == devices
     backed = [value.split("mem-path=")[1].split(",")[0] for value in command if "mem-path=" in value]
     assert set(backed) == files
-    assert ("vpmem.cxl-regions" in command) == (shape is Shape.CXL)
+    assert ("vpmem.cxl-regions=2" in command) == (shape is Shape.CXL)
 
 
 def test_it_reaches_nothing_of_this_machine_and_nobody_listens_to_its_network(qemu: QemuHost) -> None:
