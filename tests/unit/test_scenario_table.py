@@ -83,5 +83,41 @@ def test_a_run_on_lab_hosts_of_another_kind_fills_its_column_and_the_other_colum
     assert "| NS-01 | each mode |  | not run | not run |" in script["table"](
         nothing, CATALOGUE, {"cxl": nothing}, first
     )
-    some: str = script["table"](nothing, CATALOGUE, {"cxl": cxl}, first, {"lab", "cxl"})
-    assert re.search(r"HX-02 .* 1 of 2 tests passed in 1 of \d+ suites, none failed; the others were not run \|", some)
+
+
+@pytest.mark.parametrize(
+    ("cell", "step", "said"),
+    [
+        ("no test failed; 3 of 3 suites were run", "No Operation", "no test failed; 3 of 3 suites were run"),
+        ("not run", "No Operation", "no test failed; 1 of 3 suites were run; not run: `claims`, `crash`"),
+        ("not run", "Fail    no", "**failed** in `modes`; 1 of 3 suites were run; not run: `claims`, `crash`"),
+        (
+            "**failed** in `crash`, `modes`; 3 of 3 suites were run",
+            "No Operation",
+            "**failed** in `crash`; 3 of 3 suites were run",
+        ),
+        (
+            "no test failed; 1 of 3 suites were run; not run: `claims`, `modes`",
+            "Skip    no",
+            "no test failed; 2 of 3 suites were run; not run: `claims`",
+        ),
+        (
+            "**failed** in `modes`, `gone`; 3 of 4 suites were run; not run: `lost`",
+            "No Operation",
+            "no test failed; 3 of 3 suites were run",
+        ),
+    ],
+)
+def test_runs_of_some_suites_on_hosts_of_another_kind_add_up(cell: str, step: str, said: str, tmp_path: Path) -> None:
+    suite = tmp_path / "modes.robot"
+    suite.write_text(f"*** Test Cases ***\nModes\n    {step}\nMore\n    No Operation\n")
+    run(suite, output=tmp_path / "cxl.xml", settag=["hx-02"], console="none", **QUIET)
+    script: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    cxl = script["read_tests"](tmp_path / "cxl.xml", own=True)
+    assert script["part"](cxl.by_tag["hx-02"], cell, {"claims", "crash", "modes"}) == said
+    page = f"| HX-02 | cxl | many | {cell} |  |  |  |  |  |"
+    found: str = script["table"](script["Tests"](), CATALOGUE, {"cxl": cxl}, page, {"lab", "cxl"})
+    (row,) = (line for line in found.splitlines() if line.startswith("| HX-02 "))
+    assert re.fullmatch(
+        r"\| HX-02 \| cxl \| many \| (no test failed|\*\*failed\*\* in .*); .* suites were run.*( \| ){6}", row + " "
+    )
