@@ -82,7 +82,8 @@ A Guest Has The Namespace As A Virtio Pmem Device
     [Tags]    vp-01
     ${namespace} =    Make The Namespace Own    fsdax
     ${device} =    New Vpmem Device    ${namespace}    model=virtio_pmem
-    ${guest} =    Start New Guest    vpmem=${device}
+    ${guest} =    Start New Guest With Virtio Pmem    ${device}
+    Skip Unless Guests Have Virtio Pmem
     All Views Should Agree    ${guest}
     Write Pattern In Guest    ${guest}    seed=virtio    length=${LENGTH}
     Stop Guest    ${guest}    how=destroy

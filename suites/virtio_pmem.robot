@@ -8,6 +8,7 @@ Resource          ../resources/guest.resource
 
 Suite Setup       Boot A Guest With Virtio Pmem
 Suite Teardown    Give The Host Back
+Test Setup        Skip Unless Guests Have Virtio Pmem
 
 
 *** Variables ***
@@ -49,7 +50,7 @@ A Running Guest Keeps Its Virtio Pmem Device
     [Documentation]    QEMU refuses to remove the device. The error has the error code and the fix, and the guest keeps
     ...    its bytes.
     [Tags]    vp-03
-    [Setup]    Write Pattern In Guest    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
+    Write Pattern In Guest    ${GUEST}    ${BLOCK}    seed=flushed    length=${LENGTH}
     Run Keyword And Expect Error    *libvirt error code*Detach it for the next start*
     ...    Detach Vpmem Device    ${GUEST}    ${BLOCK}    live=True
     All Views Should Agree    ${GUEST}
@@ -58,6 +59,7 @@ A Running Guest Keeps Its Virtio Pmem Device
 Device DAX As A Virtio Pmem Backing Is Refused
     [Documentation]    Device DAX needs an alignment. No guest is created.
     [Tags]    vp-01
+    [Setup]    NONE
     ${device} =    New Vpmem Device    ${NVDIMM}    model=virtio_pmem
     Run Keyword And Expect Error    *backing ${NVDIMM.device} with the alignment*virtio-pmem device no alignment*
     ...    Define Guest    vpmem=${device}    name=impossible
@@ -82,5 +84,5 @@ Boot A Guest With Both Devices
     [Documentation]    Boot a guest with both devices.
     ${virtio} =    New Vpmem Device    ${BLOCK}    model=virtio_pmem
     VAR    @{devices} =    ${NVDIMM}    ${virtio}
-    ${guest} =    Start New Guest    vpmem=${devices}
+    ${guest} =    Start New Guest With Virtio Pmem    ${devices}
     VAR    ${GUEST} =    ${guest}    scope=SUITE

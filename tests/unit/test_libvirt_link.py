@@ -29,7 +29,7 @@ from VpmemLibrary.errors import (
 )
 from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession
+from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession, translated
 from VpmemLibrary.guest.channel.relay import Relay
 from VpmemLibrary.guest.domain.records import Access, VpmemDevice, VpmemModel
 from VpmemLibrary.guest.guest import Guest
@@ -374,3 +374,11 @@ def test_an_answer_that_is_not_utf8_is_an_error_of_libvirts(driver: LibvirtLink)
 def test_a_controller_without_descriptors_is_named(driver: LibvirtLink) -> None:
     with no_descriptors(), pytest.raises(VpmemError, match=r"The controller could not|TMPDIR"):
         LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)
+
+
+def test_a_libvirt_that_runs_no_guest_with_virtio_pmem_names_the_fix() -> None:
+    """The text is that of libvirt 9.0.0-4+deb12u2."""
+    error = libvirt.libvirtError("virDomainCreate() failed")
+    error.err = (1, 10, "internal error: virtio-pmem memory device info is not handled yet", 2, None, None, None, -1, -1)
+    with pytest.raises(LibvirtError, match=r"(?s)not handled yet .* Fix: libvirt 9\.4 or newer"), translated("start guest a"):
+        raise error
