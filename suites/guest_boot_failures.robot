@@ -16,15 +16,17 @@ Test Tags         gb-06
 
 
 *** Variables ***
-${LONG}         10 minutes
-${SHORT}        45 seconds
-${SHORTEST}     10 seconds
-${NO_KERNEL}    /var/lib/libvirt/boot/no-kernel
+${LONG}            10 minutes
+${SHORT}           45 seconds
+${SHORTEST}        10 seconds
+${NO_KERNEL}       /var/lib/libvirt/boot/no-kernel
 # Without an init in the initramfs the kernel looks for a root file system on a disk. There is no disk.
-${NO_ROOT}      rdinit=/absent rootfstype=ext4
+${NO_ROOT}         rdinit=/absent rootfstype=ext4
+# The kernel's line before that panic: Linux 6.1 and Linux 6.12.
+${BEFORE_PANIC}    (?:Can't open blockdev|List of all bdev)
 # The kernel passes the words after the dashes to its init.
-${HANGING}      rdinit=/bin/sh -- -c "echo This init hangs; exec cat"
-${SLEEPING}     rdinit=/bin/sh -- -c "echo This init hangs; exec sleep 9999"
+${HANGING}         rdinit=/bin/sh -- -c "echo This init hangs; exec cat"
+${SLEEPING}        rdinit=/bin/sh -- -c "echo This init hangs; exec sleep 9999"
 
 
 *** Test Cases ***
@@ -34,7 +36,7 @@ A Guest Without An Init Process Fails With Its Kernel's Panic
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
     Should Match Regexp
     ...    ${message}
-    ...    (?s)at the panic:.*List of all bdev.*Kernel panic - not syncing: VFS.*Call Trace
+    ...    (?s)at the panic:.*${BEFORE_PANIC}.*Kernel panic - not syncing: VFS.*Call Trace
     Seconds Should Be Between    ${seconds}    at_least=0    below=300
 
 A Guest In A Panic And Reboot Loop Fails With The Panic
@@ -42,7 +44,7 @@ A Guest In A Panic And Reboot Loop Fails With The Panic
     ...    start.
     ${message}    ${seconds} =    Start Should Fail    ${NO_ROOT} panic=-1    ${LONG}
     Should Match Regexp    ${message}    panicked instead of being ready: Kernel panic - not syncing: VFS
-    Should Match Regexp    ${message}    (?s)at the panic:.*List of all bdev.*Kernel panic - not syncing: VFS
+    Should Match Regexp    ${message}    (?s)at the panic:.*${BEFORE_PANIC}.*Kernel panic - not syncing: VFS
     Seconds Should Be Between    ${seconds}    at_least=0    below=300
 
 A Guest With A Hanging Init Process Fails At The Timeout

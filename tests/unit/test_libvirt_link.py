@@ -379,6 +379,6 @@ def test_a_controller_without_descriptors_is_named(driver: LibvirtLink) -> None:
 def test_a_libvirt_that_runs_no_guest_with_virtio_pmem_names_the_fix() -> None:
     """The text is that of libvirt 9.0.0-4+deb12u2."""
     error = libvirt.libvirtError("virDomainCreate() failed")
-    error.err = (1, 10, "internal error: virtio-pmem memory device info is not handled yet", 2, None, None, None, -1, -1)
-    with pytest.raises(LibvirtError, match=r"(?s)not handled yet .* Fix: libvirt 9\.4 or newer"), translated("start guest a"):
+    error.err = (1, 10, "internal error: virtio-pmem memory device info is not handled yet")
+    with pytest.raises(LibvirtError, match=r"Fix: libvirt 9\.4 or newer"), translated("start guest a"):
         raise error

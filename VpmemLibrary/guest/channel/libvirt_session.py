@@ -212,7 +212,9 @@ def translated(action: str) -> Iterator[None]:
         if failure.code in _DENIED:
             failure.add(f"A possible reason: {READ_ONLY_ADVICE}.")
         if _VIRTIO_PMEM in failure.text:
-            failure.add("This libvirt runs no guest with a virtio-pmem device. Fix: libvirt 9.4 or newer, or an nvdimm.")
+            failure.add(
+                "This libvirt runs no guest with a virtio-pmem device. Fix: libvirt 9.4 or newer, or an nvdimm."
+            )
         raise failure from error
     except VpmemError:
         raise
