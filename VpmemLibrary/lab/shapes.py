@@ -27,9 +27,9 @@ It is a multiple of 16 MiB. In a region of another size, ndctl refuses namespace
 
 _NODE_OF_NVDIMM = (0, 0, 1, 0)
 CXL_REGIONS = 2
-"""The number of CXL devices from which a lab host assembles a region when it boots: those with the lowest serial numbers.
+"""The number of CXL devices from which a lab host assembles a region when it boots. One more device is free.
 
-One more device is free, so that tests can assemble a region from it.
+The free device has the highest serial number. Tests can assemble a region from it.
 """
 
 _CXL_DEVICES = CXL_REGIONS + 1
