@@ -41,7 +41,7 @@ A Memory Snapshot Restores The Device And Nothing Else
     Write Pattern In Guest    ${GUEST}    seed=after the snapshot    length=${LENGTH}
     Write Pattern    ${NEIGHBOUR}    seed=after the snapshot
     Host Should Hold Guest Pattern    ${GUEST}    ${NAMESPACE}    seed=after the snapshot    length=${LENGTH}
-    Revert Guest To Snapshot    ${GUEST}    moment
+    Revert To The Moment Or Skip
     Get Guest Boot Id    ${GUEST}    ==    ${boot}
     Guest And Host Should Hold    before the snapshot
     Pattern Should Be Intact    ${NEIGHBOUR}    seed=after the snapshot
@@ -57,6 +57,16 @@ A Guest Without A Disk Image Cannot Have An Internal Snapshot
 
 
 *** Keywords ***
+Revert To The Moment Or Skip
+    [Documentation]    Revert the guest to its snapshot. If the host's libvirt does not support this, check that the
+    ...    guest is unchanged, and skip.
+    TRY
+        Revert Guest To Snapshot    ${GUEST}    moment
+    EXCEPT    *This libvirt reverts no guest to a snapshot*    type=GLOB    AS    ${reason}
+        Guest And Host Should Hold    after the snapshot
+        Skip    ${reason}
+    END
+
 Guest And Host Should Hold
     [Documentation]    Fail unless the guest finds the pattern in its device, and the host finds it in the namespace.
     [Arguments]    ${seed}

@@ -376,9 +376,16 @@ def test_a_controller_without_descriptors_is_named(driver: LibvirtLink) -> None:
         LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)
 
 
-def test_a_libvirt_that_runs_no_guest_with_virtio_pmem_names_the_fix() -> None:
-    """The text is that of libvirt 9.0.0-4+deb12u2."""
-    error = libvirt.libvirtError("virDomainCreate() failed")
-    error.err = (1, 10, "internal error: virtio-pmem memory device info is not handled yet")
-    with pytest.raises(LibvirtError, match=r"Fix: libvirt 9\.4 or newer"), translated("start guest a"):
+@pytest.mark.parametrize(
+    ("code", "text", "fix"),
+    [
+        (1, "internal error: virtio-pmem memory device info is not handled yet", "9\\.4"),
+        (67, "unsupported configuration: revert to external snapshot not supported yet", "9\\.9"),
+    ],
+)
+def test_a_request_that_an_old_libvirt_does_not_support_names_the_fix(code: int, text: str, fix: str) -> None:
+    """The texts are those of libvirt 9.0.0-4+deb12u2."""
+    error = libvirt.libvirtError("libvirt refused")
+    error.err = (code, 10, text)
+    with pytest.raises(LibvirtError, match=f"Fix: libvirt {fix} or newer"), translated("start guest a"):
         raise error

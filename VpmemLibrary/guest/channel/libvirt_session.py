@@ -37,8 +37,15 @@ VIR_ERR_DBUS_SERVICE, if the daemon cannot ask polkit.
 """
 
 _DENIED = frozenset({29, 88})  # VIR_ERR_OPERATION_DENIED, VIR_ERR_ACCESS_DENIED
-_VIRTIO_PMEM = "virtio-pmem memory device info is not handled yet"
-"""The error of libvirt 9.0 (Debian 12) at each start of a guest with a virtio-pmem device."""
+_ADVICE = {
+    "virtio-pmem memory device info is not handled yet": (
+        "This libvirt runs no guest with a virtio-pmem device. Fix: libvirt 9.4 or newer, or an nvdimm."
+    ),
+    "revert to external snapshot not supported yet": (
+        "This libvirt reverts no guest to a snapshot with its memory in a file. Fix: libvirt 9.9 or newer."
+    ),
+}
+"""The advice for errors of libvirt 9.0 (Debian 12). The versions are those of libvirt's NEWS."""
 _RETRY = 1.0
 _SHOWN = 200
 _LOG = logging.getLogger(__name__)
@@ -211,10 +218,9 @@ def translated(action: str) -> Iterator[None]:
         failure = LibvirtError(action, error.get_error_code() or 0, error.get_error_message() or str(error))
         if failure.code in _DENIED:
             failure.add(f"A possible reason: {READ_ONLY_ADVICE}.")
-        if _VIRTIO_PMEM in failure.text:
-            failure.add(
-                "This libvirt runs no guest with a virtio-pmem device. Fix: libvirt 9.4 or newer, or an nvdimm."
-            )
+        for pattern, advice in _ADVICE.items():
+            if pattern in failure.text:
+                failure.add(advice)
         raise failure from error
     except VpmemError:
         raise
