@@ -42,17 +42,10 @@ A Server That Stays In BUILD Is Reported With Its Task And The Log Of Nova Compu
 A Wrong Password Is Refused And Not Shown
     [Documentation]    The user's clouds.yaml has the lab's cloud with another password.
     [Setup]    Skip Unless The Cloud Is The Lab's
-    VAR    ${file} =    ${TEMPDIR}/vpmem-wrong-clouds.yaml
-    Write Clouds Yaml Of Lab    ${file}    password=never-shown
-    OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${file}
-    ${error} =    Run Keyword And Expect Error
-    ...    *because it refused the credentials: *(HTTP 401). Check `auth`*
-    ...    Open Cloud    vpmem-lab
+    ${error} =    Opening The Lab's Cloud Should Fail With Password    never-shown
+    Should Match    ${error}    *because it refused the credentials: *(HTTP 401). Check `auth`*
     Should Not Contain    ${error}    never-shown
-    [Teardown]    Run Keywords
-    ...    OperatingSystem.Remove Environment Variable    OS_CLIENT_CONFIG_FILE    AND
-    ...    OperatingSystem.Remove File    ${file}    AND
-    ...    Open Cloud    ${CLOUD}
+    [Teardown]    Open Cloud    ${CLOUD}
 
 A Cloud That Is Not In Clouds Yaml Is Refused With Those That Are
     [Documentation]    Nothing is asked of any cloud.
@@ -60,3 +53,20 @@ A Cloud That Is Not In Clouds Yaml Is Refused With Those That Are
     ...    cloud 'no-such-cloud' cannot be used: expected lab, or a cloud of clouds.yaml (*).*
     ...    Open Cloud    no-such-cloud
     [Teardown]    Open Cloud    ${CLOUD}
+
+
+*** Keywords ***
+Opening The Lab's Cloud Should Fail With Password
+    [Documentation]    Open the lab's cloud through a clouds.yaml with this password. Return the error.
+    [Arguments]    ${password}
+    VAR    ${file} =    ${TEMPDIR}/vpmem-clouds-${{os.getpid()}}.yaml
+    ${before} =    OperatingSystem.Get Environment Variable    OS_CLIENT_CONFIG_FILE    ${EMPTY}
+    Write Clouds Yaml Of Lab    ${file}    password=${password}
+    OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${file}
+    TRY
+        ${error} =    Run Keyword And Expect Error    *    Open Cloud    vpmem-lab
+    FINALLY
+        OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${before}
+        OperatingSystem.Remove File    ${file}
+    END
+    RETURN    ${error}
