@@ -118,6 +118,16 @@ Take A Host With A CXL Device Or Skip
         Should Not Be Equal    ${memdev}    ${None}    The device was added, and the host has none.
     END
     VAR    ${MEMDEV} =    ${memdev}    scope=SUITE
+    Skip Unless A Region Can Have A UUID
+
+Skip Unless A Region Can Have A UUID
+    [Documentation]    Skip if the host's cxl cannot give a new region the UUID with the run's mark.
+    TRY
+        Create Cxl Region    ${MEMDEV}
+    EXCEPT    *cxl has no option --uuid*    type=GLOB    AS    ${reason}
+        Skip    ${reason}
+    END
+    Clean Up Host
 
 Take A Host That Can Get A Device
     [Documentation]    Take a host whose section says how to add a device, or any host if no section does. Return the

@@ -24,12 +24,9 @@ ${OTHERS_UUID}    76706d65-6d00-8000-8000-b5c6d7e8f901
 *** Test Cases ***
 Labels Restored From A File Bring A Namespace Back
     [Documentation]    Zeroing the labels removes the namespace but not its bytes. Restoring the labels brings it back.
-    ...    The label area of a CXL region may be all zeros before.
     [Tags]    lb-01
     [Setup]    Skip Unless There Is A Region For Labels
-    Initialize Labels    ${REGION}    overwrite=True
-    Zero Labels    ${REGION}
-    Label Area Should Be All Zeros    ${REGION}
+    Empty The Label Area
     Initialize Labels    ${REGION}
     ${namespace} =    Create Namespace With A Pattern    ${CONTENT_MODE}
     Save Labels    ${REGION}    ${SAVED}
@@ -188,6 +185,12 @@ Take A Host And A Region For Labels
     EXCEPT    *may not be changed*    *labels but no namespaces*    type=GLOB    AS    ${reason}
         VAR    ${WHY_NONE} =    ${reason}    scope=SUITE
     END
+
+Empty The Label Area
+    [Documentation]    Zero the labels, and check every byte. The label area of a CXL region may be all zeros before.
+    Initialize Labels    ${REGION}    overwrite=True
+    Zero Labels    ${REGION}
+    Label Area Should Be All Zeros    ${REGION}
 
 Skip Unless There Is A Region For Labels
     [Documentation]    Skip with the reason if there is no such region.

@@ -14,13 +14,15 @@ from VpmemLibrary.guest.inspection import qemu_process
 from VpmemLibrary.guest.readiness import current_boot_id, failure_text, wait_until_rebooted
 
 _SHORT_NAME = 20
+_QEMU_DIRECTORY = "/var/lib/libvirt/qemu"
 
 # The name of a directory has the number and the name of the domain. Another guest's name may end with this name.
+# libvirt 9.0 has the sockets of channels below this directory too. A later libvirt has them below /run.
 _REMOVE_LEFTOVERS = r"""
-cd /var/lib/libvirt/qemu || exit
-for left in domain-*-"$1" ram/*-"$1"; do
-    number=${left#domain-}
-    number=${number#ram/}
+cd "$2" || exit
+for left in domain-*-"$1" ram/*-"$1" channel/target/domain-*-"$1"; do
+    number=${left##*/}
+    number=${number#domain-}
     number=${number%-"$1"}
     case $number in '' | *[!0-9]*) ;; *) rm -rf -- "$left" || exit ;; esac
 done
@@ -228,7 +230,7 @@ def remove_power_loss_leftovers(guest: Guest) -> None:
         CommandError: The files could not be removed.
     """
     if guest.state() == OFF and len(guest.name) <= _SHORT_NAME:
-        guest.host.run(["sh", "-c", _REMOVE_LEFTOVERS, "sh", guest.name]).check()
+        guest.host.run(["sh", "-c", _REMOVE_LEFTOVERS, "sh", guest.name, _QEMU_DIRECTORY]).check()
 
 
 def _wait_until_off(guest: Guest, deadline: float, failure: str) -> None:

@@ -16,6 +16,7 @@ from VpmemLibrary.errors import (
     InvalidValueError,
     NotFoundError,
     UnreadableOutputError,
+    UnsupportedError,
     VpmemError,
 )
 from VpmemLibrary.host.host import Host
@@ -156,6 +157,11 @@ def test_a_failure_has_cxls_words_and_one_that_exits_0_is_a_failure() -> None:
         cxl(host(create="cxl-create-no-decoder")).create_region(["mem0"], uuid=UUID)
     with pytest.raises(CommandError, match="exited 0, but there is no new region"):
         cxl(host(create="cxl-create")).create_region(["mem0"], uuid=UUID)
+
+
+def test_a_cxl_that_gives_a_region_no_uuid_names_the_fix() -> None:
+    with pytest.raises(UnsupportedError, match=r"no option --uuid.*Fix: a newer ndctl"):
+        cxl(host(create=recorded("cxl-create", "76.1"))).create_region(["mem0"], uuid=UUID)
 
 
 def test_a_region_is_destroyed_in_one_act_by_its_uuid() -> None:

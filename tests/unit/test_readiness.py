@@ -18,7 +18,7 @@ from VpmemLibrary.guest import lifecycle
 from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
-from VpmemLibrary.guest.domain.states import GONE
+from VpmemLibrary.guest.domain.states import GONE, OFF
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.readiness import current_boot_id, failure_text, wait_until_ready, wait_until_rebooted
 from VpmemLibrary.transport.local import LocalTransport
@@ -346,3 +346,21 @@ def test_a_guest_that_is_gone_once_it_ends_is_removed(
     lifecycle.remove(bench.guest)
     assert bench.guest.state_and_reason()[0] == GONE
     lifecycle.remove(bench.guest)
+
+
+def test_leftovers_of_a_power_loss_are_removed_and_those_of_other_guests_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directories are those of libvirt 9.0, and of 11.3, which has no sockets of channels there."""
+    lost = ("domain-27-vpmem-4e1effbe-1", "ram/27-vpmem-4e1effbe-1", "channel/target/domain-27-vpmem-4e1effbe-1")
+    kept = ("domain-2-a-vpmem-4e1effbe-1", "ram/2-a-vpmem-4e1effbe-1", "channel/target/domain-3-vpmem-4e1effbe-12")
+    for name in (*lost, *kept):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "org.qemu.guest_agent.0").touch()
+    monkeypatch.setattr(lifecycle, "_QEMU_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(Guest, "state", lambda _: OFF)
+    guest = Guest.__new__(Guest)
+    monkeypatch.setattr(guest, "name", "vpmem-4e1effbe-1", raising=False)
+    monkeypatch.setattr(guest, "host", LocalTransport(), raising=False)
+    lifecycle.remove_power_loss_leftovers(guest)
+    assert [name for name in (*lost, *kept) if (tmp_path / name).exists()] == list(kept)

@@ -152,6 +152,7 @@ class CxlKeywords:
             NotFoundError: There is no such device.
             InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
                 changed.
+            UnsupportedError: The host's cxl cannot give a region its UUID. Nothing was changed.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
 
         Example:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
-from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError
+from VpmemLibrary.errors import CommandError, InvalidValueError, NotFoundError, UnreadableOutputError, UnsupportedError
 from VpmemLibrary.pmem.decode import Fields, printed_json
 from VpmemLibrary.pmem.guard import act, lock_target
 from VpmemLibrary.pmem.ndctl import Ndctl
@@ -35,6 +35,12 @@ done
 exit 0
 """
 """Print the name and the UUID of each region that has a UUID."""
+
+_NO_UUID = b"unknown option `uuid="
+_OLD_CXL = (
+    "cxl has no option --uuid, so no region can have this run's mark. Fix: a newer ndctl, e.g. 81 of Debian 13 (76 of "
+    "Debian 12 is too old)"
+)
 
 _READY_SECONDS = 30.0
 _POLL = 0.1
@@ -195,6 +201,7 @@ class Cxl:
             NotFoundError: A device does not exist.
             InvalidValueError: A device is given twice or has no persistent memory, or the size is invalid. Nothing was
                 changed.
+            UnsupportedError: The host's cxl cannot give a region its UUID. Nothing was changed.
             CommandError: cxl failed, or the kernel has no region of that size afterwards.
         """
         found = [self.memdev(each) for each in memdevs]
@@ -205,6 +212,8 @@ class Cxl:
         fixed = (f"--decoder={self._root_decoder(found)}", "--type=pmem", f"--uuid={uuid}", *options)
         command = ["cxl", "create-region", *fixed, "--memdevs", *names]
         result = self._ndctl.change(_on_memdevs(found, command), lock_target("cxl", f"CXL memory {', '.join(names)}"))
+        if _NO_UUID in result.stderr:
+            raise UnsupportedError(result.describe(_OLD_CXL))
         result.check(f"Could not assemble a region from {', '.join(names)}")
         made = next((region for region in self.regions() if region.uuid == uuid and region.dev not in before), None)
         if made is None:
