@@ -10,6 +10,7 @@ from VpmemLibrary.errors import CloudError, CloudForbiddenError, CloudUnavailabl
 from VpmemLibrary.visible import one_line
 
 _QUOTA = re.compile(r"\bquota\b.{0,40}\bexceed|\bexceed\w*\b.{0,40}\bquota\b|\bover (a |the )?limit\b", re.IGNORECASE)
+_UNKNOWN_FIELD = re.compile(r"Additional properties are not allowed|'none' is not of type 'array'")
 _SHOWN = 400
 
 _CREDENTIALS = (
@@ -25,6 +26,11 @@ _ENDPOINT = "Check `region_name` and `interface` of the cloud in clouds.yaml."
 _MICROVERSION = (
     "Change or remove the line `..._default_microversion` of the cloud in clouds.yaml. Without the line, the newest "
     "microversion is used that the cloud and openstacksdk know."
+)
+
+_OLD_MICROVERSION = (
+    "A request to Nova needs microversion 2.37 for servers without a network, and 2.74 for a chosen host: change or "
+    "remove the line `compute_default_microversion` of the cloud in clouds.yaml."
 )
 
 
@@ -74,6 +80,7 @@ def _described(start: str, error: Exception) -> CloudError:
         (status == 403, CloudForbiddenError, "its policy forbids this to the user", _ROLE),
         (absent, CloudForbiddenError, "it offers no such service", _ENDPOINT),
         (status == 406 or "microversion" in said, CloudError, "it does not have the microversion", _MICROVERSION),
+        (status == 400 and _UNKNOWN_FIELD.search(said), CloudError, "its microversion is too old", _OLD_MICROVERSION),
         (status >= 500 or status == 429 or broken, CloudUnavailableError, "", ""),
     ):
         if applies:

@@ -23,7 +23,7 @@ CLOUD_NAME = "vpmem-lab"
 """The cloud's name in its clouds.yaml."""
 
 MICROVERSION = "2.96"
-"""The newest microversion of the compute API in OpenStack 2025.1."""
+"""The microversion of the compute API in the lab's clouds.yaml. OpenStack 2025.1 has 2.1 to 2.100."""
 
 _RPC_SECONDS = 600
 _SERVICE_DOWN_SECONDS = 900

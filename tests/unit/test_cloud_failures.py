@@ -16,7 +16,7 @@ from cloud_replay import Replay, replay, write_clouds_yaml
 
 from VpmemLibrary.cloud import client
 from VpmemLibrary.cloud.client import Cloud
-from VpmemLibrary.cloud.records import CloudServer, MarkedObject
+from VpmemLibrary.cloud.records import CloudFlavor, CloudServer, MarkedObject
 from VpmemLibrary.errors import (
     CloudError,
     CloudForbiddenError,
@@ -35,8 +35,11 @@ pytest.importorskip("openstack")
 RUN = RunMark("0123abcd")
 SERVER = CloudServer("ef2837df-4cd6-49b2-a6a9-e8f922f8bd43", "vpmem-0123abcd-one")
 SHOW = f"nova GET /v2.1/servers/{SERVER.id}"
+SMALL = CloudFlavor("9d4a7a46-5d39-4c2e-9f43-6f1c0b5b1d0a", "vpmem-0123abcd-small", ("SMALL",))
+CREATE = "nova POST /v2.1/servers vpmem-0123abcd-one"
 FLAVOR = "nova POST /v2.1/flavors vpmem-0123abcd-small"
 TOKENS = "keystone POST /v3/auth/tokens"
+REFUSALS = Path(__file__).parents[1] / "data/cloud/refusals-2025.1.json"
 GARBAGE = "<html><body>Under maintenance</body></html>"
 
 
@@ -64,6 +67,12 @@ def cloud(server: Replay) -> Iterator[Cloud]:
 def fault(status: int, text: str) -> tuple[int, str]:
     """Return an answer in Nova's format for errors."""
     return status, json.dumps({"fault": {"code": status, "message": text}})
+
+
+def recorded(name: str) -> tuple[int, str]:
+    """Return a refusal that OpenStack 2025.1 of Debian 13 gave."""
+    answer = json.loads(REFUSALS.read_text())[name]
+    return answer["status"], answer["body"]
 
 
 AUTH = "auth: {auth_url: 'http://127.0.0.1:1/v3', username: a, project_name: p, password: geheim"
@@ -110,8 +119,7 @@ def test_a_clouds_yaml_that_does_not_exist_is_named(file: Path) -> None:
 
 
 def test_wrong_credentials_are_an_error_without_them(server: Replay) -> None:
-    said = "The request you have made requires authentication."
-    server.answer(TOKENS, (401, json.dumps({"error": {"code": 401, "message": said, "title": "Unauthorized"}})))
+    server.answer(TOKENS, recorded("wrong password"))
     with pytest.raises(
         CloudError, match=r"refused the credentials: .*requires auth.*\(HTTP 401\)\. Check `auth`"
     ) as caught:
@@ -162,7 +170,6 @@ def test_without_a_microversion_in_clouds_yaml_the_newest_common_one_is_used(ser
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (403, "Quota exceeded for ram: Requested 60000, but already used 256 of 51200 ram"),
         (413, "Quota exceeded for cores: Requested 8, but already used 15 of 20 cores"),
         (403, "Project 4f2c is over a limit for [Resource servers is over limit of 10]"),
         (413, "Denying attempt to upload image because it exceeds the quota"),
@@ -177,9 +184,22 @@ def test_a_quota_is_not_reported_as_a_policy(cloud: Cloud, server: Replay, statu
     assert not isinstance(caught.value, CloudForbiddenError)
 
 
+def test_the_quota_of_a_server_is_named(cloud: Cloud, server: Replay) -> None:
+    server.answer(CREATE, recorded("quota"))
+    message = r"a quota of the project does not allow it: Quota exceeded for ram: Requested 60000, .*of 51200 ram"
+    with pytest.raises(CloudError, match=message):
+        cloud.create_server(SMALL, image="vpmem-guest", name="one")
+
+
+@pytest.mark.parametrize("field", ["networks", "host"])
+def test_a_field_that_an_old_microversion_lacks_is_told_as_that(cloud: Cloud, server: Replay, field: str) -> None:
+    server.answer(CREATE, recorded(f"{field} of an old microversion"))
+    with pytest.raises(CloudError, match=rf"its microversion is too old: .*{field}.*compute_default_microversion"):
+        cloud.create_server(SMALL, image="vpmem-guest", name="one")
+
+
 def test_a_policy_that_forbids_is_named(cloud: Cloud, server: Replay) -> None:
-    said = "Policy doesn't allow os_compute_api:os-quota-sets:show to be performed."
-    server.answer(FLAVOR, fault(403, said))
+    server.answer(FLAVOR, recorded("policy of nova"))
     message = (
         r"could not create flavor vpmem-0123abcd-small, because its policy forbids this to the user: Policy doesn't"
     )
@@ -188,9 +208,7 @@ def test_a_policy_that_forbids_is_named(cloud: Cloud, server: Replay) -> None:
 
 
 def test_the_reason_of_placement_is_shown(cloud: Cloud, server: Replay) -> None:
-    said = "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list. "
-    errors = [{"status": 403, "title": "Forbidden", "detail": said}]
-    server.answer("placement GET /resource_providers", (403, json.dumps({"errors": errors})))
+    server.answer("placement GET /resource_providers", recorded("policy of placement"))
     with pytest.raises(
         CloudForbiddenError, match=r"forbids this to the user: Access was .* Policy does not allow plac"
     ):
