@@ -32,6 +32,7 @@ from VpmemLibrary.sizes import MiB, Size
 
 _MARK = re.compile(r"vpmem-([0-9a-f]{8})-", re.ASCII)
 _ERROR = "ERROR"
+_SOFT_DELETED = "SOFT_DELETED"
 _ENDED = {"accepted", "cancelled", "completed", "confirmed", "done", "error", "failed", "reverted"}
 _BUILD = "BUILD"
 _POLL = 0.5
@@ -288,12 +289,31 @@ class Cloud:
         finally:
             session.timeout = usual
 
+    def wait_for_deletion(self, server: CloudServer, *, timeout: float) -> ServerState:
+        """Wait until Nova no longer has a server that it was asked to delete.
+
+        Some clouds keep a deleted server for a time, with its namespaces (``reclaim_instance_interval``). It is then
+        deleted at once by a second request.
+
+        Returns:
+            The last state, as `wait` returns it.
+
+        Raises:
+            CloudError: The cloud refused a request, or did not answer the last one before the deadline.
+        """
+        deadline = time.monotonic() + timeout
+        state = self.wait(server, DELETED, timeout=timeout)
+        if state.status == _SOFT_DELETED:
+            self.act(server, "delete_server", force=True)
+            state = self.wait(server, DELETED, timeout=max(0.0, deadline - time.monotonic()))
+        return state
+
     def _observe(self, server: CloudServer, status: str) -> tuple[ServerState, bool]:
         """Return the state of a server, and whether a wait for `status` is over."""
         state = self.state(server)
         if state.task_state:
             return state, False
-        if state.status in {status, DELETED, _ERROR}:
+        if state.status in {status, DELETED, _SOFT_DELETED, _ERROR}:
             return state, True
         failed = self._failed_action(server) if state.status != _BUILD else ""
         return replace(state, failed=failed), bool(failed)
@@ -366,7 +386,7 @@ class Cloud:
                     awaited.append(each)
         for each in awaited:
             with _collected(failed):
-                state = self.wait(CloudServer(each.id, each.name), DELETED, timeout=timeout)
+                state = self.wait_for_deletion(CloudServer(each.id, each.name), timeout=timeout)
                 if state.status != DELETED:
                     raise CloudError(f"Server {each.name} of cloud {self.name} was not deleted: it is {state}.")
                 deleted.append(each)

@@ -283,6 +283,17 @@ def test_what_one_refusal_leaves_is_all_that_clean_up_leaves(cloud: Cloud, serve
     assert server.seen[-1] == "nova DELETE /v2.1/flavors/61566948-3b75-4f84-8fcd-3cc2a7d9792d"
 
 
+def test_a_server_that_the_cloud_keeps_after_its_delete_is_deleted_at_once(cloud: Cloud, server: Replay) -> None:
+    kept = json.loads(server.answers[SHOW][-1]["body"])
+    kept["server"] |= {"status": "SOFT_DELETED", "OS-EXT-STS:task_state": None}
+    gone = json.dumps({"itemNotFound": {"code": 404, "message": f"Instance {SERVER.id} could not be found."}})
+    server.answer(SHOW, (200, json.dumps(kept)), (404, gone))
+    server.answer(f"nova DELETE /v2.1/servers/{SERVER.id}", (204, ""))
+    server.answer(f"nova POST /v2.1/servers/{SERVER.id}/action", (202, ""))
+    assert cloud.delete([MarkedObject("server", SERVER.id, SERVER.name, "0123abcd")], timeout=60)
+    assert json.loads(server.bodies[f"nova POST /v2.1/servers/{SERVER.id}/action"]) == {"forceDelete": None}
+
+
 def test_a_server_that_stays_in_build_is_reported_with_its_task_and_the_log(server: Replay) -> None:
     server.answers[SHOW] = server.answers[SHOW][1:2]
     log = SimpleNamespace(exit_status=0, text="WARNING nova.compute waiting\n")

@@ -346,6 +346,8 @@ class CloudKeywords:
     def delete_server(self, server: CloudServer, *, timeout: timedelta = SERVER_TIMEOUT) -> None:
         """Delete a server, and wait until the cloud no longer has it.
 
+        A cloud that keeps deleted servers for a time is asked to delete the server at once.
+
         Args:
             server: The server.
             timeout: How long to wait.
@@ -363,7 +365,7 @@ class CloudKeywords:
         ```
         """
         self.cloud.act(server, "delete_server")
-        state = self.cloud.wait(server, DELETED, timeout=timeout.total_seconds())
+        state = self.cloud.wait_for_deletion(server, timeout=timeout.total_seconds())
         if state.status != DELETED:
             raise CloudError(self._with_logs(f"Server {server.name} was not deleted: it is {state}."))
 
