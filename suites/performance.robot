@@ -54,7 +54,7 @@ Random Access Reaches A Minimum Ratio Of Sequential Access
 
 DAX Bandwidth Reaches A Minimum Ratio Of Page Cache Bandwidth
     [Documentation]    The same file system is mounted with DAX and without DAX. The host's kernel confirms each.
-    [Tags]    pf-02
+    [Tags]    pf-02    -pf-01
     Switch Host    ${OUTSIDE}
     Skip If The Namespace Is On Emulated CXL Memory
     Make File System    ${ON_HOST}    ext4    overwrite=True
