@@ -50,9 +50,10 @@ Every Record Stored Through A Mapping Survives A Kill Of QEMU
     END
 
 A Writer That Does Not Flush Is Detected
-    [Documentation]    The writer's records were in the guest's page cache, which is lost with QEMU.
+    [Documentation]    The writer's records were in the guest's page cache, which is lost with QEMU. The guest's kernel
+    ...    writes the first records back at once, because its limit for a device grows with what it has written there.
     [Tags]    cr-02
-    Kill The Guest While It Writes    unflushed    flush=False
+    Kill The Guest While It Writes    unflushed    flush=False    after=30
     Run Keyword And Expect Error    *acknowledged but missing*
     ...    Acknowledged Records Should Be There    ${WRITER}
 
@@ -115,11 +116,12 @@ Restore The Saved Guest
     Restore Guest From File    ${GUEST}    ${MOMENT}
 
 Kill The Guest While It Writes
-    [Documentation]    Restore the guest from the saved state, and kill it while it writes. Set `${WRITER}` to the
-    ...    writer.
-    [Arguments]    ${seed}    ${flush}    ${device}=${NAMESPACE}
+    [Documentation]    Restore the guest from the saved state, and kill it while it writes, after this number of
+    ...    records. Set `${WRITER}` to the writer.
+    [Arguments]    ${seed}    ${flush}    ${device}=${NAMESPACE}    ${after}=1
     Restore The Saved Guest
     ${writer} =    Start Record Writer    ${GUEST}    ${device}    seed=${seed}    flush=${flush}
+    Wait For Acknowledged Records    ${writer}    ${after}
     Kill Guest While Writing    ${writer}    seed=${seed}    within=1s
     VAR    ${WRITER} =    ${writer}    scope=SUITE
 
