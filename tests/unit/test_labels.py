@@ -27,6 +27,7 @@ from VpmemLibrary.pmem.labels.file import SavedArea, SavedLabels
 from VpmemLibrary.pmem.records import Dimm
 from VpmemLibrary.pmem.regions.regions import LabelState
 from VpmemLibrary.session.open_host import OpenHost
+from VpmemLibrary.session.policy import Policy
 from VpmemLibrary.session.session import Session
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import CommandResult
@@ -477,3 +478,15 @@ def test_labels_of_a_namespace_that_another_run_made_after_the_first_look_stay()
     with pytest.raises(ForeignError, match=r"one \(slot 1 of nmem0\)"):
         LabelKeywords(session).zero_labels("region0")
     assert machine.changes == ["disable-region", "enable-region"]
+
+
+def test_a_region_without_a_dimm_can_have_no_labels() -> None:
+    """A region of the kernel parameter `memmap=` (bus e820)."""
+    region = {"dev": "region0", "size": 1 << 30, "available_size": 0, "type": "pmem"}
+    machine = LabelMachine(left(0, json.dumps([{"provider": "e820", "dev": "ndbus0", "regions": [region]}])), areas=[])
+    session = Session(RunMark("0123abcd"), 60)
+    session.add(OpenHost(Host("h", machine), session.run, policy=Policy(may_initialize_labels=True)))
+    with pytest.raises(
+        UnsupportedError, match=r"region0 has no DIMM, so no label area\. Use a host whose DIMMs have label areas"
+    ):
+        LabelKeywords(session).get_region_for_labels()

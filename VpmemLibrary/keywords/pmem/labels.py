@@ -418,15 +418,21 @@ class LabelKeywords:
                 "host_may_initialize_labels = yes."
             )
         reasons = []
-        for region in opened.host.ndctl.inventory().regions:
+        regions = opened.host.ndctl.inventory().regions
+        for region in regions:
+            if not region.dimms:  # for instance of the kernel parameter memmap=
+                reasons.append(f"{region.dev} has no DIMM, so no label area")
+                continue
             state = opened.host.regions.label_state(region)
             there = namespaces_on(opened.host, region)
             if state is LabelState.labeled and not there and region.state != "disabled":
                 return region
             reasons.append(f"{region.dev} has {', '.join(ns.called for ns in there) or f'labels {state}'}")
+        fix = "Destroy the namespaces of a region, or initialize its labels (Initialize Labels)."
+        if not any(region.dimms for region in regions):
+            fix = "Use a host whose DIMMs have label areas."
         raise UnsupportedError(
-            f"No region of {alias} has labels but no namespaces: {'; '.join(reasons) or 'there is no region'}. "
-            "Destroy the namespaces of a region, or initialize its labels (Initialize Labels)."
+            f"No region of {alias} has labels but no namespaces: {'; '.join(reasons) or 'there is no region'}. {fix}"
         )
 
     def _confirm(self, region: Region | str, foreign: bool) -> Callable[[], None]:
