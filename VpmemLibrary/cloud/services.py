@@ -95,7 +95,7 @@ def openstack(settings: Settings) -> list[Service]:
             f"{settings.url('glance')}/",
             # nova-compute sends the image of a server's disk in parts that are larger than the default of 1 MiB.
             [
-                *("--wsgi-file", "/usr/bin/glance-wsgi-api", "--processes", "1", "--threads", "1"),
+                *("--module", "glance.common.wsgi_app:init_app()", "--processes", "1", "--threads", "1"),
                 *("--chunked-input-limit", str(16 * MiB)),
             ],
             OS_GLANCE_CONFIG_DIR=f"{etc}/glance",

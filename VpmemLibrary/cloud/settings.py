@@ -228,7 +228,13 @@ class Settings:
     @property
     def _tokens(self) -> dict[str, Mapping[str, object]]:
         """The section by which a service checks the tokens of its users."""
-        return {"keystone_authtoken": {"www_authenticate_uri": f"{self.url('keystone')}/v3", **self.account}}
+        options = {
+            "www_authenticate_uri": f"{self.url('keystone')}/v3",
+            # Nova 34 sends the service user's token as well, which has no other role.
+            "service_token_roles": "admin",
+            **self.account,
+        }
+        return {"keystone_authtoken": options}
 
     def _keystone(self) -> Sections:
         return {

@@ -13,7 +13,7 @@ import pytest
 
 from VpmemLibrary.cloud import compute
 from VpmemLibrary.cloud.boot_image import BootImages
-from VpmemLibrary.cloud.compute import INVENTORY, ComputeHost, pmem_total
+from VpmemLibrary.cloud.compute import ComputeHost, pmem_total
 from VpmemLibrary.cloud.settings import Ports, Settings
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.transport.base import CommandResult
@@ -118,14 +118,17 @@ def test_nova_compute_that_runs_is_not_touched(host: Host, tmp_path: Path) -> No
     assert host.commands == ["systemctl is-active --quiet nova-compute"]
 
 
-def test_the_wait_ends_when_placement_has_the_inventory(host: Host, tmp_path: Path) -> None:
+def test_the_wait_ends_when_placement_has_persistent_memory(host: Host, tmp_path: Path) -> None:
     host.failing = []
     nova = {"hypervisors": [{"hypervisor_hostname": "lab-1"}]}
     api: Any = Answers(nova=nova, resource_providers=PROVIDERS, inventories=INVENTORIES)
-    assert pmem_total(api, "lab-1") == INVENTORY
+    assert pmem_total(api, "lab-1") == {"CUSTOM_PMEM_NAMESPACE_4GB": 1, "CUSTOM_PMEM_NAMESPACE_SMALL": 2}
     compute_of(host, tmp_path).wait(api, timeout=5)
     nobody: Any = Answers(nova={"hypervisors": []}, resource_providers={"resource_providers": []})
     assert pmem_total(nobody, "lab-1") == {}
+    without: Any = Answers(nova=nova, resource_providers=PROVIDERS, inventories={"inventories": {}})
+    with pytest.raises(LabError, match=r"was not ready within 0\.1 s"):
+        compute_of(host, tmp_path).wait(without, timeout=0.1)
 
 
 def test_nova_compute_that_ended_or_is_never_ready_is_an_error_with_its_log(

@@ -12,7 +12,7 @@ import pytest
 
 from VpmemLibrary.cloud import template, tree
 from VpmemLibrary.cloud.catalogue import catalogue
-from VpmemLibrary.cloud.compute import INVENTORY, NAMESPACES, PMEM_NAMESPACES
+from VpmemLibrary.cloud.compute import NAMESPACES, PMEM_NAMESPACES
 from VpmemLibrary.cloud.services import broker, database, openstack
 from VpmemLibrary.cloud.settings import DATABASES, Ports, Settings
 from VpmemLibrary.cloud.template import read_secret, template_name, write_configuration
@@ -107,7 +107,6 @@ def test_the_compute_host_has_the_setting_and_the_address_of_its_own() -> None:
 def test_the_namespaces_of_a_compute_host_are_those_of_its_setting() -> None:
     labels = {part.split(":")[0]: part.split(":")[1].split("|") for part in PMEM_NAMESPACES.split(",")}
     assert {name for names in labels.values() for name in names} == set(NAMESPACES)
-    assert {f"CUSTOM_PMEM_NAMESPACE_{label}": len(names) for label, names in labels.items()} == INVENTORY
 
 
 def test_clients_find_the_cloud_by_clouds_yaml() -> None:
