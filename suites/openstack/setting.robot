@@ -80,7 +80,7 @@ A Namespace In Use Is Given To A Second Server After A Boot With Other Dax Devic
     ${shared} =    Second Server Should Find Data In One Of    ${second}    ${namespaces}    seed=of the first
     Server Has Written    ${second}    ${shared}    seed=of the second
     Starting The Server Should Wipe    ${first}    ${shared}
-    [Teardown]    Run Keywords    Clean Up Cloud    AND    Run On Host    systemctl    stop    nova-compute
+    [Teardown]    Run Keywords    Clean Up Cloud    AND    Stop Nova Compute
 
 
 *** Keywords ***
@@ -89,7 +89,7 @@ Stop Nova Compute On A Host With Namespaces Of Every Kind
     ...    and two with the same name.
     Skip Unless The Cloud Is The Lab's
     Take The Cloud
-    Run On Host    systemctl    stop    nova-compute
+    Stop Nova Compute
     ${given} =    Get Namespace    ns_0
     FOR    ${name}    ${mode}    IN
     ...    file_system    fsdax    off    devdax    twins    devdax    twins    devdax
@@ -100,7 +100,7 @@ Stop Nova Compute On A Host With Namespaces Of Every Kind
 Give The Host Back With Its Own Setting
     [Documentation]    Remove what the suite has made, and start nova-compute with the setting that it had.
     IF    $CLOUD == 'lab'
-        Run On Host    systemctl    stop    nova-compute
+        Stop Nova Compute
         Run On Host    rm    -f    ${FILE}
         Clean Up Host
         Nova Compute Is Started Again
@@ -121,12 +121,12 @@ Nova Compute Should Start With
     [Documentation]    Start nova-compute with a setting, and wait until it is ready. Stop it.
     [Arguments]    ${setting}
     Nova Compute Runs With    ${setting}
-    Run On Host    systemctl    stop    nova-compute
+    Stop Nova Compute
 
 Nova Compute Runs With
     [Documentation]    Start nova-compute with a setting, after it was stopped if it runs, and wait until it is ready.
     [Arguments]    ${setting}
-    Run On Host    systemctl    stop    nova-compute
+    Stop Nova Compute
     Nova Compute Has The Setting    ${setting}
     Nova Compute Is Started Again
 
@@ -183,7 +183,7 @@ Clean Up And Stop Nova Compute
     [Documentation]    Delete what the test created in the cloud, and stop nova-compute for the next test.
     Run Keyword If Test Failed    Nova Compute Runs With    SMALL:ns_1|ns_2
     Clean Up Cloud
-    Run On Host    systemctl    stop    nova-compute
+    Stop Nova Compute
 
 Nova Compute Has The Setting
     [Documentation]    Add a file with the setting to the configuration of nova-compute.

@@ -159,7 +159,7 @@ Server Is Evacuated To
     ...    host with the namespace of this name. Start nova-compute of the first host again.
     [Arguments]    ${server}    ${name}
     Switch Host    ${FIRST}
-    Run On Host    systemctl    stop    nova-compute
+    Stop Nova Compute
     Set Compute Service Down
     TRY
         Evacuate Server    ${server}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -69,6 +70,7 @@ def test_a_signal_interrupts_the_wait_for_a_call(gate: threading.Event) -> None:
 
 
 def test_a_signal_that_another_thread_got_interrupts_the_wait_as_well(gate: threading.Event) -> None:
+    gc.collect()  # what is raised in the __del__ of another test's connection is lost
     with pytest.raises(KeyboardInterrupt):
         Call(lambda: signal.raise_signal(signal.SIGINT))
         Call(gate.wait).wait(LONG)
