@@ -18,6 +18,7 @@ from robot.api.deco import keyword, library
 
 from VpmemLibrary.host.hosts_entry import HostEntry
 from VpmemLibrary.host.hosts_file import settings_of
+from VpmemLibrary.lab.paths import open_private
 from VpmemLibrary.sizes import Size
 
 
@@ -138,8 +139,16 @@ class suite_support:  # noqa: N801  # Robot Framework finds the library's class 
         return GUEST_COMMAND_LINE
 
     @keyword
-    def write_clouds_yaml_of_lab(self, path: str, password: str) -> None:
-        """Write a clouds.yaml with the lab's cloud, `vpmem-lab`, and a password. The lab's password is in no log."""
+    def write_clouds_yaml_of_lab(self, path: str, password: str = "") -> None:
+        """Write a clouds.yaml with the lab's cloud, `vpmem-lab`, and another password. The lab's password is in no log.
+
+        It has no default microversion, as users' files have none.
+        """
         from VpmemLibrary.cloud.lab_cloud import LabCloud  # noqa: PLC0415  most suites need no lab
 
-        Path(path).write_text(replace(LabCloud().settings, secret=password).clouds_yaml())
+        settings = LabCloud().settings
+        found = json.loads(replace(settings, secret=password or settings.secret).clouds_yaml())
+        for cloud in found["clouds"].values():
+            del cloud["compute_default_microversion"]
+        with open_private(Path(path)) as file:
+            file.write(json.dumps(found).encode())

@@ -1,6 +1,6 @@
 *** Settings ***
-Documentation     What a user, a quota or nova-compute can do wrong. Each is an error that says what to do, and nothing
-...               is left over.
+Documentation     A cloud of the user's own clouds.yaml, and what a user, a quota or nova-compute can do wrong. Each is
+...               an error that says what to do, and nothing is left over.
 
 Resource          ../../resources/cloud.resource
 
@@ -11,6 +11,16 @@ Test Tags         openstack    os-12
 
 
 *** Test Cases ***
+A Server Of A Cloud Of The User's Clouds Yaml Is Proven As Another
+    [Documentation]    The file has no microversion, so the newest common one is used.
+    [Setup]    Write The User's Clouds Yaml
+    Open Cloud    vpmem-lab
+    ${flavor} =    Create Flavor    own    hw:pmem=SMALL
+    ${server} =    Create An Active Server    ${flavor}    own
+    Server Should Use    ${server}    SMALL
+    Clean Up And Wait For Placement
+    [Teardown]    Use The Cloud Of The Suite Again
+
 A Server Beyond The Quota Is Refused With The Name Of The Quota
     [Documentation]    The flavor has more RAM than the default quota of a project, 51200 MiB.
     [Setup]    Skip Unless The Cloud Is The Lab's
@@ -41,11 +51,11 @@ A Server That Stays In BUILD Is Reported With Its Task And The Log Of Nova Compu
 
 A Wrong Password Is Refused And Not Shown
     [Documentation]    The user's clouds.yaml has the lab's cloud with another password.
-    [Setup]    Skip Unless The Cloud Is The Lab's
-    ${error} =    Opening The Lab's Cloud Should Fail With Password    never-shown
+    [Setup]    Write The User's Clouds Yaml    password=never-shown
+    ${error} =    Run Keyword And Expect Error    *    Open Cloud    vpmem-lab
     Should Match    ${error}    *because it refused the credentials: *(HTTP 401). Check `auth`*
     Should Not Contain    ${error}    never-shown
-    [Teardown]    Open Cloud    ${CLOUD}
+    [Teardown]    Use The Cloud Of The Suite Again
 
 A Cloud That Is Not In Clouds Yaml Is Refused With Those That Are
     [Documentation]    Nothing is asked of any cloud.
@@ -56,17 +66,21 @@ A Cloud That Is Not In Clouds Yaml Is Refused With Those That Are
 
 
 *** Keywords ***
-Opening The Lab's Cloud Should Fail With Password
-    [Documentation]    Open the lab's cloud through a clouds.yaml with this password. Return the error.
-    [Arguments]    ${password}
-    VAR    ${file} =    ${TEMPDIR}/vpmem-clouds-${{os.getpid()}}.yaml
-    ${before} =    OperatingSystem.Get Environment Variable    OS_CLIENT_CONFIG_FILE    ${EMPTY}
-    Write Clouds Yaml Of Lab    ${file}    password=${password}
-    OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${file}
-    TRY
-        ${error} =    Run Keyword And Expect Error    *    Open Cloud    vpmem-lab
-    FINALLY
-        OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${before}
-        OperatingSystem.Remove File    ${file}
+Write The User's Clouds Yaml
+    [Documentation]    Write a clouds.yaml with the lab's cloud `vpmem-lab`, with its password or another one. It is the
+    ...    user's clouds.yaml until the end of the test.
+    [Arguments]    ${password}=${EMPTY}
+    Skip Unless The Cloud Is The Lab's
+    VAR    ${FILE} =    ${TEMPDIR}/vpmem-clouds-${{os.getpid()}}.yaml    scope=SUITE
+    ${value} =    OperatingSystem.Get Environment Variable    OS_CLIENT_CONFIG_FILE    ${EMPTY}
+    VAR    ${VALUE_BEFORE} =    ${value}    scope=SUITE
+    Write Clouds Yaml Of Lab    ${FILE}    password=${password}
+    OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${FILE}
+
+Use The Cloud Of The Suite Again
+    [Documentation]    Remove the user's clouds.yaml, and open the cloud of the suite.
+    IF    $CLOUD == 'lab'
+        OperatingSystem.Set Environment Variable    OS_CLIENT_CONFIG_FILE    ${VALUE_BEFORE}
+        OperatingSystem.Remove File    ${FILE}
+        Open Cloud    ${CLOUD}
     END
-    RETURN    ${error}
