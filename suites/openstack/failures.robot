@@ -18,8 +18,7 @@ A Server Of A Cloud Of The User's Clouds Yaml Is Proven As Another
     ${flavor} =    Create Flavor    own    hw:pmem=SMALL
     ${server} =    Create An Active Server    ${flavor}    own
     Server Should Use    ${server}    SMALL
-    Clean Up And Wait For Placement
-    [Teardown]    Use The Cloud Of The Suite Again
+    [Teardown]    Run Keywords    Clean Up And Wait For Placement    AND    Use The Cloud Of The Suite Again
 
 A Server Beyond The Quota Is Refused With The Name Of The Quota
     [Documentation]    The flavor has more RAM than the default quota of a project, 51200 MiB.
