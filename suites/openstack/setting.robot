@@ -69,12 +69,12 @@ A Namespace In Use Is Given To A Second Server After A Boot With Other Dax Devic
     ...
     ...    Each server has six of twelve namespaces. That they share none is a chance of one in 924.
     [Tags]    os-10    defect
-    [Setup]    Nova Compute Runs With Twelve Namespaces After Another One
+    [Setup]    Nova Compute Runs With Twelve Namespaces After Others
     ${flavor} =    Create Flavor    six    hw:pmem=SMALL,SMALL,SMALL,SMALL,SMALL,SMALL
     ${first} =    Create An Active Server    ${flavor}    first
     ${namespaces} =    Get Namespaces Of Server    ${first}
     Server Has Written To Each    ${first}    ${namespaces}    seed=of the first
-    Host Is Booted Without The Other Namespace
+    Host Is Booted Without The Other Namespaces
     Server Should Become    ${first}    SHUTOFF
     ${second} =    Create An Active Server    ${flavor}    second
     ${shared} =    Second Server Should Find Data In One Of    ${second}    ${namespaces}    seed=of the first
@@ -130,10 +130,12 @@ Nova Compute Runs With
     Nova Compute Has The Setting    ${setting}
     Nova Compute Is Started Again
 
-Nova Compute Runs With Twelve Namespaces After Another One
-    [Documentation]    Create a namespace, and after it in the region those that nova-compute may use.
+Nova Compute Runs With Twelve Namespaces After Others
+    [Documentation]    Create three namespaces, and after them in the region those that nova-compute may use.
     ${given} =    Get Namespace    ns_0
-    Create Namespace    ${given.region}    mode=devdax    size=at least 16MiB    name=other
+    FOR    ${number}    IN RANGE    3
+        Create Namespace    ${given.region}    mode=devdax    size=at least 16MiB    name=other_${number}
+    END
     VAR    @{names} =    @{EMPTY}
     FOR    ${number}    IN RANGE    12
         Create Namespace    ${given.region}    mode=devdax    size=at least 16MiB    name=of_twelve_${number}
@@ -148,11 +150,13 @@ Server Has Written To Each
         Server Has Written    ${server}    ${namespace}    seed=${seed}
     END
 
-Host Is Booted Without The Other Namespace
-    [Documentation]    Destroy the namespace that is before the twelve in the region, and boot the host. Fail unless the
-    ...    dax devices have other numbers.
+Host Is Booted Without The Other Namespaces
+    [Documentation]    Destroy the namespaces that are before the twelve in the region, and boot the host. Fail unless
+    ...    the dax devices have other numbers.
     ${before} =    Get Namespace    of_twelve_0
-    Destroy Namespace    other
+    FOR    ${number}    IN RANGE    3
+        Destroy Namespace    other_${number}
+    END
     Reboot Host    foreign=True
     The Cloud Has The Host Again
     ${after} =    Get Namespace    of_twelve_0
