@@ -169,7 +169,12 @@ Second Server Should Find Data In One Of
     [Arguments]    ${server}    ${namespaces}    ${seed}
     ${found} =    Get Namespaces Of Server    ${server}
     ${uuids} =    Get Field Of Each    ${namespaces}    uuid
-    VAR    @{shared} =    @{{[each for each in $found if each.uuid in $uuids]}}
+    VAR    @{shared} =    @{EMPTY}
+    FOR    ${each}    IN    @{found}
+        IF    $each.uuid in $uuids
+            Collections.Append To List    ${shared}    ${each}
+        END
+    END
     Should Not Be Empty    ${shared}    The servers share no namespace: by a chance of one in 924, or Nova is mended.
     ${guest} =    Get Server Guest    ${server}
     Wait Until Guest Is Ready    ${guest}
