@@ -82,10 +82,8 @@ def _build(directory: Path, release: str, progress: Progress) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed here: apt-get install mmdebstrap debian-archive-keyring")
     sources = find_sources(release)
-    for suite in sources.without:
-        progress.note(f"the cloud is built without {suite}: no archive that apt uses on this machine has it")
-    for suite in sources.expired:
-        progress.note(f"the archive of {suite} was last updated long ago: its Release file is past its date")
+    for note in sources.notes("the cloud"):
+        progress.note(note)
     with progress.step(f"installing OpenStack's packages ({release}) for the cloud", 260):
         command = mmdebstrap_command(directory / "root", release, sources)
         run_build(command, "install OpenStack's packages", timeout=_BUILD_SECONDS)

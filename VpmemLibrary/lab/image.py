@@ -206,10 +206,8 @@ def _build(image: Image, progress: Progress, release: str) -> None:
     for name in ("host_ed25519", "guest_ed25519", "id_ed25519"):
         _write_key(keys / name)
     sources = find_sources(release)
-    for suite in sources.without:
-        progress.note(f"the lab host is built without {suite}: no archive that apt uses on this machine has it")
-    for suite in sources.expired:
-        progress.note(f"the archive of {suite} was last updated long ago: its Release file is past its date")
+    for note in sources.notes("the lab host"):
+        progress.note(note)
     with tempfile.TemporaryDirectory(dir=image.directory, prefix="tmp-") as scratch:
         archive = Path(scratch) / "root.tar"
         with progress.step(f"installing Debian ({release}) for the lab host", 110):

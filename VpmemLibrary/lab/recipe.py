@@ -112,6 +112,13 @@ class Sources(Struct, frozen=True):
     expired: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
 
+    def notes(self, built: str) -> list[str]:
+        """Return what a user should know of the archives. `built` is what is built, e.g. ``the lab host``."""
+        return [
+            *(f"{built} is built without {s}: no archive that apt uses on this machine has it" for s in self.without),
+            *(f"the archive of {s} was last updated long ago: its Release file is past its date" for s in self.expired),
+        ]
+
 
 def mmdebstrap_command(target: Path, keys: Path, sources: Sources, release: str = DEFAULT_RELEASE) -> list[str]:
     """Return the command that builds the root file system of a release as the tar `target`.

@@ -62,10 +62,10 @@ A Server Whose Namespace Left The Setting Is Not Deleted
     [Teardown]    Clean Up And Stop Nova Compute
 
 A Namespace In Use Is Given To A Second Server After A Boot With Other Dax Devices
-    [Documentation]    The kernel numbers dax devices anew at each boot. nova-compute remembers a namespace in use with
-    ...    its dax device (nova/compute/resource_tracker.py, _claim_resources), so it takes the namespace as free. The
-    ...    second server reads the data of the first, and loses its own when the first is started. Operators: destroy or
-    ...    create a namespace only on a host without servers with vPMEM.
+    [Documentation]    The kernel gives dax devices new numbers at each boot. nova-compute remembers a namespace in use
+    ...    with its dax device (nova/compute/resource_tracker.py, _claim_resources), so it takes the namespace as free.
+    ...    The second server reads the data of the first, and loses its own when the first is started. Operators:
+    ...    destroy or create a namespace only on a host without servers with vPMEM.
     ...
     ...    Each server has six of twelve namespaces. That they share none is a chance of one in 924.
     [Tags]    os-10    defect
@@ -175,7 +175,7 @@ Second Server Should Find Data In One Of
             Collections.Append To List    ${shared}    ${each}
         END
     END
-    Should Not Be Empty    ${shared}    The servers share no namespace: by a chance of one in 924, or Nova is mended.
+    Should Not Be Empty    ${shared}    The servers share no namespace: by a chance of one in 924, or Nova is fixed.
     ${guest} =    Get Server Guest    ${server}
     Wait Until Guest Is Ready    ${guest}
     Guest Pattern Should Be Intact    ${guest}    ${shared}[0]    seed=${seed}    length=4MiB
