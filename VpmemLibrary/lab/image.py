@@ -123,8 +123,24 @@ class Image(Struct, frozen=True):
     @property
     def test_bus_failure(self) -> str:
         """Why the image has no test bus: the last lines of its build. The text is empty if the image has a test bus."""
+        return self._failure("test-bus")
+
+    def notes(self) -> list[str]:
+        """Return what lab hosts of this image lack, because a module could not be built for their kernel."""
+        lacks = {
+            "test-bus": "lab hosts of this image have no test bus",
+            "svm-exit": "guests on emulated lab hosts of this image may stop (KVM internal error, suberror 3)",
+        }
+        return [
+            f"{what}, because the module could not be built for their kernel:\n{failure}"
+            for name, what in lacks.items()
+            if (failure := self._failure(name))
+        ]
+
+    def _failure(self, name: str) -> str:
+        """Return the last lines of a module's build that failed, or an empty text."""
         try:
-            return (self.directory / "tools/boot/test-bus.log").read_text("utf-8", "replace").strip()
+            return (self.directory / f"tools/boot/{name}.log").read_text("utf-8", "replace").strip()
         except FileNotFoundError:
             return ""
 
@@ -228,11 +244,8 @@ def _build(image: Image, progress: Progress, release: str) -> None:
                 ],
                 "make the lab host's disk",
             )
-    if image.test_bus_failure:
-        progress.note(
-            f"lab hosts with {release} have no test bus, because it could not be built for their kernel:\n"
-            f"{image.test_bus_failure}"
-        )
+    for note in image.notes():
+        progress.note(note)
 
 
 def _write_key(path: Path) -> None:

@@ -14,7 +14,7 @@ from pabot.pabotlib import PabotLib
 from VpmemLibrary.cli.main import main
 from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
 from VpmemLibrary.host.hosts_file import read_hosts
-from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, image_name
+from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, Image, image_name
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import this_machine
 from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config
@@ -117,6 +117,18 @@ def test_a_host_whose_image_has_no_test_bus_is_given_none(tmp_path: Path) -> Non
     assert with_one.test_bus
     assert without.test_bus is None
     assert hosts[1].qemu.image.test_bus_failure == "the archive has no headers of kernel 6.1.0-56-cloud-amd64"
+
+
+def test_an_image_notes_the_modules_that_could_not_be_built(tmp_path: Path) -> None:
+    boot = tmp_path / "tools/boot"
+    boot.mkdir(parents=True)
+    assert Image(tmp_path).notes() == []
+    (boot / "svm-exit.log").write_text("svm.h: No such file or directory\n")
+    [note] = Image(tmp_path).notes()
+    assert "guests on emulated lab hosts of this image may stop" in note
+    assert note.endswith("could not be built for their kernel:\nsvm.h: No such file or directory")
+    (boot / "test-bus.log").write_text("no headers\n")
+    assert ["no test bus" in note for note in Image(tmp_path).notes()] == [True, False]
 
 
 @pytest.mark.parametrize(
