@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def leaks() -> None:
 @click.argument("states", type=click.Path(dir_okay=False, path_type=Path))
 def remember(hosts_file: Path, states: Path) -> None:
     """Write the current state of every host of HOSTS_FILE to the file STATES."""
-    write_states(states, dict(_states(read_hosts(hosts_file))))
+    write_states(states, dict(_states(read_hosts(hosts_file), {})))
 
 
 @leaks.command()
@@ -42,24 +42,25 @@ def compare(hosts_file: Path, states: Path) -> None:
     for entry in entries:
         if entry.name not in before:
             raise click.ClickException(f"{states} has no host {entry.name}. It has these hosts: {', '.join(before)}.")
-    clean = [_report(name, before[name], after) for name, after in _states(entries)]
+    clean = [_report(name, before[name], after) for name, after in _states(entries, before)]
     raise SystemExit(0 if all(clean) else 1)
 
 
-def _states(entries: Sequence[HostEntry]) -> Iterator[tuple[str, HostState]]:
+def _states(entries: Sequence[HostEntry], before: Mapping[str, HostState]) -> Iterator[tuple[str, HostState]]:
     """Yield the name and the state of each host, in the order of `entries`. Read all hosts in parallel."""
+    regions = (before[entry.name].regions if entry.name in before else {} for entry in entries)
     with ThreadPoolExecutor(len(entries)) as pool:
-        yield from zip((entry.name for entry in entries), pool.map(_state, entries), strict=True)
+        yield from zip((entry.name for entry in entries), pool.map(_state, entries, regions), strict=True)
 
 
-def _state(entry: HostEntry) -> HostState:
+def _state(entry: HostEntry, regions: Mapping[str, str]) -> HostState:
     from VpmemLibrary.ownership.marks import RunMark  # noqa: PLC0415  --help does not need it
     from VpmemLibrary.session.reporting import Reporting  # noqa: PLC0415
     from VpmemLibrary.session.session import Session  # noqa: PLC0415
 
     reporting = Reporting(note=lambda text: click.echo(text, err=True))
     with Session(RunMark("00000000"), reporting=reporting) as session:  # it only reads, so no object gets this mark
-        return session.open(entry).state()
+        return session.open(entry).state_with(regions)
 
 
 def _report(name: str, before: HostState, after: HostState) -> bool:

@@ -66,6 +66,7 @@ class HostState(Struct, frozen=True):
         unlabeled: For each region without labels: the key of its only namespace in `namespaces`.
         bad_blocks: The bad blocks of the regions.
         smart: For each DIMM that supports injections: the SMART values that can be injected.
+        regions: The name of each region in this state, by what identifies the region after a boot of the host.
     """
 
     available: Mapping[str, Size]
@@ -77,24 +78,34 @@ class HostState(Struct, frozen=True):
     unlabeled: Mapping[str, str] = field(default_factory=dict)
     bad_blocks: frozenset[str] = frozenset()
     smart: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, host: Host, domains: Iterable[str] = (), entries: Iterable[Entry] = ()) -> HostState:
+    def read(
+        cls,
+        host: Host,
+        domains: Iterable[str] = (),
+        entries: Iterable[Entry] = (),
+        regions: Mapping[str, str] | None = None,
+    ) -> HostState:
         """Return the current state of a host.
 
         Args:
             host: The host.
             domains: The names of its libvirt domains.
             entries: The records of its leases.
+            regions: The names of the regions in an earlier state, with which this one is compared. After a boot of the
+                host, a region may have another number.
         """
         inventory = host.ndctl.inventory()
         injected = read_injected(host.ndctl, inventory)
+        names = _names(inventory, regions or {})
         return replace(
-            cls.of(inventory, domains, host.mounts.all()),
+            cls.of(inventory, domains, host.mounts.all(), regions),
             files=left_files(host.transport),
             leases={entry.key: entry.description for entry in entries if is_namespace_key(entry.key)},
-            unlabeled={region.dev: _only(region) for region in host.regions.unlabeled(inventory)},
-            bad_blocks=frozenset(f"{bad} in {region}" for region, bad in injected.bad_blocks),
+            unlabeled={names[region.dev]: _only(region) for region in host.regions.unlabeled(inventory)},
+            bad_blocks=frozenset(f"{bad} in {names.get(region, region)}" for region, bad in injected.bad_blocks),
             smart={
                 dimm: ", ".join(f"{name} {value}" for name, value in values.items())
                 for dimm, values in injected.smart.items()
@@ -102,20 +113,29 @@ class HostState(Struct, frozen=True):
         )
 
     @classmethod
-    def of(cls, inventory: Inventory, domains: Iterable[str] = (), mounts: Iterable[Mount] = ()) -> HostState:
-        """Return the state in an inventory, with the given domains and mounts."""
+    def of(
+        cls,
+        inventory: Inventory,
+        domains: Iterable[str] = (),
+        mounts: Iterable[Mount] = (),
+        regions: Mapping[str, str] | None = None,
+    ) -> HostState:
+        """Return the state in an inventory, with the given domains, mounts and names of regions; see `read`."""
+        names = _names(inventory, regions or {})
         nodes = {namespace.blockdev for namespace in inventory.namespaces if namespace.blockdev}
         return cls(
-            available={region.dev: region.available_size for region in inventory.regions},
+            available={names[region.dev]: region.available_size for region in inventory.regions},
             namespaces={
                 _identity(namespace): (
-                    f"{namespace.name or namespace.dev} in {namespace.region}: {namespace.mode or 'no mode'}, "
+                    f"{namespace.name or namespace.dev} in {names.get(namespace.region, namespace.region)}: "
+                    f"{namespace.mode or 'no mode'}, "
                     f"{namespace.size}, {namespace.state or 'active'}, UUID {namespace.label_uuid or 'none'}"
                 )
                 for namespace in inventory.namespaces
             },
             domains=frozenset(domains),
             mounts=frozenset(str(mount) for mount in mounts if mount.node in nodes or is_made(mount)),
+            regions={_identity_of_region(region, inventory): names[region.dev] for region in inventory.regions},
         )
 
     @property
@@ -216,6 +236,27 @@ def left_files(
 
 def _identity(namespace: Namespace) -> str:
     return namespace.label_uuid or namespace.dev
+
+
+def _names(inventory: Inventory, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the name of each region, by its device: its known name, or else the device.
+
+    A region may keep its device and get another cookie, when its labels are initialised in another version.
+    """
+    names = {
+        region.dev: known[identity]
+        for region in inventory.regions
+        if (identity := _identity_of_region(region, inventory)) in known
+    }
+    taken = {*names.values()}
+    new = (region.dev for region in inventory.regions if region.dev not in names)
+    return names | {device: f"{device} (new)" if device in taken else device for device in new}
+
+
+def _identity_of_region(region: Region, inventory: Inventory) -> str:
+    """Return the cookie of the region's interleave set, or the device if the region has no cookie of its own."""
+    cookies = [each.iset_id for each in inventory.regions]
+    return f"{region.iset_id:#x}" if region.iset_id and cookies.count(region.iset_id) == 1 else region.dev
 
 
 def _only(region: Region) -> str:

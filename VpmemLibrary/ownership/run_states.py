@@ -42,6 +42,7 @@ def _encoded(state: HostState) -> dict[str, object]:
         "unlabeled": dict(state.unlabeled),
         "bad_blocks": sorted(state.bad_blocks),
         "smart": dict(state.smart),
+        "regions": dict(state.regions),
     }
 
 
@@ -56,4 +57,5 @@ def _decoded(fields: Mapping[str, Any]) -> HostState:
         unlabeled=dict(fields["unlabeled"]),
         bad_blocks=frozenset(fields["bad_blocks"]),
         smart=dict(fields["smart"]),
+        regions=dict(fields["regions"]),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from VpmemLibrary.errors import UnsupportedError
@@ -97,8 +98,12 @@ class OpenHost:
         return self._remembered
 
     def state(self) -> HostState:
-        """Return the current state of the host."""
-        return HostState.read(self.host, self.guests.names(), self.tenancy.entries())
+        """Return the current state of the host, with the names that its regions had when the state was remembered."""
+        return self.state_with(self._remembered.regions if self._remembered else {})
+
+    def state_with(self, regions: Mapping[str, str]) -> HostState:
+        """Return the current state of the host, with the names of its regions in an earlier state."""
+        return HostState.read(self.host, self.guests.names(), self.tenancy.entries(), regions)
 
     def remember_state(self) -> None:
         """Read the current state of the host and keep it in `remembered`."""

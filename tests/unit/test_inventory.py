@@ -34,7 +34,7 @@ MINE, OTHER = RunMark("0123abcd"), RunMark("ffffffff")
 def active(label: str, **fields: object) -> Namespace:
     """Return an active namespace with an info block: its own UUID is not the label's."""
     namespace = Namespace("namespace0.0", NamespaceMode.devdax, Size(62 * MiB), "ns", str(uuid.uuid4()), label)
-    return replace(namespace, region="region0", **fields)
+    return replace(namespace, **{"region": "region0", **fields})
 
 
 @given(run_ids)
@@ -277,6 +277,41 @@ def test_labels_that_are_lost_are_a_difference() -> None:
     before, after = state(), unlabeled_state()
     assert before.labeled_in(after) == ()
     assert before.with_labels(after).difference(after)
+
+
+A, B, C = (
+    Region(f"region{number}", Size(1 << 30), Size(size), iset_id=cookie)
+    for number, (size, cookie) in enumerate([(1 << 30, 0xA), (1 << 29, 0xB), (1 << 28, 0xC)])
+)
+
+
+def regions_state(*regions: Region, known: HostState | None = None) -> HostState:
+    inventory = Inventory((Bus("ndbus0", regions=regions),))
+    return HostState.of(inventory, regions=known.regions if known else None)
+
+
+def test_a_region_with_another_number_after_a_boot_is_the_same() -> None:
+    before = regions_state(A, replace(B, namespaces=(active("x", region="region1"),)))
+    moved = replace(B, dev="region0", namespaces=(active("x", region="region0"),))
+    assert before.difference(regions_state(replace(A, dev="region1"), moved, known=before)) == ()
+    assert before.difference(regions_state(replace(A, dev="region1"), moved))
+
+
+def test_a_new_region_with_the_number_of_another_one_is_a_difference() -> None:
+    before = regions_state(A)
+    after = regions_state(replace(C, dev="region0"), replace(A, dev="region1"), known=before)
+    assert before.difference(after) == ("changed: free in region0 (new): no such region, now 256MiB",)
+
+
+def test_a_region_whose_cookie_changes_with_its_labels_keeps_its_name() -> None:
+    before = regions_state(A, B)
+    assert before.difference(regions_state(A, replace(B, iset_id=0xD), known=before)) == ()
+
+
+def test_regions_that_share_a_cookie_are_told_apart_by_their_numbers() -> None:
+    before = regions_state(A, replace(B, iset_id=0xA))
+    changed = replace(B, iset_id=0xA, available_size=Size(0))
+    assert before.difference(regions_state(A, changed, known=before)) == ("changed: free in region1: 512MiB, now 0B",)
 
 
 def test_a_hostile_name_forges_no_line_of_the_report() -> None:

@@ -21,6 +21,7 @@ STATE = HostState(
     unlabeled={"region3": "namespace3.0"},
     bad_blocks=frozenset({"4KiB at 1MiB in region0"}),
     smart={"nmem0": "spares 75, health non-critical"},
+    regions={"0x400000002": "region0"},
 )
 
 
