@@ -313,11 +313,18 @@ class LabHost:
 
         Raises:
             CommandError: A namespace is in use. The host has the bus that it had before.
+            LabError: The host was lost meanwhile, for instance by a power cut.
         """
-        with self.transport() as transport:
-            transport.run([*_TEST_BUS_SCRIPT, "on" if on else "off"], timeout=BOOT_SECONDS).check(
-                f"The NVDIMMs of {self.name} could not be exchanged"
-            )
+        try:
+            with self.transport() as transport:
+                transport.run([*_TEST_BUS_SCRIPT, "on" if on else "off"], timeout=BOOT_SECONDS).check(
+                    f"The NVDIMMs of {self.name} could not be exchanged"
+                )
+        except UnreachableError as error:
+            raise LabError(
+                f"Lab host {self.name} was lost while its NVDIMMs were exchanged. A boot brings them back: "
+                f"vpmem lab reset {self.name}\n{error}"
+            ) from error
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot the host cleanly and wait until SSH answers after the new boot.

@@ -12,12 +12,13 @@ from click.testing import CliRunner
 from pabot.pabotlib import PabotLib
 
 from VpmemLibrary.cli.main import main
-from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
+from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError, UnreachableError
 from VpmemLibrary.host.hosts_file import read_hosts
 from VpmemLibrary.lab.image import GUEST_COMMAND_LINE, Image, image_name
 from VpmemLibrary.lab.lab import Lab, LabHost
 from VpmemLibrary.lab.paths import this_machine
 from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config
+from VpmemLibrary.transport.ssh.transport import SshTransport
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,15 @@ def test_a_host_whose_image_has_no_test_bus_is_given_none(tmp_path: Path) -> Non
     assert with_one.test_bus
     assert without.test_bus is None
     assert hosts[1].qemu.image.test_bus_failure == "the archive has no headers of kernel 6.1.0-56-cloud-amd64"
+
+
+def test_a_host_that_is_lost_in_the_exchange_of_its_bus_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: LabHost) -> SshTransport:
+        raise UnreachableError("The connection to 127.0.0.1:40001 broke after 3.8 s.")
+
+    monkeypatch.setattr(LabHost, "transport", lost)
+    with pytest.raises(LabError, match=r"lab-1 was lost .*: vpmem lab reset lab-1\nThe connection to 127"):
+        put_host("lab-1", 40001).set_test_bus(on=True)
 
 
 def test_an_image_notes_the_modules_that_could_not_be_built(tmp_path: Path) -> None:
