@@ -61,6 +61,23 @@ Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
     The Next Server Should Read    ${next}    ${namespaces}[0]    seed=before the resize
     [Teardown]    Clean Up After A Move
 
+The Namespace Of A Resized And Deleted Server Is Not Given Out Until The Next Audit
+    [Documentation]    A revert removes the server from those that nova-compute tracks
+    ...    (nova/compute/resource_tracker.py, _drop_move_claim), so its delete frees the namespace in placement alone.
+    ...    The next server that needs it is in ERROR. The lab's cloud has an audit each 15 minutes and when nova-compute
+    ...    starts. Operators: create the server again after an audit (`update_resources_interval`).
+    [Tags]    os-03
+    [Setup]    Skip Unless The Lab's Cloud Has One Host
+    Delete A Server That Has Reverted A Resize
+    ${two} =    Create Flavor    two    hw:pmem=SMALL,SMALL
+    ${refused} =    Create Server    ${two}    image=${IMAGE}    name=refused
+    Server Should Become    ${refused}    ERROR    timeout=5 minutes
+    Get Placement Used    SMALL    ==    0
+    Stop Nova Compute
+    Nova Compute Is Started Again
+    ${server} =    Create An Active Server    ${two}    after the audit
+    Server Should Use    ${server}    SMALL    SMALL
+
 The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
     [Documentation]    Nova starts the server by the steps of a hard reboot (nova/virt/libvirt/driver.py, power_on and
     ...    resume_state_on_host_boot). Operators: save the data from the namespace before the server is started.
@@ -78,6 +95,25 @@ The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
 
 
 *** Keywords ***
+Skip Unless The Lab's Cloud Has One Host
+    [Documentation]    Skip if the server could move to another host, or if the cloud is not the lab's.
+    Skip Unless The Cloud Is The Lab's
+    ${names} =    Get Host Names    ${HOSTS}
+    Skip If    len($names) > 1    The server could move to another host: give one compute host.
+
+Delete A Server That Has Reverted A Resize
+    [Documentation]    Create a server with one namespace, resize it to a flavor with a namespace of each label, revert,
+    ...    and delete it. Wait until placement counts its namespace as free.
+    ${small} =    Create Flavor    small    hw:pmem=SMALL
+    ${both} =    Create Flavor    both    hw:pmem=4GB,SMALL
+    ${server} =    Create An Active Server    ${small}    reverted
+    Resize Server    ${server}    ${both}
+    Server Should Become    ${server}    VERIFY_RESIZE
+    Revert Resize    ${server}
+    Server Should Become    ${server}    ACTIVE
+    Delete Server    ${server}
+    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
+
 Server Has Confirmed A Resize To Both
     [Documentation]    Resize a server to a flavor with a namespace of each label, and confirm.
     [Arguments]    ${server}

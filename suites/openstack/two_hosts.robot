@@ -72,7 +72,7 @@ A Live Migration Takes The Data Along And Wipes The Old Namespace
     Should Be Equal    ${after}    ${before}
     Switch Host    ${FIRST}
     Content Should Be Zero    ${old}
-    Get Placement Used    SMALL    ==    0
+    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
 
 
 *** Keywords ***
