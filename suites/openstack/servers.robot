@@ -206,7 +206,7 @@ A Third Server Should Be In Error
     ...    allocation and without a domain.
     [Arguments]    ${flavor}
     ${before} =    Get Guests
-    ${three} =    Create Server    ${flavor}    image=${IMAGE}    name=three
+    ${three} =    Create Server    ${flavor}    image=${IMAGE}    name=three    host=${PLACE}
     Server Should Become    ${three}    ERROR
     Get Server Fault    ${three}    contains    No valid host was found
     Placement Should Hold    ${three}

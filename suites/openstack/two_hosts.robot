@@ -7,7 +7,7 @@ Resource          ../../resources/cloud.resource
 
 Suite Setup       Take The Cloud With Two Hosts Or Skip
 Suite Teardown    Give The Cloud Back
-Test Teardown     Clean Up After A Move    ${SECOND}    ${FIRST}
+Test Teardown     Clean Up After A Move
 
 Test Tags         openstack
 
@@ -82,11 +82,7 @@ Take The Cloud With Two Hosts Or Skip
     Take The Cloud
     ${names} =    Get Host Names    ${HOSTS}
     Skip If    len($names) < 2    Only one compute host is given: name a second one in the hosts file.
-    Open Host From File    ${HOSTS}    ${names}[1]
-    Reserve Host
-    Remember Cloud State
     VAR    ${SECOND} =    ${names}[1]    scope=SUITE
-    VAR    ${FIRST} =    ${names}[0]    scope=SUITE
     Remember The Names In Nova
 
 Remember The Names In Nova
