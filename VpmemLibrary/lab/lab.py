@@ -323,7 +323,7 @@ class LabHost:
         except UnreachableError as error:
             raise LabError(
                 f"Lab host {self.name} was lost while its NVDIMMs were exchanged. A boot brings them back: "
-                f"vpmem lab reset {self.name}\n{error}"
+                f"vpmem lab power-on {self.name}\n{error}"
             ) from error
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:

@@ -125,7 +125,7 @@ def test_a_host_that_is_lost_in_the_exchange_of_its_bus_is_told_with_the_fix(mon
         raise UnreachableError("The connection to 127.0.0.1:40001 broke after 3.8 s.")
 
     monkeypatch.setattr(LabHost, "transport", lost)
-    with pytest.raises(LabError, match=r"lab-1 was lost .*: vpmem lab reset lab-1\nThe connection to 127"):
+    with pytest.raises(LabError, match=r"lab-1 was lost .*: vpmem lab power-on lab-1\nThe connection to 127"):
         put_host("lab-1", 40001).set_test_bus(on=True)
 
 
