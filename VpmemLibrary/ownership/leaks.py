@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from VpmemLibrary.host.host import Host
 from VpmemLibrary.host.mounts import Mount
-from VpmemLibrary.leases.leases import Entry, is_namespace_key
+from VpmemLibrary.leases.leases import Entry, is_namespace_key, region_key
 from VpmemLibrary.ownership.mounts import is_made
 from VpmemLibrary.pmem.media.injected import read_injected
 from VpmemLibrary.pmem.records import Inventory, Namespace, Region
@@ -241,7 +241,7 @@ def _identity(namespace: Namespace) -> str:
 def _names(inventory: Inventory, known: Mapping[str, str]) -> dict[str, str]:
     """Return the name of each region, by its device: its known name, or else the device.
 
-    A region may keep its device and get another cookie, when its labels are initialised in another version.
+    A region keeps its device and gets another cookie when its labels are initialised in another version.
     """
     names = {
         region.dev: known[identity]
@@ -254,9 +254,10 @@ def _names(inventory: Inventory, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _identity_of_region(region: Region, inventory: Inventory) -> str:
-    """Return the cookie of the region's interleave set, or the device if the region has no cookie of its own."""
-    cookies = [each.iset_id for each in inventory.regions]
-    return f"{region.iset_id:#x}" if region.iset_id and cookies.count(region.iset_id) == 1 else region.dev
+    """Return the key of the region's leases, or the device if regions share the key."""
+    keys = [region_key(each) for each in inventory.regions]
+    key = region_key(region)
+    return key if keys.count(key) == 1 else region.dev
 
 
 def _only(region: Region) -> str:
