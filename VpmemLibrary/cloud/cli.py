@@ -46,6 +46,14 @@ def up(hosts: int, release: str | None) -> None:
 
 
 @cloud.command()
+@click.argument("name")
+def connect(name: str) -> None:
+    """Connect the compute host NAME to the cloud again after a reboot, and start its nova-compute."""
+    LabCloud(default_progress()).connect(name)
+    click.echo(f"compute host: {name}")
+
+
+@cloud.command()
 def down() -> None:
     """End the cloud and its compute hosts, and remove their files. The cache stays."""
     click.echo("the cloud is removed" if LabCloud(default_progress()).down() else "there was no cloud")

@@ -18,6 +18,7 @@ from VpmemLibrary.cloud.login import log_in
 from VpmemLibrary.cloud.placement import Placement
 from VpmemLibrary.cloud.records import (
     DELETED,
+    AvailabilityZone,
     CloudFlavor,
     CloudImage,
     CloudServer,
@@ -176,7 +177,7 @@ class Cloud:
         raise NotFoundError("image", image, [str(each.name) for each in images], self.name)
 
     def create_server(
-        self, flavor: CloudFlavor, *, image: str, name: str, host: str = "", networks: str = "none"
+        self, flavor: CloudFlavor, *, image: str, name: str, host: str = "", zone: str = "", networks: str = "none"
     ) -> CloudServer:
         """Request a new server. Return without waiting for the server.
 
@@ -185,6 +186,7 @@ class Cloud:
             image: The name or id of the image.
             name: The server's name. The run's mark is put before it.
             host: The host name of the hypervisor. If empty, the scheduler chooses.
+            zone: The availability zone, which the server never leaves. If empty, it may be in any.
             networks: ``none``, ``auto`` or the id of a network.
 
         Raises:
@@ -192,7 +194,7 @@ class Cloud:
             CloudError: The cloud refused the server.
         """
         marked = self._marked(name)
-        where = {"host": host} if host else {}
+        where = {key: value for key, value in {"host": host, "availability_zone": zone}.items() if value}
         wanted = networks if networks in {"none", "auto"} else [{"uuid": networks}]
         identity = self.image_id(image)
         with self._asked(f"create server {marked}"):
@@ -335,6 +337,21 @@ class Cloud:
         with self._asked(f"set the compute service of {host} {'down' if down else 'up'}"):
             self._connection.compute.update_service(service.id, forced_down=down)
 
+    def zone(self, host: str) -> AvailabilityZone:
+        """Return the availability zone of the compute service on a host.
+
+        Raises:
+            NotFoundError: No availability zone has a compute service on the host.
+            CloudError: The cloud did not answer, or its policy hides the hosts of its availability zones.
+        """
+        with self._asked("list the hosts of its availability zones"):
+            listed = list(self._connection.compute.availability_zones(details=True))
+        zones = [AvailabilityZone(each.name, _with_nova_compute(each.hosts or {})) for each in listed]
+        for zone in zones:
+            if host in zone.hosts:
+                return zone
+        raise NotFoundError("compute service", host, [each for zone in zones for each in zone.hosts], self.name)
+
     def service_report(self, host: str) -> str:
         """Return the time of the last report of the compute service on a host, as Nova gives it.
 
@@ -459,6 +476,11 @@ class Cloud:
 
     def _marked(self, name: str) -> str:
         return f"vpmem-{self._run.run_id}-{name}"
+
+
+def _with_nova_compute(hosts: Mapping[str, Mapping[str, object]]) -> tuple[str, ...]:
+    """Return those hosts of an availability zone that have nova-compute. The zone of other services has none."""
+    return tuple(sorted(host for host, services in hosts.items() if "nova-compute" in services))
 
 
 @contextmanager

@@ -41,9 +41,17 @@ _OUTPUT = "/var/log/nova/output.log"
 _TUNNEL_SECONDS = 60.0
 _STEP_SECONDS = 300.0
 _POLL = 1.0
+_PID_FILE = "/run/nova-compute.pid"
 _UNIT_FILE = f"""\
+[Unit]
+Requires=nova-preload.service
+After=nova-preload.service
+
 [Service]
-ExecStart=/usr/bin/python3 -c "from nova.cmd.compute import main; main()"
+Type=forking
+PIDFile={_PID_FILE}
+ExecStart=/usr/bin/python3 -IS /usr/lib/vpmem/nova_preload.py start /run/nova-preload.socket {_PID_FILE}
+TimeoutStartSec=300
 KillMode=mixed
 StandardOutput=append:{_OUTPUT}
 StandardError=append:{_OUTPUT}
@@ -115,7 +123,7 @@ class ComputeHost:
         return True
 
     def wait(self, api: Api, timeout: float = READY_SECONDS) -> None:
-        """Wait until Nova knows this compute host, and placement has its persistent memory.
+        """Wait until Nova knows this compute host, and placement has its persistent memory. Give it a zone of its own.
 
         Raises:
             LabError: nova-compute ended, or was not ready in time. The message has the last lines of its log.
@@ -126,7 +134,10 @@ class ComputeHost:
                 if not _active(transport):
                     raise LabError(f"nova-compute ended on {self.name}. The end of its log:\n{_log(transport, 20)}")
                 # Not the inventory of a new host: a test may have added a setting to the host's configuration.
-                return _known(api, self.name) and bool(pmem_total(api, self.name))
+                if not _known(api, self.name) or not pmem_total(api, self.name):
+                    return False
+                give_own_zone(api, self.name)
+                return True
 
             poll(
                 ready,
@@ -211,6 +222,21 @@ class ComputeHost:
         image = self._host.qemu.image
         transport.write_file("/root/.ssh/id_ed25519", image.key_file.read_bytes())
         transport.write_file("/root/.ssh/known_hosts", f"{PRIVATE_ADDRESSES} {image.host_public_key}\n".encode())
+
+
+def give_own_zone(api: Api, host: str) -> None:
+    """Put a compute host alone into an availability zone, if it is in none: a server of the zone stays on the host.
+
+    Raises:
+        HttpError: Nova did not answer, or refused a request. It refuses a compute host that it does not know yet.
+    """
+    found = api.get("nova", "/v2.1/os-aggregates")["aggregates"]
+    zone = next((each for each in found if each["name"] == host), None)
+    if zone is None:
+        wanted = {"aggregate": {"name": host, "availability_zone": f"zone-{host}"}}
+        zone = json.loads(api.send("POST", "nova", "/v2.1/os-aggregates", data=wanted).body)["aggregate"]
+    if host not in zone.get("hosts", []):
+        api.send("POST", "nova", f"/v2.1/os-aggregates/{zone['id']}/action", data={"add_host": {"host": host}})
 
 
 def pmem_total(api: Api, host: str) -> dict[str, int]:

@@ -41,7 +41,7 @@ from VpmemLibrary.cloud.template import (
     write_configuration,
 )
 from VpmemLibrary.cloud.tree import find_or_build_tree, tree_name
-from VpmemLibrary.errors import InvalidValueError, LabError
+from VpmemLibrary.errors import InvalidValueError, LabError, NotFoundError
 from VpmemLibrary.extras import require_extra
 from VpmemLibrary.lab.cache import locked
 from VpmemLibrary.lab.image import image_name
@@ -181,6 +181,29 @@ class LabCloud:
                 for compute in computes:
                     compute.wait(api)
             return computes
+
+    def connect(self, name: str) -> ComputeHost:
+        """Connect a compute host to the services again after a reboot, start its nova-compute, and wait for it.
+
+        Args:
+            name: The name of the lab host. Other compute hosts are not touched.
+
+        Raises:
+            UnsupportedError: This process is not root.
+            NotFoundError: The cloud has no such compute host.
+            LabError: There is no cloud, or nova-compute cannot be started. The message has the last lines of its log.
+        """
+        require_root()
+        with self._locked():
+            settings = self.settings
+            hosts = {host.name: host for host in self._compute_lab_hosts()}
+            if name not in hosts:
+                raise NotFoundError("compute host", name, list(hosts))
+            compute = self._compute(hosts[name], settings)
+            compute.start(boot_images(hosts[name]))
+        with no_raw_errors(), self._progress.step(f"waiting for nova-compute on {name}", 60):
+            compute.wait(Api(settings))
+        return compute
 
     def down(self) -> bool:
         """End the cloud and its compute hosts, and remove all their files. Return whether there was a cloud.

@@ -9,6 +9,14 @@ DELETED = "DELETED"
 
 
 @dataclass(frozen=True, slots=True)
+class AvailabilityZone:
+    """An availability zone of a cloud: its name, and the host names of its compute services."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CloudFlavor:
     """A flavor of a cloud. `pmem` has the labels of its extra spec ``hw:pmem``."""
 

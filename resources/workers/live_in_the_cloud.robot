@@ -13,6 +13,7 @@ ${HOSTS}      ${EMPTY}
 ${HOST}       ${EMPTY}
 ${CLOUD}      ${EMPTY}
 ${IMAGE}      ${EMPTY}
+${PLACE}      ${EMPTY}
 ${MEETING}    ${EMPTY}
 
 
@@ -21,7 +22,7 @@ A Server That Is Left Behind
     [Documentation]    Create an ACTIVE server, and wait.
     Open Cloud    ${CLOUD}
     ${flavor} =    Create Flavor    left    hw:pmem=SMALL
-    ${server} =    Create Server    ${flavor}    image=${IMAGE}
+    ${server} =    Create Server    ${flavor}    image=${IMAGE}    host=${PLACE}
     Server Should Become    ${server}    ACTIVE
     OperatingSystem.Create File    ${MEETING}/at-active
     OperatingSystem.Wait Until Created    ${MEETING}/never    timeout=10 minutes

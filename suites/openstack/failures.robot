@@ -38,7 +38,7 @@ A Server That Stays In BUILD Is Reported With Its Task And The Log Of Nova Compu
     ${flavor} =    Create Flavor    late    hw:pmem=SMALL
     Run On Host    systemctl    kill    --signal\=SIGSTOP    nova-compute
     TRY
-        ${server} =    Create Server    ${flavor}    image=${IMAGE}
+        ${server} =    Request Server    ${flavor}    late
         Run Keyword And Expect Error
         ...    *should become ACTIVE, but it is BUILD, task *The end of /var/log/nova/nova-compute.log on *
         ...    Server Should Become    ${server}    ACTIVE    timeout=20 s

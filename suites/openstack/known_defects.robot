@@ -51,7 +51,7 @@ Confirming A Resize Leaves The Old Namespace With Its Data To The Next Server
     ...    (nova/virt/libvirt/driver.py, _cleanup_resize). Operators: forbid resizes of servers with vPMEM, or wipe a
     ...    namespace before it is given out.
     [Tags]    nv-07    os-08
-    [Setup]    Skip Unless The Cloud Has One Compute Host
+    [Setup]    Skip Unless The Host Is Alone In Its Zone
     ${small} =    Create Flavor    small    hw:pmem=SMALL
     ${server} =    Create An Active Server    ${small}    resized
     ${namespaces} =    Get Namespaces Of Server    ${server}
@@ -68,10 +68,10 @@ The Namespace Of A Resized And Deleted Server Is Not Given Out Until The Next Au
     ...    The next server that needs it is in ERROR. The lab's cloud has an audit each 15 minutes and when nova-compute
     ...    starts. Operators: create the server again after an audit (`update_resources_interval`).
     [Tags]    os-03
-    [Setup]    Skip Unless The Lab's Cloud Has One Host
+    [Setup]    Skip Unless The Lab's Host Is Alone In Its Zone
     Delete A Server That Has Reverted A Resize
     ${two} =    Create Flavor    two    hw:pmem=SMALL,SMALL
-    ${refused} =    Create Server    ${two}    image=${IMAGE}    name=refused
+    ${refused} =    Request Server    ${two}    refused
     Server Should Become    ${refused}    ERROR    timeout=5 minutes
     Get Placement Used    SMALL    ==    0
     Stop Nova Compute
@@ -96,10 +96,10 @@ The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
 
 
 *** Keywords ***
-Skip Unless The Lab's Cloud Has One Host
+Skip Unless The Lab's Host Is Alone In Its Zone
     [Documentation]    Skip if the server could move to another host, or if the cloud is not the lab's.
     Skip Unless The Cloud Is The Lab's
-    Skip Unless The Cloud Has One Compute Host
+    Skip Unless The Host Is Alone In Its Zone
 
 Delete A Server That Has Reverted A Resize
     [Documentation]    Create a server with one namespace, resize it to a flavor with a namespace of each label, revert,

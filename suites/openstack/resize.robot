@@ -15,7 +15,7 @@ A Reverted Resize Keeps The Old Namespace And Wipes The New Ones
     [Documentation]    Until the revert, the server holds its old namespace and the two new ones. Afterwards the server
     ...    has its old namespace and its data, and the new namespaces have only zeros.
     [Tags]    nv-03    nv-07    os-03
-    [Setup]    Skip Unless The Cloud Has One Compute Host
+    [Setup]    Skip Unless The Host Is Alone In Its Zone
     ${small} =    Create Flavor    small    hw:pmem=SMALL
     ${both} =    Create Flavor    both    hw:pmem=4GB,SMALL
     ${server} =    Create An Active Server    ${small}    resized

@@ -6,7 +6,6 @@ Documentation     Nova's own functional test of servers with vPMEM, on a real No
 
 Library           Collections
 Resource          ../../resources/cloud.resource
-Resource          ../../resources/other_runs.resource
 
 Suite Setup       Take The Cloud
 Suite Teardown    Give The Cloud Back
@@ -107,7 +106,7 @@ A Server Boots From An Image That The Run Has Uploaded
     [Setup]    Skip Unless The Cloud Is The Lab's
     ${image} =    Upload An Image With The Kernel Of The Lab's Guests
     ${flavor} =    Create Flavor    uploaded    hw:pmem=SMALL
-    ${server} =    Create Server    ${flavor}    image=${image.id}
+    ${server} =    Request Server    ${flavor}    uploaded    image=${image.id}
     Server Should Become    ${server}    ACTIVE
     Server Should Use    ${server}    SMALL
     Run Keyword And Expect Error    *leaked: image ${image.name}*    Cloud Should Have No Leaks    timeout=0 s
@@ -115,21 +114,6 @@ A Server Boots From An Image That The Run Has Uploaded
     Length Should Be    ${deleted}    3
     Cloud Should Have No Leaks
     Run Keyword And Expect Error    No image '${image.id}'*    Create Server    ${flavor}    image=${image.id}
-
-A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
-    [Documentation]    Another run creates both and is killed. Its namespace is wiped by the delete.
-    [Tags]    ow-03
-    [Setup]    Skip Unless The Cloud Is The Lab's
-    Start Worker Suite    live_in_the_cloud    other    CLOUD=${CLOUD}    IMAGE=${IMAGE}
-    Wait For Worker At    at-active    timeout=5 minutes
-    ${living} =    Clean Up Cloud After Dead Runs
-    Should Be Empty    ${living}
-    Get Placement Used    SMALL    ==    1
-    Kill Worker    other
-    ${deleted} =    Clean Up Cloud After Dead Runs
-    Length Should Be    ${deleted}    2
-    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
-    [Teardown]    Run Keywords    End The Workers    AND    Clean Up And Wait For Placement
 
 
 *** Keywords ***
@@ -206,7 +190,7 @@ A Third Server Should Be In Error
     ...    allocation and without a domain.
     [Arguments]    ${flavor}
     ${before} =    Get Guests
-    ${three} =    Create Server    ${flavor}    image=${IMAGE}    name=three    host=${PLACE}
+    ${three} =    Request Server    ${flavor}    three
     Server Should Become    ${three}    ERROR
     Get Server Fault    ${three}    contains    No valid host was found
     Placement Should Hold    ${three}

@@ -4,6 +4,7 @@ Documentation     Servers that move between two compute hosts, and what became o
 ...               The tests with the tag `defect` assert what Nova does wrong; docs/nova-findings.md has the details.
 
 Resource          ../../resources/cloud.resource
+Resource          ../../resources/other_runs.resource
 
 Suite Setup       Take The Cloud With Two Hosts Or Skip
 Suite Teardown    Give The Cloud Back
@@ -74,15 +75,35 @@ A Live Migration Takes The Data Along And Wipes The Old Namespace
     Content Should Be Zero    ${old}
     Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
 
+A Killed Run's Server And Flavor Are Deleted And A Living Run's Are Not
+    [Documentation]    Another run creates both and is killed. Its namespace is wiped by the delete.
+    [Tags]    ow-03
+    [Setup]    Skip Unless The Cloud Is The Lab's
+    Start Worker Suite    live_in_the_cloud    other    CLOUD=${CLOUD}    IMAGE=${IMAGE}    PLACE=${FIRST_NAME}
+    Wait For Worker At    at-active    timeout=5 minutes
+    ${living} =    Clean Up Cloud After Dead Runs
+    Should Be Empty    ${living}
+    Get Placement Used    SMALL    ==    1
+    Kill Worker    other
+    ${deleted} =    Clean Up Cloud After Dead Runs
+    Length Should Be    ${deleted}    2
+    Wait Until Keyword Succeeds    30 s    1 s    Get Placement Used    SMALL    ==    0
+    [Teardown]    Run Keywords    End The Workers    AND    Clean Up And Wait For Placement
+
 
 *** Keywords ***
 Take The Cloud With Two Hosts Or Skip
     [Documentation]    Open the cloud and two compute hosts, and reserve both. Set `${FIRST}` and `${SECOND}` to their
     ...    aliases, and `${FIRST_NAME}` and `${SECOND_NAME}` to their names in Nova.
-    Take The Cloud
     ${names} =    Get Host Names    ${HOSTS}
     Skip If    len($names) < 2    Only one compute host is given: name a second one in the hosts file.
+    VAR    ${FIRST} =    ${names}[0]    scope=SUITE
     VAR    ${SECOND} =    ${names}[1]    scope=SUITE
+    FOR    ${host}    IN    ${FIRST}    ${SECOND}
+        Open Host From File    ${HOSTS}    ${host}
+        Reserve Host
+    END
+    Open The Cloud Of The Hosts
     Remember The Names In Nova
 
 Remember The Names In Nova

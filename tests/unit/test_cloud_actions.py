@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from VpmemLibrary.cloud.client import Cloud
-from VpmemLibrary.cloud.records import CloudServer
+from VpmemLibrary.cloud.records import AvailabilityZone, CloudServer
 from VpmemLibrary.errors import NotFoundError
 from VpmemLibrary.keywords.cloud import compute_services
 from VpmemLibrary.keywords.cloud.compute_services import ComputeServiceKeywords
@@ -45,6 +45,17 @@ class Compute:
 
     def server_actions(self, _: str) -> list[SimpleNamespace]:
         return self.actions
+
+    def availability_zones(self, *, details: bool) -> list[SimpleNamespace]:
+        """The zones of Nova 31 with a zone for lab-1, as openstacksdk returns them."""
+        assert details
+        ours = {"nova-compute": {"active": True}}
+        return [
+            SimpleNamespace(name="internal", hosts={"control": {"nova-scheduler": {"active": True}}}),
+            SimpleNamespace(name="zone-lab-1", hosts={"lab-1": ours}),
+            SimpleNamespace(name="nova", hosts={"lab-3": ours, "lab-2": ours}),
+            SimpleNamespace(name="empty", hosts=None),
+        ]
 
     def services(self, binary: str) -> list[SimpleNamespace]:
         assert binary == "nova-compute"
@@ -104,6 +115,15 @@ def test_a_compute_service_is_set_down_and_up_by_its_id(services: ComputeService
 def test_an_unknown_compute_service_is_refused_with_those_that_there_are(services: ComputeServiceKeywords) -> None:
     with pytest.raises(NotFoundError, match=r"No compute service 'lab-3' on recorded\. There are: lab-1, lab-2"):
         services.set_compute_service_down(host="lab-3")
+
+
+def test_the_zone_of_a_compute_host_has_the_hosts_with_nova_compute(services: ComputeServiceKeywords) -> None:
+    assert services.get_availability_zone(host="lab-1") == AvailabilityZone("zone-lab-1", ("lab-1",))
+    assert services.get_availability_zone(host="lab-3") == AvailabilityZone("nova", ("lab-2", "lab-3"))
+    with pytest.raises(
+        NotFoundError, match=r"No compute service 'control' on recorded\. There are: lab-1, lab-2, lab-3"
+    ):
+        services.get_availability_zone(host="control")
 
 
 def test_the_next_report_of_a_compute_service_is_awaited(

@@ -13,7 +13,7 @@ import pytest
 
 from VpmemLibrary.cloud import compute
 from VpmemLibrary.cloud.boot_image import BootImages
-from VpmemLibrary.cloud.compute import ComputeHost, pmem_total
+from VpmemLibrary.cloud.compute import ComputeHost, give_own_zone, pmem_total
 from VpmemLibrary.cloud.settings import Ports, Settings
 from VpmemLibrary.errors import LabError
 from VpmemLibrary.transport.base import CommandResult
@@ -51,15 +51,18 @@ class Host:
 
 
 class Answers:
-    """The answers of a cloud by path."""
+    """The answers of a cloud by the last part of the path. It records each request that changes anything."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
+        self.sent: list[tuple[str, str, object]] = []
 
     def get(self, service: str, path: str) -> Any:
-        return (
-            self.answers[service] if service != "placement" else self.answers[path.rpartition("/")[2].partition("?")[0]]
-        )
+        return self.answers[path.rpartition("/")[2].partition("?")[0].replace("-", "_")]
+
+    def send(self, method: str, service: str, path: str, *, data: object) -> SimpleNamespace:
+        self.sent.append((method, path, data))
+        return SimpleNamespace(body='{"aggregate": {"id": 4, "name": "lab-1"}}')
 
 
 PROVIDERS = {"resource_providers": [{"uuid": "u", "name": "lab-1"}]}
@@ -98,7 +101,7 @@ def test_a_new_compute_host_gets_namespaces_images_settings_and_an_identity(host
     assert f"_base/{hashlib.sha1(IMAGES.kernel.encode()).hexdigest()}" in text
     assert "pmem_namespaces = 4GB:ns_0,SMALL:ns_1|ns_2" in host.files["/etc/nova/nova.conf"]
     assert SETTINGS.secret not in text
-    assert "nova.cmd.compute" in host.files["/etc/systemd/system/nova-compute.service"]
+    assert "Requires=nova-preload.service" in host.files["/etc/systemd/system/nova-compute.service"]
     assert host.files["/root/.ssh/known_hosts"] == "192.168.77.* ssh-ed25519 AAAA\n"
     again = Host()
     compute_of(again, tmp_path).start(IMAGES)
@@ -120,13 +123,17 @@ def test_nova_compute_that_runs_is_not_touched(host: Host, tmp_path: Path) -> No
 
 def test_the_wait_ends_when_placement_has_persistent_memory(host: Host, tmp_path: Path) -> None:
     host.failing = []
-    nova = {"hypervisors": [{"hypervisor_hostname": "lab-1"}]}
-    api: Any = Answers(nova=nova, resource_providers=PROVIDERS, inventories=INVENTORIES)
+    known = {"os_hypervisors": {"hypervisors": [{"hypervisor_hostname": "lab-1"}]}, "os_aggregates": {"aggregates": []}}
+    api: Any = Answers(**known, resource_providers=PROVIDERS, inventories=INVENTORIES)
     assert pmem_total(api, "lab-1") == {"CUSTOM_PMEM_NAMESPACE_4GB": 1, "CUSTOM_PMEM_NAMESPACE_SMALL": 2}
     compute_of(host, tmp_path).wait(api, timeout=5)
-    nobody: Any = Answers(nova={"hypervisors": []}, resource_providers={"resource_providers": []})
+    assert api.sent == [
+        ("POST", "/v2.1/os-aggregates", {"aggregate": {"name": "lab-1", "availability_zone": "zone-lab-1"}}),
+        ("POST", "/v2.1/os-aggregates/4/action", {"add_host": {"host": "lab-1"}}),
+    ]
+    nobody: Any = Answers(os_hypervisors={"hypervisors": []}, resource_providers={"resource_providers": []})
     assert pmem_total(nobody, "lab-1") == {}
-    without: Any = Answers(nova=nova, resource_providers=PROVIDERS, inventories={"inventories": {}})
+    without: Any = Answers(**known, resource_providers=PROVIDERS, inventories={"inventories": {}})
     with pytest.raises(LabError, match=r"was not ready within 0\.1 s"):
         compute_of(host, tmp_path).wait(without, timeout=0.1)
 
@@ -135,9 +142,19 @@ def test_nova_compute_that_ended_or_is_never_ready_is_an_error_with_its_log(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compute, "_POLL", 0.01)
-    nobody: Any = Answers(nova={"hypervisors": []})
+    nobody: Any = Answers(os_hypervisors={"hypervisors": []})
     with pytest.raises(LabError, match=r"nova-compute ended on lab-1(?s:.*)NoValidHost"):
         compute_of(host, tmp_path).wait(nobody, timeout=5)
     host.failing = []
     with pytest.raises(LabError, match=r"was not ready within 0\.1 s(?s:.*)NoValidHost"):
         compute_of(host, tmp_path).wait(nobody, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sent"),
+    [(["lab-1"], []), ([], [("POST", "/v2.1/os-aggregates/7/action", {"add_host": {"host": "lab-1"}})])],
+)
+def test_a_compute_host_gets_one_zone_alone(hosts: list[str], sent: list[object]) -> None:
+    api: Any = Answers(os_aggregates={"aggregates": [{"id": 7, "name": "lab-1", "hosts": hosts}]})
+    give_own_zone(api, "lab-1")
+    assert api.sent == sent

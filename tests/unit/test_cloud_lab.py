@@ -138,3 +138,11 @@ def test_a_cloud_of_an_unknown_release_can_only_be_removed(text: str | None, sai
     assert said in output
     assert "vpmem cloud down" in output
     assert run("down") == (0, "the cloud is removed\n")
+
+
+def test_only_a_compute_host_of_the_cloud_is_connected_again() -> None:
+    assert run("connect", "lab-1") == (1, "Error: There is no cloud: vpmem cloud up\n")
+    put_cloud()
+    put_host("lab-1", "trixie-nova")
+    code, said = run("connect", "lab-2")
+    assert (code, said) == (1, "Error: No compute host 'lab-2'. There are: lab-1. Did you mean lab-1?\n")

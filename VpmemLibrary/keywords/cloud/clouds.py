@@ -249,7 +249,14 @@ class CloudKeywords:
 
     @keyword(tags=("cloud", "server"))
     def create_server(
-        self, flavor: CloudFlavor, *, image: str, name: str = "server", host: str = "", networks: str = "none"
+        self,
+        flavor: CloudFlavor,
+        *,
+        image: str,
+        name: str = "server",
+        host: str = "",
+        zone: str = "",
+        networks: str = "none",
     ) -> CloudServer:
         """Ask the cloud for a server, and return at once. [Server Should Become] waits for it.
 
@@ -257,7 +264,9 @@ class CloudKeywords:
             flavor: The server's flavor.
             image: The name or id of the image.
             name: The server's name. Its name in the cloud begins with the run's mark.
-            host: The host name of the compute host. Without it the scheduler chooses.
+            host: The host name of the compute host. Without it the scheduler chooses. A resize may move the server.
+            zone: The availability zone. No resize or other move takes the server out of it. Without it the server may
+                be in any zone.
             networks: `none`, `auto` or the id of a network.
 
         Returns:
@@ -277,7 +286,7 @@ class CloudKeywords:
         ```
         """
         show_that_the_run_lives(self._session())
-        return self.cloud.create_server(flavor, image=image, name=name, host=host, networks=networks)
+        return self.cloud.create_server(flavor, image=image, name=name, host=host, zone=zone, networks=networks)
 
     @keyword(tags=("cloud", "server", "assertion"))
     def server_should_become(self, server: CloudServer, status: str, *, timeout: timedelta = SERVER_TIMEOUT) -> None:

@@ -9,6 +9,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.cloud.client import Cloud
 from VpmemLibrary.cloud.compute_hosts import compute_logs, hypervisor_host_name
+from VpmemLibrary.cloud.records import AvailabilityZone
 from VpmemLibrary.errors import CloudUnavailableError
 from VpmemLibrary.keywords.support.log import logger
 from VpmemLibrary.polling import poll
@@ -73,6 +74,32 @@ class ComputeServiceKeywords:
         ```
         """
         self._cloud().force_down(self._named(host), down=False)
+
+    @keyword(tags=("cloud", "getter"))
+    def get_availability_zone(self, *, host: str = "") -> AvailabilityZone:
+        """Return the availability zone of a compute host. A server that is created in it stays among its hosts.
+
+        Args:
+            host: The compute service's host name. The default is the current host's name in libvirt.
+
+        Returns:
+            A record with `name` and `hosts` (the host names of the zone's compute services).
+
+        Raises:
+            NotFoundError: Nova has no compute service on the host.
+            CloudError: The cloud did not answer, or its policy hides the hosts of its availability zones.
+
+        Example:
+
+        ```robotframework
+        *** Test Cases ***
+        A Resize On The Same Host
+            ${zone} =    Get Availability Zone    host=rack1-pmem1
+            Length Should Be    ${zone.hosts}    1
+            ${server} =    Create Server    ${flavor}    image=cirros    zone=${zone.name}
+        ```
+        """
+        return self._cloud().zone(self._named(host))
 
     @keyword(tags=("cloud", "assertion"))
     def compute_service_should_report(self, *hosts: str, timeout: timedelta = timedelta(minutes=10)) -> None:
