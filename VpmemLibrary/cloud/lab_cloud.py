@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -166,9 +167,8 @@ class LabCloud:
                     wait_until_ready(container, service)
             computes = [self._compute(host, settings) for host in lab_hosts]
             boot = boot_images(lab_hosts[0])
-            with self._progress.step("starting nova-compute", 10):
-                for compute in computes:
-                    compute.start(boot)
+            with self._progress.step("starting nova-compute", 10), ThreadPoolExecutor(len(computes)) as pool:
+                list(pool.map(lambda compute: compute.start(boot), computes))
             with self._progress.step("waiting for the other services", 15):
                 for service in services[2:]:
                     wait_until_ready(container, service)
