@@ -88,6 +88,25 @@ def test_a_run_on_lab_hosts_of_another_kind_fills_its_column_and_the_other_colum
 @pytest.mark.parametrize(
     ("cell", "step", "said"),
     [
+        ("proven", "No Operation", "proven"),
+        ("proven", "Fail", "**failed**"),
+        ("**failed**", "No Operation", "**failed**"),
+    ],
+)
+def test_a_run_on_a_cloud_alone_keeps_what_the_lab_has_shown(cell: str, step: str, said: str, tmp_path: Path) -> None:
+    suite = tmp_path / "two_hosts.robot"
+    suite.write_text(f"*** Test Cases ***\nKilled\n    [Tags]    ns-01\n    {step}\n")
+    run(suite, output=tmp_path / "cloud.xml", console="none", **QUIET)
+    script: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    cloud = script["read_tests"](tmp_path / "cloud.xml")
+    page = f"| NS-01 | each mode | `cxl`, `killed_runs` | {cell} |{NOT_RUN}"
+    found: str = script["table"](cloud, CATALOGUE, {}, page, {"lab"})
+    assert f"| NS-01 | each mode | `cxl`, `killed_runs`, `two_hosts` | {said} |{NOT_RUN}" in found
+
+
+@pytest.mark.parametrize(
+    ("cell", "step", "said"),
+    [
         ("no test failed; 3 of 3 suites were run", "No Operation", "no test failed; 3 of 3 suites were run"),
         ("not run", "No Operation", "no test failed; 1 of 3 suites were run; not run: `claims`, `crash`"),
         ("not run", "Fail    no", "**failed** in `modes`; 1 of 3 suites were run; not run: `claims`, `crash`"),
