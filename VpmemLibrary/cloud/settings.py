@@ -178,6 +178,8 @@ class Settings:
                     "vif_plugging_is_fatal": False,
                     "vif_plugging_timeout": 0,
                     "shutdown_timeout": 180,
+                    # Nova 34 ends only after this time, because its clean-up of libvirt's events does not end.
+                    "manager_shutdown_timeout": 15,
                     "resume_guests_state_on_host_boot": False,
                     "running_deleted_instance_action": "log",
                     "periodic_fuzzy_delay": 0,
