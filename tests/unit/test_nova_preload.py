@@ -87,8 +87,12 @@ def test_a_file_of_nova_that_has_changed_is_imported_again(server: Path, nova: P
     assert lines[0].startswith("second x")
 
 
-def test_a_start_without_a_server_ends_at_its_deadline(tmp_path: Path) -> None:
+def test_a_start_without_a_server_or_without_its_answer_is_an_error(tmp_path: Path) -> None:
     preload = runpy.run_path(str(PRELOAD))
     preload["start"].__globals__["_SECONDS"] = 0.3
-    with pytest.raises(SystemExit, match=r"nova-compute was not started within 0\.3 s: .*No such file"):
+    with pytest.raises(SystemExit, match=r"nova-preload does not take requests at .*/nobody: .*No such file"):
         preload["start"](str(tmp_path / "nobody"), str(tmp_path / "pid"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        with pytest.raises(SystemExit, match=r"nova-preload did not start nova-compute \(waited for 0\.3 s at most\)"):
+            preload["start"](str(tmp_path / "silent"), str(tmp_path / "pid"))

@@ -27,15 +27,18 @@ _LATER = ("nova.virt.libvirt.driver", "oslo_messaging._drivers.impl_rabbit")
 _Socket, _fork, _waitpid, _write = socket.socket, os.fork, os.waitpid, os.write
 
 
-def serve(path: str) -> None:
-    """Import nova-compute, and fork for each request. Return only in a forked process, which is to run nova-compute."""
-    Path(path).unlink(missing_ok=True)
+def serve(path: str, inherited: str = "") -> None:
+    """Import nova-compute, and fork for each request. Return only in a forked process, which is to run nova-compute.
+
+    Args:
+        path: The socket for requests.
+        inherited: The socket's file descriptor, if this process had it before.
+    """
+    requests = _Socket(fileno=int(inherited)) if inherited else _bound(path)
     importlib.import_module("nova.cmd.compute")
     for module in _LATER:
         importlib.import_module(module)
     imported = _files_of_nova()
-    requests = _Socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    requests.bind(path)
     _notify_systemd()
     while True:
         data, sent, _, _ = socket.recv_fds(requests, 1 << 20, 3)
@@ -44,7 +47,9 @@ def serve(path: str) -> None:
             _write(answer, _AGAIN)
             for each in sent:
                 os.close(each)
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  itself
+            requests.set_inheritable(True)
+            itself = [sys.executable, sys.argv[0], "serve", path, str(requests.fileno())]
+            os.execv(itself[0], itself)  # noqa: S606
         child = _fork()
         if not child:
             if _fork():
@@ -64,26 +69,32 @@ def start(path: str, pid_file: str) -> None:
     wanted = {"environment": dict(os.environ), "control_group": _control_group(), "pid_file": pid_file}
     data = json.dumps(wanted).encode()
     deadline = time.monotonic() + _SECONDS
-    while (answer := _ask(path, data, deadline)) != _STARTED:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"nova-compute was not started within {_SECONDS:g} s: {answer.decode() or 'no answer'}")
-        time.sleep(0.2)
+    answer = _AGAIN
+    while answer == _AGAIN:  # the server imports again what has changed, and then takes the next request
+        answer = _ask(path, data, deadline)
+    if answer != _STARTED:
+        raise SystemExit(f"nova-preload did not start nova-compute (waited for {_SECONDS:g} s at most).")
+
+
+def _bound(path: str) -> socket.socket:
+    Path(path).unlink(missing_ok=True)
+    requests = _Socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    requests.bind(path)
+    return requests
 
 
 def _ask(path: str, data: bytes, deadline: float) -> bytes:
-    """Send a request with the outputs of this process. Return the answer, or why there is none."""
+    """Send a request with the outputs of this process. Return the answer. It is empty if there is none in time."""
     reading, writing = os.pipe()
     try:
         with _Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as request:
             request.connect(path)
             socket.send_fds(request, [data], [1, 2, writing])
-    except OSError as error:  # it still imports, or does so again
-        return str(error).encode()
-    finally:
         os.close(writing)
-    try:
         ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
         return os.read(reading, 100) if ready else b""
+    except OSError as error:
+        raise SystemExit(f"nova-preload does not take requests at {path}: {error}") from error
     finally:
         os.close(reading)
 
