@@ -67,6 +67,7 @@ def start(server: Path, output: Path, wanted: str) -> tuple[list[str], int]:
     deadline = time.monotonic() + DEADLINE
     while "ended" not in output.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert "ended" in output.read_text(), output.read_text()
     return output.read_text().splitlines(), int(pid_file.read_text())
 
 
