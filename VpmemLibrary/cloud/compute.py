@@ -50,7 +50,7 @@ After=nova-preload.service
 [Service]
 Type=forking
 PIDFile={_PID_FILE}
-ExecStart=/usr/bin/python3 -IS /usr/lib/vpmem/nova_preload.py start /run/nova-preload.socket {_PID_FILE}
+ExecStart=/usr/bin/python3 -IS /usr/lib/vpmem/nova-preload start /run/nova-preload.socket {_PID_FILE}
 TimeoutStartSec=300
 KillMode=mixed
 StandardOutput=append:{_OUTPUT}

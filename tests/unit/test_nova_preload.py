@@ -21,7 +21,7 @@ def main():
     print({word!r}, os.environ["WANTED"], sys.argv, os.getpid(), flush=True)
     raise SystemExit("ended as nova-compute")
 """
-PRELOAD = FILES / "host/usr/lib/vpmem/nova_preload.py"
+PRELOAD = FILES / "host/usr/lib/vpmem/nova-preload"
 DEADLINE = 60.0
 
 
