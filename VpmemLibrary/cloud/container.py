@@ -93,7 +93,10 @@ class Container:
             return ready.exists()
 
         try:
-            record_child(self.directory, parent)
+            try:
+                record_child(self.directory, parent)
+            except LabError as error:  # it ended before it was recorded
+                raise LabError(self._refused(str(error))) from error
             poll(
                 entered,
                 "the container of the cloud",
