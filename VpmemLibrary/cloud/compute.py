@@ -225,7 +225,7 @@ class ComputeHost:
 
 
 def give_own_zone(api: Api, host: str) -> None:
-    """Put a compute host alone into an availability zone, if it is in none: a server of the zone stays on the host.
+    """Put a compute host alone into an availability zone, if it is in none. A server of this zone stays on the host.
 
     Raises:
         HttpError: Nova did not answer, or refused a request. It refuses a compute host that it does not know yet.

@@ -46,10 +46,12 @@ def server(tmp_path: Path, nova: Path) -> Iterator[Path]:
         notified.settimeout(DEADLINE)
         environment = os.environ | {"PYTHONPATH": str(tmp_path), "NOTIFY_SOCKET": str(tmp_path / "notify")}
         child = subprocess.Popen([sys.executable, PRELOAD, "serve", str(path)], env=environment)
-        assert notified.recv(100) == b"READY=1"
-    yield path
-    child.kill()
-    child.wait()
+        try:
+            assert notified.recv(100) == b"READY=1"
+            yield path
+        finally:
+            child.kill()
+            child.wait()
 
 
 def start(server: Path, output: Path, wanted: str) -> tuple[list[str], int]:
