@@ -39,12 +39,12 @@ A Label In Another Case Gives No Device But Holds A Namespace
     ...    is (nova/virt/libvirt/driver.py, _get_ordered_vpmem_resources). Operators: check the case of `hw:pmem`.
     [Tags]    nv-05    os-05
     ${flavor} =    Create Flavor    other case    hw:pmem=small
-    ${server} =    Create An Active Server    ${flavor}    without
-    Placement Should Hold    ${server}    SMALL
-    ${guest} =    Get Server Guest    ${server}
+    ${other} =    Create An Active Server    ${flavor}    without
+    Placement Should Hold    ${other}    SMALL
+    ${guest} =    Get Server Guest    ${other}
     ${devices} =    Get Guest Devices    ${guest}
     Should Be Empty    ${devices}
-    Delete Server    ${server}
+    Delete Server    ${other}
 
 The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
     [Documentation]    Nova starts the server by the steps of a hard reboot (nova/virt/libvirt/driver.py, power_on and
@@ -71,9 +71,9 @@ Take The Cloud With A Server
 Create The Server
     [Documentation]    Create a server with one namespace. Set `${SERVER}` and `${NAMESPACE}`.
     ${flavor} =    Create Flavor    small    hw:pmem=SMALL
-    ${server} =    Create An Active Server    ${flavor}    wiped
-    ${found} =    Get Namespaces Of Server    ${server}
-    VAR    ${SERVER} =    ${server}    scope=SUITE
+    ${created} =    Create An Active Server    ${flavor}    wiped
+    ${found} =    Get Namespaces Of Server    ${created}
+    VAR    ${SERVER} =    ${created}    scope=SUITE
     VAR    ${NAMESPACE} =    ${found}[0]    scope=SUITE
 
 Replace The Server
