@@ -36,7 +36,7 @@ _ERROR = "ERROR"
 _SOFT_DELETED = "SOFT_DELETED"
 _ENDED = {"accepted", "cancelled", "completed", "confirmed", "done", "error", "failed", "reverted"}
 _BUILD = "BUILD"
-_POLL = 0.5
+_POLL = 1.0
 _LEAST = 10.0
 """The seconds that the last request of a wait may take at least. A busy cloud needs some seconds for an answer."""
 
@@ -242,7 +242,8 @@ class Cloud:
             raise CloudUnavailableError(f"Cloud {self.name} could not show server {server.name}: no status is in it.")
         return ServerState(
             status=found.status,
-            task_state=found.task_state or "",
+            # Nova shows a server as DELETED for a moment before it is gone, and deletes it again if it is asked to.
+            task_state=found.task_state or ("deleting" if found.status == DELETED else ""),
             fault=(found.fault or {}).get("message", ""),
             host=found.hypervisor_hostname or "",
             domain=found.instance_name or "",

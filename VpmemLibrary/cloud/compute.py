@@ -11,7 +11,7 @@ from pathlib import Path
 from VpmemLibrary.cloud.boot_image import BootImages
 from VpmemLibrary.cloud.container import last_lines
 from VpmemLibrary.cloud.http import Api, HttpError
-from VpmemLibrary.cloud.settings import Settings
+from VpmemLibrary.cloud.settings import Settings, preload
 from VpmemLibrary.errors import CommandError, LabError, UnreachableError
 from VpmemLibrary.lab.image import GUEST_INITRD, GUEST_KERNEL
 from VpmemLibrary.lab.lab import PRIVATE_ADDRESSES, LabHost
@@ -50,7 +50,7 @@ After=nova-preload.service
 [Service]
 Type=forking
 PIDFile={_PID_FILE}
-ExecStart=/usr/bin/python3 -IS /usr/lib/vpmem/nova-preload start /run/nova-preload.socket {_PID_FILE}
+ExecStart={preload("start")} {_PID_FILE}
 TimeoutStartSec=300
 KillMode=mixed
 StandardOutput=append:{_OUTPUT}

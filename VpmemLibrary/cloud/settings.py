@@ -210,7 +210,7 @@ class Settings:
                 "glance": {"endpoint_override": self.url("glance")},
                 "neutron": {**client, "endpoint_override": self.url("neutron")},
                 "service_user": {"send_service_user_token": False},
-                "nova_sys_admin": {"helper_command": "privsep-helper --config-file /etc/nova/nova.conf"},
+                "nova_sys_admin": {"helper_command": f"{preload('privsep-helper')} --config-file /etc/nova/nova.conf"},
                 "oslo_concurrency": {"lock_path": "/run/nova"},
                 "oslo_messaging_rabbit": _NO_HEARTBEATS,
             }
@@ -322,6 +322,11 @@ default_pass = {self.secret}
 loopback_users = none
 vm_memory_high_watermark.absolute = 512MB
 """
+
+
+def preload(command: str) -> str:
+    """Return the command line of a command of nova-preload on a compute host."""
+    return f"/usr/bin/python3 -IS /usr/lib/vpmem/nova-preload {command} /run/nova-preload.socket"
 
 
 _LOCKS: Mapping[str, object] = {"lock_path": f"{STATE}/lock"}

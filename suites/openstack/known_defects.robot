@@ -60,23 +60,3 @@ The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
     Start Server    ${SERVER}
     Server Should Become    ${SERVER}    ACTIVE
     Server Should Read Zeros    ${SERVER}    ${NAMESPACE}
-
-
-*** Keywords ***
-Take The Cloud With A Server
-    [Documentation]    Take the cloud, and create the server of this suite.
-    Take The Cloud
-    Create The Server
-
-Create The Server
-    [Documentation]    Create a server with one namespace. Set `${SERVER}` and `${NAMESPACE}`.
-    ${flavor} =    Create Flavor    small    hw:pmem=SMALL
-    ${created} =    Create An Active Server    ${flavor}    wiped
-    ${found} =    Get Namespaces Of Server    ${created}
-    VAR    ${SERVER} =    ${created}    scope=SUITE
-    VAR    ${NAMESPACE} =    ${found}[0]    scope=SUITE
-
-Replace The Server
-    [Documentation]    Delete what the suite has created, and create its server again.
-    Clean Up And Wait For Placement
-    Create The Server

@@ -64,42 +64,6 @@ A Failed Wipe Leaves The Server In ERROR With Its Namespace
     Delete Server    ${server}
     Content Should Be Zero    ${namespace}
 
-A Soft Reboot Keeps The Data
-    [Documentation]    The guest's operating system starts again in the same domain.
-    [Tags]    os-07
-    ${server}    ${namespace} =    Create A Server With A Pattern    rebooted    seed=before the reboot
-    ${guest} =    Get Server Guest    ${server}
-    ${before} =    Get Guest Boot Id    ${guest}
-    Reboot Server    ${server}
-    Server Should Become    ${server}    ACTIVE
-    Server Should Read    ${server}    ${namespace}    seed=before the reboot
-    ${guest} =    Get Server Guest    ${server}
-    ${after} =    Get Guest Boot Id    ${guest}
-    Should Not Be Equal    ${after}    ${before}
-
-Shelving A Server Wipes And Frees Its Namespace
-    [Documentation]    Nova stores the server's disk, but not its persistent memory. The unshelved server reads zeros.
-    [Tags]    os-09
-    ${server}    ${namespace} =    Create A Server With A Pattern    shelved    seed=before the shelf
-    Shelve Server    ${server}
-    Server Should Become    ${server}    SHELVED_OFFLOADED
-    Placement Should Hold    ${server}
-    Content Should Be Zero    ${namespace}
-    Unshelve Server    ${server}
-    Server Should Become    ${server}    ACTIVE
-    Server Should Use    ${server}    SMALL
-    ${found} =    Get Namespaces Of Server    ${server}
-    Content Should Be Zero    ${found}[0]
-
-Rebuilding A Server Wipes Its Namespace And Keeps It
-    [Documentation]    The rebuilt server has the same namespace, with only zeros.
-    [Tags]    os-09
-    ${server}    ${namespace} =    Create A Server With A Pattern    rebuilt    seed=before the rebuild
-    Rebuild Server    ${server}    ${IMAGE}
-    Server Should Become    ${server}    ACTIVE
-    Server Should Use    ${server}    SMALL
-    Server Should Read Zeros    ${server}    ${namespace}
-
 A Server Boots From An Image That The Run Has Uploaded
     [Documentation]    The image is reported as a leak until the clean-up deletes it with the server and the flavor.
     [Tags]    os-13

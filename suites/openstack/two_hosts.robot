@@ -52,9 +52,10 @@ The Host Of An Evacuated Server Wipes By The Names Of The Server's New Namespace
     ...    Operators: undefine the domains of evacuated servers before nova-compute is started on their old host.
     [Tags]    os-09    defect
     [Setup]    Skip Unless The Cloud Is The Lab's
-    ${lost}    ${old} =    Create A Server With A Pattern    evacuated    seed=before the loss    host=${FIRST_NAME}
-    ${other}    ${its} =    Create A Server With A Pattern    neighbour    seed=of the neighbour    host=${FIRST_NAME}
-    Only This Name Should Be Free On The Second Host    ${its.name}
+    ${taken} =    Name Of A Namespace In Use On The Second Host
+    ${lost}    ${old}    ${other}    ${its} =    Servers Of The First Host With And Without The Name    ${taken}
+    Server Has Written    ${lost}    ${old}    seed=before the loss
+    Server Has Written    ${other}    ${its}    seed=of the neighbour
     Server Is Evacuated To    ${lost}    ${its.name}
     Server Should Have Namespace    ${other}    ${its}
     Content Should Be Zero    ${its}
@@ -158,18 +159,28 @@ The Next Server On The First Host Should Read
     Wait Until Guest Is Ready    ${guest}
     Guest Pattern Should Be Intact    ${guest}    ${old}    seed=${seed}    length=4MiB
 
-Only This Name Should Be Free On The Second Host
-    [Documentation]    Create servers with both namespaces of the second host, and delete the one that has this name.
-    [Arguments]    ${name}
+Name Of A Namespace In Use On The Second Host
+    [Documentation]    Create a server with one of the two namespaces of the second host. Return the namespace's name.
     ${flavor} =    Create Flavor    filler    hw:pmem=SMALL
+    ${server} =    Create An Active Server    ${flavor}    filler    host=${SECOND_NAME}
+    ${found} =    Get Namespaces Of Server    ${server}
+    RETURN    ${found[0].name}
+
+Servers Of The First Host With And Without The Name
+    [Documentation]    Create servers with the two namespaces of the first host. Return the one whose namespace has this
+    ...    name, its namespace, and the other one with its namespace.
+    [Arguments]    ${name}
+    ${flavor} =    Create Flavor    of the first host    hw:pmem=SMALL
     FOR    ${number}    IN    1    2
-        ${server} =    Create An Active Server    ${flavor}    filler ${number}    host=${SECOND_NAME}
+        ${server} =    Create An Active Server    ${flavor}    ${number}    host=${FIRST_NAME}
         ${found} =    Get Namespaces Of Server    ${server}
         IF    $found[0].name == $name
-            VAR    ${unwanted} =    ${server}
+            VAR    @{with} =    ${server}    ${found}[0]
+        ELSE
+            VAR    @{without} =    ${server}    ${found}[0]
         END
     END
-    Delete Server    ${unwanted}
+    RETURN    @{with}    @{without}
 
 Server Is Evacuated To
     [Documentation]    Stop nova-compute of the first host, and evacuate the server. Fail unless it is on the second

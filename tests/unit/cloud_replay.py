@@ -49,6 +49,12 @@ class Replay(http.server.ThreadingHTTPServer):
             for status, text in answers
         ]
 
+    def forget(self, server_id: str) -> None:
+        """Answer, after the recorded answers, that there is no such server, as Nova does when it has deleted it."""
+        text = json.dumps({"itemNotFound": {"code": 404, "message": f"Instance {server_id} could not be found."}})
+        headers = {"Content-Type": "application/json"}
+        self.answers[f"nova GET /v2.1/servers/{server_id}"].append({"status": 404, "body": text, "headers": headers})
+
     def here(self, text: str) -> str:
         """Return a recorded text with the URLs of this server."""
         for service, port in self._ports.items():

@@ -79,8 +79,10 @@ def test_an_action_that_the_cloud_refuses_is_an_error_with_its_reason(cloud: Clo
 
 
 def test_clean_up_deletes_what_the_run_made_and_asks_for_nothing_else(cloud: Cloud, server: Replay) -> None:
-    cloud.wait(create(cloud, "one", "SMALL"), "ACTIVE", timeout=60)
+    one = create(cloud, "one", "SMALL")
+    cloud.wait(one, "ACTIVE", timeout=60)
     cloud.wait(create(cloud, "two", "SMALL,SMALL,SMALL"), "ERROR", timeout=60)
+    server.forget(one.id)
     deleted = cloud.clean_up(timeout=60)
     assert sorted(deleted) == [
         f"{what} vpmem-0123abcd-{name}"

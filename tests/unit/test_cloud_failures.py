@@ -286,12 +286,21 @@ def test_what_one_refusal_leaves_is_all_that_clean_up_leaves(cloud: Cloud, serve
 def test_a_server_that_the_cloud_keeps_after_its_delete_is_deleted_at_once(cloud: Cloud, server: Replay) -> None:
     kept = json.loads(server.answers[SHOW][-1]["body"])
     kept["server"] |= {"status": "SOFT_DELETED", "OS-EXT-STS:task_state": None}
-    gone = json.dumps({"itemNotFound": {"code": 404, "message": f"Instance {SERVER.id} could not be found."}})
-    server.answer(SHOW, (200, json.dumps(kept)), (404, gone))
+    server.answer(SHOW, (200, json.dumps(kept)))
+    server.forget(SERVER.id)
     server.answer(f"nova DELETE /v2.1/servers/{SERVER.id}", (204, ""))
     server.answer(f"nova POST /v2.1/servers/{SERVER.id}/action", (202, ""))
     assert cloud.delete([MarkedObject("server", SERVER.id, SERVER.name, "0123abcd")], timeout=60)
     assert json.loads(server.bodies[f"nova POST /v2.1/servers/{SERVER.id}/action"]) == {"forceDelete": None}
+
+
+def test_a_delete_lasts_until_the_cloud_no_longer_shows_the_server(cloud: Cloud, server: Replay) -> None:
+    shown = json.loads(server.answers[SHOW][-1]["body"])
+    shown["server"] |= {"status": "DELETED", "OS-EXT-STS:task_state": None}
+    server.answer(SHOW, (200, json.dumps(shown)))
+    server.forget(SERVER.id)
+    assert cloud.wait_for_deletion(SERVER, timeout=60).status == "DELETED"
+    assert server.seen.count(SHOW) == 2
 
 
 def test_a_server_that_stays_in_build_is_reported_with_its_task_and_the_log(server: Replay) -> None:
