@@ -6,7 +6,7 @@
 #   make acceptance RELEASE=bookworm   the suites on lab hosts of another release of Debian: bookworm, forky
 #   make acceptance ROUGH=no           without the second run of some suites by the rough entries; ROUGH='claims' for one
 #   make openstack                     the suites for OpenStack on the lab's cloud (as root), or by CLOUD=NAME HOSTS=hosts.dat
-#   make openstack RELEASE=sid         the same on the Nova of Debian's unstable release
+#   make openstack RELEASE=sid         the same on the Nova of Debian's unstable release; CONFINED=yes as above
 #   make kill-test                     runs are ended in six ways at twenty points each; POINTS=5 SEED=3 for others
 #   make test                          linters, types, unit tests with coverage, and the integration tests on the lab
 #   make fuzz                          ten thousand texts at each place where outside text enters; EXAMPLES=...

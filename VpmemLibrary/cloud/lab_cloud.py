@@ -130,7 +130,7 @@ class LabCloud:
         settings = self.settings
         return [self._compute(host, settings) for host in self._compute_lab_hosts()]
 
-    def up(self, hosts: int = 1, *, release: str = "") -> list[ComputeHost]:
+    def up(self, hosts: int = 1, *, release: str = "", confined: bool = False) -> list[ComputeHost]:
         """Start the cloud with the compute hosts ``lab-1`` to ``lab-N``, and wait until servers can be created.
 
         The first time, this builds the tree of the control plane, its databases, and the image of the compute hosts.
@@ -140,6 +140,7 @@ class LabCloud:
             hosts: The number of compute hosts.
             release: The release of Debian whose OpenStack the cloud has: ``trixie`` or ``sid``. The default is that
                 of the cloud that exists, or ``trixie``.
+            confined: Let AppArmor confine the servers of new compute hosts. With KVM it always does.
 
         Raises:
             UnsupportedError: This process is not root.
@@ -168,7 +169,7 @@ class LabCloud:
             computes = [self._compute(host, settings) for host in lab_hosts]
             boot = boot_images(lab_hosts[0])
             with self._progress.step("starting nova-compute", 10), ThreadPoolExecutor(len(computes)) as pool:
-                list(pool.map(lambda compute: compute.start(boot), computes))
+                list(pool.map(lambda compute: compute.start(boot, confined=confined), computes))
             with self._progress.step("waiting for the other services", 15):
                 for service in services[2:]:
                     wait_until_ready(container, service)

@@ -29,7 +29,8 @@ class Host:
     name, private_address, user, port = "lab-1", "192.168.77.1", "root", 22001
 
     def __init__(self, key_file: Path = Path("/dev/null")) -> None:
-        self.qemu = SimpleNamespace(image=SimpleNamespace(key_file=key_file, host_public_key="ssh-ed25519 AAAA"))
+        image = SimpleNamespace(key_file=key_file, host_public_key="ssh-ed25519 AAAA")
+        self.qemu = SimpleNamespace(image=image, accelerator=SimpleNamespace(name="tcg"))
         self.commands: list[str] = []
         self.files: dict[str, str] = {}
         self.failing = ["systemctl is-active", "test -e /var/lib/nova/compute_id"]
@@ -106,6 +107,18 @@ def test_a_new_compute_host_gets_namespaces_images_settings_and_an_identity(host
     again = Host()
     compute_of(again, tmp_path).start(IMAGES)
     assert again.files["/var/lib/nova/compute_id"] == host.files["/var/lib/nova/compute_id"]
+
+
+@pytest.mark.parametrize(("accelerator", "confined"), [("tcg", True), ("kvm", False)])
+def test_servers_are_confined_with_kvm_or_if_asked_for(
+    host: Host, tmp_path: Path, accelerator: str, confined: bool
+) -> None:
+    compute_of(host, tmp_path).start(IMAGES)
+    assert "security_driver" in "\n".join(host.commands)
+    other = Host()
+    other.qemu.accelerator.name = accelerator
+    compute_of(other, tmp_path).start(IMAGES, confined=confined)
+    assert "security_driver" not in "\n".join(other.commands)
 
 
 def test_a_compute_host_that_was_configured_keeps_its_namespaces(host: Host, tmp_path: Path) -> None:
