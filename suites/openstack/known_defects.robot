@@ -45,18 +45,3 @@ A Label In Another Case Gives No Device But Holds A Namespace
     ${devices} =    Get Guest Devices    ${guest}
     Should Be Empty    ${devices}
     Delete Server    ${other}
-
-The Data Of A Server Outlives A Reboot Of Its Host But Not The Next Start
-    [Documentation]    Nova starts the server by the steps of a hard reboot (nova/virt/libvirt/driver.py, power_on and
-    ...    resume_state_on_host_boot). Operators: save the data from the namespace before the server is started.
-    [Tags]    os-07
-    [Setup]    Skip Unless The Cloud Is The Lab's
-    Server Has Written    ${SERVER}    ${NAMESPACE}    seed=before the host's reboot
-    Reboot Host    foreign=True
-    The Cloud Has The Host Again
-    Server Should Become    ${SERVER}    SHUTOFF
-    ${guest} =    Get Server Guest    ${SERVER}
-    Host Should Hold Guest Pattern    ${guest}    ${NAMESPACE}    seed=before the host's reboot    length=4MiB
-    Start Server    ${SERVER}
-    Server Should Become    ${SERVER}    ACTIVE
-    Server Should Read Zeros    ${SERVER}    ${NAMESPACE}
