@@ -154,9 +154,8 @@ Server Should Be Off With Its Data
     [Documentation]    Fail unless the server is off, and the host finds the pattern in each of its namespaces.
     [Arguments]    ${server}    ${namespaces}    ${seed}
     Server Should Become    ${server}    SHUTOFF
-    ${guest} =    Get Server Guest    ${server}
     FOR    ${namespace}    IN    @{namespaces}
-        Host Should Hold Guest Pattern    ${guest}    ${namespace}    seed=${seed}    length=4MiB
+        Pattern Should Be Intact    ${namespace}    seed=${seed}    length=4MiB
     END
 
 Host Is Booted Without The Other Namespaces
