@@ -36,7 +36,7 @@ def cloud() -> None:
 @click.option(
     "--confined",
     is_flag=True,
-    help="Let AppArmor confine the servers of new compute hosts. Under emulation this doubles the time of their start.",
+    help="Let AppArmor confine the servers of new compute hosts. Under emulation, each start takes six seconds more.",
 )
 def up(hosts: int, release: str | None, confined: bool) -> None:
     """Start the cloud and its compute hosts, and wait until servers can be created.

@@ -56,7 +56,7 @@ KillMode=mixed
 StandardOutput=append:{_OUTPUT}
 StandardError=append:{_OUTPUT}
 """
-# AppArmor's profiles double the time of a server's start under emulation. libvirt reads this when it starts.
+# Under emulation, AppArmor's profiles add six seconds to the start of a server. libvirt reads this when it starts.
 _UNCONFINED = (
     *("sh", "-ec"),
     "echo 'security_driver = \"none\"' >>/etc/libvirt/qemu.conf; systemctl try-restart libvirtd",

@@ -190,8 +190,8 @@ Second Server Should Find Data In One Of
     RETURN    ${shared}[0]
 
 Starting The Server Should Wipe
-    [Documentation]    Start a server. Fail unless its namespaces, of which another server uses one, have only zeros
-    ...    afterwards.
+    [Documentation]    Start a server. Fail unless its namespaces, of which another server uses at least one, have
+    ...    only zeros afterwards.
     [Arguments]    ${server}    ${namespaces}
     Start Server    ${server}
     Server Should Become    ${server}    ACTIVE
