@@ -45,10 +45,10 @@ export HOSTS CLOUD CONFINED ROUGH SHAPE RELEASE PROCESSES SUITES ROBOT_OPTIONS U
 .DEFAULT_GOAL := help
 # Targets use what `setup` makes, so -j (or MAKEFLAGS) must not start them beside it.
 .NOTPARALLEL:
-.PHONY: help setup lock acceptance openstack test lint unit integration fuzz bench soak lab-in-lab shards ndctl-tests crash kill-test alone scenarios docs release clean
+.PHONY: help setup lock acceptance openstack test image lint unit integration fuzz bench soak lab-in-lab shards ndctl-tests crash kill-test alone scenarios docs release clean
 
 help:
-	@grep -E '^# ' Makefile | cut -c3-
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 setup:
 	@scripts/setup
@@ -62,7 +62,12 @@ acceptance: setup
 openstack: setup
 	@scripts/openstack
 
-test: setup lint unit integration
+# The integration tests need the lab's image. It is built beside the linters and the unit tests.
+test: setup image lint unit integration
+
+# Without a terminal, the lab reports its progress in lines. A command in the background ignores SIGINT otherwise.
+image:
+	@env --default-signal=INT $(BIN)/vpmem lab build 2>&1 | cat &
 
 lint:
 	$(BIN)/ruff format --check VpmemLibrary resources tests examples

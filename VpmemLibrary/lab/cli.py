@@ -18,6 +18,13 @@ from VpmemLibrary.lab.report import hosts_file, lab_status, rough_ssh_config, st
 from VpmemLibrary.lab.shapes import Shape
 
 _HOST = click.argument("host", default="", required=False)
+_RELEASE = click.option(
+    "--release",
+    type=click.Choice(RELEASES),
+    default=DEFAULT_RELEASE,
+    show_default=True,
+    help="The release of Debian of new lab hosts.",
+)
 
 
 @click.group()
@@ -39,13 +46,7 @@ def lab() -> None:
     show_default=True,
     help="The persistent memory of new lab hosts.",
 )
-@click.option(
-    "--release",
-    type=click.Choice(RELEASES),
-    default=DEFAULT_RELEASE,
-    show_default=True,
-    help="The release of Debian of new lab hosts.",
-)
+@_RELEASE
 def up(hosts: int, cxl: bool, shape: str, release: str) -> None:
     """Start lab hosts and wait until they answer SSH.
 
@@ -54,6 +55,17 @@ def up(hosts: int, cxl: bool, shape: str, release: str) -> None:
     """
     for host in Lab(default_progress()).up(hosts, cxl=cxl, shape=shape, release=release):
         click.echo(f"{host.name}  {shlex.join(host.ssh_command)}")
+
+
+@lab.command()
+@_RELEASE
+def build(release: str) -> None:
+    """Build what lab hosts start from, and start none.
+
+    That is an image and a saved state, in the cache. The first `up` does the same.
+    """
+    for path in Lab(default_progress()).build(release):
+        click.echo(path)
 
 
 @lab.command()

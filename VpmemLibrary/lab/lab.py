@@ -525,6 +525,22 @@ class Lab:
                 self.network.start(find_or_build_image(self._progress))
             return [self.host(name) for name in names]
 
+    def build(self, release: str = DEFAULT_RELEASE) -> list[Path]:
+        """Build what lab hosts of a release need in the cache, if it is missing. No lab host is started or changed.
+
+        Args:
+            release: The release of Debian; see `up`.
+
+        Returns:
+            The directories of the image and of the saved state.
+
+        Raises:
+            InvalidValueError: The release is invalid.
+            LabError: The image cannot be built, or its lab host does not boot.
+        """
+        image, _, state = self._parts(_valid_release(release))
+        return [image.directory, state.directory]
+
     def down(self, only: Collection[str] | None = None) -> list[str]:
         """End every lab host of this machine, remove all its files, and return the names of the lab hosts.
 
@@ -604,9 +620,7 @@ class Lab:
     def _restore(self, kinds: dict[str, HostKind]) -> None:
         """Make lab hosts. All kinds must have the same release."""
         (release,) = {kind.release for kind in kinds.values()}
-        image = find_or_build_image(self._progress, release)
-        accelerator = find_accelerator(image, self._progress)
-        state = find_or_save_state(image, accelerator, self._progress)
+        image, accelerator, state = self._parts(release)
         self.network.start(image)
         try:
             self._make(kinds, image, accelerator, state)
@@ -615,6 +629,11 @@ class Lab:
             discard_state(state, self._progress)
             state = find_or_save_state(image, accelerator, self._progress)
             self._make(kinds, image, accelerator, state)
+
+    def _parts(self, release: str) -> tuple[Image, Accelerator, SavedState]:
+        image = find_or_build_image(self._progress, release)
+        accelerator = find_accelerator(image, self._progress)
+        return image, accelerator, find_or_save_state(image, accelerator, self._progress)
 
     def _make(self, kinds: dict[str, HostKind], image: Image, accelerator: Accelerator, state: SavedState) -> None:
         restored = all(kind.shape.restorable and not kind.cxl for kind in kinds.values())

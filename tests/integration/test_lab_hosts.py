@@ -56,6 +56,13 @@ def regions(transport: SshTransport) -> list[dict[str, object]]:
     return [region for bus in buses for region in bus["regions"]]
 
 
+def test_a_build_makes_the_image_and_the_saved_state_and_no_host(lab: Lab) -> None:
+    image, state = lab.build()
+    assert (image / "root.ext4").exists()
+    assert (state / "memory").exists()
+    assert lab.hosts() == []
+
+
 def test_it_is_a_compute_host_in_order(transport: SshTransport) -> None:
     assert transport.run(["systemctl", "is-system-running"]).text == "running\n"
     assert transport.run(["hostname"]).text == "lab-1\n"
