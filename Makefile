@@ -79,10 +79,10 @@ lint:
 	$(BIN)/shellcheck --external-sources \
 	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts resources VpmemLibrary) $$(find resources VpmemLibrary -name '*.sh')
 
-# The unit tests wait for other processes most of the time, so four run at once on two cores. Some of the tests, chosen by
+# The unit tests wait for other processes most of the time, so three run at once on two cores. Some of the tests, chosen by
 # PYTEST_OPTIONS, are run without coverage: they would miss its floor.
 unit:
-	$(BIN)/pytest tests/unit --numprocesses 4 --dist loadfile $(if $(PYTEST_OPTIONS),$(PYTEST_OPTIONS),--cov --cov-report=)
+	$(BIN)/pytest tests/unit --numprocesses 3 --dist loadfile $(if $(PYTEST_OPTIONS),$(PYTEST_OPTIONS),--cov --cov-report=)
 
 integration:
 	$(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)

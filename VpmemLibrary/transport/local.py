@@ -33,7 +33,7 @@ from VpmemLibrary.transport.ending import (
     remaining_message,
     unknown_end_message,
 )
-from VpmemLibrary.transport.local_process import Execution, LocalStream
+from VpmemLibrary.transport.local_process import Execution, LocalStream, start_or_end
 from VpmemLibrary.transport.tcp import connect_tcp
 
 __all__ = ["LocalStream", "LocalTransport"]
@@ -136,6 +136,9 @@ class LocalTransport(CommandTransport):
         return connect_tcp(address, port, timeout)
 
     def _start(self, command: tuple[str, ...], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        return start_or_end(lambda: self._popen(command, stderr), lambda pid: self._end(pid, HASTE))
+
+    def _popen(self, command: tuple[str, ...], stderr: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             elevated(command) if self._sudo else command,
             bufsize=0,

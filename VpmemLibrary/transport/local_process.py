@@ -12,13 +12,51 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import IO
 
+from VpmemLibrary.errors import ControllerError
+from VpmemLibrary.transport.controller import start_thread
 from VpmemLibrary.transport.output import Output
 
 _CHUNK = 1 << 16
 _GRACE = 2.0
+_START_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
+
+
+def start_or_end(start: Callable[[], subprocess.Popen[bytes]], end: Callable[[int], object]) -> subprocess.Popen[bytes]:
+    """Start a process. If the caller is interrupted meanwhile, end the process.
+
+    Ctrl-C or a keyword's timeout raises its exception between any two steps of the main thread, also when the process
+    exists but its number is not known yet. No other thread is interrupted, so another thread starts the process.
+
+    Args:
+        start: Starts the process.
+        end: Ends the process of this number.
+
+    Raises:
+        OSError: The process cannot be started.
+        ControllerError: No thread can be started.
+    """
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    def work() -> None:
+        try:
+            started.set_result(start())
+        except BaseException as error:  # the caller's thread raises it
+            started.set_exception(error)
+
+    try:
+        start_thread(work, "start of a command")
+        return started.result()
+    except (OSError, ControllerError):
+        raise
+    except BaseException:
+        wait([started], _START_SECONDS)
+        if started.done() and started.exception() is None:
+            end(started.result().pid)
+        raise
 
 
 class Execution:

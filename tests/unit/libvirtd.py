@@ -18,17 +18,16 @@ LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin")
 
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
-# Its state is in memory. The user that it runs QEMU as comes with a package that would start it as a service.
+# Its state is in memory. The user that it runs QEMU as comes with a package that would start it as a service. /etc is a
+# copy, because a mount on /etc/group alone ends when another test adds a user meanwhile and so replaces the file.
 _START = r"""
 set -e
 for each in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
     mkdir -p $each
     mount -t tmpfs none $each
 done
-for each in passwd group; do
-    cp /etc/$each /run/$each
-    mount --bind /run/$each /etc/$each
-done
+cp -a /etc /run/etc
+mount --bind /run/etc /etc
 grep -q ^libvirt-qemu: /etc/passwd || echo libvirt-qemu:x:64055:64055::/:/bin/false >>/etc/passwd
 grep -q ^libvirt-qemu: /etc/group || echo libvirt-qemu:x:64055: >>/etc/group
 mkdir /run/libvirt /run/dbus

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -196,6 +197,31 @@ def test_an_interrupted_command_is_ended_soon(tmp_path: Path) -> None:
     while (lives := _alive(pid.read_text().strip())) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not lives
+
+
+def test_a_command_is_ended_if_its_start_is_interrupted(local: LocalTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        processes.append(real(*args, **options))
+        if len(processes) == 1:  # the process exists, and nobody knows it yet
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return processes[-1]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            local.run(["sleep", "600"])
+        assert processes[0].wait(20) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        for process in processes:
+            process.kill()
 
 
 def test_a_command_that_prints_too_much_is_ended(local: LocalTransport, tmp_path: Path) -> None:
