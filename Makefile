@@ -62,7 +62,8 @@ acceptance: setup
 openstack: setup
 	@scripts/openstack
 
-# The integration tests need the lab's image. It is built beside the linters and the unit tests.
+# The integration tests need the lab's image. It is built beside the linters and the unit tests. If that fails, the
+# integration tests fail with the same error.
 test: setup image lint unit integration
 
 # Without a terminal, the lab reports its progress in lines. A command in the background ignores SIGINT otherwise.
@@ -79,8 +80,8 @@ lint:
 	$(BIN)/shellcheck --external-sources \
 	    $$(grep -rlIE -m1 '^#!.*[/ ](ba)?sh( |$$)' scripts resources VpmemLibrary) $$(find resources VpmemLibrary -name '*.sh')
 
-# The unit tests wait for other processes most of the time, so three run at once on two cores. Some of the tests, chosen by
-# PYTEST_OPTIONS, are run without coverage: they would miss its floor.
+# The unit tests wait for other processes most of the time, so three run at once on two cores. Some of the tests, chosen
+# by PYTEST_OPTIONS, are run without coverage: they would miss its floor.
 unit:
 	$(BIN)/pytest tests/unit --numprocesses 3 --dist loadfile $(if $(PYTEST_OPTIONS),$(PYTEST_OPTIONS),--cov --cov-report=)
 
