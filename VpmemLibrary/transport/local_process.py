@@ -50,10 +50,10 @@ def start_or_end(start: Callable[[], subprocess.Popen[bytes]], end: Callable[[in
     try:
         start_thread(work, "start of a command")
         return started.result()
-    except (OSError, ControllerError):
+    except ControllerError:
         raise
     except BaseException:
-        wait([started], _START_SECONDS)
+        wait([started], _START_SECONDS)  # it is done if the process could not be started
         if started.done() and started.exception() is None:
             end(started.result().pid)
         raise
