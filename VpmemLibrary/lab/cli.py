@@ -60,9 +60,9 @@ def up(hosts: int, cxl: bool, shape: str, release: str) -> None:
 @lab.command()
 @_RELEASE
 def build(release: str) -> None:
-    """Build what lab hosts start from, and start none.
+    """Build the image and the saved state that lab hosts need, in the cache.
 
-    That is an image and a saved state, in the cache. The first `up` does the same.
+    The first `up` does the same. No lab host is started.
     """
     for path in Lab(default_progress()).build(release):
         click.echo(path)
