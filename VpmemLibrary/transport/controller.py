@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 
@@ -27,6 +28,24 @@ def too_little(action: str, text: str) -> ControllerError:
         f"The controller could not {action}: {text}. See ulimit -n (open files), ulimit -u (processes and threads) and "
         "free (memory)."
     )
+
+
+def require_descriptors(count: int, action: str) -> None:
+    """Check that this process can open more files. Call it before C code that would end the process otherwise.
+
+    Raises:
+        ControllerError: `action` fails, because fewer than `count` descriptors are free.
+    """
+    opened: list[int] = []
+    try:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        while len(opened) < count:
+            opened.append(os.dup(opened[0]))
+    except OSError as error:
+        raise too_little(action, error.strerror or str(error)) from error
+    finally:
+        for each in opened:
+            os.close(each)
 
 
 def start_thread(work: Callable[[], None], name: str) -> threading.Thread:

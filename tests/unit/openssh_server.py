@@ -29,7 +29,7 @@ class OpensshServer:
 
     def __init__(self, directory: Path, **more: object) -> None:
         assert SSHD is not None
-        self._directory = directory
+        self.directory = directory
         for name in ("host_key", "user_key"):
             if not (directory / name).exists():
                 subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
@@ -61,8 +61,8 @@ class OpensshServer:
             "127.0.0.1",
             port=self.port,
             user=pwd.getpwuid(os.getuid()).pw_name,
-            key_file=self._directory / "user_key",
-            known_hosts=self._directory / "known_hosts",
+            key_file=self.directory / "user_key",
+            known_hosts=self.directory / "known_hosts",
             use_agent=False,
             connect_timeout=2,
         )

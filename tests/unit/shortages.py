@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Leave this process no descriptor that it could open, except those that it has."""
+def no_descriptors(*, free: int = 0) -> Iterator[None]:
+    """Leave this process only `free` descriptors that it could open, besides those that it has."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    opened = [os.dup(0) for _ in range(free + 1)]
+    for each in opened:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened[-1], limits[1]))
     try:
         yield
     finally:

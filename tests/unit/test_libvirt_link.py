@@ -25,7 +25,6 @@ from VpmemLibrary.errors import (
     InvalidValueError,
     LibvirtError,
     LibvirtTimeoutError,
-    VpmemError,
 )
 from VpmemLibrary.guest import lifecycle, readiness
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
@@ -371,9 +370,30 @@ def test_an_answer_that_is_not_utf8_is_an_error_of_libvirts(driver: LibvirtLink)
         driver.call("find guest", lambda connection: connection.lookupByName("a\0b"))
 
 
-def test_a_controller_without_descriptors_is_named(driver: LibvirtLink) -> None:
-    with no_descriptors(), pytest.raises(VpmemError, match=r"The controller could not|TMPDIR"):
-        LibvirtLink(LocalTransport()).call("connect", lambda connection: connection)
+@pytest.mark.parametrize("free", [0, 1, 4, 16, 31])
+def test_a_controller_with_too_few_descriptors_is_named(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
+    link = LibvirtLink(LocalTransport(), timeout=lambda: ROOM)
+    with no_descriptors(free=free), pytest.raises(ControllerError, match=r"could not connect to qemu.*open files"):
+        link.call("connect", lambda connection: connection)
+    assert daemon.connections == 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_descriptors_that_a_connection_requires_are_enough(link: LibvirtLink, daemon: Daemon) -> None:
+    with no_descriptors(free=32), pytest.raises(LibvirtTimeoutError):
+        link.call("connect", lambda connection: connection)
+    assert daemon.connections
+
+
+def test_a_relay_without_descriptors_leaves_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with no_descriptors(), pytest.raises(ControllerError, match="could not make a socket"):
+        Relay(lambda: LocalTransport().stream(["cat"]))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

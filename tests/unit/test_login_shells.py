@@ -148,14 +148,13 @@ def make_user() -> Iterator[Callable[[str], LoginUser]]:
         user.close()
 
 
-def shell_path(name: str) -> str:
-    """Return the path of a login shell, or skip if it is not installed."""
+def shell_path(name: str, directory: Path) -> str:
+    """Return the path of a login shell, or skip if it is not installed. A link to it may be made in the directory."""
     path = SHELLS[name].path
     if path is None:
         pytest.skip(f"{SHELLS[name].program} is not installed")
     if name == "busybox":  # which is a shell under that name only
-        link = Path(f"/tmp/vpmem-busybox-{os.getpid()}/ash")
-        link.parent.mkdir(exist_ok=True)
+        link = directory / "ash"
         link.unlink(missing_ok=True)
         link.symlink_to(path)
         return str(link)
@@ -172,7 +171,7 @@ def test_a_command_is_exact_through_any_login_shell(
 ) -> None:
     if kind in EXECUTED and shutil.which(kind) is None:
         pytest.skip(f"{kind} is not installed")
-    user = make_user(shell_path(name))
+    user = make_user(shell_path(name, server.directory))
     if kind != "quiet":
         user.write(SHELLS[name].file, SHELLS[name].files[kind])
     with caplog.at_level(logging.INFO, "VpmemLibrary"), SshTransport(settings(server, user)) as host:

@@ -20,9 +20,13 @@ from VpmemLibrary.errors import CommandTimeoutError, InvalidValueError, LibvirtE
 from VpmemLibrary.guest.channel.relay import Relay
 from VpmemLibrary.host.libvirt_daemon import READ_ONLY_ADVICE, SYSTEM, Daemon, complaint
 from VpmemLibrary.transport.base import Transport
+from VpmemLibrary.transport.controller import require_descriptors
 
 if TYPE_CHECKING:
     import libvirt
+
+_DESCRIPTORS = 32
+"""The descriptors that must be free for a connection. Without one, GLib, which libvirt uses, ends the process."""
 
 _KEEPALIVE = (5, 6)
 _COMPLAINT_TIMEOUT = 15.0
@@ -132,6 +136,7 @@ class LibvirtSession:
     def _open(self) -> libvirt.virConnect:
         import libvirt  # noqa: PLC0415
 
+        require_descriptors(_DESCRIPTORS, self._connecting)
         _prepare_libvirt()
         if self._uri:
             return libvirt.open(self._uri)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -52,7 +51,7 @@ class Relay:
         try:
             self._listener = _listener(self.path)
         except OSError as error:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._remove_socket()
             raise too_little("make a socket", f"{self.path}: {error.strerror or error}") from error
         _unsevered.add(self)
         try:
@@ -89,10 +88,16 @@ class Relay:
         _unsevered.discard(self)
         with contextlib.suppress(OSError):  # this wakes the thread in accept(), which closes the listener
             self._listener.shutdown(socket.SHUT_RDWR)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove_socket()
         if end is not None:
             _hang_up(end)
         return not before
+
+    def _remove_socket(self) -> None:
+        """Remove the socket and its directory. Unlike shutil.rmtree, this needs no free descriptor."""
+        with contextlib.suppress(OSError):  # both may be gone
+            self.path.unlink(missing_ok=True)
+            self._directory.rmdir()
 
     def _end_all(self) -> None:
         with self._lock:
@@ -111,7 +116,7 @@ class Relay:
             return
         finally:
             self._listener.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._remove_socket()
         with self._lock:
             self._end = end
             closed = self._closed
