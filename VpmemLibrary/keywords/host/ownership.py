@@ -80,7 +80,7 @@ class OwnershipKeywords:
         opened = self._session.current
         found = opened.tenancy.reclaim.remove_all()
         for what in found.done:
-            logger.warn(f"Removed the leftover of a dead run on {opened.host.alias}: {what}.")
+            logger.warn(f"Removed the leftover of a dead run on {opened.host.alias}: {what.rstrip('.')}.")
         if found.failed:
             raise found.failed[0]
         return list(found.done)
