@@ -24,9 +24,9 @@ from VpmemLibrary.errors import (
     NotFoundError,
     VpmemError,
 )
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import Channel, GuestAccess, GuestChannel
 from VpmemLibrary.guest.channel.console import Console
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.records import VpmemDevice, in_slots
 from VpmemLibrary.guest.domain.states import GONE, NO_DOMAIN, reason_text, state_name

@@ -18,7 +18,7 @@ from VpmemLibrary.errors import (
     UnsupportedError,
     VpmemError,
 )
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline, limit_to_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline, limit_to_deadline
 from VpmemLibrary.guest.domain.access import effective_access
 from VpmemLibrary.guest.domain.checks import backing_identities, check_backings, check_devices
 from VpmemLibrary.guest.domain.domains import libvirt_version, refuse_shared

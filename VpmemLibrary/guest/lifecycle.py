@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from VpmemLibrary.errors import GuestError, LibvirtError
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestChannel
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.domain.checks import check_backings, refuse_present
 from VpmemLibrary.guest.domain.domains import refuse_shared
 from VpmemLibrary.guest.domain.qemu_features import pmem_explained

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from VpmemLibrary.errors import GuestError, LibvirtError, VpmemError
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestChannel
 from VpmemLibrary.guest.channel.console import Console, Panic
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.domain.states import ALIVE
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.host.reboot import boot_id

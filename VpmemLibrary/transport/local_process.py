@@ -16,7 +16,7 @@ from concurrent.futures import Future, wait
 from typing import IO
 
 from VpmemLibrary.errors import ControllerError
-from VpmemLibrary.transport.controller import start_thread
+from VpmemLibrary.transport.deadline import Call
 from VpmemLibrary.transport.output import Output
 
 _CHUNK = 1 << 16
@@ -29,7 +29,8 @@ def start_or_end(start: Callable[[], subprocess.Popen[bytes]], end: Callable[[in
     """Start a process. If the caller is interrupted meanwhile, end the process.
 
     Ctrl-C or a keyword's timeout raises its exception between any two steps of the main thread, also when the process
-    exists but its number is not known yet. No other thread is interrupted, so another thread starts the process.
+    exists but its number is not known yet. No other thread is interrupted, so another thread starts the process. That
+    thread does not end, because its end would send the process its parent-death signal (PR_SET_PDEATHSIG(2const)).
 
     Args:
         start: Starts the process.
@@ -48,7 +49,7 @@ def start_or_end(start: Callable[[], subprocess.Popen[bytes]], end: Callable[[in
             started.set_exception(error)
 
     try:
-        start_thread(work, "start of a command")
+        Call(work)
         return started.result()
     except ControllerError:
         raise

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from VpmemLibrary.errors import GuestError, LibvirtTimeoutError
 from VpmemLibrary.guest import inspection, lifecycle, readiness
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.confinement import read_confinement, refusals
 from VpmemLibrary.guest.domain.definition import define_guest

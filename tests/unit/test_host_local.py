@@ -224,6 +224,11 @@ def test_a_command_is_ended_if_its_start_is_interrupted(local: LocalTransport, m
             process.kill()
 
 
+def test_a_command_does_not_get_its_parent_death_signal(local: LocalTransport) -> None:
+    for _ in range(100):
+        assert local.run(["setpriv", "--pdeathsig", "KILL", "sh", "-c", "sleep 0.02"]).exit_status == 0
+
+
 def test_a_command_that_prints_too_much_is_ended(local: LocalTransport, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     command = ["sh", "-c", 'echo $$ > "$1"; exec cat /dev/zero', "sh", str(pid)]

@@ -319,7 +319,7 @@ def test_a_process_that_is_killed_leaves_no_socket_behind(daemon: Daemon, tmp_pa
 
 def test_an_interpreter_ends_though_a_connection_to_a_silent_daemon_is_open(daemon: Daemon, tmp_path: Path) -> None:
     script = (
-        "from VpmemLibrary.guest.channel.bounded import Call\n"
+        "from VpmemLibrary.transport.deadline import Call\n"
         "from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession\n"
         "from VpmemLibrary.transport.local import LocalTransport\n"
         "session = LibvirtSession(LocalTransport(), '')\n"

@@ -15,8 +15,8 @@ from guest_agent import NOT_CONNECTED, Agent, silence
 
 from VpmemLibrary.errors import AgentRefusedError, GuestError, LibvirtError
 from VpmemLibrary.guest import lifecycle
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
 from VpmemLibrary.guest.channel.channels import GuestAccess, GuestChannel
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.guest.domain.states import GONE, OFF
 from VpmemLibrary.guest.guest import Guest

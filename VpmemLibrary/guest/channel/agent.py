@@ -27,7 +27,7 @@ from VpmemLibrary.errors import (
     VpmemError,
 )
 from VpmemLibrary.guest.channel.agent_rules import AGENT_COMMANDS, refusal
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.polling import attempts, growing, poll
 from VpmemLibrary.sizes import Size
 from VpmemLibrary.transport.base import (

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from VpmemLibrary.errors import BusyError, GuestError, LibvirtError
-from VpmemLibrary.guest.channel.bounded import Call
 from VpmemLibrary.guest.channel.libvirt_link import LibvirtLink
 from VpmemLibrary.polling import poll
+from VpmemLibrary.transport.deadline import Call
 
 if TYPE_CHECKING:
     import libvirt

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from VpmemLibrary.errors import LibvirtError, LibvirtTimeoutError
-from VpmemLibrary.guest.channel.bounded import Call, libvirt_deadline, limit_to_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline, limit_to_deadline
 from VpmemLibrary.guest.channel.libvirt_session import LibvirtSession, translated
 from VpmemLibrary.host.libvirt_daemon import SYSTEM, Daemon
 from VpmemLibrary.polling import poll
 from VpmemLibrary.transport.base import DEFAULT_TIMEOUT, Transport
+from VpmemLibrary.transport.deadline import Call
 
 if TYPE_CHECKING:
     import libvirt

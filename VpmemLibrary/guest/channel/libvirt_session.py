@@ -62,7 +62,7 @@ class _RefusedError(LibvirtError):
 class LibvirtSession:
     """A connection that is opened on first use, and opened again after libvirt restarted.
 
-    Every method except `cut` may block without end, so call it through `bounded.Call`.
+    Every method except `cut` may block without end, so call it through `Call`.
 
     Args:
         transport: The transport to the host.

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from VpmemLibrary.errors import ControllerError, VpmemError
-from VpmemLibrary.guest.channel.bounded import Call
 from VpmemLibrary.transport.base import Stream
 from VpmemLibrary.transport.controller import start_thread, too_little
+from VpmemLibrary.transport.deadline import Call
 from VpmemLibrary.transport.short_path import socket_directory
 
 _CHUNK = 1 << 16

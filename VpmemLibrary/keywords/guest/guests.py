@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from robot.api.deco import keyword
 
 from VpmemLibrary.guest import inspection, lifecycle, readiness
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.domain.records import BootSource, VpmemDevice
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.keywords.guest.devices import devices_of

@@ -9,7 +9,7 @@ from robot.api.deco import keyword
 
 from VpmemLibrary.errors import InvalidValueError
 from VpmemLibrary.guest import readiness
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.migration import Destination, migrate
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api.deco import keyword
 
 from VpmemLibrary.guest import readiness
-from VpmemLibrary.guest.channel.bounded import libvirt_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline
 from VpmemLibrary.guest.guest import Guest
 from VpmemLibrary.guest.snapshots import revert_to_snapshot, take_snapshot
 from VpmemLibrary.keywords.guest.guests import READY_TIMEOUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import threading
 import time
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from VpmemLibrary.guest.channel.bounded import Call, libvirt_deadline, limit_to_deadline
+from VpmemLibrary.guest.channel.libvirt_deadline import libvirt_deadline, limit_to_deadline
+from VpmemLibrary.transport.deadline import Call
 
 LONG = 30.0
 """Seconds that no test here lasts, though the machine is busy."""
@@ -86,6 +88,14 @@ def test_calls_share_a_thread_and_one_that_is_blocked_delays_no_other(gate: thre
     blocked = Call(gate.wait)
     assert made_by() != threading.get_ident()
     assert not blocked.ended
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    assert Call(threading.get_ident).wait(LONG)
+    child = os.fork()
+    if not child:
+        os._exit(0 if Call(threading.get_ident).wait(LONG) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_call_may_take_what_is_left_of_its_keywords_time() -> None:
