@@ -27,6 +27,9 @@ AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="a process of another user is started, which takes root")
 
 
+_RUN = ': >"$0"; while :; do sleep 1; done'
+
+
 class Zoo:
     """Processes that are or look like a guest's QEMU, in a directory that every user may enter."""
 
@@ -39,11 +42,11 @@ class Zoo:
             (directory / program).parent.mkdir(exist_ok=True)
             shutil.copy("/bin/sh", directory / program)
 
-    def start(self, *before: str, program: str = "qemu-system-decoy", identifier: str = "") -> int:
+    def start(self, *before: str, program: str = "qemu-system-decoy", identifier: str = "", script: str = _RUN) -> int:
         """Start a process whose arguments are a QEMU's, through the command `before`, and return its id."""
         ready = self.directory / f"ready-{len(self._started)}"
         argv = [
-            *before, str(self.directory / program), "-c", ': >"$0"; while :; do sleep 1; done', str(ready),
+            *before, str(self.directory / program), "-c", script, str(ready),
             "-name", f"guest={self.name},debug-threads=on", "-uuid", identifier or self.uuid,
         ]  # fmt: skip
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -130,6 +133,12 @@ def test_two_processes_that_could_be_it_are_refused(zoo: Zoo) -> None:
         GuestError, match=f"look like the QEMU of guest .*: processes ({pids[0]} and {pids[1]}|{pids[1]} and {pids[0]})"
     ):
         zoo.qemu().read(LocalTransport())
+
+
+def test_a_child_of_qemu_is_not_qemu(zoo: Zoo) -> None:
+    pid = zoo.start(script='(: >"$0"; while :; do sleep 1; done) & (while :; do sleep 1; done) & wait')
+    for _ in range(20):
+        assert zoo.qemu().read(LocalTransport())[0] == pid
 
 
 def test_a_kill_ends_the_one_process(zoo: Zoo) -> None:

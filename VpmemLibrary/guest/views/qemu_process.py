@@ -42,11 +42,16 @@ is_qemu() {
     links=${links%"$newline"*}
     case ${links##*/} in *qemu* | kvm | 'kvm (deleted)') ;; *) return 1 ;; esac
     while read -r key ids; do
-        [ "$key" != Uid: ] || break
+        case $key in
+            PPid:) parent=$ids ;;
+            Uid:) break ;;
+        esac
     done <status
     [ "$key" = Uid: ] || return
     for id in $ids; do [ "$id" = "$user" ] || return; done
-    grep -zqxF -e "$uuid" cmdline
+    grep -zqxF -e "$uuid" cmdline || return
+    # A child of QEMU looks like QEMU until it executes its own program.
+    ! (is_qemu "$parent")
 } 2>/dev/null
 pid=
 read -r pid 2>/dev/null <"/run/libvirt/qemu/$name.pid"
