@@ -16,7 +16,7 @@ Test Tags         pf-01
 ${IN_GUEST_TO_ON_HOST}    0.1
 ${RANDOM_TO_ORDERED}      0.1
 ${DAX_TO_PAGE_CACHE}      0.1
-${LENGTH}                 32MiB
+${LENGTH}                 8MiB
 ${EMULATED}
 ...                       SEPARATOR=${SPACE}
 ...                       QEMU emulates this CXL memory: each access is a call into QEMU, at about 10 MiB per second, so
