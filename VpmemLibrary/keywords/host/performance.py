@@ -43,8 +43,8 @@ class PerformanceKeywords:
 
         A block device is read without the page cache. A file is read as its file system does it: a DAX file without the
         page cache, any other file through it. A file is read once before the measurement, so that the cache is filled.
-        A write overwrites the existing content. Its time includes the flush at the end of each round. The result is the
-        median of all rounds. To measure in a guest, open the guest as a host: see [Open Guest As Host].
+        A write overwrites the existing content. Its time includes the flush at the end of each round. The result is
+        that of the fastest round. To measure in a guest, open the guest as a host: see [Open Guest As Host].
 
         Args:
             target: The namespace: its record, UUID, name or device name. Or the path of a device or file.
