@@ -125,8 +125,8 @@ A Dirty Shutdown Is Reported With Its DIMM
     [Teardown]    Run Keywords    Stop Dimm Monitor    ${monitor}    AND    Uninject Smart    ${DIMM}
 
 A Scrub That Does Not End In Time Is Reported
-    [Documentation]    The wait fails at its deadline, and the scrub ends later. A second start while a scrub is active
-    ...    changes nothing. The test bus scrubs for two seconds, so the wait comes first.
+    [Documentation]    The wait fails at its deadline, and the scrub ends later. A second start meanwhile is no error.
+    ...    The test bus scrubs for two seconds, so the wait comes first.
     [Tags]    sb-02
     Start Scrub    ${BUS}
     Run Keyword And Expect Error    *did not end within 0.1 s*    Wait For Scrub    ${BUS}    timeout=0.1s

@@ -21,7 +21,7 @@ from VpmemLibrary.transport.base import CommandResult, Transport
 ROUNDS = 15
 """The number of rounds. The result is that of the fastest round, because a busy machine only makes a round slower.
 
-A round lasts some milliseconds, and a busy machine stops a guest for a hundred. Of a hundred medians of three rounds in
+A round lasts some milliseconds, and a busy machine stops a guest for 100 ms. Of a hundred medians of three rounds in
 a guest on such a machine, two were a tenth of the others or less.
 """
 
